@@ -1,0 +1,198 @@
+//! Everything that can go wrong, and what to do then.
+
+use crate::expected::Expected;
+use crate::stream::StreamId;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The result of most calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do about it.
+///
+/// Errors can be cloned: when a group of commits fails together, each caller gets the same one.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// The stream is not as the writer expected, so nothing of the commit was stored.
+    ///
+    /// An outcome to match on: read the stream again, decide again, and retry with what was found.
+    Conflict {
+        /// The stream that differs.
+        stream: StreamId,
+        /// What the writer expected of it.
+        expected: Expected,
+        /// What was found: its next sequence, which is also the number of its events.
+        next: u64,
+    },
+    /// What the caller gave cannot be stored: a name that is empty, a text form that cannot be read. Nothing was stored; correct it.
+    Invalid {
+        /// Which part of the input.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What the caller gave is larger than a limit. Nothing was stored. Split it, or raise the limit where [`Options`](crate::Options) has one.
+    LimitExceeded {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        size: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// Acknowledged bytes have changed or are gone. Nothing was changed by finding out.
+    ///
+    /// Keep a copy of the directory. Run `annals verify` to see all of the damage; restore a backup, or salvage what is intact.
+    Damaged(Box<Damage>),
+    /// A file was written by a newer version of the format. Nothing was touched; use a newer version of Annals.
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        found: String,
+    },
+    /// Another process, or another handle in this one, has the store open. Share the [`Store`](crate::Store) (it can be cloned), or
+    /// wait until the owner closes it; when the owner dies, the lock is gone.
+    Locked {
+        /// The directory of the store.
+        path: PathBuf,
+        /// Who holds it, as far as the lock file tells: `pid 4711 on host`.
+        owner: Option<String>,
+    },
+    /// A call to the operating system failed. For an append this means that nothing of the commit was stored: when the cause is gone
+    /// (there is room on the disk again), the same store goes on.
+    Io {
+        /// What was tried: `write`, `open` and so on.
+        operation: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The disk has less free space than [`Options::reserve`](crate::Options::reserve) asks for. Nothing was stored; make room and retry.
+    DiskFull {
+        /// The directory of the store.
+        path: PathBuf,
+        /// Free bytes.
+        available: u64,
+        /// Bytes that must stay free.
+        reserve: u64,
+    },
+    /// A sync failed, so nobody knows whether the commit will survive. It may or may not be there after a reopen.
+    ///
+    /// The store takes no more appends (reads go on). Close it, look to the disk, open it again, and read what is there before retrying.
+    DurabilityUnknown {
+        /// Which sync failed, and why.
+        why: Arc<str>,
+    },
+    /// The store was opened read-only.
+    ReadOnly,
+    /// The store has been closed.
+    Closed,
+    /// There is no store at this path: the directory is missing, or it holds none of a store's files.
+    NotAStore {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A payload could not be encoded or decoded.
+    Codec {
+        /// Which encoding: `json`, `bincode`.
+        codec: &'static str,
+        /// What the codec said.
+        why: String,
+    },
+}
+
+/// Which acknowledged bytes are damaged, and what they held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// The bytes of the file, from the first bad one to where good ones begin again (or the end).
+    pub bytes: Range<u64>,
+    /// The positions that cannot be read, as far as is known: the end may be open, and is then `u64::MAX`.
+    pub positions: Range<u64>,
+    /// What was found.
+    pub why: String,
+}
+
+impl Error {
+    pub(crate) fn invalid(what: &'static str, why: impl Into<String>) -> Self {
+        Error::Invalid { what, why: why.into() }
+    }
+
+    pub(crate) fn limit(what: &'static str, size: usize, limit: usize) -> Self {
+        Error::LimitExceeded { what, size, limit }
+    }
+
+    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn damaged(path: &Path, bytes: Range<u64>, positions: Range<u64>, why: impl Into<String>) -> Self {
+        Error::Damaged(Box::new(Damage { path: path.to_owned(), bytes, positions, why: why.into() }))
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, bytes) = (self.path.display(), &self.bytes);
+        write!(f, "{path}, bytes {} to {}", bytes.start, bytes.end)?;
+        match self.positions.end {
+            end if end <= self.positions.start => {}
+            u64::MAX => write!(f, ", positions from {}", self.positions.start)?,
+            end => write!(f, ", positions {} to {}", self.positions.start, end - 1)?,
+        }
+        write!(f, ": {}", self.why)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Conflict { stream, expected, next } => {
+                write!(f, "conflict on {stream}: expected {expected}, found next sequence {next}; nothing was stored")
+            }
+            Error::Invalid { what, why } => write!(f, "invalid {what}: {why}"),
+            Error::LimitExceeded { what, size, limit } => {
+                write!(f, "{what}: {size} is over the limit of {limit}")
+            }
+            Error::Damaged(damage) => write!(f, "damaged: {damage}"),
+            Error::UnsupportedFormat { path, found } => {
+                let path = path.display();
+                write!(f, "{path} needs a newer version of Annals: {found}")
+            }
+            Error::Locked { path, owner } => {
+                let owner = owner.as_deref().unwrap_or("another process");
+                write!(f, "{} is locked by {owner}", path.display())
+            }
+            Error::Io { operation, path, source } => write!(f, "{operation} {}: {source}", path.display()),
+            Error::DiskFull { path, available, reserve } => write!(
+                f,
+                "{}: {available} bytes free on the disk, {reserve} must stay free; nothing was stored",
+                path.display()
+            ),
+            Error::DurabilityUnknown { why } => write!(
+                f,
+                "a sync failed ({why}): whether the commit is durable is unknown; reopen the store and read before retrying"
+            ),
+            Error::ReadOnly => f.write_str("the store was opened read-only"),
+            Error::Closed => f.write_str("the store is closed"),
+            Error::NotAStore { path } => write!(f, "{} is not a store", path.display()),
+            Error::Codec { codec, why } => write!(f, "{codec}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a writer expects of a stream.
+
+use std::fmt;
+
+/// What a stream must look like for an append to go through: optimistic concurrency.
+///
+/// Of several writers that expect the same, exactly one wins; the others get [`Error::Conflict`](crate::Error::Conflict).
+///
+/// | here | means | KurrentDB | Marten |
+/// |---|---|---|---|
+/// | `Any` | no check | `Any` | no expected version |
+/// | `NoStream` | the stream holds no event | `NoStream` | `StartStream` |
+/// | `Exists` | it holds at least one | `StreamExists` | |
+/// | `Next(n)` | it holds exactly *n*; the next sequence is *n* | revision *n* - 1 | version *n* |
+///
+/// `Next(0)` is the same as `NoStream`: "the first event" and "after the first event" cannot be mixed up.
+///
+/// ```
+/// use annals::{Error, Expected, NewEvent, Store, StreamId};
+/// let store = Store::in_memory();
+/// let order = StreamId::new("order", "1")?;
+/// store.append(&order, Expected::NoStream, [NewEvent::new("Placed", "")])?;
+/// let late = store.append(&order, Expected::NoStream, [NewEvent::new("Placed", "")]);
+/// assert!(matches!(late, Err(Error::Conflict { next: 1, .. })));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Expected {
+    /// Whatever the stream holds.
+    Any,
+    /// The stream holds no event.
+    NoStream,
+    /// The stream holds at least one event.
+    Exists,
+    /// The stream holds exactly this many events, so that this is the sequence of the next.
+    Next(u64),
+}
+
+impl Expected {
+    /// Whether a stream whose next sequence is `next` is as expected.
+    pub fn allows(self, next: u64) -> bool {
+        match self {
+            Expected::Any => true,
+            Expected::NoStream => next == 0,
+            Expected::Exists => next > 0,
+            Expected::Next(n) => next == n,
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expected::Any => f.write_str("any state"),
+            Expected::NoStream => f.write_str("no events"),
+            Expected::Exists => f.write_str("at least one event"),
+            Expected::Next(n) => write!(f, "next sequence {n}"),
+        }
+    }
+}

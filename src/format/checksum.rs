@@ -1,0 +1,102 @@
+//! CRC-32 (IEEE), masked with the place where it stands, in blocks where the bytes are many.
+
+/// Longest piece that one CRC stands for: beyond 11,450 bytes CRC-32 no longer detects every error of three bits
+/// (Koopman, "32-bit cyclic redundancy codes for internet applications", 2002).
+pub(crate) const BLOCK: usize = 8192;
+
+/// Bytes of a CRC.
+pub(crate) const CRC: usize = 4;
+
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}
+
+/// Continues a CRC over more bytes.
+#[inline]
+pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(crc);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// What the CRCs of one segment are masked with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mask(u32);
+
+impl Mask {
+    pub(crate) fn new(store: &[u8; 16], segment: u64, salt: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(store);
+        bytes[16..24].copy_from_slice(&segment.to_le_bytes());
+        bytes[24..].copy_from_slice(&salt.to_le_bytes());
+        Mask(crc(&bytes))
+    }
+
+    /// The mask of an offset: another one for each offset of a segment, as segments are shorter than 4 GiB.
+    #[inline]
+    pub(crate) fn at(self, offset: u64) -> u32 {
+        self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
+    }
+}
+
+/// Bytes of the table for a piece of `len` bytes: none if one CRC is enough.
+pub(crate) fn table_len(len: u64) -> u64 {
+    if len <= BLOCK as u64 { 0 } else { len.div_ceil(BLOCK as u64) * CRC as u64 }
+}
+
+/// The length of a piece that takes `both` bytes together with its table. `None` if there is no such length.
+pub(crate) fn piece_len(both: u64) -> Option<u64> {
+    if both <= BLOCK as u64 {
+        return Some(both);
+    }
+    let blocks = both.div_ceil((BLOCK + CRC) as u64);
+    let len = both - blocks * CRC as u64;
+    (len + table_len(len) == both).then_some(len)
+}
+
+/// Appends the table of `piece` to `out`.
+pub(crate) fn put_table(out: &mut Vec<u8>, piece: std::ops::Range<usize>) {
+    let mut at = piece.start;
+    while at < piece.end {
+        let end = piece.end.min(at + BLOCK);
+        let crc = crc(&out[at..end]);
+        out.extend_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
+}
+
+/// Whether each block of `piece` has the CRC that `table` says.
+pub(crate) fn table_holds(piece: &[u8], table: &[u8]) -> bool {
+    let (crcs, rest) = table.as_chunks::<CRC>();
+    rest.is_empty()
+        && crcs.len() == piece.len().div_ceil(BLOCK)
+        && piece.chunks(BLOCK).zip(crcs).all(|(block, stored)| crc(block) == u32::from_le_bytes(*stored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_pieces_are_unique() {
+        for len in (0..BLOCK as u64 * 3).chain([1 << 20, (1 << 29) - 1]) {
+            assert_eq!(piece_len(len + table_len(len)), Some(len));
+        }
+        assert_eq!(piece_len(BLOCK as u64 + 1), None);
+    }
+
+    #[test]
+    fn masks_differ_from_place_to_place() {
+        let mask = Mask::new(&[7; 16], 1, 99);
+        let mut seen: Vec<u32> = (0..10_000).map(|i| mask.at(i * 8)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 10_000);
+        assert_ne!(mask, Mask::new(&[7; 16], 2, 99));
+    }
+
+    #[test]
+    fn extending_is_the_crc_of_the_whole() {
+        assert_eq!(extend(crc(b"1234"), b"56789"), 0xCBF4_3926);
+    }
+}

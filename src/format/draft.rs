@@ -1,0 +1,97 @@
+//! A commit on its way into the log: encoded outside the commit lock, finished under it.
+
+use super::checksum::Mask;
+use super::frame::{self, Chain, EVENTS, FrameHeader, HEADER, MAX_BODY};
+use super::record::{self, Unfinished};
+use super::segment_header::SegmentHeader;
+use crate::error::{Error, Result};
+use crate::event::NewEvent;
+
+/// What a commit may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub event: usize,
+    pub commit: usize,
+}
+
+/// A frame without what the commit lock decides: positions, sequences, time, place.
+pub(crate) struct Draft {
+    /// Room for the header, then the body.
+    frame: Vec<u8>,
+    records: Vec<Unfinished>,
+    limits: Limits,
+}
+
+/// Where a frame goes.
+pub(crate) struct Place<'a> {
+    pub segment: &'a SegmentHeader,
+    pub mask: Mask,
+    pub offset: u64,
+    pub chain: &'a Chain,
+    pub recorded_at: i64,
+    pub durable_upto: u64,
+}
+
+impl Draft {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Draft { frame: vec![0; HEADER], records: Vec::new(), limits }
+    }
+
+    /// Adds an event of the stream with this key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] and [`Error::LimitExceeded`]; the draft must then be dropped.
+    pub(crate) fn push(&mut self, key: &[u8], event: &NewEvent<'_>, wide: bool) -> Result<()> {
+        let record = record::encode(&mut self.frame, key, event, wide, self.limits.event)?;
+        let body = self.frame.len() - HEADER;
+        let limit = self.limits.commit.min(MAX_BODY as usize);
+        if body > limit {
+            return Err(Error::limit("commit in bytes", body, limit));
+        }
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Number of events.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Bytes that the frame will take.
+    pub(crate) fn frame_len(&self) -> u64 {
+        frame::frame_len((self.frame.len() - HEADER) as u64)
+    }
+
+    /// Gives the events from `first` on the sequences from `sequence` on. `false` if a record has no room for one as high as that.
+    #[must_use]
+    pub(crate) fn set_sequences(&mut self, events: std::ops::Range<usize>, sequence: u64) -> bool {
+        let mut sequences = sequence..;
+        let records = &mut self.records[events];
+        records.iter_mut().zip(&mut sequences).all(|(record, n)| record.set_sequence(n))
+    }
+
+    /// Fills in the rest, and gives the frame and its header CRC's chain.
+    pub(crate) fn finish(mut self, place: &Place<'_>) -> (Vec<u8>, Chain) {
+        let first = place.chain.next_position;
+        let ordinal = first - place.segment.first_position;
+        let time = place.recorded_at.wrapping_sub(place.segment.base_time) as u64;
+        for (record, ordinal) in self.records.iter().zip(ordinal..) {
+            record.finish(&mut self.frame, place.mask, place.offset, ordinal, time);
+        }
+        let mut header = FrameHeader {
+            kind: EVENTS,
+            events: self.records.len() as u32,
+            body_len: (self.frame.len() - HEADER) as u32,
+            attributes_len: 0,
+            first_position: first,
+            durable_upto: place.durable_upto,
+            recorded_at: place.recorded_at,
+            previous: place.chain.previous,
+            body_crc: 0,
+            crc: 0,
+        };
+        header.crc = frame::finish(&mut self.frame, header, place.mask, place.offset);
+        (self.frame, place.chain.then(&header))
+    }
+}

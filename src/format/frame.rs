@@ -1,0 +1,341 @@
+//! A frame: the envelope of one commit.
+//!
+//! ```text
+//! 0       4     8      9      12       16         20               24               32             40            48         52         56
+//! | magic | CRC | kind | zero | events | body len | attributes len | first position | durable_upto | recorded-at | previous | body CRC |
+//! | body | table, if the body is longer than 8,192 | zeros to a multiple of 8 |
+//! | frame len | events | header CRC | CRC |
+//! ```
+
+use super::checksum::{self, BLOCK, CRC, Mask};
+use super::segment_header::{LEN as SEGMENT_HEADER, SegmentHeader};
+use super::{is_zero, put, u32_at, u64_at};
+
+pub(crate) const HEADER: usize = 56;
+pub(crate) const TRAILER: usize = 16;
+/// Frames start on multiples of this.
+pub(crate) const ALIGN: u64 = 8;
+pub(crate) const MAGIC: [u8; 4] = [0xA7, b'F', b'R', 0x0A];
+/// The longest body that a frame can have.
+pub(crate) const MAX_BODY: u64 = 1 << 30;
+/// Where the header CRC stands in a frame.
+const CRC_AT: usize = 4;
+const CRC_FROM: usize = 8;
+const BODY_CRC_AT: usize = 52;
+
+pub(crate) const EVENTS: u8 = 1;
+pub(crate) const SEAL: u8 = 2;
+
+// The first frame of a segment starts behind its header, aligned like all others.
+const _: () = assert!((SEGMENT_HEADER as u64).is_multiple_of(ALIGN));
+const _: () = assert!((HEADER as u64).is_multiple_of(ALIGN) && (TRAILER as u64).is_multiple_of(ALIGN));
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FrameHeader {
+    pub kind: u8,
+    pub events: u32,
+    pub body_len: u32,
+    pub attributes_len: u32,
+    pub first_position: u64,
+    pub durable_upto: u64,
+    pub recorded_at: i64,
+    pub previous: u32,
+    pub body_crc: u32,
+    /// The stored CRC of this header, which the next frame calls `previous`.
+    pub crc: u32,
+}
+
+impl FrameHeader {
+    /// Decodes and verifies a header that stands at `offset`. `None` if it is not one. Its length is checked against the format's limit, not
+    /// against the bytes that are left.
+    #[inline]
+    pub(crate) fn decode(bytes: &[u8], mask: Mask, offset: u64) -> Option<Self> {
+        if bytes.len() < HEADER || bytes[..4] != MAGIC {
+            return None;
+        }
+        let crc = u32_at(bytes, CRC_AT);
+        if checksum::crc(&bytes[CRC_FROM..HEADER]) ^ mask.at(offset) != crc {
+            return None;
+        }
+        let header = FrameHeader {
+            kind: bytes[8],
+            events: u32_at(bytes, 12),
+            body_len: u32_at(bytes, 16),
+            attributes_len: u32_at(bytes, 20),
+            first_position: u64_at(bytes, 24),
+            durable_upto: u64_at(bytes, 32),
+            recorded_at: u64_at(bytes, 40) as i64,
+            previous: u32_at(bytes, 48),
+            body_crc: u32_at(bytes, BODY_CRC_AT),
+            crc,
+        };
+        let kind_holds = match header.kind {
+            EVENTS => header.events > 0,
+            SEAL => header.events == 0 && header.body_len as usize == Seal::LEN,
+            _ => false,
+        };
+        let sound = kind_holds
+            && bytes[9..12] == [0; 3]
+            && header.body_len > 0
+            && u64::from(header.body_len) <= MAX_BODY
+            && header.attributes_len < header.body_len + u32::from(header.kind == SEAL)
+            && header.first_position.checked_add(header.events.into()).is_some();
+        sound.then_some(header)
+    }
+
+    /// Writes the header into the first bytes of `frame`, which stands at `offset`, and gives the CRC that it got.
+    fn encode_into(&self, frame: &mut [u8], mask: Mask, offset: u64) -> u32 {
+        put(frame, 0, &MAGIC);
+        frame[8] = self.kind;
+        put(frame, 12, &self.events.to_le_bytes());
+        put(frame, 16, &self.body_len.to_le_bytes());
+        put(frame, 20, &self.attributes_len.to_le_bytes());
+        put(frame, 24, &self.first_position.to_le_bytes());
+        put(frame, 32, &self.durable_upto.to_le_bytes());
+        put(frame, 40, &self.recorded_at.to_le_bytes());
+        put(frame, 48, &self.previous.to_le_bytes());
+        put(frame, BODY_CRC_AT, &self.body_crc.to_le_bytes());
+        let crc = checksum::crc(&frame[CRC_FROM..HEADER]) ^ mask.at(offset);
+        put(frame, CRC_AT, &crc.to_le_bytes());
+        crc
+    }
+
+    /// The position behind the last event.
+    pub(crate) fn end_position(&self) -> u64 {
+        self.first_position + u64::from(self.events)
+    }
+
+    /// Bytes of the whole frame.
+    pub(crate) fn frame_len(&self) -> u64 {
+        frame_len(self.body_len.into())
+    }
+
+    /// Where in the frame the table begins.
+    pub(crate) fn table_at(&self) -> u64 {
+        HEADER as u64 + u64::from(self.body_len)
+    }
+
+    /// Bytes of the table.
+    pub(crate) fn table_len(&self) -> u64 {
+        checksum::table_len(self.body_len.into())
+    }
+
+    /// Whether the header vouches for this body, or for this table if the body has one.
+    pub(crate) fn vouches_for(&self, body_or_table: &[u8], mask: Mask, offset: u64) -> bool {
+        checksum::crc(body_or_table) ^ mask.at(offset + BODY_CRC_AT as u64) == self.body_crc
+    }
+
+    /// Verifies everything in `frame`, which is as long as the header says and stands at `offset`.
+    pub(crate) fn verify(&self, frame: &[u8], mask: Mask, offset: u64) -> Result<(), &'static str> {
+        self.verify_body(frame, mask, offset)?;
+        let trailer_at = frame.len() - TRAILER;
+        let covered = &frame[self.table_at() as usize..frame.len() - CRC];
+        let padding = &covered[self.table_len() as usize..covered.len() - (TRAILER - CRC)];
+        let trailer = &frame[trailer_at..];
+        let crc_at = offset + trailer_at as u64 + (TRAILER - CRC) as u64;
+        let holds = checksum::crc(covered) ^ mask.at(crc_at) == u32_at(trailer, 12)
+            && u32_at(trailer, 0) as usize == frame.len()
+            && u32_at(trailer, 4) == self.events
+            && u32_at(trailer, 8) == self.crc
+            && is_zero(padding);
+        if holds { Ok(()) } else { Err("the trailer of the commit fails its checksum") }
+    }
+
+    /// Verifies the body of `frame` only: enough to hand out what is in it, once recovery has seen the trailer.
+    #[inline]
+    pub(crate) fn verify_body(&self, frame: &[u8], mask: Mask, offset: u64) -> Result<(), &'static str> {
+        let body = &frame[HEADER..self.table_at() as usize];
+        let table = &frame[self.table_at() as usize..][..self.table_len() as usize];
+        let holds = if table.is_empty() {
+            self.vouches_for(body, mask, offset)
+        } else {
+            self.vouches_for(table, mask, offset) && checksum::table_holds(body, table)
+        };
+        if holds { Ok(()) } else { Err("the body of the commit fails its checksum") }
+    }
+}
+
+/// Bytes of a frame with a body of this length.
+pub(crate) fn frame_len(body_len: u64) -> u64 {
+    (HEADER as u64 + body_len + checksum::table_len(body_len)).next_multiple_of(ALIGN) + TRAILER as u64
+}
+
+/// Makes a frame of `frame`, which holds room for the header and a finished body: fills the header, appends table, padding and trailer. Gives the CRC
+/// of the header.
+pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, mask: Mask, offset: u64) -> u32 {
+    let body = HEADER..frame.len();
+    debug_assert_eq!(body.len(), header.body_len as usize);
+    let table_at = frame.len();
+    let long = body.len() > BLOCK;
+    if long {
+        checksum::put_table(frame, body.clone());
+    }
+    let vouched = if long { table_at..frame.len() } else { body };
+    let body_crc = checksum::crc(&frame[vouched]) ^ mask.at(offset + BODY_CRC_AT as u64);
+    frame.resize(frame.len().next_multiple_of(ALIGN as usize), 0);
+
+    let header = FrameHeader { body_crc, ..header };
+    let crc = header.encode_into(frame, mask, offset);
+    let len = (frame.len() + TRAILER) as u32;
+    for field in [len, header.events, crc] {
+        frame.extend_from_slice(&field.to_le_bytes());
+    }
+    let trailer_crc = checksum::crc(&frame[table_at..]) ^ mask.at(offset + frame.len() as u64);
+    frame.extend_from_slice(&trailer_crc.to_le_bytes());
+    debug_assert_eq!(frame.len() as u64, frame_len(header.body_len.into()));
+    crc
+}
+
+/// The body of the frame that ends a sealed segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seal {
+    pub events: u64,
+    pub frames: u64,
+    pub first_position: u64,
+    pub next_position: u64,
+    pub digest: u64,
+}
+
+impl Seal {
+    const LEN: usize = 40;
+    /// Bytes of the whole seal frame.
+    pub(crate) const FRAME: u64 = (HEADER + Seal::LEN + TRAILER) as u64;
+
+    /// The seal frame that stands at `offset` behind the frame whose CRC is `previous`.
+    pub(crate) fn frame(&self, previous: u32, recorded_at: i64, durable_upto: u64, mask: Mask, offset: u64) -> Vec<u8> {
+        let mut frame = vec![0; HEADER];
+        for field in [self.events, self.frames, self.first_position, self.next_position, self.digest] {
+            frame.extend_from_slice(&field.to_le_bytes());
+        }
+        let header = FrameHeader {
+            kind: SEAL,
+            events: 0,
+            body_len: Seal::LEN as u32,
+            attributes_len: 0,
+            first_position: self.next_position,
+            durable_upto,
+            recorded_at,
+            previous,
+            body_crc: 0,
+            crc: 0,
+        };
+        finish(&mut frame, header, mask, offset);
+        frame
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+        (body.len() == Seal::LEN).then(|| Seal {
+            events: u64_at(body, 0),
+            frames: u64_at(body, 8),
+            first_position: u64_at(body, 16),
+            next_position: u64_at(body, 24),
+            digest: u64_at(body, 32),
+        })
+    }
+}
+
+/// What of the frames of a segment must fit to what went before: the position, the chain of CRCs, and the running digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Chain {
+    pub next_position: u64,
+    pub previous: u32,
+    pub digest: u64,
+    pub frames: u64,
+    pub recorded_at: i64,
+}
+
+impl Chain {
+    /// The chain of a segment without frames.
+    pub(crate) fn start(header: &SegmentHeader) -> Self {
+        let crc = header.crc();
+        Chain {
+            next_position: header.first_position,
+            previous: crc,
+            digest: crc.into(),
+            frames: 0,
+            recorded_at: header.base_time,
+        }
+    }
+
+    /// Whether a frame with this header may come next.
+    pub(crate) fn accepts(&self, header: &FrameHeader) -> bool {
+        header.first_position == self.next_position
+            && header.previous == self.previous
+            && header.recorded_at >= self.recorded_at
+    }
+
+    /// The chain behind a frame with events.
+    pub(crate) fn then(&self, header: &FrameHeader) -> Self {
+        Chain {
+            next_position: header.end_position(),
+            previous: header.crc,
+            digest: super::segment_header::fold_digest(self.digest, header.crc),
+            frames: self.frames + 1,
+            recorded_at: header.recorded_at,
+        }
+    }
+
+    /// The seal that fits here.
+    pub(crate) fn seal(&self, header: &SegmentHeader) -> Seal {
+        Seal {
+            events: self.next_position - header.first_position,
+            frames: self.frames,
+            first_position: header.first_position,
+            next_position: self.next_position,
+            digest: self.digest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(body_len: usize) -> (Vec<u8>, Mask) {
+        let mask = Mask::new(&[1; 16], 1, 2);
+        let mut frame = vec![0; HEADER];
+        frame.extend((0..body_len).map(|i| i as u8));
+        let header = FrameHeader {
+            kind: EVENTS,
+            events: 3,
+            body_len: body_len as u32,
+            attributes_len: 0,
+            first_position: 10,
+            durable_upto: 9,
+            recorded_at: 1,
+            previous: 5,
+            body_crc: 0,
+            crc: 0,
+        };
+        finish(&mut frame, header, mask, 128);
+        (frame, mask)
+    }
+
+    fn holds(frame: &[u8], mask: Mask, offset: u64) -> bool {
+        FrameHeader::decode(frame, mask, offset).is_some_and(|header| {
+            header.frame_len() == frame.len() as u64 && header.verify(frame, mask, offset).is_ok()
+        })
+    }
+
+    #[test]
+    fn frames_of_all_lengths_verify_in_their_place_only() {
+        for len in [1, 7, 8, 100, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 5] {
+            let (frame, mask) = sample(len);
+            assert!(holds(&frame, mask, 128), "{len}");
+            assert!(!holds(&frame, mask, 136), "{len}");
+            assert!(!holds(&frame, Mask::new(&[1; 16], 2, 2), 128), "{len}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_frame_shows() {
+        for len in [5, BLOCK + 3] {
+            let (mut frame, mask) = sample(len);
+            for bit in 0..frame.len() * 8 {
+                frame[bit / 8] ^= 1 << (bit % 8);
+                assert!(!holds(&frame, mask, 128), "body of {len}, bit {bit}");
+                frame[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Bytes to structs and back: pure functions on slices. `docs/FORMAT.md` is the specification.
+
+pub(crate) mod checksum;
+pub(crate) mod draft;
+pub(crate) mod frame;
+pub(crate) mod head;
+pub(crate) mod record;
+pub(crate) mod segment_header;
+pub(crate) mod varint;
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// The version of the format that this code writes, and the newest that it reads.
+pub(crate) const VERSION: u16 = 1;
+
+/// Refuses a file whose oldest reader version is newer than this code. Runs before any checksum: a newer version may have moved those.
+pub(crate) fn check_version(path: &Path, version: u16, min_reader: u16) -> Result<()> {
+    if min_reader <= VERSION {
+        return Ok(());
+    }
+    Err(Error::UnsupportedFormat {
+        path: path.to_owned(),
+        found: format!("format {version}, readable from version {min_reader} on; this is {VERSION}"),
+    })
+}
+
+/// Copies an array out of a slice. The caller has checked the length.
+#[inline]
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("N bytes")
+}
+
+#[inline]
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(array(bytes, at))
+}
+
+#[inline]
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array(bytes, at))
+}
+
+#[inline]
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array(bytes, at))
+}
+
+#[inline]
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    bytes[at..at + value.len()].copy_from_slice(value);
+}
+
+/// Whether a slice holds nothing but zeros.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    chunks.iter().all(|c| c.iter().fold(0, |a, b| a | b) == 0) && rest.iter().all(|&b| b == 0)
+}

@@ -1,0 +1,540 @@
+//! A record: one event, as it stands in the body of a frame. The grammar is in `docs/FORMAT.md`.
+
+use super::checksum::{self, BLOCK, CRC, Mask};
+use super::segment_header::SegmentHeader;
+use super::{array, put, u16_at, u32_at, u64_at, varint};
+use crate::error::{Error, Result};
+use crate::event::{Block, ContentType, Event, Extras, NewEvent, Span, Spans};
+use crate::stream::{MAX_KEY, check_name, split_key};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The longest record, and the highest that the limit for events can be set to.
+pub(crate) const MAX_RECORD: usize = 1 << 29;
+const MAX_TAGS: usize = 1024;
+const MAX_LABEL: usize = 1024;
+
+const HAS_ID: u16 = 1;
+const HAS_OCCURRED: u16 = 1 << 1;
+const HAS_SCHEMA: u16 = 1 << 2;
+const HAS_NAMED_TYPE: u16 = 1 << 3;
+const HAS_CORRELATION: u16 = 1 << 4;
+const HAS_CAUSATION: u16 = 1 << 5;
+const HAS_TAGS: u16 = 1 << 6;
+const HAS_EXTRAS: u16 = (1 << 7) - 1;
+const WIDE: u16 = 1 << 7;
+const CONTENT_SHIFT: u32 = 8;
+const CONTENT_MASK: u16 = 7;
+const UNUSED: u16 = !((1 << 11) - 1);
+
+const ORDINAL: usize = 3;
+const TIME: usize = 7;
+
+/// Bytes of the tail.
+fn tail_len(wide: bool) -> usize {
+    ORDINAL + TIME + if wide { 8 } else { 4 } + CRC
+}
+
+/// A record that still lacks what the commit lock decides.
+#[derive(Clone, Copy)]
+pub(crate) struct Unfinished {
+    /// Where the record stands in its buffer.
+    at: u32,
+    tail_at: u32,
+    /// CRC of what stands before the tail.
+    crc: u32,
+    wide: bool,
+    sequence: u64,
+}
+
+/// Checks an event against all limits but those on its size.
+fn check(event: &NewEvent<'_>) -> Result<()> {
+    check_name("event type", &event.event_type)?;
+    if let ContentType::Named(name) = &event.content_type {
+        check_name("content type", name)?;
+    }
+    if event.tags.len() > MAX_TAGS {
+        return Err(Error::limit("tags of an event", event.tags.len(), MAX_TAGS));
+    }
+    for tag in &event.tags {
+        if tag.is_empty() {
+            return Err(Error::invalid("tag", "it is empty"));
+        }
+        check_label("tag in bytes", tag)?;
+    }
+    check_label("correlation id in bytes", &event.correlation_id)?;
+    check_label("causation id in bytes", &event.causation_id)
+}
+
+fn check_label(what: &'static str, label: &str) -> Result<()> {
+    if label.len() > MAX_LABEL {
+        return Err(Error::limit(what, label.len(), MAX_LABEL));
+    }
+    Ok(())
+}
+
+fn content_code(content_type: &ContentType) -> u16 {
+    match content_type {
+        ContentType::Bytes => 0,
+        ContentType::Json => 1,
+        ContentType::Text => 2,
+        ContentType::Bincode => 3,
+        ContentType::Named(_) => 7,
+    }
+}
+
+fn flags(event: &NewEvent<'_>, wide: bool) -> u16 {
+    let given = [
+        (HAS_ID, event.id.is_some()),
+        (HAS_OCCURRED, event.occurred_at.is_some()),
+        (HAS_SCHEMA, event.schema_version != 0),
+        (HAS_NAMED_TYPE, matches!(event.content_type, ContentType::Named(_))),
+        (HAS_CORRELATION, !event.correlation_id.is_empty()),
+        (HAS_CAUSATION, !event.causation_id.is_empty()),
+        (HAS_TAGS, !event.tags.is_empty()),
+        (WIDE, wide),
+    ];
+    let bits = given.iter().filter(|(_, given)| *given);
+    bits.fold(content_code(&event.content_type) << CONTENT_SHIFT, |flags, (bit, _)| flags | bit)
+}
+
+fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+    varint::put(out, text.len() as u64);
+    out.extend_from_slice(text);
+}
+
+fn encode_extras(event: &NewEvent<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    if let Some(id) = event.id {
+        out.extend_from_slice(id.as_bytes());
+    }
+    if let Some(time) = event.occurred_at {
+        out.extend_from_slice(&time.as_nanos().to_le_bytes());
+    }
+    if event.schema_version != 0 {
+        varint::put(&mut out, event.schema_version.into());
+    }
+    if let ContentType::Named(name) = &event.content_type {
+        put_string(&mut out, name.as_bytes());
+    }
+    for id in [&event.correlation_id, &event.causation_id] {
+        if !id.is_empty() {
+            put_string(&mut out, id.as_bytes());
+        }
+    }
+    if !event.tags.is_empty() {
+        varint::put(&mut out, event.tags.len() as u64);
+        for tag in &event.tags {
+            put_string(&mut out, tag.as_bytes());
+        }
+    }
+    out
+}
+
+/// Appends a record to `out`, all but what [`Unfinished::finish`] adds. `wide` makes room for sequences beyond 32 bits.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] and [`Error::LimitExceeded`]; `out` is then as before.
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    event: &NewEvent<'_>,
+    wide: bool,
+    max_event: usize,
+) -> Result<Unfinished> {
+    check(event)?;
+    let flags = flags(event, wide);
+    let extras = if flags & HAS_EXTRAS == 0 { Vec::new() } else { encode_extras(event) };
+    let string_len = |bytes: &[u8]| varint::len(bytes.len() as u64) + bytes.len();
+    let content = 2
+        + string_len(key)
+        + string_len(event.event_type.as_bytes())
+        + string_len(&event.metadata)
+        + if flags & HAS_EXTRAS == 0 { 0 } else { string_len(&extras) }
+        + event.data.len();
+
+    // The length counts the table, and the table covers the length field: a longer field can need one block more.
+    let tail = tail_len(wide);
+    let mut len = content + tail;
+    loop {
+        let covered = varint::len(len as u64) + content;
+        let with_table = content + checksum::table_len(covered as u64) as usize + tail;
+        if with_table == len {
+            break;
+        }
+        len = with_table;
+    }
+    let total = varint::len(len as u64) + len;
+    if total > max_event {
+        return Err(Error::limit("event in bytes", total, max_event));
+    }
+
+    let at = out.len();
+    out.reserve(total);
+    varint::put(out, len as u64);
+    out.extend_from_slice(&flags.to_le_bytes());
+    put_string(out, key);
+    put_string(out, event.event_type.as_bytes());
+    varint::put(out, event.metadata.len() as u64);
+    if flags & HAS_EXTRAS != 0 {
+        put_string(out, &extras);
+    }
+    out.extend_from_slice(&event.metadata);
+    out.extend_from_slice(&event.data);
+    let table_at = out.len();
+    let covered = at..table_at;
+    let crc = if covered.len() > BLOCK {
+        checksum::put_table(out, covered);
+        checksum::crc(&out[table_at..])
+    } else {
+        checksum::crc(&out[covered])
+    };
+    let tail_at = out.len();
+    out.resize(tail_at + tail, 0);
+    debug_assert_eq!(out.len() - at, total);
+    Ok(Unfinished { at: at as u32, tail_at: tail_at as u32, crc, wide, sequence: 0 })
+}
+
+impl Unfinished {
+    /// Says which sequence the event has. `false` if there is no room for one as high as that.
+    #[must_use]
+    pub(crate) fn set_sequence(&mut self, sequence: u64) -> bool {
+        self.sequence = sequence;
+        self.wide || sequence <= u32::MAX.into()
+    }
+
+    /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will stand at `buffer_at` in the segment; `ordinal` and
+    /// `time` count from the segment's first position and base time.
+    #[inline]
+    pub(crate) fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) {
+        let mut tail = [0; ORDINAL + TIME + 8];
+        put(&mut tail, 0, &ordinal.to_le_bytes()[..ORDINAL]);
+        put(&mut tail, ORDINAL, &time.to_le_bytes()[..TIME]);
+        put(&mut tail, ORDINAL + TIME, &self.sequence.to_le_bytes());
+        let tail = &tail[..tail_len(self.wide) - CRC];
+        let crc = checksum::extend(self.crc, tail) ^ mask.at(buffer_at + u64::from(self.at));
+        put(out, self.tail_at as usize, tail);
+        put(out, self.tail_at as usize + tail.len(), &crc.to_le_bytes());
+    }
+
+    /// Where the record stands in its buffer.
+    pub(crate) fn at(&self) -> u32 {
+        self.at
+    }
+}
+
+/// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut off, or if it cannot be one.
+#[inline]
+pub(crate) fn len(bytes: &[u8]) -> Option<usize> {
+    let (len, field) = varint::get(bytes)?;
+    let len = usize::try_from(len).ok().filter(|&len| len <= MAX_RECORD)?;
+    Some(field + len)
+}
+
+/// Whether `record`, which stands at `offset`, has the CRC that its tail says. `false` also if it is too short to be one.
+pub(crate) fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
+    let Some((_, field)) = varint::get(record) else { return false };
+    if record.len() < field + 2 {
+        return false;
+    }
+    let tail = tail_len(u16_at(record, field) & WIDE != 0);
+    let Some(tail_at) = record.len().checked_sub(tail) else { return false };
+    let Some(covered) = checksum::piece_len(tail_at as u64) else { return false };
+    let (content, table) = record[..tail_at].split_at(covered as usize);
+    let stands_in = if table.is_empty() { content } else { table };
+    let crc_at = record.len() - CRC;
+    let crc = checksum::extend(checksum::crc(stands_in), &record[tail_at..crc_at]);
+    crc ^ mask.at(offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
+}
+
+/// What a record says, with places instead of copies: offsets count from the start of the slice that was decoded.
+pub(crate) struct Parts {
+    flags: u16,
+    spans: Spans,
+    extras_at: usize,
+    extras_len: usize,
+    pub ordinal: u64,
+    time: u64,
+    pub sequence: u64,
+}
+
+/// A reader over bytes that came from a file: nothing in it panics, and nothing in it allocates.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+impl Reader<'_> {
+    #[inline]
+    fn varint(&mut self) -> Option<usize> {
+        let (value, len) = varint::get(&self.bytes[self.at..self.end])?;
+        self.at += len;
+        usize::try_from(value).ok()
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Option<Span> {
+        let at = self.at;
+        if len > self.end - at {
+            return None;
+        }
+        self.at += len;
+        Some(Span { at: at as u32, len: len as u32 })
+    }
+
+    #[inline]
+    fn string(&mut self) -> Option<Span> {
+        let len = self.varint()?;
+        self.take(len)
+    }
+
+    fn text(&mut self, max: usize) -> Option<Span> {
+        let span = self.string()?;
+        let bytes = &self.bytes[span.at as usize..][..span.len as usize];
+        let sound = !bytes.is_empty() && bytes.len() <= max && str::from_utf8(bytes).is_ok();
+        sound.then_some(span)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let span = self.take(N)?;
+        Some(array(self.bytes, span.at as usize))
+    }
+}
+
+/// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been verified. `None` if it breaks the grammar.
+#[inline]
+pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
+    let (_, field) = varint::get(&bytes[at..end])?;
+    let flags_at = at + field;
+    if end - flags_at < 2 {
+        return None;
+    }
+    let flags = u16_at(bytes, flags_at);
+    let wide = flags & WIDE != 0;
+    let tail_at = end.checked_sub(tail_len(wide)).filter(|&tail| tail >= flags_at + 2)?;
+    let content_end = at + checksum::piece_len((tail_at - at) as u64)? as usize;
+    if flags & UNUSED != 0 || content_end < flags_at + 2 {
+        return None;
+    }
+    let mut reader = Reader { bytes, at: flags_at + 2, end: content_end };
+    let key = reader.string()?;
+    let event_type = reader.text(crate::stream::MAX_NAME)?;
+    let metadata_len = reader.varint()?;
+    let extras = if flags & HAS_EXTRAS != 0 { reader.string()? } else { Span::default() };
+    let metadata = reader.take(metadata_len)?;
+    let data = reader.take(content_end - reader.at)?;
+    let key_bytes = &bytes[key.at as usize..][..key.len as usize];
+    if key_bytes.len() > MAX_KEY || split_key(key_bytes).is_none() {
+        return None;
+    }
+    let sequence_at = tail_at + ORDINAL + TIME;
+    Some(Parts {
+        flags,
+        spans: Spans { key, event_type, metadata, data },
+        extras_at: extras.at as usize,
+        extras_len: extras.len as usize,
+        // Overlapping reads of eight bytes; the tail and what must stand before it are long enough.
+        ordinal: u64::from(u32_at(bytes, tail_at) & 0xFF_FFFF),
+        time: u64_at(bytes, tail_at + ORDINAL - 1) >> 8,
+        sequence: if wide { u64_at(bytes, sequence_at) } else { u32_at(bytes, sequence_at).into() },
+    })
+}
+
+impl Parts {
+    pub(crate) fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.spans.key.at as usize..][..self.spans.key.len as usize]
+    }
+
+    fn extras(&self, bytes: &[u8]) -> Option<(Extras, Option<Span>)> {
+        let mut reader = Reader { bytes, at: self.extras_at, end: self.extras_at + self.extras_len };
+        let has = |bit| self.flags & bit != 0;
+        let mut extras = Extras::default();
+        let mut named = None;
+        if has(HAS_ID) {
+            extras.id = Some(Uuid::from_bytes(reader.array()?));
+        }
+        if has(HAS_OCCURRED) {
+            extras.occurred_at = Some(Timestamp::from_nanos(i64::from_le_bytes(reader.array()?)));
+        }
+        if has(HAS_SCHEMA) {
+            extras.schema_version = u32::try_from(reader.varint()?).ok()?;
+        }
+        if has(HAS_NAMED_TYPE) {
+            named = Some(reader.text(crate::stream::MAX_NAME)?);
+        }
+        if has(HAS_CORRELATION) {
+            extras.correlation_id = Some(reader.text(MAX_LABEL)?);
+        }
+        if has(HAS_CAUSATION) {
+            extras.causation_id = Some(reader.text(MAX_LABEL)?);
+        }
+        if has(HAS_TAGS) {
+            let count = reader.varint().filter(|&count| count <= MAX_TAGS)?;
+            extras.tags = Vec::with_capacity(count);
+            for _ in 0..count {
+                extras.tags.push(reader.text(MAX_LABEL)?);
+            }
+        }
+        (reader.at == reader.end).then_some((extras, named))
+    }
+
+    /// Makes an event of a decoded record. `None` if it breaks the grammar.
+    #[inline]
+    pub(crate) fn into_event(self, block: &Arc<Block>, header: &SegmentHeader) -> Option<Event> {
+        let mut content_type = match (self.flags >> CONTENT_SHIFT) & CONTENT_MASK {
+            0 => ContentType::Bytes,
+            1 => ContentType::Json,
+            2 => ContentType::Text,
+            3 => ContentType::Bincode,
+            7 if self.flags & HAS_NAMED_TYPE != 0 => ContentType::Bytes,
+            _ => return None,
+        };
+        let mut extras = None;
+        if self.flags & HAS_EXTRAS != 0 {
+            let (found, named) = self.extras(&block.bytes)?;
+            if let Some(name) = named {
+                let name = &block.bytes[name.at as usize..][..name.len as usize];
+                content_type = ContentType::Named(String::from_utf8_lossy(name).into_owned());
+            }
+            extras = Some(Box::new(found));
+        }
+        let nanos = i128::from(header.base_time) + i128::from(self.time);
+        Some(Event {
+            block: Arc::clone(block),
+            position: header.first_position.checked_add(self.ordinal)?,
+            sequence: self.sequence,
+            recorded_at: Timestamp::from_nanos(i64::try_from(nanos).ok()?),
+            content_type,
+            spans: self.spans,
+            extras,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        store: [4; 16],
+        number: 1,
+        first_position: 500,
+        salt: 11,
+        base_time: 1_000,
+        previous_digest: 0,
+        previous_len: 0,
+    };
+
+    fn stored(event: &NewEvent<'_>, sequence: u64) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        let key = b"\x05order7";
+        let wide = sequence > u64::from(u32::MAX);
+        let mut record = encode(&mut out, key, event, wide, MAX_RECORD).unwrap();
+        assert!(record.set_sequence(sequence));
+        record.finish(&mut out, HEADER.mask(), 4096 - 6, 0xABCDEF, 0x0011_2233_4455_6677);
+        out[6..].to_vec()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Event> {
+        let whole = len(bytes)? == bytes.len();
+        if !whole || !verify(bytes, HEADER.mask(), 4096) {
+            return None;
+        }
+        let parts = decode(bytes, 0, bytes.len())?;
+        let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: HEADER.id_seed() });
+        parts.into_event(&block, &HEADER)
+    }
+
+    fn full() -> NewEvent<'static> {
+        NewEvent::new("Paid", b"\xFF\x00 data")
+            .content_type(ContentType::Named("x/y".into()))
+            .schema_version(300)
+            .metadata(&b"meta"[..])
+            .id(Uuid::from_u128(77))
+            .occurred_at(Timestamp::from_nanos(-5))
+            .correlation_id("corr")
+            .causation_id("cause")
+            .tags(["a:1", "b"])
+    }
+
+    #[test]
+    fn all_fields_come_back() {
+        let event = read(&stored(&full(), u64::MAX)).unwrap();
+        assert_eq!(event.position(), 500 + 0xABCDEF);
+        assert_eq!(event.sequence(), u64::MAX);
+        assert_eq!(event.recorded_at().as_nanos(), 1_000 + 0x0011_2233_4455_6677);
+        assert_eq!(event.stream().to_string(), "order-7");
+        assert_eq!(event.event_type(), "Paid");
+        assert_eq!(event.data(), b"\xFF\x00 data");
+        assert_eq!(event.metadata(), b"meta");
+        assert_eq!(event.id(), Uuid::from_u128(77));
+        assert_eq!(event.occurred_at(), Some(Timestamp::from_nanos(-5)));
+        assert_eq!(event.correlation_id(), Some("corr"));
+        assert_eq!(event.causation_id(), Some("cause"));
+        assert_eq!(event.tags().collect::<Vec<_>>(), ["a:1", "b"]);
+        assert_eq!(event.schema_version(), 300);
+        assert_eq!(event.content_type(), &ContentType::Named("x/y".into()));
+    }
+
+    #[test]
+    fn data_of_every_size_around_the_blocks_come_back() {
+        let sizes = (0..3).chain(8100..8300).chain(16_300..16_500).chain([1 << 20]);
+        for size in sizes {
+            let data: Vec<u8> = (0..size).map(|i| i as u8).collect();
+            let event = read(&stored(&NewEvent::new("T", &data), 1)).unwrap();
+            assert_eq!(event.data(), data, "{size}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_shows() {
+        for event in [full(), NewEvent::with_data("T", vec![7; 9000])] {
+            let mut bytes = stored(&event, 3);
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(read(&bytes).is_none(), "bit {bit}");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_are_checked() {
+        let mut out = Vec::new();
+        let mut refused = |event: NewEvent<'_>| {
+            let result = encode(&mut out, b"\x01a", &event, false, 1000);
+            assert!(result.is_err() && out.is_empty());
+        };
+        refused(NewEvent::new("", ""));
+        refused(NewEvent::new("x".repeat(256), ""));
+        refused(NewEvent::new("T", "").tag(""));
+        refused(NewEvent::new("T", "").tag("x".repeat(1025)));
+        refused(NewEvent::new("T", "").tags((0..1025).map(|i| i.to_string())));
+        refused(NewEvent::new("T", "").correlation_id("x".repeat(1025)));
+        refused(NewEvent::new("T", "").content_type(ContentType::Named(String::new())));
+        refused(NewEvent::with_data("T", vec![0; 1000]));
+    }
+
+    /// Whatever the bytes are: no panic, and spans that stay inside.
+    #[test]
+    fn garbage_never_panics() {
+        let good = stored(&full(), 3);
+        for at in 0..good.len() {
+            for value in [0, 1, 0x7F, 0x80, 0xFF] {
+                let mut bytes = good.clone();
+                bytes[at] = value;
+                for end in 0..=bytes.len() {
+                    if let Some(parts) = decode(&bytes, 0, end) {
+                        let block = Arc::new(Block { bytes: bytes.clone(), id_seed: 0 });
+                        if let Some(event) = parts.into_event(&block, &HEADER) {
+                            let _ = (event.data(), event.tags().count(), event.id(), event.stream());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The first 128 bytes of a segment.
+//!
+//! ```text
+//! 0       8      10      12      16        32      40              48    56         64               72                  80    124
+//! | magic | version | min | length | store id | number | first position | salt | base time | previous digest | previous length | zero | CRC |
+//! ```
+
+use super::checksum::{Mask, crc};
+use super::{VERSION, array, check_version, put, u16_at, u32_at, u64_at};
+use crate::error::{Error, Result};
+use std::path::Path;
+
+pub(crate) const LEN: usize = 128;
+const CRC_AT: usize = LEN - 4;
+const MAGIC: [u8; 8] = *b"\x89ANL\r\n\x1A\n";
+
+/// Events of one segment, so that an ordinal fits into 24 bits.
+pub(crate) const MAX_EVENTS: u64 = 1 << 24;
+/// Nanoseconds from the base time to the last event of one segment, so that a time fits into 56 bits.
+pub(crate) const MAX_AGE: u64 = (1 << 56) - 1;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentHeader {
+    pub store: [u8; 16],
+    pub number: u64,
+    pub first_position: u64,
+    pub salt: u64,
+    pub base_time: i64,
+    pub previous_digest: u64,
+    pub previous_len: u64,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; LEN] {
+        let mut out = [0; LEN];
+        put(&mut out, 0, &MAGIC);
+        put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 10, &1u16.to_le_bytes());
+        put(&mut out, 12, &(LEN as u32).to_le_bytes());
+        put(&mut out, 16, &self.store);
+        put(&mut out, 32, &self.number.to_le_bytes());
+        put(&mut out, 40, &self.first_position.to_le_bytes());
+        put(&mut out, 48, &self.salt.to_le_bytes());
+        put(&mut out, 56, &self.base_time.to_le_bytes());
+        put(&mut out, 64, &self.previous_digest.to_le_bytes());
+        put(&mut out, 72, &self.previous_len.to_le_bytes());
+        let crc = crc(&out[..CRC_AT]);
+        put(&mut out, CRC_AT, &crc.to_le_bytes());
+        out
+    }
+
+    /// `Ok(None)` if the bytes are not the header of a segment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedFormat`] if they are, but of a newer version.
+    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+        if bytes.len() < LEN || bytes[..8] != MAGIC {
+            return Ok(None);
+        }
+        check_version(path, u16_at(bytes, 8), u16_at(bytes, 10))?;
+        if crc(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) || u32_at(bytes, 12) != LEN as u32 {
+            return Ok(None);
+        }
+        let header = SegmentHeader {
+            store: array(bytes, 16),
+            number: u64_at(bytes, 32),
+            first_position: u64_at(bytes, 40),
+            salt: u64_at(bytes, 48),
+            base_time: u64_at(bytes, 56) as i64,
+            previous_digest: u64_at(bytes, 64),
+            previous_len: u64_at(bytes, 72),
+        };
+        if header.encode() != bytes[..LEN] {
+            return Err(Error::UnsupportedFormat {
+                path: path.to_owned(),
+                found: "a segment header with fields that this version does not know".into(),
+            });
+        }
+        Ok(Some(header))
+    }
+
+    /// The CRC field of the encoded header: what the first frame calls its predecessor.
+    pub(crate) fn crc(&self) -> u32 {
+        u32_at(&self.encode(), CRC_AT)
+    }
+
+    pub(crate) fn mask(&self) -> Mask {
+        Mask::new(&self.store, self.number, self.salt)
+    }
+
+    /// What ids that are not stored are made of.
+    pub(crate) fn id_seed(&self) -> u128 {
+        u128::from_le_bytes(self.store) & ((1 << 73) - 1)
+    }
+}
+
+/// Folds the header CRC of one more frame into the digest of a segment.
+pub(crate) fn fold_digest(digest: u64, frame: u32) -> u64 {
+    let d = (digest ^ u64::from(frame)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    d ^ (d >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        store: [9; 16],
+        number: 3,
+        first_position: 1000,
+        salt: 0x1234_5678_9ABC_DEF0,
+        base_time: -5,
+        previous_digest: 77,
+        previous_len: 4096,
+    };
+
+    #[test]
+    fn round_trips_and_knows_its_own_crc() {
+        let bytes = HEADER.encode();
+        let path = Path::new("x.seg");
+        assert_eq!(SegmentHeader::decode(&bytes, path).unwrap(), Some(HEADER));
+        assert_eq!(SegmentHeader::decode(&bytes[..127], path).unwrap(), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_shows() {
+        let path = Path::new("x.seg");
+        for bit in 0..LEN * 8 {
+            let mut bytes = HEADER.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(SegmentHeader::decode(&bytes, path), Ok(Some(_))), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_told_from_damage() {
+        let mut bytes = HEADER.encode();
+        bytes[10] = 2;
+        let found = SegmentHeader::decode(&bytes, Path::new("x.seg"));
+        assert!(matches!(found, Err(Error::UnsupportedFormat { .. })));
+    }
+}

@@ -1,0 +1,60 @@
+//! Unsigned LEB128 in its shortest form.
+
+/// Most bytes in a varint.
+pub(crate) const MAX: usize = 10;
+
+pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Bytes that `value` takes.
+pub(crate) fn len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Reads a varint at the start of `bytes`: its value and length. `None` if it is cut off, too long, or not in its shortest form.
+#[inline]
+pub(crate) fn get(bytes: &[u8]) -> Option<(u64, usize)> {
+    let first = *bytes.first()?;
+    if first < 0x80 {
+        return Some((first.into(), 1));
+    }
+    let mut value = u64::from(first & 0x7F);
+    for (i, &byte) in bytes.iter().enumerate().take(MAX).skip(1) {
+        value |= u64::from(byte & 0x7F) << (7 * i);
+        if byte < 0x80 {
+            let fits = i < MAX - 1 || byte == 1;
+            return (byte != 0 && fits).then_some((value, i + 1));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_at_every_width() {
+        for shift in 0..64 {
+            for value in [1u64 << shift, (1u64 << shift) - 1, !0 >> shift] {
+                let mut out = Vec::new();
+                put(&mut out, value);
+                assert_eq!(out.len(), len(value));
+                assert_eq!(get(&out), Some((value, out.len())));
+                assert_eq!(get(&out[..out.len() - 1]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn long_forms_are_refused() {
+        assert_eq!(get(&[0x80, 0x00]), None);
+        assert_eq!(get(&[0xFF; 12]), None);
+        assert_eq!(get(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x02]), None);
+    }
+}

@@ -1,0 +1,320 @@
+//! Names of streams: domain, root, edition.
+
+use crate::error::{Error, Result};
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Most bytes in a domain or an edition.
+pub(crate) const MAX_NAME: usize = 255;
+/// Most bytes in a root.
+pub(crate) const MAX_ROOT: usize = 4096;
+/// Most bytes in the key of a stream.
+pub(crate) const MAX_KEY: usize = 2 + MAX_NAME + 1 + MAX_NAME + MAX_ROOT;
+
+/// The name of the main edition; the unnamed edition is the same one.
+const MAIN: &str = "main";
+
+/// The name of a stream: one ordered history, usually that of one aggregate.
+///
+/// It has three parts: a **domain** (what kind of thing: `order`), a **root** (which one: `123`; any bytes), and an **edition**
+/// (which timeline; the main one unless named). The text form is `order-123`, or `order-123@what-if` in an edition: the first `-` ends the
+/// domain and the last `@` begins the edition. A `-` in a domain, an `@` inside a part, control characters, `%`, and bytes that are not UTF-8 are
+/// percent-encoded in the text form, and only there. A text without a `-` is a domain whose root is empty.
+///
+/// Clones are cheap: they share one allocation.
+///
+/// ```
+/// use annals::StreamId;
+/// let order = StreamId::new("order", "123")?;
+/// assert_eq!(order, "order-123".parse()?);
+/// assert_eq!(order.in_edition("what-if")?.to_string(), "order-123@what-if");
+///
+/// let mail = StreamId::new("user", "ann@example.org")?;
+/// assert_eq!(mail.to_string(), "user-ann%40example.org");
+/// assert_eq!(mail, mail.to_string().parse()?);
+///
+/// assert!(StreamId::new("", "123").is_err());
+/// # Ok::<(), annals::Error>(())
+/// ```
+///
+/// # Limits
+///
+/// Domain and edition have 1 to 255 bytes, a root 0 to 4,096.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct StreamId {
+    key: Arc<[u8]>,
+}
+
+/// The three parts of a key, borrowed from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct KeyParts<'a> {
+    pub edition: Option<&'a str>,
+    pub domain: &'a str,
+    pub root: &'a [u8],
+}
+
+impl StreamId {
+    /// The stream of `domain` and `root` in the main edition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if a part is outside the [limits](StreamId#limits).
+    pub fn new(domain: impl AsRef<str>, root: impl AsRef<[u8]>) -> Result<Self> {
+        Self::build(None, domain.as_ref(), root.as_ref())
+    }
+
+    /// The same stream in another edition. `main` and the empty name are the main edition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the name is longer than 255 bytes.
+    pub fn in_edition(&self, edition: impl AsRef<str>) -> Result<Self> {
+        let edition = edition.as_ref();
+        let named = !edition.is_empty() && edition != MAIN;
+        let parts = self.parts();
+        Self::build(named.then_some(edition), parts.domain, parts.root)
+    }
+
+    /// The domain: what kind of thing this is the history of.
+    pub fn domain(&self) -> &str {
+        self.parts().domain
+    }
+
+    /// The root: which one of its domain this is the history of.
+    pub fn root(&self) -> &[u8] {
+        self.parts().root
+    }
+
+    /// The name of the edition, or `None` in the main one.
+    pub fn edition(&self) -> Option<&str> {
+        self.parts().edition
+    }
+
+    fn build(edition: Option<&str>, domain: &str, root: &[u8]) -> Result<Self> {
+        check_name("domain", domain)?;
+        if root.len() > MAX_ROOT {
+            return Err(Error::limit("root in bytes", root.len(), MAX_ROOT));
+        }
+        let mut key = Vec::with_capacity(3 + domain.len() + root.len());
+        if let Some(edition) = edition {
+            check_name("edition", edition)?;
+            key.extend_from_slice(&[0, edition.len() as u8]);
+            key.extend_from_slice(edition.as_bytes());
+        }
+        key.push(domain.len() as u8);
+        key.extend_from_slice(domain.as_bytes());
+        key.extend_from_slice(root);
+        Ok(StreamId { key: key.into() })
+    }
+
+    /// The canonical bytes of the name, as `docs/FORMAT.md` defines them.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The stream with this key, or `None` if the bytes are not the key of one.
+    pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
+        split_key(key)?;
+        Some(StreamId { key: key.into() })
+    }
+
+    fn parts(&self) -> KeyParts<'_> {
+        split_key(&self.key).expect("a StreamId holds a valid key")
+    }
+}
+
+/// Takes a key apart; `None` if the bytes are not a canonical key.
+pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
+    let (edition, rest) = match key {
+        [0, len, rest @ ..] => {
+            let (edition, rest) = rest.split_at_checked(*len as usize)?;
+            let edition = str::from_utf8(edition).ok()?;
+            if edition.is_empty() || edition == MAIN {
+                return None;
+            }
+            (Some(edition), rest)
+        }
+        _ => (None, key),
+    };
+    let (len, rest) = rest.split_first()?;
+    let (domain, root) = rest.split_at_checked(*len as usize)?;
+    let domain = str::from_utf8(domain).ok()?;
+    let sound = !domain.is_empty() && root.len() <= MAX_ROOT;
+    sound.then_some(KeyParts { edition, domain, root })
+}
+
+/// Checks a name of 1 to 255 bytes.
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid(what, "it is empty"));
+    }
+    if name.len() > MAX_NAME {
+        return Err(Error::limit(what, name.len(), MAX_NAME));
+    }
+    Ok(())
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.parts();
+        escape(f, parts.domain.as_bytes(), |c| c == '-' || c == '@')?;
+        if !parts.root.is_empty() {
+            f.write_str("-")?;
+            escape(f, parts.root, |c| c == '@')?;
+        }
+        if let Some(edition) = parts.edition {
+            f.write_str("@")?;
+            escape(f, edition.as_bytes(), |c| c == '@')?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamId({self})")
+    }
+}
+
+/// Writes `bytes` with `%`, controls, what is not UTF-8, and what `also` names percent-encoded.
+fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8], also: fn(char) -> bool) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c == '%' || c.is_control() || also(c) {
+                let mut utf8 = [0; 4];
+                for byte in c.encode_utf8(&mut utf8).bytes() {
+                    write!(f, "%{byte:02X}")?;
+                }
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        for byte in chunk.invalid() {
+            write!(f, "%{byte:02X}")?;
+        }
+    }
+    Ok(())
+}
+
+impl FromStr for StreamId {
+    type Err = Error;
+
+    /// Reads the text form.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for an empty domain or edition, a `%` without two hexadecimal digits behind it, a raw control character, or
+    /// a part outside the limits.
+    fn from_str(text: &str) -> Result<Self> {
+        if text.contains(char::is_control) {
+            return Err(Error::invalid("stream name", "it has a control character; write it percent-encoded"));
+        }
+        let (name, edition) = match text.rsplit_once('@') {
+            Some((_, "")) => return Err(Error::invalid("edition", "it is empty")),
+            Some((name, edition)) => (name, edition),
+            None => (text, ""),
+        };
+        let (domain, root) = name.split_once('-').unwrap_or((name, ""));
+        let id = StreamId::new(unescape_text(domain)?, unescape(root)?)?;
+        if edition.is_empty() { Ok(id) } else { id.in_edition(unescape_text(edition)?) }
+    }
+}
+
+fn unescape(text: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = tail.get(..2).and_then(|d| str::from_utf8(d).ok());
+        let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+        let Some(decoded) = digits.and_then(|d| u8::from_str_radix(d, 16).ok()) else {
+            let why = "a % needs two hexadecimal digits behind it";
+            return Err(Error::invalid("stream name", why));
+        };
+        bytes.push(decoded);
+        rest = &tail[2..];
+    }
+    Ok(bytes)
+}
+
+fn unescape_text(text: &str) -> Result<String> {
+    String::from_utf8(unescape(text)?).map_err(|_| Error::invalid("stream name", "domain and edition must be UTF-8"))
+}
+
+impl Ord for StreamId {
+    /// By domain, then root, then edition (the main one first).
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.parts(), other.parts());
+        (a.domain, a.root, a.edition).cmp(&(b.domain, b.root, b.edition))
+    }
+}
+
+impl PartialOrd for StreamId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_round_trips() {
+        let roots: [&[u8]; 8] =
+            [b"123", b"", b"1-364285768", b"a@b@c", b"100%", b"line\nfeed", b"\xFF\xFE", "Zürich".as_bytes()];
+        for domain in ["order", "a-b", "x@y", "per%cent", "with space"] {
+            for root in roots {
+                for edition in ["", "what-if", "v@2"] {
+                    let id = StreamId::new(domain, root).unwrap();
+                    let id = id.in_edition(edition).unwrap();
+                    let again: StreamId = id.to_string().parse().unwrap();
+                    assert_eq!(again, id, "{id}");
+                    assert_eq!(again.domain(), domain);
+                    assert_eq!(again.root(), root);
+                    assert_eq!(again.edition().unwrap_or(""), edition);
+                    assert_eq!(StreamId::from_key(id.key()), Some(id));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_names_stay_plain() {
+        for text in ["order-123", "incident-1-364285768", "lobby", "case-a b", "order-1@x"] {
+            assert_eq!(text.parse::<StreamId>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn main_is_the_unnamed_edition() {
+        let plain: StreamId = "order-1".parse().unwrap();
+        assert_eq!(plain, "order-1@main".parse().unwrap());
+        assert_eq!(plain.in_edition("x").unwrap().in_edition("").unwrap(), plain);
+    }
+
+    #[test]
+    fn bad_texts_are_refused() {
+        for text in ["", "-1", "order-1@", "@x", "order-%4", "order-%zz", "a\nb-1", "%FF-1"] {
+            assert!(text.parse::<StreamId>().is_err(), "{text:?}");
+        }
+        assert!(StreamId::new("x".repeat(256), "1").is_err());
+        assert!(StreamId::new("x", "1".repeat(4097)).is_err());
+        assert!(StreamId::new("x", "1".repeat(4096)).is_ok());
+    }
+
+    #[test]
+    fn broken_keys_are_not_streams() {
+        let keys: [&[u8]; 8] =
+            [b"", b"\0", b"\x05ab", b"\0\0\x01a", b"\0\x04main\x01a", b"\x01\xFF", b"\0\x01x", b"\0\x01x\0"];
+        for key in keys {
+            assert_eq!(StreamId::from_key(key), None, "{key:?}");
+        }
+    }
+}

@@ -1,14 +1,28 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
-//! x
+#![doc = include_str!("../README.md")]
+
+mod codec;
 mod error;
 mod event;
 mod expected;
 mod format;
+pub mod fs;
+mod index;
+mod log;
+mod position;
+mod segment;
+mod store;
 mod stream;
 mod time;
-pub use error::*;
+
+pub use error::{Damage, Error, Result};
 pub use event::{ContentType, Event, NewEvent};
 pub use expected::Expected;
+pub use log::{Cut, Durability, OpenReport};
+pub use store::{
+    Appended, Committed, Events, Options, Read, SegmentStats, Stats, Store, StreamInfo, Ticket, Transaction,
+};
 pub use stream::StreamId;
 pub use time::Timestamp;
+pub use uuid::Uuid;

@@ -114,6 +114,11 @@ impl StreamId {
         &self.key
     }
 
+    /// The same, shared.
+    pub(crate) fn shared_key(&self) -> Arc<[u8]> {
+        self.key.clone()
+    }
+
     /// The stream with this key, or `None` if the bytes are not the key of one.
     pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
         split_key(key)?;

@@ -9,7 +9,9 @@
 
 use super::checksum::{self, BLOCK, CRC, Mask};
 use super::segment_header::{LEN as SEGMENT_HEADER, SegmentHeader};
-use super::{is_zero, put, u32_at, u64_at};
+use super::{is_zero, put, u32_at, u64_at, varint};
+use crate::error::{Error, Result};
+use std::path::Path;
 
 pub(crate) const HEADER: usize = 56;
 pub(crate) const TRAILER: usize = 16;
@@ -22,6 +24,9 @@ pub(crate) const MAX_BODY: u64 = 1 << 30;
 const CRC_AT: usize = 4;
 const CRC_FROM: usize = 8;
 const BODY_CRC_AT: usize = 52;
+
+/// Attributes with lower keys must be known by whoever reads the frame.
+const FIRST_OPTIONAL_ATTRIBUTE: u64 = 128;
 
 pub(crate) const EVENTS: u8 = 1;
 pub(crate) const SEAL: u8 = 2;
@@ -126,7 +131,7 @@ impl FrameHeader {
     }
 
     /// Verifies everything in `frame`, which is as long as the header says and stands at `offset`.
-    pub(crate) fn verify(&self, frame: &[u8], mask: Mask, offset: u64) -> Result<(), &'static str> {
+    pub(crate) fn verify(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
         self.verify_body(frame, mask, offset)?;
         let trailer_at = frame.len() - TRAILER;
         let covered = &frame[self.table_at() as usize..frame.len() - CRC];
@@ -143,7 +148,7 @@ impl FrameHeader {
 
     /// Verifies the body of `frame` only: enough to hand out what is in it, once recovery has seen the trailer.
     #[inline]
-    pub(crate) fn verify_body(&self, frame: &[u8], mask: Mask, offset: u64) -> Result<(), &'static str> {
+    pub(crate) fn verify_body(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
         let body = &frame[HEADER..self.table_at() as usize];
         let table = &frame[self.table_at() as usize..][..self.table_len() as usize];
         let holds = if table.is_empty() {
@@ -153,6 +158,30 @@ impl FrameHeader {
         };
         if holds { Ok(()) } else { Err("the body of the commit fails its checksum") }
     }
+}
+
+/// Checks the attributes of a frame. Version 1 of the format defines none; those with keys below 128 must be known to be read.
+///
+/// # Errors
+///
+/// [`Error::UnsupportedFormat`] if one is critical or they break the grammar.
+pub(crate) fn check_attributes(mut attributes: &[u8], path: &Path) -> Result<()> {
+    while !attributes.is_empty() {
+        let parsed = varint::get(attributes).and_then(|(key, at)| {
+            let (len, field) = varint::get(&attributes[at..])?;
+            let end = usize::try_from(len).ok()?.checked_add(at + field)?;
+            Some((key, attributes.get(end..)?))
+        });
+        match parsed {
+            Some((key, rest)) if key >= FIRST_OPTIONAL_ATTRIBUTE => attributes = rest,
+            other => {
+                let what = other.map_or("that cannot be read".to_owned(), |(key, _)| format!("{key}"));
+                let found = format!("a commit with the attribute {what}");
+                return Err(Error::UnsupportedFormat { path: path.to_owned(), found });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of a frame with a body of this length.

@@ -218,11 +218,6 @@ impl Unfinished {
         put(out, self.tail_at as usize, tail);
         put(out, self.tail_at as usize + tail.len(), &crc.to_le_bytes());
     }
-
-    /// Where the record stands in its buffer.
-    pub(crate) fn at(&self) -> u32 {
-        self.at
-    }
 }
 
 /// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut off, or if it cannot be one.
@@ -256,7 +251,7 @@ pub(crate) struct Parts {
     extras_at: usize,
     extras_len: usize,
     pub ordinal: u64,
-    time: u64,
+    pub time: u64,
     pub sequence: u64,
 }
 

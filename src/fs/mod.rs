@@ -1,0 +1,142 @@
+//! Files behind one small trait, so that the same engine runs on a disk, in memory, and on a simulated disk that fails and crashes.
+//!
+//! [`RealFs`] is the operating system's, [`MemFs`] a directory in memory, [`SimFs`] the simulator of the crash tests. A store is told which one to use by
+//! [`Options::file_system`](crate::Options::file_system).
+
+mod map;
+mod mem;
+mod real;
+mod sim;
+
+pub use mem::MemFs;
+pub use real::RealFs;
+pub use sim::{Crash, Fault, Image, Operation, SimFs};
+
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file system, as far as a store needs one.
+///
+/// Implementations must be safe to use from several threads. Calls block. A name that was created, renamed or removed is durable only after
+/// [`Fs::sync_dir`], the bytes and the length of a file only after [`File::sync`].
+pub trait Fs: Debug + Send + Sync + 'static {
+    /// Creates a directory and what is missing above it. No error if it is there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>>;
+    /// What is in a directory, in any order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    /// Gives a file another name; a file that has that name is replaced.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the lock of a file, created if need be, without waiting. It is held until the value is dropped, or its process dies.
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock>;
+    /// Free bytes, where that is known.
+    fn available(&self, dir: &Path) -> io::Result<Option<u64>>;
+    /// Whether zeros written ahead of the data make syncs cheaper here.
+    fn gains_from_zeros(&self) -> bool;
+}
+
+/// An open file. All reads and writes name their offset: there is no shared cursor that one call could move under another.
+pub trait File: Debug + Send + Sync + 'static {
+    /// The length in bytes. Not named `len`, as it can fail.
+    fn size(&self) -> io::Result<u64>;
+    /// Reads at most `out.len()` bytes; 0 at the end of the file. May be interrupted or short.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// Writes at most `bytes.len()` bytes, and lengthens the file if need be. May be interrupted or short.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+    /// Makes all that was written durable, and the length with it (`fdatasync`).
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts the file, or lengthens it with zeros.
+    fn truncate(&self, size: u64) -> io::Result<()>;
+    /// Maps the first `len` bytes, none of which will change any more. `None` where there are no maps.
+    fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Map>>>;
+}
+
+/// A read-only view of the start of a file. Bytes are copied out, never lent.
+pub trait Map: Debug + Send + Sync + 'static {
+    /// Bytes that are mapped.
+    fn mapped(&self) -> u64;
+    /// Appends `len` bytes from `offset` on to `out`.
+    ///
+    /// # Panics
+    ///
+    /// If they are not mapped.
+    fn copy(&self, offset: u64, len: usize, out: &mut Vec<u8>);
+}
+
+/// How to open a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// To read; it must be there.
+    Read,
+    /// To read and write; it must be there.
+    Write,
+    /// To read and write; created if missing, emptied if there.
+    Create,
+}
+
+/// How to lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockMode {
+    /// Nobody else may hold it.
+    Exclusive,
+    /// Others may hold it too, but not exclusively.
+    Shared,
+}
+
+/// What came of an attempt to lock.
+#[derive(Debug)]
+pub enum Lock {
+    /// It is held until this value is dropped.
+    Held(Box<dyn Held>),
+    /// Somebody else holds it, who left this text in the file.
+    Taken(String),
+}
+
+/// A lock that is held. Dropping it releases it.
+pub trait Held: Debug + Send + Sync {}
+
+/// A name in a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The name, without the directory.
+    pub name: String,
+    /// The length in bytes; 0 for a directory.
+    pub size: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// Fills `out` from `offset` on, however many calls that takes. Gives the number of bytes, fewer only at the end of the file.
+pub(crate) fn read_full(file: &dyn File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < out.len() {
+        match file.read_at(offset + done as u64, &mut out[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes` at `offset`. On an error, says with it how many bytes went through before.
+pub(crate) fn write_full(file: &dyn File, offset: u64, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write_at(offset + done as u64, &bytes[done..]) {
+            Ok(0) => return Err((done, io::ErrorKind::WriteZero.into())),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err((done, e)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,358 @@
+//! The write path: accept under the commit lock, write as a group, publish.
+//!
+//! There is no writer thread. Whoever waits for a commit and finds nobody writing becomes the *leader*: takes the oldest group, writes it with one
+//! call, syncs it with another, publishes it and wakes its waiters. Meanwhile the next group gathers, and one of its waiters leads next. A single caller so
+//! pays one write and one sync and no hand-over. (The scheme is that of LevelDB's writers queue, 2011.)
+
+use super::ticket::{Slot, Ticket};
+use super::{Durability, Group, Log, State, Tail};
+use crate::error::{Error, Result};
+use crate::format::draft::{Draft, Place};
+use crate::format::frame::Seal;
+use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
+use crate::segment::scan::frames;
+use crate::time::Timestamp;
+use parking_lot::MutexGuard;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Release;
+
+/// Accepted bytes that may wait to be written, before whoever adds more must help: as much as one commit may have, by default.
+const MAX_PENDING: usize = 64 << 20;
+
+/// What `prepare` may see and set of the commit that it is to decide on.
+pub(crate) struct Proposal<'a> {
+    pub draft: &'a mut Draft,
+    /// The position of its first event.
+    pub first_position: u64,
+    pub recorded_at: Timestamp,
+}
+
+/// Why a group was not written.
+pub(super) enum Failure {
+    /// Nothing of it is there.
+    NotStored(Error),
+    /// Nobody knows whether it is there.
+    Unknown(Error),
+}
+
+impl Log {
+    /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been accepted before: it sets the sequences, or refuses.
+    pub(crate) fn commit<T>(
+        self: &Arc<Self>,
+        mut draft: Draft,
+        prepare: impl FnOnce(Proposal<'_>) -> Result<T>,
+    ) -> Result<(T, Ticket)> {
+        let now = (self.settings.clock)().as_nanos();
+        let mut state = self.room()?;
+        let recorded_at = now.max(state.tail.chain.recorded_at);
+        let proposal = Proposal {
+            first_position: state.tail.next_position(),
+            recorded_at: Timestamp::from_nanos(recorded_at),
+            draft: &mut draft,
+        };
+        let prepared = prepare(proposal)?;
+        let slot = self.accept(&mut state, draft, recorded_at);
+        drop(state);
+        Ok((prepared, Ticket { log: self.clone(), slot, waited: false }))
+    }
+
+    /// The commit lock, once there is room for one more commit.
+    fn room(&self) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(refused) = &state.refused {
+                return Err(refused.clone());
+            }
+            if state.pending_bytes < MAX_PENDING {
+                return Ok(state);
+            }
+            state = self.help(state);
+        }
+    }
+
+    /// Writes a group, or waits until somebody has.
+    fn help<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.leading {
+            self.progress.wait(&mut state);
+            return state;
+        }
+        self.lead(state);
+        self.state.lock()
+    }
+
+    /// Gives a commit its place.
+    fn accept(&self, state: &mut State, draft: Draft, recorded_at: i64) -> Arc<Slot> {
+        if !state.tail.created && state.tail.chain.frames == 0 {
+            // The header is not written yet: its times may as well count from now.
+            state.tail = Tail::new(SegmentHeader { base_time: recorded_at, ..state.tail.header }, false);
+        }
+        if self.must_roll(&state.tail, &draft, recorded_at) {
+            self.roll(state, recorded_at);
+        }
+        let tail = &state.tail;
+        let (frame, chain) = draft.finish(&Place {
+            segment: &tail.header,
+            mask: tail.mask,
+            offset: tail.offset,
+            chain: &tail.chain,
+            recorded_at,
+            durable_upto: self.durable.load(Ordering::Acquire),
+        });
+        let slot = Arc::new(Slot::default());
+        let len = frame.len();
+        let group = self.open_group(state);
+        if group.bytes.is_empty() {
+            group.bytes = frame;
+        } else {
+            group.bytes.extend_from_slice(&frame);
+        }
+        group.end.created = true;
+        group.end.offset += len as u64;
+        group.end.chain = chain;
+        group.slots.push(slot.clone());
+        state.tail = group.end.clone();
+        state.pending_bytes += len;
+        slot
+    }
+
+    fn must_roll(&self, tail: &Tail, draft: &Draft, recorded_at: i64) -> bool {
+        let end = tail.offset + draft.frame_len() + Seal::FRAME;
+        let full = end > self.settings.segment_size && tail.chain.frames > 0;
+        let events = tail.next_position() - tail.header.first_position + draft.len() as u64;
+        let age = recorded_at.wrapping_sub(tail.header.base_time) as u64;
+        full || events > MAX_EVENTS || age > MAX_AGE
+    }
+
+    /// Seals the segment at the tail, and plans the next. Its file is created when its first group is written.
+    fn roll(&self, state: &mut State, recorded_at: i64) {
+        let tail = state.tail.clone();
+        let seal = tail.chain.seal(&tail.header).frame(
+            tail.chain.previous,
+            tail.chain.recorded_at,
+            self.durable.load(Ordering::Acquire),
+            tail.mask,
+            tail.offset,
+        );
+        let group = self.open_group(state);
+        group.bytes.extend_from_slice(&seal);
+        group.seals = true;
+        let next = SegmentHeader {
+            number: tail.header.number + 1,
+            first_position: tail.next_position(),
+            salt: random(),
+            base_time: recorded_at,
+            previous_digest: tail.chain.digest,
+            previous_len: tail.offset + seal.len() as u64,
+            ..tail.header
+        };
+        group.end = Tail::new(next, false);
+        state.tail = group.end.clone();
+        state.pending_bytes += seal.len();
+    }
+
+    /// The group at the tail, which takes one more frame of the same segment.
+    fn open_group<'a>(&self, state: &'a mut State) -> &'a mut Group {
+        let open = state.groups.back().is_some_and(|group| !group.seals);
+        if !open {
+            let tail = &state.tail;
+            state.groups.push_back(Group {
+                segment: tail.header,
+                create: !tail.created,
+                seals: false,
+                at: tail.offset,
+                bytes: Vec::new(),
+                slots: Vec::new(),
+                end: tail.clone(),
+            });
+        }
+        state.groups.back_mut().expect("a group was pushed if there was none")
+    }
+
+    /// Blocks until the commit of this slot is settled.
+    pub(super) fn wait(&self, slot: &Slot) -> Result<()> {
+        loop {
+            if let Some(outcome) = slot.outcome() {
+                return outcome;
+            }
+            let state = self.state.lock();
+            if let Some(outcome) = slot.outcome() {
+                return outcome;
+            }
+            if state.leading {
+                slot.register();
+                drop(state);
+                slot.park();
+            } else {
+                self.lead(state);
+            }
+        }
+    }
+
+    /// Writes the oldest group.
+    fn lead(&self, mut state: MutexGuard<'_, State>) {
+        let Some(group) = state.groups.pop_front() else { return };
+        state.leading = true;
+        drop(state);
+        let mut guard = Leader { log: self, slots: &group.slots, done: false };
+        let result = self.write(&group);
+        guard.done = true;
+        drop(guard);
+        self.settle(&group, result);
+    }
+
+    /// One write, one sync, and the group is visible.
+    fn write(&self, group: &Group) -> Result<(), Failure> {
+        let mut writer = self.writer.lock();
+        if group.create {
+            let segment = writer.create(group.segment)?;
+            self.register(segment);
+        }
+        writer.write(group.at, &group.bytes)?;
+        let upto = group.end.next_position();
+        let durability = self.settings.durability;
+        if durability == Durability::Sync || group.seals || self.maintenance.sync_is_due(durability) {
+            writer.sync()?;
+            self.durable.store(upto, Release);
+        }
+        if group.seals {
+            self.mark_at(&group.segment, upto, group.at + group.bytes.len() as u64);
+        }
+        let segment = writer.segment();
+        drop(writer);
+        self.publish(group, &segment, upto);
+        Ok(())
+    }
+
+    fn publish(&self, group: &Group, segment: &crate::segment::Segment, upto: u64) {
+        self.listener.publish(&mut |each| {
+            for frame in frames(&group.bytes, group.at, segment.mask) {
+                let walked = frame.records(&segment.path, |event| {
+                    segment.note(event.position, event.frame, event.offset);
+                    each(segment.header.number, &event);
+                });
+                walked.expect("a frame that was just encoded can be decoded");
+            }
+        });
+        segment.set_readable(group.at + group.bytes.len() as u64);
+        self.watermark.store(upto, Release);
+        self.maintenance.committed();
+    }
+
+    /// Tells everybody what became of a group, and who leads next.
+    fn settle(&self, group: &Group, result: Result<(), Failure>) {
+        let mut state = self.state.lock();
+        state.leading = false;
+        let mut outcome = Ok(());
+        let mut dropped = Vec::new();
+        match result {
+            Ok(()) => {
+                state.pending_bytes -= group.bytes.len();
+                state.written = group.end.clone();
+            }
+            Err(failure) => {
+                let error = match failure {
+                    Failure::NotStored(error) => error,
+                    Failure::Unknown(error) => state.refused.insert(error).clone(),
+                };
+                // Whatever was accepted behind the group stands on positions and sequences that do not exist now.
+                dropped = self.roll_back(&mut state);
+                outcome = Err(error);
+            }
+        }
+        state.groups.iter().flat_map(|group| &group.slots).any(|slot| slot.promote());
+        self.progress.notify_all();
+        drop(state);
+        for slot in group.slots.iter().chain(&dropped) {
+            slot.settle(outcome.clone());
+        }
+    }
+
+    /// Forgets all commits that are accepted and not written. Gives their slots.
+    fn roll_back(&self, state: &mut State) -> Vec<Arc<Slot>> {
+        state.tail = state.written.clone();
+        state.pending_bytes = 0;
+        self.listener.rolled_back();
+        state.groups.drain(..).flat_map(|group| group.slots).collect()
+    }
+
+    /// Takes no more commits: nobody knows what is durable.
+    pub(super) fn poison(&self, error: Error) {
+        let mut state = self.state.lock();
+        state.refused.get_or_insert(error);
+    }
+
+    /// Writes all that was accepted before the call.
+    pub(super) fn drain(&self) -> Result<()> {
+        let last = {
+            let state = self.state.lock();
+            if let Some(refused) = &state.refused {
+                return Err(refused.clone());
+            }
+            let mut slots = state.groups.iter().rev().flat_map(|group| group.slots.last().cloned());
+            slots.next()
+        };
+        last.map_or(Ok(()), |slot| self.wait(&slot))?;
+        self.drain_accepted();
+        Ok(())
+    }
+
+    /// Waits for the group that is being written, and writes what is left. Each caller is told by its own ticket.
+    pub(super) fn drain_accepted(&self) {
+        let mut state = self.state.lock();
+        while state.leading || !state.groups.is_empty() {
+            state = self.help(state);
+        }
+    }
+
+    /// Makes durable what has been written so far.
+    pub(super) fn sync_written(&self) -> Result<()> {
+        let writer = self.writer.lock();
+        let upto = self.state.lock().written.next_position();
+        if self.durable.load(Ordering::Acquire) >= upto {
+            return Ok(());
+        }
+        match writer.sync() {
+            Ok(()) => {
+                self.durable.fetch_max(upto, Ordering::AcqRel);
+                Ok(())
+            }
+            Err(Failure::Unknown(error) | Failure::NotStored(error)) => {
+                drop(writer);
+                self.poison(error.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes everybody: the leader has panicked.
+struct Leader<'a> {
+    log: &'a Log,
+    slots: &'a [Arc<Slot>],
+    done: bool,
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let error = Error::DurabilityUnknown { why: "the thread that wrote the commit panicked".into() };
+        let mut state = self.log.state.lock();
+        state.leading = false;
+        let refused = state.refused.insert(error).clone();
+        let dropped = self.log.roll_back(&mut state);
+        self.log.progress.notify_all();
+        drop(state);
+        for slot in self.slots.iter().chain(&dropped) {
+            slot.settle(Err(refused.clone()));
+        }
+    }
+}
+
+/// A random number, from the source that UUIDs are made of.
+pub(super) fn random() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high ^ low.rotate_left(32)
+}

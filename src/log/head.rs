@@ -1,0 +1,98 @@
+//! The HEAD file: how far the log is known to be durable. Written at roll, at close and when idle; never on the commit path.
+
+use super::Log;
+use crate::error::{Error, Result};
+use crate::format::head::{self, Head, Slots};
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{self, File, Fs, Mode};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(super) const NAME: &str = "HEAD";
+
+pub(super) struct HeadFile {
+    path: PathBuf,
+    file: Option<Arc<dyn File>>,
+    last: Option<Head>,
+}
+
+impl HeadFile {
+    /// Reads what HEAD says. A missing file says nothing.
+    pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<(HeadFile, Slots)> {
+        let path = dir.join(NAME);
+        let io_error = |e| Error::io("read", &path, e);
+        let slots = match fs.open(&path, Mode::Read) {
+            Ok(file) => {
+                let mut bytes = vec![0; head::LEN];
+                let read = fs::read_full(&*file, 0, &mut bytes).map_err(io_error)?;
+                head::decode(&bytes[..read], &path)?
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Slots::default(),
+            Err(e) => return Err(io_error(e)),
+        };
+        let last = slots.newest;
+        Ok((HeadFile { path, file: None, last }, slots))
+    }
+
+    /// Writes the next generation and makes it durable.
+    fn write(&mut self, fs: &dyn Fs, next: Head) -> Result<()> {
+        let io_error = |e| Error::io("write", &self.path, e);
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => match fs.open(&self.path, Mode::Write) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    let file = fs.open(&self.path, Mode::Create).map_err(io_error)?;
+                    let dir = self.path.parent().unwrap_or(Path::new(""));
+                    fs.sync_dir(dir).map_err(io_error)?;
+                    file
+                }
+                Err(e) => return Err(io_error(e)),
+            },
+        };
+        fs::write_full(&*file, next.slot_at(), &next.encode()).map_err(|(_, e)| io_error(e))?;
+        file.sync().map_err(io_error)?;
+        self.file = Some(file);
+        self.last = Some(next);
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Says in HEAD what is durable now.
+    pub(super) fn mark(&self, clean: bool) -> Result<()> {
+        let writer = self.writer.lock();
+        let (segment, len) = (writer.segment(), writer.end());
+        let position = self.durable.load(Ordering::Acquire);
+        let all = position == self.state.lock().written.next_position();
+        drop(writer);
+        if !all {
+            return Ok(());
+        }
+        self.write_head(&segment.header, position, len, clean)
+    }
+
+    /// Says in HEAD that a segment is durable. It is only a witness: an error is left to the next attempt.
+    pub(super) fn mark_at(&self, segment: &SegmentHeader, position: u64, len: u64) {
+        let (Ok(()) | Err(_)) = self.write_head(segment, position, len, false);
+    }
+
+    fn write_head(&self, segment: &SegmentHeader, position: u64, len: u64, clean: bool) -> Result<()> {
+        let mut head = self.head.lock();
+        let last = head.last;
+        let generation = last.map_or(0, |last| last.generation + 1);
+        let next = Head { clean, store: segment.store, generation, segment: segment.number, position, len };
+        if last.is_some_and(|last| Head { generation, ..last } == next) {
+            return Ok(());
+        }
+        head.write(&*self.fs, next)
+    }
+
+    /// Whether HEAD says less than is durable.
+    pub(super) fn head_lags(&self) -> bool {
+        let said = self.head.lock().last.map_or(0, |head| head.position);
+        said < self.durable.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,217 @@
+//! Many segments, one sequence: total order, group commit, watermark, recovery.
+//!
+//! The log knows frames and positions. What a stream is, the store knows: it decides on sequences in a closure that runs under the commit lock, and it
+//! hears of each group, in order, once that is as durable as was asked for.
+
+mod commit;
+mod head;
+mod maintenance;
+mod open;
+mod quarantine;
+mod read;
+mod recover;
+mod ticket;
+mod writer;
+
+pub(crate) use read::{Backwards, Forwards};
+pub use recover::{Cut, OpenReport};
+pub(crate) use ticket::Ticket;
+
+use crate::error::{Error, Result};
+use crate::format::checksum::Mask;
+use crate::format::draft::Limits;
+use crate::format::frame::Chain;
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{Fs, Lock};
+use crate::segment::scan::Recorded;
+use crate::segment::{START, Segment};
+use crate::time::Timestamp;
+use head::HeadFile;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use ticket::Slot;
+use writer::Writer;
+
+/// When an append returns, and what it survives.
+///
+/// | | an append returns when its bytes are | survives a crash of the process | survives a power cut | cost |
+/// |---|---|---|---|---|
+/// | `Sync` | on the disk (`fdatasync`, shared by all who wait) | yes | yes | a disk flush a group |
+/// | `Interval(d)` | with the operating system; synced every `d` | yes | all but the last `d` | a system call |
+/// | `Os` | with the operating system, which syncs when it likes (often within 30 s) | yes | what it has synced | a system call |
+///
+/// In all three, a commit is whole or absent after any crash, and what survives is a prefix of what was acknowledged. [`Store::sync`](crate::Store::sync)
+/// makes all of it durable at once; closing does too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// Acknowledged means durable. The default.
+    #[default]
+    Sync,
+    /// Synced in the background at least this often while there is something to sync.
+    Interval(Duration),
+    /// Synced by the operating system, and when a segment is full or the store is closed.
+    Os,
+}
+
+/// How the log is to behave.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub durability: Durability,
+    pub segment_size: u64,
+    pub limits: Limits,
+    pub memory_map: bool,
+    pub maintenance: bool,
+    pub strict: bool,
+    pub create: bool,
+    pub read_only: bool,
+    pub reserve: u64,
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+/// Who hears of commits, in order of positions, called by one thread at a time.
+pub(crate) trait Listener: Send + Sync + 'static {
+    /// These events will be visible as soon as the call returns. `groups` is called with each event.
+    fn publish(&self, events: &mut dyn FnMut(&mut dyn FnMut(u64, &Recorded<'_>)));
+    /// The commits that were accepted and not yet published have failed, all of them. Runs under the commit lock.
+    fn rolled_back(&self);
+}
+
+/// Where the next frame goes.
+#[derive(Clone)]
+struct Tail {
+    header: SegmentHeader,
+    mask: Mask,
+    /// Whether the file of the segment is there.
+    created: bool,
+    offset: u64,
+    chain: Chain,
+}
+
+impl Tail {
+    fn new(header: SegmentHeader, created: bool) -> Self {
+        Tail { mask: header.mask(), created, offset: START, chain: Chain::start(&header), header }
+    }
+
+    fn next_position(&self) -> u64 {
+        self.chain.next_position
+    }
+}
+
+/// Commits that are written together, all in one segment.
+struct Group {
+    segment: SegmentHeader,
+    /// The file of the segment is to be created first.
+    create: bool,
+    /// The last frame is a seal.
+    seals: bool,
+    at: u64,
+    bytes: Vec<u8>,
+    slots: Vec<Arc<Slot>>,
+    /// The tail behind the group.
+    end: Tail,
+}
+
+/// What the commit lock protects.
+struct State {
+    /// Behind all accepted commits.
+    tail: Tail,
+    /// Behind all written ones.
+    written: Tail,
+    /// Accepted and not yet written, in order.
+    groups: VecDeque<Group>,
+    pending_bytes: usize,
+    /// A thread is writing a group.
+    leading: bool,
+    /// Why no more commits are accepted.
+    refused: Option<Error>,
+}
+
+pub(crate) struct Log {
+    dir: PathBuf,
+    fs: Arc<dyn Fs>,
+    settings: Settings,
+    listener: Arc<dyn Listener>,
+    state: Mutex<State>,
+    /// Told when a group is done, for those who wait for room.
+    progress: Condvar,
+    writer: Mutex<Writer>,
+    /// By number, from 1 on.
+    segments: RwLock<Vec<Arc<Segment>>>,
+    /// Positions below this one are visible.
+    watermark: AtomicU64,
+    /// Positions below this one are durable.
+    durable: AtomicU64,
+    head: Mutex<HeadFile>,
+    maintenance: maintenance::Signal,
+    closed: AtomicBool,
+    lock: Mutex<Option<Lock>>,
+}
+
+impl Log {
+    pub(crate) fn watermark(&self) -> u64 {
+        self.watermark.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn dir(&self) -> &PathBuf {
+        &self.dir
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.settings.limits
+    }
+
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().clone()
+    }
+
+    fn segment(&self, number: u64) -> Option<Arc<Segment>> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.segments.read().get(index).cloned()
+    }
+
+    /// Whether all that is visible is durable.
+    fn all_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire) >= self.watermark()
+    }
+
+    /// Makes everything durable that has been accepted.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.drain()?;
+        self.sync_written()
+    }
+
+    /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as closed cleanly, and lets go of the lock. Reads go on.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.maintenance.stop();
+        let closed = if self.settings.read_only { Ok(()) } else { self.close_files() };
+        self.state.lock().refused.get_or_insert(Error::Closed);
+        *self.lock.lock() = None;
+        closed
+    }
+
+    fn close_files(&self) -> Result<()> {
+        self.drain()?;
+        self.state.lock().refused.get_or_insert(Error::Closed);
+        self.drain_accepted();
+        if let Some(Error::DurabilityUnknown { why }) = &self.state.lock().refused {
+            return Err(Error::DurabilityUnknown { why: why.clone() });
+        }
+        self.sync_written()?;
+        self.writer.lock().trim();
+        self.mark(true)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Errors can be had from `close`; whoever drops the last handle does not ask.
+        let _ = self.close();
+    }
+}

@@ -1,0 +1,40 @@
+//! Where recovery puts what it cuts: nothing is destroyed by opening.
+
+use crate::error::{Error, Result};
+use crate::fs::{self, Fs, Mode};
+use crate::segment::scan::Source;
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "quarantine";
+
+/// Copies the bytes of a file from `from` to `to` into a new file in quarantine, and makes that durable. Gives its path. If an earlier attempt, which a crash
+/// has ended, left a file with the same name, that one is kept and another name is taken.
+pub(super) fn keep(fs: &dyn Fs, dir: &Path, source: &Source<'_>, from: u64, to: u64) -> Result<PathBuf> {
+    let quarantine = dir.join(NAME);
+    fs.create_dir(&quarantine).map_err(|e| Error::io("create", &quarantine, e))?;
+    let taken = fs.list(&quarantine).map_err(|e| Error::io("list", &quarantine, e))?;
+    let stem = source.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let mut names = (0..).map(|n| format!("{stem}-{from}-{n}.cut"));
+    let name =
+        names.find(|name| taken.iter().all(|entry| entry.name != *name)).expect("there is always another number");
+    let path = quarantine.join(name);
+    let io_error = |operation| move |e| (operation, e);
+    let written = (|| {
+        let file = fs.open(&path, Mode::Create).map_err(io_error("create"))?;
+        let mut chunk = vec![0; 1 << 20];
+        let mut at = from;
+        while at < to {
+            let wanted = chunk.len().min((to - at) as usize);
+            let read = fs::read_full(source.file, at, &mut chunk[..wanted]).map_err(io_error("read"))?;
+            if read == 0 {
+                break;
+            }
+            fs::write_full(&*file, at - from, &chunk[..read]).map_err(|(_, e)| ("write", e))?;
+            at += read as u64;
+        }
+        file.sync().map_err(io_error("sync"))?;
+        fs.sync_dir(&quarantine).and_then(|()| fs.sync_dir(dir)).map_err(io_error("sync"))
+    })();
+    written.map_err(|(operation, e)| Error::io(operation, &path, e))?;
+    Ok(path)
+}

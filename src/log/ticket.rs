@@ -1,0 +1,92 @@
+//! Waiting for a commit.
+
+use super::Log;
+use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::thread::Thread;
+
+/// What became of one commit, and who waits for it.
+#[derive(Default)]
+pub(super) struct Slot(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    outcome: Option<Result<(), Error>>,
+    thread: Option<Thread>,
+    /// The waiter is to lead the next group.
+    lead: bool,
+}
+
+impl Slot {
+    /// Says what became of the commit, and wakes who waits for it.
+    pub(super) fn settle(&self, outcome: Result<(), Error>) {
+        let mut waiting = self.0.lock();
+        waiting.outcome = Some(outcome);
+        let thread = waiting.thread.take();
+        drop(waiting);
+        if let Some(thread) = thread {
+            thread.unpark();
+        }
+    }
+
+    /// Wakes who waits, to lead the next group. `false` if nobody waits.
+    pub(super) fn promote(&self) -> bool {
+        let mut waiting = self.0.lock();
+        let Some(thread) = waiting.thread.take() else { return false };
+        waiting.lead = true;
+        drop(waiting);
+        thread.unpark();
+        true
+    }
+
+    pub(super) fn outcome(&self) -> Option<Result<(), Error>> {
+        self.0.lock().outcome.clone()
+    }
+
+    /// Says that this thread waits. Called under the commit lock, so that no leader misses it.
+    pub(super) fn register(&self) {
+        self.0.lock().thread = Some(std::thread::current());
+    }
+
+    /// Sleeps until the commit is settled or is to be led.
+    pub(super) fn park(&self) {
+        loop {
+            let mut waiting = self.0.lock();
+            if waiting.outcome.is_some() || std::mem::take(&mut waiting.lead) {
+                return;
+            }
+            drop(waiting);
+            std::thread::park();
+        }
+    }
+}
+
+/// A commit that has been accepted: it has its place in the order, and is not yet durable.
+pub(crate) struct Ticket {
+    pub(super) log: Arc<Log>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) waited: bool,
+}
+
+impl Ticket {
+    /// Blocks until the commit is as durable as was asked for, or has failed.
+    pub(crate) fn wait(mut self) -> Result<()> {
+        self.waited = true;
+        self.log.wait(&self.slot)
+    }
+
+    /// Whether waiting would not block.
+    pub(crate) fn is_done(&self) -> bool {
+        self.slot.outcome().is_some()
+    }
+}
+
+impl Drop for Ticket {
+    /// Nobody will wait, so nobody would write: the maintenance thread does, or else this one.
+    fn drop(&mut self) {
+        if !self.waited && !self.is_done() && !self.log.maintenance.take_over() {
+            let _ = self.log.wait(&self.slot);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the leader holds: the active file, zeros ahead of its end, and what to do when a write fails.
+
+use super::commit::Failure;
+use crate::error::Error;
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{self, Fs};
+use crate::segment::{START, Segment};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Zeros are written ahead in steps: as much as the segment has already, within these bounds. A sync is cheaper when neither the length of a file nor the
+/// state of its blocks changes: 1.5 to 3 times the rate of a growing file.
+const MIN_STEP: u64 = 64 << 10;
+const MAX_STEP: u64 = 4 << 20;
+
+pub(super) struct Writer {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    use_map: bool,
+    segment_size: u64,
+    /// Bytes of the disk that stay free.
+    reserve: u64,
+    segment: Arc<Segment>,
+    /// Where the last frame ends.
+    end: u64,
+    /// The file has zeros up to here.
+    zeroed: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        settings: &super::Settings,
+        segment: Arc<Segment>,
+        end: u64,
+    ) -> Self {
+        let (use_map, segment_size, reserve) = (settings.memory_map, settings.segment_size, settings.reserve);
+        let zeroed = segment.file.size().unwrap_or(end);
+        Writer { fs, dir, use_map, segment_size, reserve, segment, end, zeroed }
+    }
+
+    pub(super) fn segment(&self) -> Arc<Segment> {
+        self.segment.clone()
+    }
+
+    /// Where the last frame ends.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Creates a segment and makes it durable, name and header, before anything in it is. If this is the second attempt, the file of the first one is taken over.
+    pub(super) fn create(&mut self, header: SegmentHeader) -> Result<Arc<Segment>, Failure> {
+        self.check_space(MIN_STEP)?;
+        let segment = Segment::create(&*self.fs, &self.dir, header, self.use_map).map_err(Failure::NotStored)?;
+        let synced = segment.file.sync().and_then(|()| self.fs.sync_dir(&self.dir));
+        synced.map_err(|e| unknown(&segment, &e))?;
+        self.segment = Arc::new(segment);
+        self.end = START;
+        self.zeroed = START;
+        Ok(self.segment.clone())
+    }
+
+    /// Writes a group at the end of the segment, and zeros behind it if it has come to where they end. Nothing is synced.
+    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let end = at + bytes.len() as u64;
+        let step = self.zeroed.clamp(MIN_STEP, MAX_STEP).min(self.segment_size.saturating_sub(end));
+        let more = end > self.zeroed;
+        if more {
+            self.check_space(end - self.zeroed + step)?;
+        }
+        if let Err((_, error)) = fs::write_full(&*self.segment.file, at, bytes) {
+            return Err(self.withdraw(at, end, error));
+        }
+        self.end = end;
+        if more {
+            self.zeroed = end;
+            // Zeros only make syncs cheaper: if they cannot be written, the file grows as it goes.
+            if self.fs.gains_from_zeros() && step > 0 {
+                let zeros = vec![0; step as usize];
+                let (Ok(()) | Err(_)) = fs::write_full(&*self.segment.file, end, &zeros);
+                self.zeroed = self.segment.file.size().unwrap_or(end).max(end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what a failed write has left in the file: a commit that was refused must not be there after a crash.
+    fn withdraw(&self, at: u64, end: u64, error: io::Error) -> Failure {
+        let file = &*self.segment.file;
+        let withdrawn = file.size().and_then(|size| {
+            let left = vec![0; size.min(end).saturating_sub(at) as usize];
+            fs::write_full(file, at, &left).map_err(|(_, e)| e)?;
+            file.sync()
+        });
+        match withdrawn {
+            Ok(()) => Failure::NotStored(Error::io("write", &self.segment.path, error)),
+            Err(e) => unknown(&self.segment, &e),
+        }
+    }
+
+    fn check_space(&self, bytes: u64) -> Result<(), Failure> {
+        // Who cannot say how much is free will say when nothing is.
+        let Ok(Some(available)) = self.fs.available(&self.dir) else { return Ok(()) };
+        if self.reserve == 0 || available >= self.reserve.saturating_add(bytes) {
+            return Ok(());
+        }
+        Err(Failure::NotStored(Error::DiskFull { path: self.dir.clone(), available, reserve: self.reserve }))
+    }
+
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        self.segment.file.sync().map_err(|e| unknown(&self.segment, &e))
+    }
+
+    /// Gives the zeros ahead back, on closing. Nothing below `end` is touched, and no map reaches beyond it.
+    pub(super) fn trim(&mut self) {
+        if self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {
+            self.zeroed = self.end;
+        }
+    }
+}
+
+fn unknown(segment: &Segment, error: &io::Error) -> Failure {
+    Failure::Unknown(Error::DurabilityUnknown { why: format!("{}: {error}", segment.path.display()).into() })
+}

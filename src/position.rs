@@ -1,0 +1,8 @@
+//! Positions are plain `u64`s: the number of an event in the whole store. Here is what they lead to.
+
+/// Where an event stands: the number of its segment, and the offset of its record there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Location {
+    pub segment: u64,
+    pub offset: u64,
+}

@@ -1,0 +1,251 @@
+//! Reading the events of a segment in order of positions, in blocks.
+//!
+//! A block is copied out of the file and verified as a whole (by the checksums of the frames, a block of 8 KiB at a time), which costs half of
+//! verifying each record. Frames that are larger than a block are read in pieces, so that memory stays bounded.
+
+use super::{START, Segment, Waypoint};
+use crate::error::{Error, Result};
+use crate::event::{Block, Event};
+use crate::format::checksum::{self, BLOCK};
+use crate::format::frame::{EVENTS, FrameHeader, HEADER};
+use crate::format::{record, u32_at};
+use std::sync::Arc;
+
+/// Bytes that are read at a time: they stay in the second-level cache until their events have been looked at.
+const CHUNK: usize = 64 << 10;
+
+/// A run of verified records in a block.
+struct Run {
+    at: usize,
+    end: usize,
+    /// Position of the record at `at`.
+    position: u64,
+}
+
+/// A frame that does not fit into a block and is read in pieces.
+struct Large {
+    offset: u64,
+    header: FrameHeader,
+    table: Vec<u8>,
+    /// Bytes of the body that have been read and verified.
+    done: u64,
+}
+
+/// Events of one segment, from a position on.
+pub(crate) struct Cursor {
+    segment: Arc<Segment>,
+    /// Where the next frame begins that has not been read.
+    offset: u64,
+    block: Arc<Block>,
+    /// Runs that have been read and verified, in reverse order.
+    runs: Vec<Run>,
+    large: Option<Large>,
+    /// Positions below this one are passed over.
+    from: u64,
+}
+
+impl Cursor {
+    /// A cursor that begins with the event at `from`.
+    pub(crate) fn new(segment: Arc<Segment>, from: u64) -> Result<Self> {
+        let id_seed = segment.header.id_seed();
+        let mut cursor = Cursor {
+            offset: START,
+            block: Arc::new(Block { bytes: Vec::new(), id_seed }),
+            runs: Vec::new(),
+            large: None,
+            from,
+            segment,
+        };
+        if let Some((waypoint, _)) = cursor.segment.waypoint(from) {
+            cursor.start_at(waypoint)?;
+        }
+        Ok(cursor)
+    }
+
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Begins at a waypoint. In a large frame, that is the block of 8 KiB in which its record begins.
+    fn start_at(&mut self, waypoint: Waypoint) -> Result<()> {
+        self.offset = waypoint.frame.into();
+        if waypoint.record - waypoint.frame < CHUNK as u32 {
+            return Ok(());
+        }
+        let header = self.header_at(self.offset)?;
+        let into = u64::from(waypoint.record - waypoint.frame) - HEADER as u64;
+        let mut large = self.open_large(header)?;
+        large.done = into / BLOCK as u64 * BLOCK as u64;
+        let skip = (into - large.done) as usize;
+        self.large = Some(large);
+        self.fill_large(0, skip, self.segment.header.first_position + u64::from(waypoint.ordinal))
+    }
+
+    /// The next event, or `None` at the end of what is readable.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            let Some(run) = self.runs.last_mut() else {
+                if !self.fill()? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            if run.at == run.end {
+                self.runs.pop();
+                continue;
+            }
+            let bytes = &self.block.bytes;
+            let len = record::len(&bytes[run.at..run.end]).filter(|&len| len <= run.end - run.at);
+            let Some(len) = len else {
+                if self.large.is_none() {
+                    return Err(self.broken());
+                }
+                let (at, position) = (run.at, run.position);
+                self.runs.pop();
+                self.fill_large(at, 0, position)?;
+                continue;
+            };
+            let (start, position) = (run.at, run.position);
+            run.at += len;
+            run.position += 1;
+            if position < self.from {
+                continue;
+            }
+            let parts = record::decode(bytes, start, start + len);
+            let event = parts.and_then(|parts| parts.into_event(&self.block, &self.segment.header));
+            match event {
+                Some(event) if event.position == position => return Ok(Some(event)),
+                _ => return Err(self.broken()),
+            }
+        }
+    }
+
+    fn broken(&self) -> Error {
+        self.segment.damaged(self.offset..self.segment.readable(), "an event breaks the grammar")
+    }
+
+    fn header_at(&self, offset: u64) -> Result<FrameHeader> {
+        let mut bytes = Vec::with_capacity(HEADER);
+        self.segment.copy(offset, HEADER, &mut bytes)?;
+        FrameHeader::decode(&bytes, self.segment.mask, offset).ok_or_else(|| {
+            self.segment.damaged(offset..offset + HEADER as u64, "the header of a commit fails its checksum")
+        })
+    }
+
+    /// A buffer for the next block: the old one again, if no event holds on to it.
+    fn buffer(&mut self) -> Vec<u8> {
+        match Arc::get_mut(&mut self.block) {
+            Some(block) => {
+                let mut bytes = std::mem::take(&mut block.bytes);
+                bytes.clear();
+                bytes
+            }
+            None => Vec::with_capacity(CHUNK),
+        }
+    }
+
+    fn set_block(&mut self, bytes: Vec<u8>) {
+        match Arc::get_mut(&mut self.block) {
+            Some(block) => block.bytes = bytes,
+            None => self.block = Arc::new(Block { bytes, id_seed: self.block.id_seed }),
+        }
+    }
+
+    /// Reads the next block. `false` at the end.
+    fn fill(&mut self) -> Result<bool> {
+        let readable = self.segment.readable();
+        if self.offset >= readable {
+            return Ok(false);
+        }
+        let mut bytes = self.buffer();
+        self.segment.copy(self.offset, (readable - self.offset).min(CHUNK as u64) as usize, &mut bytes)?;
+        let mask = self.segment.mask;
+        let mut at = 0;
+        while at < bytes.len() {
+            let offset = self.offset + at as u64;
+            let Some(header) = FrameHeader::decode(&bytes[at..], mask, offset) else {
+                if bytes.len() - at >= HEADER || at == 0 {
+                    return Err(self.segment.damaged(offset..readable, "the header of a commit fails its checksum"));
+                }
+                break;
+            };
+            let len = header.frame_len() as usize;
+            if len > bytes.len() - at {
+                if at == 0 {
+                    self.large = Some(self.open_large(header)?);
+                    self.fill_large(0, 0, header.first_position)?;
+                    return Ok(true);
+                }
+                break;
+            }
+            if let Err(why) = header.verify_body(&bytes[at..at + len], mask, offset) {
+                return Err(self.segment.damaged(offset..offset + len as u64, why));
+            }
+            if header.kind == EVENTS {
+                self.runs.push(Run {
+                    at: at + HEADER + header.attributes_len as usize,
+                    end: at + header.table_at() as usize,
+                    position: header.first_position,
+                });
+            }
+            at += len;
+        }
+        self.runs.reverse();
+        self.offset += at as u64;
+        self.set_block(bytes);
+        Ok(true)
+    }
+
+    /// Reads and verifies the table of the frame at `self.offset`, and moves the offset behind the frame.
+    fn open_large(&mut self, header: FrameHeader) -> Result<Large> {
+        let offset = self.offset;
+        let mut table = Vec::new();
+        self.segment.copy(offset + header.table_at(), header.table_len() as usize, &mut table)?;
+        if !table.is_empty() && !header.vouches_for(&table, self.segment.mask, offset) {
+            let bytes = offset..offset + header.frame_len();
+            return Err(self.segment.damaged(bytes, "the checksums of a commit fail their own"));
+        }
+        self.offset += header.frame_len();
+        Ok(Large { offset, header, table, done: 0 })
+    }
+
+    /// Reads the next piece of a large frame: what was left of the block from `keep` on, then blocks of 8 KiB. The first `skip` bytes of the piece are
+    /// passed over; the next record has this position.
+    fn fill_large(&mut self, keep: usize, skip: usize, position: u64) -> Result<()> {
+        let Some(mut large) = self.large.take() else { return Err(self.broken()) };
+        let kept = &self.block.bytes[keep.min(self.block.bytes.len())..];
+        let len = u64::from(large.header.body_len);
+        // A record that is longer than a block asks for all of itself at once.
+        let wanted = record::len(kept).map_or(CHUNK, |len| len.saturating_sub(kept.len()).max(CHUNK));
+        let piece = (wanted.next_multiple_of(BLOCK) as u64).min(len - large.done) as usize;
+        if piece == 0 {
+            return Err(self.broken());
+        }
+        let mut bytes = Vec::with_capacity(kept.len() + piece);
+        bytes.extend_from_slice(kept);
+        let start = bytes.len();
+        let offset = large.offset + HEADER as u64 + large.done;
+        self.segment.copy(offset, piece, &mut bytes)?;
+        let fresh = &bytes[start..];
+        let holds = if large.table.is_empty() {
+            large.header.vouches_for(fresh, self.segment.mask, large.offset)
+        } else {
+            let first = (large.done / BLOCK as u64) as usize;
+            fresh
+                .chunks(BLOCK)
+                .enumerate()
+                .all(|(n, block)| checksum::crc(block) == u32_at(&large.table, (first + n) * checksum::CRC))
+        };
+        if !holds {
+            let bytes = offset..offset + piece as u64;
+            return Err(self.segment.damaged(bytes, "the body of a commit fails its checksum"));
+        }
+        let attributes = if large.done == 0 { large.header.attributes_len as usize } else { 0 };
+        large.done += piece as u64;
+        self.runs.push(Run { at: skip + attributes, end: bytes.len(), position });
+        self.large = (large.done < len).then_some(large);
+        self.set_block(bytes);
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! One file of the log: append to it, read from it, scan it.
+
+pub(crate) mod cursor;
+pub(crate) mod scan;
+
+use crate::error::{Error, Result};
+use crate::event::{Block, Event};
+use crate::format::checksum::Mask;
+use crate::format::segment_header::{self, SegmentHeader};
+use crate::format::{record, varint};
+use crate::fs::{self, File, Fs, Map, Mode};
+use parking_lot::RwLock;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where the first frame of a segment stands.
+pub(crate) const START: u64 = segment_header::LEN as u64;
+
+/// Unmapped bytes behind the map that are still read by position: mapping anew costs more than a few reads.
+const MAP_STEP: u64 = 4 << 20;
+
+/// Distance between waypoints.
+const WAYPOINT: u64 = 16 << 10;
+
+/// A record from which a read in order of positions can begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waypoint {
+    /// Position of the record, less the first position of the segment.
+    pub ordinal: u32,
+    /// Offset of its frame.
+    pub frame: u32,
+    /// Offset of the record itself.
+    pub record: u32,
+}
+
+/// A segment that can be read.
+pub(crate) struct Segment {
+    pub path: PathBuf,
+    pub header: SegmentHeader,
+    pub mask: Mask,
+    pub file: Arc<dyn File>,
+    /// Bytes that may be read: the end of the last frame that is visible. Nothing below it is ever written again.
+    readable: AtomicU64,
+    /// A waypoint each 16 KiB or so.
+    waypoints: RwLock<Vec<Waypoint>>,
+    use_map: bool,
+    map: RwLock<Option<Arc<dyn Map>>>,
+}
+
+/// The file name of a segment.
+pub(crate) fn file_name(number: u64) -> String {
+    format!("{number:020}.seg")
+}
+
+/// The number in the file name of a segment.
+pub(crate) fn number_of(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_suffix(".seg")?;
+    let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
+}
+
+impl Segment {
+    /// A segment with a header that has been read or written.
+    pub(crate) fn new(path: PathBuf, header: SegmentHeader, file: Arc<dyn File>, use_map: bool) -> Self {
+        Segment {
+            path,
+            mask: header.mask(),
+            header,
+            file,
+            readable: AtomicU64::new(START),
+            waypoints: RwLock::default(),
+            use_map,
+            map: RwLock::default(),
+        }
+    }
+
+    /// Creates the file of a segment, or takes over a half-made one, and writes its header. Nothing is synced.
+    pub(crate) fn create(fs: &dyn Fs, dir: &Path, header: SegmentHeader, use_map: bool) -> Result<Self> {
+        let path = dir.join(file_name(header.number));
+        let file = fs.open(&path, Mode::Create).map_err(|e| Error::io("create", &path, e))?;
+        fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| Error::io("write", &path, e))?;
+        Ok(Segment::new(path, header, file, use_map))
+    }
+
+    pub(crate) fn readable(&self) -> u64 {
+        self.readable.load(Ordering::Acquire)
+    }
+
+    /// Lets readers go up to `end`, which must be the end of a frame.
+    pub(crate) fn set_readable(&self, end: u64) {
+        self.readable.store(end, Ordering::Release);
+    }
+
+    /// Notes that a record stands here, if the last waypoint is far enough away. Called in rising order.
+    pub(crate) fn note(&self, position: u64, frame: u64, record: u64) {
+        let mut waypoints = self.waypoints.write();
+        if waypoints.last().is_none_or(|last| record - u64::from(last.record) >= WAYPOINT) {
+            let ordinal = (position - self.header.first_position) as u32;
+            waypoints.push(Waypoint { ordinal, frame: frame as u32, record: record as u32 });
+        }
+    }
+
+    /// The last waypoint at or before `position`, and the ordinal of the one behind it.
+    pub(crate) fn waypoint(&self, position: u64) -> Option<(Waypoint, Option<u32>)> {
+        let ordinal = position.checked_sub(self.header.first_position)?;
+        let waypoints = self.waypoints.read();
+        let behind = waypoints.partition_point(|w| u64::from(w.ordinal) <= ordinal);
+        let found = *waypoints.get(behind.checked_sub(1)?)?;
+        Some((found, waypoints.get(behind).map(|w| w.ordinal)))
+    }
+
+    /// Appends `len` bytes from `offset` on to `out`. They are copies: verify them before they are believed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if they do not lie in the readable part, [`Error::Io`].
+    pub(crate) fn copy(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+        let end = offset.saturating_add(len as u64);
+        if end > self.readable() {
+            return Err(self.damaged(offset..end, "a record or a frame reaches beyond the end of the log"));
+        }
+        if let Some(map) = self.map_for(end)? {
+            map.copy(offset, len, out);
+            return Ok(());
+        }
+        let start = out.len();
+        out.resize(start + len, 0);
+        let read =
+            fs::read_full(&*self.file, offset, &mut out[start..]).map_err(|e| Error::io("read", &self.path, e))?;
+        if read < len {
+            return Err(self.damaged(offset..end, "the file ends here; it has been shortened"));
+        }
+        Ok(())
+    }
+
+    /// A map that reaches `end`, or `None` if it is cheaper to read by position.
+    fn map_for(&self, end: u64) -> Result<Option<Arc<dyn Map>>> {
+        if !self.use_map {
+            return Ok(None);
+        }
+        let mapped = {
+            let map = self.map.read();
+            match &*map {
+                Some(map) if map.mapped() >= end => return Ok(Some(map.clone())),
+                Some(map) => map.mapped(),
+                None => 0,
+            }
+        };
+        let readable = self.readable();
+        if mapped > 0 && readable - mapped < MAP_STEP {
+            return Ok(None);
+        }
+        let made = self.file.map(readable);
+        let made = match made {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.damaged(START..readable, "the file has been shortened"));
+            }
+            other => other.map_err(|e| Error::io("map", &self.path, e))?,
+        };
+        self.map.write().clone_from(&made);
+        Ok(made)
+    }
+
+    /// Reads and verifies the one event whose record stands at `offset`.
+    pub(crate) fn event_at(&self, offset: u64) -> Result<Event> {
+        let left = self.readable().saturating_sub(offset);
+        let mut bytes = Vec::new();
+        self.copy(offset, left.min(varint::MAX as u64) as usize, &mut bytes)?;
+        let len = record::len(&bytes).filter(|&len| len as u64 <= left);
+        let len = len.ok_or_else(|| self.bad_record(offset, left))?;
+        bytes.clear();
+        bytes.reserve_exact(len);
+        self.copy(offset, len, &mut bytes)?;
+        if !record::verify(&bytes, self.mask, offset) {
+            return Err(self.bad_record(offset, len as u64));
+        }
+        let parts = record::decode(&bytes, 0, len).ok_or_else(|| self.bad_record(offset, len as u64))?;
+        let block = Arc::new(Block { bytes, id_seed: self.header.id_seed() });
+        parts.into_event(&block, &self.header).ok_or_else(|| self.bad_record(offset, len as u64))
+    }
+
+    fn bad_record(&self, offset: u64, len: u64) -> Error {
+        self.damaged(offset..offset.saturating_add(len), "an event fails its checksum")
+    }
+
+    /// Damage in the part of the file that is readable, of which it is not known which positions it takes.
+    pub(crate) fn damaged(&self, bytes: std::ops::Range<u64>, why: &str) -> Error {
+        Error::damaged(&self.path, bytes, self.header.first_position..u64::MAX, why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(number_of(&file_name(1)), Some(1));
+        assert_eq!(number_of(&file_name(u64::MAX)), Some(u64::MAX));
+        for bad in ["1.seg", "00000000000000000001.idx", "+0000000000000000001.seg", "0000000000000000000x.seg"] {
+            assert_eq!(number_of(bad), None);
+        }
+    }
+}

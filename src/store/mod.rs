@@ -1,0 +1,184 @@
+//! The store: what an application sees. Owns what streams mean.
+
+mod append;
+mod options;
+mod read;
+mod view;
+
+pub use append::{Appended, Committed, Ticket, Transaction};
+pub use options::Options;
+pub use read::{Events, Read};
+
+use crate::error::Result;
+use crate::log::{Log, OpenReport};
+use crate::stream::StreamId;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use view::View;
+
+/// An event store: a directory of files, or memory.
+///
+/// Handles are cheap to clone and can be used from any thread; the store is closed when the last one is dropped (iterators and tickets count), or by
+/// [`Store::close`]. One process at a time can have it open for writing.
+///
+/// ```
+/// use annals::{Expected, NewEvent, Store, StreamId};
+/// let dir = tempfile::tempdir()?;
+/// let store = Store::open(dir.path())?;
+/// let order = StreamId::new("order", "123")?;
+/// store.append(&order, Expected::NoStream, [NewEvent::new("OrderPlaced", r#"{"sku":7}"#)])?;
+/// for event in store.read(&order) {
+///     assert_eq!(event?.event_type(), "OrderPlaced");
+/// }
+/// store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Arc<Log>,
+    view: Arc<View>,
+    report: OpenReport,
+}
+
+/// What a store knows of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamInfo {
+    /// Its name.
+    pub stream: StreamId,
+    /// The sequence that its next event will have: the number of its events.
+    pub next_sequence: u64,
+}
+
+/// How large a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Number of events.
+    pub events: u64,
+    /// Number of streams that have events.
+    pub streams: u64,
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentStats>,
+}
+
+/// How large a segment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentStats {
+    /// Its file.
+    pub path: PathBuf,
+    /// The position of its first event.
+    pub first_position: u64,
+    /// Bytes up to the end of the last commit.
+    pub bytes: u64,
+    /// Bytes of the file: more, where zeros have been written ahead.
+    pub file_bytes: u64,
+}
+
+impl Store {
+    /// Opens the store in a directory, and creates both if they are missing. For anything else there is [`Options`].
+    ///
+    /// Blocks while the log is read. What a crash has left is put in order, as [`Store::open_report`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`](crate::Error::Locked) if it is open elsewhere, [`Error::Damaged`](crate::Error::Damaged) if acknowledged events have changed or are
+    /// gone, [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a newer version wrote it, [`Error::Io`](crate::Error::Io).
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Options::new().open(path)
+    }
+
+    /// A new store in memory, with the semantics of one on disk; it is gone when the last handle is dropped. To open one again, keep its
+    /// [`MemFs`](crate::fs::MemFs).
+    pub fn in_memory() -> Store {
+        let options = Options::new().file_system(crate::fs::MemFs::new()).maintenance(false);
+        options.open("memory").expect("memory has no errors")
+    }
+
+    /// The position that the next event will have: the number of visible events. An event is visible when it is as durable as
+    /// [`Durability`](crate::Durability) asks for.
+    pub fn head(&self) -> u64 {
+        self.inner.log.watermark()
+    }
+
+    /// What is known of a stream, or `None` if it has no events.
+    pub fn stream(&self, stream: &StreamId) -> Option<StreamInfo> {
+        let next_sequence = self.inner.view.next_sequence(stream.key());
+        (next_sequence > 0).then(|| StreamInfo { stream: stream.clone(), next_sequence })
+    }
+
+    /// All streams whose text form begins with `prefix`, sorted by name. The empty prefix gives all.
+    pub fn streams(&self, prefix: &str) -> Vec<StreamInfo> {
+        let mut streams = self.inner.view.streams();
+        streams.retain(|info| prefix.is_empty() || info.stream.to_string().starts_with(prefix));
+        streams.sort_by(|a, b| a.stream.cmp(&b.stream));
+        streams
+    }
+
+    /// How large the store is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if the length of a file cannot be had.
+    pub fn stats(&self) -> Result<Stats> {
+        let segments = self.inner.log.segments();
+        let segments = segments.iter().map(|segment| {
+            let file_bytes = segment.file.size();
+            Ok(SegmentStats {
+                path: segment.path.clone(),
+                first_position: segment.header.first_position,
+                bytes: segment.readable(),
+                file_bytes: file_bytes.map_err(|e| crate::Error::io("stat", &segment.path, e))?,
+            })
+        });
+        Ok(Stats {
+            events: self.head(),
+            streams: self.inner.view.stream_count() as u64,
+            segments: segments.collect::<Result<_>>()?,
+        })
+    }
+
+    /// What opening found and did.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.inner.report
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.inner.log.dir()
+    }
+
+    /// Writes all that was accepted before the call, and makes it durable. Needed only with [`Durability::Interval`](crate::Durability::Interval) and
+    /// [`Durability::Os`](crate::Durability::Os); blocks for a sync.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown) if the sync fails.
+    pub fn sync(&self) -> Result<()> {
+        self.inner.log.sync()
+    }
+
+    /// Writes what has been accepted, makes it durable, marks the store as closed cleanly, and gives up the lock. Blocks for up to three syncs.
+    ///
+    /// Other handles stay good for reading; their appends get [`Error::Closed`](crate::Error::Closed). Dropping the last handle closes too, but
+    /// cannot tell of errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io). The lock is given up all the same.
+    pub fn close(self) -> Result<()> {
+        self.inner.log.close()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.path()).field("head", &self.head()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! How a store is opened.
+
+use super::view::View;
+use super::{Inner, Store};
+use crate::error::{Error, Result};
+use crate::format::draft::Limits;
+use crate::format::frame::MAX_BODY;
+use crate::format::record::MAX_RECORD;
+use crate::fs::{Fs, RealFs};
+use crate::log::{Durability, Log, Settings};
+use crate::time::Timestamp;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+const MIN_SEGMENT: u64 = 4 << 10;
+const MAX_SEGMENT: u64 = 1 << 30;
+
+/// How to open a store.
+///
+/// ```
+/// use annals::{Durability, Options};
+/// let dir = tempfile::tempdir()?;
+/// let store = Options::new().segment_size(16 << 20).durability(Durability::Os).open(dir.path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "nothing is opened before `open` or `open_read_only`"]
+pub struct Options {
+    settings: Settings,
+    fs: Arc<dyn Fs>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        let settings = Settings {
+            durability: Durability::Sync,
+            segment_size: 64 << 20,
+            limits: Limits { event: 16 << 20, commit: 64 << 20 },
+            memory_map: true,
+            maintenance: true,
+            strict: false,
+            create: true,
+            read_only: false,
+            reserve: 16 << 20,
+            clock: Arc::new(Timestamp::now),
+        };
+        Options { settings, fs: Arc::new(RealFs) }
+    }
+
+    /// When an append returns, and what it survives. [`Durability::Sync`] unless said otherwise.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.settings.durability = durability;
+        self
+    }
+
+    /// Bytes after which a new segment is begun: 4 KiB to 1 GiB, 64 MiB unless said otherwise. A larger commit gets a segment of its own. It may differ from
+    /// one open to the next.
+    pub fn segment_size(mut self, bytes: u64) -> Self {
+        self.settings.segment_size = bytes;
+        self
+    }
+
+    /// The largest event, with its names and all: at most 512 MiB, 16 MiB unless said otherwise.
+    pub fn max_event_bytes(mut self, bytes: usize) -> Self {
+        self.settings.limits.event = bytes;
+        self
+    }
+
+    /// The largest commit: at most 1 GiB, 64 MiB unless said otherwise.
+    pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
+        self.settings.limits.commit = bytes;
+        self
+    }
+
+    /// Whether sealed and other settled bytes are read through a memory map (the default) or by position. With a map, reads are several times faster, and another
+    /// program that shortens a file of the store while it is read ends this process.
+    pub fn memory_map(mut self, map: bool) -> Self {
+        self.settings.memory_map = map;
+        self
+    }
+
+    /// Whether a background thread does what can be done off the commit path (the default). Without it, callers do the same inline, and HEAD is not marked when
+    /// the store is idle.
+    pub fn maintenance(mut self, thread: bool) -> Self {
+        self.settings.maintenance = thread;
+        self
+    }
+
+    /// Refuse to cut a torn tail, where it cannot be proven that it was never acknowledged. Off unless said otherwise: see
+    /// [`OpenReport::cut`](crate::OpenReport::cut).
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.settings.strict = strict;
+        self
+    }
+
+    /// Whether a missing store is created (the default) or is [`Error::NotAStore`].
+    pub fn create(mut self, create: bool) -> Self {
+        self.settings.create = create;
+        self
+    }
+
+    /// Bytes that must stay free on the disk: with less, appends get [`Error::DiskFull`] before the disk is quite full. Looked at when a file grows.
+    /// 16 MiB unless said otherwise; 0 switches it off.
+    pub fn reserve(mut self, bytes: u64) -> Self {
+        self.settings.reserve = bytes;
+        self
+    }
+
+    /// Where the time comes from that events are recorded at. It need not rise: a time before that of the last event is replaced by that one.
+    pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.settings.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where the files are: [`RealFs`] unless said otherwise.
+    pub fn file_system(mut self, fs: impl Fs) -> Self {
+        self.fs = Arc::new(fs);
+        self
+    }
+
+    /// Opens a store, as [`Store::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`], and [`Error::LimitExceeded`] or [`Error::Invalid`] if an option is outside its limits.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        self.check()?;
+        let view = Arc::new(View::default());
+        let path = path.as_ref();
+        let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
+        if let Some(position) = view.inconsistent() {
+            let why = "the events of a stream are not numbered 0, 1, 2 …";
+            return Err(Error::damaged(path, 0..0, position..u64::MAX, why));
+        }
+        Ok(Store { inner: Arc::new(Inner { log: opened.log, view, report: opened.report }) })
+    }
+
+    /// Opens a store to read: nothing is written, created or cut. Several processes may do so at once, but not beside one that has it open for writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_read_only(mut self, path: impl AsRef<Path>) -> Result<Store> {
+        self.settings.read_only = true;
+        self.open(path)
+    }
+
+    fn check(&self) -> Result<()> {
+        let Settings { segment_size, limits, .. } = &self.settings;
+        if !(MIN_SEGMENT..=MAX_SEGMENT).contains(segment_size) {
+            return Err(Error::invalid("segment size", format!("{segment_size} is not within 4 KiB and 1 GiB")));
+        }
+        if limits.event > MAX_RECORD {
+            return Err(Error::limit("limit of an event in bytes", limits.event, MAX_RECORD));
+        }
+        if limits.commit > MAX_BODY as usize {
+            return Err(Error::limit("limit of a commit in bytes", limits.commit, MAX_BODY as usize));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { durability, segment_size, .. } = &self.settings;
+        f.debug_struct("Options")
+            .field("durability", durability)
+            .field("segment_size", segment_size)
+            .field("file_system", &self.fs)
+            .finish_non_exhaustive()
+    }
+}

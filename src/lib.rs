@@ -11,6 +11,7 @@ pub mod fs;
 mod index;
 mod log;
 mod position;
+pub mod salvage;
 mod segment;
 mod store;
 mod stream;

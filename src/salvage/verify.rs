@@ -1,0 +1,269 @@
+//! Reading a whole store and saying what is wrong with it.
+
+use super::{Named, segments};
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::Seal;
+use crate::format::head::{self, Head};
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{self, Fs, Mode, RealFs};
+use crate::segment::scan::{Recorded, Scanned, Source, Stop};
+use crate::segment::{START, file_name};
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Segments that were read.
+    pub segments: u64,
+    /// Events that were verified.
+    pub events: u64,
+    /// Streams that they belong to.
+    pub streams: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Acknowledged bytes that have changed or are gone.
+    pub damage: Vec<Damage>,
+    /// Bytes behind the last commit that are not one: a torn write, which the next open cuts.
+    pub torn: Option<Damage>,
+    /// Things that are not as they should be and take no event with them.
+    pub notices: Vec<String>,
+    /// Files of the store that were not looked at.
+    pub not_covered: Vec<String>,
+}
+
+impl Report {
+    /// Whether every acknowledged event is there, as far as can be told.
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+/// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD. Changes nothing and takes no lock.
+///
+/// ```
+/// let dir = tempfile::tempdir()?;
+/// annals::Store::open(dir.path())?.close()?;
+/// assert!(annals::salvage::verify(dir.path())?.is_sound());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be read, [`Error::UnsupportedFormat`] if a newer version wrote it. Damage is not an error of
+/// this call: it is what the report is for.
+pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
+    verify_in(&RealFs, path)
+}
+
+/// The same in another file system.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
+    let dir = path.as_ref();
+    let mut check = Check { report: Report::default(), streams: HashMap::new(), before: None };
+    let head = check.head(fs, dir)?;
+    let named = segments(fs, dir)?;
+    let newest = named.last().map_or(0, |named| named.number);
+    for named in &named {
+        check.segment(named, named.number == newest, head, dir)?;
+    }
+    check.end(head, newest, dir);
+    check.not_covered(fs, dir)?;
+    check.report.streams = check.streams.len() as u64;
+    Ok(check.report)
+}
+
+/// The segment before the one at hand.
+struct Before {
+    header: SegmentHeader,
+    scanned: Scanned,
+}
+
+struct Check {
+    report: Report,
+    /// The next sequence of each stream.
+    streams: HashMap<Box<[u8]>, u64>,
+    before: Option<Before>,
+}
+
+impl Check {
+    fn damage(&mut self, path: &Path, bytes: std::ops::Range<u64>, positions: std::ops::Range<u64>, why: String) {
+        self.report.damage.push(Damage { path: path.to_owned(), bytes, positions, why });
+    }
+
+    /// Reads HEAD. A slot that is not intact takes nothing with it.
+    fn head(&mut self, fs: &dyn Fs, dir: &Path) -> Result<Option<Head>> {
+        let path = dir.join("HEAD");
+        let file = match fs.open(&path, Mode::Read) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.report.notices.push("HEAD is missing".into());
+                return Ok(None);
+            }
+            other => other.map_err(|e| Error::io("open", &path, e))?,
+        };
+        let mut bytes = vec![0; head::LEN];
+        let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", &path, e))?;
+        self.report.bytes += read as u64;
+        let slots = head::decode(&bytes[..read], &path)?;
+        if slots.bad > 0 {
+            self.report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));
+        }
+        Ok(slots.newest)
+    }
+
+    fn segment(&mut self, named: &Named, newest: bool, head: Option<Head>, dir: &Path) -> Result<()> {
+        let source = Source { path: &named.path, file: &*named.file, size: named.size };
+        self.report.segments += 1;
+        self.report.bytes += named.size;
+        let next = self.before.as_ref().map_or(0, |before| before.scanned.chain.next_position);
+        let expected = self.before.as_ref().map_or(1, |before| before.header.number + 1);
+        for missing in expected..named.number {
+            let why = "this segment is missing".into();
+            self.damage(&dir.join(file_name(missing)), 0..0, next..u64::MAX, why);
+        }
+        let Some(header) = source.header()? else {
+            let empty = source.content_end(START.min(named.size))? <= START;
+            if newest && empty && head.is_none_or(|head| head.position <= next) {
+                self.report.notices.push(format!("{}: was being created", file_name(named.number)));
+            } else {
+                let why = "the header of the segment is not intact".into();
+                self.damage(&named.path, 0..named.size, next..u64::MAX, why);
+            }
+            self.before = None;
+            return Ok(());
+        };
+        self.check_header(named, &header, head);
+
+        let streams = &mut self.streams;
+        let mut gaps: Vec<Damage> = Vec::new();
+        let mut events = 0;
+        let scanned = source.scan(&header, |frame| {
+            frame.records(&named.path, |event| {
+                events += 1;
+                if let Some(why) = out_of_sequence(streams, &event) {
+                    let (bytes, positions) = (event.offset..event.offset, event.position..event.position + 1);
+                    gaps.push(Damage { path: named.path.clone(), bytes, positions, why });
+                }
+            })
+        })?;
+        self.report.events += events;
+        self.report.damage.append(&mut gaps);
+        self.check_end(&source, &header, &scanned, newest, head)?;
+        self.before = Some(Before { header, scanned });
+        Ok(())
+    }
+
+    fn check_header(&mut self, named: &Named, header: &SegmentHeader, head: Option<Head>) {
+        let mut wrong = Vec::new();
+        if header.number != named.number {
+            wrong.push(format!("the file holds segment {}", header.number));
+        }
+        if head.is_some_and(|head| head.store != header.store) {
+            wrong.push("the segment and HEAD belong to different stores".into());
+        }
+        match &self.before {
+            Some(before) => {
+                let (last, scanned) = (&before.header, &before.scanned);
+                if last.store != header.store {
+                    wrong.push("the segment belongs to another store than the one before".into());
+                }
+                if header.first_position != scanned.chain.next_position {
+                    wrong.push("the segment does not begin where the one before ends".into());
+                }
+                let end = match scanned.stop {
+                    Stop::Sealed { .. } => scanned.end,
+                    _ => scanned.end + Seal::FRAME,
+                };
+                if (header.previous_digest, header.previous_len) != (scanned.chain.digest, end) {
+                    wrong.push("the segment before is not the one that this segment says".into());
+                }
+            }
+            None if named.number == 1 && header.first_position != 0 => {
+                wrong.push("the first segment does not begin at position 0".into());
+            }
+            None => {}
+        }
+        for why in wrong {
+            self.damage(&named.path, 0..START, header.first_position..u64::MAX, why);
+        }
+    }
+
+    /// Judges how the scan of a segment ended.
+    fn check_end(
+        &mut self,
+        source: &Source<'_>,
+        header: &SegmentHeader,
+        scanned: &Scanned,
+        newest: bool,
+        head: Option<Head>,
+    ) -> Result<()> {
+        let position = scanned.chain.next_position;
+        let why = match &scanned.stop {
+            Stop::Sealed { junk: false, .. } => return Ok(()),
+            Stop::Sealed { junk: true, .. } => {
+                self.report.notices.push(format!("{}: bytes behind the seal", file_name(header.number)));
+                return Ok(());
+            }
+            Stop::End if newest => return Ok(()),
+            Stop::End => "the segment has no seal, but a successor",
+            Stop::Bad { why } => why,
+        };
+        let later = source.resync(header, scanned.end)?;
+        let behind = later.iter().filter(|found| found.header.first_position > position);
+        self.report.events += behind.clone().map(|found| u64::from(found.header.events)).sum::<u64>();
+        let next = behind.clone().next();
+        let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
+        let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
+        let vouched = later.iter().any(|found| found.header.durable_upto > position)
+            || head.is_some_and(|head| head.position > position);
+        let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
+        if newest && !vouched {
+            self.report.torn = Some(damage);
+        } else {
+            self.report.damage.push(damage);
+        }
+        Ok(())
+    }
+
+    /// Compares the end of the log with what HEAD says.
+    fn end(&mut self, head: Option<Head>, newest: u64, dir: &Path) {
+        let Some(head) = head else { return };
+        let path = dir.join(file_name(head.segment));
+        if head.segment > newest {
+            self.damage(&path, 0..0, 0..u64::MAX, "this segment is missing".into());
+        }
+        let position = self.before.as_ref().map_or(0, |before| before.scanned.chain.next_position);
+        if head.position > position && self.report.damage.is_empty() {
+            let why = format!("the log ends here, but HEAD says that positions below {} were durable", head.position);
+            let end = self.before.as_ref().map_or(0, |before| before.scanned.end);
+            self.damage(&path, end..end, position..head.position, why);
+        }
+    }
+
+    fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
+        let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let known = ["HEAD", "LOCK", "quarantine"];
+        let names = entries.into_iter().map(|entry| entry.name);
+        let others = names.filter(|name| !known.contains(&&**name) && crate::segment::number_of(name).is_none());
+        self.report.not_covered.extend(others);
+        self.report.not_covered.sort();
+        Ok(())
+    }
+}
+
+/// What is wrong with the sequence of an event, if it is not the next one of its stream.
+fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>) -> Option<String> {
+    let expected = match streams.get_mut(event.key) {
+        Some(next) => std::mem::replace(next, event.sequence.saturating_add(1)),
+        None => {
+            streams.insert(event.key.into(), event.sequence.saturating_add(1));
+            0
+        }
+    };
+    (expected != event.sequence).then(|| format!("sequence {} where the stream is at {expected}", event.sequence))
+}

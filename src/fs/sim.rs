@@ -184,6 +184,8 @@ struct State {
     crash: Crash,
     dead: bool,
     faults: Vec<Fault>,
+    /// A fault has struck.
+    failed: bool,
     capacity: Option<u64>,
 }
 
@@ -247,6 +249,7 @@ impl SimFs {
             crash: Crash::Never,
             dead: false,
             faults: Vec::new(),
+            failed: false,
             capacity: None,
         })
     }
@@ -280,6 +283,21 @@ impl SimFs {
     /// Number of changing calls so far: the crash points.
     pub fn calls(&self) -> u64 {
         self.state.lock().calls
+    }
+
+    /// Whether a fault has struck.
+    pub fn has_failed(&self) -> bool {
+        self.state.lock().failed
+    }
+
+    /// Whether the process has died.
+    pub fn is_dead(&self) -> bool {
+        self.state.lock().dead
+    }
+
+    /// Drops all locks, as the system does when a process dies whose handles still exist here.
+    pub fn unlock(&self) {
+        self.state.lock().locks.clear();
     }
 
     /// Number of changes that are not durable: how many prefixes there are.
@@ -333,6 +351,7 @@ impl SimFs {
             crash: Crash::Never,
             dead: false,
             faults: Vec::new(),
+            failed: false,
             capacity: None,
         };
         if image == Image::Killed {
@@ -421,6 +440,7 @@ impl State {
                 found = Some(fault.kind);
             }
         }
+        self.failed |= found.is_some();
         found
     }
 

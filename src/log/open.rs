@@ -436,6 +436,9 @@ impl Opening<'_> {
             report.unproven = proven_upto..position;
         }
         if writable && !at_head {
+            if head.is_none_or(|head| head.segment != header.number) {
+                self.rewrite(source, 0, START)?;
+            }
             self.rewrite(source, scanned.unproven, scanned.end)?;
             self.sync(&segment)?;
         }

@@ -121,6 +121,7 @@ impl Source<'_> {
         let mut durable_upto = 0;
         let mut chain = Chain::start(segment);
         let mut at = START;
+        let mut seal_at = None;
         let stop = loop {
             let frame = match window.frame(at, mask)? {
                 Ok(frame) => frame,
@@ -138,6 +139,7 @@ impl Source<'_> {
             if frame.header.kind == SEAL {
                 let seal = Seal::decode(&frame.bytes[HEADER..][..frame.header.body_len as usize]);
                 let expected = chain.seal(segment);
+                seal_at = Some(at);
                 at = end;
                 break match seal {
                     Some(seal) if seal == expected => Stop::Sealed { seal, junk: self.content_end(end)? > end },
@@ -153,7 +155,8 @@ impl Source<'_> {
             chain = chain.then(&frame.header);
             at = end;
         };
-        let unproven = starts.front().map_or(at, |&(offset, _)| offset);
+        // Nothing vouches for the last frame, whether it has events or is a seal.
+        let unproven = starts.front().map(|&(offset, _)| offset).or(seal_at).unwrap_or(at);
         Ok(Scanned { end: at, unproven, durable_upto, chain, stop })
     }
 

@@ -1,0 +1,264 @@
+//! Workloads, what became of their commits, and what may be on the disk after that.
+
+use annals::fs::{Image, SimFs};
+use annals::{Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// A whole number from the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |value| value.parse().expect(name))
+}
+
+/// What a workload can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// One event.
+    One,
+    /// A transaction over two streams.
+    Batch,
+    /// Two commits in one group.
+    Group,
+    /// A commit that is too large for what is left of the segment, so that a new one is begun.
+    Roll,
+    /// Close, and open again.
+    Reopen,
+    /// Let go without closing (as a killed process does), and open again.
+    Abandon,
+}
+
+const STEPS: [Step; 6] = [Step::One, Step::Batch, Step::Group, Step::Roll, Step::Reopen, Step::Abandon];
+
+/// All workloads of up to `most` steps.
+pub fn workloads(most: u64) -> Vec<Vec<Step>> {
+    let mut all = Vec::new();
+    let mut last = vec![Vec::new()];
+    for _ in 0..most {
+        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
+        all.extend(last.iter().cloned());
+    }
+    all
+}
+
+/// All that a crash can leave of the disk.
+pub fn images(disk: &SimFs) -> Vec<Image> {
+    let mut all = vec![
+        Image::Killed,
+        Image::Durable,
+        Image::All,
+        Image::SizeWithoutData,
+        Image::DataWithoutSize,
+        Image::NamesOnly,
+        Image::DataOnly,
+    ];
+    all.extend((1..disk.unsynced()).map(Image::Prefix));
+    for seed in 0..setting("ANNALS_CRASH_SEEDS", 2) {
+        all.extend([Image::Subset(seed), Image::Sectors(512, seed), Image::Sectors(4096, seed), Image::Bytes(seed)]);
+    }
+    all
+}
+
+pub fn options(disk: &SimFs) -> Options {
+    let options = Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0);
+    let now = Arc::new(AtomicI64::new(1_000));
+    options.clock(move || Timestamp::from_nanos(now.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// What was written, as far as it can be told apart: stream, sequence, data.
+type Written = (String, Vec<u8>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Acknowledged,
+    /// Refused with the promise that nothing is stored.
+    Refused,
+    /// The process died, or a sync failed: it may be there or not.
+    Unknown,
+}
+
+/// All commits that were tried, in order.
+#[derive(Default)]
+pub struct History {
+    commits: Vec<(Vec<Written>, Fate)>,
+}
+
+impl History {
+    pub fn acknowledged(&self) -> usize {
+        self.commits.iter().filter(|(_, fate)| *fate == Fate::Acknowledged).count()
+    }
+
+    /// Whether `found` is what may be there: the acknowledged commits and, at any of their places, those whose fate is unknown, as a whole.
+    fn allows(&self, found: &[Written]) -> bool {
+        fn fits(commits: &[(Vec<Written>, Fate)], found: &[Written]) -> bool {
+            let Some(((commit, fate), rest)) = commits.split_first() else { return found.is_empty() };
+            let there = |rest| found.strip_prefix(&commit[..]).is_some_and(|found| fits(rest, found));
+            match fate {
+                Fate::Acknowledged => there(rest),
+                Fate::Refused => fits(rest, found),
+                Fate::Unknown => there(rest) || fits(rest, found),
+            }
+        }
+        fits(&self.commits, found)
+    }
+}
+
+/// A store at work.
+pub struct Run {
+    pub disk: SimFs,
+    pub history: History,
+    store: Option<Store>,
+    written: u32,
+}
+
+impl Run {
+    pub fn new(disk: SimFs) -> Run {
+        let store = options(&disk).open("store").ok();
+        Run { disk, history: History::default(), store, written: 0 }
+    }
+
+    pub fn all(mut self, steps: &[Step]) -> Run {
+        for &step in steps {
+            self.step(step);
+        }
+        // The handle goes as in a process that dies: without closing.
+        std::mem::forget(self.store.take());
+        self.disk.unlock();
+        self
+    }
+
+    fn reopen(&mut self) {
+        self.disk.unlock();
+        self.store = options(&self.disk).open("store").ok();
+    }
+
+    fn step(&mut self, step: Step) {
+        if self.store.is_none() {
+            self.reopen();
+        }
+        match step {
+            Step::One => self.commit(&[("a", 1, 20)]),
+            Step::Batch => self.commit(&[("a", 2, 10), ("b", 1, 30)]),
+            Step::Roll => self.commit(&[("b", 1, 2500)]),
+            Step::Group => self.group(),
+            Step::Reopen => {
+                if let Some(store) = self.store.take() {
+                    let _ = store.close();
+                }
+                self.reopen();
+            }
+            Step::Abandon => {
+                std::mem::forget(self.store.take());
+                self.reopen();
+            }
+        }
+    }
+
+    /// Data that occur once: a number, and bytes that depend on it.
+    fn events(&mut self, parts: &[(&str, u32, usize)]) -> Vec<(StreamId, Vec<Vec<u8>>)> {
+        let parts = parts.iter().map(|&(root, events, len)| {
+            let data = (0..events).map(|_| {
+                self.written += 1;
+                let number = self.written;
+                let mut data = number.to_le_bytes().to_vec();
+                data.extend((0..len).map(|i| (i as u32).wrapping_mul(number | 1) as u8));
+                data
+            });
+            (StreamId::new("s", root).expect("a good name"), data.collect())
+        });
+        parts.collect()
+    }
+
+    fn submit(&mut self, parts: &[(&str, u32, usize)]) -> (Vec<Written>, Result<annals::Ticket, Error>) {
+        let events = self.events(parts);
+        let written =
+            events.iter().flat_map(|(stream, data)| data.iter().map(|data| (stream.to_string(), data.clone())));
+        let written = written.collect();
+        let Some(store) = &self.store else { return (written, Err(Error::Closed)) };
+        let transaction = events.iter().fold(store.transaction(), |transaction, (stream, data)| {
+            transaction.append(stream, Expected::Any, data.iter().map(|data| NewEvent::new("T", data)))
+        });
+        (written, transaction.submit())
+    }
+
+    fn note(&mut self, written: Vec<Written>, result: Result<(), Error>) {
+        let fate = match result {
+            Ok(()) => Fate::Acknowledged,
+            Err(Error::DurabilityUnknown { .. }) => Fate::Unknown,
+            // A dead process tells nobody that it refused.
+            Err(_) if self.disk.is_dead() => Fate::Unknown,
+            Err(_) => Fate::Refused,
+        };
+        self.history.commits.push((written, fate));
+        if matches!(fate, Fate::Unknown) {
+            std::mem::forget(self.store.take());
+        }
+    }
+
+    fn commit(&mut self, parts: &[(&str, u32, usize)]) {
+        let (written, ticket) = self.submit(parts);
+        let result = ticket.and_then(annals::Ticket::wait).map(drop);
+        self.note(written, result);
+    }
+
+    fn group(&mut self) {
+        let (first, first_ticket) = self.submit(&[("a", 1, 600)]);
+        let (second, second_ticket) = self.submit(&[("c", 1, 700)]);
+        let results = [first_ticket, second_ticket].map(|ticket| ticket.and_then(annals::Ticket::wait).map(drop));
+        let [first_result, second_result] = results;
+        self.note(first, first_result);
+        self.note(second, second_result);
+    }
+}
+
+fn written(event: &Event) -> Written {
+    (event.stream().to_string(), event.data().to_vec())
+}
+
+fn contents(store: &Store, context: &str) -> Vec<Written> {
+    let mut all: Vec<Written> = Vec::new();
+    for (position, event) in store.read_all().into_iter().enumerate() {
+        let event = event.unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert_eq!(event.position(), position as u64, "{context}");
+        all.push(written(&event));
+    }
+    assert_eq!(all.len() as u64, store.head(), "{context}");
+    for info in store.streams("") {
+        let events =
+            store.read(&info.stream).into_iter().map(|event| event.unwrap_or_else(|e| panic!("{context}: {e}")));
+        let events: Vec<_> = events.collect();
+        let name = info.stream.to_string();
+        assert!(events.iter().zip(0..).all(|(event, n)| event.sequence() == n), "{context}: {name}");
+        let in_order = all.iter().filter(|(stream, _)| *stream == name);
+        assert!(in_order.eq(events.iter().map(written).collect::<Vec<_>>().iter()), "{context}: {name}");
+    }
+    all
+}
+
+/// Holds a disk against the history of what was written to it.
+pub fn check(disk: &SimFs, history: &History, context: &str) {
+    let open = |disk: &SimFs| options(disk).open("store").unwrap_or_else(|e| panic!("{context}: {e}"));
+    let store = open(disk);
+    let found = contents(&store, context);
+    if !history.allows(&found) {
+        let fates: Vec<_> = history.commits.iter().map(|(commit, fate)| (commit.len(), fate)).collect();
+        panic!("{context}: {} events found; commits {fates:?}; {:?}", found.len(), store.open_report());
+    }
+
+    // A second recovery, after a process that did nothing, finds the same and cuts nothing.
+    std::mem::forget(store);
+    disk.unlock();
+    let store = open(disk);
+    assert!(store.open_report().cut.is_none(), "{context}: {:?}", store.open_report());
+    assert_eq!(contents(&store, context), found, "{context}");
+
+    // The store goes on, and what it acknowledges now survives the next power cut.
+    let stream = StreamId::new("s", "after").expect("a good name");
+    for n in 0..2u8 {
+        let appended = store.append(&stream, Expected::Next(n.into()), [NewEvent::with_data("T", vec![n; 1500])]);
+        appended.unwrap_or_else(|e| panic!("{context}: append after recovery: {e}"));
+    }
+    let store = open(&disk.crash(Image::Durable));
+    let all = contents(&store, context);
+    assert_eq!(all[..found.len()], found, "{context}");
+    assert_eq!(all.len(), found.len() + 2, "{context}");
+}

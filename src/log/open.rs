@@ -250,7 +250,7 @@ impl Opening<'_> {
             if newest {
                 return self.finish(segments, &source, &header, scanned, report);
             }
-            if let Stop::Bad { .. } = scanned.stop {
+            if !matches!(scanned.stop, Stop::Sealed { .. }) {
                 // A seal that is gone takes no event with it, if the successor vouches for all that stood before.
                 scanned = self.without_seal(&source, &header, scanned, numbers[n + 1], report)?;
             }
@@ -336,7 +336,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Judges a segment with a successor whose scan met something bad.
+    /// Judges a segment with a successor whose scan did not end at a seal.
     fn without_seal(
         &self,
         source: &Source<'_>,
@@ -349,12 +349,7 @@ impl Opening<'_> {
         let next = self.fs.open(&path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
         let (size, file) = next.map_err(|e| Error::io("open", &path, e))?;
         let next = Source { path: &path, file: &*file, size }.header()?;
-        let vouched = next.is_some_and(|next| {
-            next.store == header.store
-                && next.previous_digest == scanned.chain.digest
-                && next.previous_len == scanned.end + Seal::FRAME
-                && next.first_position == scanned.chain.next_position
-        });
+        let vouched = next.is_some_and(|next| scanned.is_vouched_for_by(header, &next));
         if !vouched {
             return Err(self.damage(source, header, &scanned, Place::Sealed)?);
         }

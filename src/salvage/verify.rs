@@ -69,13 +69,26 @@ pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
     let head = check.head(fs, dir)?;
     let named = segments(fs, dir)?;
     let newest = named.last().map_or(0, |named| named.number);
-    for named in &named {
-        check.segment(named, named.number == newest, head, dir)?;
+    for (n, at_hand) in named.iter().enumerate() {
+        let next = match named.get(n + 1) {
+            Some(next) => Source { path: &next.path, file: &*next.file, size: next.size }.header()?,
+            None => None,
+        };
+        let place = Place { newest: n + 1 == named.len(), next, head };
+        check.segment(at_hand, &place, dir)?;
     }
     check.end(head, newest, dir);
     check.not_covered(fs, dir)?;
     check.report.streams = check.streams.len() as u64;
     Ok(check.report)
+}
+
+/// What stands around the segment at hand.
+struct Place {
+    newest: bool,
+    /// The header of the next segment, if it has a good one.
+    next: Option<SegmentHeader>,
+    head: Option<Head>,
 }
 
 /// The segment before the one at hand.
@@ -116,7 +129,8 @@ impl Check {
         Ok(slots.newest)
     }
 
-    fn segment(&mut self, named: &Named, newest: bool, head: Option<Head>, dir: &Path) -> Result<()> {
+    fn segment(&mut self, named: &Named, place: &Place, dir: &Path) -> Result<()> {
+        let &Place { newest, head, .. } = place;
         let source = Source { path: &named.path, file: &*named.file, size: named.size };
         self.report.segments += 1;
         self.report.bytes += named.size;
@@ -153,7 +167,7 @@ impl Check {
         })?;
         self.report.events += events;
         self.report.damage.append(&mut gaps);
-        self.check_end(&source, &header, &scanned, newest, head)?;
+        self.check_end(&source, &header, &scanned, place)?;
         self.before = Some(Before { header, scanned });
         Ok(())
     }
@@ -199,8 +213,7 @@ impl Check {
         source: &Source<'_>,
         header: &SegmentHeader,
         scanned: &Scanned,
-        newest: bool,
-        head: Option<Head>,
+        place: &Place,
     ) -> Result<()> {
         let position = scanned.chain.next_position;
         let why = match &scanned.stop {
@@ -209,7 +222,13 @@ impl Check {
                 self.report.notices.push(format!("{}: bytes behind the seal", file_name(header.number)));
                 return Ok(());
             }
-            Stop::End if newest => return Ok(()),
+            Stop::End if place.newest => return Ok(()),
+            _ if place.next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) => {
+                self.report
+                    .notices
+                    .push(format!("{}: the seal is not intact; all events are", file_name(header.number)));
+                return Ok(());
+            }
             Stop::End => "the segment has no seal, but a successor",
             Stop::Bad { why } => why,
         };
@@ -220,9 +239,9 @@ impl Check {
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
         let vouched = later.iter().any(|found| found.header.durable_upto > position)
-            || head.is_some_and(|head| head.position > position);
+            || place.head.is_some_and(|head| head.position > position);
         let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
-        if newest && !vouched {
+        if place.newest && !vouched {
             self.report.torn = Some(damage);
         } else {
             self.report.damage.push(damage);

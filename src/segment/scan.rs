@@ -62,6 +62,16 @@ pub(crate) struct Scanned {
     pub stop: Stop,
 }
 
+impl Scanned {
+    /// Whether the header of the next segment says that nothing but a seal stood behind what was scanned.
+    pub(crate) fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
+        next.store == segment.store
+            && next.previous_digest == self.chain.digest
+            && next.previous_len == self.end + Seal::FRAME
+            && next.first_position == self.chain.next_position
+    }
+}
+
 /// A good frame somewhere behind a bad one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {

@@ -445,7 +445,7 @@ impl Opening<'_> {
         Ok(Recovered { proven: at_head, ..self.recovered(segments, tail, scanned.end) })
     }
 
-    /// Cuts a torn tail: first into quarantine, then off the file. Reading never does this.
+    /// Cuts a torn tail: first into quarantine, then off the file. Reading never does this. The caller syncs; until then a crash leaves the same tail to be cut again.
     fn cut(&self, source: &Source<'_>, scanned: &Scanned) -> Result<Cut> {
         let end = source.content_end(scanned.end)?;
         let why = match &scanned.stop {
@@ -461,7 +461,7 @@ impl Opening<'_> {
         };
         if !self.settings.read_only {
             cut.quarantine = Some(quarantine::keep(self.fs, self.dir, source, scanned.end, end)?);
-            let cutting = source.file.truncate(scanned.end).and_then(|()| source.file.sync());
+            let cutting = source.file.truncate(scanned.end);
             cutting.map_err(|e| Error::io("cut", source.path, e))?;
         }
         Ok(cut)

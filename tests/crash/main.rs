@@ -9,10 +9,9 @@
 //! * a second recovery changes nothing;
 //! * appends after recovery work, and survive the next power cut.
 //!
-//! The oracle was shown to see: with the `fdatasync` of a group left out (`Writer::sync` returning at once) `acknowledged_commits_survive` fails on the first workload; with the
-//! directory sync left out in `Writer::create` it fails on the first roll; with `Chain::accepts` always true `refused_commits_stay_away` fails; with the trailer and body CRCs not
-//! verified in the scan, torn writes show as wrong events; without the rewrite of the unproven tail `failed_syncs` fails in the power cut after the reopen; without the withdrawal of
-//! a failed write `refused_commits_stay_away` fails.
+//! The oracle was shown to see, each by running the tests against a library with that bug: the sync of a group left out, or done at the end of a segment only (all tests fail); the
+//! directory sync of a new segment left out (all); a failed write not withdrawn (`refused_commits_stay_away`, `full_disks`); the heads of refused commits not forgotten (the same); the
+//! unproven tail not written again on open (`failed_syncs`).
 //!
 //! `cargo test --release --test crash` runs workloads of up to 2 steps with 2 seeds an image mode. `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4` runs the whole of it (minutes).
 

@@ -32,11 +32,19 @@ impl Mask {
         Mask(crc(&bytes))
     }
 
-    /// The mask of an offset: another one for each offset of a segment, as segments are shorter than 4 GiB.
+    /// What is stored at `offset` for a CRC: the mask is another one for each offset of a segment, as segments are shorter than 4 GiB.
     #[inline]
-    pub(crate) fn at(self, offset: u64) -> u32 {
-        self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
+    pub(crate) fn stored(self, crc: u32, offset: u64) -> u32 {
+        turned(crc) ^ self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
     }
+}
+
+/// A CRC as it may stand within bytes that get a CRC of their own. The CRC of bytes that are followed by their own CRC is a constant: without the turn the CRC of a frame would not depend
+/// on what is in its records, and the chain of frames would prove nothing. (LevelDB turns by 15, too, and adds a constant. Turning alone keeps the guarantees for errors of few bits,
+/// as it only permutes the bits of the CRC.)
+#[inline]
+fn turned(crc: u32) -> u32 {
+    crc.rotate_right(15)
 }
 
 /// Bytes of the table for a piece of `len` bytes: none if one CRC is enough.
@@ -59,7 +67,7 @@ pub(crate) fn put_table(out: &mut Vec<u8>, piece: std::ops::Range<usize>) {
     let mut at = piece.start;
     while at < piece.end {
         let end = piece.end.min(at + BLOCK);
-        let crc = crc(&out[at..end]);
+        let crc = turned(crc(&out[at..end]));
         out.extend_from_slice(&crc.to_le_bytes());
         at = end;
     }
@@ -70,7 +78,7 @@ pub(crate) fn table_holds(piece: &[u8], table: &[u8]) -> bool {
     let (crcs, rest) = table.as_chunks::<CRC>();
     rest.is_empty()
         && crcs.len() == piece.len().div_ceil(BLOCK)
-        && piece.chunks(BLOCK).zip(crcs).all(|(block, stored)| crc(block) == u32::from_le_bytes(*stored))
+        && piece.chunks(BLOCK).zip(crcs).all(|(block, stored)| turned(crc(block)) == u32::from_le_bytes(*stored))
 }
 
 #[cfg(test)]
@@ -88,11 +96,19 @@ mod tests {
     #[test]
     fn masks_differ_from_place_to_place() {
         let mask = Mask::new(&[7; 16], 1, 99);
-        let mut seen: Vec<u32> = (0..10_000).map(|i| mask.at(i * 8)).collect();
+        let mut seen: Vec<u32> = (0..10_000).map(|i| mask.stored(0, i * 8)).collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 10_000);
         assert_ne!(mask, Mask::new(&[7; 16], 2, 99));
+    }
+
+    /// Bytes of the same length, each followed by its stored CRC: were it not turned, the CRC of both would be the same.
+    #[test]
+    fn a_crc_over_a_crc_depends_on_what_it_covers() {
+        let mask = Mask::new(&[7; 16], 1, 99);
+        let covered = |text: &[u8]| crc(&[text, &mask.stored(crc(text), 8).to_le_bytes()].concat());
+        assert_ne!(covered(b"first"), covered(b"again"));
     }
 
     #[test]

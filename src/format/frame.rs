@@ -59,7 +59,7 @@ impl FrameHeader {
             return None;
         }
         let crc = u32_at(bytes, CRC_AT);
-        if checksum::crc(&bytes[CRC_FROM..HEADER]) ^ mask.at(offset) != crc {
+        if mask.stored(checksum::crc(&bytes[CRC_FROM..HEADER]), offset) != crc {
             return None;
         }
         let header = FrameHeader {
@@ -100,7 +100,7 @@ impl FrameHeader {
         put(frame, 40, &self.recorded_at.to_le_bytes());
         put(frame, 48, &self.previous.to_le_bytes());
         put(frame, BODY_CRC_AT, &self.body_crc.to_le_bytes());
-        let crc = checksum::crc(&frame[CRC_FROM..HEADER]) ^ mask.at(offset);
+        let crc = mask.stored(checksum::crc(&frame[CRC_FROM..HEADER]), offset);
         put(frame, CRC_AT, &crc.to_le_bytes());
         crc
     }
@@ -127,7 +127,7 @@ impl FrameHeader {
 
     /// Whether the header vouches for this body, or for this table if the body has one.
     pub(crate) fn vouches_for(&self, body_or_table: &[u8], mask: Mask, offset: u64) -> bool {
-        checksum::crc(body_or_table) ^ mask.at(offset + BODY_CRC_AT as u64) == self.body_crc
+        mask.stored(checksum::crc(body_or_table), offset + BODY_CRC_AT as u64) == self.body_crc
     }
 
     /// Verifies everything in `frame`, which is as long as the header says and stands at `offset`.
@@ -138,7 +138,7 @@ impl FrameHeader {
         let padding = &covered[self.table_len() as usize..covered.len() - (TRAILER - CRC)];
         let trailer = &frame[trailer_at..];
         let crc_at = offset + trailer_at as u64 + (TRAILER - CRC) as u64;
-        let holds = checksum::crc(covered) ^ mask.at(crc_at) == u32_at(trailer, 12)
+        let holds = mask.stored(checksum::crc(covered), crc_at) == u32_at(trailer, 12)
             && u32_at(trailer, 0) as usize == frame.len()
             && u32_at(trailer, 4) == self.events
             && u32_at(trailer, 8) == self.crc
@@ -200,7 +200,7 @@ pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, mask: Mask, offse
         checksum::put_table(frame, body.clone());
     }
     let vouched = if long { table_at..frame.len() } else { body };
-    let body_crc = checksum::crc(&frame[vouched]) ^ mask.at(offset + BODY_CRC_AT as u64);
+    let body_crc = mask.stored(checksum::crc(&frame[vouched]), offset + BODY_CRC_AT as u64);
     frame.resize(frame.len().next_multiple_of(ALIGN as usize), 0);
 
     let header = FrameHeader { body_crc, ..header };
@@ -209,7 +209,7 @@ pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, mask: Mask, offse
     for field in [len, header.events, crc] {
         frame.extend_from_slice(&field.to_le_bytes());
     }
-    let trailer_crc = checksum::crc(&frame[table_at..]) ^ mask.at(offset + frame.len() as u64);
+    let trailer_crc = mask.stored(checksum::crc(&frame[table_at..]), offset + frame.len() as u64);
     frame.extend_from_slice(&trailer_crc.to_le_bytes());
     debug_assert_eq!(frame.len() as u64, frame_len(header.body_len.into()));
     crc
@@ -354,6 +354,37 @@ mod tests {
             assert!(!holds(&frame, mask, 136), "{len}");
             assert!(!holds(&frame, Mask::new(&[1; 16], 2, 2), 128), "{len}");
         }
+    }
+
+    /// What the chain of frames stands on: the header of a frame depends on what is in its records.
+    #[test]
+    fn headers_depend_on_records() {
+        use crate::event::NewEvent;
+        use crate::format::draft::{Draft, Limits, Place};
+        let segment = SegmentHeader {
+            store: [1; 16],
+            number: 1,
+            first_position: 0,
+            salt: 2,
+            base_time: 0,
+            previous_digest: 0,
+            previous_len: 0,
+        };
+        let crcs = ["first", "again"].map(|data| {
+            let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
+            draft.push(b"\x01a", &NewEvent::new("T", data), false).unwrap();
+            let chain = Chain::start(&segment);
+            let place = Place {
+                mask: segment.mask(),
+                segment: &segment,
+                offset: 128,
+                chain: &chain,
+                recorded_at: 0,
+                durable_upto: 0,
+            };
+            draft.finish(&place).1.previous
+        });
+        assert_ne!(crcs[0], crcs[1]);
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl Unfinished {
         put(&mut tail, ORDINAL, &time.to_le_bytes()[..TIME]);
         put(&mut tail, ORDINAL + TIME, &self.sequence.to_le_bytes());
         let tail = &tail[..tail_len(self.wide) - CRC];
-        let crc = checksum::extend(self.crc, tail) ^ mask.at(buffer_at + u64::from(self.at));
+        let crc = mask.stored(checksum::extend(self.crc, tail), buffer_at + u64::from(self.at));
         put(out, self.tail_at as usize, tail);
         put(out, self.tail_at as usize + tail.len(), &crc.to_le_bytes());
     }
@@ -241,7 +241,7 @@ pub(crate) fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     let stands_in = if table.is_empty() { content } else { table };
     let crc_at = record.len() - CRC;
     let crc = checksum::extend(checksum::crc(stands_in), &record[tail_at..crc_at]);
-    crc ^ mask.at(offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
+    mask.stored(crc, offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
 }
 
 /// What a record says, with places instead of copies: offsets count from the start of the slice that was decoded.

@@ -6,9 +6,9 @@
 use super::{START, Segment, Waypoint};
 use crate::error::{Error, Result};
 use crate::event::{Block, Event};
-use crate::format::checksum::{self, BLOCK};
+use crate::format::checksum::{self, BLOCK, CRC};
 use crate::format::frame::{EVENTS, FrameHeader, HEADER};
-use crate::format::{record, u32_at};
+use crate::format::record;
 use std::sync::Arc;
 
 /// Bytes that are read at a time: they stay in the second-level cache until their events have been looked at.
@@ -231,11 +231,8 @@ impl Cursor {
         let holds = if large.table.is_empty() {
             large.header.vouches_for(fresh, self.segment.mask, large.offset)
         } else {
-            let first = (large.done / BLOCK as u64) as usize;
-            fresh
-                .chunks(BLOCK)
-                .enumerate()
-                .all(|(n, block)| checksum::crc(block) == u32_at(&large.table, (first + n) * checksum::CRC))
+            let first = (large.done / BLOCK as u64) as usize * CRC;
+            checksum::table_holds(fresh, &large.table[first..first + fresh.len().div_ceil(BLOCK) * CRC])
         };
         if !holds {
             let bytes = offset..offset + piece as u64;

@@ -145,6 +145,16 @@ impl<'a> NewEvent<'a> {
     }
 }
 
+/// The content type of an event; a name stands in its extras.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    Bytes,
+    Json,
+    Text,
+    Bincode,
+    Named,
+}
+
 /// Bytes that were copied out of the log and verified, shared by the events in them.
 pub(crate) struct Block {
     pub bytes: Vec<u8>,
@@ -174,6 +184,7 @@ pub(crate) struct Extras {
     pub id: Option<Uuid>,
     pub occurred_at: Option<Timestamp>,
     pub schema_version: u32,
+    pub content_name: Option<Span>,
     pub correlation_id: Option<Span>,
     pub causation_id: Option<Span>,
     pub tags: Vec<Span>,
@@ -189,7 +200,7 @@ pub struct Event {
     pub(crate) position: u64,
     pub(crate) sequence: u64,
     pub(crate) recorded_at: Timestamp,
-    pub(crate) content_type: ContentType,
+    pub(crate) content: Content,
     pub(crate) spans: Spans,
     pub(crate) extras: Option<Box<Extras>>,
 }
@@ -296,8 +307,17 @@ impl Event {
     }
 
     /// What the data are.
-    pub fn content_type(&self) -> &ContentType {
-        &self.content_type
+    pub fn content_type(&self) -> ContentType {
+        match self.content {
+            Content::Bytes => ContentType::Bytes,
+            Content::Json => ContentType::Json,
+            Content::Text => ContentType::Text,
+            Content::Bincode => ContentType::Bincode,
+            Content::Named => {
+                let name = self.optional_text(|extras| extras.content_name);
+                ContentType::Named(name.unwrap_or_default().to_owned())
+            }
+        }
     }
 
     /// The version of the type's schema; 0 unless the writer said otherwise.
@@ -312,7 +332,7 @@ impl Event {
         NewEvent {
             id: Some(self.id()),
             occurred_at: self.occurred_at(),
-            content_type: self.content_type.clone(),
+            content_type: self.content_type(),
             schema_version: self.schema_version(),
             metadata: Cow::Borrowed(self.metadata()),
             correlation_id: Cow::Borrowed(self.correlation_id().unwrap_or("")),

@@ -4,7 +4,7 @@ use super::checksum::{self, BLOCK, CRC, Mask};
 use super::segment_header::SegmentHeader;
 use super::{array, put, u16_at, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
-use crate::event::{Block, ContentType, Event, Extras, NewEvent, Span, Spans};
+use crate::event::{Block, Content, ContentType, Event, Extras, NewEvent, Span, Spans};
 use crate::stream::{MAX_KEY, check_name, split_key};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -286,10 +286,11 @@ impl Reader<'_> {
         self.take(len)
     }
 
+    #[inline]
     fn text(&mut self, max: usize) -> Option<Span> {
         let span = self.string()?;
         let bytes = &self.bytes[span.at as usize..][..span.len as usize];
-        let sound = !bytes.is_empty() && bytes.len() <= max && str::from_utf8(bytes).is_ok();
+        let sound = !bytes.is_empty() && bytes.len() <= max && (bytes.is_ascii() || str::from_utf8(bytes).is_ok());
         sound.then_some(span)
     }
 
@@ -343,11 +344,10 @@ impl Parts {
         &bytes[self.spans.key.at as usize..][..self.spans.key.len as usize]
     }
 
-    fn extras(&self, bytes: &[u8]) -> Option<(Extras, Option<Span>)> {
+    fn extras(&self, bytes: &[u8]) -> Option<Extras> {
         let mut reader = Reader { bytes, at: self.extras_at, end: self.extras_at + self.extras_len };
         let has = |bit| self.flags & bit != 0;
         let mut extras = Extras::default();
-        let mut named = None;
         if has(HAS_ID) {
             extras.id = Some(Uuid::from_bytes(reader.array()?));
         }
@@ -358,7 +358,7 @@ impl Parts {
             extras.schema_version = u32::try_from(reader.varint()?).ok()?;
         }
         if has(HAS_NAMED_TYPE) {
-            named = Some(reader.text(crate::stream::MAX_NAME)?);
+            extras.content_name = Some(reader.text(crate::stream::MAX_NAME)?);
         }
         if has(HAS_CORRELATION) {
             extras.correlation_id = Some(reader.text(MAX_LABEL)?);
@@ -373,36 +373,31 @@ impl Parts {
                 extras.tags.push(reader.text(MAX_LABEL)?);
             }
         }
-        (reader.at == reader.end).then_some((extras, named))
+        (reader.at == reader.end).then_some(extras)
     }
 
     /// Makes an event of a decoded record. `None` if it breaks the grammar.
     #[inline]
     pub(crate) fn into_event(self, block: &Arc<Block>, header: &SegmentHeader) -> Option<Event> {
-        let mut content_type = match (self.flags >> CONTENT_SHIFT) & CONTENT_MASK {
-            0 => ContentType::Bytes,
-            1 => ContentType::Json,
-            2 => ContentType::Text,
-            3 => ContentType::Bincode,
-            7 if self.flags & HAS_NAMED_TYPE != 0 => ContentType::Bytes,
+        let content = match (self.flags >> CONTENT_SHIFT) & CONTENT_MASK {
+            0 => Content::Bytes,
+            1 => Content::Json,
+            2 => Content::Text,
+            3 => Content::Bincode,
+            7 if self.flags & HAS_NAMED_TYPE != 0 => Content::Named,
             _ => return None,
         };
-        let mut extras = None;
-        if self.flags & HAS_EXTRAS != 0 {
-            let (found, named) = self.extras(&block.bytes)?;
-            if let Some(name) = named {
-                let name = &block.bytes[name.at as usize..][..name.len as usize];
-                content_type = ContentType::Named(String::from_utf8_lossy(name).into_owned());
-            }
-            extras = Some(Box::new(found));
-        }
+        let extras = match self.flags & HAS_EXTRAS {
+            0 => None,
+            _ => Some(Box::new(self.extras(&block.bytes)?)),
+        };
         let nanos = i128::from(header.base_time) + i128::from(self.time);
         Some(Event {
             block: Arc::clone(block),
             position: header.first_position.checked_add(self.ordinal)?,
             sequence: self.sequence,
             recorded_at: Timestamp::from_nanos(i64::try_from(nanos).ok()?),
-            content_type,
+            content,
             spans: self.spans,
             extras,
         })
@@ -471,7 +466,7 @@ mod tests {
         assert_eq!(event.causation_id(), Some("cause"));
         assert_eq!(event.tags().collect::<Vec<_>>(), ["a:1", "b"]);
         assert_eq!(event.schema_version(), 300);
-        assert_eq!(event.content_type(), &ContentType::Named("x/y".into()));
+        assert_eq!(event.content_type(), ContentType::Named("x/y".into()));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use std::sync::Arc;
 const MIN_STEP: u64 = 64 << 10;
 const MAX_STEP: u64 = 4 << 20;
 
+/// Zeros are written in pieces of this size, at multiples of it.
+const PAGE: u64 = 4096;
+
 pub(super) struct Writer {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
@@ -78,12 +81,24 @@ impl Writer {
             self.zeroed = end;
             // Zeros only make syncs cheaper: if they cannot be written, the file grows as it goes.
             if self.fs.gains_from_zeros() && step > 0 {
-                let zeros = vec![0; step as usize];
-                let (Ok(()) | Err(_)) = fs::write_full(&*self.segment.file, end, &zeros);
+                self.write_zeros(end, step);
                 self.zeroed = self.segment.file.size().unwrap_or(end).max(end);
             }
         }
         Ok(())
+    }
+
+    /// Writes zeros, page by page: a large write leaves large folios in the page cache, and Linux then walks all blocks of a folio for each small write into it.
+    fn write_zeros(&self, from: u64, len: u64) {
+        let zeros = [0; PAGE as usize];
+        let (mut at, end) = (from, from + len);
+        while at < end {
+            let step = (PAGE - at % PAGE).min(end - at);
+            if fs::write_full(&*self.segment.file, at, &zeros[..step as usize]).is_err() {
+                return;
+            }
+            at += step;
+        }
     }
 
     /// Takes back what a failed write has left in the file: a commit that was refused must not be there after a crash.

@@ -49,12 +49,14 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 struct Change {
     /// What the file has become; `None` if it has been deleted.
     content: Option<Content>,
-    /// How many lines were added and removed; `None` if git takes the file for a binary one.
-    lines: Option<(i64, i64)>,
+    lines: Lines,
     /// The time of the change as the author's clock showed it, with its time zone: that is not in the event's occurred-at, which is the same
     /// point in time for everybody.
     authored: String,
 }
+
+/// How many lines were added and removed; `None` if git takes the file for a binary one.
+type Lines = Option<(i64, i64)>;
 
 /// The content of a file: git's mode (is it executable, a link …) and the hash of its bytes.
 #[derive(Serialize, Deserialize, PartialEq, Clone, Default)]
@@ -628,7 +630,7 @@ fn file_change(raw: &[u8], authored: &str) -> Option<FileChange> {
 }
 
 /// The path, and the lines added and removed. git writes `-` for both if the file is a binary one.
-fn line_counts(part: &[u8]) -> Option<(&[u8], Option<(i64, i64)>)> {
+fn line_counts(part: &[u8]) -> Option<(&[u8], Lines)> {
     let mut fields = part.splitn(3, |&byte| byte == b'\t');
     let (added, removed, path) = (fields.next()?, fields.next()?, fields.next()?);
     if added == b"-" {

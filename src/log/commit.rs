@@ -5,11 +5,12 @@
 //! pays one write and one sync and no hand-over. (The scheme is that of LevelDB's writers queue, 2011.)
 
 use super::ticket::{Slot, Ticket};
-use super::{Durability, Group, Log, State, Tail};
+use super::{Durability, Each, Group, Log, State, Tail};
 use crate::error::{Error, Result};
 use crate::format::draft::{Draft, Place};
 use crate::format::frame::Seal;
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
+use crate::segment::Segment;
 use crate::segment::scan::frames;
 use crate::time::Timestamp;
 use parking_lot::MutexGuard;
@@ -19,6 +20,9 @@ use std::sync::atomic::Ordering::Release;
 
 /// Accepted bytes that may wait to be written, before whoever adds more must help: as much as one commit may have, by default.
 const MAX_PENDING: usize = 64 << 20;
+
+/// The same for groups: there is one for each segment that accepted commits reach into.
+const MAX_GROUPS: usize = 8;
 
 /// What `prepare` may see and set of the commit that it is to decide on.
 pub(crate) struct Proposal<'a> {
@@ -43,7 +47,7 @@ impl Log {
         mut draft: Draft,
         prepare: impl FnOnce(Proposal<'_>) -> Result<T>,
     ) -> Result<(T, Ticket)> {
-        let now = (self.settings.clock)().as_nanos();
+        let now = self.now().as_nanos();
         let mut state = self.room()?;
         let recorded_at = now.max(state.tail.chain.recorded_at);
         let proposal = Proposal {
@@ -64,7 +68,7 @@ impl Log {
             if let Some(refused) = &state.refused {
                 return Err(refused.clone());
             }
-            if state.pending_bytes < MAX_PENDING {
+            if state.pending_bytes < MAX_PENDING && state.groups.len() < MAX_GROUPS {
                 return Ok(state);
             }
             state = self.help(state);
@@ -224,8 +228,8 @@ impl Log {
         Ok(())
     }
 
-    fn publish(&self, group: &Group, segment: &crate::segment::Segment, upto: u64) {
-        self.listener.publish(&mut |each| {
+    fn publish(&self, group: &Group, segment: &Segment, upto: u64) {
+        let mut events = |each: Each<'_>| {
             for frame in frames(&group.bytes, group.at, segment.mask) {
                 let walked = frame.records(&segment.path, |event| {
                     segment.note(event.position, event.frame, event.offset);
@@ -233,9 +237,11 @@ impl Log {
                 });
                 walked.expect("a frame that was just encoded can be decoded");
             }
+        };
+        self.listener.publish(&mut events, &|| {
+            segment.set_readable(group.at + group.bytes.len() as u64);
+            self.watermark.store(upto, Release);
         });
-        segment.set_readable(group.at + group.bytes.len() as u64);
-        self.watermark.store(upto, Release);
         self.maintenance.committed();
     }
 
@@ -282,25 +288,11 @@ impl Log {
         state.refused.get_or_insert(error);
     }
 
-    /// Writes all that was accepted before the call.
-    pub(super) fn drain(&self) -> Result<()> {
-        let last = {
-            let state = self.state.lock();
-            if let Some(refused) = &state.refused {
-                return Err(refused.clone());
-            }
-            let mut slots = state.groups.iter().rev().flat_map(|group| group.slots.last().cloned());
-            slots.next()
-        };
-        last.map_or(Ok(()), |slot| self.wait(&slot))?;
-        self.drain_accepted();
-        Ok(())
-    }
-
-    /// Waits for the group that is being written, and writes what is left. Each caller is told by its own ticket.
-    pub(super) fn drain_accepted(&self) {
+    /// Writes all that was accepted before the call, or waits until others have. What became of each commit, its own ticket tells.
+    pub(super) fn drain(&self) {
         let mut state = self.state.lock();
-        while state.leading || !state.groups.is_empty() {
+        let end = state.tail.next_position();
+        while state.written.next_position() < end && (state.leading || !state.groups.is_empty()) {
             state = self.help(state);
         }
     }

@@ -60,11 +60,8 @@ impl Signal {
         let Some(thread) = self.thread.lock().take() else { return };
         self.shared.wishes.lock().stop = true;
         self.shared.wake.notify_one();
-        // The thread itself may be the one that drops the last handle of the store.
-        if thread.thread().id() != std::thread::current().id() {
-            // A panic in it has been reported by the panic hook; what it held is released.
-            let (Ok(()) | Err(_)) = thread.join();
-        }
+        // A panic in it has been reported by the panic hook; what it held is released.
+        let (Ok(()) | Err(_)) = thread.join();
     }
 
     /// Whether the caller is to sync, as an interval is over and there is no thread that would.
@@ -115,7 +112,7 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
         drop(wishes);
         let Some(log) = log.upgrade() else { return };
         if orphans {
-            log.drain_accepted();
+            log.drain();
         }
         if let Durability::Interval(interval) = log.settings.durability
             && synced.elapsed() >= interval

@@ -72,10 +72,14 @@ pub(crate) struct Settings {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
+/// Called with each event of a group: the number of its segment, and what it says.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
+
 /// Who hears of commits, in order of positions, called by one thread at a time.
 pub(crate) trait Listener: Send + Sync + 'static {
-    /// These events will be visible as soon as the call returns. `groups` is called with each event.
-    fn publish(&self, events: &mut dyn FnMut(&mut dyn FnMut(u64, &Recorded<'_>)));
+    /// `events` calls back with the segment and each event. Then `raise` makes them visible: whoever can learn of them from the listener must see them, so it is called before the
+    /// listener lets anybody look.
+    fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn());
     /// The commits that were accepted and not yet published have failed, all of them. Runs under the commit lock.
     fn rolled_back(&self);
 }
@@ -156,6 +160,11 @@ impl Log {
         self.watermark.load(Ordering::Acquire)
     }
 
+    /// The time by the clock of the store.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.settings.clock)()
+    }
+
     pub(crate) fn dir(&self) -> &PathBuf {
         &self.dir
     }
@@ -180,7 +189,10 @@ impl Log {
 
     /// Makes everything durable that has been accepted.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.drain()?;
+        if let Some(unknown @ Error::DurabilityUnknown { .. }) = &self.state.lock().refused {
+            return Err(unknown.clone());
+        }
+        self.drain();
         self.sync_written()
     }
 
@@ -197,21 +209,13 @@ impl Log {
     }
 
     fn close_files(&self) -> Result<()> {
-        self.drain()?;
         self.state.lock().refused.get_or_insert(Error::Closed);
-        self.drain_accepted();
-        if let Some(Error::DurabilityUnknown { why }) = &self.state.lock().refused {
-            return Err(Error::DurabilityUnknown { why: why.clone() });
+        self.drain();
+        if let Some(unknown @ Error::DurabilityUnknown { .. }) = &self.state.lock().refused {
+            return Err(unknown.clone());
         }
         self.sync_written()?;
         self.writer.lock().trim();
         self.mark(true)
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        // Errors can be had from `close`; whoever drops the last handle does not ask.
-        let _ = self.close();
     }
 }

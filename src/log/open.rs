@@ -4,7 +4,7 @@ use super::commit::random;
 use super::head::{self, HeadFile};
 use super::quarantine;
 use super::recover::{Cut, Ending, NoHeader, OpenReport, Place, Verdict, judge, was_being_created};
-use super::{Listener, Log, Settings, State, Tail, writer::Writer};
+use super::{Each, Listener, Log, Settings, State, Tail, writer::Writer};
 use crate::error::{Error, Result};
 use crate::format::frame::Seal;
 use crate::format::head::Slots;
@@ -163,13 +163,11 @@ impl Opening<'_> {
         numbers.sort_unstable();
         let newest = self.slots.newest.map_or(0, |head| head.segment);
         let last = numbers.last().copied().unwrap_or(0).max(newest);
-        let mut expected = 1;
-        for &number in numbers.iter().chain(&[last + 1]) {
+        for (expected, &number) in (1..).zip(numbers.iter().chain(&[last + 1])) {
             if number != expected {
                 let path = self.dir.join(file_name(expected));
                 return Err(Error::damaged(&path, 0..0, 0..u64::MAX, "this segment is missing"));
             }
-            expected += 1;
         }
         Ok(numbers)
     }
@@ -236,12 +234,13 @@ impl Opening<'_> {
             let segment = Segment::new(path.clone(), header, file.clone(), self.settings.memory_map);
             let mut scanned = source.scan(&header, |frame| {
                 let mut walked = Ok(());
-                self.listener.publish(&mut |each| {
+                let mut events = |each: Each<'_>| {
                     walked = frame.records(&path, |event| {
                         segment.note(event.position, event.frame, event.offset);
                         each(number, &event);
                     });
-                });
+                };
+                self.listener.publish(&mut events, &|| {});
                 walked
             })?;
             segment.set_readable(scanned.end);

@@ -78,7 +78,7 @@ impl Cursor {
         large.done = into / BLOCK as u64 * BLOCK as u64;
         let skip = (into - large.done) as usize;
         self.large = Some(large);
-        self.fill_large(0, skip, self.segment.header.first_position + u64::from(waypoint.ordinal))
+        self.fill_large(self.block.bytes.len(), skip, self.segment.header.first_position + u64::from(waypoint.ordinal))
     }
 
     /// The next event, or `None` at the end of what is readable.
@@ -174,7 +174,7 @@ impl Cursor {
             if len > bytes.len() - at {
                 if at == 0 {
                     self.large = Some(self.open_large(header)?);
-                    self.fill_large(0, 0, header.first_position)?;
+                    self.fill_large(self.block.bytes.len(), 0, header.first_position)?;
                     return Ok(true);
                 }
                 break;
@@ -214,7 +214,7 @@ impl Cursor {
     /// passed over; the next record has this position.
     fn fill_large(&mut self, keep: usize, skip: usize, position: u64) -> Result<()> {
         let Some(mut large) = self.large.take() else { return Err(self.broken()) };
-        let kept = &self.block.bytes[keep.min(self.block.bytes.len())..];
+        let kept = &self.block.bytes[keep..];
         let len = u64::from(large.header.body_len);
         // A record that is longer than a block asks for all of itself at once.
         let wanted = record::len(kept).map_or(CHUNK, |len| len.saturating_sub(kept.len()).max(CHUNK));

@@ -241,7 +241,7 @@ const BROKEN: &str = "the records of a commit break the grammar";
 impl Frame<'_> {
     /// Walks the records: `each` gets the start and the end of one in `bytes`. `false` if the body is not made of whole records, as many as
     /// the header says.
-    fn walk<'a>(&'a self, mut each: impl FnMut(usize, usize, u64) -> bool) -> bool {
+    fn walk(&self, mut each: impl FnMut(usize, usize, u64) -> bool) -> bool {
         let end = self.header.table_at() as usize;
         let mut at = HEADER + self.header.attributes_len as usize;
         for n in 0..self.header.events {

@@ -184,7 +184,7 @@ impl Transaction {
 
 /// What a commit without events gives.
 fn nothing(store: &Store, parts: &[Part]) -> Committed {
-    let (head, recorded_at) = (store.head(), Timestamp::now());
+    let (head, recorded_at) = (store.head(), store.inner.log.now());
     let appends = parts.iter().map(|part| {
         let next = store.inner.view.next_sequence(part.stream.key());
         Appended { sequences: next..next, positions: head..head, recorded_at }

@@ -19,7 +19,7 @@ use view::View;
 
 /// An event store: a directory of files, or memory.
 ///
-/// Handles are cheap to clone and can be used from any thread; the store is closed when the last one is dropped (iterators and tickets count), or by
+/// Handles are cheap to clone and can be used from any thread; the store is closed when the last one is dropped (iterators count, tickets do not), or by
 /// [`Store::close`]. One process at a time can have it open for writing.
 ///
 /// ```
@@ -174,6 +174,14 @@ impl Store {
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io). The lock is given up all the same.
     pub fn close(self) -> Result<()> {
         self.inner.log.close()
+    }
+}
+
+impl Drop for Inner {
+    /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the maintenance thread is at.
+    fn drop(&mut self) {
+        // Errors can be had from `close`; whoever drops the last handle does not ask.
+        let _ = self.log.close();
     }
 }
 

@@ -136,11 +136,12 @@ impl Options {
         let view = Arc::new(View::default());
         let path = path.as_ref();
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
-        if let Some(position) = view.inconsistent() {
+        let inner = Inner { log: opened.log, view, report: opened.report };
+        if let Some(position) = inner.view.inconsistent() {
             let why = "the events of a stream are not numbered 0, 1, 2 …";
             return Err(Error::damaged(path, 0..0, position..u64::MAX, why));
         }
-        Ok(Store { inner: Arc::new(Inner { log: opened.log, view, report: opened.report }) })
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     /// Opens a store to read: nothing is written, created or cut. Several processes may do so at once, but not beside one that has it open for writing.

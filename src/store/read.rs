@@ -94,10 +94,9 @@ impl IntoIterator for Read {
     /// Begins the read. It sees what is visible now, and nothing that comes later.
     fn into_iter(self) -> Events {
         let log = &self.store.log;
-        let watermark = log.watermark();
         let walk = match self.source {
             Source::All => {
-                let positions = self.range.start..self.range.end.min(watermark);
+                let positions = self.range.start..self.range.end.min(log.watermark());
                 match self.backwards {
                     false => Walk::Forwards(log.forwards(positions)),
                     true => Walk::Backwards(log.backwards(positions)),
@@ -107,7 +106,7 @@ impl IntoIterator for Read {
                 let next = self.store.view.next_sequence(stream.key());
                 let sequences = self.range.start..self.range.end.min(next);
                 let backwards = self.backwards;
-                Walk::Stream(StreamWalk { stream, sequences, backwards, watermark, batch: Vec::new() })
+                Walk::Stream(StreamWalk { stream, sequences, backwards, batch: Vec::new() })
             }
         };
         Events { store: self.store, walk, left: self.limit }
@@ -133,50 +132,31 @@ struct StreamWalk {
     stream: StreamId,
     sequences: Range<u64>,
     backwards: bool,
-    watermark: u64,
     /// The locations that come next, in reverse order.
     batch: Vec<Location>,
 }
 
 impl StreamWalk {
     fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
-        while self.sequences.start < self.sequences.end {
-            if self.batch.is_empty() {
-                self.fill(store);
-            }
-            let location = self.batch.pop().expect("the index has all sequences below the next");
-            let sequence = match self.backwards {
-                false => self.sequences.start,
-                true => self.sequences.end - 1,
-            };
-            match self.backwards {
-                false => self.sequences.start += 1,
-                true => self.sequences.end -= 1,
-            }
-            let event = store.log.event_at(location)?;
-            if !event.is_in(&self.stream) || event.sequence() != sequence {
-                return Err(misplaced(&self.stream, sequence, &event));
-            }
-            // Published just now, and not yet visible when the read began.
-            if event.position() >= self.watermark {
-                match self.backwards {
-                    false => self.sequences.end = self.sequences.start,
-                    true => continue,
-                }
-                continue;
-            }
-            return Ok(Some(event));
+        let next = if self.backwards { self.sequences.next_back() } else { self.sequences.next() };
+        let Some(sequence) = next else { return Ok(None) };
+        if self.batch.is_empty() {
+            self.fill(store, sequence);
         }
-        Ok(None)
+        let location = self.batch.pop().expect("the index has all sequences below the next");
+        let event = store.log.event_at(location)?;
+        if !event.is_in(&self.stream) || event.sequence() != sequence {
+            return Err(misplaced(&self.stream, sequence, &event));
+        }
+        Ok(Some(event))
     }
 
-    fn fill(&mut self, store: &Inner) {
-        let left = self.sequences.end - self.sequences.start;
-        let count = left.min(BATCH as u64) as usize;
-        let first = match self.backwards {
-            false => self.sequences.start,
-            true => self.sequences.end - count as u64,
-        };
+    /// Takes locations from the index, from that of `sequence` on in the direction of the read.
+    fn fill(&mut self, store: &Inner, sequence: u64) {
+        let left = self.sequences.end.saturating_sub(self.sequences.start) + 1;
+        let count = left.min(BATCH as u64);
+        let first = if self.backwards { sequence + 1 - count } else { sequence };
+        let count = count as usize;
         store.view.locations(self.stream.key(), first, count, &mut self.batch);
         if !self.backwards {
             self.batch.reverse();

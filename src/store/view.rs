@@ -3,9 +3,8 @@
 use super::StreamInfo;
 use crate::expected::Expected;
 use crate::index::Index;
-use crate::log::Listener;
+use crate::log::{Each, Listener};
 use crate::position::Location;
-use crate::segment::scan::Recorded;
 use crate::stream::StreamId;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -98,7 +97,7 @@ impl View {
 }
 
 impl Listener for View {
-    fn publish(&self, events: &mut dyn FnMut(&mut dyn FnMut(u64, &Recorded<'_>))) {
+    fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) {
         let mut upto = 0;
         {
             let mut index = self.index.write();
@@ -109,6 +108,8 @@ impl Listener for View {
                 }
                 upto = event.position + 1;
             });
+            // Under the lock: nobody learns from the index of an event that cannot be read yet.
+            raise();
         }
         self.pending.lock().retain(|_, pending| pending.end_position > upto);
     }

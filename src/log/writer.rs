@@ -15,7 +15,7 @@ const MIN_STEP: u64 = 64 << 10;
 const MAX_STEP: u64 = 4 << 20;
 
 /// Zeros are written in pieces of this size, at multiples of it.
-const PAGE: u64 = 4096;
+const PIECE: u64 = 64 << 10;
 
 pub(super) struct Writer {
     fs: Arc<dyn Fs>,
@@ -88,12 +88,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes zeros, page by page: a large write leaves large folios in the page cache, and Linux then walks all blocks of a folio for each small write into it.
+    /// Writes zeros, in pieces that are not too large: a write leaves folios of its size in the page cache, and Linux then walks all blocks of a folio for each small write into it. Measured on
+    /// ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more and 3.3 µs.
     fn write_zeros(&self, from: u64, len: u64) {
-        let zeros = [0; PAGE as usize];
+        let zeros = vec![0; PIECE as usize];
         let (mut at, end) = (from, from + len);
         while at < end {
-            let step = (PAGE - at % PAGE).min(end - at);
+            let step = (PIECE - at % PIECE).min(end - at);
             if fs::write_full(&*self.segment.file, at, &zeros[..step as usize]).is_err() {
                 return;
             }

@@ -1,0 +1,101 @@
+//! What is said when something goes wrong, and the code that the process ends with.
+
+use crate::output::{note, one_line};
+use annals::Error;
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// The codes that scripts rely on. 4, damage with loss, is kept for verbs that repair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    Damaged = 3,
+    Locked = 5,
+    Conflict = 6,
+    NewerFormat = 7,
+}
+
+/// Why a verb ends early.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    /// Nothing is said if there is none: the verb has said it already.
+    message: Option<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Display) -> Self {
+        Failure { exit, message: Some(message.to_string()), hint: None }
+    }
+
+    pub fn failed(message: impl Display) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    pub fn usage(message: impl Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Damage that stands in the output already.
+    pub fn damage_shown() -> Self {
+        Failure { exit: Exit::Damaged, message: None, hint: None }
+    }
+
+    /// A failed write to the output. Whoever closes a pipe has read enough, and that is no failure of ours.
+    pub fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure { exit: Exit::Ok, message: None, hint: None },
+            _ => Self::failed(format_args!("output: {error}")),
+        }
+    }
+
+    /// Puts the place where it happened before the message.
+    pub fn at(mut self, place: impl Display) -> Self {
+        self.message = self.message.map(|message| format!("{place}: {message}"));
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Says it on stderr, and gives the exit code.
+    pub fn tell(self) -> ExitCode {
+        if let Some(message) = &self.message {
+            note("annals: error: ", &one_line(message));
+        }
+        if let Some(hint) = &self.hint {
+            note("hint: ", &one_line(hint));
+        }
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (exit, hint) = match &error {
+            Error::Locked { .. } => {
+                (Exit::Locked, "wait until it is closed there; a lock goes with the process that holds it")
+            }
+            Error::Conflict { .. } => (Exit::Conflict, "read the stream again, and decide again"),
+            Error::Damaged(_) => (
+                Exit::Damaged,
+                "keep a copy of the directory; `annals verify` shows all of the damage and changes nothing",
+            ),
+            Error::UnsupportedFormat { .. } => {
+                (Exit::NewerFormat, "use a newer version of annals; nothing was touched")
+            }
+            Error::NotAStore { .. } => (Exit::Failed, "`annals import` and `annals append` create a store"),
+            _ => (Exit::Failed, ""),
+        };
+        let failure = Failure::new(exit, &error);
+        if hint.is_empty() { failure } else { failure.hint(hint) }
+    }
+}

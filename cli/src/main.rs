@@ -1,0 +1,51 @@
+//! `annals`: the command line of the event store. A thin skin over the public interface of the library: one verb, one file.
+
+mod failure;
+mod input;
+mod lines;
+mod opening;
+mod output;
+mod progress;
+mod rows;
+mod times;
+mod verbs;
+
+use clap::Parser;
+use output::Out;
+use std::process::ExitCode;
+use verbs::Verb;
+
+/// Annals keeps everything that happened, in order, in a directory of files.
+///
+/// On a terminal there are tables; in a pipe there is plain text, one thing a line, fields separated by tabs; with --json there is JSON. Times are UTC.
+#[derive(Parser)]
+#[command(name = "annals", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print JSON
+    #[arg(long, global = true, display_order = 900)]
+    json: bool,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  ok
+  1  failed
+  2  usage
+  3  damage found
+  4  damage with loss (verbs that repair)
+  5  locked: the store is open elsewhere
+  6  conflict: a stream is not as expected
+  7  a newer version of the format";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Out::stdout(cli.json);
+    let done = cli.verb.run(&mut out);
+    // What was read before something went wrong comes before the message.
+    let flushed = out.flush();
+    match done.and(flushed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Opening a store, and saying on stderr what that has found.
+
+use crate::failure::Result;
+use crate::output::{note, one_line};
+use annals::{Options, Store};
+use std::path::Path;
+
+/// What one line of an import may have, and a little more for what is not in the line: events of a store that was opened with higher limits pass, too.
+const MAX_EVENT: usize = (64 << 20) + (1 << 20);
+const MAX_COMMIT: usize = 256 << 20;
+
+pub fn to_read(path: &Path) -> Result<Store> {
+    let store = Options::new().create(false).open_read_only(path)?;
+    warn(&store);
+    Ok(store)
+}
+
+/// Opens to write, and creates what is missing.
+pub fn to_write(path: &Path, options: Options) -> Result<Store> {
+    let store = with_limits(options).open(path)?;
+    warn(&store);
+    Ok(store)
+}
+
+/// The limits of all stores that are opened to write.
+pub fn with_limits(options: Options) -> Options {
+    options.max_event_bytes(MAX_EVENT).max_commit_bytes(MAX_COMMIT)
+}
+
+fn warn(store: &Store) {
+    let report = store.open_report();
+    let warning = |text: &str| note("annals: warning: ", &one_line(text));
+    if let Some(cut) = &report.cut {
+        let count = cut.bytes.end - cut.bytes.start;
+        let (path, from, why) = (cut.path.display(), cut.bytes.start, &cut.why);
+        let found = format!("{path}: {count} bytes from {from} on are not a commit ({why})");
+        match &cut.quarantine {
+            Some(kept) => warning(&format!("{found}; they were cut and are kept in {}", kept.display())),
+            None => warning(&format!("{found}; they are left where they are and not read")),
+        }
+    }
+    for notice in &report.notices {
+        warning(notice);
+    }
+}

@@ -1,0 +1,238 @@
+//! Output: tables on a terminal, plain text in a pipe, JSON on demand.
+
+use crate::failure::{Failure, Result};
+use console::Alignment::{self, Left, Right};
+use console::{Term, measure_text_width, pad_str, style, truncate_str};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+/// Rows that a table looks at to find the widths of its columns: what is longer is not held back.
+const PAGE: usize = 200;
+/// No column but the last is wider: what is longer is shortened.
+const WIDEST: usize = 60;
+/// What a terminal is taken for that says it has less.
+const NARROWEST: usize = 40;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Table,
+    Plain,
+    Json,
+}
+
+/// Where a verb prints to.
+pub struct Out {
+    form: Form,
+    to: Box<dyn Write>,
+    width: usize,
+}
+
+impl Out {
+    pub fn stdout(json: bool) -> Self {
+        let stdout = io::stdout();
+        let form = match json {
+            true => Form::Json,
+            false if stdout.is_terminal() => Form::Table,
+            false => Form::Plain,
+        };
+        let width = usize::from(Term::stdout().size().1).max(NARROWEST);
+        Out { form, to: Box::new(BufWriter::with_capacity(64 << 10, stdout.lock())), width }
+    }
+
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// What stands in a line must be free of control characters: see [`one_line`].
+    pub fn line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.to, "{line}").map_err(Failure::output)
+    }
+
+    pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.to, value).map_err(|e| Failure::output(e.into()))?;
+        self.to.write_all(b"\n").map_err(Failure::output)
+    }
+
+    /// One thing with names for its parts. `parts` are what is shown where it is not JSON.
+    pub fn facts(&mut self, value: &impl Serialize, parts: &[(&str, String)]) -> Result<()> {
+        let widest = parts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        match self.form {
+            Form::Json => self.json(value),
+            Form::Plain => parts.iter().try_for_each(|(name, part)| self.line(&format!("{name}\t{}", one_line(part)))),
+            Form::Table => parts.iter().try_for_each(|(name, part)| {
+                let name = pad_str(name, widest, Left, None);
+                self.line(&format!("{}  {}", style(name).bold(), one_line(part)))
+            }),
+        }
+    }
+
+    /// Must be called at the end: what a dropped writer cannot write goes unnoticed.
+    pub fn flush(&mut self) -> Result<()> {
+        self.to.flush().map_err(Failure::output)
+    }
+}
+
+type Column = (&'static str, Alignment);
+
+/// Things of one kind, one a line.
+pub struct List<'o> {
+    out: &'o mut Out,
+    columns: Vec<Column>,
+    /// Rows that wait until the widths are known.
+    page: Vec<Vec<String>>,
+    widths: Vec<usize>,
+}
+
+/// A column of text.
+pub fn text(name: &'static str) -> Column {
+    (name, Left)
+}
+
+/// A column of numbers.
+pub fn number(name: &'static str) -> Column {
+    (name, Right)
+}
+
+impl<'o> List<'o> {
+    pub fn new(out: &'o mut Out, columns: impl Into<Vec<Column>>) -> Self {
+        List { out, columns: columns.into(), page: Vec::new(), widths: Vec::new() }
+    }
+
+    /// Adds one thing. `cells` are what is shown where it is not JSON, a cell a column.
+    pub fn add<T: Serialize>(&mut self, value: &T, cells: impl FnOnce(&T) -> Vec<String>) -> Result<()> {
+        if self.out.form == Form::Json {
+            return self.out.json(value);
+        }
+        let mut cells = cells(value);
+        for cell in &mut cells {
+            *cell = one_line(cell).into_owned();
+        }
+        if self.out.form == Form::Plain {
+            return self.out.line(&cells.join("\t"));
+        }
+        if !self.widths.is_empty() {
+            return self.table_row(&cells);
+        }
+        // What cannot be seen anyway is not kept.
+        self.page.push(cells.iter().map(|cell| truncate_str(cell, self.out.width, "…").into_owned()).collect());
+        if self.page.len() == PAGE { self.turn() } else { Ok(()) }
+    }
+
+    /// Shows what still waits.
+    pub fn end(mut self) -> Result<()> {
+        if self.page.is_empty() { Ok(()) } else { self.turn() }
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        let page = std::mem::take(&mut self.page);
+        let cells = |n: usize| page.iter().filter_map(move |row| row.get(n));
+        let widths = self.columns.iter().enumerate().map(|(n, (name, _))| {
+            let widest = cells(n).map(|cell| measure_text_width(cell)).max().unwrap_or(0);
+            widest.min(WIDEST).max(name.len())
+        });
+        self.widths = widths.collect();
+        if let (Some(last), Some((_, Left))) = (self.widths.last_mut(), self.columns.last()) {
+            *last = usize::MAX;
+        }
+        let heads: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let heads = self.laid_out(&heads);
+        self.out.line(&style(heads).bold().to_string())?;
+        page.iter().try_for_each(|row| self.table_row(row))
+    }
+
+    fn table_row(&mut self, cells: &[String]) -> Result<()> {
+        let line = self.laid_out(cells);
+        self.out.line(&line)
+    }
+
+    fn laid_out(&self, cells: &[String]) -> String {
+        let mut line = String::new();
+        for ((cell, &width), (_, alignment)) in cells.iter().zip(&self.widths).zip(&self.columns) {
+            if !line.is_empty() {
+                line.push_str("  ");
+            }
+            match width {
+                usize::MAX => line.push_str(cell),
+                _ => line.push_str(&pad_str(cell, width, *alignment, Some("…"))),
+            }
+        }
+        truncate_str(line.trim_end(), self.out.width, "…").into_owned()
+    }
+}
+
+/// The text with its control characters escaped, so that what a store holds can neither break a line nor talk to the terminal.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Says something on stderr. There is nobody to tell if that fails.
+pub fn note(prefix: &str, text: &str) {
+    let (Ok(()) | Err(_)) = writeln!(io::stderr().lock(), "{prefix}{text}");
+}
+
+/// A cell that may be empty.
+pub fn cell(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn listed(form: Form, width: usize, rows: &[[&str; 2]]) -> String {
+        let written = Written::default();
+        let mut out = Out { form, to: Box::new(written.clone()), width };
+        let mut list = List::new(&mut out, [number("number"), text("text")]);
+        for row in rows {
+            list.add(row, |row| row.map(str::to_owned).to_vec()).unwrap();
+        }
+        list.end().unwrap();
+        String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn the_three_forms() {
+        let rows = [["1", "one"], ["20", "tab\there"]];
+        assert_eq!(listed(Form::Plain, 80, &rows), "1\tone\n20\ttab\\there\n");
+        assert_eq!(listed(Form::Json, 80, &rows), "[\"1\",\"one\"]\n[\"20\",\"tab\\there\"]\n");
+        assert_eq!(listed(Form::Table, 80, &rows), "number  text\n     1  one\n    20  tab\\there\n");
+    }
+
+    #[test]
+    fn tables_fit_and_do_not_end() {
+        let long = "x".repeat(100);
+        let rows = vec![["1", long.as_str()]; 500];
+        let table = listed(Form::Table, 50, &rows);
+        assert_eq!(table.lines().count(), 501);
+        assert!(table.lines().all(|line| measure_text_width(line) <= 50));
+        assert_eq!(listed(Form::Table, 50, &[]), "");
+    }
+
+    #[test]
+    fn nothing_talks_to_the_terminal() {
+        assert_eq!(one_line("a\u{1b}[31mb\u{9b}\n"), "a\\u{1b}[31mb\\u{9b}\\n");
+        assert_eq!(one_line("Zürich \\n"), "Zürich \\n");
+    }
+}

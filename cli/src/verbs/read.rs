@@ -1,0 +1,56 @@
+//! `annals read`: the events of a stream.
+
+use crate::failure::Result;
+use crate::lines::{Line, shown_data};
+use crate::opening;
+use crate::output::{List, Out, note, number, text};
+use crate::times::Time;
+use annals::{Event, StreamId};
+use std::path::PathBuf;
+
+/// Read the events of a stream
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the store
+    store: PathBuf,
+    /// The stream, such as order-123
+    stream: StreamId,
+    /// The sequence to begin with
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    from: u64,
+    /// The sequence to end before
+    #[arg(long, value_name = "SEQUENCE", default_value_t = u64::MAX, hide_default_value = true)]
+    to: u64,
+    /// At most so many events
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    limit: u64,
+    /// The newest first
+    #[arg(long)]
+    backwards: bool,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        let store = opening::to_read(&self.store)?;
+        if store.stream(&self.stream).is_none() {
+            note("annals: note: ", &format!("{} has no events", self.stream));
+        }
+        let read = store.read(&self.stream).from(self.from).to(self.to).limit(self.limit);
+        let read = if self.backwards { read.backwards() } else { read };
+        let columns = [number("position"), number("sequence"), text("recorded_at"), text("type"), text("data")];
+        let mut list = List::new(out, columns);
+        let shown = read.into_iter().try_for_each(|event| list.add(&Line(&event?), |Line(event)| cells(event)));
+        // What stands before damage is shown.
+        list.end().and(shown)
+    }
+}
+
+fn cells(event: &Event) -> Vec<String> {
+    vec![
+        event.position().to_string(),
+        event.sequence().to_string(),
+        Time(event.recorded_at()).to_string(),
+        event.event_type().to_owned(),
+        shown_data(event).into_owned(),
+    ]
+}

@@ -1,0 +1,80 @@
+//! `annals stats`: how large a store is.
+
+use crate::failure::Result;
+use crate::opening;
+use crate::output::{Form, List, Out, number, text};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Show how large the store is
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the store
+    store: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    events: u64,
+    streams: u64,
+    bytes: u64,
+    file_bytes: u64,
+    segments: Vec<Segment>,
+}
+
+#[derive(Serialize)]
+struct Segment {
+    file: String,
+    first_position: u64,
+    bytes: u64,
+    file_bytes: u64,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        let stats = opening::to_read(&self.store)?.stats()?;
+        let segments: Vec<Segment> = stats.segments.iter().map(Segment::of).collect();
+        let stats = Stats {
+            events: stats.events,
+            streams: stats.streams,
+            bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
+            segments,
+        };
+        let parts = [
+            ("events", stats.events.to_string()),
+            ("streams", stats.streams.to_string()),
+            ("bytes", stats.bytes.to_string()),
+            ("file_bytes", stats.file_bytes.to_string()),
+            ("segments", stats.segments.len().to_string()),
+        ];
+        out.facts(&stats, &parts)?;
+        if out.form() == Form::Json {
+            return Ok(());
+        }
+        if out.form() == Form::Table {
+            out.line("")?;
+        }
+        let columns = [text("segment"), number("first_position"), number("bytes"), number("file_bytes")];
+        let mut list = List::new(out, columns);
+        for segment in &stats.segments {
+            list.add(segment, |s| {
+                let numbers = [s.first_position, s.bytes, s.file_bytes].map(|number| number.to_string());
+                std::iter::once(s.file.clone()).chain(numbers).collect()
+            })?;
+        }
+        list.end()
+    }
+}
+
+impl Segment {
+    fn of(stats: &annals::SegmentStats) -> Self {
+        let file = stats.path.file_name().unwrap_or(stats.path.as_os_str());
+        Segment {
+            file: file.to_string_lossy().into_owned(),
+            first_position: stats.first_position,
+            bytes: stats.bytes,
+            file_bytes: stats.file_bytes,
+        }
+    }
+}

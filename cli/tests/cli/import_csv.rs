@@ -1,0 +1,79 @@
+use super::*;
+
+const COLUMNS: [&str; 6] = ["--stream-column", "case", "--type-column", "activity", "--time-column", "when"];
+
+const TABLE: &str = "\
+when,case,activity,amount,\"note, long\"
+2010-03-31 14:59:42,order-1,Placed,007,\"said \"\"hi\"\"
+and left\"
+2010-03-31T17:00:00.5+02:00,order-2,Placed,,
+,order-1,Paid,1.50,ü
+";
+
+fn import(place: &Place, text: &str, rest: &[&str]) -> Run {
+    place.run_with("import", &["-"].iter().chain(&COLUMNS).chain(rest).copied().collect::<Vec<_>>(), text.as_bytes())
+}
+
+#[test]
+fn columns_become_events() {
+    let place = place();
+    import(&place, TABLE, &[]).ok();
+    let exported = place.export();
+    let events: Vec<_> = exported.lines().map(json).collect();
+    assert_eq!(events.len(), 3);
+    assert_eq!((&events[0]["stream"], &events[0]["type"]), (&"order-1".into(), &"Placed".into()));
+    assert_eq!(events[0]["occurred_at"], "2010-03-31T14:59:42Z");
+    assert_eq!(events[1]["occurred_at"], "2010-03-31T15:00:00.5Z");
+    assert!(events[2]["occurred_at"].is_null());
+    assert!(exported.contains(r#""data":{"amount":"007","note, long":"said \"hi\"\nand left"}"#), "{exported}");
+    assert!(exported.contains(r#""data":{"amount":"1.50","note, long":"ü"}"#), "{exported}");
+    assert_eq!(place.run("streams", &[]).ok(), "order-1\t2\norder-2\t1\n");
+}
+
+#[test]
+fn a_domain_for_all_rows() {
+    let place = place();
+    import(&place, "when,case,activity\n,17@x,A\n,a-18,B\n", &["--domain", "case"]).ok();
+    assert_eq!(place.run("streams", &[]).ok(), "case-17%40x\t1\ncase-a-18\t1\n");
+}
+
+#[test]
+fn rows_can_be_skipped() {
+    let place = place();
+    import(&place, TABLE, &["--skip", "1"]).ok();
+    assert_eq!(place.export().lines().count(), 2);
+}
+
+#[test]
+fn bad_rows_are_named() {
+    let cases = [
+        ("when,case,activity\n,a-1,A\n,a-1\n", 1, "stdin:3: 2 fields where the header has 3"),
+        ("when,case,activity\n,a-1,A\n,-1,A\n", 1, "stdin:3: invalid domain"),
+        ("when,case,activity\n,a-1,A\nnever,a-1,A\n", 1, "stdin:3: \"never\" is not a time"),
+        ("when,case,activity\n,a-1,A\n,a-1,\n", 1, "stdin:3: "),
+        ("when,case,case,activity\n", 1, "stdin:1: column 3"),
+        ("when,kase,activity\n", 2, "no column \"case\"; it has when, kase, activity"),
+        ("", 2, "no column"),
+    ];
+    for (text, code, what) in cases {
+        let place = place();
+        let said = import(&place, text, &["--batch", "100"]).fails(code);
+        assert!(said.contains(what), "{said}");
+        assert!(!place.store.exists() || place.export().is_empty());
+    }
+    let place = place();
+    let file = place.file("x.csv", TABLE);
+    assert!(place.run("import", &[&file]).fails(2).contains("--stream-column"));
+    place.run("import", &[&file, "--stream-column", "case"]).fails(2);
+    place.run("import", &[&file, "--time-column", "when"]).fails(2);
+}
+
+#[test]
+fn a_quote_that_is_left_open_does_not_fill_the_memory() {
+    let place = place();
+    let mut text = b"when,case,activity\n,a-1,\"".to_vec();
+    text.resize(70 << 20, b'x');
+    let arguments: Vec<&str> = ["-"].iter().chain(&COLUMNS).copied().collect();
+    let said = place.run_with("import", &arguments, &text).fails(1);
+    assert!(said.contains("longer than 64 MiB"), "{said}");
+}

@@ -1,0 +1,19 @@
+use super::*;
+
+#[test]
+fn counts_and_segments() {
+    let place = varied();
+    let out = place.run("stats", &[]).ok();
+    let events = place.export().lines().count();
+    assert!(lines(&out).contains(&format!("events\t{events}").as_str()), "{out}");
+    assert!(lines(&out).contains(&"streams\t12"));
+    assert!(out.contains("\n00000000000000000001.seg\t0\t"));
+
+    let stats = json(&place.run("stats", &["--json"]).ok());
+    assert_eq!(stats["events"], events);
+    let segments = stats["segments"].as_array().unwrap();
+    assert!(segments.len() > 1);
+    let sum: u64 = segments.iter().map(|segment| segment["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(stats["bytes"], sum);
+    assert_eq!(segments[0]["first_position"], 0);
+}

@@ -1,0 +1,69 @@
+use super::*;
+
+#[test]
+fn a_sound_store() {
+    let place = varied();
+    let out = place.run("verify", &[]).ok();
+    let events = place.export().lines().count();
+    assert!(lines(&out).contains(&format!("events\t{events}").as_str()), "{out}");
+    assert!(lines(&out).contains(&"streams\t12"));
+    assert_eq!(lines(&out).last(), Some(&"verdict\tsound"));
+    let report = json(&place.run("verify", &["--json"]).ok());
+    assert_eq!((&report["sound"], &report["events"]), (&true.into(), &events.into()));
+    assert_eq!(report["damage"], serde_json::json!([]));
+}
+
+#[test]
+fn damage_is_shown_and_is_code_3() {
+    let place = small();
+    // In the data of the second event, which a witness vouches for since the store was closed.
+    place.change(|bytes| {
+        let at = bytes.windows(7).position(|window| window == br#"{"n":1}"#).unwrap();
+        bytes[at + 5] ^= 1;
+    });
+    let run = place.run("verify", &[]);
+    assert_eq!((run.code, run.stderr.as_str()), (3, ""));
+    assert!(run.stdout.contains("\ndamage\t"), "{}", run.stdout);
+    assert!(run.stdout.contains("positions 1 to 1"), "{}", run.stdout);
+    let run = place.run("verify", &["--json"]);
+    assert_eq!(run.code, 3);
+    let report = json(&run.stdout);
+    assert_eq!(report["sound"], false);
+    assert_eq!((&report["damage"][0]["from_position"], &report["damage"][0]["to_position"]), (&1.into(), &2.into()));
+
+    // Nobody gets the event, and nobody takes the store for a good one.
+    let text = place.run("read", &["order-1"]).fails(3);
+    assert!(text.contains("damaged: ") && text.contains("annals verify"), "{text}");
+    place.run("export", &[]).fails(3);
+    place.run("stats", &[]).fails(3);
+    place.run("streams", &[]).fails(3);
+    place.run("append", &["order-1", "--type", "T"]).fails(3);
+    place.run_with("import", &[], b"{\"stream\":\"a-1\",\"type\":\"T\"}\n").fails(3);
+    assert_eq!(place.run("verify", &[]).code, 3);
+}
+
+#[test]
+fn a_torn_tail_is_no_damage() {
+    let place = small();
+    let end = annals::Options::new().open_read_only(&place.store).unwrap().stats().unwrap().segments[0].bytes;
+    let torn = |bytes: &mut Vec<u8>| {
+        bytes.truncate(end as usize);
+        bytes.extend_from_slice(b"half a commit");
+    };
+    place.change(torn);
+    let out = place.run("verify", &[]).ok();
+    assert!(out.contains("\ntorn tail\t"), "{out}");
+
+    // Reading leaves it where it is, and says so.
+    let run = place.run("read", &["order-1"]);
+    assert_eq!((run.code, run.stdout.lines().count()), (0, 3));
+    assert!(run.stderr.starts_with("annals: warning: "), "{}", run.stderr);
+    assert!(run.stderr.contains("13 bytes") && run.stderr.contains("left where they are"), "{}", run.stderr);
+
+    // Writing puts it into quarantine, and says where.
+    let run = place.run("append", &["order-1", "--type", "T"]);
+    assert_eq!(run.code, 0);
+    let kept = run.stderr.trim_end().rsplit_once("are kept in ").unwrap().1;
+    assert_eq!(fs::read(kept).unwrap(), b"half a commit");
+    assert!(!place.run("verify", &[]).ok().contains("torn tail"));
+}

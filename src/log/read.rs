@@ -1,7 +1,7 @@
 //! Reading events in order of positions, over all segments.
 
 use super::Log;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::position::Location;
 use crate::segment::Segment;
@@ -52,7 +52,12 @@ impl Forwards {
                 }
             };
             if let Some(event) = cursor.next()? {
-                self.positions.start = event.position + 1;
+                if event.position != self.positions.start {
+                    let segment = cursor.segment();
+                    let positions = self.positions.start..event.position;
+                    return Err(Error::damaged(&segment.path, 0..segment.readable(), positions, "events are missing"));
+                }
+                self.positions.start += 1;
                 return Ok(Some(event));
             }
             let ended = cursor.segment().header.number;

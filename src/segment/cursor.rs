@@ -92,7 +92,12 @@ impl Cursor {
                 continue;
             };
             if run.at == run.end {
+                let (at, position) = (run.at, run.position);
                 self.runs.pop();
+                // A piece of a large frame may end with a record, and the next piece goes on with the next.
+                if self.large.is_some() {
+                    self.fill_large(at, 0, position)?;
+                }
                 continue;
             }
             let bytes = &self.block.bytes;

@@ -298,7 +298,7 @@ fn open_and_tell(store: &Path) {
     let ready = started.elapsed();
     let memory = anonymous_memory() - memory;
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    println!("{} {} {} {}", millis(open), millis(ready), memory / 1024.0, store.head());
+    println!("{} {} {} {}", millis(open), millis(ready), memory / 1024.0, store.len());
     store.close().expect("the store closes");
 }
 

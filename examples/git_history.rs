@@ -150,8 +150,8 @@ struct Imported {
 /// what each append expects of its stream.
 fn import(store: &Store, git: &Git, head: &str) -> Result<Imported> {
     let started = Instant::now();
-    let mut imported = Imported { found: store.head(), ..Default::default() };
-    let mut to_skip = store.head() as usize;
+    let mut imported = Imported { found: store.len(), ..Default::default() };
+    let mut to_skip = store.len() as usize;
     // How many changes each file has had so far: the sequence of its next event.
     let mut next: HashMap<Vec<u8>, u64> = HashMap::new();
 
@@ -347,7 +347,7 @@ fn tell_import(out: &mut impl Write, store: &Store, imported: &Imported) -> Resu
 }
 
 fn tell_busiest(out: &mut impl Write, store: &Store) -> Result<()> {
-    let mut streams = store.streams("");
+    let mut streams = store.streams("")?;
     streams.sort_by_key(|info| std::cmp::Reverse(info.next_sequence));
     writeln!(out, "\nBusiest streams")?;
     for info in streams.iter().take(5) {

@@ -26,7 +26,7 @@ pub enum Error {
         /// What the writer expected of it.
         expected: Expected,
         /// What was found: its next sequence, which is also the number of its events.
-        next: u64,
+        actual: u64,
     },
     /// What the caller gave cannot be stored: a name that is empty, a text form that cannot be read. Nothing was stored; correct it.
     Invalid {
@@ -109,6 +109,7 @@ pub enum Error {
 
 /// Which acknowledged bytes are damaged, and what they held.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,
@@ -154,8 +155,8 @@ impl fmt::Display for Damage {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Conflict { stream, expected, next } => {
-                write!(f, "conflict on {stream}: expected {expected}, found next sequence {next}; nothing was stored")
+            Error::Conflict { stream, expected, actual } => {
+                write!(f, "conflict on {stream}: expected {expected}, found next sequence {actual}; nothing was stored")
             }
             Error::Invalid { what, why } => write!(f, "invalid {what}: {why}"),
             Error::LimitExceeded { what, size, limit } => {

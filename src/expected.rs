@@ -21,7 +21,7 @@ use std::fmt;
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::NoStream, [NewEvent::new("Placed", "")])?;
 /// let late = store.append(&order, Expected::NoStream, [NewEvent::new("Placed", "")]);
-/// assert!(matches!(late, Err(Error::Conflict { next: 1, .. })));
+/// assert!(matches!(late, Err(Error::Conflict { actual: 1, .. })));
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

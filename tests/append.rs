@@ -34,7 +34,7 @@ fn refused(store: &Store, what: &str, result: Result<Appended>, is_right: impl F
         other => panic!("{what}: {other:?}"),
     }
     let next = stream("probe-1");
-    let head = store.head();
+    let head = store.len();
     assert_eq!(facts(store.read_all()).len() as u64, head, "{what}");
     let appended = store.append(&next, Expected::Any, texts(["still here"])).unwrap();
     assert_eq!(appended.positions, head..head + 1, "{what}: a position is gone");
@@ -61,7 +61,7 @@ fn each_expectation_against_each_length() {
                 if len > 0 {
                     store.append(&id, Expected::NoStream, (0..len).map(|_| NewEvent::new("Old", ""))).unwrap();
                 }
-                let head = store.head();
+                let head = store.len();
                 let right = match expected {
                     Expected::Any => true,
                     Expected::NoStream => len == 0,
@@ -73,14 +73,14 @@ fn each_expectation_against_each_length() {
                 if right {
                     let appended = result.unwrap();
                     assert_eq!((appended.sequences, appended.positions), (len..len + 2, head..head + 2));
-                    assert_eq!(store.head(), head + 2);
+                    assert_eq!(store.len(), head + 2);
                 } else {
                     let text = result.as_ref().unwrap_err().to_string();
                     assert!(text.contains(&id.to_string()) && text.contains(&expected.to_string()), "{text}");
                     assert!(text.contains(&format!("next sequence {len}")), "{text}");
                     assert_eq!(conflict(result), (id.clone(), expected, len));
-                    assert_eq!(store.head(), head);
-                    assert_eq!(store.stream(&id).map_or(0, |info| info.next_sequence), len);
+                    assert_eq!(store.len(), head);
+                    assert_eq!(store.stream(&id).unwrap().map_or(0, |info| info.next_sequence), len);
                 }
             }
         }
@@ -107,7 +107,7 @@ fn an_append_without_events_changes_nothing() {
         let ticket = two.submit().unwrap();
         assert!(ticket.is_done());
         assert_eq!(ticket.wait().unwrap().appends.len(), 2);
-        assert_eq!(store.stream(&none), None);
+        assert_eq!(store.stream(&none).unwrap(), None);
         assert_same(&bed.settle(store), &before, bed);
     });
 }
@@ -123,7 +123,7 @@ fn an_empty_append_beside_others_checks_what_it_expects() {
             checked.append(&order, Expected::NoStream, texts(["placed"])).commit()
         };
         assert_eq!(conflict(place(Expected::Exists)), (customer.clone(), Expected::Exists, 0));
-        assert_eq!(store.head(), 0);
+        assert_eq!(store.len(), 0);
         store.append(&customer, Expected::NoStream, texts(["joined"])).unwrap();
         assert_eq!(conflict(place(Expected::Next(7))), (customer.clone(), Expected::Next(7), 1));
         let committed = place(Expected::Next(1)).unwrap();
@@ -187,8 +187,8 @@ fn a_conflict_anywhere_in_a_transaction_leaves_nothing_of_it() {
             );
             let transaction = good.append(&names[n], expected, texts(["w"])).append(&names[0], Expected::Any, []);
             assert_eq!(conflict(transaction.commit()), (names[n].clone(), expected, next));
-            assert_eq!(store.head(), 1);
-            assert_eq!(store.stream(&names[0]), None);
+            assert_eq!(store.len(), 1);
+            assert_eq!(store.stream(&names[0]).unwrap(), None);
         }
         let good = store.transaction().append(&names[0], Expected::NoStream, texts(["x"]));
         good.append(&names[0], Expected::Next(1), texts(["y"])).commit().unwrap();
@@ -340,7 +340,7 @@ fn ids_that_are_given_are_kept_whatever_they_are() {
 
 /// A clock that stands still for thousands of events, and goes back at a reopen.
 ///
-/// Seeded: ids made of a number that begins anew in each segment; seen here.
+/// Seeded: ids whose number begins anew now and then; seen here.
 #[test]
 fn ids_that_the_store_gives_are_unique_and_rise() {
     on_all_beds(|bed| {
@@ -425,7 +425,7 @@ fn names_at_their_limits_and_one_beyond() {
         append(event().tag("t".repeat(1024))).unwrap();
         append(event().tags(many_tags(1024))).unwrap();
         append(event().correlation_id("c".repeat(1024)).causation_id("c".repeat(1024))).unwrap();
-        let kept = store.head();
+        let kept = store.len();
 
         refused(&store, "type", append(NewEvent::new("t".repeat(256), "")), over_limit);
         refused(&store, "type of two-byte letters", append(NewEvent::new("é".repeat(128), "")), over_limit);
@@ -438,7 +438,7 @@ fn names_at_their_limits_and_one_beyond() {
         refused(&store, "tags", append(event().tags((0..1025).map(|n| n.to_string()))), over_limit);
         refused(&store, "correlation id", append(event().correlation_id("c".repeat(1025))), over_limit);
         refused(&store, "causation id", append(event().causation_id("c".repeat(1025))), over_limit);
-        assert_eq!(store.stream(&id).unwrap().next_sequence, kept);
+        assert_eq!(store.stream(&id).unwrap().unwrap().next_sequence, kept);
         bed.settle(store);
     });
 }
@@ -451,8 +451,9 @@ fn a_tag_that_is_given_twice_is_kept_once() {
     assert_eq!(facts(store.read_all())[0].tags, ["b", "a", "c"]);
 }
 
-/// Searches for the largest size that is not over a limit. The error for the next one tells the limit, and a size right above it: lengths and checksums take
-/// some bytes more for a byte more of data now and then, so the limit itself may be skipped.
+/// Searches for the largest size that is not over a limit. The error for the next one tells the limit, and a size that is one more.
+///
+/// Now and then a byte more of data takes some bytes more in all, for lengths and checksums. The limits here are not at such a place.
 fn largest_that_fits(limit: usize, append: impl Fn(usize) -> Result<Appended>) -> usize {
     let (mut fits, mut exceeds, mut least) = (0, limit, usize::MAX);
     while fits + 1 < exceeds {
@@ -463,14 +464,15 @@ fn largest_that_fits(limit: usize, append: impl Fn(usize) -> Result<Appended>) -
             Err(error) => panic!("{error}"),
         }
     }
-    assert!((limit + 1..=limit + 9).contains(&least), "{least} after {limit}");
+    assert_eq!(least, limit + 1);
     fits
 }
 
+/// Seeded: a limit that is one too high; seen here.
 #[test]
 fn an_event_as_large_as_the_limit_and_one_beyond() {
     on_all_beds(|bed| {
-        for limit in [1 << 10, 8_192, 8_193, 65_536, 100_000] {
+        for limit in [1 << 10, 8_000, 9_000, 65_536, 100_000] {
             let bed = Bed { disk: fresh(bed), ..*bed };
             let store = bed.open_with(|options| options.max_event_bytes(limit));
             let id = stream("blob-1");
@@ -503,15 +505,15 @@ fn a_commit_as_large_as_the_limit_and_one_beyond() {
             |last: usize| (0..10).map(move |n| NewEvent::with_data("T", noise(n, if n < 9 { 9_000 } else { last })));
         let fits = largest_that_fits(limit, |len| store.append(&id, Expected::Any, events(len)));
         refused(&store, "one byte more", store.append(&id, Expected::Any, events(fits + 1)), over_limit);
-        let kept = store.head();
+        let kept = store.len();
 
         // In a transaction, what was given before and after the one that is too large is not stored either.
         let transaction = store.transaction().append(&stream("a-1"), Expected::Any, texts(["x"]));
         let transaction =
             transaction.append(&id, Expected::Any, events(30_000)).append(&id, Expected::Any, texts(["y"]));
         assert!(over_limit(&transaction.commit().unwrap_err()));
-        assert_eq!(store.stream(&stream("a-1")), None);
-        assert_eq!(store.head(), kept);
+        assert_eq!(store.stream(&stream("a-1")).unwrap(), None);
+        assert_eq!(store.len(), kept);
         bed.settle(store);
     });
 }
@@ -538,6 +540,25 @@ fn the_limits_of_the_defaults() {
     assert!(found[0].data() == &blob[..fits] && found[1..].iter().all(|event| event.data() == &blob[..15 << 20]));
 }
 
+/// Positions count from the first of a segment, in 24 bits. A commit of more events than that was once acknowledged, and could not be read any more.
+#[test]
+#[ignore = "takes two GiB of memory"]
+fn more_events_in_a_commit_than_a_segment_can_count() {
+    const MOST: u64 = 1 << 24;
+    let store = Bed::memory().open_with(|options| options.max_commit_bytes(1 << 30).segment_size(1 << 30));
+    let id = stream("s-1");
+    store.append(&id, Expected::NoStream, texts(["before"])).unwrap();
+    match store.append(&id, Expected::Next(1), (0..MOST + 2).map(|_| NewEvent::new("T", ""))) {
+        Err(Error::LimitExceeded { size, limit, .. }) => assert!(size > limit),
+        Err(error) => panic!("{error}"),
+        Ok(appended) => assert_eq!(appended.positions, 1..MOST + 3),
+    }
+    let (kept, after) = (store.len(), store.append(&id, Expected::Exists, texts(["after"])).unwrap());
+    assert_eq!(after.positions, kept..kept + 1);
+    let tail = store.read_all().from(kept.saturating_sub(9)).into_iter().map(|event| event.unwrap().position());
+    assert_eq!(tail.collect::<Vec<_>>(), (kept.saturating_sub(9)..kept + 1).collect::<Vec<_>>());
+}
+
 #[test]
 fn an_error_in_a_transaction_is_told_by_the_commit_and_the_first_one_counts() {
     let store = Store::in_memory();
@@ -554,7 +575,7 @@ fn an_error_in_a_transaction_is_told_by_the_commit_and_the_first_one_counts() {
     // What is wrong with the input is wrong whatever the stream holds.
     let both = store.transaction().append(&id, Expected::Exists, [NewEvent::new("", "")]).commit();
     assert!(invalid(&both.unwrap_err()));
-    assert_eq!(store.head(), 0);
+    assert_eq!(store.len(), 0);
 }
 
 #[test]
@@ -577,7 +598,7 @@ fn tickets_are_decided_at_once_and_waited_for_in_any_order() {
         while let Some((n, ticket)) = tickets.pop() {
             let committed: Committed = ticket.wait().unwrap();
             assert_eq!((committed.positions, committed.appends[0].sequences.clone()), (n..n + 1, n..n + 1));
-            assert!(store.head() > n);
+            assert!(store.len() > n);
             assert_eq!(data_of(&facts(store.read(&id).from(n).limit(1))), [n.to_string()]);
         }
         let all = bed.settle(store);
@@ -595,7 +616,7 @@ fn a_ticket_that_is_waited_for_takes_those_before_it_along() {
         };
         let mut tickets: Vec<_> = (0..9).map(submit).collect();
         tickets.pop().unwrap().wait().unwrap();
-        assert_eq!(store.head(), 270);
+        assert_eq!(store.len(), 270);
         assert!(tickets.iter().all(|ticket| ticket.is_done()));
         bed.settle(store);
     });
@@ -611,7 +632,7 @@ fn tickets_that_are_dropped_give_nothing_up() {
         }
         // The next one who waits writes those before him.
         store.append(&id, Expected::Next(30), texts(["y"])).unwrap();
-        assert_eq!(store.head(), 31);
+        assert_eq!(store.len(), 31);
         drop(store.transaction().append(&id, Expected::Next(31), texts(["z"])).submit().unwrap());
         let path = bed.path();
         store.close().unwrap();
@@ -627,7 +648,7 @@ fn a_dropped_ticket_is_written_without_anybodys_help() {
         let store = bed.open();
         drop(store.transaction().append(&stream("s-1"), Expected::Any, texts(["x"])).submit().unwrap());
         for _ in 0..1000 {
-            if store.head() == 1 {
+            if store.len() == 1 {
                 break;
             }
             assert!(bed.maintenance, "without a maintenance thread the drop writes");
@@ -649,11 +670,11 @@ fn submitting_more_than_may_wait_blocks_but_not_for_ever() {
             store.transaction().append(&stream("s-1"), Expected::Next(n), events).submit().unwrap()
         };
         let tickets: Vec<_> = (0..7).map(submit).collect();
-        assert!(store.head() > 0, "105 MiB wait to be written");
+        assert!(store.len() > 0, "105 MiB wait to be written");
         for ticket in tickets {
             ticket.wait().unwrap();
         }
-        assert_eq!(store.head(), 7);
+        assert_eq!(store.len(), 7);
     }
 }
 
@@ -666,7 +687,7 @@ fn all_durabilities_behave_the_same() {
             let id = stream("s-1");
             for n in 0..100 {
                 store.append(&id, Expected::Next(n), texts(["a long enough text to roll now and then"])).unwrap();
-                assert_eq!(store.head(), n + 1);
+                assert_eq!(store.len(), n + 1);
             }
             store.sync().unwrap();
             let facts = all_facts(&store);
@@ -690,7 +711,7 @@ fn an_interval_syncs_in_the_background() {
         std::thread::sleep(Duration::from_millis(5));
         let after = bed.sim().crash(annals::fs::Image::Durable);
         let reopened = Options::new().file_system(after).open(bed.path()).unwrap();
-        if reopened.head() == 1 {
+        if reopened.len() == 1 {
             return assert_same(&all_facts(&reopened), &facts, &bed);
         }
     }
@@ -723,7 +744,7 @@ fn a_clock_may_panic_and_may_look_at_the_store() {
             if panics.0.load(Ordering::SeqCst) == 1 {
                 std::panic::resume_unwind(Box::new("the clock is broken"));
             }
-            Timestamp::from_nanos(asked.get().map_or(0, |store| store.head() as i64))
+            Timestamp::from_nanos(asked.get().map_or(0, |store| store.len() as i64))
         }
     };
     let bed = Bed::memory();

@@ -65,11 +65,19 @@ fn open(disk: &SimFs, written: &[Written], context: &str) -> Outcome {
         Err(Error::Damaged(_) | Error::UnsupportedFormat { .. } | Error::NotAStore { .. }) => return Outcome::Refused,
         Err(other) => panic!("{context}: {other}"),
     };
-    let found = contents(&store).unwrap_or_else(|e| panic!("{context}: {e}"));
+    // Sealed segments are not read by opening: damage in them is met by reading, and then named.
+    let found = match contents(&store) {
+        Ok(found) => found,
+        Err(Error::Damaged(_)) => {
+            no_wrong_event(&store, written, context);
+            return Outcome::Refused;
+        }
+        Err(other) => panic!("{context}: {other}"),
+    };
     assert!(written.starts_with(&found), "{context}: an event that was not written, or in another order");
     let backwards = store.read_all().backwards().into_iter().count();
     assert_eq!(backwards, found.len(), "{context}");
-    for info in store.streams("") {
+    for info in store.streams("").unwrap() {
         let events = store.read(&info.stream).into_iter().map(|event| event.unwrap().data().to_vec());
         let name = info.stream.to_string();
         let expected = found.iter().filter(|(stream, ..)| *stream == name).map(|(.., data)| data.clone());
@@ -82,6 +90,19 @@ fn open(disk: &SimFs, written: &[Written], context: &str) -> Outcome {
     let told = report.cut.is_some() || report.notices.iter().any(|notice| notice.contains("HEAD"));
     assert!(told, "{context}: events are gone without a word");
     Outcome::Cut
+}
+
+/// Whatever can be read, in whichever way, is what was written there.
+fn no_wrong_event(store: &Store, written: &[Written], context: &str) {
+    let streams = store.streams("").unwrap_or_default();
+    let by_stream = streams.iter().map(|info| store.read(&info.stream));
+    for read in [store.read_all(), store.read_all().backwards()].into_iter().chain(by_stream) {
+        for event in read.into_iter().flatten() {
+            let (stream, sequence, data) = &written[event.position() as usize];
+            let same = (event.stream().to_string(), event.sequence(), event.data());
+            assert_eq!(same, (stream.clone(), *sequence, &data[..]), "{context}");
+        }
+    }
 }
 
 fn segments(disk: &SimFs) -> Vec<PathBuf> {
@@ -113,8 +134,9 @@ fn every_flipped_byte() {
                 let noticed =
                     verify_in(&disk, "store").map_or(true, |report| !report.is_sound() || !report.notices.is_empty());
                 assert!(noticed || path.ends_with("LOCK"), "{context}: verify does not see it");
+                // There are bytes that no event needs: trailers, seals, indexes. Opening does not look at all of them.
                 let sound = verify_in(&disk, "store").is_ok_and(|report| report.is_sound());
-                assert_eq!(sound, outcome == Outcome::Whole, "{context}: verify and open do not agree");
+                assert!(outcome == Outcome::Whole || !sound, "{context}: verify passes over what a read meets");
             }
         }
         disk.set_contents(&path, good);
@@ -261,7 +283,7 @@ fn bytes_that_go_bad_under_an_open_store() {
             let mut bad = good.clone();
             bad[at] ^= 1 << (at % 8);
             disk.set_contents(&path, bad);
-            let streams = store.streams("");
+            let streams = store.streams("").unwrap();
             let by_stream = streams.iter().map(|info| store.read(&info.stream));
             let reads = [store.read_all(), store.read_all().backwards()].into_iter().chain(by_stream);
             for (n, read) in reads.enumerate() {

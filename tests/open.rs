@@ -84,7 +84,7 @@ fn what_the_other_process_does() {
         }
         "read" => {
             let store = Options::new().open_read_only(place).unwrap();
-            say("open", &store.head());
+            say("open", &store.len());
             until_told();
         }
         "try" => match Store::open(place) {
@@ -94,8 +94,8 @@ fn what_the_other_process_does() {
         // Appends, and says so, until it is killed.
         "append" => {
             let store = Options::new().segment_size(TINY).open(place).unwrap();
-            say("open", &store.head());
-            for n in store.head() / 2.. {
+            say("open", &store.len());
+            for n in store.len() / 2.. {
                 let text = format!("event {n}");
                 let data = [NewEvent::new("T", &text), NewEvent::with_data("U", noise(n, 700))];
                 let appended = store.append(&id, Expected::Next(n * 2), data).unwrap();
@@ -172,7 +172,7 @@ fn another_process_is_told_who_has_the_store_open() {
     assert!(annals::salvage::verify(&path).unwrap().is_sound());
     owner.end();
     let store = Store::open(&path).unwrap();
-    assert_eq!(store.head(), 1);
+    assert_eq!(store.len(), 1);
     assert!(store.open_report().clean, "its last handle was dropped: {:?}", store.open_report());
 
     let mut third = Other::start("try", &path, Path::new("."));
@@ -183,7 +183,6 @@ fn another_process_is_told_who_has_the_store_open() {
     assert_eq!(fourth.hears("result"), "ok");
 }
 
-/// Seeded: a lock that is the existence of a file; nobody could open the store after the kill.
 #[test]
 fn the_lock_is_gone_when_its_owner_is_killed() {
     let bed = Bed::directory();
@@ -284,7 +283,7 @@ fn a_path_may_be_relative_and_directories_missing() {
     let mut other = Other::start("own", Path::new("shop"), dir.path());
     other.hears("open");
     other.end();
-    assert_eq!(Store::open(dir.path().join("shop")).unwrap().head(), 1);
+    assert_eq!(Store::open(dir.path().join("shop")).unwrap().len(), 1);
     let deep = dir.path().join("a/b/c");
     let store = Store::open(&deep).unwrap();
     assert_eq!(store.path(), deep);
@@ -448,6 +447,35 @@ fn a_torn_tail_is_cut_reported_and_kept() {
     });
 }
 
+/// Index files can be made anew from the segments: without them, or with others, a store answers the same.
+#[test]
+fn indexes_that_are_lost_or_spoiled_are_made_anew() {
+    let beds = vec![
+        Bed::directory().tiny(),
+        Bed::directory().tiny().without_map(),
+        Bed::memory().tiny(),
+        Bed::simulated().tiny(),
+    ];
+    on(beds, |bed| {
+        let store = bed.open();
+        for n in 0..60 {
+            commit(&store, n).unwrap();
+        }
+        let facts = all_facts(&store);
+        store.close().unwrap();
+        let flips = (0..40).map(Spoil::Flip);
+        for how in flips.chain((0..8).map(Spoil::Cut)).chain([Spoil::Delete, Spoil::Zeros, Spoil::Delete]) {
+            assert!(bed.spoil_indexes(how) > 10);
+            let store = if how == Spoil::Flip(7) { bed.read_only() } else { bed.open() };
+            assert_same(&all_facts(&store), &facts, &how);
+            let stale = store.append(&stream("a-1"), Expected::Next(0), texts(["stale"]));
+            assert!(matches!(stale, Err(Error::Conflict { .. } | Error::ReadOnly)), "{how:?}: {stale:?}");
+            store.close().unwrap();
+        }
+        bed.holds(&facts);
+    });
+}
+
 // ---------------------------------------------------------------- read-only
 
 /// Makes directories of all sorts, and gives the events in each.
@@ -601,7 +629,7 @@ fn options_at_their_limits_and_one_beyond() {
     assert!(matches!(append(Options::new().max_commit_bytes(0)), Err(Error::LimitExceeded { limit: 0, .. })));
     append(Options::new().max_event_bytes(512 * mib).max_commit_bytes(gib as usize).segment_size(gib)).unwrap();
     append(Options::new().durability(Durability::Interval(Duration::MAX))).unwrap();
-    assert_eq!(Store::open(&path).unwrap().head(), 2);
+    assert_eq!(Store::open(&path).unwrap().len(), 2);
 }
 
 #[test]
@@ -677,7 +705,7 @@ fn failing(operation: Operation, after: u64, times: u64, kind: ErrorKind) -> Fau
 
 /// A call fails once: the commit gets the error, nothing of it is stored, not even after a crash, and the next one goes through.
 ///
-/// Seeded: a failed write that is not taken back; seen here in the image of a killed process.
+/// Seeded: a store that remembers what it had accepted; seen here.
 #[test]
 fn a_write_that_fails_refuses_one_commit() {
     for segment_size in [TINY, 64 << 20] {
@@ -761,7 +789,10 @@ fn a_disk_that_is_ill_for_a_while() {
     }
 }
 
-/// Several commits on their way, and the write of the first fails: all fail, as those behind stand on what is not there.
+/// Several commits on their way, and the write of the first fails: all fail, as those behind stand on what is not there. A write that has stored half of them has
+/// stored some whole.
+///
+/// Seeded: a failed write that is not taken back, or without a sync; both were seen here after a crash.
 #[test]
 fn a_failed_write_takes_all_that_were_decided_against_it() {
     for after in 0..3 {
@@ -783,7 +814,7 @@ fn a_failed_write_takes_all_that_were_decided_against_it() {
                 "{results:?}"
             );
             bed.sim().heal();
-            assert_eq!(store.head(), acknowledged as u64);
+            assert_eq!(store.len(), acknowledged as u64);
             let facts = all_facts(&store);
             bed.survives_power_cuts(&facts);
             // What was decided against them is forgotten, and their sequences are used again.
@@ -791,7 +822,7 @@ fn a_failed_write_takes_all_that_were_decided_against_it() {
             if acknowledged < 7 {
                 assert_eq!(conflict(stale).2, acknowledged as u64);
             }
-            store.append(&id, Expected::Next(store.head()), texts(["again"])).unwrap();
+            store.append(&id, Expected::Next(store.len()), texts(["again"])).unwrap();
             bed.settle(store);
         }
     }
@@ -799,7 +830,7 @@ fn a_failed_write_takes_all_that_were_decided_against_it() {
 
 /// A failed sync tells everybody that nobody knows, and the store takes nothing more until it is opened again.
 ///
-/// Seeded: a store that syncs again and goes on; seen here after a power cut.
+/// Seeded: a store that goes on after a failed sync, and a reopen that believes what it reads in the cache; both were seen here.
 #[test]
 fn a_sync_that_fails_ends_the_appends() {
     for segment_size in [TINY, 64 << 20] {
@@ -830,7 +861,7 @@ fn a_sync_that_fails_ends_the_appends() {
                 let with: Vec<_> = (0..=unknown).collect();
                 let is_one_of = |store: &Store, context: &dyn std::fmt::Debug| {
                     let acknowledged_events: u64 = acknowledged.iter().map(|&n| size_of(n)).sum();
-                    let there = if store.head() == acknowledged_events { &acknowledged } else { &with };
+                    let there = if store.len() == acknowledged_events { &acknowledged } else { &with };
                     holds_commits(store, there, context);
                     there.clone()
                 };
@@ -870,7 +901,7 @@ fn every_waiter_hears_of_a_failed_sync() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(results.iter().all(|result| matches!(result, Err(Error::DurabilityUnknown { .. }))), "{results:?}");
-    assert_eq!(store.head(), 0);
+    assert_eq!(store.len(), 0);
     drop(store);
     bed.settle(bed.open());
 }
@@ -1012,6 +1043,24 @@ fn short_and_interrupted_calls_are_not_noticed() {
     }
 }
 
+/// `sync` and `close` write what was accepted. If that cannot be written, it is not only the ticket that says so: the ticket may have been dropped.
+#[test]
+fn a_sync_or_close_tells_of_what_it_could_not_write() {
+    for closes in [false, true] {
+        for durability in [Durability::Sync, Durability::Os] {
+            let bed = Bed::simulated();
+            let store = bed.open_with(|options| options.durability(durability));
+            let ticket = store.transaction().append(&stream("s-1"), Expected::Any, texts(["x"])).submit().unwrap();
+            bed.sim().fail(failing(Operation::Write, 0, 1, ErrorKind::StorageFull));
+            let handle = store.clone();
+            let result = if closes { store.close() } else { store.sync() };
+            assert!(matches!(ticket.wait(), Err(Error::Io { .. })));
+            assert_eq!(handle.len(), 0);
+            assert!(matches!(result, Err(Error::Io { .. })), "closes: {closes}: {result:?}");
+        }
+    }
+}
+
 /// Each call of an open fails once. Whatever comes of it, the lock is free, and the next open finds everything.
 #[test]
 fn an_open_that_fails_can_be_repeated() {
@@ -1052,7 +1101,10 @@ fn an_open_that_fails_can_be_repeated() {
                             bed.sim().heal();
                             holds_commits(&store, stored, &context);
                         }
-                        Err(Error::Io { path, .. }) => assert!(path.starts_with("store"), "{context:?}: {path:?}"),
+                        // The directory above is synced, too, when it gets a new name.
+                        Err(Error::Io { path, .. }) => {
+                            assert!(path.starts_with("store") || path == Path::new("."), "{context:?}: {path:?}");
+                        }
                         Err(error) => panic!("{context:?}: {error:?}"),
                     }
                     bed.sim().heal();

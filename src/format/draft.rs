@@ -3,7 +3,7 @@
 use super::checksum::Mask;
 use super::frame::{self, Chain, EVENTS, FrameHeader, HEADER, MAX_BODY};
 use super::record::{self, Unfinished};
-use super::segment_header::SegmentHeader;
+use super::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
 
@@ -19,6 +19,7 @@ pub(crate) struct Draft {
     /// Room for the header, then the body.
     frame: Vec<u8>,
     records: Vec<Unfinished>,
+    attributes_len: usize,
     limits: Limits,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct Place<'a> {
 
 impl Draft {
     pub(crate) fn new(limits: Limits) -> Self {
-        Draft { frame: vec![0; HEADER], records: Vec::new(), limits }
+        Draft { frame: vec![0; HEADER], records: Vec::new(), attributes_len: 0, limits }
     }
 
     /// Adds an event of the stream with this key.
@@ -43,6 +44,9 @@ impl Draft {
     ///
     /// [`Error::Invalid`] and [`Error::LimitExceeded`]; the draft must then be dropped.
     pub(crate) fn push(&mut self, key: &[u8], event: &NewEvent<'_>, wide: bool) -> Result<()> {
+        if self.records.len() as u64 == MAX_EVENTS {
+            return Err(Error::limit("events of a commit", self.records.len() + 1, MAX_EVENTS as usize));
+        }
         let record = record::encode(&mut self.frame, key, event, wide, self.limits.event)?;
         let body = self.frame.len() - HEADER;
         let limit = self.limits.commit.min(MAX_BODY as usize);
@@ -81,9 +85,10 @@ impl Draft {
         }
         let mut header = FrameHeader {
             kind: EVENTS,
+            reserved: 0,
             events: self.records.len() as u32,
             body_len: (self.frame.len() - HEADER) as u32,
-            attributes_len: 0,
+            attributes_len: self.attributes_len as u32,
             first_position: first,
             durable_upto: place.durable_upto,
             recorded_at: place.recorded_at,

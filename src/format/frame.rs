@@ -20,6 +20,8 @@ pub(crate) const ALIGN: u64 = 8;
 pub(crate) const MAGIC: [u8; 4] = [0xA7, b'F', b'R', 0x0A];
 /// The longest body that a frame can have.
 pub(crate) const MAX_BODY: u64 = 1 << 30;
+/// The longest attributes that a frame can have.
+const MAX_ATTRIBUTES: u32 = 16 << 10;
 /// Where the header CRC stands in a frame.
 const CRC_AT: usize = 4;
 const CRC_FROM: usize = 8;
@@ -27,6 +29,9 @@ const BODY_CRC_AT: usize = 52;
 
 /// Attributes with lower keys must be known by whoever reads the frame.
 const FIRST_OPTIONAL_ATTRIBUTE: u64 = 128;
+
+/// The attribute that makes repeats of a commit harmless.
+pub(crate) const IDEMPOTENCY_KEY: u64 = 1;
 
 pub(crate) const EVENTS: u8 = 1;
 pub(crate) const SEAL: u8 = 2;
@@ -38,6 +43,8 @@ const _: () = assert!((HEADER as u64).is_multiple_of(ALIGN) && (TRAILER as u64).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FrameHeader {
     pub kind: u8,
+    /// Three bytes that are zero in this version.
+    pub reserved: u32,
     pub events: u32,
     pub body_len: u32,
     pub attributes_len: u32,
@@ -64,6 +71,7 @@ impl FrameHeader {
         }
         let header = FrameHeader {
             kind: bytes[8],
+            reserved: u32_at(bytes, 8) >> 8,
             events: u32_at(bytes, 12),
             body_len: u32_at(bytes, 16),
             attributes_len: u32_at(bytes, 20),
@@ -74,16 +82,9 @@ impl FrameHeader {
             body_crc: u32_at(bytes, BODY_CRC_AT),
             crc,
         };
-        let kind_holds = match header.kind {
-            EVENTS => header.events > 0,
-            SEAL => header.events == 0 && header.body_len as usize == Seal::LEN,
-            _ => false,
-        };
-        let sound = kind_holds
-            && bytes[9..12] == [0; 3]
-            && header.body_len > 0
+        let sound = header.body_len > 0
             && u64::from(header.body_len) <= MAX_BODY
-            && header.attributes_len < header.body_len + u32::from(header.kind == SEAL)
+            && header.attributes_len <= header.body_len
             && header.first_position.checked_add(header.events.into()).is_some();
         sound.then_some(header)
     }
@@ -103,6 +104,17 @@ impl FrameHeader {
         let crc = mask.stored(checksum::crc(&frame[CRC_FROM..HEADER]), offset);
         put(frame, CRC_AT, &crc.to_le_bytes());
         crc
+    }
+
+    /// Whether this version of the format has such frames. The checksum held: what does not is from a newer version, and never a torn write.
+    pub(crate) fn is_known(&self) -> bool {
+        let Self { kind, events, body_len, attributes_len, reserved, .. } = *self;
+        let kind_holds = match kind {
+            EVENTS => events > 0 && attributes_len < body_len && attributes_len <= MAX_ATTRIBUTES,
+            SEAL => events == 0 && attributes_len == 0 && body_len as usize == Seal::LEN,
+            _ => false,
+        };
+        kind_holds && reserved == 0
     }
 
     /// The position behind the last event.
@@ -160,28 +172,47 @@ impl FrameHeader {
     }
 }
 
-/// Checks the attributes of a frame. Version 1 of the format defines none; those with keys below 128 must be known to be read.
+/// The attributes of a frame: key and bytes. `None` for what breaks the grammar.
+fn attributes(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, &[u8])>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let parsed = varint::get(rest).and_then(|(key, at)| {
+            let (len, field) = varint::get(&rest[at..])?;
+            let start = at + field;
+            let end = usize::try_from(len).ok()?.checked_add(start)?;
+            Some((key, rest.get(start..end)?, end))
+        });
+        rest = parsed.map_or(&[], |(.., end)| &rest[end..]);
+        Some(parsed.map(|(key, bytes, _)| (key, bytes)))
+    })
+}
+
+/// Checks the attributes of a frame: those with keys below 128 must be known to be read.
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedFormat`] if one is critical or they break the grammar.
-pub(crate) fn check_attributes(mut attributes: &[u8], path: &Path) -> Result<()> {
-    while !attributes.is_empty() {
-        let parsed = varint::get(attributes).and_then(|(key, at)| {
-            let (len, field) = varint::get(&attributes[at..])?;
-            let end = usize::try_from(len).ok()?.checked_add(at + field)?;
-            Some((key, attributes.get(end..)?))
-        });
-        match parsed {
-            Some((key, rest)) if key >= FIRST_OPTIONAL_ATTRIBUTE => attributes = rest,
-            other => {
-                let what = other.map_or("that cannot be read".to_owned(), |(key, _)| format!("{key}"));
-                let found = format!("a commit with the attribute {what}");
-                return Err(Error::UnsupportedFormat { path: path.to_owned(), found });
-            }
-        }
+/// [`Error::UnsupportedFormat`] if one is critical and not known, or if they break the grammar.
+pub(crate) fn check_attributes(bytes: &[u8], path: &Path) -> Result<()> {
+    for attribute in attributes(bytes) {
+        let what = match attribute {
+            Some((IDEMPOTENCY_KEY, key)) if str::from_utf8(key).is_ok() => continue,
+            Some((key, _)) if key >= FIRST_OPTIONAL_ATTRIBUTE => continue,
+            Some((key, _)) => key.to_string(),
+            None => "that cannot be read".to_owned(),
+        };
+        let found = format!("a commit with the attribute {what}");
+        return Err(Error::UnsupportedFormat { path: path.to_owned(), found });
     }
     Ok(())
+}
+
+/// The idempotency key among the attributes of a frame.
+pub(crate) fn idempotency_key(bytes: &[u8]) -> Option<&str> {
+    let mut all = attributes(bytes).flatten();
+    let (_, key) = all.find(|&(key, _)| key == IDEMPOTENCY_KEY)?;
+    str::from_utf8(key).ok()
 }
 
 /// Bytes of a frame with a body of this length.
@@ -238,6 +269,7 @@ impl Seal {
         }
         let header = FrameHeader {
             kind: SEAL,
+            reserved: 0,
             events: 0,
             body_len: Seal::LEN as u32,
             attributes_len: 0,
@@ -326,6 +358,7 @@ mod tests {
         frame.extend((0..body_len).map(|i| i as u8));
         let header = FrameHeader {
             kind: EVENTS,
+            reserved: 0,
             events: 3,
             body_len: body_len as u32,
             attributes_len: 0,

@@ -60,10 +60,11 @@ impl Head {
         if crc(&slot[..CRC_AT]) != u32_at(slot, CRC_AT) {
             return Ok(None);
         }
-        Ok(Some(Head {
+        let generation = u64_at(slot, 32);
+        Ok((generation < u64::MAX).then(|| Head {
             clean: u32_at(slot, 12) & CLEAN != 0,
             store: array(slot, 16),
-            generation: u64_at(slot, 32),
+            generation,
             segment: u64_at(slot, 40),
             position: u64_at(slot, 48),
             len: u64_at(slot, 56),

@@ -4,6 +4,7 @@ pub(crate) mod checksum;
 pub(crate) mod draft;
 pub(crate) mod frame;
 pub(crate) mod head;
+pub(crate) mod index_file;
 pub(crate) mod record;
 pub(crate) mod segment_header;
 pub(crate) mod varint;

@@ -84,6 +84,18 @@ fn content_code(content_type: &ContentType) -> u16 {
     }
 }
 
+/// The content type that flags tell of, if there is one.
+fn content(flags: u16) -> Option<Content> {
+    match (flags >> CONTENT_SHIFT) & CONTENT_MASK {
+        0 => Some(Content::Bytes),
+        1 => Some(Content::Json),
+        2 => Some(Content::Text),
+        3 => Some(Content::Bincode),
+        7 if flags & HAS_NAMED_TYPE != 0 => Some(Content::Named),
+        _ => None,
+    }
+}
+
 fn flags(event: &NewEvent<'_>, wide: bool) -> u16 {
     let given = [
         (HAS_ID, event.id.is_some()),
@@ -247,6 +259,7 @@ pub(crate) fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
 /// What a record says, with places instead of copies: offsets count from the start of the slice that was decoded.
 pub(crate) struct Parts {
     flags: u16,
+    content: Content,
     spans: Spans,
     extras_at: usize,
     extras_len: usize,
@@ -312,6 +325,7 @@ pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
     let wide = flags & WIDE != 0;
     let tail_at = end.checked_sub(tail_len(wide)).filter(|&tail| tail >= flags_at + 2)?;
     let content_end = at + checksum::piece_len((tail_at - at) as u64)? as usize;
+    let content = content(flags)?;
     if flags & UNUSED != 0 || content_end < flags_at + 2 {
         return None;
     }
@@ -329,6 +343,7 @@ pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
     let sequence_at = tail_at + ORDINAL + TIME;
     Some(Parts {
         flags,
+        content,
         spans: Spans { key, event_type, metadata, data },
         extras_at: extras.at as usize,
         extras_len: extras.len as usize,
@@ -344,7 +359,14 @@ impl Parts {
         &bytes[self.spans.key.at as usize..][..self.spans.key.len as usize]
     }
 
-    fn extras(&self, bytes: &[u8]) -> Option<Extras> {
+    pub(crate) fn event_type<'a>(&self, bytes: &'a [u8]) -> &'a str {
+        let Span { at, len } = self.spans.event_type;
+        // It was checked when the record was decoded.
+        str::from_utf8(&bytes[at as usize..][..len as usize]).unwrap_or_default()
+    }
+
+    /// The parts that few events have. `None` if they break the grammar.
+    pub(crate) fn extras(&self, bytes: &[u8]) -> Option<Extras> {
         let mut reader = Reader { bytes, at: self.extras_at, end: self.extras_at + self.extras_len };
         let has = |bit| self.flags & bit != 0;
         let mut extras = Extras::default();
@@ -379,14 +401,6 @@ impl Parts {
     /// Makes an event of a decoded record. `None` if it breaks the grammar.
     #[inline]
     pub(crate) fn into_event(self, block: &Arc<Block>, header: &SegmentHeader) -> Option<Event> {
-        let content = match (self.flags >> CONTENT_SHIFT) & CONTENT_MASK {
-            0 => Content::Bytes,
-            1 => Content::Json,
-            2 => Content::Text,
-            3 => Content::Bincode,
-            7 if self.flags & HAS_NAMED_TYPE != 0 => Content::Named,
-            _ => return None,
-        };
         let extras = match self.flags & HAS_EXTRAS {
             0 => None,
             _ => Some(Box::new(self.extras(&block.bytes)?)),
@@ -397,7 +411,7 @@ impl Parts {
             position: header.first_position.checked_add(self.ordinal)?,
             sequence: self.sequence,
             recorded_at: Timestamp::from_nanos(i64::try_from(nanos).ok()?),
-            content,
+            content: self.content,
             spans: self.spans,
             extras,
         })

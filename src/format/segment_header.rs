@@ -59,10 +59,14 @@ impl SegmentHeader {
             return Ok(None);
         }
         check_version(path, u16_at(bytes, 8), u16_at(bytes, 10))?;
-        if crc(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) || u32_at(bytes, 12) != LEN as u32 {
+        if crc(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
             return Ok(None);
         }
-        let header = SegmentHeader {
+        if u32_at(bytes, 12) != LEN as u32 {
+            let found = format!("a segment header of {} bytes", u32_at(bytes, 12));
+            return Err(Error::UnsupportedFormat { path: path.to_owned(), found });
+        }
+        Ok(Some(SegmentHeader {
             store: array(bytes, 16),
             number: u64_at(bytes, 32),
             first_position: u64_at(bytes, 40),
@@ -70,14 +74,7 @@ impl SegmentHeader {
             base_time: u64_at(bytes, 56) as i64,
             previous_digest: u64_at(bytes, 64),
             previous_len: u64_at(bytes, 72),
-        };
-        if header.encode() != bytes[..LEN] {
-            return Err(Error::UnsupportedFormat {
-                path: path.to_owned(),
-                found: "a segment header with fields that this version does not know".into(),
-            });
-        }
-        Ok(Some(header))
+        }))
     }
 
     /// The CRC field of the encoded header: what the first frame calls its predecessor.

@@ -16,9 +16,21 @@ struct RealFile(fs::File);
 
 /// The lock goes with the open file, so the system drops it when the process dies.
 #[derive(Debug)]
-struct RealLock(#[allow(dead_code, reason = "held, not used")] fs::File);
+struct RealLock {
+    file: fs::File,
+    mode: LockMode,
+}
 
 impl Held for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        if self.mode == LockMode::Exclusive {
+            // Nobody is to be told of an owner that has gone. The text is for people; the lock is what counts.
+            let _ = self.file.set_len(0);
+        }
+    }
+}
 
 impl Fs for RealFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -101,7 +113,7 @@ impl Fs for RealFs {
             file.rewind()?;
             file.write_all(text.as_bytes())?;
         }
-        Ok(Lock::Held(Box::new(RealLock(file))))
+        Ok(Lock::Held(Box::new(RealLock { file, mode })))
     }
 
     #[cfg(unix)]

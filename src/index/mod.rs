@@ -1,65 +1,354 @@
-//! Where the events of a stream stand. Kept in memory, and rebuilt from the log when a store is opened.
+//! Terms to events, segment by segment: in a file beside each sealed segment, in memory for what has no file yet.
+//!
+//! All of it can be derived from the segments. A file that is missing, or that turns out to be wrong when it is looked into, is made anew.
 
+pub(crate) mod file;
+pub(crate) mod memory;
+pub(crate) mod term;
+
+use crate::error::{Error, Result};
+use crate::format::frame::Chain;
+use crate::format::index_file::{Entry, Waypoint};
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{Fs, Mode};
 use crate::position::Location;
-use std::collections::HashMap;
+use crate::segment;
+use crate::segment::scan::{Each, Source};
+use file::{Broken, IndexFile};
+use memory::{Memory, TermHash};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use term::Term;
 
-/// Streams by key. An entry holds a packed location for each event, in order of sequences.
+/// Index files by number of the segment, from 1 on.
+type Files = Arc<Vec<Option<Arc<IndexFile>>>>;
+
 #[derive(Default)]
-pub(crate) struct Index {
-    streams: HashMap<Box<[u8]>, Vec<Packed>>,
+struct Parts {
+    files: Files,
+    /// What has no index file, by number of the segment. Where there is a file too, this is what came behind it.
+    memory: BTreeMap<u64, Memory>,
+    /// The next sequence of streams that were written to or asked about.
+    heads: HashMap<Box<[u8]>, u64, TermHash>,
 }
 
-/// A location in eight bytes: segments are shorter than 4 GiB and fewer than 2^32.
-#[derive(Clone, Copy)]
-struct Packed(u64);
-
-impl Packed {
-    fn new(location: Location) -> Self {
-        Packed(location.segment << 32 | location.offset)
+impl Parts {
+    fn file(&self, segment: u64) -> Option<Arc<IndexFile>> {
+        self.files.get(segment as usize - 1)?.clone()
     }
 
-    fn location(self) -> Location {
-        Location { segment: self.0 >> 32, offset: self.0 & 0xFFFF_FFFF }
+    fn set_file(&mut self, segment: u64, file: Option<Arc<IndexFile>>) {
+        let files = Arc::make_mut(&mut self.files);
+        let index = segment as usize - 1;
+        if files.len() <= index {
+            files.resize(index + 1, None);
+        }
+        files[index] = file;
     }
+}
+
+impl Parts {
+    fn segments(&self) -> u64 {
+        let in_memory = self.memory.last_key_value().map_or(0, |(&segment, _)| segment);
+        in_memory.max(self.files.len() as u64)
+    }
+
+    /// The next sequence of a stream, as the newest part says that knows it; 0 if none does. On an error, the segment whose file is not intact.
+    fn next_sequence(&self, key: &[u8]) -> std::result::Result<u64, u64> {
+        let term = Term::stream(key);
+        let term = term.bytes();
+        for segment in (1..=self.segments()).rev() {
+            if let Some(memory) = self.memory.get(&segment).filter(|memory| memory.count(term) > 0) {
+                return Ok(memory.first_sequence(term) + memory.count(term));
+            }
+            let Some(file) = self.files.get(segment as usize - 1).and_then(Option::as_deref) else { continue };
+            if let Some(entry) = file.find(term).map_err(|Broken| segment)? {
+                return Ok(entry.first_sequence + u64::from(entry.count));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// What is known of a term.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TermInfo {
+    /// Number of events.
+    pub count: u64,
+    /// Where the last of them stands.
+    pub last: Location,
+}
+
+pub(crate) struct Index {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    use_map: bool,
+    parts: RwLock<Parts>,
+    /// What was found wrong and made anew.
+    notices: Mutex<Vec<String>>,
 }
 
 impl Index {
-    /// Adds an event. `false`, and nothing is added, if it is not the next one of its stream.
-    #[must_use]
-    pub(crate) fn add(&mut self, key: &[u8], sequence: u64, location: Location) -> bool {
-        if let Some(events) = self.streams.get_mut(key) {
-            let next = events.len() as u64 == sequence;
-            if next {
-                events.push(Packed::new(location));
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, use_map: bool) -> Self {
+        Index { fs, dir, use_map, parts: RwLock::default(), notices: Mutex::default() }
+    }
+
+    /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
+    pub(crate) fn resume(&self, segment: &SegmentHeader) -> Result<Option<(u64, Chain)>> {
+        let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map)?;
+        let covered = file.as_ref().map(IndexFile::covered);
+        let mut parts = self.parts.write();
+        parts.set_file(segment.number, file.map(Arc::new));
+        // Events of this segment may follow those that are in memory already.
+        parts.heads.clear();
+        Ok(covered)
+    }
+
+    /// Does not believe the index file of a segment after all.
+    pub(crate) fn forget(&self, segment: u64) {
+        self.parts.write().set_file(segment, None);
+    }
+
+    /// What was found wrong and made anew, since the last call.
+    pub(crate) fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut self.notices.lock())
+    }
+
+    /// Adds events, and calls `raise` before anybody can look. Gives the first position whose event is not the next one of its stream.
+    pub(crate) fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
+        let mut wrong = None;
+        let mut parts = self.parts.write();
+        events(&mut |segment, event| {
+            let sequence = match parts.heads.get_mut(event.key) {
+                Some(next) => std::mem::replace(next, event.sequence + 1),
+                None => {
+                    // A file that is not intact is made anew by whoever asks; until then the event is believed.
+                    let next = parts.next_sequence(event.key).unwrap_or(event.sequence);
+                    parts.heads.insert(event.key.into(), event.sequence + 1);
+                    next
+                }
+            };
+            if sequence != event.sequence {
+                wrong.get_or_insert(event.position);
             }
-            return next;
-        }
-        if sequence == 0 {
-            self.streams.insert(key.into(), vec![Packed::new(location)]);
-        }
-        sequence == 0
+            parts.memory.entry(segment).or_default().add(event);
+        });
+        raise();
+        wrong
     }
 
     /// The next sequence of a stream: the number of its events.
-    pub(crate) fn next_sequence(&self, key: &[u8]) -> u64 {
-        self.streams.get(key).map_or(0, |events| events.len() as u64)
+    pub(crate) fn next_sequence(&self, key: &[u8]) -> Result<u64> {
+        loop {
+            let found = {
+                let parts = self.parts.read();
+                match parts.heads.get(key) {
+                    Some(&next) => return Ok(next),
+                    None => parts.next_sequence(key),
+                }
+            };
+            match found {
+                Ok(0) => return Ok(0),
+                // Whoever has added events in between knows better.
+                Ok(next) => return Ok(*self.parts.write().heads.entry(key.into()).or_insert(next)),
+                Err(segment) => self.rebuild(segment)?,
+            }
+        }
     }
 
-    /// Appends the locations of the events from `first` on to `out`, at most `count`.
-    pub(crate) fn locations(&self, key: &[u8], first: u64, count: usize, out: &mut Vec<Location>) {
-        let Some(events) = self.streams.get(key) else { return };
-        let start = usize::try_from(first).map_or(events.len(), |first| first.min(events.len()));
-        let end = events.len().min(start.saturating_add(count));
-        out.extend(events[start..end].iter().map(|packed| packed.location()));
+    /// Looks into the parts of a segment: `memory` under the lock, `file` without. Makes an index file anew that turns out to be wrong.
+    fn look<M, T>(
+        &self,
+        segment: u64,
+        memory: impl Fn(&Memory) -> M,
+        file: impl Fn(Option<&IndexFile>, Option<M>) -> std::result::Result<T, Broken>,
+    ) -> Result<T> {
+        loop {
+            let (found, in_memory) = {
+                let parts = self.parts.read();
+                (parts.file(segment), parts.memory.get(&segment).map(&memory))
+            };
+            match file(found.as_deref(), in_memory) {
+                Ok(result) => return Ok(result),
+                Err(Broken) => self.rebuild(segment)?,
+            }
+        }
     }
 
-    /// Number of streams.
-    pub(crate) fn len(&self) -> usize {
-        self.streams.len()
+    /// The sequences of a stream that stand in a segment.
+    pub(crate) fn sequences(&self, segment: u64, term: &Term) -> Result<Range<u64>> {
+        let term = term.bytes();
+        let memory = |memory: &Memory| (memory.first_sequence(term), memory.count(term));
+        self.look(segment, memory, |file, memory| {
+            let entry = file.map_or(Ok(None), |file| file.find(term))?;
+            let (first, count) = memory.unwrap_or_default();
+            Ok(match entry {
+                Some(entry) => entry.first_sequence..entry.first_sequence + u64::from(entry.count) + count,
+                None => first..first + count,
+            })
+        })
     }
 
-    /// All streams, in no order, with their next sequences.
-    pub(crate) fn streams(&self) -> impl Iterator<Item = (&[u8], u64)> {
-        self.streams.iter().map(|(key, events)| (&**key, events.len() as u64))
+    /// Appends the offsets of the events of a stream in a segment to `out`: from this sequence on, which stands there, at most `count`.
+    pub(crate) fn stream(&self, segment: u64, term: &Term, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
+        let term = term.bytes();
+        let memory = |memory: &Memory| {
+            let mut found = Vec::new();
+            memory.stream(term, first, count, &mut found);
+            found
+        };
+        let found = self.look(segment, memory, |file, memory| {
+            let mut found = Vec::new();
+            if let Some((file, entry)) = entry_of(file, term)?
+                && let Some(skip) = first.checked_sub(entry.first_sequence).filter(|&skip| skip < entry.count.into())
+            {
+                file.nth(&entry, skip, count, &mut found)?;
+            }
+            let left = count - found.len();
+            found.extend(memory.unwrap_or_default().into_iter().take(left));
+            Ok(found)
+        })?;
+        out.extend(found);
+        Ok(())
     }
+
+    /// All terms that begin with `prefix`, in order, over all segments.
+    pub(crate) fn terms(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, TermInfo>> {
+        let mut all: BTreeMap<Vec<u8>, TermInfo> = BTreeMap::new();
+        let mut note = |term: Vec<u8>, segment: u64, count: u64, last: u32| {
+            let last = Location { segment, offset: last.into() };
+            let info = all.entry(term).or_insert(TermInfo { count: 0, last });
+            info.count += count;
+            info.last = last;
+        };
+        for segment in 1..=self.segments() {
+            let memory = |memory: &Memory| {
+                memory.terms(prefix).map(|(term, count, last)| (term.to_vec(), count, last)).collect::<Vec<_>>()
+            };
+            let found = self.look(segment, memory, |file, memory| {
+                let mut found = Vec::new();
+                if let Some(file) = file {
+                    file.entries(prefix, |entry| {
+                        let last = match entry.all {
+                            true => file.waypoint(file.waypoint_count() - 1)?.record,
+                            false => file.last(&entry)?.unwrap_or(0),
+                        };
+                        found.push((entry.term, entry.count.into(), last));
+                        Ok(())
+                    })?;
+                }
+                found.extend(memory.unwrap_or_default());
+                Ok(found)
+            })?;
+            found.into_iter().for_each(|(term, count, last)| note(term, segment, count, last));
+        }
+        Ok(all)
+    }
+
+    /// Number of segments that anything is known of.
+    pub(crate) fn segments(&self) -> u64 {
+        self.parts.read().segments()
+    }
+
+    /// The last waypoint of a segment for which `before` holds, and the first for which it does not. Those for which it holds come first.
+    pub(crate) fn waypoints(
+        &self,
+        segment: u64,
+        before: impl Fn(&Waypoint) -> bool,
+    ) -> Result<(Option<Waypoint>, Option<Waypoint>)> {
+        let memory = |memory: &Memory| {
+            let waypoints = memory.waypoints();
+            let n = waypoints.partition_point(&before);
+            (n.checked_sub(1).map(|n| waypoints[n]), waypoints.get(n).copied())
+        };
+        self.look(segment, memory, |file, memory| {
+            let (last, next) = memory.unwrap_or_default();
+            let Some(file) = file.filter(|_| last.is_none()) else { return Ok((last, next)) };
+            let n = file.waypoints_before(&before)?;
+            let last = n.checked_sub(1).map(|n| file.waypoint(n)).transpose()?;
+            let next = if n < file.waypoint_count() { Some(file.waypoint(n)?) } else { next };
+            Ok((last, next))
+        })
+    }
+
+    /// Bytes of the index file of a segment; 0 if it has none.
+    pub(crate) fn file_len(&self, segment: u64) -> u64 {
+        self.parts.read().file(segment).map_or(0, |file| file.len())
+    }
+
+    /// How far the index file of a segment goes; 0 if it has none.
+    pub(crate) fn settled(&self, segment: u64) -> u64 {
+        self.parts.read().file(segment).map_or(0, |file| file.covered().0)
+    }
+
+    /// Writes the index file of a segment that ends at `end`, and serves from it what was in memory.
+    pub(crate) fn settle(&self, segment: &SegmentHeader, end: u64, chain: Chain, sealed: bool) -> Result<()> {
+        let number = segment.number;
+        let covered = self.settled(number);
+        if covered == end {
+            return Ok(());
+        }
+        let bytes = match covered {
+            0 => {
+                let parts = self.parts.read();
+                let memory = parts.memory.get(&number);
+                memory.map_or_else(Vec::new, |memory| memory.encode(segment, end, chain, sealed))
+            }
+            _ => self.read_segment(number, end)?.encode(segment, end, chain, sealed),
+        };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        IndexFile::write(&*self.fs, &self.dir, number, &bytes)?;
+        if let Some(file) = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map)? {
+            let mut parts = self.parts.write();
+            parts.set_file(number, Some(Arc::new(file)));
+            parts.memory.remove(&number);
+        }
+        Ok(())
+    }
+
+    /// Makes the index of a segment anew from the segment, after its file was found wrong.
+    fn rebuild(&self, segment: u64) -> Result<()> {
+        let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
+        let memory = self.read_segment(segment, file.covered().0)?;
+        let mut parts = self.parts.write();
+        // Another thread may have been faster.
+        if parts.file(segment).is_some_and(|now| Arc::ptr_eq(&now, &file)) {
+            parts.set_file(segment, None);
+            let behind = parts.memory.remove(&segment);
+            let memory = memory.followed_by(behind);
+            parts.memory.insert(segment, memory);
+            self.notices.lock().push(format!("{}: not intact; made anew", file::file_name(segment)));
+        }
+        Ok(())
+    }
+
+    /// Reads a segment from its start up to `end`.
+    fn read_segment(&self, number: u64, end: u64) -> Result<Memory> {
+        let path = self.dir.join(segment::file_name(number));
+        let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
+        let source = Source { path: &path, file: &*opened, size: end };
+        let damaged = |why: &str| Error::damaged(&path, 0..end, 0..u64::MAX, why);
+        let header = source.header()?.ok_or_else(|| damaged("the header of the segment is not intact"))?;
+        let mut memory = Memory::default();
+        let scanned = source.scan(&header, None, |frame| frame.records(&path, |event| memory.add(&event)))?;
+        if scanned.end < end {
+            let bytes = scanned.end..end;
+            let why = "its index cannot be made anew, as a commit is not intact";
+            return Err(Error::damaged(&path, bytes, scanned.chain.next_position..u64::MAX, why));
+        }
+        Ok(memory)
+    }
+}
+
+fn entry_of<'f>(
+    file: Option<&'f IndexFile>,
+    term: &[u8],
+) -> std::result::Result<Option<(&'f IndexFile, Entry)>, Broken> {
+    let Some(file) = file else { return Ok(None) };
+    Ok(file.find(term)?.map(|entry| (file, entry)))
 }

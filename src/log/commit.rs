@@ -5,18 +5,19 @@
 //! pays one write and one sync and no hand-over. (The scheme is that of LevelDB's writers queue, 2011.)
 
 use super::ticket::{Slot, Ticket};
-use super::{Durability, Each, Group, Log, State, Tail};
+use super::{Durability, Group, Log, Settled, State, Tail};
 use crate::error::{Error, Result};
 use crate::format::draft::{Draft, Place};
 use crate::format::frame::Seal;
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::Segment;
-use crate::segment::scan::frames;
+use crate::segment::scan::{Each, frames};
 use crate::time::Timestamp;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Release, SeqCst};
+use std::thread::Thread;
 
 /// Accepted bytes that may wait to be written, before whoever adds more must help: as much as one commit may have, by default.
 const MAX_PENDING: usize = 64 << 20;
@@ -140,7 +141,7 @@ impl Log {
         );
         let group = self.open_group(state);
         group.bytes.extend_from_slice(&seal);
-        group.seals = true;
+        group.seals = Some(Settled { segment: tail.header, end: tail.offset, chain: tail.chain, sealed: true });
         let next = SegmentHeader {
             number: tail.header.number + 1,
             first_position: tail.next_position(),
@@ -157,13 +158,13 @@ impl Log {
 
     /// The group at the tail, which takes one more frame of the same segment.
     fn open_group<'a>(&self, state: &'a mut State) -> &'a mut Group {
-        let open = state.groups.back().is_some_and(|group| !group.seals);
+        let open = state.groups.back().is_some_and(|group| group.seals.is_none());
         if !open {
             let tail = &state.tail;
             state.groups.push_back(Group {
                 segment: tail.header,
                 create: !tail.created,
-                seals: false,
+                seals: None,
                 at: tail.offset,
                 bytes: Vec::new(),
                 slots: Vec::new(),
@@ -174,17 +175,18 @@ impl Log {
     }
 
     /// Blocks until the commit of this slot is settled.
-    pub(super) fn wait(&self, slot: &Slot) -> Result<()> {
+    pub(super) fn wait(&self, slot: &Arc<Slot>) -> Result<()> {
         loop {
             if let Some(outcome) = slot.outcome() {
                 return outcome;
             }
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             if let Some(outcome) = slot.outcome() {
                 return outcome;
             }
             if state.leading {
                 slot.register();
+                state.waiters.push_back(slot.clone());
                 drop(state);
                 slot.park();
             } else {
@@ -215,11 +217,11 @@ impl Log {
         writer.write(group.at, &group.bytes)?;
         let upto = group.end.next_position();
         let durability = self.settings.durability;
-        if durability == Durability::Sync || group.seals || self.maintenance.sync_is_due(durability) {
+        if durability == Durability::Sync || group.seals.is_some() || self.maintenance.sync_is_due(durability) {
             writer.sync()?;
             self.durable.store(upto, Release);
         }
-        if group.seals {
+        if group.seals.is_some() {
             self.mark_at(&group.segment, upto, group.at + group.bytes.len() as u64);
         }
         let segment = writer.segment();
@@ -232,17 +234,20 @@ impl Log {
         let mut events = |each: Each<'_>| {
             for frame in frames(&group.bytes, group.at, segment.mask) {
                 let walked = frame.records(&segment.path, |event| {
-                    segment.note(event.position, event.frame, event.offset);
                     each(segment.header.number, &event);
                 });
                 walked.expect("a frame that was just encoded can be decoded");
             }
         };
-        self.listener.publish(&mut events, &|| {
+        let wrong = self.listener.publish(&mut events, &|| {
             segment.set_readable(group.at + group.bytes.len() as u64);
-            self.watermark.store(upto, Release);
+            self.watermark.store(upto, SeqCst);
         });
-        self.maintenance.committed();
+        assert_eq!(wrong, None, "sequences are given under the commit lock, one after the other");
+        match group.seals {
+            Some(settled) if !self.maintenance.settle(settled) => self.settle_segment(&settled),
+            _ => self.maintenance.committed(),
+        }
     }
 
     /// Tells everybody what became of a group, and who leads next.
@@ -266,12 +271,34 @@ impl Log {
                 outcome = Err(error);
             }
         }
-        state.groups.iter().flat_map(|group| &group.slots).any(|slot| slot.promote());
+        if let Err(error) = &outcome {
+            state.failures = (state.failures.0 + 1, Some(error.clone()));
+        }
+        let woken = self.tell(&mut state, group.slots.iter().chain(&dropped), &outcome);
+        // One of those who wait for a later group leads next. Those that have been told are passed over.
+        while state.waiters.pop_front().is_some_and(|slot| !slot.promote()) {}
         self.progress.notify_all();
         drop(state);
-        for slot in group.slots.iter().chain(&dropped) {
-            slot.settle(outcome.clone());
-        }
+        woken.iter().for_each(Thread::unpark);
+    }
+
+    /// Says what became of commits. Gives who waits for them, to be woken outside the commit lock.
+    fn tell<'s>(
+        &self,
+        state: &mut State,
+        slots: impl Iterator<Item = &'s Arc<Slot>>,
+        outcome: &Result<()>,
+    ) -> Vec<Thread> {
+        let told = slots.filter_map(|slot| {
+            // An error that nobody waits for is told by the next sync or close.
+            if let Err(error) = outcome
+                && slot.is_abandoned()
+            {
+                state.untold.get_or_insert(error.clone());
+            }
+            slot.settle(outcome.clone())
+        });
+        told.collect()
     }
 
     /// Forgets all commits that are accepted and not written. Gives their slots.
@@ -282,39 +309,42 @@ impl Log {
         state.groups.drain(..).flat_map(|group| group.slots).collect()
     }
 
-    /// Takes no more commits: nobody knows what is durable.
-    pub(super) fn poison(&self, error: Error) {
-        let mut state = self.state.lock();
-        state.refused.get_or_insert(error);
-    }
-
     /// Writes all that was accepted before the call, or waits until others have. What became of each commit, its own ticket tells.
-    pub(super) fn drain(&self) {
+    ///
+    /// # Errors
+    ///
+    /// What a commit failed of, meanwhile, or earlier if its ticket was dropped and nobody has been told.
+    pub(super) fn drain(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let end = state.tail.next_position();
+        let (end, failures) = (state.tail.next_position(), state.failures.0);
         while state.written.next_position() < end && (state.leading || !state.groups.is_empty()) {
             state = self.help(state);
         }
+        let untold = state.untold.take();
+        let meanwhile = (state.failures.0 > failures).then(|| state.failures.1.clone()).flatten();
+        untold.or(meanwhile).map_or(Ok(()), Err)
     }
 
     /// Makes durable what has been written so far.
     pub(super) fn sync_written(&self) -> Result<()> {
-        let writer = self.writer.lock();
+        let mut writer = self.writer.lock();
         let upto = self.state.lock().written.next_position();
         if self.durable.load(Ordering::Acquire) >= upto {
             return Ok(());
         }
-        match writer.sync() {
-            Ok(()) => {
-                self.durable.fetch_max(upto, Ordering::AcqRel);
-                Ok(())
-            }
-            Err(Failure::Unknown(error) | Failure::NotStored(error)) => {
-                drop(writer);
-                self.poison(error.clone());
-                Err(error)
-            }
-        }
+        let Err(Failure::Unknown(error) | Failure::NotStored(error)) = writer.sync() else {
+            self.durable.fetch_max(upto, Ordering::AcqRel);
+            return Ok(());
+        };
+        drop(writer);
+        let mut state = self.state.lock();
+        state.refused.get_or_insert(error.clone());
+        // A group that is being written meets the failed sync in the writer, and its leader tells all behind it.
+        let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
+        let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
+        drop(state);
+        woken.iter().for_each(Thread::unpark);
+        Err(error)
     }
 }
 
@@ -335,11 +365,10 @@ impl Drop for Leader<'_> {
         state.leading = false;
         let refused = state.refused.insert(error).clone();
         let dropped = self.log.roll_back(&mut state);
+        let woken = self.log.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));
         self.log.progress.notify_all();
         drop(state);
-        for slot in self.slots.iter().chain(&dropped) {
-            slot.settle(Err(refused.clone()));
-        }
+        woken.iter().for_each(Thread::unpark);
     }
 }
 

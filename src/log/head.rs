@@ -64,14 +64,16 @@ impl Log {
     /// Says in HEAD what is durable now.
     pub(super) fn mark(&self, clean: bool) -> Result<()> {
         let writer = self.writer.lock();
-        let (segment, len) = (writer.segment(), writer.end());
+        let (segment, end) = (writer.segment().header, writer.end());
+        let written = self.state.lock().written.clone();
         let position = self.durable.load(Ordering::Acquire);
-        let all = position == self.state.lock().written.next_position();
-        drop(writer);
-        if !all {
+        if writer.check().is_err() || position != written.next_position() {
             return Ok(());
         }
-        self.write_head(&segment.header, position, len, clean)
+        // The next segment may be planned and not there yet; what is written beyond the last group is not durable yet.
+        let (segment, len) = if written.created { (written.header, written.offset) } else { (segment, end) };
+        drop(writer);
+        self.write_head(&segment, position, len, clean)
     }
 
     /// Says in HEAD that a segment is durable. It is only a witness: an error is left to the next attempt.
@@ -82,6 +84,9 @@ impl Log {
     fn write_head(&self, segment: &SegmentHeader, position: u64, len: u64, clean: bool) -> Result<()> {
         let mut head = self.head.lock();
         let last = head.last;
+        if last.is_some_and(|last| last.position > position) {
+            return Ok(());
+        }
         let generation = last.map_or(0, |last| last.generation + 1);
         let next = Head { clean, store: segment.store, generation, segment: segment.number, position, len };
         if last.is_some_and(|last| Head { generation, ..last } == next) {

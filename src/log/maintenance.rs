@@ -1,7 +1,7 @@
 //! The one background thread of a store, off the commit path: syncs for `Interval`, the mark in HEAD after a short idle time, and commits whose tickets
 //! nobody waits for. Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle mark.
 
-use super::{Durability, Log};
+use super::{Durability, Log, Settled};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,6 +16,8 @@ struct Wishes {
     stop: bool,
     /// Tickets were dropped before their commits were written.
     orphans: bool,
+    /// Segments that have been sealed.
+    settled: Vec<Settled>,
 }
 
 /// What the thread and the others share.
@@ -55,6 +57,21 @@ impl Signal {
         true
     }
 
+    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread.
+    pub(super) fn settle(&self, settled: Settled) -> bool {
+        if self.thread.lock().is_none() {
+            return false;
+        }
+        self.shared.wishes.lock().settled.push(settled);
+        self.shared.wake.notify_one();
+        true
+    }
+
+    /// What the thread has been asked to settle and has not.
+    pub(super) fn take_settled(&self) -> Vec<Settled> {
+        std::mem::take(&mut self.shared.wishes.lock().settled)
+    }
+
     /// Ends the thread, and waits until it has ended.
     pub(super) fn stop(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
@@ -79,7 +96,25 @@ impl Signal {
     }
 }
 
+/// Bytes of the active segment that may be read again on the next open, rather than being told to the listener on every close.
+const UNSETTLED: u64 = 1 << 20;
+
 impl Log {
+    /// Tells the listener of a segment. What the listener makes of it can be made again: an error is left to the next open.
+    pub(super) fn settle_segment(&self, settled: &Settled) {
+        let (Ok(()) | Err(_)) = self.listener.settle(settled);
+    }
+
+    /// Tells the listener of all segments that it has not been told of, on closing.
+    pub(super) fn settle_all(&self) {
+        self.maintenance.take_settled().iter().for_each(|settled| self.settle_segment(settled));
+        let tail = self.state.lock().written.clone();
+        let known = self.listener.settled(tail.header.number);
+        if tail.created && tail.chain.frames > 0 && tail.offset - known.min(tail.offset) > UNSETTLED {
+            self.settle_segment(&Settled { segment: tail.header, end: tail.offset, chain: tail.chain, sealed: false });
+        }
+    }
+
     pub(super) fn start_maintenance(self: &Arc<Self>) -> std::io::Result<()> {
         let (log, shared) = (Arc::downgrade(self), self.maintenance.shared.clone());
         let tick = match self.settings.durability {
@@ -98,7 +133,7 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
     let mut synced = Instant::now();
     loop {
         let mut wishes = shared.wishes.lock();
-        if !wishes.stop && !wishes.orphans {
+        if !wishes.stop && !wishes.orphans && wishes.settled.is_empty() {
             if shared.asleep.load(Ordering::SeqCst) {
                 shared.wake.wait(&mut wishes);
             } else {
@@ -109,16 +144,21 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
             return;
         }
         let orphans = std::mem::take(&mut wishes.orphans);
+        let settled = std::mem::take(&mut wishes.settled);
         drop(wishes);
         let Some(log) = log.upgrade() else { return };
         if orphans {
-            log.drain();
+            // Told by the next sync or close.
+            if let Err(error) = log.drain() {
+                log.state.lock().untold.get_or_insert(error);
+            }
         }
+        settled.iter().for_each(|settled| log.settle_segment(settled));
         if let Durability::Interval(interval) = log.settings.durability
             && synced.elapsed() >= interval
         {
             synced = Instant::now();
-            // A failed sync has poisoned the log: the next append says so.
+            // A failed sync ends all commits: the next append says so.
             let (Ok(()) | Err(_)) = log.sync_written();
         }
         let watermark = log.watermark();
@@ -133,7 +173,7 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
         let settled = !matches!(log.settings.durability, Durability::Interval(_)) || log.all_durable();
         shared.asleep.store(settled, Ordering::SeqCst);
         // Whoever committed in between has not seen that this thread was about to sleep.
-        if log.watermark() != seen {
+        if log.watermark.load(Ordering::SeqCst) != seen {
             shared.asleep.store(false, Ordering::SeqCst);
         }
     }

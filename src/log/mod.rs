@@ -10,6 +10,7 @@ mod open;
 mod quarantine;
 mod read;
 mod recover;
+mod replay;
 mod ticket;
 mod writer;
 
@@ -21,9 +22,10 @@ use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::draft::Limits;
 use crate::format::frame::Chain;
+use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Lock};
-use crate::segment::scan::Recorded;
+use crate::segment::scan::Each;
 use crate::segment::{START, Segment};
 use crate::time::Timestamp;
 use head::HeadFile;
@@ -31,7 +33,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use ticket::Slot;
 use writer::Writer;
@@ -72,16 +74,34 @@ pub(crate) struct Settings {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// Called with each event of a group: the number of its segment, and what it says.
-pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
-
-/// Who hears of commits, in order of positions, called by one thread at a time.
+/// Who hears of commits, in order of positions, called by one thread at a time, and remembers of the segments what makes reading and opening them quick.
 pub(crate) trait Listener: Send + Sync + 'static {
     /// `events` calls back with the segment and each event. Then `raise` makes them visible: whoever can learn of them from the listener must see them, so it is called before the
-    /// listener lets anybody look.
-    fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn());
+    /// listener lets anybody look. Gives the first position whose event is not the next one of its stream, if there is such.
+    fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
     /// The commits that were accepted and not yet published have failed, all of them. Runs under the commit lock.
     fn rolled_back(&self);
+    /// The last known record of a segment at or before this ordinal.
+    fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>>;
+    /// How far the listener knows the events of a segment without being told, and the chain there.
+    fn resume(&self, segment: &SegmentHeader) -> Result<Option<(u64, Chain)>>;
+    /// What the listener said that it knows of a segment does not fit: it will be told all of it.
+    fn forget(&self, segment: u64);
+    /// How far the listener will know the segment on the next open; 0 if it will not.
+    fn settled(&self, segment: u64) -> u64;
+    /// Nothing is written to the segment for now: its last event ends here.
+    fn settle(&self, settled: &Settled) -> Result<()>;
+}
+
+/// A segment that nothing is written to.
+#[derive(Clone, Copy)]
+pub(crate) struct Settled {
+    pub segment: SegmentHeader,
+    /// Where the last frame with events ends.
+    pub end: u64,
+    pub chain: Chain,
+    /// Nothing will ever be written to it again.
+    pub sealed: bool,
 }
 
 /// Where the next frame goes.
@@ -110,8 +130,8 @@ struct Group {
     segment: SegmentHeader,
     /// The file of the segment is to be created first.
     create: bool,
-    /// The last frame is a seal.
-    seals: bool,
+    /// The last frame is a seal: what it seals.
+    seals: Option<Settled>,
     at: u64,
     bytes: Vec<u8>,
     slots: Vec<Arc<Slot>>,
@@ -128,6 +148,12 @@ struct State {
     /// Accepted and not yet written, in order.
     groups: VecDeque<Group>,
     pending_bytes: usize,
+    /// Those who sleep until their commit is written, oldest first; some may have been told already.
+    waiters: VecDeque<Arc<Slot>>,
+    /// The first failure of a commit whose ticket was dropped.
+    untold: Option<Error>,
+    /// How many groups have failed, and the last error.
+    failures: (u64, Option<Error>),
     /// A thread is writing a group.
     leading: bool,
     /// Why no more commits are accepted.
@@ -151,7 +177,8 @@ pub(crate) struct Log {
     durable: AtomicU64,
     head: Mutex<HeadFile>,
     maintenance: maintenance::Signal,
-    closed: AtomicBool,
+    /// What closing has come to.
+    closed: Mutex<Option<Result<()>>>,
     lock: Mutex<Option<Lock>>,
 }
 
@@ -189,33 +216,43 @@ impl Log {
 
     /// Makes everything durable that has been accepted.
     pub(crate) fn sync(&self) -> Result<()> {
-        if let Some(unknown @ Error::DurabilityUnknown { .. }) = &self.state.lock().refused {
-            return Err(unknown.clone());
-        }
-        self.drain();
-        self.sync_written()
+        self.check_durability()?;
+        let drained = self.drain();
+        self.sync_written()?;
+        drained
     }
 
     /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as closed cleanly, and lets go of the lock. Reads go on.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
         }
         self.maintenance.stop();
-        let closed = if self.settings.read_only { Ok(()) } else { self.close_files() };
+        let result = if self.settings.read_only { Ok(()) } else { self.close_files() };
         self.state.lock().refused.get_or_insert(Error::Closed);
         *self.lock.lock() = None;
-        closed
+        closed.insert(result).clone()
     }
 
     fn close_files(&self) -> Result<()> {
         self.state.lock().refused.get_or_insert(Error::Closed);
-        self.drain();
-        if let Some(unknown @ Error::DurabilityUnknown { .. }) = &self.state.lock().refused {
-            return Err(unknown.clone());
-        }
+        let drained = self.drain();
+        self.check_durability()?;
         self.sync_written()?;
-        self.writer.lock().trim();
-        self.mark(true)
+        if self.state.lock().written.created {
+            self.writer.lock().trim();
+        }
+        self.settle_all();
+        self.mark(true)?;
+        drained
+    }
+
+    /// Whether all syncs have gone well so far.
+    fn check_durability(&self) -> Result<()> {
+        match &self.state.lock().refused {
+            Some(unknown @ Error::DurabilityUnknown { .. }) => Err(unknown.clone()),
+            _ => Ok(()),
+        }
     }
 }

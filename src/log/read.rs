@@ -23,6 +23,14 @@ impl Log {
         segments[behind - 1].clone()
     }
 
+    /// A cursor that begins with the event at this position.
+    fn cursor(&self, position: u64) -> Result<Cursor> {
+        let segment = self.segment_of(position);
+        let ordinal = position - segment.header.first_position;
+        let waypoint = self.listener.waypoint(segment.header.number, ordinal)?;
+        Cursor::new(segment, position, waypoint)
+    }
+
     /// The events at these positions, all of which must be below the watermark.
     pub(crate) fn forwards(self: &Arc<Self>, positions: Range<u64>) -> Forwards {
         Forwards { log: self.clone(), positions, cursor: None }
@@ -47,9 +55,7 @@ impl Forwards {
         while self.positions.start < self.positions.end {
             let cursor = match &mut self.cursor {
                 Some(cursor) => cursor,
-                None => {
-                    self.cursor.insert(Cursor::new(self.log.segment_of(self.positions.start), self.positions.start)?)
-                }
+                None => self.cursor.insert(self.log.cursor(self.positions.start)?),
             };
             if let Some(event) = cursor.next()? {
                 if event.position != self.positions.start {
@@ -83,8 +89,10 @@ impl Backwards {
         if self.events.is_empty() && self.positions.start < self.positions.end {
             let last = self.positions.end - 1;
             let segment = self.log.segment_of(last);
-            let waypoint = segment.waypoint(last).map_or(0, |(waypoint, _)| u64::from(waypoint.ordinal));
-            let first = self.positions.start.max(segment.header.first_position + waypoint);
+            let first = segment.header.first_position;
+            let waypoint = self.log.listener.waypoint(segment.header.number, last - first)?;
+            let waypoint = waypoint.map_or(0, |waypoint| waypoint.ordinal.into());
+            let first = self.positions.start.max(first + waypoint);
             let mut forwards = self.log.forwards(first..self.positions.end);
             while let Some(event) = forwards.next()? {
                 self.events.push(event);

@@ -16,21 +16,20 @@ struct Waiting {
     thread: Option<Thread>,
     /// The waiter is to lead the next group.
     lead: bool,
+    /// Nobody will ever wait.
+    abandoned: bool,
 }
 
 impl Slot {
-    /// Says what became of the commit, and wakes who waits for it.
-    pub(super) fn settle(&self, outcome: Result<(), Error>) {
+    /// Says what became of the commit. Gives who waits for it, to be woken.
+    #[must_use]
+    pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Thread> {
         let mut waiting = self.0.lock();
         waiting.outcome = Some(outcome);
-        let thread = waiting.thread.take();
-        drop(waiting);
-        if let Some(thread) = thread {
-            thread.unpark();
-        }
+        waiting.thread.take()
     }
 
-    /// Wakes who waits, to lead the next group. `false` if nobody waits.
+    /// Wakes who waits, to lead the next group. `false` if nobody waits any more.
     pub(super) fn promote(&self) -> bool {
         let mut waiting = self.0.lock();
         let Some(thread) = waiting.thread.take() else { return false };
@@ -42,6 +41,10 @@ impl Slot {
 
     pub(super) fn outcome(&self) -> Option<Result<(), Error>> {
         self.0.lock().outcome.clone()
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.0.lock().abandoned
     }
 
     /// Says that this thread waits. Called under the commit lock, so that no leader misses it.
@@ -85,8 +88,13 @@ impl Ticket {
 impl Drop for Ticket {
     /// Nobody will wait, so nobody would write: the maintenance thread does, or else this one.
     fn drop(&mut self) {
-        if !self.waited && !self.is_done() && !self.log.maintenance.take_over() {
-            let _ = self.log.wait(&self.slot);
+        if self.waited {
+            return;
+        }
+        self.slot.0.lock().abandoned = true;
+        if !self.is_done() && !self.log.maintenance.take_over() {
+            // An error is told by the next sync or close.
+            let (Ok(()) | Err(_)) = self.log.wait(&self.slot);
         }
     }
 }

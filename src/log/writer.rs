@@ -6,7 +6,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Fs};
 use crate::segment::{START, Segment};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Zeros are written ahead in steps: as much as the segment has already, within these bounds. A sync is cheaper when neither the length of a file nor the
@@ -29,6 +29,8 @@ pub(super) struct Writer {
     end: u64,
     /// The file has zeros up to here.
     zeroed: u64,
+    /// A sync has failed. It is never tried again: the system forgets what it could not write, and the next sync would succeed and prove nothing.
+    unknown: Option<Error>,
 }
 
 impl Writer {
@@ -41,7 +43,7 @@ impl Writer {
     ) -> Self {
         let (use_map, segment_size, reserve) = (settings.memory_map, settings.segment_size, settings.reserve);
         let zeroed = segment.file.size().unwrap_or(end);
-        Writer { fs, dir, use_map, segment_size, reserve, segment, end, zeroed }
+        Writer { fs, dir, use_map, segment_size, reserve, segment, end, zeroed, unknown: None }
     }
 
     pub(super) fn segment(&self) -> Arc<Segment> {
@@ -55,10 +57,11 @@ impl Writer {
 
     /// Creates a segment and makes it durable, name and header, before anything in it is. If this is the second attempt, the file of the first one is taken over.
     pub(super) fn create(&mut self, header: SegmentHeader) -> Result<Arc<Segment>, Failure> {
+        self.check()?;
         self.check_space(MIN_STEP)?;
         let segment = Segment::create(&*self.fs, &self.dir, header, self.use_map).map_err(Failure::NotStored)?;
         let synced = segment.file.sync().and_then(|()| self.fs.sync_dir(&self.dir));
-        synced.map_err(|e| unknown(&segment, &e))?;
+        synced.map_err(|e| self.latch(&segment.path, &e))?;
         self.segment = Arc::new(segment);
         self.end = START;
         self.zeroed = START;
@@ -67,6 +70,7 @@ impl Writer {
 
     /// Writes a group at the end of the segment, and zeros behind it if it has come to where they end. Nothing is synced.
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.check()?;
         let end = at + bytes.len() as u64;
         let step = self.zeroed.clamp(MIN_STEP, MAX_STEP).min(self.segment_size.saturating_sub(end));
         let more = end > self.zeroed;
@@ -103,16 +107,17 @@ impl Writer {
     }
 
     /// Takes back what a failed write has left in the file: a commit that was refused must not be there after a crash.
-    fn withdraw(&self, at: u64, end: u64, error: io::Error) -> Failure {
-        let file = &*self.segment.file;
+    fn withdraw(&mut self, at: u64, end: u64, error: io::Error) -> Failure {
+        let segment = self.segment.clone();
+        let file = &*segment.file;
         let withdrawn = file.size().and_then(|size| {
             let left = vec![0; size.min(end).saturating_sub(at) as usize];
             fs::write_full(file, at, &left).map_err(|(_, e)| e)?;
             file.sync()
         });
         match withdrawn {
-            Ok(()) => Failure::NotStored(Error::io("write", &self.segment.path, error)),
-            Err(e) => unknown(&self.segment, &e),
+            Ok(()) => Failure::NotStored(Error::io("write", &segment.path, error)),
+            Err(e) => self.latch(&segment.path, &e),
         }
     }
 
@@ -125,18 +130,27 @@ impl Writer {
         Err(Failure::NotStored(Error::DiskFull { path: self.dir.clone(), available, reserve: self.reserve }))
     }
 
-    pub(super) fn sync(&self) -> Result<(), Failure> {
-        self.segment.file.sync().map_err(|e| unknown(&self.segment, &e))
+    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        self.check()?;
+        let segment = self.segment.clone();
+        segment.file.sync().map_err(|e| self.latch(&segment.path, &e))
+    }
+
+    /// Whether a sync has failed.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.unknown.clone().map_or(Ok(()), |error| Err(Failure::Unknown(error)))
+    }
+
+    /// Remembers that a sync has failed, for all who come after.
+    fn latch(&mut self, path: &Path, error: &io::Error) -> Failure {
+        let why = format!("{}: {error}", path.display()).into();
+        Failure::Unknown(self.unknown.insert(Error::DurabilityUnknown { why }).clone())
     }
 
     /// Gives the zeros ahead back, on closing. Nothing below `end` is touched, and no map reaches beyond it.
     pub(super) fn trim(&mut self) {
-        if self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {
+        if self.check().is_ok() && self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {
             self.zeroed = self.end;
         }
     }
-}
-
-fn unknown(segment: &Segment, error: &io::Error) -> Failure {
-    Failure::Unknown(Error::DurabilityUnknown { why: format!("{}: {error}", segment.path.display()).into() })
 }

@@ -2,12 +2,14 @@
 
 use super::{Named, segments};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::Seal;
+use crate::format::frame::{Chain, Seal};
 use crate::format::head::{self, Head};
+use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Fs, Mode, RealFs};
-use crate::segment::scan::{Recorded, Scanned, Source, Stop};
-use crate::segment::{START, file_name};
+use crate::index::{self, memory::Memory};
+use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
+use crate::segment::{START, file_name, number_of};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -65,7 +67,14 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 /// As [`verify`].
 pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
     let dir = path.as_ref();
-    let mut check = Check { report: Report::default(), streams: HashMap::new(), before: None };
+    let mut check = Check {
+        report: Report::default(),
+        streams: HashMap::new(),
+        before: None,
+        number: 1,
+        position: 0,
+        holes: false,
+    };
     let head = check.head(fs, dir)?;
     let named = segments(fs, dir)?;
     let newest = named.last().map_or(0, |named| named.number);
@@ -75,12 +84,75 @@ pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
             None => None,
         };
         let place = Place { newest: n + 1 == named.len(), next, head };
-        check.segment(at_hand, &place, dir)?;
+        check.segment(fs, at_hand, &place, dir)?;
     }
     check.end(head, newest, dir);
     check.not_covered(fs, dir)?;
     check.report.streams = check.streams.len() as u64;
     Ok(check.report)
+}
+
+/// Makes the index of a segment anew, as far as its file goes, and compares.
+struct IndexCheck<'a> {
+    segment: &'a SegmentHeader,
+    file: Vec<u8>,
+    /// What the file says of itself, if it can be read at all.
+    covered: Option<(u64, Chain)>,
+    memory: Memory,
+    /// The chain behind the last frame, and where that ends.
+    chain: Chain,
+    end: u64,
+}
+
+impl<'a> IndexCheck<'a> {
+    fn new(fs: &dyn Fs, dir: &Path, segment: &'a SegmentHeader) -> Result<Self> {
+        let path = dir.join(index::file::file_name(segment.number));
+        let mut file = Vec::new();
+        if let Ok(opened) = fs.open(&path, Mode::Read) {
+            let size = opened.size().map_err(|e| Error::io("stat", &path, e))?;
+            Source { path: &path, file: &*opened, size }.chunks(0, |_, chunk| {
+                file.extend_from_slice(chunk);
+                Ok(())
+            })?;
+        }
+        let header = IndexHeader::decode(&file, &path)?;
+        let covered = header.map(|header| (header.end, header.chain));
+        Ok(IndexCheck { segment, file, covered, memory: Memory::default(), chain: Chain::start(segment), end: START })
+    }
+
+    fn size(&self) -> u64 {
+        self.file.len() as u64
+    }
+
+    fn is_covered(&self, offset: u64) -> bool {
+        self.covered.is_some_and(|(end, _)| offset < end)
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        if self.is_covered(frame.offset) {
+            self.chain = self.chain.then(&frame.header);
+            self.end = frame.offset + frame.bytes.len() as u64;
+        }
+    }
+
+    fn event(&mut self, event: &Recorded<'_>) {
+        if self.is_covered(event.frame) {
+            self.memory.add(event);
+        }
+    }
+
+    /// What is wrong with the file, if it is there.
+    fn finish(&self, stop: &Stop) -> Option<String> {
+        let covers_all = self.chain.next_position - self.segment.first_position;
+        let sealed = matches!(stop, Stop::Sealed { seal, .. } if seal.events == covers_all);
+        let same = [sealed, false]
+            .iter()
+            .any(|&sealed| self.memory.encode(self.segment, self.end, self.chain, sealed) == self.file);
+        let wrong = !self.file.is_empty() && !same;
+        wrong.then(|| {
+            format!("{}: not what the segment says; it will be made anew", index::file::file_name(self.segment.number))
+        })
+    }
 }
 
 /// What stands around the segment at hand.
@@ -102,6 +174,11 @@ struct Check {
     /// The next sequence of each stream.
     streams: HashMap<Box<[u8]>, u64>,
     before: Option<Before>,
+    /// The number of the segment that must come next, and the position it must begin with, as far as that is known.
+    number: u64,
+    position: u64,
+    /// Something is missing: streams may go on with a later sequence than the next.
+    holes: bool,
 }
 
 impl Check {
@@ -129,17 +206,22 @@ impl Check {
         Ok(slots.newest)
     }
 
-    fn segment(&mut self, named: &Named, place: &Place, dir: &Path) -> Result<()> {
+    fn segment(&mut self, fs: &dyn Fs, named: &Named, place: &Place, dir: &Path) -> Result<()> {
         let &Place { newest, head, .. } = place;
         let source = Source { path: &named.path, file: &*named.file, size: named.size };
         self.report.segments += 1;
         self.report.bytes += named.size;
-        let next = self.before.as_ref().map_or(0, |before| before.scanned.chain.next_position);
-        let expected = self.before.as_ref().map_or(1, |before| before.header.number + 1);
-        for missing in expected..named.number {
-            let why = "this segment is missing".into();
-            self.damage(&dir.join(file_name(missing)), 0..0, next..u64::MAX, why);
+        let next = self.position;
+        if named.number > self.number {
+            let why = match named.number - self.number {
+                1 => "this segment is missing".to_owned(),
+                missing => format!("this segment is missing, and {} behind it", missing - 1),
+            };
+            self.damage(&dir.join(file_name(self.number)), 0..0, next..u64::MAX, why);
+            self.before = None;
+            self.holes = true;
         }
+        self.number = named.number.saturating_add(1);
         let Some(header) = source.header()? else {
             let empty = source.content_end(START.min(named.size))? <= START;
             if newest && empty && head.is_none_or(|head| head.position <= next) {
@@ -149,17 +231,21 @@ impl Check {
                 self.damage(&named.path, 0..named.size, next..u64::MAX, why);
             }
             self.before = None;
+            self.holes = true;
             return Ok(());
         };
         self.check_header(named, &header, head);
 
-        let streams = &mut self.streams;
+        let mut index = IndexCheck::new(fs, dir, &header)?;
+        let (streams, holes) = (&mut self.streams, self.holes);
         let mut gaps: Vec<Damage> = Vec::new();
         let mut events = 0;
-        let scanned = source.scan(&header, |frame| {
+        let scanned = source.scan(&header, None, |frame| {
+            index.frame(frame);
             frame.records(&named.path, |event| {
                 events += 1;
-                if let Some(why) = out_of_sequence(streams, &event) {
+                index.event(&event);
+                if let Some(why) = out_of_sequence(streams, &event, holes) {
                     let (bytes, positions) = (event.offset..event.offset, event.position..event.position + 1);
                     gaps.push(Damage { path: named.path.clone(), bytes, positions, why });
                 }
@@ -167,7 +253,10 @@ impl Check {
         })?;
         self.report.events += events;
         self.report.damage.append(&mut gaps);
+        self.report.bytes += index.size();
+        self.report.notices.extend(index.finish(&scanned.stop));
         self.check_end(&source, &header, &scanned, place)?;
+        self.position = scanned.chain.next_position;
         self.before = Some(Before { header, scanned });
         Ok(())
     }
@@ -193,6 +282,9 @@ impl Check {
                     Stop::Sealed { .. } => scanned.end,
                     _ => scanned.end + Seal::FRAME,
                 };
+                if header.base_time < scanned.chain.recorded_at {
+                    wrong.push("the segment begins before the last event of the one before".into());
+                }
                 if (header.previous_digest, header.previous_len) != (scanned.chain.digest, end) {
                     wrong.push("the segment before is not the one that this segment says".into());
                 }
@@ -244,6 +336,7 @@ impl Check {
         if place.newest && !vouched {
             self.report.torn = Some(damage);
         } else {
+            self.holes = true;
             self.report.damage.push(damage);
         }
         Ok(())
@@ -268,7 +361,11 @@ impl Check {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let known = ["HEAD", "LOCK", "quarantine"];
         let names = entries.into_iter().map(|entry| entry.name);
-        let others = names.filter(|name| !known.contains(&&**name) && crate::segment::number_of(name).is_none());
+        let of_segment = |name: &str| {
+            let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
+            number_of(segment.as_deref().unwrap_or(name)).is_some()
+        };
+        let others = names.filter(|name| !known.contains(&&**name) && !of_segment(name));
         self.report.not_covered.extend(others);
         self.report.not_covered.sort();
         Ok(())
@@ -276,7 +373,9 @@ impl Check {
 }
 
 /// What is wrong with the sequence of an event, if it is not the next one of its stream.
-fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>) -> Option<String> {
+///
+/// Behind a hole, it may be any later one.
+fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>, holes: bool) -> Option<String> {
     let expected = match streams.get_mut(event.key) {
         Some(next) => std::mem::replace(next, event.sequence.saturating_add(1)),
         None => {
@@ -284,5 +383,7 @@ fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>) 
             0
         }
     };
-    (expected != event.sequence).then(|| format!("sequence {} where the stream is at {expected}", event.sequence))
+    let behind_hole = holes && event.sequence > expected;
+    (expected != event.sequence && !behind_hole)
+        .then(|| format!("sequence {} where the stream is at {expected}", event.sequence))
 }

@@ -3,11 +3,12 @@
 //! A block is copied out of the file and verified as a whole (by the checksums of the frames, a block of 8 KiB at a time), which costs half of
 //! verifying each record. Frames that are larger than a block are read in pieces, so that memory stays bounded.
 
-use super::{START, Segment, Waypoint};
+use super::{START, Segment};
 use crate::error::{Error, Result};
 use crate::event::{Block, Event};
 use crate::format::checksum::{self, BLOCK, CRC};
 use crate::format::frame::{EVENTS, FrameHeader, HEADER};
+use crate::format::index_file::Waypoint;
 use crate::format::record;
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// A cursor that begins with the event at `from`.
-    pub(crate) fn new(segment: Arc<Segment>, from: u64) -> Result<Self> {
+    /// A cursor that begins with the event at `from`. It reads from `waypoint` on, which must not be behind that, or from the first event of the segment.
+    pub(crate) fn new(segment: Arc<Segment>, from: u64, waypoint: Option<Waypoint>) -> Result<Self> {
         let id_seed = segment.header.id_seed();
         let mut cursor = Cursor {
             offset: START,
@@ -56,7 +57,7 @@ impl Cursor {
             from,
             segment,
         };
-        if let Some((waypoint, _)) = cursor.segment.waypoint(from) {
+        if let Some(waypoint) = waypoint {
             cursor.start_at(waypoint)?;
         }
         Ok(cursor)

@@ -21,20 +21,6 @@ pub(crate) const START: u64 = segment_header::LEN as u64;
 /// Unmapped bytes behind the map that are still read by position: mapping anew costs more than a few reads.
 const MAP_STEP: u64 = 4 << 20;
 
-/// Distance between waypoints.
-const WAYPOINT: u64 = 16 << 10;
-
-/// A record from which a read in order of positions can begin.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waypoint {
-    /// Position of the record, less the first position of the segment.
-    pub ordinal: u32,
-    /// Offset of its frame.
-    pub frame: u32,
-    /// Offset of the record itself.
-    pub record: u32,
-}
-
 /// A segment that can be read.
 pub(crate) struct Segment {
     pub path: PathBuf,
@@ -43,8 +29,6 @@ pub(crate) struct Segment {
     pub file: Arc<dyn File>,
     /// Bytes that may be read: the end of the last frame that is visible. Nothing below it is ever written again.
     readable: AtomicU64,
-    /// A waypoint each 16 KiB or so.
-    waypoints: RwLock<Vec<Waypoint>>,
     use_map: bool,
     map: RwLock<Option<Arc<dyn Map>>>,
 }
@@ -70,7 +54,6 @@ impl Segment {
             header,
             file,
             readable: AtomicU64::new(START),
-            waypoints: RwLock::default(),
             use_map,
             map: RwLock::default(),
         }
@@ -91,24 +74,6 @@ impl Segment {
     /// Lets readers go up to `end`, which must be the end of a frame.
     pub(crate) fn set_readable(&self, end: u64) {
         self.readable.store(end, Ordering::Release);
-    }
-
-    /// Notes that a record stands here, if the last waypoint is far enough away. Called in rising order.
-    pub(crate) fn note(&self, position: u64, frame: u64, record: u64) {
-        let mut waypoints = self.waypoints.write();
-        if waypoints.last().is_none_or(|last| record - u64::from(last.record) >= WAYPOINT) {
-            let ordinal = (position - self.header.first_position) as u32;
-            waypoints.push(Waypoint { ordinal, frame: frame as u32, record: record as u32 });
-        }
-    }
-
-    /// The last waypoint at or before `position`, and the ordinal of the one behind it.
-    pub(crate) fn waypoint(&self, position: u64) -> Option<(Waypoint, Option<u32>)> {
-        let ordinal = position.checked_sub(self.header.first_position)?;
-        let waypoints = self.waypoints.read();
-        let behind = waypoints.partition_point(|w| u64::from(w.ordinal) <= ordinal);
-        let found = *waypoints.get(behind.checked_sub(1)?)?;
-        Some((found, waypoints.get(behind).map(|w| w.ordinal)))
     }
 
     /// Appends `len` bytes from `offset` on to `out`. They are copies: verify them before they are believed.
@@ -157,7 +122,8 @@ impl Segment {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(self.damaged(START..readable, "the file has been shortened"));
             }
-            other => other.map_err(|e| Error::io("map", &self.path, e))?,
+            // Whoever cannot map can read by position.
+            other => other.unwrap_or(None),
         };
         self.map.write().clone_from(&made);
         Ok(made)

@@ -2,13 +2,19 @@
 
 use super::START;
 use crate::error::{Error, Result};
-use crate::format::frame::{self, ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
-use crate::format::record::{self, Parts};
+use crate::event::{Extras, Span};
+use crate::format::frame::{self, ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal, TRAILER};
+use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
-use crate::format::{checksum::Mask, is_zero};
+use crate::format::{checksum::Mask, is_zero, u32_at};
 use crate::fs::{self, File};
+use crate::stream::split_key;
 use std::collections::VecDeque;
 use std::path::Path;
+use uuid::Uuid;
+
+/// Frames end before this: offsets in a segment have 32 bits.
+const MAX_END: u64 = u32::MAX as u64;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
@@ -32,9 +38,47 @@ pub(crate) struct Recorded<'a> {
     /// Offset of the frame and of the record in the file.
     pub frame: u64,
     pub offset: u64,
+    /// Position less the first position of the segment.
+    pub ordinal: u32,
     pub position: u64,
     pub sequence: u64,
+    pub recorded_at: i64,
     pub key: &'a [u8],
+    pub event_type: &'a str,
+    /// That of the commit.
+    pub idempotency_key: Option<&'a str>,
+    bytes: &'a [u8],
+    extras: Extras,
+}
+
+/// Called with each of some events: the number of its segment, and what it says.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
+
+impl Recorded<'_> {
+    fn at(&self, span: Span) -> &[u8] {
+        &self.bytes[span.at as usize..][..span.len as usize]
+    }
+
+    pub(crate) fn edition(&self) -> Option<&str> {
+        split_key(self.key)?.edition
+    }
+
+    pub(crate) fn domain(&self) -> &str {
+        split_key(self.key).map_or("", |parts| parts.domain)
+    }
+
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.extras.tags.iter().map(|&tag| self.at(tag))
+    }
+
+    pub(crate) fn correlation_id(&self) -> Option<&[u8]> {
+        self.extras.correlation_id.map(|span| self.at(span))
+    }
+
+    /// The id, if the writer gave one.
+    pub(crate) fn given_id(&self) -> Option<Uuid> {
+        self.extras.id
+    }
 }
 
 /// Why a scan stopped.
@@ -63,6 +107,26 @@ pub(crate) struct Scanned {
 }
 
 impl Scanned {
+    /// What a scan would have found up to `end`, as far as an index remembers.
+    pub(crate) fn known(segment: &SegmentHeader, end: u64, chain: Chain) -> Self {
+        debug_assert!(chain.next_position >= segment.first_position);
+        Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: Stop::End }
+    }
+
+    /// The same, with the seal that stands behind it.
+    pub(crate) fn with_seal(self, segment: &SegmentHeader) -> Self {
+        let seal = self.chain.seal(segment);
+        Scanned { end: self.end + Seal::FRAME, stop: Stop::Sealed { seal, junk: false }, ..self }
+    }
+
+    /// Where the last frame with events ends: readers need no seal, and it may be the one thing that is not intact.
+    pub(crate) fn events_end(&self) -> u64 {
+        match self.stop {
+            Stop::Sealed { .. } => self.end - Seal::FRAME,
+            _ => self.end,
+        }
+    }
+
     /// Whether the header of the next segment says that nothing but a seal stood behind what was scanned.
     pub(crate) fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
         next.store == segment.store
@@ -89,6 +153,26 @@ impl Source<'_> {
         let mut bytes = [0; START as usize];
         let read = self.read(0, &mut bytes)?;
         SegmentHeader::decode(&bytes[..read], self.path)
+    }
+
+    /// Whether a seal that fits the chain stands at `end`.
+    pub(crate) fn is_sealed(&self, segment: &SegmentHeader, chain: &Chain, end: u64) -> Result<bool> {
+        let mut window = Window { source: self, at: end, bytes: Vec::new() };
+        let frame = window.frame(end, segment.mask())?;
+        Ok(frame.is_ok_and(|frame| {
+            let seal = (frame.header.kind == SEAL).then(|| Seal::decode(frame.body())).flatten();
+            chain.accepts(&frame.header) && seal == Some(chain.seal(segment))
+        }))
+    }
+
+    /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no frame, if the chain has none.
+    pub(crate) fn ends_with(&self, chain: &Chain, end: u64) -> Result<bool> {
+        let mut trailer = [0; TRAILER];
+        let whole = match end.checked_sub(TRAILER as u64) {
+            Some(at) if end <= self.size && chain.frames > 0 => self.read(at, &mut trailer)? == TRAILER,
+            _ => false,
+        };
+        Ok(whole && u32_at(&trailer, 8) == chain.previous)
     }
 
     /// Where the last byte that is not zero ends, from `from` on; `from` if all are.
@@ -119,18 +203,19 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Scans the segment from its first frame on and shows each good frame with events to `visit`.
+    /// Scans the segment and shows each good frame with events to `visit`: from its first frame on, or from where an earlier scan has ended, with the chain there.
     pub(crate) fn scan(
         &self,
         segment: &SegmentHeader,
+        resume: Option<(u64, Chain)>,
         mut visit: impl FnMut(&Frame<'_>) -> Result<()>,
     ) -> Result<Scanned> {
         let mask = segment.mask();
-        let mut window = Window { source: self, at: START, bytes: Vec::new() };
+        let (mut at, mut chain) = resume.unwrap_or_else(|| (START, Chain::start(segment)));
+        let mut window = Window { source: self, at, bytes: Vec::new() };
         let mut starts: VecDeque<(u64, u64)> = VecDeque::new();
-        let mut durable_upto = 0;
-        let mut chain = Chain::start(segment);
-        let mut at = START;
+        // What an index covers was durable before the index was written.
+        let mut durable_upto = resume.map_or(0, |(_, chain)| chain.next_position);
         let mut seal_at = None;
         let stop = loop {
             let frame = match window.frame(at, mask)? {
@@ -141,13 +226,19 @@ impl Source<'_> {
             if !chain.accepts(&frame.header) {
                 break Stop::Bad { why: "a commit that does not follow the one before it" };
             }
+            if !frame.header.is_known() {
+                return Err(unsupported(self.path, "a commit of a kind that this version does not know"));
+            }
             let end = at + frame.bytes.len() as u64;
+            if end > MAX_END {
+                break Stop::Bad { why: "a commit beyond the longest segment that there can be" };
+            }
             durable_upto = durable_upto.max(frame.header.durable_upto);
             while starts.front().is_some_and(|&(_, position)| position < durable_upto) {
                 starts.pop_front();
             }
             if frame.header.kind == SEAL {
-                let seal = Seal::decode(&frame.bytes[HEADER..][..frame.header.body_len as usize]);
+                let seal = Seal::decode(frame.body());
                 let expected = chain.seal(segment);
                 seal_at = Some(at);
                 at = end;
@@ -235,10 +326,18 @@ impl Window<'_> {
     }
 }
 
+fn unsupported(path: &Path, found: &str) -> Error {
+    Error::UnsupportedFormat { path: path.to_owned(), found: found.into() }
+}
+
 /// What makes an event of a frame unreadable although the frame is intact.
 const BROKEN: &str = "the records of a commit break the grammar";
 
 impl Frame<'_> {
+    fn body(&self) -> &[u8] {
+        &self.bytes[HEADER..self.header.table_at() as usize]
+    }
+
     /// Walks the records: `each` gets the start and the end of one in `bytes`. `false` if the body is not made of whole records, as many as
     /// the header says.
     fn walk(&self, mut each: impl FnMut(usize, usize, u64) -> bool) -> bool {
@@ -259,27 +358,47 @@ impl Frame<'_> {
         let attributes = &self.bytes[HEADER..][..self.header.attributes_len as usize];
         frame::check_attributes(attributes, path)?;
         let time = self.header.recorded_at.wrapping_sub(segment.base_time) as u64;
-        Ok(self.walk(|start, end, position| {
-            record::verify(&self.bytes[start..end], mask, self.offset + start as u64)
-                && record::decode(self.bytes, start, end)
-                    .is_some_and(|parts| parts.ordinal == position - segment.first_position && parts.time == time)
-        }))
+        let mut known = true;
+        let hold = self.walk(|start, end, position| {
+            let intact = record::verify(&self.bytes[start..end], mask, self.offset + start as u64);
+            let parts = record::decode(self.bytes, start, end).filter(|parts| parts.extras(self.bytes).is_some());
+            // Intact, and not to be understood: no torn write looks like that.
+            known &= !intact || parts.is_some();
+            let in_place =
+                |parts: record::Parts| parts.ordinal == position - segment.first_position && parts.time == time;
+            intact && parts.is_some_and(in_place)
+        });
+        match known {
+            true => Ok(hold),
+            false => Err(unsupported(path, "an event that this version cannot read")),
+        }
+    }
+
+    /// The idempotency key of the commit.
+    pub(crate) fn idempotency_key(&self) -> Option<&str> {
+        frame::idempotency_key(&self.bytes[HEADER..][..self.header.attributes_len as usize])
     }
 
     /// Shows each event to `each`.
     pub(crate) fn records(&self, path: &Path, mut each: impl FnMut(Recorded<'_>)) -> Result<()> {
+        let idempotency_key = self.idempotency_key();
         let sound = self.walk(|start, end, position| {
-            let parts: Option<Parts> = record::decode(self.bytes, start, end);
-            parts.is_some_and(|parts| {
-                each(Recorded {
+            let recorded = record::decode(self.bytes, start, end).and_then(|parts| {
+                Some(Recorded {
                     frame: self.offset,
                     offset: self.offset + start as u64,
+                    ordinal: parts.ordinal as u32,
                     position,
                     sequence: parts.sequence,
+                    recorded_at: self.header.recorded_at,
                     key: parts.key(self.bytes),
-                });
-                true
-            })
+                    event_type: parts.event_type(self.bytes),
+                    idempotency_key,
+                    bytes: self.bytes,
+                    extras: parts.extras(self.bytes)?,
+                })
+            });
+            recorded.map(&mut each).is_some()
         });
         if sound {
             return Ok(());

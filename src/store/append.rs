@@ -1,7 +1,7 @@
 //! The write path of the store: encode outside any lock, decide under the commit lock, wait.
 
 use super::Store;
-use super::view::Part;
+use super::view::{Part, Refused};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
 use crate::expected::Expected;
@@ -116,7 +116,14 @@ impl Transaction {
         events: impl IntoIterator<Item = NewEvent<'e>>,
     ) -> Self {
         let before = self.draft.len();
-        let wide = self.store.inner.view.next_sequence(stream.key()) >= WIDE_FROM;
+        // Asked here, outside the commit lock, it is known under it.
+        let wide = match self.store.inner.view.index.next_sequence(stream.key()) {
+            Ok(next) => next >= WIDE_FROM,
+            Err(error) => {
+                self.error.get_or_insert(error);
+                false
+            }
+        };
         for event in events {
             if self.error.is_some() {
                 break;
@@ -153,14 +160,17 @@ impl Transaction {
             return Err(error);
         }
         if draft.len() == 0 {
-            return Ok(Ticket { committed: nothing(&store, &parts), waiting: None });
+            return Ok(Ticket { committed: nothing(&store, &parts)?, waiting: None });
         }
         let view = store.inner.view.clone();
         let (committed, waiting) = store.inner.log.commit(draft, move |proposal| {
             let accepted = view.accept(&parts, proposal.first_position);
-            let firsts = accepted.map_err(|refused| {
-                let part = &parts[refused.part];
-                Error::Conflict { stream: part.stream.clone(), expected: part.expected, next: refused.next }
+            let firsts = accepted.map_err(|refused| match refused {
+                Refused::Failed(error) => error,
+                Refused::Conflict { part, next } => {
+                    let Part { stream, expected, .. } = &parts[part];
+                    Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }
+                }
             })?;
             let (mut at, mut position) = (0, proposal.first_position);
             let mut appends = Vec::with_capacity(parts.len());
@@ -183,13 +193,13 @@ impl Transaction {
 }
 
 /// What a commit without events gives.
-fn nothing(store: &Store, parts: &[Part]) -> Committed {
-    let (head, recorded_at) = (store.head(), store.inner.log.now());
+fn nothing(store: &Store, parts: &[Part]) -> Result<Committed> {
+    let (head, recorded_at) = (store.len(), store.inner.log.now());
     let appends = parts.iter().map(|part| {
-        let next = store.inner.view.next_sequence(part.stream.key());
-        Appended { sequences: next..next, positions: head..head, recorded_at }
+        let next = store.inner.view.index.next_sequence(part.stream.key())?;
+        Ok(Appended { sequences: next..next, positions: head..head, recorded_at })
     });
-    Committed { appends: appends.collect(), positions: head..head, recorded_at }
+    Ok(Committed { appends: appends.collect::<Result<_>>()?, positions: head..head, recorded_at })
 }
 
 /// A commit that has its place and is not yet durable.

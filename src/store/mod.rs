@@ -10,6 +10,7 @@ pub use options::Options;
 pub use read::{Events, Read};
 
 use crate::error::Result;
+use crate::index::term::{self, Kind};
 use crate::log::{Log, OpenReport};
 use crate::stream::StreamId;
 use std::fmt;
@@ -79,6 +80,8 @@ pub struct SegmentStats {
     pub bytes: u64,
     /// Bytes of the file: more, where zeros have been written ahead.
     pub file_bytes: u64,
+    /// Bytes of its index file; 0 as long as its index is in memory.
+    pub index_bytes: u64,
 }
 
 impl Store {
@@ -101,24 +104,46 @@ impl Store {
         options.open("memory").expect("memory has no errors")
     }
 
-    /// The position that the next event will have: the number of visible events. An event is visible when it is as durable as
-    /// [`Durability`](crate::Durability) asks for.
-    pub fn head(&self) -> u64 {
+    /// The highest position that can be read, or `None` if there are no events. An event can be read when it is as durable as [`Durability`](crate::Durability) asks for.
+    pub fn head(&self) -> Option<u64> {
+        self.len().checked_sub(1)
+    }
+
+    /// The number of events that can be read. The position of the next one, as positions are 0, 1, 2 …
+    pub fn len(&self) -> u64 {
         self.inner.log.watermark()
     }
 
+    /// Whether there are no events that can be read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What is known of a stream, or `None` if it has no events.
-    pub fn stream(&self, stream: &StreamId) -> Option<StreamInfo> {
-        let next_sequence = self.inner.view.next_sequence(stream.key());
-        (next_sequence > 0).then(|| StreamInfo { stream: stream.clone(), next_sequence })
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index cannot be read.
+    pub fn stream(&self, stream: &StreamId) -> Result<Option<StreamInfo>> {
+        let next_sequence = self.inner.view.index.next_sequence(stream.key())?;
+        Ok((next_sequence > 0).then(|| StreamInfo { stream: stream.clone(), next_sequence }))
     }
 
     /// All streams whose text form begins with `prefix`, sorted by name. The empty prefix gives all.
-    pub fn streams(&self, prefix: &str) -> Vec<StreamInfo> {
-        let mut streams = self.inner.view.streams();
-        streams.retain(|info| prefix.is_empty() || info.stream.to_string().starts_with(prefix));
-        streams.sort_by(|a, b| a.stream.cmp(&b.stream));
-        streams
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::stream`].
+    pub fn streams(&self, prefix: &str) -> Result<Vec<StreamInfo>> {
+        let terms = self.inner.view.index.terms(&[Kind::Stream as u8])?;
+        let infos = terms.iter().filter_map(|(term, info)| {
+            let stream = StreamId::from_key(&term::stream_key(term))?;
+            Some(StreamInfo { stream, next_sequence: info.count })
+        });
+        let mut infos: Vec<_> =
+            infos.filter(|info| prefix.is_empty() || info.stream.to_string().starts_with(prefix)).collect();
+        infos.sort_by(|a, b| a.stream.cmp(&b.stream));
+        Ok(infos)
     }
 
     /// How large the store is.
@@ -135,11 +160,12 @@ impl Store {
                 first_position: segment.header.first_position,
                 bytes: segment.readable(),
                 file_bytes: file_bytes.map_err(|e| crate::Error::io("stat", &segment.path, e))?,
+                index_bytes: self.inner.view.index.file_len(segment.header.number),
             })
         });
         Ok(Stats {
-            events: self.head(),
-            streams: self.inner.view.stream_count() as u64,
+            events: self.len(),
+            streams: self.inner.view.index.terms(&[Kind::Stream as u8])?.len() as u64,
             segments: segments.collect::<Result<_>>()?,
         })
     }
@@ -187,6 +213,6 @@ impl Drop for Inner {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("path", &self.path()).field("head", &self.head()).finish_non_exhaustive()
+        f.debug_struct("Store").field("path", &self.path()).field("events", &self.len()).finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ use crate::format::draft::Limits;
 use crate::format::frame::MAX_BODY;
 use crate::format::record::MAX_RECORD;
 use crate::fs::{Fs, RealFs};
+use crate::index::Index;
 use crate::log::{Durability, Log, Settings};
 use crate::time::Timestamp;
 use std::fmt;
@@ -133,14 +134,13 @@ impl Options {
     /// As [`Store::open`], and [`Error::LimitExceeded`] or [`Error::Invalid`] if an option is outside its limits.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         self.check()?;
-        let view = Arc::new(View::default());
         let path = path.as_ref();
+        let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map);
+        let view = Arc::new(View::new(index));
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
-        let inner = Inner { log: opened.log, view, report: opened.report };
-        if let Some(position) = inner.view.inconsistent() {
-            let why = "the events of a stream are not numbered 0, 1, 2 …";
-            return Err(Error::damaged(path, 0..0, position..u64::MAX, why));
-        }
+        let mut report = opened.report;
+        report.notices.extend(view.index.take_notices());
+        let inner = Inner { log: opened.log, view, report };
         Ok(Store { inner: Arc::new(inner) })
     }
 

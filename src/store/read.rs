@@ -3,6 +3,7 @@
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::index::term::Term;
 use crate::log::{Backwards, Forwards};
 use crate::position::Location;
 use crate::stream::StreamId;
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Locations that are taken from the index at a time.
-const BATCH: usize = 256;
+const BATCH: u64 = 256;
 
 impl Store {
     /// Reads the events of a stream: `store.read(&stream)` all of them, and what [`Read`] can restrict. Nothing is read before the iteration begins.
@@ -102,12 +103,10 @@ impl IntoIterator for Read {
                     true => Walk::Backwards(log.backwards(positions)),
                 }
             }
-            Source::Stream(stream) => {
-                let next = self.store.view.next_sequence(stream.key());
-                let sequences = self.range.start..self.range.end.min(next);
-                let backwards = self.backwards;
-                Walk::Stream(StreamWalk { stream, sequences, backwards, batch: Vec::new() })
-            }
+            Source::Stream(stream) => match StreamWalk::new(&self.store, stream, self.range, self.backwards) {
+                Ok(walk) => Walk::Stream(walk),
+                Err(error) => Walk::Failed(Some(error)),
+            },
         };
         Events { store: self.store, walk, left: self.limit }
     }
@@ -126,49 +125,97 @@ enum Walk {
     Forwards(Forwards),
     Backwards(Backwards),
     Stream(StreamWalk),
+    Failed(Option<Error>),
 }
 
 struct StreamWalk {
     stream: StreamId,
+    term: Term,
     sequences: Range<u64>,
     backwards: bool,
+    /// The segment that the next event is looked for in first.
+    segment: u64,
+    segments: u64,
     /// The locations that come next, in reverse order.
     batch: Vec<Location>,
 }
 
 impl StreamWalk {
+    fn new(store: &Inner, stream: StreamId, range: Range<u64>, backwards: bool) -> Result<Self> {
+        let index = &store.view.index;
+        let next = index.next_sequence(stream.key())?;
+        let sequences = range.start..range.end.min(next);
+        let segments = index.segments();
+        let near_the_end = backwards || sequences.start > next / 2;
+        let segment = if near_the_end { segments } else { 1 };
+        let term = Term::stream(stream.key());
+        Ok(StreamWalk { stream, term, sequences, backwards, segment, segments, batch: Vec::new() })
+    }
+
     fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
         let next = if self.backwards { self.sequences.next_back() } else { self.sequences.next() };
         let Some(sequence) = next else { return Ok(None) };
         if self.batch.is_empty() {
-            self.fill(store, sequence);
+            self.fill(store, sequence)?;
         }
-        let location = self.batch.pop().expect("the index has all sequences below the next");
+        let location = self.batch.pop().ok_or_else(|| lost(&self.stream, sequence))?;
         let event = store.log.event_at(location)?;
         if !event.is_in(&self.stream) || event.sequence() != sequence {
-            return Err(misplaced(&self.stream, sequence, &event));
+            return Err(lost(&self.stream, sequence));
         }
         Ok(Some(event))
     }
 
-    /// Takes locations from the index, from that of `sequence` on in the direction of the read.
-    fn fill(&mut self, store: &Inner, sequence: u64) {
-        let left = self.sequences.end.saturating_sub(self.sequences.start) + 1;
-        let count = left.min(BATCH as u64);
-        let first = if self.backwards { sequence + 1 - count } else { sequence };
-        let count = count as usize;
-        store.view.locations(self.stream.key(), first, count, &mut self.batch);
+    /// Takes locations from the index, from that of `sequence` on in the direction of the read, all in one segment.
+    fn fill(&mut self, store: &Inner, sequence: u64) -> Result<()> {
+        let held = self.find(store, sequence)?;
+        let (first, count) = match self.backwards {
+            false => (sequence, (held.end.min(self.sequences.end.max(sequence + 1)) - sequence).min(BATCH)),
+            true => {
+                let lowest = held.start.max(self.sequences.start).max((sequence + 1).saturating_sub(BATCH));
+                (lowest, sequence + 1 - lowest)
+            }
+        };
+        let mut offsets = Vec::with_capacity(count as usize);
+        store.view.index.stream(self.segment, &self.term, first, count as usize, &mut offsets)?;
         if !self.backwards {
-            self.batch.reverse();
+            offsets.reverse();
+        }
+        let segment = self.segment;
+        self.batch.extend(offsets.into_iter().map(|offset| Location { segment, offset: offset.into() }));
+        Ok(())
+    }
+
+    /// Goes to the segment that holds this sequence, and gives all that it holds.
+    fn find(&mut self, store: &Inner, sequence: u64) -> Result<Range<u64>> {
+        let mut upwards = None;
+        loop {
+            let held = store.view.index.sequences(self.segment, &self.term)?;
+            if held.contains(&sequence) {
+                return Ok(held);
+            }
+            // Segments that do not hold the stream say nothing: go on as before, at first with the read.
+            let up = match held.is_empty() {
+                true => upwards.unwrap_or(!self.backwards && self.segment < self.segments),
+                false => sequence >= held.end,
+            };
+            if upwards.is_some_and(|before| before != up) {
+                return Err(lost(&self.stream, sequence));
+            }
+            upwards = Some(up);
+            self.segment = if up { self.segment + 1 } else { self.segment - 1 };
+            if !(1..=self.segments).contains(&self.segment) {
+                return Err(lost(&self.stream, sequence));
+            }
         }
     }
 }
 
-/// The index led to an event of another stream: it is wrong, and nothing that it says can be believed.
-fn misplaced(stream: &StreamId, sequence: u64, event: &Event) -> Error {
+/// The index does not lead to an event that must be there: it is wrong, and nothing that it says can be believed.
+fn lost(stream: &StreamId, sequence: u64) -> Error {
     Error::invalid(
         "index",
-        format!("{stream} {sequence} led to {} {}; reopen the store", event.stream(), event.sequence()),
+        format!("it does not lead to event {sequence} of {stream}; delete the .idx files and reopen the store"),
     )
 }
 
@@ -184,6 +231,7 @@ impl Iterator for Events {
             Walk::Forwards(walk) => walk.next(),
             Walk::Backwards(walk) => walk.next(),
             Walk::Stream(walk) => walk.next(&self.store),
+            Walk::Failed(error) => error.take().map_or(Ok(None), Err),
         };
         match next {
             Ok(Some(event)) => {

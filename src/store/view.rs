@@ -1,22 +1,22 @@
 //! What the store knows of its streams: those that can be read, and those that commits on their way will make.
 
-use super::StreamInfo;
+use crate::error::Result;
 use crate::expected::Expected;
+use crate::format::frame::Chain;
+use crate::format::index_file::Waypoint;
+use crate::format::segment_header::SegmentHeader;
 use crate::index::Index;
-use crate::log::{Each, Listener};
-use crate::position::Location;
+use crate::log::{Listener, Settled};
+use crate::segment::scan::Each;
 use crate::stream::StreamId;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-#[derive(Default)]
 pub(super) struct View {
-    index: RwLock<Index>,
+    pub index: Index,
     /// Streams with commits that have been accepted and not yet published. Locked under the commit lock, and when a group is published.
     pending: Mutex<HashMap<Arc<[u8]>, Pending>>,
-    /// The first position whose event is not the next one of its stream.
-    inconsistent: Mutex<Option<u64>>,
 }
 
 #[derive(Clone, Copy)]
@@ -34,52 +34,37 @@ pub(super) struct Part {
     pub events: usize,
 }
 
-/// A part whose expectation does not hold: its number, and the next sequence of its stream.
-pub(super) struct Refused {
-    pub part: usize,
-    pub next: u64,
+/// Why a commit is not accepted.
+pub(super) enum Refused {
+    /// The expectation of a part does not hold: its number, and the next sequence of its stream.
+    Conflict {
+        part: usize,
+        next: u64,
+    },
+    Failed(crate::Error),
 }
 
 impl View {
-    pub(super) fn next_sequence(&self, key: &[u8]) -> u64 {
-        self.index.read().next_sequence(key)
-    }
-
-    pub(super) fn stream_count(&self) -> usize {
-        self.index.read().len()
-    }
-
-    pub(super) fn streams(&self) -> Vec<StreamInfo> {
-        let index = self.index.read();
-        let streams = index
-            .streams()
-            .filter_map(|(key, next_sequence)| Some(StreamInfo { stream: StreamId::from_key(key)?, next_sequence }));
-        streams.collect()
-    }
-
-    pub(super) fn locations(&self, key: &[u8], first: u64, count: usize, out: &mut Vec<Location>) {
-        self.index.read().locations(key, first, count, out);
-    }
-
-    pub(super) fn inconsistent(&self) -> Option<u64> {
-        *self.inconsistent.lock()
+    pub(super) fn new(index: Index) -> Self {
+        View { index, pending: Mutex::default() }
     }
 
     /// Checks the parts of a commit against all that was accepted before, and gives the first sequence of each. Runs under the commit lock. The commit
     /// counts as accepted if all parts are as expected.
     pub(super) fn accept(&self, parts: &[Part], first_position: u64) -> Result<Vec<u64>, Refused> {
         let mut pending = self.pending.lock();
-        let index = self.index.read();
         let mut firsts = Vec::with_capacity(parts.len());
         let mut ends: HashMap<&[u8], u64> = HashMap::new();
         for (n, part) in parts.iter().enumerate() {
             let key = part.stream.key();
-            // A part sees what the parts before it have added.
-            let next = ends.get(key).copied().unwrap_or_else(|| {
-                pending.get(key).map_or_else(|| index.next_sequence(key), |pending| pending.next_sequence)
-            });
+            // A part sees what the parts before it have added, and those what is on its way.
+            let next = match (ends.get(key), pending.get(key)) {
+                (Some(&next), _) => next,
+                (None, Some(pending)) => pending.next_sequence,
+                (None, None) => self.index.next_sequence(key).map_err(Refused::Failed)?,
+            };
             if !part.expected.allows(next) {
-                return Err(Refused { part: n, next });
+                return Err(Refused::Conflict { part: n, next });
             }
             firsts.push(next);
             if parts.len() > 1 {
@@ -97,24 +82,43 @@ impl View {
 }
 
 impl Listener for View {
-    fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) {
+    fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let mut upto = 0;
-        {
-            let mut index = self.index.write();
-            events(&mut |segment, event| {
-                let location = Location { segment, offset: event.offset };
-                if !index.add(event.key, event.sequence, location) {
-                    self.inconsistent.lock().get_or_insert(event.position);
-                }
-                upto = event.position + 1;
-            });
-            // Under the lock: nobody learns from the index of an event that cannot be read yet.
-            raise();
-        }
+        let wrong = self.index.add(
+            &mut |each| {
+                events(&mut |segment, event| {
+                    each(segment, event);
+                    upto = event.position + 1;
+                });
+            },
+            raise,
+        );
         self.pending.lock().retain(|_, pending| pending.end_position > upto);
+        wrong
     }
 
     fn rolled_back(&self) {
         self.pending.lock().clear();
+    }
+
+    fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>> {
+        let (last, _) = self.index.waypoints(segment, |waypoint| u64::from(waypoint.ordinal) <= ordinal)?;
+        Ok(last)
+    }
+
+    fn resume(&self, segment: &SegmentHeader) -> Result<Option<(u64, Chain)>> {
+        self.index.resume(segment)
+    }
+
+    fn forget(&self, segment: u64) {
+        self.index.forget(segment);
+    }
+
+    fn settled(&self, segment: u64) -> u64 {
+        self.index.settled(segment)
+    }
+
+    fn settle(&self, settled: &Settled) -> Result<()> {
+        self.index.settle(&settled.segment, settled.end, settled.chain, settled.sealed)
     }
 }

@@ -120,14 +120,17 @@ impl Run {
         for &step in steps {
             self.step(step);
         }
-        // The handle goes as in a process that dies: without closing.
-        std::mem::forget(self.store.take());
-        self.disk.unlock();
+        self.abandon();
         self
     }
 
+    /// Lets go of the store as a process does that dies: without closing.
+    fn abandon(&mut self) {
+        let store = self.store.take();
+        self.disk.while_dead(|| drop(store));
+    }
+
     fn reopen(&mut self) {
-        self.disk.unlock();
         self.store = options(&self.disk).open("store").ok();
     }
 
@@ -147,7 +150,7 @@ impl Run {
                 self.reopen();
             }
             Step::Abandon => {
-                std::mem::forget(self.store.take());
+                self.abandon();
                 self.reopen();
             }
         }
@@ -190,7 +193,7 @@ impl Run {
         };
         self.history.commits.push((written, fate));
         if matches!(fate, Fate::Unknown) {
-            std::mem::forget(self.store.take());
+            self.abandon();
         }
     }
 
@@ -221,8 +224,8 @@ fn contents(store: &Store, context: &str) -> Vec<Written> {
         assert_eq!(event.position(), position as u64, "{context}");
         all.push(written(&event));
     }
-    assert_eq!(all.len() as u64, store.head(), "{context}");
-    for info in store.streams("") {
+    assert_eq!(all.len() as u64, store.len(), "{context}");
+    for info in store.streams("").unwrap() {
         let events =
             store.read(&info.stream).into_iter().map(|event| event.unwrap_or_else(|e| panic!("{context}: {e}")));
         let events: Vec<_> = events.collect();
@@ -245,8 +248,7 @@ pub fn check(disk: &SimFs, history: &History, context: &str) {
     }
 
     // A second recovery, after a process that did nothing, finds the same and cuts nothing.
-    std::mem::forget(store);
-    disk.unlock();
+    disk.while_dead(|| drop(store));
     let store = open(disk);
     assert!(store.open_report().cut.is_none(), "{context}: {:?}", store.open_report());
     assert_eq!(contents(&store, context), found, "{context}");

@@ -32,7 +32,7 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
         let events = store.read_all().from(self.from).to(self.to);
-        let count = self.to.min(store.head()).saturating_sub(self.from);
+        let count = self.to.min(store.len()).saturating_sub(self.from);
         let progress = match self.output.is_none() && io::stdout().is_terminal() {
             true => Progress::hidden(),
             false => Progress::events(count),

@@ -68,7 +68,7 @@ impl Args {
             batch: self.batch as usize,
             acknowledge: self.acknowledge,
             name: source.name().to_owned(),
-            summary: Summary { first_position: store.head(), next_position: store.head(), ..Summary::default() },
+            summary: Summary { first_position: store.len(), next_position: store.len(), ..Summary::default() },
             store,
             clock,
             heads: HashMap::new(),
@@ -250,14 +250,16 @@ impl Import {
     /// The store would find the same, but for a whole commit, and without the line.
     fn check_sequence(&mut self, entry: &Entry) -> Result<()> {
         let stream = &entry.event.stream;
-        let stored = || self.store.stream(stream).map_or(0, |info| info.next_sequence);
         let next = match self.heads.get_mut(stream) {
             Some(next) => next,
-            None => self.heads.entry(stream.clone()).or_insert_with(stored),
+            None => {
+                let stored = self.store.stream(stream)?.map_or(0, |info| info.next_sequence);
+                self.heads.entry(stream.clone()).or_insert(stored)
+            }
         };
         if let Some(sequence) = entry.event.sequence.filter(|sequence| sequence != next) {
             let (stream, expected) = (stream.clone(), Expected::Next(sequence));
-            let conflict = Error::Conflict { stream, expected, next: *next };
+            let conflict = Error::Conflict { stream, expected, actual: *next };
             return Err(Failure::from(conflict).at(place(&self.name, entry.line)));
         }
         *next += 1;

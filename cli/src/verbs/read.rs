@@ -32,7 +32,7 @@ pub struct Args {
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
-        if store.stream(&self.stream).is_none() {
+        if store.stream(&self.stream)?.is_none() {
             note("annals: note: ", &format!("{} has no events", self.stream));
         }
         let read = store.read(&self.stream).from(self.from).to(self.to).limit(self.limit);

@@ -26,7 +26,7 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
         let mut list = List::new(out, [text("stream"), number("events")]);
-        for info in store.streams(&self.prefix) {
+        for info in store.streams(&self.prefix)? {
             let stream = Stream { stream: info.stream.to_string(), events: info.next_sequence };
             list.add(&stream, |stream| vec![stream.stream.clone(), stream.events.to_string()])?;
         }

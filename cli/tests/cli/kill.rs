@@ -57,7 +57,7 @@ fn check(store: &Store, timed: bool) -> u64 {
         *sequence += 1;
         next += 1;
     }
-    assert_eq!(next, store.head());
+    assert_eq!(next, store.len());
     next
 }
 

@@ -107,7 +107,7 @@ struct State {
 ///
 /// let after_power_cut = disk.crash(Image::Durable);
 /// let store = Options::new().file_system(after_power_cut).open("shop")?;
-/// assert_eq!(store.head(), 1);
+/// assert_eq!(store.len(), 1);
 /// # Ok::<(), annals::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -200,9 +200,14 @@ impl SimFs {
         self.state.lock().dead
     }
 
-    /// Drops all locks, as the system does when a process dies whose handles still exist here.
-    pub fn unlock(&self) {
-        self.state.lock().locks.clear();
+    /// Runs `f`, which drops what a process holds, as if that process were dead: whatever it still tries fails and changes nothing. Then its locks are gone, and the disk is there for the
+    /// next process (unless it was dead before).
+    pub fn while_dead(&self, f: impl FnOnce()) {
+        let before = std::mem::replace(&mut self.state.lock().dead, true);
+        f();
+        let mut state = self.state.lock();
+        state.dead = before;
+        state.locks.clear();
     }
 
     /// Number of changes that are not durable: how many prefixes there are.

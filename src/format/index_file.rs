@@ -1,0 +1,520 @@
+//! The pieces of a segment's index file. Each piece carries its own checksum, so that a lookup copies and verifies a few hundred bytes and opening reads one page.
+//!
+//! ```text
+//! header (512) | buckets (256 each) | entries, sorted by term | samples (pages of 4,096) | waypoints (pages of 4,096)
+//! ```
+
+use super::checksum::{CRC, Mask, crc};
+use super::frame::Chain;
+use super::segment_header::SegmentHeader;
+use super::{VERSION, check_version, put, u16_at, u32_at, u64_at, varint};
+use crate::error::Result;
+use std::path::Path;
+
+pub(crate) const HEADER: usize = 512;
+const MAGIC: [u8; 8] = *b"\x89ANX\r\n\x1A\n";
+
+pub(crate) const BUCKET: usize = 256;
+const SLOT: usize = 8;
+/// Slots of a bucket: the rest of it is the CRC and the count.
+pub(crate) const SLOTS: usize = (BUCKET - 8) / SLOT;
+/// How many of them are filled on average.
+const LOAD: usize = 20;
+
+pub(crate) const PAGE: usize = 4096;
+const WAYPOINT: usize = 20;
+/// Waypoints of a page.
+pub(crate) const WAYPOINTS: usize = (PAGE - CRC) / WAYPOINT;
+/// Samples of a page.
+pub(crate) const SAMPLES: usize = (PAGE - CRC) / 4;
+/// A sample is the place of every 64th entry.
+pub(crate) const SAMPLE_EVERY: usize = 64;
+
+/// What stands before the head of an entry.
+pub(crate) const PRELUDE: usize = 12;
+/// A chunk of postings ends when it has this many bytes.
+const CHUNK: usize = 512;
+const CHUNK_ENTRY: usize = 16;
+
+/// The masks of an index file are not those of its segment.
+pub(crate) fn mask(segment: &SegmentHeader) -> Mask {
+    Mask::new(&segment.store, segment.number, !segment.salt)
+}
+
+/// Where the parts of the file are, and what of the segment they cover.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct IndexHeader {
+    pub store: [u8; 16],
+    pub segment: u64,
+    pub salt: u64,
+    /// Events that are covered.
+    pub events: u64,
+    /// Where the last covered frame ends.
+    pub end: u64,
+    /// The chain there.
+    pub chain: Chain,
+    pub buckets: u32,
+    pub entries: u32,
+    pub entries_at: u64,
+    pub samples_at: u64,
+    pub waypoints: u32,
+    pub waypoints_at: u64,
+    /// Bytes of the whole file.
+    pub len: u64,
+}
+
+impl IndexHeader {
+    pub(crate) fn encode(&self) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        put(&mut out, 0, &MAGIC);
+        put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 10, &1u16.to_le_bytes());
+        put(&mut out, 12, &(HEADER as u32).to_le_bytes());
+        put(&mut out, 16, &self.store);
+        put(&mut out, 32, &self.segment.to_le_bytes());
+        put(&mut out, 40, &self.salt.to_le_bytes());
+        put(&mut out, 48, &self.events.to_le_bytes());
+        put(&mut out, 56, &self.end.to_le_bytes());
+        put(&mut out, 64, &self.chain.next_position.to_le_bytes());
+        put(&mut out, 72, &self.chain.digest.to_le_bytes());
+        put(&mut out, 80, &self.chain.frames.to_le_bytes());
+        put(&mut out, 88, &self.chain.recorded_at.to_le_bytes());
+        put(&mut out, 96, &self.chain.previous.to_le_bytes());
+        put(&mut out, 100, &self.buckets.to_le_bytes());
+        put(&mut out, 104, &self.entries.to_le_bytes());
+        put(&mut out, 108, &self.waypoints.to_le_bytes());
+        put(&mut out, 112, &self.entries_at.to_le_bytes());
+        put(&mut out, 120, &self.samples_at.to_le_bytes());
+        put(&mut out, 128, &self.waypoints_at.to_le_bytes());
+        put(&mut out, 136, &self.len.to_le_bytes());
+        let crc = crc(&out[..HEADER - CRC]);
+        put(&mut out, HEADER - CRC, &crc.to_le_bytes());
+        out
+    }
+
+    /// `Ok(None)` if the bytes are not a header whose parts lie within the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if they are of a newer version.
+    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+        if bytes.len() < HEADER || bytes[..8] != MAGIC {
+            return Ok(None);
+        }
+        check_version(path, u16_at(bytes, 8), u16_at(bytes, 10))?;
+        if crc(&bytes[..HEADER - CRC]) != u32_at(bytes, HEADER - CRC) {
+            return Ok(None);
+        }
+        let header = IndexHeader {
+            store: super::array(bytes, 16),
+            segment: u64_at(bytes, 32),
+            salt: u64_at(bytes, 40),
+            events: u64_at(bytes, 48),
+            end: u64_at(bytes, 56),
+            chain: Chain {
+                next_position: u64_at(bytes, 64),
+                digest: u64_at(bytes, 72),
+                frames: u64_at(bytes, 80),
+                recorded_at: u64_at(bytes, 88) as i64,
+                previous: u32_at(bytes, 96),
+            },
+            buckets: u32_at(bytes, 100),
+            entries: u32_at(bytes, 104),
+            waypoints: u32_at(bytes, 108),
+            entries_at: u64_at(bytes, 112),
+            samples_at: u64_at(bytes, 120),
+            waypoints_at: u64_at(bytes, 128),
+            len: u64_at(bytes, 136),
+        };
+        Ok(header.is_sound().then_some(header))
+    }
+
+    /// Whether the parts follow each other as they are written, and none is larger than a `u32` can say.
+    fn is_sound(&self) -> bool {
+        let pages = |count: u64, of: usize| count.div_ceil(of as u64) * PAGE as u64;
+        let samples = u64::from(self.entries).div_ceil(SAMPLE_EVERY as u64);
+        self.buckets > 0
+            && self.len <= u64::from(u32::MAX)
+            && self.entries_at == HEADER as u64 + u64::from(self.buckets) * BUCKET as u64
+            && self.entries_at <= self.samples_at
+            && self.waypoints_at.checked_sub(pages(samples, SAMPLES)) == Some(self.samples_at)
+            && self.len.checked_sub(pages(self.waypoints.into(), WAYPOINTS)) == Some(self.waypoints_at)
+    }
+}
+
+/// The hash of a term: folded multiplication of eight bytes at a time, as in wyhash. It is not cryptographic; the seed, which is random for each segment, keeps
+/// those who choose the terms from choosing collisions.
+pub(crate) fn hash(term: &[u8], seed: u64) -> u64 {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let mut state = seed ^ FACTOR;
+    let (words, rest) = term.as_chunks::<8>();
+    for word in words {
+        state = fold(state ^ u64::from_le_bytes(*word), FACTOR);
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    state = fold(state ^ u64::from_le_bytes(last), FACTOR ^ term.len() as u64);
+    fold(state, FACTOR)
+}
+
+/// How many buckets this many terms get.
+pub(crate) fn bucket_count(terms: usize) -> usize {
+    terms.div_ceil(LOAD).max(1)
+}
+
+/// The bucket where a hash is looked for first.
+pub(crate) fn bucket_of(hash: u64, buckets: u32) -> u32 {
+    ((u128::from(hash) * u128::from(buckets)) >> 64) as u32
+}
+
+/// What a slot keeps of a hash: the bits that did not choose the bucket.
+fn tag(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// Encodes the buckets for these terms: hash, and place of the entry. A full bucket overflows into the next one.
+pub(crate) fn encode_buckets(terms: &[(u64, u32)], mask: Mask) -> Vec<u8> {
+    let count = bucket_count(terms.len());
+    let mut buckets: Vec<Vec<(u64, u32)>> = vec![Vec::new(); count];
+    for &(hash, at) in terms {
+        let mut n = bucket_of(hash, count as u32) as usize;
+        while buckets[n].len() == SLOTS {
+            n = (n + 1) % count;
+        }
+        buckets[n].push((hash, at));
+    }
+    let mut out = vec![0; count * BUCKET];
+    for (n, slots) in buckets.iter().enumerate() {
+        let bucket = &mut out[n * BUCKET..][..BUCKET];
+        put(bucket, 4, &(slots.len() as u32).to_le_bytes());
+        for (i, &(hash, at)) in slots.iter().enumerate() {
+            put(bucket, 8 + i * SLOT, &tag(hash).to_le_bytes());
+            put(bucket, 12 + i * SLOT, &at.to_le_bytes());
+        }
+        let stored = mask.stored(crc(&bucket[4..]), (HEADER + n * BUCKET) as u64);
+        put(bucket, 0, &stored.to_le_bytes());
+    }
+    out
+}
+
+/// The places of the entries in a bucket whose terms may have this hash, and whether the bucket is full. `None` if it fails its checksum.
+pub(crate) fn decode_bucket(
+    bucket: &[u8],
+    hash: u64,
+    mask: Mask,
+    at: u64,
+) -> Option<(impl Iterator<Item = u32>, bool)> {
+    let count = u32_at(bucket, 4) as usize;
+    if mask.stored(crc(&bucket[4..]), at) != u32_at(bucket, 0) || count > SLOTS {
+        return None;
+    }
+    let slots = (0..count).map(move |i| 8 + i * SLOT);
+    let hits = slots.filter(move |&slot| u32_at(bucket, slot) == tag(hash));
+    Some((hits.map(move |slot| u32_at(bucket, slot + 4)), count == SLOTS))
+}
+
+/// A page of fixed-size items: they, zeros, and a CRC.
+pub(crate) fn encode_pages(items: &[u8], item: usize, mask: Mask, mut at: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in items.chunks((PAGE - CRC) / item * item) {
+        let start = out.len();
+        out.extend_from_slice(chunk);
+        out.resize(start + PAGE - CRC, 0);
+        let stored = mask.stored(crc(&out[start..]), at);
+        out.extend_from_slice(&stored.to_le_bytes());
+        at += PAGE as u64;
+    }
+    out
+}
+
+/// Whether a page is intact.
+pub(crate) fn page_holds(page: &[u8], mask: Mask, at: u64) -> bool {
+    page.len() == PAGE && mask.stored(crc(&page[..PAGE - CRC]), at) == u32_at(page, PAGE - CRC)
+}
+
+/// A record from which a read in order of positions can begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Waypoint {
+    /// Position of the record, less the first position of the segment.
+    pub ordinal: u32,
+    /// Offset of its frame.
+    pub frame: u32,
+    /// Offset of the record itself.
+    pub record: u32,
+    /// When it was recorded.
+    pub recorded_at: i64,
+}
+
+impl Waypoint {
+    pub(crate) const LEN: usize = WAYPOINT;
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        for field in [self.ordinal, self.frame, self.record] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(&self.recorded_at.to_le_bytes());
+    }
+
+    /// The waypoint with this number in a page.
+    pub(crate) fn decode(page: &[u8], number: usize) -> Self {
+        let at = number * WAYPOINT;
+        Waypoint {
+            ordinal: u32_at(page, at),
+            frame: u32_at(page, at + 4),
+            record: u32_at(page, at + 8),
+            recorded_at: u64_at(page, at + 12) as i64,
+        }
+    }
+}
+
+/// A chunk of the postings of a term.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Chunk {
+    /// The lowest offset in it.
+    pub first: u32,
+    /// Number of offsets in the chunks before it.
+    pub before: u32,
+    /// Where its bytes begin, behind the head of the entry.
+    pub at: u32,
+    /// CRC of its bytes, stored at its place in the file.
+    crc: u32,
+}
+
+/// What stands in the head of an entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub term: Vec<u8>,
+    /// Number of offsets.
+    pub count: u32,
+    /// The sequence of the first event, for a stream.
+    pub first_sequence: u64,
+    /// The term stands in every event that is covered; there are no postings.
+    pub all: bool,
+    pub chunks: Vec<Chunk>,
+    /// Where the bytes of the chunks begin in the file, and how many there are.
+    pub postings_at: u64,
+    pub postings_len: u32,
+}
+
+/// What an entry is made of.
+pub(crate) struct NewEntry<'a> {
+    pub term: &'a [u8],
+    pub first_sequence: u64,
+    pub all: bool,
+    pub offsets: &'a [u32],
+}
+
+const ALL: u64 = 1;
+
+/// Appends an entry that will stand at `at`.
+pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, at: u64) {
+    let start = out.len();
+    let mut postings = Vec::new();
+    let mut chunks = Vec::new();
+    let mut last = 0;
+    for (n, &offset) in entry.offsets.iter().enumerate().take(if entry.all { 0 } else { usize::MAX }) {
+        let begun = chunks.last().map_or(0, |chunk: &Chunk| chunk.at as usize);
+        if chunks.is_empty() || postings.len() - begun >= CHUNK {
+            chunks.push(Chunk { first: offset, before: n as u32, at: postings.len() as u32, crc: 0 });
+            last = offset;
+        }
+        varint::put(&mut postings, (offset - last).into());
+        last = offset;
+    }
+    out.resize(start + PRELUDE, 0);
+    varint::put(out, entry.term.len() as u64);
+    out.extend_from_slice(entry.term);
+    varint::put(out, entry.offsets.len() as u64);
+    varint::put(out, entry.first_sequence);
+    varint::put(out, u64::from(entry.all) * ALL);
+    varint::put(out, chunks.len() as u64);
+    let head = out.len() + chunks.len() * CHUNK_ENTRY - start - PRELUDE;
+    let postings_at = at + (PRELUDE + head) as u64;
+    for (n, chunk) in chunks.iter().enumerate() {
+        let end = chunks.get(n + 1).map_or(postings.len(), |next| next.at as usize);
+        let crc = mask.stored(crc(&postings[chunk.at as usize..end]), postings_at + u64::from(chunk.at));
+        for field in [chunk.first, chunk.before, chunk.at, crc] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+    }
+    put(out, start + 4, &(head as u32).to_le_bytes());
+    put(out, start + 8, &(postings.len() as u32).to_le_bytes());
+    let stored = mask.stored(crc(&out[start + 4..]), at);
+    put(out, start, &stored.to_le_bytes());
+    out.extend_from_slice(&postings);
+}
+
+/// The length of the head and of the postings of the entry that begins with `prelude`. Not verified: the head's checksum covers both.
+pub(crate) fn entry_lens(prelude: &[u8]) -> (u32, u32) {
+    (u32_at(prelude, 4), u32_at(prelude, 8))
+}
+
+/// Decodes prelude and head of an entry at `at`. `None` if they fail their checksum or break the grammar.
+pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
+    if bytes.len() < PRELUDE || mask.stored(crc(&bytes[4..]), at) != u32_at(bytes, 0) {
+        return None;
+    }
+    let (_, postings_len) = entry_lens(bytes);
+    let mut rest = &bytes[PRELUDE..];
+    let mut next = || {
+        let (value, len) = varint::get(rest)?;
+        rest = &rest[len..];
+        Some(value)
+    };
+    let term_len = usize::try_from(next()?).ok()?;
+    let (term, tail) = rest.split_at_checked(term_len)?;
+    rest = tail;
+    let mut next = || {
+        let (value, len) = varint::get(rest)?;
+        rest = &rest[len..];
+        Some(value)
+    };
+    let count = u32::try_from(next()?).ok()?;
+    let first_sequence = next()?;
+    let flags = next()?;
+    let chunk_count = usize::try_from(next()?).ok()?;
+    if flags > ALL || rest.len() != chunk_count.checked_mul(CHUNK_ENTRY)? {
+        return None;
+    }
+    let (fields, _) = rest.as_chunks::<CHUNK_ENTRY>();
+    let chunks: Vec<Chunk> = fields
+        .iter()
+        .map(|chunk| Chunk {
+            first: u32_at(chunk, 0),
+            before: u32_at(chunk, 4),
+            at: u32_at(chunk, 8),
+            crc: u32_at(chunk, 12),
+        })
+        .collect();
+    let rising = chunks.is_sorted_by(|a, b| a.first < b.first && a.before < b.before && a.at < b.at);
+    let inside = chunks.iter().all(|chunk| chunk.at <= postings_len && chunk.before < count.max(1));
+    (rising && inside).then(|| Entry {
+        term: term.to_vec(),
+        count,
+        first_sequence,
+        all: flags & ALL != 0,
+        chunks,
+        postings_at: at + bytes.len() as u64,
+        postings_len,
+    })
+}
+
+impl Entry {
+    /// Where the bytes of a chunk stand in the file.
+    pub(crate) fn chunk_bytes(&self, number: usize) -> (u64, usize) {
+        let start = self.chunks[number].at;
+        let end = self.chunks.get(number + 1).map_or(self.postings_len, |next| next.at);
+        (self.postings_at + u64::from(start), (end - start) as usize)
+    }
+
+    /// Appends the offsets of a chunk, whose bytes stand at `at`, to `out`. `false` if they fail their checksum or are not as many as the head says.
+    #[must_use]
+    pub(crate) fn decode_chunk(&self, number: usize, bytes: &[u8], mask: Mask, at: u64, out: &mut Vec<u32>) -> bool {
+        let chunk = self.chunks[number];
+        if mask.stored(crc(bytes), at) != chunk.crc {
+            return false;
+        }
+        let (before, mut rest, mut offset) = (out.len(), bytes, chunk.first);
+        while let Some((gap, len)) = varint::get(rest) {
+            let Some(next) = u32::try_from(gap).ok().and_then(|gap| offset.checked_add(gap)) else { return false };
+            offset = next;
+            out.push(offset);
+            rest = &rest[len..];
+        }
+        let end = self.chunks.get(number + 1).map_or(self.count, |next| next.before);
+        rest.is_empty() && out.len() - before == (end - chunk.before) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: SegmentHeader = SegmentHeader {
+        store: [2; 16],
+        number: 5,
+        first_position: 0,
+        salt: 9,
+        base_time: 0,
+        previous_digest: 0,
+        previous_len: 0,
+    };
+
+    #[test]
+    fn entries_come_back() {
+        for count in [0usize, 1, 2, 200, 5000] {
+            let offsets: Vec<u32> = (0..count as u32).map(|i| 128 + i * (1 + i % 700)).collect();
+            let mut offsets = offsets;
+            offsets.sort_unstable();
+            offsets.dedup();
+            let new = NewEntry { term: b"term", first_sequence: 77, all: false, offsets: &offsets };
+            let mut out = Vec::new();
+            encode_entry(&mut out, &new, mask(&SEGMENT), 1000);
+            let (head, postings) = entry_lens(&out);
+            assert_eq!(out.len(), PRELUDE + (head + postings) as usize);
+            let entry = decode_entry(&out[..PRELUDE + head as usize], mask(&SEGMENT), 1000).unwrap();
+            assert_eq!(
+                (&entry.term[..], entry.count as usize, entry.first_sequence),
+                (&b"term"[..], offsets.len(), 77)
+            );
+            let mut found = Vec::new();
+            for n in 0..entry.chunks.len() {
+                let (at, len) = entry.chunk_bytes(n);
+                let bytes = &out[at as usize - 1000..][..len];
+                assert!(entry.decode_chunk(n, bytes, mask(&SEGMENT), at, &mut found));
+            }
+            assert_eq!(found, offsets);
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_an_entry_shows() {
+        let offsets: Vec<u32> = (0..700).map(|i| i * 300).collect();
+        let new = NewEntry { term: b"term", first_sequence: 0, all: false, offsets: &offsets };
+        let mut out = Vec::new();
+        encode_entry(&mut out, &new, mask(&SEGMENT), 512);
+        let read = |out: &[u8]| {
+            let (head, _) = entry_lens(out);
+            let head = out.get(..PRELUDE.checked_add(head as usize)?)?;
+            let entry = decode_entry(head, mask(&SEGMENT), 512)?;
+            let mut found = Vec::new();
+            for n in 0..entry.chunks.len() {
+                let (at, len) = entry.chunk_bytes(n);
+                let bytes = out.get(at as usize - 512..)?.get(..len)?;
+                entry.decode_chunk(n, bytes, mask(&SEGMENT), at, &mut found).then_some(())?;
+            }
+            Some(found)
+        };
+        assert_eq!(read(&out), Some(offsets));
+        for bit in 0..out.len() * 8 {
+            out[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&out), None, "bit {bit}");
+            out[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn all_terms_are_found_in_their_buckets() {
+        let terms: Vec<(u64, u32)> = (0..3000u32).map(|i| (hash(&i.to_le_bytes(), 3), i)).collect();
+        let bytes = encode_buckets(&terms, mask(&SEGMENT));
+        let buckets = (bytes.len() / BUCKET) as u32;
+        for &(hash, at) in &terms {
+            let mut n = bucket_of(hash, buckets);
+            loop {
+                let bucket = &bytes[n as usize * BUCKET..][..BUCKET];
+                let place = (HEADER + n as usize * BUCKET) as u64;
+                let (mut hits, full) = decode_bucket(bucket, hash, mask(&SEGMENT), place).unwrap();
+                if hits.any(|hit| hit == at) {
+                    break;
+                }
+                assert!(full, "{at} is nowhere");
+                n = (n + 1) % buckets;
+            }
+        }
+        assert!(decode_bucket(&bytes[..BUCKET], 0, mask(&SEGMENT), 0).is_none(), "in another place");
+    }
+}

@@ -1,0 +1,239 @@
+//! The index file of a segment: looked up in place, a few hundred verified bytes at a time.
+
+use crate::error::{Error, Result};
+use crate::format::checksum::Mask;
+use crate::format::frame::Chain;
+use crate::format::index_file::{
+    self, BUCKET, Entry, IndexHeader, PAGE, PRELUDE, SAMPLE_EVERY, SAMPLES, WAYPOINTS, Waypoint,
+};
+use crate::format::segment_header::SegmentHeader;
+use crate::format::u32_at;
+use crate::fs::{self, File, Fs, Map, Mode};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes that are read of an entry at first: enough for most.
+const GUESS: usize = 192;
+
+/// A piece of the file is not intact, or the file cannot be read: the index is to be made anew from the segment.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+type Lookup<T> = std::result::Result<T, Broken>;
+
+pub(crate) struct IndexFile {
+    file: Arc<dyn File>,
+    map: Option<Arc<dyn Map>>,
+    header: IndexHeader,
+    mask: Mask,
+    salt: u64,
+}
+
+/// The file name of the index of a segment.
+pub(crate) fn file_name(segment: u64) -> String {
+    format!("{segment:020}.idx")
+}
+
+impl IndexFile {
+    /// Opens the index file of a segment. `Ok(None)` if it is missing, or is not the index of this segment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedFormat`] if a newer version wrote it.
+    pub(crate) fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Result<Option<Self>> {
+        let path = dir.join(file_name(segment.number));
+        let Ok(file) = fs.open(&path, Mode::Read) else { return Ok(None) };
+        let mut bytes = [0; index_file::HEADER];
+        let Ok(read) = fs::read_full(&*file, 0, &mut bytes) else { return Ok(None) };
+        let Some(header) = IndexHeader::decode(&bytes[..read], &path)? else { return Ok(None) };
+        let ours = (header.store, header.segment, header.salt) == (segment.store, segment.number, segment.salt);
+        if !ours || file.size().ok() != Some(header.len) {
+            return Ok(None);
+        }
+        let map = if use_map { file.map(header.len).unwrap_or(None) } else { None };
+        Ok(Some(IndexFile { file, map, header, mask: index_file::mask(segment), salt: segment.salt }))
+    }
+
+    /// Writes the index file of a segment under another name, syncs it, and then gives it its name. That is not synced: an index that is missing is made anew.
+    pub(crate) fn write(fs: &dyn Fs, dir: &Path, segment: u64, bytes: &[u8]) -> Result<()> {
+        let path = dir.join(file_name(segment));
+        let new: PathBuf = dir.join(format!("{}.new", file_name(segment)));
+        let io_error = |operation| move |e: io::Error| (operation, e);
+        let written = (|| {
+            let file = fs.open(&new, Mode::Create).map_err(io_error("create"))?;
+            fs::write_full(&*file, 0, bytes).map_err(|(_, e)| ("write", e))?;
+            file.sync().map_err(io_error("sync"))?;
+            fs.rename(&new, &path).map_err(io_error("rename"))
+        })();
+        written.map_err(|(operation, e)| Error::io(operation, &new, e))
+    }
+
+    /// Where the last frame ends that is covered, and the chain there.
+    pub(crate) fn covered(&self) -> (u64, Chain) {
+        (self.header.end, self.header.chain)
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.header.len
+    }
+
+    fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Lookup<()> {
+        out.clear();
+        if at.checked_add(len as u64).is_none_or(|end| end > self.header.len) {
+            return Err(Broken);
+        }
+        if let Some(map) = &self.map {
+            map.copy(at, len, out);
+            return Ok(());
+        }
+        out.resize(len, 0);
+        match fs::read_full(&*self.file, at, out) {
+            Ok(read) if read == len => Ok(()),
+            _ => Err(Broken),
+        }
+    }
+
+    /// The entry of a term, if it has one.
+    pub(crate) fn find(&self, term: &[u8]) -> Lookup<Option<Entry>> {
+        let hash = index_file::hash(term, self.salt);
+        let mut bytes = Vec::with_capacity(BUCKET);
+        let mut number = index_file::bucket_of(hash, self.header.buckets);
+        for _ in 0..self.header.buckets {
+            let at = (index_file::HEADER + number as usize * BUCKET) as u64;
+            self.read(at, BUCKET, &mut bytes)?;
+            let (hits, full) = index_file::decode_bucket(&bytes, hash, self.mask, at).ok_or(Broken)?;
+            for at in hits {
+                let entry = self.entry(at.into())?;
+                if entry.term == term {
+                    return Ok(Some(entry));
+                }
+            }
+            if !full {
+                return Ok(None);
+            }
+            number = (number + 1) % self.header.buckets;
+        }
+        Ok(None)
+    }
+
+    /// The entry at `at`.
+    fn entry(&self, at: u64) -> Lookup<Entry> {
+        let left = self.header.samples_at.checked_sub(at).filter(|_| at >= self.header.entries_at).ok_or(Broken)?;
+        let mut bytes = Vec::with_capacity(GUESS);
+        self.read(at, (GUESS as u64).min(left) as usize, &mut bytes)?;
+        if bytes.len() < PRELUDE {
+            return Err(Broken);
+        }
+        let (head, _) = index_file::entry_lens(&bytes);
+        let len = PRELUDE as u64 + u64::from(head);
+        if len > left {
+            return Err(Broken);
+        }
+        if len > bytes.len() as u64 {
+            self.read(at, len as usize, &mut bytes)?;
+        }
+        index_file::decode_entry(&bytes[..len as usize], self.mask, at).ok_or(Broken)
+    }
+
+    fn chunk(&self, entry: &Entry, number: usize, scratch: &mut Vec<u8>, out: &mut Vec<u32>) -> Lookup<()> {
+        let (at, len) = entry.chunk_bytes(number);
+        self.read(at, len, scratch)?;
+        if entry.decode_chunk(number, scratch, self.mask, at, out) { Ok(()) } else { Err(Broken) }
+    }
+
+    /// Appends the offsets of an entry from the n-th on to `out`, at most `count`.
+    pub(crate) fn nth(&self, entry: &Entry, first: u64, count: usize, out: &mut Vec<u32>) -> Lookup<()> {
+        let begin = entry.chunks.partition_point(|chunk| u64::from(chunk.before) <= first).saturating_sub(1);
+        let start = out.len();
+        let mut scratch = Vec::new();
+        let mut skip = 0;
+        for (n, chunk) in entry.chunks.iter().enumerate().skip(begin) {
+            if n == begin {
+                skip = (first - u64::from(chunk.before)) as usize;
+            }
+            self.chunk(entry, n, &mut scratch, out)?;
+            if out.len() - start >= skip + count {
+                break;
+            }
+        }
+        out.drain(start..(start + skip).min(out.len()));
+        out.truncate(start + count);
+        Ok(())
+    }
+
+    /// The last offset of an entry.
+    pub(crate) fn last(&self, entry: &Entry) -> Lookup<Option<u32>> {
+        let Some(number) = entry.chunks.len().checked_sub(1) else { return Ok(None) };
+        let mut offsets = Vec::new();
+        self.chunk(entry, number, &mut Vec::new(), &mut offsets)?;
+        Ok(offsets.last().copied())
+    }
+
+    /// Shows each entry whose term begins with `prefix`, in order of terms.
+    pub(crate) fn entries(&self, prefix: &[u8], mut each: impl FnMut(Entry) -> Lookup<()>) -> Lookup<()> {
+        let mut at = self.first_at(prefix)?;
+        while at < self.header.samples_at {
+            let entry = self.entry(at)?;
+            at = entry.postings_at + u64::from(entry.postings_len);
+            if entry.term.starts_with(prefix) {
+                each(entry)?;
+            } else if entry.term.as_slice() > prefix {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of an entry at or before the first one whose term is not below `prefix`.
+    fn first_at(&self, prefix: &[u8]) -> Lookup<u64> {
+        let (mut low, mut high) = (0, (self.header.entries as usize).div_ceil(SAMPLE_EVERY));
+        let mut found = self.header.entries_at;
+        while low < high {
+            let middle = (low + high) / 2;
+            let page = self.page(self.header.samples_at, middle / SAMPLES)?;
+            let at = u32_at(&page, middle % SAMPLES * 4).into();
+            if self.entry(at)?.term.as_slice() < prefix {
+                (low, found) = (middle + 1, at);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(found)
+    }
+
+    fn page(&self, pages_at: u64, number: usize) -> Lookup<Vec<u8>> {
+        let at = pages_at + (number * PAGE) as u64;
+        let mut page = Vec::new();
+        self.read(at, PAGE, &mut page)?;
+        if index_file::page_holds(&page, self.mask, at) { Ok(page) } else { Err(Broken) }
+    }
+
+    pub(crate) fn waypoint_count(&self) -> usize {
+        self.header.waypoints as usize
+    }
+
+    /// The waypoints from `number` on that stand in one page.
+    fn waypoint_page(&self, number: usize) -> Lookup<Vec<u8>> {
+        self.page(self.header.waypoints_at, number / WAYPOINTS)
+    }
+
+    pub(crate) fn waypoint(&self, number: usize) -> Lookup<Waypoint> {
+        Ok(Waypoint::decode(&self.waypoint_page(number)?, number % WAYPOINTS))
+    }
+
+    /// Number of waypoints for which `before` holds: those come first.
+    pub(crate) fn waypoints_before(&self, before: impl Fn(&Waypoint) -> bool) -> Lookup<usize> {
+        let (mut low, mut high) = (0, self.waypoint_count());
+        while low < high {
+            let middle = (low + high) / 2;
+            if before(&self.waypoint(middle)?) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+}

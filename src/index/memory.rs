@@ -1,0 +1,208 @@
+//! The index of what has been appended to a segment and has no index file yet.
+
+use super::term::{Kind, Term};
+use crate::format::frame::Chain;
+use crate::format::index_file::{self, IndexHeader, NewEntry, Waypoint};
+use crate::format::segment_header::SegmentHeader;
+use crate::segment::scan::Recorded;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// Bytes between two waypoints.
+const WAYPOINT_EVERY: u64 = 16 << 10;
+
+/// Hashes terms as index files do, with a seed of the process.
+#[derive(Clone)]
+pub(crate) struct TermHash(u64);
+
+impl Default for TermHash {
+    fn default() -> Self {
+        TermHash(RandomState::new().hash_one(0))
+    }
+}
+
+pub(crate) struct TermHasher(u64);
+
+impl BuildHasher for TermHash {
+    type Hasher = TermHasher;
+
+    fn build_hasher(&self) -> TermHasher {
+        TermHasher(self.0)
+    }
+}
+
+impl Hasher for TermHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = index_file::hash(bytes, self.0);
+    }
+
+    /// The length that `[u8]` hashes first adds nothing: the hash covers it.
+    #[inline]
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The events of a term.
+#[derive(Default)]
+struct Postings {
+    first_sequence: u64,
+    offsets: Vec<u32>,
+}
+
+/// The part of a segment's index that is in memory.
+#[derive(Default)]
+pub(crate) struct Memory {
+    terms: HashMap<Box<[u8]>, Postings, TermHash>,
+    waypoints: Vec<Waypoint>,
+    events: u64,
+    /// A term that is being looked for, so that looking allocates nothing.
+    scratch: Term,
+}
+
+impl Memory {
+    fn post(&mut self, offset: u64, sequence: u64) {
+        let term = self.scratch.bytes();
+        let postings = match self.terms.get_mut(term) {
+            Some(postings) => postings,
+            None => {
+                let postings = Postings { first_sequence: sequence, offsets: Vec::new() };
+                self.terms.entry(term.into()).or_insert(postings)
+            }
+        };
+        postings.offsets.push(offset as u32);
+    }
+
+    /// Adds an event. They come in rising order of positions.
+    pub(crate) fn add(&mut self, event: &Recorded<'_>) {
+        let last = self.waypoints.last().map(|waypoint| u64::from(waypoint.record));
+        if last.is_none_or(|last| event.offset - last >= WAYPOINT_EVERY) {
+            self.waypoints.push(Waypoint {
+                ordinal: event.ordinal,
+                frame: event.frame as u32,
+                record: event.offset as u32,
+                recorded_at: event.recorded_at,
+            });
+        }
+        self.events += 1;
+        self.scratch.set_stream(event.key);
+        self.post(event.offset, event.sequence);
+        let edition = event.edition();
+        self.scratch.set(Kind::Domain, edition, event.domain().as_bytes());
+        self.post(event.offset, 0);
+        self.scratch.set(Kind::Type, edition, event.event_type.as_bytes());
+        self.post(event.offset, 0);
+        if edition.is_some() {
+            self.scratch.set(Kind::Edition, edition, b"");
+            self.post(event.offset, 0);
+        }
+        if let Some(key) = event.idempotency_key {
+            // The commit, not the event: once for each stream in it.
+            self.scratch = Term::idempotency(event.key, key);
+            let last = self.terms.get(self.scratch.bytes()).and_then(|postings| postings.offsets.last());
+            if last != Some(&(event.frame as u32)) {
+                self.post(event.frame, 0);
+            }
+        }
+        for tag in event.tags() {
+            self.scratch.set(Kind::Tag, edition, tag);
+            self.post(event.offset, 0);
+        }
+        if let Some(correlation) = event.correlation_id() {
+            self.scratch.set(Kind::Correlation, edition, correlation);
+            self.post(event.offset, 0);
+        }
+        if let Some(id) = event.given_id() {
+            self.scratch.set(Kind::Id, None, id.as_bytes());
+            self.post(event.offset, 0);
+        }
+    }
+
+    /// This, with what came behind it.
+    pub(crate) fn followed_by(mut self, behind: Option<Memory>) -> Memory {
+        let Some(behind) = behind else { return self };
+        for (term, postings) in behind.terms {
+            match self.terms.get_mut(&term) {
+                Some(ours) => ours.offsets.extend(postings.offsets),
+                None => {
+                    self.terms.insert(term, postings);
+                }
+            }
+        }
+        self.waypoints.extend(behind.waypoints);
+        self.events += behind.events;
+        self
+    }
+
+    pub(crate) fn count(&self, term: &[u8]) -> u64 {
+        self.terms.get(term).map_or(0, |postings| postings.offsets.len() as u64)
+    }
+
+    pub(crate) fn first_sequence(&self, term: &[u8]) -> u64 {
+        self.terms.get(term).map_or(0, |postings| postings.first_sequence)
+    }
+
+    /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
+    pub(crate) fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
+        let Some(postings) = self.terms.get(term) else { return };
+        let skip = first.saturating_sub(postings.first_sequence) as usize;
+        out.extend(postings.offsets.iter().skip(skip).take(count));
+    }
+
+    pub(crate) fn waypoints(&self) -> &[Waypoint] {
+        &self.waypoints
+    }
+
+    /// The terms that begin with `prefix`, in no order: each with its number of events and the offset of the last.
+    pub(crate) fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (&[u8], u64, u32)> {
+        let found = self.terms.iter().filter(move |(term, _)| term.starts_with(prefix));
+        found.filter_map(|(term, postings)| Some((&**term, postings.offsets.len() as u64, *postings.offsets.last()?)))
+    }
+
+    /// The index file for what is in memory, which must be all of the segment from its first event on. If more may come behind it, `sealed` is false.
+    pub(crate) fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain, sealed: bool) -> Vec<u8> {
+        let mask = index_file::mask(segment);
+        let mut terms: Vec<(&[u8], &Postings)> =
+            self.terms.iter().map(|(term, postings)| (&**term, postings)).collect();
+        terms.sort_unstable_by_key(|(term, _)| *term);
+        let entries_at = (index_file::HEADER + index_file::bucket_count(terms.len()) * index_file::BUCKET) as u64;
+        let (mut entries, mut places, mut samples) = (Vec::new(), Vec::with_capacity(terms.len()), Vec::new());
+        for (n, (term, postings)) in terms.iter().enumerate() {
+            let at = entries_at + entries.len() as u64;
+            if n % index_file::SAMPLE_EVERY == 0 {
+                samples.extend_from_slice(&(at as u32).to_le_bytes());
+            }
+            places.push((index_file::hash(term, segment.salt), at as u32));
+            // A domain that all events have says nothing of any of them.
+            let all = sealed && term[0] == Kind::Domain as u8 && postings.offsets.len() as u64 == self.events;
+            let new = NewEntry { term, first_sequence: postings.first_sequence, all, offsets: &postings.offsets };
+            index_file::encode_entry(&mut entries, &new, mask, at);
+        }
+        let buckets = index_file::encode_buckets(&places, mask);
+        let samples_at = entries_at + entries.len() as u64;
+        let samples = index_file::encode_pages(&samples, 4, mask, samples_at);
+        let waypoints_at = samples_at + samples.len() as u64;
+        let mut waypoints = Vec::with_capacity(self.waypoints.len() * Waypoint::LEN);
+        self.waypoints.iter().for_each(|waypoint| waypoint.encode(&mut waypoints));
+        let waypoints = index_file::encode_pages(&waypoints, Waypoint::LEN, mask, waypoints_at);
+        let header = IndexHeader {
+            store: segment.store,
+            segment: segment.number,
+            salt: segment.salt,
+            events: self.events,
+            end,
+            chain,
+            buckets: (buckets.len() / index_file::BUCKET) as u32,
+            entries: terms.len() as u32,
+            entries_at,
+            samples_at,
+            waypoints: self.waypoints.len() as u32,
+            waypoints_at,
+            len: waypoints_at + waypoints.len() as u64,
+        };
+        [&header.encode()[..], &buckets, &entries, &samples, &waypoints].concat()
+    }
+}

@@ -1,0 +1,98 @@
+//! Terms: what events can be found by, as bytes that sort by kind, edition and text.
+
+use crate::stream::split_key;
+
+/// What a term is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Stream = 1,
+    Domain = 2,
+    Type = 3,
+    Tag = 4,
+    Correlation = 5,
+    /// An event id that the writer gave.
+    Id = 6,
+    /// An idempotency key, of one stream.
+    Idempotency = 7,
+    /// All events of a named edition.
+    Edition = 8,
+}
+
+/// A term: kind, length of the name of the edition (0 for the main one), its name, and the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub(crate) struct Term(Vec<u8>);
+
+impl Term {
+    pub(crate) fn new(kind: Kind, edition: Option<&str>, text: &[u8]) -> Self {
+        let mut term = Term::default();
+        term.set(kind, edition, text);
+        term
+    }
+
+    /// Makes another term of this one, in the same memory.
+    pub(crate) fn set(&mut self, kind: Kind, edition: Option<&str>, text: &[u8]) {
+        let edition = edition.unwrap_or("").as_bytes();
+        self.0.clear();
+        self.0.extend_from_slice(&[kind as u8, edition.len() as u8]);
+        self.0.extend_from_slice(edition);
+        self.0.extend_from_slice(text);
+    }
+
+    /// The stream with this key. The key of a stream in an edition already begins with the edition; here that only stands in front of the domain once.
+    pub(crate) fn stream(key: &[u8]) -> Self {
+        let mut term = Term::default();
+        term.set_stream(key);
+        term
+    }
+
+    pub(crate) fn set_stream(&mut self, key: &[u8]) {
+        let edition = split_key(key).and_then(|parts| parts.edition);
+        let rest = &key[edition.map_or(0, |edition| 2 + edition.len())..];
+        self.set(Kind::Stream, edition, rest);
+    }
+
+    /// The idempotency key `text` of the stream with this key.
+    pub(crate) fn idempotency(key: &[u8], text: &str) -> Self {
+        let mut scoped = Vec::with_capacity(2 + key.len() + text.len());
+        scoped.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        scoped.extend_from_slice(key);
+        scoped.extend_from_slice(text.as_bytes());
+        Term::new(Kind::Idempotency, None, &scoped)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The key of the stream that a term is about.
+pub(crate) fn stream_key(term: &[u8]) -> Vec<u8> {
+    let edition = usize::from(term[1]);
+    match edition {
+        0 => term[2..].to_vec(),
+        _ => [&[0], &term[1..]].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::StreamId;
+
+    #[test]
+    fn streams_come_back() {
+        for name in ["order-1", "order-1@what-if", "lobby"] {
+            let stream: StreamId = name.parse().unwrap();
+            let term = Term::stream(stream.key());
+            assert_eq!(stream_key(term.bytes()), stream.key());
+        }
+    }
+
+    #[test]
+    fn editions_are_apart() {
+        let main = Term::new(Kind::Type, None, b"Paid");
+        let other = Term::new(Kind::Type, Some("x"), b"Paid");
+        assert_ne!(main, other);
+    }
+}

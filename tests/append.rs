@@ -670,7 +670,7 @@ fn submitting_more_than_may_wait_blocks_but_not_for_ever() {
             store.transaction().append(&stream("s-1"), Expected::Next(n), events).submit().unwrap()
         };
         let tickets: Vec<_> = (0..7).map(submit).collect();
-        assert!(store.len() > 0, "105 MiB wait to be written");
+        assert!(!store.is_empty(), "105 MiB wait to be written");
         for ticket in tickets {
             ticket.wait().unwrap();
         }

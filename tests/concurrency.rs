@@ -294,7 +294,7 @@ fn readers_of_the_whole_store_beside_writers() {
         assert!((before..=store.len()).contains(&position));
         let end = store.len();
         let tail = store.read_all().from(end.saturating_sub(5)).to(end).into_iter();
-        assert_eq!(tail.map(|event| event.unwrap()).count() as u64, end.min(5));
+        assert_eq!(drain(tail).len() as u64, end.min(5));
     };
     on_threads(move |bed| {
         let store = beside_writers(bed, 150, &[&forwards, &backwards, &last]);
@@ -446,7 +446,7 @@ fn append_until_closed(store: &Store, writer: usize, closing: &OnceLock<Instant>
         let text = format!("{writer}: {n}");
         let transaction = store.transaction().append(&id, Expected::Next(n), texts([text.as_str()]));
         match transaction.submit() {
-            Ok(ticket) if writer % 2 == 0 => {
+            Ok(ticket) if writer.is_multiple_of(2) => {
                 told.insert(ticket.wait().unwrap().positions.start, text);
             }
             Ok(ticket) => tickets.push((ticket, text)),

@@ -240,6 +240,9 @@ struct Begun {
     heads: Range<u64>,
 }
 
+/// The events of a commit and what it should give, or the conflict.
+type Decision = Result<(Vec<Fact>, Expectation), (StreamId, Expected, u64)>;
+
 struct World {
     bed: Bed,
     store: Option<Store>,
@@ -303,7 +306,7 @@ impl World {
     }
 
     /// Decides on a commit as the store should: its events, what it should give, or the conflict.
-    fn decide(&self, parts: &[Part]) -> (Vec<Expected>, Result<(Vec<Fact>, Expectation), (StreamId, Expected, u64)>) {
+    fn decide(&self, parts: &[Part]) -> (Vec<Expected>, Decision) {
         let mut facts: Vec<Fact> = Vec::new();
         let mut appends = Vec::new();
         let mut expectations = Vec::new();

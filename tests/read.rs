@@ -187,8 +187,8 @@ fn events_can_be_kept_while_the_read_goes_on() {
         assert_eq!(kept.unwrap().len(), once.len());
         // One event of each block, and two reads that go on in turn.
         let mut kept = Vec::new();
-        let (mut one, mut two) = (store.read_all().into_iter(), store.read_all().from(1).into_iter());
-        while let Some(event) = one.next() {
+        let (one, mut two) = (store.read_all().into_iter(), store.read_all().from(1).into_iter());
+        for event in one {
             let event = event.unwrap();
             if let Some(next) = two.next() {
                 assert_eq!(next.unwrap().position(), event.position() + 1);

@@ -421,3 +421,88 @@ pub(crate) fn frames(group: &[u8], mut offset: u64, mask: Mask) -> impl Iterator
     });
     all.filter(|frame| frame.header.kind == EVENTS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::NewEvent;
+    use crate::format::draft::{Draft, Limits, Place};
+    use crate::fs::{Fs, MemFs, Mode};
+
+    const SEGMENT: SegmentHeader = SegmentHeader {
+        store: [1; 16],
+        number: 1,
+        first_position: 0,
+        salt: 2,
+        base_time: 0,
+        previous_digest: 0,
+        previous_len: 0,
+    };
+
+    /// A segment with one commit, and behind it what `craft` makes of the chain.
+    fn scan(craft: impl FnOnce(&Chain, u64) -> Vec<u8>) -> Result<Scanned> {
+        let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
+        draft.push(b"\x01a", &NewEvent::new("T", "data"), false).unwrap();
+        let chain = Chain::start(&SEGMENT);
+        let mask = SEGMENT.mask();
+        let place = Place { segment: &SEGMENT, mask, offset: START, chain: &chain, recorded_at: 0, durable_upto: 0 };
+        let (frame, chain) = draft.finish(&place);
+        let end = START + frame.len() as u64;
+        let bytes = [&SEGMENT.encode()[..], &frame, &craft(&chain, end)].concat();
+        let path = Path::new("x.seg");
+        let file = MemFs::new().open(path, Mode::Create).unwrap();
+        file.write_at(0, &bytes).unwrap();
+        let source = Source { path, file: &*file, size: bytes.len() as u64 };
+        source.scan(&SEGMENT, None, |_| Ok(()))
+    }
+
+    /// A frame with good checksums that this code would not write.
+    fn crafted(chain: &Chain, offset: u64, change: impl FnOnce(&mut FrameHeader, &mut Vec<u8>)) -> Vec<u8> {
+        let mut frame = vec![0; HEADER];
+        frame.extend_from_slice(b"no record");
+        let mut header = FrameHeader {
+            kind: EVENTS,
+            reserved: 0,
+            events: 1,
+            body_len: 9,
+            attributes_len: 0,
+            first_position: chain.next_position,
+            durable_upto: 0,
+            recorded_at: 0,
+            previous: chain.previous,
+            body_crc: 0,
+            crc: 0,
+        };
+        change(&mut header, &mut frame);
+        header.body_len = (frame.len() - HEADER) as u32;
+        frame::finish(&mut frame, header, SEGMENT.mask(), offset);
+        frame
+    }
+
+    /// What has good checksums and stands in its place is never a torn write: it was cut as one, acknowledged commits of a newer version with it.
+    #[test]
+    fn what_is_not_known_is_a_newer_format() {
+        let unsupported = |found: Result<Scanned>| matches!(found, Err(Error::UnsupportedFormat { .. }));
+        assert!(unsupported(scan(|chain, at| crafted(chain, at, |header, _| header.kind = 3))));
+        assert!(unsupported(scan(|chain, at| crafted(chain, at, |header, _| header.events = 0))));
+        let long = |header: &mut FrameHeader, frame: &mut Vec<u8>| {
+            frame.resize(HEADER + 100_000, 7);
+            header.attributes_len = 99_000;
+        };
+        assert!(unsupported(scan(|chain, at| crafted(chain, at, long))));
+        let critical = |header: &mut FrameHeader, frame: &mut Vec<u8>| {
+            frame[HEADER..HEADER + 2].copy_from_slice(&[9, 0]);
+            header.attributes_len = 2;
+        };
+        assert!(unsupported(scan(|chain, at| crafted(chain, at, critical))));
+        // Records that are no records are damage, whoever wrote them.
+        let found = scan(|chain, at| crafted(chain, at, |_, _| {})).unwrap();
+        assert!(matches!(found.stop, Stop::Bad { .. }));
+    }
+
+    #[test]
+    fn positions_at_the_end_of_all_numbers_do_not_overflow() {
+        let found = scan(|chain, at| crafted(chain, at, |header, _| header.first_position = u64::MAX)).unwrap();
+        assert!(matches!(found.stop, Stop::Bad { .. }));
+    }
+}

@@ -18,8 +18,10 @@
 mod oracle;
 
 use annals::fs::{Crash, Fault, Image, Operation, SimFs};
-use oracle::{Run, Step, check, images, setting, workloads};
+use annals::{Durability, Expected, NewEvent, StreamId};
+use oracle::{Run, Step, check, check_prefix, images, options, setting, workloads};
 use std::io::ErrorKind;
+use std::time::Duration;
 
 #[test]
 fn acknowledged_commits_survive() {
@@ -167,4 +169,83 @@ fn full_disks() {
             }
         }
     }
+}
+
+/// Without a sync a power cut may take acknowledged commits, but only from some commit on; a killed process takes none; and a failed sync damages nothing.
+#[test]
+fn what_is_not_synced_is_lost_from_the_end() {
+    let mut built = 0u64;
+    for steps in workloads(setting("ANNALS_CRASH_STEPS", 2)) {
+        let calls = Run::with(SimFs::new(), Durability::Os).all(&steps).disk.calls();
+        let deaths = (0..=calls).map(|call| (Crash::AtCall(call), None));
+        let failures = (0..calls).map(|after| {
+            let fault = Fault { operation: Operation::Sync, after, times: 1, kind: ErrorKind::Other };
+            (Crash::Never, Some(fault))
+        });
+        for (crash, fault) in deaths.chain(failures) {
+            let disk = SimFs::new();
+            disk.crash_when(crash);
+            fault.into_iter().for_each(|fault| disk.fail(fault));
+            let run = Run::with(disk, Durability::Os).all(&steps);
+            for image in images(&run.disk) {
+                let context = format!("{steps:?}, {crash:?}, {fault:?}, {image:?}");
+                match image {
+                    Image::Killed => check(&run.disk.crash(image), &run.history, &context),
+                    _ => check_prefix(&run.disk.crash(image), &run.history, &context),
+                }
+                built += 1;
+            }
+        }
+    }
+    println!("{built} images of stores that do not sync, no violation");
+}
+
+/// A sync in the background that failed was tried again: the second one succeeded and proved nothing, HEAD claimed what the disk did not hold, and the store did not open after a power cut.
+#[test]
+fn a_failed_background_sync_is_not_tried_again() {
+    let disk = SimFs::new();
+    let durability = Durability::Interval(Duration::from_millis(5));
+    let store = options(&disk).maintenance(true).durability(durability).open("store").unwrap();
+    disk.fail(Fault { operation: Operation::Sync, after: 0, times: 1, kind: ErrorKind::Other });
+    let stream = StreamId::new("s", "1").unwrap();
+    store.append(&stream, Expected::Any, [NewEvent::new("T", "")]).unwrap();
+    while !disk.has_failed() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(matches!(
+        store.append(&stream, Expected::Any, [NewEvent::new("T", "")]),
+        Err(annals::Error::DurabilityUnknown { .. })
+    ));
+    let after_power_cut = disk.crash(Image::Durable);
+    disk.while_dead(|| drop(store));
+    assert!(options(&after_power_cut).open("store").unwrap().is_empty());
+}
+
+/// A cut that was not synced was back after a power cut, behind a HEAD that said "closed cleanly".
+#[test]
+fn a_cut_stays_cut() {
+    let run = Run::new(SimFs::new()).all(&[Step::One, Step::Reopen]);
+    let path = "store/00000000000000000001.seg";
+    let bytes = [run.disk.contents(path).unwrap(), vec![0xA7; 100]].concat();
+    run.disk.set_contents(path, bytes);
+    let store = options(&run.disk).open("store").unwrap();
+    assert!(store.open_report().cut.is_some());
+    store.close().unwrap();
+    let store = options(&run.disk.crash(Image::Durable)).strict(true).open("store").unwrap();
+    assert_eq!((store.len(), &store.open_report().cut), (1, &None));
+}
+
+/// A store that was opened again is not closed cleanly any more, even if nothing but HEAD is left to say so.
+#[test]
+fn a_store_that_is_opened_again_is_not_clean() {
+    let disk = Run::new(SimFs::new()).all(&[Step::One, Step::Reopen]).disk;
+    let path = "store/00000000000000000001.seg";
+    let closed = disk.contents(path).unwrap();
+    let store = options(&disk).segment_size(1 << 20).open("store").unwrap();
+    store.append(&StreamId::new("s", "1").unwrap(), Expected::Any, [NewEvent::new("T", "")]).unwrap();
+    disk.while_dead(|| drop(store));
+    disk.set_contents(path, closed);
+    let store = options(&disk).open("store").unwrap();
+    assert!(!store.open_report().clean, "{:?}", store.open_report());
 }

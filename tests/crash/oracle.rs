@@ -1,7 +1,7 @@
 //! Workloads, what became of their commits, and what may be on the disk after that.
 
 use annals::fs::{Image, SimFs};
-use annals::{Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
+use annals::{Durability, Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -87,6 +87,11 @@ impl History {
         self.commits.iter().filter(|(_, fate)| *fate == Fate::Acknowledged).count()
     }
 
+    /// The same, but what was acknowledged without a sync may be lost from some commit on.
+    pub fn any_prefix(&self) -> impl Iterator<Item = History> {
+        (0..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec() })
+    }
+
     /// Whether `found` is what may be there: the acknowledged commits and, at any of their places, those whose fate is unknown, as a whole.
     fn allows(&self, found: &[Written]) -> bool {
         fn fits(commits: &[(Vec<Written>, Fate)], found: &[Written]) -> bool {
@@ -106,14 +111,19 @@ impl History {
 pub struct Run {
     pub disk: SimFs,
     pub history: History,
+    durability: Durability,
     store: Option<Store>,
     written: u32,
 }
 
 impl Run {
     pub fn new(disk: SimFs) -> Run {
-        let store = options(&disk).open("store").ok();
-        Run { disk, history: History::default(), store, written: 0 }
+        Self::with(disk, Durability::Sync)
+    }
+
+    pub fn with(disk: SimFs, durability: Durability) -> Run {
+        let store = options(&disk).durability(durability).open("store").ok();
+        Run { disk, history: History::default(), durability, store, written: 0 }
     }
 
     pub fn all(mut self, steps: &[Step]) -> Run {
@@ -131,7 +141,7 @@ impl Run {
     }
 
     fn reopen(&mut self) {
-        self.store = options(&self.disk).open("store").ok();
+        self.store = options(&self.disk).durability(self.durability).open("store").ok();
     }
 
     fn step(&mut self, step: Step) {
@@ -239,10 +249,19 @@ fn contents(store: &Store, context: &str) -> Vec<Written> {
 
 /// Holds a disk against the history of what was written to it.
 pub fn check(disk: &SimFs, history: &History, context: &str) {
+    check_with(disk, |found| history.allows(found), history, context);
+}
+
+/// The same, where acknowledged means written and not durable: whole commits, in order, from the first on.
+pub fn check_prefix(disk: &SimFs, history: &History, context: &str) {
+    check_with(disk, |found| history.any_prefix().any(|prefix| prefix.allows(found)), history, context);
+}
+
+fn check_with(disk: &SimFs, allows: impl Fn(&[Written]) -> bool, history: &History, context: &str) {
     let open = |disk: &SimFs| options(disk).open("store").unwrap_or_else(|e| panic!("{context}: {e}"));
     let store = open(disk);
     let found = contents(&store, context);
-    if !history.allows(&found) {
+    if !allows(&found) {
         let fates: Vec<_> = history.commits.iter().map(|(commit, fate)| (commit.len(), fate)).collect();
         panic!("{context}: {} events found; commits {fates:?}; {:?}", found.len(), store.open_report());
     }

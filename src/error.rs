@@ -25,8 +25,18 @@ pub enum Error {
         stream: StreamId,
         /// What the writer expected of it.
         expected: Expected,
-        /// What was found: its next sequence, which is also the number of its events.
+        /// What was found: its next sequence, which is also the number of its events, those of commits included that have been accepted just now and are still on their way to
+        /// the disk.
         actual: u64,
+    },
+    /// Something matches the query of a guard, so nothing of the commit was stored.
+    ///
+    /// An outcome to match on: read again what the decision was based on, decide again, and retry.
+    GuardFailed {
+        /// The name of the guard, or its number among those of the commit, from 0 on.
+        guard: String,
+        /// The first position that broke it. If that commit fails to be written, there may be another event there later.
+        position: u64,
     },
     /// What the caller gave cannot be stored: a name that is empty, a text form that cannot be read. Nothing was stored; correct it.
     Invalid {
@@ -157,6 +167,9 @@ impl fmt::Display for Error {
         match self {
             Error::Conflict { stream, expected, actual } => {
                 write!(f, "conflict on {stream}: expected {expected}, found next sequence {actual}; nothing was stored")
+            }
+            Error::GuardFailed { guard, position } => {
+                write!(f, "{guard} does not hold: the event at position {position} matches; nothing was stored")
             }
             Error::Invalid { what, why } => write!(f, "invalid {what}: {why}"),
             Error::LimitExceeded { what, size, limit } => {

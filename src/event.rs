@@ -365,6 +365,16 @@ fn derived_id(seed: u128, position: u64, recorded_at: Timestamp) -> Uuid {
     Uuid::from_u128(millis << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
 }
 
+/// The position that an id was derived from, if it was derived with this seed.
+pub(crate) fn derived_position(seed: u128, id: Uuid) -> Option<u64> {
+    if id.get_version_num() != 7 {
+        return None;
+    }
+    let bits = id.as_u128();
+    let number = (bits >> 64 & 0xFFF) << 62 | bits & ((1 << 62) - 1);
+    u64::try_from(number.wrapping_sub(seed) & ((1 << 74) - 1)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,6 +388,7 @@ mod tests {
             assert_eq!(id.get_version_num(), 7);
             assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
             assert!(id > last);
+            assert_eq!(derived_position(seed, id), Some(position));
             last = id;
         }
     }

@@ -22,7 +22,8 @@ pub use event::{ContentType, Event, NewEvent};
 pub use expected::Expected;
 pub use log::{Cut, Durability, OpenReport};
 pub use store::{
-    Appended, Committed, Events, Options, Read, SegmentStats, Stats, Store, StreamInfo, Ticket, Transaction,
+    Appended, AsOf, Committed, Events, Found, Guard, NameInfo, Options, Query, Read, Search, SegmentStats, Stats,
+    Store, StreamInfo, Ticket, Transaction,
 };
 pub use stream::StreamId;
 pub use time::Timestamp;

@@ -57,6 +57,15 @@ impl Draft {
         Ok(())
     }
 
+    /// Puts the attributes of the commit before its events, in place of those that it had.
+    pub(crate) fn set_attributes(&mut self, attributes: &[u8]) {
+        self.frame.splice(HEADER..HEADER + self.attributes_len, attributes.iter().copied());
+        for record in &mut self.records {
+            record.shift(self.attributes_len, attributes.len());
+        }
+        self.attributes_len = attributes.len();
+    }
+
     /// Number of events.
     pub(crate) fn len(&self) -> usize {
         self.records.len()

@@ -215,6 +215,13 @@ pub(crate) fn idempotency_key(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(key).ok()
 }
 
+/// Appends an attribute.
+pub(crate) fn put_attribute(out: &mut Vec<u8>, key: u64, bytes: &[u8]) {
+    varint::put(out, key);
+    varint::put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
 /// Bytes of a frame with a body of this length.
 pub(crate) fn frame_len(body_len: u64) -> u64 {
     (HEADER as u64 + body_len + checksum::table_len(body_len)).next_multiple_of(ALIGN) + TRAILER as u64

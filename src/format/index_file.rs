@@ -7,9 +7,7 @@
 use super::checksum::{CRC, Mask, crc};
 use super::frame::Chain;
 use super::segment_header::SegmentHeader;
-use super::{VERSION, check_version, put, u16_at, u32_at, u64_at, varint};
-use crate::error::Result;
-use std::path::Path;
+use super::{VERSION, put, u16_at, u32_at, u64_at, varint};
 
 pub(crate) const HEADER: usize = 512;
 const MAGIC: [u8; 8] = *b"\x89ANX\r\n\x1A\n";
@@ -92,18 +90,13 @@ impl IndexHeader {
         out
     }
 
-    /// `Ok(None)` if the bytes are not a header whose parts lie within the file.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if they are of a newer version.
-    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
-        if bytes.len() < HEADER || bytes[..8] != MAGIC {
-            return Ok(None);
+    /// `None` if the bytes are not a header of this version whose parts lie within the file. An index can be made anew: one of a newer version is no reason to refuse anything.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < HEADER || bytes[..8] != MAGIC || u16_at(bytes, 10) > VERSION {
+            return None;
         }
-        check_version(path, u16_at(bytes, 8), u16_at(bytes, 10))?;
         if crc(&bytes[..HEADER - CRC]) != u32_at(bytes, HEADER - CRC) {
-            return Ok(None);
+            return None;
         }
         let header = IndexHeader {
             store: super::array(bytes, 16),
@@ -126,7 +119,7 @@ impl IndexHeader {
             waypoints_at: u64_at(bytes, 128),
             len: u64_at(bytes, 136),
         };
-        Ok(header.is_sound().then_some(header))
+        header.is_sound().then_some(header)
     }
 
     /// Whether the parts follow each other as they are written, and none is larger than a `u32` can say.

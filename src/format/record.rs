@@ -217,6 +217,13 @@ impl Unfinished {
         self.wide || sequence <= u32::MAX.into()
     }
 
+    /// Follows its buffer, in which something before it has changed its length from `before` to `after`.
+    pub(crate) fn shift(&mut self, before: usize, after: usize) {
+        let moved = |at: u32| at - before as u32 + after as u32;
+        self.at = moved(self.at);
+        self.tail_at = moved(self.tail_at);
+    }
+
     /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will stand at `buffer_at` in the segment; `ordinal` and
     /// `time` count from the segment's first position and base time.
     #[inline]

@@ -140,3 +140,15 @@ pub(crate) fn write_full(file: &dyn File, offset: u64, bytes: &[u8]) -> Result<(
     }
     Ok(())
 }
+
+/// Whether a call failed because the process, or the system, has too many files open.
+#[cfg(unix)]
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    errno.is_some_and(|errno| errno == rustix::io::Errno::MFILE || errno == rustix::io::Errno::NFILE)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_out_of_files(_: &io::Error) -> bool {
+    false
+}

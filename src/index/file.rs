@@ -10,6 +10,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::format::u32_at;
 use crate::fs::{self, File, Fs, Map, Mode};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,9 +23,14 @@ pub(crate) struct Broken;
 
 type Lookup<T> = std::result::Result<T, Broken>;
 
+/// Where the bytes of the file are read from.
+enum Bytes {
+    File(Arc<dyn File>),
+    Map(Arc<dyn Map>),
+}
+
 pub(crate) struct IndexFile {
-    file: Arc<dyn File>,
-    map: Option<Arc<dyn Map>>,
+    bytes: Bytes,
     header: IndexHeader,
     mask: Mask,
     salt: u64,
@@ -36,23 +42,20 @@ pub(crate) fn file_name(segment: u64) -> String {
 }
 
 impl IndexFile {
-    /// Opens the index file of a segment. `Ok(None)` if it is missing, or is not the index of this segment.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnsupportedFormat`] if a newer version wrote it.
-    pub(crate) fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Result<Option<Self>> {
-        let path = dir.join(file_name(segment.number));
-        let Ok(file) = fs.open(&path, Mode::Read) else { return Ok(None) };
+    /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the index of this segment.
+    pub(crate) fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
+        let file = fs.open(&dir.join(file_name(segment.number)), Mode::Read).ok()?;
         let mut bytes = [0; index_file::HEADER];
-        let Ok(read) = fs::read_full(&*file, 0, &mut bytes) else { return Ok(None) };
-        let Some(header) = IndexHeader::decode(&bytes[..read], &path)? else { return Ok(None) };
+        let read = fs::read_full(&*file, 0, &mut bytes).ok()?;
+        let header = IndexHeader::decode(&bytes[..read])?;
         let ours = (header.store, header.segment, header.salt) == (segment.store, segment.number, segment.salt);
         if !ours || file.size().ok() != Some(header.len) {
-            return Ok(None);
+            return None;
         }
         let map = if use_map { file.map(header.len).unwrap_or(None) } else { None };
-        Ok(Some(IndexFile { file, map, header, mask: index_file::mask(segment), salt: segment.salt }))
+        // A map needs no open file, and a process may have few of those.
+        let bytes = map.map_or(Bytes::File(file), Bytes::Map);
+        Some(IndexFile { bytes, header, mask: index_file::mask(segment), salt: segment.salt })
     }
 
     /// Writes the index file of a segment under another name, syncs it, and then gives it its name. That is not synced: an index that is missing is made anew.
@@ -84,14 +87,18 @@ impl IndexFile {
         if at.checked_add(len as u64).is_none_or(|end| end > self.header.len) {
             return Err(Broken);
         }
-        if let Some(map) = &self.map {
-            map.copy(at, len, out);
-            return Ok(());
-        }
-        out.resize(len, 0);
-        match fs::read_full(&*self.file, at, out) {
-            Ok(read) if read == len => Ok(()),
-            _ => Err(Broken),
+        match &self.bytes {
+            Bytes::Map(map) => {
+                map.copy(at, len, out);
+                Ok(())
+            }
+            Bytes::File(file) => {
+                out.resize(len, 0);
+                match fs::read_full(&**file, at, out) {
+                    Ok(read) if read == len => Ok(()),
+                    _ => Err(Broken),
+                }
+            }
         }
     }
 
@@ -141,6 +148,21 @@ impl IndexFile {
         let (at, len) = entry.chunk_bytes(number);
         self.read(at, len, scratch)?;
         if entry.decode_chunk(number, scratch, self.mask, at, out) { Ok(()) } else { Err(Broken) }
+    }
+
+    /// Appends the offsets of an entry within `range` to `out`.
+    pub(crate) fn offsets(&self, entry: &Entry, range: &Range<u64>, out: &mut Vec<u32>) -> Lookup<()> {
+        let behind = |bound: u64| entry.chunks.partition_point(|chunk| u64::from(chunk.first) < bound);
+        let (first, end) = (behind(range.start + 1).saturating_sub(1), behind(range.end));
+        let start = out.len();
+        let mut scratch = Vec::new();
+        for number in first..end {
+            self.chunk(entry, number, &mut scratch, out)?;
+        }
+        let keep = |&offset: &u32| range.contains(&u64::from(offset));
+        let kept = out.split_off(start);
+        out.extend(kept.into_iter().filter(keep));
+        Ok(())
     }
 
     /// Appends the offsets of an entry from the n-th on to `out`, at most `count`.

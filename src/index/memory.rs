@@ -7,6 +7,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::segment::scan::Recorded;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
 
 /// Bytes between two waypoints.
 const WAYPOINT_EVERY: u64 = 16 << 10;
@@ -145,11 +146,24 @@ impl Memory {
         self.terms.get(term).map_or(0, |postings| postings.first_sequence)
     }
 
+    /// Appends the offsets of a term within `range` to `out`.
+    pub(crate) fn offsets(&self, term: &[u8], range: &Range<u64>, out: &mut Vec<u32>) {
+        let Some(postings) = self.terms.get(term) else { return };
+        let start = postings.offsets.partition_point(|&offset| u64::from(offset) < range.start);
+        let end = postings.offsets.partition_point(|&offset| u64::from(offset) < range.end);
+        out.extend_from_slice(&postings.offsets[start..end.max(start)]);
+    }
+
     /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
     pub(crate) fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
         let Some(postings) = self.terms.get(term) else { return };
         let skip = first.saturating_sub(postings.first_sequence) as usize;
         out.extend(postings.offsets.iter().skip(skip).take(count));
+    }
+
+    /// The last offset of a term.
+    pub(crate) fn last(&self, term: &[u8]) -> Option<u32> {
+        self.terms.get(term)?.offsets.last().copied()
     }
 
     pub(crate) fn waypoints(&self) -> &[Waypoint] {

@@ -73,6 +73,14 @@ impl Parts {
     }
 }
 
+/// How many events of a segment a term stands in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Count {
+    /// In all that there are.
+    All,
+    Some(u64),
+}
+
 /// What is known of a term.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TermInfo {
@@ -97,14 +105,14 @@ impl Index {
     }
 
     /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
-    pub(crate) fn resume(&self, segment: &SegmentHeader) -> Result<Option<(u64, Chain)>> {
-        let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map)?;
+    pub(crate) fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
+        let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map);
         let covered = file.as_ref().map(IndexFile::covered);
         let mut parts = self.parts.write();
         parts.set_file(segment.number, file.map(Arc::new));
         // Events of this segment may follow those that are in memory already.
         parts.heads.clear();
-        Ok(covered)
+        covered
     }
 
     /// Does not believe the index file of a segment after all.
@@ -215,6 +223,58 @@ impl Index {
         Ok(())
     }
 
+    /// How many events of a segment a term stands in.
+    pub(crate) fn count(&self, segment: u64, term: &Term) -> Result<Count> {
+        let term = term.bytes();
+        let memory = |memory: &Memory| memory.count(term);
+        self.look(segment, memory, |file, memory| {
+            let count = memory.unwrap_or_default();
+            let Some((_, entry)) = entry_of(file, term)? else { return Ok(Count::Some(count)) };
+            Ok(match entry.all {
+                true => Count::All,
+                false => Count::Some(u64::from(entry.count) + count),
+            })
+        })
+    }
+
+    /// Appends the offsets of the events of a term in a segment, within `range`, to `out`. Not for a term that stands in [all](Count::All) of them.
+    pub(crate) fn offsets(&self, segment: u64, term: &Term, range: &Range<u64>, out: &mut Vec<u32>) -> Result<()> {
+        let term = term.bytes();
+        let memory = |memory: &Memory| {
+            let mut found = Vec::new();
+            memory.offsets(term, range, &mut found);
+            found
+        };
+        let found = self.look(segment, memory, |file, memory| {
+            let mut found = Vec::new();
+            if let Some((file, entry)) = entry_of(file, term)? {
+                file.offsets(&entry, range, &mut found)?;
+            }
+            found.extend(memory.unwrap_or_default());
+            Ok(found)
+        })?;
+        out.extend(found);
+        Ok(())
+    }
+
+    /// Where the last posting of a term stands, if it has any.
+    pub(crate) fn newest(&self, term: &Term) -> Result<Option<Location>> {
+        let bytes = term.bytes();
+        for segment in (1..=self.segments()).rev() {
+            let memory = |memory: &Memory| memory.last(bytes);
+            let found =
+                self.look(segment, memory, |file, memory| match (memory.flatten(), entry_of(file, bytes)?) {
+                    (Some(last), _) => Ok(Some(last)),
+                    (None, Some((file, entry))) => file.last(&entry),
+                    (None, None) => Ok(None),
+                })?;
+            if let Some(offset) = found {
+                return Ok(Some(Location { segment, offset: offset.into() }));
+            }
+        }
+        Ok(None)
+    }
+
     /// All terms that begin with `prefix`, in order, over all segments.
     pub(crate) fn terms(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, TermInfo>> {
         let mut all: BTreeMap<Vec<u8>, TermInfo> = BTreeMap::new();
@@ -303,7 +363,7 @@ impl Index {
             return Ok(());
         }
         IndexFile::write(&*self.fs, &self.dir, number, &bytes)?;
-        if let Some(file) = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map)? {
+        if let Some(file) = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map) {
             let mut parts = self.parts.write();
             parts.set_file(number, Some(Arc::new(file)));
             parts.memory.remove(&number);

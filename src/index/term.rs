@@ -52,6 +52,12 @@ impl Term {
         self.set(Kind::Stream, edition, rest);
     }
 
+    /// The stream with the domain and root of this key, in another edition.
+    pub(crate) fn stream_in(edition: Option<&str>, key: &[u8]) -> Self {
+        let own = split_key(key).and_then(|parts| parts.edition);
+        Term::new(Kind::Stream, edition, &key[own.map_or(0, |own| 2 + own.len())..])
+    }
+
     /// The idempotency key `text` of the stream with this key.
     pub(crate) fn idempotency(key: &[u8], text: &str) -> Self {
         let mut scoped = Vec::with_capacity(2 + key.len() + text.len());
@@ -64,6 +70,12 @@ impl Term {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// The text of a term, behind kind and edition.
+pub(crate) fn text(term: &[u8]) -> &[u8] {
+    let edition = term.get(1).map_or(0, |&len| usize::from(len));
+    term.get(2 + edition..).unwrap_or_default()
 }
 
 /// The key of the stream that a term is about.

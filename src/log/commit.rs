@@ -11,9 +11,10 @@ use crate::format::draft::{Draft, Place};
 use crate::format::frame::Seal;
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::Segment;
-use crate::segment::scan::{Each, frames};
+use crate::segment::scan::{Each, Recorded, frames};
 use crate::time::Timestamp;
 use parking_lot::MutexGuard;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::atomic::Ordering::{Release, SeqCst};
@@ -28,9 +29,26 @@ const MAX_GROUPS: usize = 8;
 /// What `prepare` may see and set of the commit that it is to decide on.
 pub(crate) struct Proposal<'a> {
     pub draft: &'a mut Draft,
+    pub pending: Pending<'a>,
     /// The position of its first event.
     pub first_position: u64,
     pub recorded_at: Timestamp,
+}
+
+/// The commits that have been accepted before and may not be visible yet.
+pub(crate) struct Pending<'a>(&'a State);
+
+impl Pending<'_> {
+    /// Shows each event of theirs to `each`, in order of positions, as long as that says so.
+    pub(crate) fn events(&self, mut each: impl FnMut(&Recorded<'_>) -> bool) {
+        let mut on = true;
+        for group in self.0.in_flight.as_deref().into_iter().chain(&self.0.groups) {
+            for frame in frames(&group.bytes, group.at, group.segment.mask()) {
+                let walked = frame.records(Path::new(""), |event| on = on && each(&event));
+                walked.expect("a frame that was just encoded can be decoded");
+            }
+        }
+    }
 }
 
 /// Why a group was not written.
@@ -42,21 +60,24 @@ pub(super) enum Failure {
 }
 
 impl Log {
-    /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been accepted before: it sets the sequences, or refuses.
-    pub(crate) fn commit<T>(
+    /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been accepted before: it sets the sequences, or refuses. If it refuses, the draft is as
+    /// before; if not, it is empty.
+    pub(crate) fn commit<T, E: From<Error>>(
         self: &Arc<Self>,
-        mut draft: Draft,
-        prepare: impl FnOnce(Proposal<'_>) -> Result<T>,
-    ) -> Result<(T, Ticket)> {
+        draft: &mut Draft,
+        prepare: impl FnOnce(Proposal<'_>) -> Result<T, E>,
+    ) -> Result<(T, Ticket), E> {
         let now = self.now().as_nanos();
         let mut state = self.room()?;
         let recorded_at = now.max(state.tail.chain.recorded_at);
         let proposal = Proposal {
             first_position: state.tail.next_position(),
             recorded_at: Timestamp::from_nanos(recorded_at),
-            draft: &mut draft,
+            pending: Pending(&state),
+            draft: &mut *draft,
         };
         let prepared = prepare(proposal)?;
+        let draft = std::mem::replace(draft, Draft::new(self.settings.limits));
         let slot = self.accept(&mut state, draft, recorded_at);
         drop(state);
         Ok((prepared, Ticket { log: self.clone(), slot, waited: false }))
@@ -197,7 +218,8 @@ impl Log {
 
     /// Writes the oldest group.
     fn lead(&self, mut state: MutexGuard<'_, State>) {
-        let Some(group) = state.groups.pop_front() else { return };
+        let Some(group) = state.groups.pop_front().map(Arc::new) else { return };
+        state.in_flight = Some(group.clone());
         state.leading = true;
         drop(state);
         let mut guard = Leader { log: self, slots: &group.slots, done: false };
@@ -254,6 +276,7 @@ impl Log {
     fn settle(&self, group: &Group, result: Result<(), Failure>) {
         let mut state = self.state.lock();
         state.leading = false;
+        state.in_flight = None;
         let mut outcome = Ok(());
         let mut dropped = Vec::new();
         match result {
@@ -310,16 +333,27 @@ impl Log {
     }
 
     /// Writes all that was accepted before the call, or waits until others have. What became of each commit, its own ticket tells.
+    pub(crate) fn arrive(&self) {
+        drop(self.arrived(self.state.lock()));
+    }
+
+    fn arrived<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let end = state.tail.next_position();
+        while state.written.next_position() < end && (state.leading || !state.groups.is_empty()) {
+            state = self.help(state);
+        }
+        state
+    }
+
+    /// The same, and tells of failures.
     ///
     /// # Errors
     ///
     /// What a commit failed of, meanwhile, or earlier if its ticket was dropped and nobody has been told.
     pub(super) fn drain(&self) -> Result<()> {
-        let mut state = self.state.lock();
-        let (end, failures) = (state.tail.next_position(), state.failures.0);
-        while state.written.next_position() < end && (state.leading || !state.groups.is_empty()) {
-            state = self.help(state);
-        }
+        let state = self.state.lock();
+        let failures = state.failures.0;
+        let mut state = self.arrived(state);
         let untold = state.untold.take();
         let meanwhile = (state.failures.0 > failures).then(|| state.failures.1.clone()).flatten();
         untold.or(meanwhile).map_or(Ok(()), Err)
@@ -363,6 +397,7 @@ impl Drop for Leader<'_> {
         let error = Error::DurabilityUnknown { why: "the thread that wrote the commit panicked".into() };
         let mut state = self.log.state.lock();
         state.leading = false;
+        state.in_flight = None;
         let refused = state.refused.insert(error).clone();
         let dropped = self.log.roll_back(&mut state);
         let woken = self.log.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));

@@ -14,6 +14,7 @@ mod replay;
 mod ticket;
 mod writer;
 
+pub(crate) use commit::{Pending, Proposal};
 pub(crate) use read::{Backwards, Forwards};
 pub use recover::{Cut, OpenReport};
 pub(crate) use ticket::Ticket;
@@ -84,7 +85,7 @@ pub(crate) trait Listener: Send + Sync + 'static {
     /// The last known record of a segment at or before this ordinal.
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>>;
     /// How far the listener knows the events of a segment without being told, and the chain there.
-    fn resume(&self, segment: &SegmentHeader) -> Result<Option<(u64, Chain)>>;
+    fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)>;
     /// What the listener said that it knows of a segment does not fit: it will be told all of it.
     fn forget(&self, segment: u64);
     /// How far the listener will know the segment on the next open; 0 if it will not.
@@ -147,6 +148,8 @@ struct State {
     written: Tail,
     /// Accepted and not yet written, in order.
     groups: VecDeque<Group>,
+    /// The group that is being written.
+    in_flight: Option<Arc<Group>>,
     pending_bytes: usize,
     /// Those who sleep until their commit is written, oldest first; some may have been told already.
     waiters: VecDeque<Arc<Slot>>,

@@ -73,6 +73,7 @@ impl Log {
                 written: recovered.tail.clone(),
                 tail: recovered.tail,
                 groups: VecDeque::new(),
+                in_flight: None,
                 waiters: VecDeque::new(),
                 untold: None,
                 failures: (0, None),

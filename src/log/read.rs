@@ -16,6 +16,42 @@ impl Log {
         segment.event_at(location.offset)
     }
 
+    /// The number of the segment that has the event at this position.
+    pub(crate) fn segment_at(&self, position: u64) -> u64 {
+        self.segment_of(position).header.number
+    }
+
+    /// What ids that are not stored are made of.
+    pub(crate) fn id_seed(&self) -> u128 {
+        self.segment_of(0).header.id_seed()
+    }
+
+    /// The positions of the commit whose frame stands at a location.
+    pub(crate) fn positions_at(&self, frame: Location) -> Result<Range<u64>> {
+        let segment = self.segment(frame.segment).expect("the index only knows segments of the log");
+        let header = segment.frame_at(frame.offset)?;
+        Ok(header.first_position..header.end_position())
+    }
+
+    /// Bytes of a segment that may be read.
+    pub(crate) fn readable(&self, segment: u64) -> u64 {
+        self.segment(segment).map_or(0, |segment| segment.readable())
+    }
+
+    /// The positions that stand in a segment; for the last one, without an end.
+    pub(crate) fn positions_of(&self, segment: u64) -> Range<u64> {
+        let first = |number| self.segment(number).map_or(u64::MAX, |segment| segment.header.first_position);
+        first(segment)..first(segment + 1)
+    }
+
+    /// The number of the last segment that begins at this time or before, and the position of its first event; the first segment if none does.
+    pub(crate) fn segment_at_time(&self, time: i64) -> (u64, u64) {
+        let segments = self.segments.read();
+        let behind = segments.partition_point(|segment| segment.header.base_time <= time);
+        let header = &segments[behind.saturating_sub(1)].header;
+        (header.number, header.first_position)
+    }
+
     /// The segment that has the event at this position, if it has been written.
     fn segment_of(&self, position: u64) -> Arc<Segment> {
         let segments = self.segments.read();

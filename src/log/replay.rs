@@ -245,7 +245,7 @@ impl Opening<'_> {
 
     /// What the listener knows of a segment without reading it, if that fits what the file ends in.
     fn known(&self, source: &Source<'_>, header: &SegmentHeader, newest: bool) -> Result<Option<Scanned>> {
-        let Some((end, chain)) = self.listener.resume(header)? else { return Ok(None) };
+        let Some((end, chain)) = self.listener.resume(header) else { return Ok(None) };
         let scanned = Scanned::known(header, end, chain);
         if newest && source.ends_with(&chain, end)? {
             return Ok(Some(scanned));

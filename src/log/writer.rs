@@ -60,8 +60,12 @@ impl Writer {
         self.check()?;
         self.check_space(MIN_STEP)?;
         let segment = Segment::create(&*self.fs, &self.dir, header, self.use_map).map_err(Failure::NotStored)?;
-        let synced = segment.file.sync().and_then(|()| self.fs.sync_dir(&self.dir));
-        synced.map_err(|e| self.latch(&segment.path, &e))?;
+        segment.file.sync().map_err(|e| self.latch(&segment.path, &e))?;
+        self.fs.sync_dir(&self.dir).map_err(|e| match fs::is_out_of_files(&e) {
+            // The directory could not be opened: no sync has failed, and the next attempt begins anew.
+            true => Failure::NotStored(Error::io("open", &self.dir, e)),
+            false => self.latch(&segment.path, &e),
+        })?;
         self.segment = Arc::new(segment);
         self.end = START;
         self.zeroed = START;

@@ -115,7 +115,7 @@ impl<'a> IndexCheck<'a> {
                 Ok(())
             })?;
         }
-        let header = IndexHeader::decode(&file, &path)?;
+        let header = IndexHeader::decode(&file);
         let covered = header.map(|header| (header.end, header.chain));
         Ok(IndexCheck { segment, file, covered, memory: Memory::default(), chain: Chain::start(segment), end: START })
     }

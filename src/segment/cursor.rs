@@ -73,7 +73,7 @@ impl Cursor {
         if waypoint.record - waypoint.frame < CHUNK as u32 {
             return Ok(());
         }
-        let header = self.header_at(self.offset)?;
+        let header = self.segment.frame_at(self.offset)?;
         let into = u64::from(waypoint.record - waypoint.frame) - HEADER as u64;
         let mut large = self.open_large(header)?;
         large.done = into / BLOCK as u64 * BLOCK as u64;
@@ -129,14 +129,6 @@ impl Cursor {
 
     fn broken(&self) -> Error {
         self.segment.damaged(self.offset..self.segment.readable(), "an event breaks the grammar")
-    }
-
-    fn header_at(&self, offset: u64) -> Result<FrameHeader> {
-        let mut bytes = Vec::with_capacity(HEADER);
-        self.segment.copy(offset, HEADER, &mut bytes)?;
-        FrameHeader::decode(&bytes, self.segment.mask, offset).ok_or_else(|| {
-            self.segment.damaged(offset..offset + HEADER as u64, "the header of a commit fails its checksum")
-        })
     }
 
     /// A buffer for the next block: the old one again, if no event holds on to it.

@@ -6,6 +6,7 @@ pub(crate) mod scan;
 use crate::error::{Error, Result};
 use crate::event::{Block, Event};
 use crate::format::checksum::Mask;
+use crate::format::frame::{self, FrameHeader};
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::format::{record, varint};
 use crate::fs::{self, File, Fs, Map, Mode};
@@ -145,6 +146,16 @@ impl Segment {
         let parts = record::decode(&bytes, 0, len).ok_or_else(|| self.bad_record(offset, len as u64))?;
         let block = Arc::new(Block { bytes, id_seed: self.header.id_seed() });
         parts.into_event(&block, &self.header).ok_or_else(|| self.bad_record(offset, len as u64))
+    }
+
+    /// Reads and verifies the header of the frame at `offset`.
+    pub(crate) fn frame_at(&self, offset: u64) -> Result<FrameHeader> {
+        let mut bytes = Vec::with_capacity(frame::HEADER);
+        self.copy(offset, frame::HEADER, &mut bytes)?;
+        FrameHeader::decode(&bytes, self.mask, offset).ok_or_else(|| {
+            let bytes = offset..offset + frame::HEADER as u64;
+            self.damaged(bytes, "the header of a commit fails its checksum")
+        })
     }
 
     fn bad_record(&self, offset: u64, len: u64) -> Error {

@@ -9,6 +9,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::format::{checksum::Mask, is_zero, u32_at};
 use crate::fs::{self, File};
 use crate::stream::split_key;
+use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::path::Path;
 use uuid::Uuid;
@@ -73,6 +74,10 @@ impl Recorded<'_> {
 
     pub(crate) fn correlation_id(&self) -> Option<&[u8]> {
         self.extras.correlation_id.map(|span| self.at(span))
+    }
+
+    pub(crate) fn occurred_at(&self) -> Option<Timestamp> {
+        self.extras.occurred_at
     }
 
     /// The id, if the writer gave one.

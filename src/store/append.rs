@@ -1,12 +1,14 @@
 //! The write path of the store: encode outside any lock, decide under the commit lock, wait.
 
 use super::Store;
+use super::guard::{Guard, Guards};
+use super::idempotency::Repeats;
 use super::view::{Part, Refused};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
 use crate::expected::Expected;
 use crate::format::draft::Draft;
-use crate::log;
+use crate::log::{self, Proposal};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use std::fmt;
@@ -16,16 +18,22 @@ use std::ops::Range;
 /// appended between encoding and committing cannot reach that.
 const WIDE_FROM: u64 = 1 << 31;
 
+const MAX_IDEMPOTENCY_KEY: usize = 1024;
+
 /// What an append has stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Appended {
+    /// The stream.
+    pub stream: StreamId,
     /// The sequences of the events in their stream, in the order in which they were given.
     pub sequences: Range<u64>,
     /// Their positions in the store.
     pub positions: Range<u64>,
     /// When they were recorded.
     pub recorded_at: Timestamp,
+    /// Nothing was stored now: an earlier commit with the same [idempotency key](Transaction::idempotency_key) was found, and this is what it has stored.
+    pub duplicate: bool,
 }
 
 /// What a transaction has stored.
@@ -38,12 +46,16 @@ pub struct Committed {
     pub positions: Range<u64>,
     /// When they were recorded.
     pub recorded_at: Timestamp,
+    /// Nothing was stored now: an earlier commit with the same [idempotency key](Transaction::idempotency_key) was found, and this is what it has stored. Then there is one of `appends` for each
+    /// run of its events that stand in one stream.
+    pub duplicate: bool,
 }
 
 impl Store {
     /// Appends events to a stream, as one commit. Returns when they are as durable as [`Durability`](crate::Durability) asks for.
     ///
-    /// Blocks for a write and a sync, which threads that append at the same time share. An append without events succeeds and changes nothing.
+    /// Blocks for a write and a sync, which threads that append at the same time share. An append without events succeeds and changes nothing,
+    /// whatever it expects.
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -61,6 +73,7 @@ impl Store {
     /// Nothing is stored if the result is an error, but for [`Error::DurabilityUnknown`].
     ///
     /// * [`Error::Conflict`] if the stream is not as expected;
+    /// * [`Error::GuardFailed`] if a guard of the transaction does not hold;
     /// * [`Error::Invalid`], [`Error::LimitExceeded`] if an event breaks a [limit](NewEvent#limits);
     /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store goes on when the cause is gone;
     /// * [`Error::DurabilityUnknown`] if the sync failed;
@@ -77,7 +90,14 @@ impl Store {
 
     /// Begins a commit that may write to several streams: all of it is stored, or nothing.
     pub fn transaction(&self) -> Transaction {
-        Transaction { draft: Draft::new(self.inner.log.limits()), store: self.clone(), parts: Vec::new(), error: None }
+        Transaction {
+            draft: Draft::new(self.inner.log.limits()),
+            store: self.clone(),
+            parts: Vec::new(),
+            guards: Vec::new(),
+            idempotency_key: String::new(),
+            error: None,
+        }
     }
 }
 
@@ -100,6 +120,8 @@ pub struct Transaction {
     store: Store,
     draft: Draft,
     parts: Vec<Part>,
+    guards: Vec<Guard>,
+    idempotency_key: String,
     /// The first thing that was wrong with what was given.
     error: Option<Error>,
 }
@@ -135,6 +157,12 @@ impl Transaction {
         self
     }
 
+    /// Binds the commit to a condition on the whole store; all guards must hold. In a transaction without events they are not looked at.
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guards.push(guard);
+        self
+    }
+
     /// Stores all of it, and returns when it is as durable as [`Durability`](crate::Durability) asks for.
     ///
     /// A transaction without any event succeeds and changes nothing.
@@ -146,25 +174,77 @@ impl Transaction {
         self.submit()?.wait()
     }
 
+    /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit with the same key already, nothing is stored, nothing is checked (the
+    /// expectations may be stale, the events others), and the result is that of the first commit, marked as a duplicate. Also after a crash, and also for repeats that race.
+    ///
+    /// Up to 1,024 bytes; the empty key is none.
+    ///
+    /// ```
+    /// use annals::{Expected, NewEvent, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let order = StreamId::new("order", "1")?;
+    /// let pay = || {
+    ///     let transaction = store.transaction().append(&order, Expected::Next(0), [NewEvent::new("Paid", "")]);
+    ///     transaction.idempotency_key("request-42").commit()
+    /// };
+    /// assert!(!pay()?.duplicate);
+    /// let again = pay()?;
+    /// assert!(again.duplicate && again.positions == (0..1));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = key.into();
+        if self.idempotency_key.len() > MAX_IDEMPOTENCY_KEY {
+            let error = Error::limit("idempotency key in bytes", self.idempotency_key.len(), MAX_IDEMPOTENCY_KEY);
+            self.error.get_or_insert(error);
+        }
+        self
+    }
+
     /// Decides on the commit and gives it its place, without waiting until it is durable: whoever submits the next one before waiting for this one shares its
-    /// sync. Blocks only if 64 MiB wait to be written.
+    /// sync. Blocks only if 64 MiB wait to be written, or for an earlier commit with the same idempotency key.
     ///
     /// Positions and sequences are final if the ticket's [wait](Ticket::wait) succeeds. Until then nobody can read the events.
     ///
     /// # Errors
     ///
     /// As [`Store::append`]; those of writing come from the ticket.
-    pub fn submit(self) -> Result<Ticket> {
-        let Transaction { store, draft, parts, error } = self;
-        if let Some(error) = error {
+    pub fn submit(mut self) -> Result<Ticket> {
+        if let Some(error) = self.error {
             return Err(error);
         }
-        if draft.len() == 0 {
-            return Ok(Ticket { committed: nothing(&store, &parts)?, waiting: None });
+        if self.draft.len() == 0 {
+            return Ok(Ticket { committed: nothing(&self.store, &self.parts)?, waiting: None });
         }
-        let view = store.inner.view.clone();
-        let (committed, waiting) = store.inner.log.commit(draft, move |proposal| {
-            let accepted = view.accept(&parts, proposal.first_position);
+        let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.parts);
+        self.draft.set_attributes(&repeats.attributes());
+        loop {
+            if let Some(first) = repeats.find()? {
+                return Ok(Ticket { committed: first, waiting: None });
+            }
+            match self.attempt(&repeats) {
+                Ok(ticket) => return Ok(ticket),
+                // It is on its way: when it has arrived, it will be found, or it has failed and this one may go.
+                Err(Refusal::Repeat) => repeats.wait(),
+                // What broke the guard may have been the first commit with the key, which has come in between.
+                Err(Refusal::Error(error @ Error::GuardFailed { .. })) => {
+                    let first = repeats.find()?.ok_or(error)?;
+                    return Ok(Ticket { committed: first, waiting: None });
+                }
+                Err(Refusal::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn attempt(&mut self, repeats: &Repeats) -> Result<Ticket, Refusal> {
+        let Transaction { store, draft, parts, guards, .. } = self;
+        let guards = Guards::check(guards, store)?;
+        let (committed, waiting) = store.inner.log.commit(draft, |proposal| {
+            if repeats.is_pending(&proposal.pending) || repeats.find()?.is_some() {
+                return Err(Refusal::Repeat);
+            }
+            guards.check_again(store, &proposal.pending)?;
+            let accepted = store.inner.view.accept(parts, proposal.first_position);
             let firsts = accepted.map_err(|refused| match refused {
                 Refused::Failed(error) => error,
                 Refused::Conflict { part, next } => {
@@ -172,24 +252,45 @@ impl Transaction {
                     Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }
                 }
             })?;
-            let (mut at, mut position) = (0, proposal.first_position);
-            let mut appends = Vec::with_capacity(parts.len());
-            for (part, first) in parts.iter().zip(firsts) {
-                let events = part.events as u64;
-                let fits = proposal.draft.set_sequences(at..at + part.events, first);
-                assert!(fits, "a stream grew by 2^31 events while one commit was encoded");
-                appends.push(Appended {
-                    sequences: first..first + events,
-                    positions: position..position + events,
-                    recorded_at: proposal.recorded_at,
-                });
-                at += part.events;
-                position += events;
-            }
-            Ok(Committed { appends, positions: proposal.first_position..position, recorded_at: proposal.recorded_at })
+            Ok::<_, Refusal>(place(proposal, parts, &firsts))
         })?;
         Ok(Ticket { committed, waiting: Some(waiting) })
     }
+}
+
+/// Why an attempt to commit was refused.
+enum Refusal {
+    /// Another commit with the same idempotency key has come first.
+    Repeat,
+    Error(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Error(error)
+    }
+}
+
+/// Gives the events of a commit their sequences.
+fn place(proposal: Proposal<'_>, parts: &[Part], firsts: &[u64]) -> Committed {
+    let recorded_at = proposal.recorded_at;
+    let (mut at, mut position) = (0, proposal.first_position);
+    let mut appends = Vec::with_capacity(parts.len());
+    for (part, &first) in parts.iter().zip(firsts) {
+        let events = part.events as u64;
+        let fits = proposal.draft.set_sequences(at..at + part.events, first);
+        assert!(fits, "a stream grew by 2^31 events while one commit was encoded");
+        appends.push(Appended {
+            stream: part.stream.clone(),
+            sequences: first..first + events,
+            positions: position..position + events,
+            recorded_at,
+            duplicate: false,
+        });
+        at += part.events;
+        position += events;
+    }
+    Committed { appends, positions: proposal.first_position..position, recorded_at, duplicate: false }
 }
 
 /// What a commit without events gives.
@@ -197,9 +298,11 @@ fn nothing(store: &Store, parts: &[Part]) -> Result<Committed> {
     let (head, recorded_at) = (store.len(), store.inner.log.now());
     let appends = parts.iter().map(|part| {
         let next = store.inner.view.index.next_sequence(part.stream.key())?;
-        Ok(Appended { sequences: next..next, positions: head..head, recorded_at })
+        let stream = part.stream.clone();
+        Ok(Appended { stream, sequences: next..next, positions: head..head, recorded_at, duplicate: false })
     });
-    Ok(Committed { appends: appends.collect::<Result<_>>()?, positions: head..head, recorded_at })
+    let appends = appends.collect::<Result<_>>()?;
+    Ok(Committed { appends, positions: head..head, recorded_at, duplicate: false })
 }
 
 /// A commit that has its place and is not yet durable.

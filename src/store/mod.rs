@@ -1,18 +1,26 @@
 //! The store: what an application sees. Owns what streams mean.
 
 mod append;
+mod discover;
+mod find;
+mod guard;
+mod idempotency;
 mod options;
+mod query;
 mod read;
 mod view;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
+pub use discover::{NameInfo, StreamInfo};
+pub use find::{AsOf, Found, Search};
+pub use guard::Guard;
 pub use options::Options;
+pub use query::Query;
 pub use read::{Events, Read};
 
 use crate::error::Result;
-use crate::index::term::{self, Kind};
+use crate::index::term::Kind;
 use crate::log::{Log, OpenReport};
-use crate::stream::StreamId;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,16 +52,6 @@ struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
     report: OpenReport,
-}
-
-/// What a store knows of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StreamInfo {
-    /// Its name.
-    pub stream: StreamId,
-    /// The sequence that its next event will have: the number of its events.
-    pub next_sequence: u64,
 }
 
 /// How large a store is.
@@ -117,33 +115,6 @@ impl Store {
     /// Whether there are no events that can be read.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// What is known of a stream, or `None` if it has no events.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index cannot be read.
-    pub fn stream(&self, stream: &StreamId) -> Result<Option<StreamInfo>> {
-        let next_sequence = self.inner.view.index.next_sequence(stream.key())?;
-        Ok((next_sequence > 0).then(|| StreamInfo { stream: stream.clone(), next_sequence }))
-    }
-
-    /// All streams whose text form begins with `prefix`, sorted by name. The empty prefix gives all.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::stream`].
-    pub fn streams(&self, prefix: &str) -> Result<Vec<StreamInfo>> {
-        let terms = self.inner.view.index.terms(&[Kind::Stream as u8])?;
-        let infos = terms.iter().filter_map(|(term, info)| {
-            let stream = StreamId::from_key(&term::stream_key(term))?;
-            Some(StreamInfo { stream, next_sequence: info.count })
-        });
-        let mut infos: Vec<_> =
-            infos.filter(|info| prefix.is_empty() || info.stream.to_string().starts_with(prefix)).collect();
-        infos.sort_by(|a, b| a.stream.cmp(&b.stream));
-        Ok(infos)
     }
 
     /// How large the store is.

@@ -115,7 +115,8 @@ impl Options {
         self
     }
 
-    /// Where the time comes from that events are recorded at. It need not rise: a time before that of the last event is replaced by that one.
+    /// Where the time comes from that events are recorded at. It need not rise: a time before that of the last event, or before the creation of the
+    /// store, is replaced by that one.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.settings.clock = Arc::new(clock);
         self

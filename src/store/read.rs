@@ -1,5 +1,7 @@
 //! Reading: one stream, or the whole store.
 
+use super::find::AsOf;
+use super::query::Query;
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -7,6 +9,7 @@ use crate::index::term::Term;
 use crate::log::{Backwards, Forwards};
 use crate::position::Location;
 use crate::stream::StreamId;
+use crate::time::Timestamp;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Range;
@@ -43,7 +46,16 @@ impl Store {
     }
 
     fn read_from(&self, source: Source) -> Read {
-        Read { store: self.inner.clone(), source, range: 0..u64::MAX, limit: u64::MAX, backwards: false }
+        Read {
+            store: self.inner.clone(),
+            source,
+            range: 0..u64::MAX,
+            limit: u64::MAX,
+            backwards: false,
+            as_of: None,
+            occurred: (Timestamp::MIN, Timestamp::MAX),
+            latest: None,
+        }
     }
 }
 
@@ -60,9 +72,38 @@ pub struct Read {
     range: Range<u64>,
     limit: u64,
     backwards: bool,
+    as_of: Option<AsOf>,
+    occurred: (Timestamp, Timestamp),
+    /// Begin with the newest event of this type.
+    latest: Option<String>,
 }
 
 impl Read {
+    /// Only what had been recorded at a position of the store or a time, it included.
+    pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
+        self.as_of = Some(point.into());
+        self
+    }
+
+    /// Only events that occurred at this time or later. The time of recording counts for those that do not say when they occurred.
+    pub fn occurred_since(mut self, time: Timestamp) -> Self {
+        self.occurred.0 = time;
+        self
+    }
+
+    /// Only events that occurred at this time or earlier. The time of recording counts for those that do not say when they occurred.
+    pub fn occurred_until(mut self, time: Timestamp) -> Self {
+        self.occurred.1 = time;
+        self
+    }
+
+    /// Begins with the newest event of this type (backwards, ends with it), if there is one: what a stream needs whose state is summed up now and then, as by a `BooksClosed`. It is found
+    /// without reading what stands before it.
+    pub fn from_latest(mut self, event_type: impl Into<String>) -> Self {
+        self.latest = Some(event_type.into());
+        self
+    }
+
     /// Begins with the event that has this sequence (or position, for a read of the whole store); backwards, ends with it. 0 unless said otherwise.
     pub fn from(mut self, first: u64) -> Self {
         self.range.start = first;
@@ -94,22 +135,71 @@ impl IntoIterator for Read {
 
     /// Begins the read. It sees what is visible now, and nothing that comes later.
     fn into_iter(self) -> Events {
-        let log = &self.store.log;
-        let walk = match self.source {
-            Source::All => {
-                let positions = self.range.start..self.range.end.min(log.watermark());
-                match self.backwards {
-                    false => Walk::Forwards(log.forwards(positions)),
-                    true => Walk::Backwards(log.backwards(positions)),
-                }
-            }
-            Source::Stream(stream) => match StreamWalk::new(&self.store, stream, self.range, self.backwards) {
-                Ok(walk) => Walk::Stream(walk),
-                Err(error) => Walk::Failed(Some(error)),
-            },
-        };
-        Events { store: self.store, walk, left: self.limit }
+        let walk = self.begin().unwrap_or_else(|error| Walk::Failed(Some(error)));
+        Events { store: self.store, occurred: self.occurred, walk, left: self.limit }
     }
+}
+
+impl Read {
+    fn begin(&self) -> Result<Walk> {
+        let (store, log) = (&self.store, &self.store.log);
+        let mut end = log.watermark();
+        if let Some(point) = self.as_of {
+            end = store.position_behind(point, end)?;
+        }
+        let mut range = self.range.clone();
+        if let Some(event_type) = &self.latest {
+            range.start = range.start.max(self.latest(event_type, end)?);
+        }
+        Ok(match (&self.source, self.backwards) {
+            (Source::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
+            (Source::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
+            (Source::Stream(stream), backwards) => {
+                if self.as_of.is_some() {
+                    range.end = range.end.min(store.sequence_behind(stream, end)?);
+                }
+                Walk::Stream(StreamWalk::new(store, stream.clone(), range, backwards)?)
+            }
+        })
+    }
+
+    /// Where the newest event of a type stands, among those below a position: its sequence, or its position in a read of the whole store. 0 if there is none.
+    fn latest(&self, event_type: &str, end: u64) -> Result<u64> {
+        let Some(last) = end.checked_sub(1) else { return Ok(0) };
+        let store = Store { inner: self.store.clone() };
+        let query = Query::new().event_type(event_type);
+        let (query, place): (_, fn(&Event) -> u64) = match &self.source {
+            Source::All => (query, Event::position),
+            Source::Stream(stream) => (query.stream(stream).edition(stream.edition().unwrap_or("")), Event::sequence),
+        };
+        let newest = store.query(&query).until(last).backwards().limit(1).into_iter().next().transpose()?;
+        Ok(newest.as_ref().map_or(0, place))
+    }
+}
+
+impl Inner {
+    /// The sequence behind the last event of a stream that stands below a position. By bisection: positions rise with sequences.
+    fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
+        let (mut low, mut high) = (0, self.view.index.next_sequence(stream.key())?);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let mut one = StreamWalk::new(self, stream.clone(), middle..middle + 1, false)?;
+            match one.next(self)? {
+                Some(event) if event.position() < position => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
+
+/// Whether an event occurred within these times, both included.
+fn occurred_within(event: &Event, (since, until): (Timestamp, Timestamp)) -> bool {
+    if since == Timestamp::MIN && until == Timestamp::MAX {
+        return true;
+    }
+    let occurred = event.occurred_at().unwrap_or(event.recorded_at());
+    since <= occurred && occurred <= until
 }
 
 /// The events of a read, verified one by one or in blocks.
@@ -117,6 +207,7 @@ impl IntoIterator for Read {
 /// After an error it ends. It holds the store open.
 pub struct Events {
     store: Arc<Inner>,
+    occurred: (Timestamp, Timestamp),
     walk: Walk,
     left: u64,
 }
@@ -227,11 +318,17 @@ impl Iterator for Events {
         if self.left == 0 {
             return None;
         }
-        let next = match &mut self.walk {
-            Walk::Forwards(walk) => walk.next(),
-            Walk::Backwards(walk) => walk.next(),
-            Walk::Stream(walk) => walk.next(&self.store),
-            Walk::Failed(error) => error.take().map_or(Ok(None), Err),
+        let next = loop {
+            let next = match &mut self.walk {
+                Walk::Forwards(walk) => walk.next(),
+                Walk::Backwards(walk) => walk.next(),
+                Walk::Stream(walk) => walk.next(&self.store),
+                Walk::Failed(error) => error.take().map_or(Ok(None), Err),
+            };
+            match next {
+                Ok(Some(event)) if !occurred_within(&event, self.occurred) => {}
+                next => break next,
+            }
         };
         match next {
             Ok(Some(event)) => {

@@ -106,7 +106,7 @@ impl Listener for View {
         Ok(last)
     }
 
-    fn resume(&self, segment: &SegmentHeader) -> Result<Option<(u64, Chain)>> {
+    fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
         self.index.resume(segment)
     }
 

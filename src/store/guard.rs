@@ -1,0 +1,106 @@
+//! Guards: a commit goes through only if nothing happened that it does not know of.
+
+use super::Store;
+use super::query::Query;
+use crate::error::{Error, Result};
+use crate::log::Pending;
+
+/// A condition on the whole store that a commit is bound to: the *dynamic consistency boundary* of a decision (dcb.events).
+///
+/// It is decided under the commit lock, against all commits that have been accepted before, also those that are not visible yet: of two racing commits that
+/// exclude one another exactly one wins, and the other gets [`Error::GuardFailed`].
+///
+/// The cost does not grow with the store for [`Guard::unchanged`]: only what came behind the position is looked at. [`Guard::absent`] asks the index of each segment once
+/// (some hundred nanoseconds each), before the lock is taken; under the lock only what has come since is looked at.
+///
+/// ```
+/// use annals::{Error, Expected, Guard, NewEvent, Query, Store, StreamId};
+/// let store = Store::in_memory();
+/// let register = |user: &str| {
+///     let taken = Query::new().event_type("Registered").tag("name:ann");
+///     let stream = StreamId::new("user", user)?;
+///     let event = NewEvent::new("Registered", "").tag("name:ann");
+///     store.transaction().append(&stream, Expected::NoStream, [event]).guard(Guard::absent(taken)).commit()
+/// };
+/// assert!(register("1").is_ok());
+/// assert!(matches!(register("2"), Err(Error::GuardFailed { position: 0, .. })));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    query: Query,
+    after: Option<u64>,
+    name: Option<String>,
+}
+
+impl Guard {
+    /// Nothing behind this position matches the query: what was read up to there is still all there is. The position is what
+    /// [`Search::collect_with_head`](crate::Search::collect_with_head) gave with the events; `None` stands before the first event.
+    pub fn unchanged(query: Query, after: impl Into<Option<u64>>) -> Self {
+        Guard { query, after: after.into(), name: None }
+    }
+
+    /// Nothing ever matched the query.
+    pub fn absent(query: Query) -> Self {
+        Guard::unchanged(query, None)
+    }
+
+    /// Gives the guard a name, for the error.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Looks at what is visible. Gives the position up to which it has looked.
+    pub(super) fn check_visible(&self, number: usize, store: &Store, after: Option<u64>) -> Result<Option<u64>> {
+        let search = store.query(&self.query).after(after.max(self.after)).limit(1).into_iter();
+        let looked_at = search.end();
+        match search.into_iter().next().transpose()? {
+            Some(event) => Err(self.failed(number, event.position())),
+            None => Ok(looked_at),
+        }
+    }
+
+    /// Looks at what has been accepted and may not be visible.
+    pub(super) fn check_pending(&self, number: usize, pending: &Pending<'_>) -> Result<()> {
+        let mut broken_by = None;
+        pending.events(|event| {
+            let new = self.after.is_none_or(|after| event.position > after);
+            if new && self.query.matches_recorded(event) {
+                broken_by = Some(event.position);
+            }
+            broken_by.is_none()
+        });
+        broken_by.map_or(Ok(()), |position| Err(self.failed(number, position)))
+    }
+
+    fn failed(&self, number: usize, position: u64) -> Error {
+        let guard = self.name.clone().unwrap_or_else(|| format!("guard {number}"));
+        Error::GuardFailed { guard, position }
+    }
+}
+
+/// The guards of a commit, and how far each has been looked at outside the commit lock.
+pub(super) struct Guards {
+    guards: Vec<(Guard, Option<u64>)>,
+}
+
+impl Guards {
+    /// Looks at all that is visible now, outside the commit lock.
+    pub(super) fn check(guards: &[Guard], store: &Store) -> Result<Self> {
+        let checked = guards.iter().enumerate().map(|(number, guard)| {
+            let looked_at = guard.check_visible(number, store, None)?;
+            Ok((guard.clone(), looked_at))
+        });
+        Ok(Guards { guards: checked.collect::<Result<_>>()? })
+    }
+
+    /// Looks at what has come since, and at what is on its way. Runs under the commit lock.
+    pub(super) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<()> {
+        for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
+            guard.check_visible(number, store, *looked_at)?;
+            guard.check_pending(number, pending)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! Queries: events of any stream, found by what they are about.
+
+use crate::event::Event;
+use crate::index::term::{Kind, Term};
+use crate::segment::scan::Recorded;
+use crate::stream::{StreamId, split_key};
+use crate::time::Timestamp;
+
+/// Which events: a description that can be stored, sent, and used again.
+///
+/// An item says what an event must have; [`Query::or`] begins another one, and an event that fits any item is found. Within an item, domains, streams and types are
+/// alternatives among themselves, tags must all be there. (So the specification of Dynamic Consistency Boundaries, dcb.events, has it.) A query without any
+/// condition finds all events.
+///
+/// ```
+/// use annals::{Expected, NewEvent, Query, Store, StreamId};
+/// let store = Store::in_memory();
+/// let order = StreamId::new("order", "1")?;
+/// let events = ["Placed", "Paid", "Shipped"].map(|event_type| NewEvent::new(event_type, "").tag("customer:7"));
+/// store.append(&order, Expected::Any, events)?;
+///
+/// let query = Query::new().domain("order").types(["Paid", "Shipped"]).tag("customer:7");
+/// let found: Result<Vec<_>, _> = store.query(&query).backwards().limit(1).into_iter().collect();
+/// assert_eq!(found?[0].event_type(), "Shipped");
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Query {
+    items: Vec<Item>,
+    edition: Option<String>,
+    recorded: (Option<Timestamp>, Option<Timestamp>),
+    occurred: (Option<Timestamp>, Option<Timestamp>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+struct Item {
+    domains: Vec<String>,
+    streams: Vec<StreamId>,
+    types: Vec<String>,
+    tags: Vec<String>,
+    correlation: Option<String>,
+}
+
+impl Query {
+    /// A query that finds all events.
+    pub fn new() -> Self {
+        Query::default()
+    }
+
+    fn item(&mut self) -> &mut Item {
+        if self.items.is_empty() {
+            self.items.push(Item::default());
+        }
+        self.items.last_mut().expect("an item was pushed if there was none")
+    }
+
+    /// Begins another item: an event that fits either is found.
+    pub fn or(mut self) -> Self {
+        self.item();
+        self.items.push(Item::default());
+        self
+    }
+
+    /// Events of streams in this domain; with other domains or streams, of any of them.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.item().domains.push(domain.into());
+        self
+    }
+
+    /// Events of this stream; with other streams or domains, of any of them. The edition of the name does not count: see [`Query::edition`].
+    pub fn stream(mut self, stream: &StreamId) -> Self {
+        self.item().streams.push(stream.clone());
+        self
+    }
+
+    /// Events of this type; with other types, of any of them.
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.item().types.push(event_type.into());
+        self
+    }
+
+    /// Events of any of these types.
+    pub fn types<T: Into<String>>(self, types: impl IntoIterator<Item = T>) -> Self {
+        types.into_iter().fold(self, Query::event_type)
+    }
+
+    /// Events that have this tag; with other tags, all of them.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.item().tags.push(tag.into());
+        self
+    }
+
+    /// Events that have all of these tags.
+    pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
+        tags.into_iter().fold(self, Query::tag)
+    }
+
+    /// Events with this correlation id. The empty id finds nothing.
+    pub fn correlation(mut self, id: impl Into<String>) -> Self {
+        self.item().correlation = Some(id.into());
+        self
+    }
+
+    /// Events of a named edition. Without this, those of the main one, which is also called `main`.
+    pub fn edition(mut self, edition: impl Into<String>) -> Self {
+        let edition = edition.into();
+        self.edition = (!edition.is_empty() && edition != "main").then_some(edition);
+        self
+    }
+
+    /// Events that were recorded at this time or later.
+    pub fn recorded_since(mut self, time: Timestamp) -> Self {
+        self.recorded.0 = Some(time);
+        self
+    }
+
+    /// Events that were recorded at this time or earlier.
+    pub fn recorded_until(mut self, time: Timestamp) -> Self {
+        self.recorded.1 = Some(time);
+        self
+    }
+
+    /// Events that occurred at this time or later. The time of recording counts for those that do not say when they occurred.
+    pub fn occurred_since(mut self, time: Timestamp) -> Self {
+        self.occurred.0 = Some(time);
+        self
+    }
+
+    /// Events that occurred at this time or earlier. The time of recording counts for those that do not say when they occurred.
+    pub fn occurred_until(mut self, time: Timestamp) -> Self {
+        self.occurred.1 = Some(time);
+        self
+    }
+
+    /// Whether an event is one that this query finds.
+    pub fn matches(&self, event: &Event) -> bool {
+        let tags = |tag: &str| event.tags().any(|t| t == tag);
+        self.matches_facts(&Facts {
+            key: event.key(),
+            event_type: event.event_type(),
+            correlation: event.correlation_id().unwrap_or("").as_bytes(),
+            has_tag: &tags,
+            recorded_at: event.recorded_at(),
+            occurred_at: event.occurred_at(),
+        })
+    }
+
+    /// The same for an event that is on its way.
+    pub(super) fn matches_recorded(&self, event: &Recorded<'_>) -> bool {
+        let tags = |tag: &str| event.tags().any(|t| t == tag.as_bytes());
+        self.matches_facts(&Facts {
+            key: event.key,
+            event_type: event.event_type,
+            correlation: event.correlation_id().unwrap_or_default(),
+            has_tag: &tags,
+            recorded_at: Timestamp::from_nanos(event.recorded_at),
+            occurred_at: event.occurred_at(),
+        })
+    }
+
+    fn matches_facts(&self, facts: &Facts<'_>) -> bool {
+        let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time| {
+            bounds.0.is_none_or(|since| since <= time) && bounds.1.is_none_or(|until| time <= until)
+        };
+        split_key(facts.key).is_some_and(|parts| parts.edition == self.edition.as_deref())
+            && within(self.recorded, facts.recorded_at)
+            && within(self.occurred, facts.occurred_at.unwrap_or(facts.recorded_at))
+            && (self.items.is_empty() || self.items.iter().any(|item| item.matches(facts)))
+    }
+
+    /// When the events that can be found were recorded: from the first time to the second.
+    pub(super) fn recorded(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        self.recorded
+    }
+
+    /// For each item, the terms that the index can be asked for: an event must have one of each group. `None` if any event of the edition may fit.
+    pub(super) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
+        let edition = self.edition.as_deref();
+        let of_edition = || edition.map(|name| vec![vec![Term::new(Kind::Edition, Some(name), b"")]]);
+        if self.items.is_empty() {
+            return of_edition().map(|groups| vec![groups]);
+        }
+        let groups = self.items.iter().map(|item| {
+            let groups = item.groups(edition);
+            if groups.is_empty() { of_edition() } else { Some(groups) }
+        });
+        groups.collect()
+    }
+}
+
+/// What of an event a query looks at.
+struct Facts<'a> {
+    key: &'a [u8],
+    event_type: &'a str,
+    /// Empty if it has none.
+    correlation: &'a [u8],
+    has_tag: &'a dyn Fn(&str) -> bool,
+    recorded_at: Timestamp,
+    occurred_at: Option<Timestamp>,
+}
+
+impl Item {
+    fn matches(&self, facts: &Facts<'_>) -> bool {
+        let Some(parts) = split_key(facts.key) else { return false };
+        let anywhere = self.domains.is_empty() && self.streams.is_empty();
+        let in_domain = || self.domains.iter().any(|domain| domain == parts.domain);
+        let in_stream = || self.streams.iter().any(|s| (s.domain(), s.root()) == (parts.domain, parts.root));
+        let correlated = |id: &String| !id.is_empty() && facts.correlation == id.as_bytes();
+        (anywhere || in_domain() || in_stream())
+            && (self.types.is_empty() || self.types.iter().any(|t| t == facts.event_type))
+            && self.tags.iter().all(|tag| (facts.has_tag)(tag))
+            && self.correlation.as_ref().is_none_or(correlated)
+    }
+
+    /// The terms that the index can be asked for: an event must have one of each group. Without groups, any event may fit.
+    fn groups(&self, edition: Option<&str>) -> Vec<Vec<Term>> {
+        let term = |kind, text: &str| Term::new(kind, edition, text.as_bytes());
+        let mut groups = Vec::new();
+        if !self.domains.is_empty() || !self.streams.is_empty() {
+            let domains = self.domains.iter().map(|domain| term(Kind::Domain, domain));
+            let streams = self.streams.iter().map(|stream| Term::stream_in(edition, stream.key()));
+            groups.push(domains.chain(streams).collect());
+        }
+        if !self.types.is_empty() {
+            groups.push(self.types.iter().map(|event_type| term(Kind::Type, event_type)).collect());
+        }
+        groups.extend(self.tags.iter().map(|tag| vec![term(Kind::Tag, tag)]));
+        groups.extend(self.correlation.iter().map(|id| vec![term(Kind::Correlation, id)]));
+        groups
+    }
+}

@@ -1,0 +1,270 @@
+//! Queries and guards, against the same questions put to a plain list of all events.
+//!
+//! Shown to see, each by running the tests against a library with that bug: a union of terms that is not merged in order, candidates that are not sorted, an item that is left out, an inclusive bound taken as
+//! exclusive, events of the same time cut at a time bound, candidates not held against the query (`every_query_form`); a guard that does not look at commits on their way, or not again under the
+//! lock (`racing_guards`).
+
+use annals::fs::SimFs;
+use annals::{AsOf, Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp};
+use proptest::prelude::*;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+const DOMAINS: [&str; 3] = ["order", "user", "x-y"];
+const TYPES: [&str; 4] = ["Placed", "Paid", "Shipped", "Rare"];
+const TAGS: [&str; 5] = ["a:1", "a:2", "b", "c", "never"];
+
+fn options(disk: &SimFs) -> Options {
+    let now = AtomicI64::new(1_000);
+    let clock = move || Timestamp::from_nanos(now.fetch_add(7, Ordering::Relaxed) / 20 * 20);
+    Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0).clock(clock)
+}
+
+/// What an event is to be: domain, root, type, tags (bits), correlation, occurred-at, bytes.
+type Plan = (usize, u8, usize, u8, u8, Option<i64>, usize);
+
+fn plans() -> impl Strategy<Value = Vec<Plan>> {
+    let rare = prop_oneof![20 => 0..3usize, 1 => Just(3usize)];
+    let plan = (0..3usize, 0..4u8, rare, 0..16u8, 0..4u8, prop::option::of(900..1400i64), 0..300usize);
+    prop::collection::vec(plan, 1..150)
+}
+
+fn stream(plan: &Plan) -> StreamId {
+    StreamId::new(DOMAINS[plan.0], plan.1.to_string()).unwrap()
+}
+
+fn event(plan: &Plan) -> NewEvent<'static> {
+    let (_, _, event_type, tags, correlation, occurred, len) = *plan;
+    let tags = (0..4).filter(|n| tags >> n & 1 == 1).map(|n| TAGS[n]);
+    let event = NewEvent::with_data(TYPES[event_type], vec![1; len]).tags(tags);
+    let event = if correlation > 0 { event.correlation_id(format!("c{correlation}")) } else { event };
+    occurred.into_iter().fold(event, |event, time| event.occurred_at(Timestamp::from_nanos(time)))
+}
+
+/// Domains, streams (domain, root), types, tags, correlation.
+type Item = (Vec<usize>, Vec<(usize, u8)>, Vec<usize>, Vec<usize>, Option<u8>);
+
+/// A question, in a form that can be put to the store and to a list.
+#[derive(Clone, Debug)]
+struct Question {
+    items: Vec<Item>,
+    recorded: (Option<i64>, Option<i64>),
+    occurred: (Option<i64>, Option<i64>),
+    after: Option<u64>,
+    until: Option<u64>,
+    as_of: Option<Result<u64, i64>>,
+    backwards: bool,
+    limit: Option<u64>,
+}
+
+fn questions() -> impl Strategy<Value = Question> {
+    let some = |max: usize| prop::collection::vec(0..max, 0..3);
+    let streams = prop::collection::vec((0..3usize, 0..5u8), 0..2);
+    let item = (some(3), streams, some(4), some(5), prop::option::weighted(0.3, 0..5u8));
+    let times = || (prop::option::weighted(0.2, 900..1500i64), prop::option::weighted(0.2, 900..1500i64));
+    let point = prop_oneof![(0..200u64).prop_map(Ok), (900..1500i64).prop_map(Err)];
+    (
+        prop::collection::vec(item, 0..3),
+        times(),
+        times(),
+        prop::option::weighted(0.3, 0..160u64),
+        prop::option::weighted(0.3, 0..160u64),
+        prop::option::weighted(0.3, point),
+        any::<bool>(),
+        prop::option::weighted(0.3, 0..20u64),
+    )
+        .prop_map(|(items, recorded, occurred, after, until, as_of, backwards, limit)| Question {
+            items,
+            recorded,
+            occurred,
+            after,
+            until,
+            as_of,
+            backwards,
+            limit,
+        })
+}
+
+impl Question {
+    fn query(&self) -> Query {
+        let mut query = Query::new();
+        for (n, (domains, streams, types, tags, correlation)) in self.items.iter().enumerate() {
+            query = if n > 0 { query.or() } else { query };
+            query = domains.iter().fold(query, |query, &n| query.domain(DOMAINS[n]));
+            for (domain, root) in streams {
+                query = query.stream(&StreamId::new(DOMAINS[*domain], root.to_string()).unwrap());
+            }
+            query = query.types(types.iter().map(|&n| TYPES[n])).tags(tags.iter().map(|&n| TAGS[n]));
+            query = correlation.iter().fold(query, |query, n| query.correlation(correlation_name(*n)));
+        }
+        let time = Timestamp::from_nanos;
+        query = self.recorded.0.into_iter().fold(query, |query, t| query.recorded_since(time(t)));
+        query = self.recorded.1.into_iter().fold(query, |query, t| query.recorded_until(time(t)));
+        query = self.occurred.0.into_iter().fold(query, |query, t| query.occurred_since(time(t)));
+        self.occurred.1.into_iter().fold(query, |query, t| query.occurred_until(time(t)))
+    }
+
+    /// The positions that a plain filter over all events finds.
+    fn answer(&self, all: &[Event]) -> Vec<u64> {
+        let within = |(since, until): (Option<i64>, Option<i64>), time: Timestamp| {
+            since.is_none_or(|s| s <= time.as_nanos()) && until.is_none_or(|u| time.as_nanos() <= u)
+        };
+        let fits = |event: &&Event| {
+            let of_item = |(domains, streams, types, tags, correlation): &Item| {
+                let place = domains.is_empty() && streams.is_empty()
+                    || domains.iter().any(|&n| DOMAINS[n] == event.domain())
+                    || streams
+                        .iter()
+                        .any(|(d, r)| event.stream() == StreamId::new(DOMAINS[*d], r.to_string()).unwrap());
+                place
+                    && (types.is_empty() || types.iter().any(|&n| TYPES[n] == event.event_type()))
+                    && tags.iter().all(|&n| event.tags().any(|tag| tag == TAGS[n]))
+                    && correlation.is_none_or(|n| n > 0 && event.correlation_id() == Some(&correlation_name(n)))
+            };
+            let as_of = match self.as_of {
+                None => true,
+                Some(Ok(position)) => event.position() <= position,
+                Some(Err(time)) => event.recorded_at().as_nanos() <= time,
+            };
+            (self.items.is_empty() || self.items.iter().any(of_item))
+                && within(self.recorded, event.recorded_at())
+                && within(self.occurred, event.occurred_at().unwrap_or(event.recorded_at()))
+                && self.after.is_none_or(|after| event.position() > after)
+                && self.until.is_none_or(|until| event.position() <= until)
+                && as_of
+        };
+        let mut found: Vec<u64> = all.iter().filter(fits).map(Event::position).collect();
+        if self.backwards {
+            found.reverse();
+        }
+        found.truncate(self.limit.unwrap_or(u64::MAX) as usize);
+        found
+    }
+
+    fn ask(&self, store: &Store) -> Vec<u64> {
+        let mut search = store.query(&self.query()).after(self.after);
+        search = self.until.into_iter().fold(search, |search, until| search.until(until));
+        search = match self.as_of {
+            None => search,
+            Some(Ok(position)) => search.as_of(position),
+            Some(Err(time)) => search.as_of(AsOf::Time(Timestamp::from_nanos(time))),
+        };
+        search = if self.backwards { search.backwards() } else { search };
+        search = self.limit.into_iter().fold(search, |search, limit| search.limit(limit));
+        search.into_iter().map(|event| event.unwrap().position()).collect()
+    }
+}
+
+/// `c0` is the empty one.
+fn correlation_name(n: u8) -> String {
+    if n == 0 { String::new() } else { format!("c{n}") }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_query_form(plans in plans(), questions in prop::collection::vec(questions(), 12), spoil in any::<u64>()) {
+        let disk = SimFs::new();
+        let mut store = options(&disk).open("store").unwrap();
+        for commit in plans.chunks(3) {
+            let transaction = commit.iter().fold(store.transaction(), |transaction, plan| {
+                transaction.append(&stream(plan), Expected::Any, [event(plan)])
+            });
+            transaction.commit().unwrap();
+        }
+        for round in 0..3 {
+            let all: Vec<Event> = store.read_all().into_iter().map(|event| event.unwrap()).collect();
+            for question in &questions {
+                prop_assert_eq!(question.ask(&store), question.answer(&all), "round {}: {:?}", round, question);
+            }
+            store.close().unwrap();
+            // Some indexes are lost, some are those of other segments.
+            for (n, path) in disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "idx")).enumerate() {
+                match spoil >> (n % 30 * 2) & 3 {
+                    0 => disk.delete(&path),
+                    1 if round == 1 => disk.set_contents(&path, vec![0x55; 3000]),
+                    _ => {}
+                }
+            }
+            store = options(&disk).open("store").unwrap();
+        }
+    }
+}
+
+/// Threads race for a name under a guard: exactly one wins each round, and the others are told of its event.
+#[test]
+fn racing_guards() {
+    for durable_disk in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = if durable_disk { Store::open(dir.path()).unwrap() } else { Store::in_memory() };
+        let threads = 8;
+        let barrier = Barrier::new(threads);
+        let rounds = if durable_disk { 40 } else { 200 };
+        let won: Vec<Vec<Option<u64>>> = std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..threads)
+                .map(|thread| {
+                    let (store, barrier) = (store.clone(), &barrier);
+                    scope.spawn(move || {
+                        let attempt = |round: usize| {
+                            let tag = format!("name:{round}");
+                            let stream = StreamId::new("user", format!("{thread}-{round}")).unwrap();
+                            let query = Query::new().event_type("Registered").tag(&tag);
+                            let (seen, head) = store.query(&query).collect_with_head().unwrap();
+                            barrier.wait();
+                            let guard = match thread % 2 {
+                                0 => Guard::absent(query.clone()),
+                                _ if seen.is_empty() => Guard::unchanged(query.clone(), head),
+                                _ => return None,
+                            };
+                            let event = NewEvent::new("Registered", "").tag(&tag);
+                            let transaction = store.transaction().append(&stream, Expected::NoStream, [event]);
+                            match transaction.guard(guard.named("name is free")).commit() {
+                                Ok(committed) => Some(committed.positions.start),
+                                Err(Error::GuardFailed { guard, position }) => {
+                                    assert_eq!(guard, "name is free");
+                                    let winner =
+                                        store.query(&query).into_iter().next().map(|event| event.unwrap().position());
+                                    assert!(winner.is_none_or(|winner| winner == position));
+                                    None
+                                }
+                                Err(other) => panic!("{other}"),
+                            }
+                        };
+                        (0..rounds).map(attempt).collect()
+                    })
+                })
+                .collect();
+            handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+        });
+        for round in 0..rounds {
+            let winners = won.iter().filter_map(|rounds| rounds[round]).count();
+            assert_eq!(winners, 1, "round {round}");
+        }
+        assert_eq!(store.len(), rounds as u64);
+    }
+}
+
+#[test]
+fn heads_of_answers() {
+    let store = Store::in_memory();
+    let query = Query::new().event_type("A");
+    assert_eq!(store.query(&query).collect_with_head().unwrap().1, None);
+    let stream = StreamId::new("s", "1").unwrap();
+    store.append(&stream, Expected::Any, ["A", "B", "A", "B"].map(|t| NewEvent::new(t, ""))).unwrap();
+    let head = |search: annals::Search| search.collect_with_head().map(|(events, head)| (events.len(), head)).unwrap();
+    assert_eq!(head(store.query(&query)), (2, Some(3)));
+    assert_eq!(head(store.query(&query).limit(1)), (1, Some(0)));
+    assert_eq!(head(store.query(&query).until(1)), (1, Some(1)));
+    assert_eq!(head(store.query(&query).as_of(2)), (2, Some(2)));
+    // A guard from an answer: what came since breaks it, what was there does not.
+    let (_, seen) = store.query(&query).collect_with_head().unwrap();
+    let commit = |event_type: &'static str| {
+        let transaction = store.transaction().append(&stream, Expected::Any, [NewEvent::new(event_type, "")]);
+        transaction.guard(Guard::unchanged(query.clone(), seen)).commit()
+    };
+    commit("B").unwrap();
+    commit("A").unwrap();
+    assert!(matches!(commit("A"), Err(Error::GuardFailed { position: 5, .. })));
+    assert_eq!(store.len(), 6);
+}

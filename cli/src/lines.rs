@@ -253,7 +253,7 @@ pub fn content_type(name: &str) -> ContentType {
     }
 }
 
-fn content_type_name(of: &ContentType) -> String {
+pub fn content_type_name(of: &ContentType) -> String {
     match of {
         ContentType::Bytes => "bytes".into(),
         ContentType::Json => "json".into(),
@@ -267,10 +267,19 @@ fn content_type_name(of: &ContentType) -> String {
 
 /// What a person sees of the data: JSON and other text as they are, all else as base64.
 pub fn shown_data(event: &Event) -> Cow<'_, str> {
-    match str::from_utf8(event.data()) {
-        Ok(text) if !matches!(event.content_type(), ContentType::Bincode) => text.into(),
-        _ => format!("base64:{}", BASE64.encode(event.data())).into(),
+    match event.content_type() {
+        ContentType::Bincode => base64(event.data()).into(),
+        _ => shown_bytes(event.data()),
     }
+}
+
+/// What a person sees of bytes that may be text.
+pub fn shown_bytes(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| base64(bytes).into(), Cow::Borrowed)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    format!("base64:{}", BASE64.encode(bytes))
 }
 
 /// Puts a number in front of what is wrong.

@@ -3,6 +3,7 @@
 mod failure;
 mod input;
 mod lines;
+mod names;
 mod opening;
 mod output;
 mod progress;

@@ -2,7 +2,7 @@
 
 use crate::failure::Result;
 use crate::output::{note, one_line};
-use annals::{Options, Store};
+use annals::{AsOf, Options, Store};
 use std::path::Path;
 
 /// What one line of an import may have, and a little more for what is not in the line: events of a store that was opened with higher limits pass, too.
@@ -25,6 +25,16 @@ pub fn to_write(path: &Path, options: Options) -> Result<Store> {
 /// The limits of all stores that are opened to write.
 pub fn with_limits(options: Options) -> Options {
     options.max_event_bytes(MAX_EVENT).max_commit_bytes(MAX_COMMIT)
+}
+
+/// Says that a position is not there yet: it may have been meant for something else, such as a day.
+pub fn note_beyond(store: &Store, point: Option<AsOf>) {
+    if let Some(AsOf::Position(position)) = point
+        && position >= store.len()
+    {
+        let count = store.len();
+        note("annals: note: ", &format!("position {position} is not reached: the store has {count} events, from 0 on"));
+    }
 }
 
 fn warn(store: &Store) {

@@ -1,6 +1,6 @@
 //! Times as text: RFC 3339 in UTC, exact to the nanosecond, over the whole range of a [`Timestamp`]; and, where a person types them, friendlier forms.
 
-use annals::Timestamp;
+use annals::{AsOf, Timestamp};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Zoned};
@@ -43,6 +43,14 @@ pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
 /// Reads what a person types: what [`parse_lenient`] does, `now`, `today` and `yesterday` (their midnight), and a time ago: `2h`, `3 days ago`.
 pub fn parse_friendly(text: &str) -> Result<Timestamp, String> {
     friendly(text, jiff::Timestamp::now().to_zoned(TimeZone::UTC))
+}
+
+/// Reads a point of the history: a number is a position, all else a time as [`parse_friendly`] reads it.
+pub fn parse_point(text: &str) -> Result<AsOf, String> {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
+        return text.parse().map(AsOf::Position).map_err(|e| format!("{text:?} is not a position: {e}"));
+    }
+    parse_friendly(text).map(AsOf::Time)
 }
 
 fn friendly(text: &str, now: Zoned) -> Result<Timestamp, String> {
@@ -113,6 +121,16 @@ mod tests {
         }
         for text in ["2010-03-31T14:59:42+99:00", "2010-13-31", "soon", "1600-01-01", "99999 years"] {
             assert!(parse_friendly(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_point_is_a_position_or_a_time() {
+        assert_eq!(parse_point("17"), Ok(AsOf::Position(17)));
+        assert_eq!(parse_point("1970-01-01T00:00:01Z"), Ok(AsOf::Time(Timestamp::from_nanos(1_000_000_000))));
+        assert!(matches!(parse_point("2012-05-01"), Ok(AsOf::Time(_))));
+        for text in ["", "-1", "1.5", "soon", "99999999999999999999"] {
+            assert!(parse_point(text).is_err(), "{text}");
         }
     }
 

@@ -1,12 +1,17 @@
 //! The verbs, a file each.
 
 mod append;
+mod domains;
 mod dump;
 mod export;
+mod get;
 mod import;
+mod query;
 mod read;
 mod stats;
 mod streams;
+mod tags;
+mod types;
 mod verify;
 
 use crate::failure::Result;
@@ -19,8 +24,13 @@ pub enum Verb {
     Append(append::Args),
     Import(import::Args),
     Read(read::Args),
+    Query(query::Args),
+    Get(get::Args),
     Export(export::Args),
     Streams(streams::Args),
+    Domains(domains::Args),
+    Types(types::Args),
+    Tags(tags::Args),
     Stats(stats::Args),
     Verify(verify::Args),
     Dump(dump::Args),
@@ -32,8 +42,13 @@ impl Verb {
             Verb::Append(args) => args.run(out),
             Verb::Import(args) => args.run(out),
             Verb::Read(args) => args.run(out),
+            Verb::Query(args) => args.run(out),
+            Verb::Get(args) => args.run(out),
             Verb::Export(args) => args.run(out),
             Verb::Streams(args) => args.run(out),
+            Verb::Domains(args) => args.run(out),
+            Verb::Types(args) => args.run(out),
+            Verb::Tags(args) => args.run(out),
             Verb::Stats(args) => args.run(out),
             Verb::Verify(args) => args.run(out),
             Verb::Dump(args) => args.run(out),

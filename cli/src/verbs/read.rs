@@ -4,8 +4,8 @@ use crate::failure::Result;
 use crate::lines::{Line, shown_data};
 use crate::opening;
 use crate::output::{List, Out, note, number, text};
-use crate::times::Time;
-use annals::{Event, StreamId};
+use crate::times::{self, Time};
+use annals::{AsOf, Event, Read, StreamId};
 use std::path::PathBuf;
 
 /// Read the events of a stream
@@ -27,6 +27,9 @@ pub struct Args {
     /// The newest first
     #[arg(long)]
     backwards: bool,
+    /// Only what had been recorded then, it included: a position of the store, or a time: RFC 3339, 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
+    #[arg(long, value_name = "POSITION|TIME", value_parser = times::parse_point)]
+    as_of: Option<AsOf>,
 }
 
 impl Args {
@@ -37,6 +40,8 @@ impl Args {
         }
         let read = store.read(&self.stream).from(self.from).to(self.to).limit(self.limit);
         let read = if self.backwards { read.backwards() } else { read };
+        let read = self.as_of.into_iter().fold(read, Read::as_of);
+        opening::note_beyond(&store, self.as_of);
         let columns = [number("position"), number("sequence"), text("recorded_at"), text("type"), text("data")];
         let mut list = List::new(out, columns);
         let shown = read.into_iter().try_for_each(|event| list.add(&Line(&event?), |Line(event)| cells(event)));

@@ -6,7 +6,7 @@ use crate::output::{Form, List, Out, number, text};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Show how large the store is
+/// Show how large the store is, its segments and their indexes
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -19,6 +19,7 @@ struct Stats {
     streams: u64,
     bytes: u64,
     file_bytes: u64,
+    index_bytes: u64,
     segments: Vec<Segment>,
 }
 
@@ -28,6 +29,8 @@ struct Segment {
     first_position: u64,
     bytes: u64,
     file_bytes: u64,
+    /// 0 as long as the index is in memory.
+    index_bytes: u64,
 }
 
 impl Args {
@@ -39,6 +42,7 @@ impl Args {
             streams: stats.streams,
             bytes: segments.iter().map(|segment| segment.bytes).sum(),
             file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
+            index_bytes: segments.iter().map(|segment| segment.index_bytes).sum(),
             segments,
         };
         let parts = [
@@ -46,6 +50,7 @@ impl Args {
             ("streams", stats.streams.to_string()),
             ("bytes", stats.bytes.to_string()),
             ("file_bytes", stats.file_bytes.to_string()),
+            ("index_bytes", stats.index_bytes.to_string()),
             ("segments", stats.segments.len().to_string()),
         ];
         out.facts(&stats, &parts)?;
@@ -55,11 +60,12 @@ impl Args {
         if out.form() == Form::Table {
             out.line("")?;
         }
-        let columns = [text("segment"), number("first_position"), number("bytes"), number("file_bytes")];
+        let columns =
+            [text("segment"), number("first_position"), number("bytes"), number("file_bytes"), number("index_bytes")];
         let mut list = List::new(out, columns);
         for segment in &stats.segments {
             list.add(segment, |s| {
-                let numbers = [s.first_position, s.bytes, s.file_bytes].map(|number| number.to_string());
+                let numbers = [s.first_position, s.bytes, s.file_bytes, s.index_bytes].map(|number| number.to_string());
                 std::iter::once(s.file.clone()).chain(numbers).collect()
             })?;
         }
@@ -75,6 +81,7 @@ impl Segment {
             first_position: stats.first_position,
             bytes: stats.bytes,
             file_bytes: stats.file_bytes,
+            index_bytes: stats.index_bytes,
         }
     }
 }

@@ -1,12 +1,13 @@
-//! `annals streams`: names and sizes of the streams.
+//! `annals streams`: names and sizes of the streams, and when each was last written to.
 
 use crate::failure::Result;
 use crate::opening;
 use crate::output::{List, Out, number, text};
+use crate::times::Time;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// List the streams
+/// List the streams, with the number of their events and when the last one was recorded
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -20,15 +21,22 @@ pub struct Args {
 struct Stream {
     stream: String,
     events: u64,
+    last_position: u64,
+    last_recorded_at: Time,
 }
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
-        let mut list = List::new(out, [text("stream"), number("events")]);
+        let mut list = List::new(out, [text("stream"), number("events"), text("last_recorded_at")]);
         for info in store.streams(&self.prefix)? {
-            let stream = Stream { stream: info.stream.to_string(), events: info.next_sequence };
-            list.add(&stream, |stream| vec![stream.stream.clone(), stream.events.to_string()])?;
+            let stream = Stream {
+                stream: info.stream.to_string(),
+                events: info.next_sequence,
+                last_position: info.last_position,
+                last_recorded_at: Time(info.last_recorded_at),
+            };
+            list.add(&stream, |s| vec![s.stream.clone(), s.events.to_string(), s.last_recorded_at.to_string()])?;
         }
         list.end()
     }

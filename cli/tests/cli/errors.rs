@@ -2,7 +2,22 @@
 
 use super::*;
 
-const READERS: [&[&str]; 6] = [&["read", "a-1"], &["export"], &["streams"], &["stats"], &["verify"], &["dump"]];
+const ID: &str = "00000000-0000-0000-0000-000000000001";
+
+/// The last two look at the files only.
+const READERS: [&[&str]; 11] = [
+    &["read", "a-1"],
+    &["query"],
+    &["get", ID],
+    &["export"],
+    &["streams"],
+    &["domains"],
+    &["types"],
+    &["tags"],
+    &["stats"],
+    &["verify"],
+    &["dump"],
+];
 
 #[test]
 fn no_store_is_code_1_and_none_is_made() {
@@ -18,13 +33,12 @@ fn no_store_is_code_1_and_none_is_made() {
 fn locked_is_code_5() {
     let place = small();
     let store = place.open();
-    for verb in &READERS[..4] {
+    for verb in &READERS[..9] {
         let text = place.run(verb[0], &verb[1..]).fails(5);
         assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
     }
     place.run("append", &["a-1", "--type", "T"]).fails(5);
     place.run_with("import", &[], b"").fails(5);
-    // These two look at the files only.
     place.run("verify", &[]).ok();
     assert!(place.run("dump", &[]).code == 0);
     drop(store);
@@ -51,6 +65,8 @@ fn usage_is_code_2() {
     annals(["read", "store", "a-1", "--from", "x"]).fails(2);
     annals(["import", "store", "--batch", "0"]).fails(2);
     annals(["stats", "store", "--colour"]).fails(2);
+    annals(["get", "store", "17"]).fails(2);
+    annals(["query", "store", "--stream", "@x"]).fails(2);
 }
 
 #[test]
@@ -67,7 +83,7 @@ fn a_closed_pipe_is_no_failure() {
     let place = place();
     let line = format!("{{\"stream\":\"a-1\",\"type\":\"T\",\"data\":\"{}\"}}\n", "x".repeat(1000));
     place.run_with("import", &[], line.repeat(2000).as_bytes()).ok();
-    for verb in [&["export"][..], &["read", "a-1"]] {
+    for verb in [&["export"][..], &["read", "a-1"], &["query", "--type", "T"]] {
         let mut command = command();
         command.arg(verb[0]).arg(&place.store).args(&verb[1..]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = start(&mut command);

@@ -27,14 +27,14 @@ fn columns_become_events() {
     assert!(events[2]["occurred_at"].is_null());
     assert!(exported.contains(r#""data":{"amount":"007","note, long":"said \"hi\"\nand left"}"#), "{exported}");
     assert!(exported.contains(r#""data":{"amount":"1.50","note, long":"ü"}"#), "{exported}");
-    assert_eq!(place.run("streams", &[]).ok(), "order-1\t2\norder-2\t1\n");
+    assert_eq!(counts(&place.run("streams", &[]).ok()), ["order-1\t2", "order-2\t1"]);
 }
 
 #[test]
 fn a_domain_for_all_rows() {
     let place = place();
     import(&place, "when,case,activity\n,17@x,A\n,a-18,B\n", &["--domain", "case"]).ok();
-    assert_eq!(place.run("streams", &[]).ok(), "case-17%40x\t1\ncase-a-18\t1\n");
+    assert_eq!(counts(&place.run("streams", &[]).ok()), ["case-17%40x\t1", "case-a-18\t1"]);
 }
 
 #[test]

@@ -2,18 +2,24 @@
 
 mod append;
 mod data;
+mod discover;
 mod dump;
 mod errors;
 mod export;
+mod get;
 mod import;
 mod import_csv;
 mod kill;
+mod query;
+mod query_data;
 mod read;
 mod stats;
 mod streams;
 mod verify;
 
 use annals::{ContentType, Expected, NewEvent, Options, Store, StreamId, Timestamp, Uuid};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -114,6 +120,16 @@ impl Place {
         self.run("export", &[]).ok()
     }
 
+    /// The lines of the export without the data, which may be what `Value` has no room for.
+    fn exported(&self) -> Vec<serde_json::Value> {
+        let without_data = |line: &str| {
+            let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(line).unwrap();
+            fields.remove("data");
+            serde_json::to_value(fields).unwrap()
+        };
+        self.export().lines().map(without_data).collect()
+    }
+
     /// The store, opened by the library.
     fn open(&self) -> Store {
         self.open_with(Options::new())
@@ -191,6 +207,11 @@ fn small() -> Place {
 
 fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
+}
+
+/// The first two columns of each line.
+fn counts(text: &str) -> Vec<String> {
+    text.lines().map(|line| line.split('\t').take(2).collect::<Vec<_>>().join("\t")).collect()
 }
 
 fn json(line: &str) -> serde_json::Value {

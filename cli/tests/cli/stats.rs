@@ -15,5 +15,12 @@ fn counts_and_segments() {
     assert!(segments.len() > 1);
     let sum: u64 = segments.iter().map(|segment| segment["bytes"].as_u64().unwrap()).sum();
     assert_eq!(stats["bytes"], sum);
+    let indexes: Vec<u64> = segments.iter().map(|segment| segment["index_bytes"].as_u64().unwrap()).collect();
+    assert_eq!(stats["index_bytes"], indexes.iter().sum::<u64>());
+    for (segment, bytes) in segments.iter().zip(indexes) {
+        let file = place.store.join(segment["file"].as_str().unwrap()).with_extension("idx");
+        assert_eq!(bytes, fs::metadata(file).map_or(0, |file| file.len()));
+    }
+    assert!(stats["index_bytes"].as_u64().unwrap() > 0);
     assert_eq!(segments[0]["first_position"], 0);
 }

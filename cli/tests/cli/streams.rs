@@ -3,18 +3,22 @@ use super::*;
 #[test]
 fn names_and_numbers() {
     let place = varied();
-    let all = place.run("streams", &[]).ok();
-    assert_eq!(all.lines().count(), 12);
-    assert!(lines(&all).contains(&"order-1\t2"));
-    assert!(lines(&all).contains(&"order-1@what-if\t1"));
-    assert!(lines(&all).contains(&"user-ann%40example.org\t1"));
-    assert!(lines(&all).contains(&"bin-%FF%00\t1"));
-    assert_eq!(place.run("streams", &["order-1"]).ok(), "order-1\t2\norder-1@what-if\t1\n");
-    assert_eq!(place.run("streams", &["nothing"]).ok(), "");
+    let listed = |prefix: &[&str]| counts(&place.run("streams", prefix).ok());
+    let all = listed(&[]);
+    assert_eq!(all.len(), 12);
+    for line in ["order-1\t2", "order-1@what-if\t1", "user-ann%40example.org\t1", "bin-%FF%00\t1"] {
+        assert!(all.iter().any(|of| of == line), "{line}");
+    }
+    assert_eq!(listed(&["order-1"]), ["order-1\t2", "order-1@what-if\t1"]);
+    assert!(listed(&["nothing"]).is_empty());
 }
 
 #[test]
-fn as_json() {
+fn the_last_event_of_each_is_told() {
     let place = small();
-    assert_eq!(place.run("streams", &["--json"]).ok(), "{\"stream\":\"order-1\",\"events\":3}\n");
+    let last = json(place.export().lines().last().unwrap());
+    let time = last["recorded_at"].as_str().unwrap();
+    assert_eq!(place.run("streams", &[]).ok(), format!("order-1\t3\t{time}\n"));
+    let line = format!("{{\"stream\":\"order-1\",\"events\":3,\"last_position\":2,\"last_recorded_at\":\"{time}\"}}\n");
+    assert_eq!(place.run("streams", &["--json"]).ok(), line);
 }

@@ -1,0 +1,30 @@
+//! Names that events share, and how many events do.
+
+use crate::failure::Result;
+use crate::output::{List, Out, number, text};
+use annals::NameInfo;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+struct Name {
+    kind: &'static str,
+    info: NameInfo,
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry(self.kind, &self.info.name)?;
+        map.serialize_entry("events", &self.info.events)?;
+        map.end()
+    }
+}
+
+/// Lists them. `kind` is what they are names of.
+pub fn list(out: &mut Out, kind: &'static str, names: Vec<NameInfo>) -> Result<()> {
+    let mut list = List::new(out, [text(kind), number("events")]);
+    for info in names {
+        list.add(&Name { kind, info }, |Name { info, .. }| vec![info.name.clone(), info.events.to_string()])?;
+    }
+    list.end()
+}

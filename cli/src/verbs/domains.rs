@@ -1,0 +1,22 @@
+//! `annals domains`: the domains, and how many events each has.
+
+use crate::failure::Result;
+use crate::names;
+use crate::opening;
+use crate::output::Out;
+use std::path::PathBuf;
+
+/// List the domains, with the number of their events
+///
+/// Events of named editions do not count.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the store
+    store: PathBuf,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        names::list(out, "domain", opening::to_read(&self.store)?.domains()?)
+    }
+}

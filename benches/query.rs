@@ -40,7 +40,7 @@ fn query(c: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder beside the build");
     build(dir.path(), events);
     let mut group = c.benchmark_group("open");
-    group.bench_function("closed cleanly", |bencher| {
+    group.bench_function("and close again", |bencher| {
         bencher.iter(|| Store::open(dir.path()).expect("a store").len());
     });
     group.finish();

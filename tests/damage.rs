@@ -275,6 +275,7 @@ fn bytes_that_go_bad_under_an_open_store() {
     let large = NewEvent::with_data("Large", (0..100_000u32).map(|i| i as u8).collect::<Vec<_>>());
     store.append(&StreamId::new("c", "3").unwrap(), Expected::Any, [large]).unwrap();
     let written = contents(&store).unwrap();
+    let streams = store.streams("").unwrap();
     let mut errors = [0; 3];
     for path in segments(&disk) {
         let good = disk.contents(&path).unwrap();
@@ -283,7 +284,6 @@ fn bytes_that_go_bad_under_an_open_store() {
             let mut bad = good.clone();
             bad[at] ^= 1 << (at % 8);
             disk.set_contents(&path, bad);
-            let streams = store.streams("").unwrap();
             let by_stream = streams.iter().map(|info| store.read(&info.stream));
             let reads = [store.read_all(), store.read_all().backwards()].into_iter().chain(by_stream);
             for (n, read) in reads.enumerate() {

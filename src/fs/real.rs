@@ -29,6 +29,8 @@ impl Drop for RealLock {
             // Nobody is to be told of an owner that has gone. The text is for people; the lock is what counts.
             let _ = self.file.set_len(0);
         }
+        // Closing would do, but for a child that another thread is just starting: until it runs its program it has the same open file, and with it the lock.
+        let _ = self.file.unlock();
     }
 }
 

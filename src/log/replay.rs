@@ -285,6 +285,7 @@ impl Opening<'_> {
     ) -> Result<Scanned> {
         let name = file_name(header.number);
         let settled = |end| Settled { segment: *header, end, chain: scanned.chain, sealed: true };
+        report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
         if let Stop::Sealed { .. } = scanned.stop {
             self.unsettled.borrow_mut().push(settled(scanned.events_end()));
             return Ok(scanned);

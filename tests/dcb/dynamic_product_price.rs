@@ -113,14 +113,16 @@ fn an_order_of_several_products_needs_all_prices_to_count() {
 /// Without grace an order must have the very prices that were in force at its place in the log.
 #[test]
 fn no_order_that_races_with_changes_is_made_at_an_old_price() {
+    const PRICES: u64 = 300;
+    const ORDERS: u64 = 300;
     let shop = Shop::new(0);
     shop.define("p1", 0);
     shop.define("p2", 0);
     race(4, |number| match number {
-        0 => (1..50).for_each(|price| shop.change("p1", price)),
-        1 => (1..50).for_each(|price| shop.change("p2", price)),
+        0 => (1..=PRICES).for_each(|price| shop.change("p1", price)),
+        1 => (1..=PRICES).for_each(|price| shop.change("p2", price)),
         _ => {
-            for order in 0..50 {
+            for order in 0..ORDERS {
                 let displayed = || {
                     let events = find(&shop.store, &pricing(&[("p1", 0), ("p2", 0)]));
                     ["p1", "p2"].map(|product| (product, shop.valid_prices(&events, product)[0]))
@@ -143,5 +145,5 @@ fn no_order_that_races_with_changes_is_made_at_an_old_price() {
             _ => in_force[usize::from(has_tag(&event, "product:p2"))] = event.decode().unwrap(),
         }
     }
-    assert_eq!((orders, in_force), (100, [49, 49]));
+    assert_eq!((orders, in_force), (2 * ORDERS, [PRICES, PRICES]));
 }

@@ -20,6 +20,9 @@ use std::thread;
 /// Why a command was turned down: a rule of the application, not an error of the store.
 type Refusal = &'static str;
 
+/// Most races are over before the threads have met: so often they are run.
+const ROUNDS: u64 = 100;
+
 const MINUTE: i64 = 60_000_000_000;
 const DAY: i64 = 24 * 60 * MINUTE;
 

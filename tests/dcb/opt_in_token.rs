@@ -75,11 +75,11 @@ fn a_password_expires_and_a_new_one_takes_its_place() {
 fn a_password_that_is_used_on_several_threads_at_once_confirms_once() {
     let clock = Clock::default();
     let store = clock.store();
-    for round in 0..20 {
+    for round in 0..ROUNDS {
         let otp = format!("{round:06}");
         initiate(&store, "john@example.com", &otp, "John");
         let results = race(4, |_| confirm(&store, &clock, "john@example.com", &otp));
         assert_eq!(count(&results, "password was used already"), (1, 3));
     }
-    assert_eq!(find(&store, &Query::new().event_type("SignUpConfirmed")).len(), 20);
+    assert_eq!(find(&store, &Query::new().event_type("SignUpConfirmed")).len() as u64, ROUNDS);
 }

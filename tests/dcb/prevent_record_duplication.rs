@@ -50,20 +50,20 @@ fn a_repeat_with_a_key_is_told_what_the_first_one_has_stored() {
 #[test]
 fn one_of_racing_repeats_is_stored() {
     let dir = tempfile::tempdir().unwrap();
-    for store in [Store::in_memory(), Store::open(dir.path()).unwrap()] {
-        for round in 0..20 {
+    for (store, rounds) in [(Store::in_memory(), ROUNDS), (Store::open(dir.path()).unwrap(), 20)] {
+        for round in 0..rounds {
             let token = format!("{round}");
             let results = race(8, |number| place(&store, &format!("{round}-{number}"), &token));
             assert_eq!(count(&results, "order was placed already"), (1, 7));
         }
-        assert_eq!(store.len(), 20);
+        assert_eq!(store.len(), rounds);
     }
 }
 
 #[test]
 fn one_of_racing_repeats_with_a_key_is_stored_and_all_are_told_of_it() {
     let store = Store::in_memory();
-    for round in 0..20 {
+    for round in 0..ROUNDS {
         let results = race(8, |number| place_keyed(&store, "7", &number.to_string(), &format!("token {round}")));
         assert_eq!(results.iter().filter(|committed| !committed.duplicate).count(), 1);
         assert!(results.iter().all(|committed| committed.positions == (round..round + 1)));

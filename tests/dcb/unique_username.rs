@@ -122,7 +122,7 @@ fn a_changed_name_gives_up_the_old_one_and_claims_the_new_one() {
 #[test]
 fn one_of_racing_accounts_gets_the_name() {
     let (store, clock) = (Store::in_memory(), Clock::default());
-    for round in 0..20 {
+    for round in 0..ROUNDS {
         let name = format!("u{round}");
         for number in 4..8 {
             register(&store, &clock, &format!("{round}-{number}"), &format!("{name}-{number}")).unwrap();

@@ -145,18 +145,7 @@ impl Default for SimFs {
 impl SimFs {
     /// An empty disk without faults.
     pub fn new() -> Self {
-        Self::with_state(State {
-            cache: Disk::default(),
-            durable: Disk::default(),
-            unsynced: Vec::new(),
-            locks: BTreeSet::new(),
-            calls: 0,
-            crash: Crash::Never,
-            dead: false,
-            faults: Vec::new(),
-            failed: false,
-            capacity: None,
-        })
+        Self::with_state(State::new(Disk::default()))
     }
 
     fn with_state(state: State) -> Self {
@@ -252,18 +241,7 @@ impl SimFs {
     /// The disk as it is after a crash now. It has no faults, no locks, and (but for [`Image::Killed`]) nothing unsynced.
     pub fn crash(&self, image: Image) -> SimFs {
         let state = self.state.lock();
-        let mut next = State {
-            cache: state.durable.clone(),
-            durable: Disk::default(),
-            unsynced: Vec::new(),
-            locks: BTreeSet::new(),
-            calls: 0,
-            crash: Crash::Never,
-            dead: false,
-            faults: Vec::new(),
-            failed: false,
-            capacity: None,
-        };
+        let mut next = State::new(state.durable.clone());
         if image == Image::Killed {
             next.cache = state.cache.clone();
             next.durable = state.durable.clone();
@@ -277,6 +255,22 @@ impl SimFs {
 }
 
 impl State {
+    /// A disk that shows this and holds nothing durable yet, without faults.
+    fn new(cache: Disk) -> Self {
+        State {
+            cache,
+            durable: Disk::default(),
+            unsynced: Vec::new(),
+            locks: BTreeSet::new(),
+            calls: 0,
+            crash: Crash::Never,
+            dead: false,
+            faults: Vec::new(),
+            failed: false,
+            capacity: None,
+        }
+    }
+
     fn new_inode(&mut self) -> Inode {
         self.cache.contents.push(Arc::default());
         self.durable.contents.push(Arc::default());

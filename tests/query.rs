@@ -109,6 +109,9 @@ impl Question {
         let within = |(since, until): (Option<i64>, Option<i64>), time: Timestamp| {
             since.is_none_or(|s| s <= time.as_nanos()) && until.is_none_or(|u| time.as_nanos() <= u)
         };
+        // An item without a condition does not count beside others.
+        let says_something = |item: &&Item| **item != Item::default();
+        let items: Vec<&Item> = self.items.iter().filter(says_something).collect();
         let fits = |event: &&Event| {
             let of_item = |(domains, streams, types, tags, correlation): &Item| {
                 let place = domains.is_empty() && streams.is_empty()
@@ -126,7 +129,7 @@ impl Question {
                 Some(Ok(position)) => event.position() <= position,
                 Some(Err(time)) => event.recorded_at().as_nanos() <= time,
             };
-            (self.items.is_empty() || self.items.iter().any(of_item))
+            (items.is_empty() || items.iter().any(|item| of_item(item)))
                 && within(self.recorded, event.recorded_at())
                 && within(self.occurred, event.occurred_at().unwrap_or(event.recorded_at()))
                 && self.after.is_none_or(|after| event.position() > after)

@@ -177,7 +177,7 @@ impl Transaction {
     /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit with the same key already, nothing is stored, nothing is checked (the
     /// expectations may be stale, the events others), and the result is that of the first commit, marked as a duplicate. Also after a crash, and also for repeats that race.
     ///
-    /// Up to 1,024 bytes; the empty key is none.
+    /// Up to 1,024 bytes; the empty key is none. For a key that counts in the whole store, whatever stream a repeat writes to, use a tag and [`Guard::absent`].
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};

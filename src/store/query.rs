@@ -54,11 +54,15 @@ impl Query {
         self.items.last_mut().expect("an item was pushed if there was none")
     }
 
-    /// Begins another item: an event that fits either is found.
+    /// Begins another item: an event that fits either is found. An item without any condition does not count beside others, so that a query can be put together in a loop.
     pub fn or(mut self) -> Self {
-        self.item();
         self.items.push(Item::default());
         self
+    }
+
+    /// The items that say something; none if any event may fit.
+    fn conditions(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| **item != Item::default())
     }
 
     /// Events of streams in this domain; with other domains or streams, of any of them.
@@ -165,7 +169,7 @@ impl Query {
         split_key(facts.key).is_some_and(|parts| parts.edition == self.edition.as_deref())
             && within(self.recorded, facts.recorded_at)
             && within(self.occurred, facts.occurred_at.unwrap_or(facts.recorded_at))
-            && (self.items.is_empty() || self.items.iter().any(|item| item.matches(facts)))
+            && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(facts)))
     }
 
     /// When the events that can be found were recorded: from the first time to the second.
@@ -177,14 +181,10 @@ impl Query {
     pub(super) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
         let edition = self.edition.as_deref();
         let of_edition = || edition.map(|name| vec![vec![Term::new(Kind::Edition, Some(name), b"")]]);
-        if self.items.is_empty() {
-            return of_edition().map(|groups| vec![groups]);
+        match self.conditions().next() {
+            None => of_edition().map(|groups| vec![groups]),
+            Some(_) => Some(self.conditions().map(|item| item.groups(edition)).collect()),
         }
-        let groups = self.items.iter().map(|item| {
-            let groups = item.groups(edition);
-            if groups.is_empty() { of_edition() } else { Some(groups) }
-        });
-        groups.collect()
     }
 }
 

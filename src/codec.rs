@@ -50,7 +50,7 @@ impl<'a> NewEvent<'a> {
     ///
     /// [`Error::Codec`] if the value cannot be written as bincode.
     pub fn bincode<T: Serialize + ?Sized>(event_type: impl Into<Cow<'a, str>>, value: &T) -> Result<Self> {
-        let data = bincode::serde::encode_to_vec(&value, bincode_config()).map_err(|e| codec_error("bincode")(&e))?;
+        let data = bincode::serde::encode_to_vec(value, bincode_config()).map_err(|e| codec_error("bincode")(&e))?;
         Ok(NewEvent::with_data(event_type, data).content_type(ContentType::Bincode))
     }
 }

@@ -147,7 +147,11 @@ fn what_is_in_a_store() {
     assert_eq!(names(store.tags("n:").unwrap()), [("n:0".into(), 14), ("n:1".into(), 13), ("n:2".into(), 13)]);
     assert_eq!(names(store.tags("").unwrap()).len(), 4);
     assert_eq!(store.streams("").unwrap().len(), 11);
-    assert_eq!(store.streams("order-1@").unwrap().len(), 1);
+    for (prefix, count) in
+        [("order-", 6), ("user-1", 1), ("order-1@", 1), ("order-@what", 1), ("@", 1), ("@x", 0), ("user@", 0)]
+    {
+        assert_eq!(store.streams(prefix).unwrap().len(), count, "{prefix}");
+    }
     let info = store.stream(&"order-0".parse().unwrap()).unwrap().unwrap();
     assert_eq!((info.next_sequence, info.last_position), (4, 30));
     assert_eq!(store.streams("order-0").unwrap(), [info]);
@@ -202,4 +206,22 @@ fn streams_at_other_times() {
         assert_eq!(positions(store.read(&id).occurred_since(time)), which(&|e| occurred(e) >= time));
         assert_eq!(positions(store.read(&id).occurred_until(time)), which(&|e| occurred(e) <= time));
     }
+}
+
+/// A repeat is not checked, also while the first commit is on its way and nobody can see yet what would break the guard of the repeat.
+#[test]
+fn a_repeat_with_a_stale_guard_while_the_first_is_pending() {
+    let store = Store::in_memory();
+    store.append(&stream("0"), Expected::Any, [NewEvent::new("Taken", "")]).unwrap();
+    let pay = |guarded: bool| {
+        let transaction = store.transaction().append(&stream("1"), Expected::Any, [NewEvent::new("Paid", "")]);
+        let guard = Guard::absent(Query::new().event_type("Taken"));
+        let transaction = if guarded { transaction.guard(guard) } else { transaction };
+        transaction.idempotency_key("k").submit()
+    };
+    let first = pay(false).unwrap();
+    let repeat = pay(true).unwrap().wait().unwrap();
+    assert!(repeat.duplicate && repeat.positions == (1..2));
+    assert_eq!(first.wait().unwrap().positions, 1..2);
+    assert!(matches!(pay(true).unwrap().wait(), Ok(Committed { duplicate: true, .. })));
 }

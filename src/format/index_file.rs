@@ -285,8 +285,6 @@ pub(crate) struct Entry {
     pub count: u32,
     /// The sequence of the first event, for a stream.
     pub first_sequence: u64,
-    /// The term stands in every event that is covered; there are no postings.
-    pub all: bool,
     pub chunks: Vec<Chunk>,
     /// Where the bytes of the chunks begin in the file, and how many there are.
     pub postings_at: u64,
@@ -297,11 +295,8 @@ pub(crate) struct Entry {
 pub(crate) struct NewEntry<'a> {
     pub term: &'a [u8],
     pub first_sequence: u64,
-    pub all: bool,
     pub offsets: &'a [u32],
 }
-
-const ALL: u64 = 1;
 
 /// Appends an entry that will stand at `at`.
 pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, at: u64) {
@@ -309,7 +304,7 @@ pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, 
     let mut postings = Vec::new();
     let mut chunks = Vec::new();
     let mut last = 0;
-    for (n, &offset) in entry.offsets.iter().enumerate().take(if entry.all { 0 } else { usize::MAX }) {
+    for (n, &offset) in entry.offsets.iter().enumerate() {
         let begun = chunks.last().map_or(0, |chunk: &Chunk| chunk.at as usize);
         if chunks.is_empty() || postings.len() - begun >= CHUNK {
             chunks.push(Chunk { first: offset, before: n as u32, at: postings.len() as u32, crc: 0 });
@@ -323,7 +318,7 @@ pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, 
     out.extend_from_slice(entry.term);
     varint::put(out, entry.offsets.len() as u64);
     varint::put(out, entry.first_sequence);
-    varint::put(out, u64::from(entry.all) * ALL);
+    varint::put(out, 0);
     varint::put(out, chunks.len() as u64);
     let head = out.len() + chunks.len() * CHUNK_ENTRY - start - PRELUDE;
     let postings_at = at + (PRELUDE + head) as u64;
@@ -370,7 +365,7 @@ pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
     let first_sequence = next()?;
     let flags = next()?;
     let chunk_count = usize::try_from(next()?).ok()?;
-    if flags > ALL || rest.len() != chunk_count.checked_mul(CHUNK_ENTRY)? {
+    if flags != 0 || rest.len() != chunk_count.checked_mul(CHUNK_ENTRY)? {
         return None;
     }
     let (fields, _) = rest.as_chunks::<CHUNK_ENTRY>();
@@ -384,12 +379,14 @@ pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
         })
         .collect();
     let rising = chunks.is_sorted_by(|a, b| a.first < b.first && a.before < b.before && a.at < b.at);
-    let inside = chunks.iter().all(|chunk| chunk.at <= postings_len && chunk.before < count.max(1));
-    (rising && inside).then(|| Entry {
+    let inside = chunks.iter().all(|chunk| chunk.at <= postings_len && chunk.before < count);
+    let begins = chunks.first().is_none_or(|chunk| (chunk.before, chunk.at) == (0, 0));
+    let named = term.get(1).is_some_and(|&edition| term.len() >= 2 + usize::from(edition));
+    let counted = count > 0 && !chunks.is_empty() && first_sequence.checked_add(count.into()).is_some();
+    (rising && inside && begins && named && counted).then(|| Entry {
         term: term.to_vec(),
         count,
         first_sequence,
-        all: flags & ALL != 0,
         chunks,
         postings_at: at + bytes.len() as u64,
         postings_len,
@@ -439,12 +436,12 @@ mod tests {
 
     #[test]
     fn entries_come_back() {
-        for count in [0usize, 1, 2, 200, 5000] {
+        for count in [1usize, 2, 200, 5000] {
             let offsets: Vec<u32> = (0..count as u32).map(|i| 128 + i * (1 + i % 700)).collect();
             let mut offsets = offsets;
             offsets.sort_unstable();
             offsets.dedup();
-            let new = NewEntry { term: b"term", first_sequence: 77, all: false, offsets: &offsets };
+            let new = NewEntry { term: b"\x03\0term", first_sequence: 77, offsets: &offsets };
             let mut out = Vec::new();
             encode_entry(&mut out, &new, mask(&SEGMENT), 1000);
             let (head, postings) = entry_lens(&out);
@@ -452,7 +449,7 @@ mod tests {
             let entry = decode_entry(&out[..PRELUDE + head as usize], mask(&SEGMENT), 1000).unwrap();
             assert_eq!(
                 (&entry.term[..], entry.count as usize, entry.first_sequence),
-                (&b"term"[..], offsets.len(), 77)
+                (&b"\x03\0term"[..], offsets.len(), 77)
             );
             let mut found = Vec::new();
             for n in 0..entry.chunks.len() {
@@ -467,7 +464,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_an_entry_shows() {
         let offsets: Vec<u32> = (0..700).map(|i| i * 300).collect();
-        let new = NewEntry { term: b"term", first_sequence: 0, all: false, offsets: &offsets };
+        let new = NewEntry { term: b"\x03\0term", first_sequence: 0, offsets: &offsets };
         let mut out = Vec::new();
         encode_entry(&mut out, &new, mask(&SEGMENT), 512);
         let read = |out: &[u8]| {

@@ -48,14 +48,14 @@ impl Hasher for TermHasher {
 }
 
 /// The events of a term.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Postings {
     first_sequence: u64,
     offsets: Vec<u32>,
 }
 
 /// The part of a segment's index that is in memory.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Memory {
     terms: HashMap<Box<[u8]>, Postings, TermHash>,
     waypoints: Vec<Waypoint>,
@@ -176,8 +176,8 @@ impl Memory {
         found.filter_map(|(term, postings)| Some((&**term, postings.offsets.len() as u64, *postings.offsets.last()?)))
     }
 
-    /// The index file for what is in memory, which must be all of the segment from its first event on. If more may come behind it, `sealed` is false.
-    pub(crate) fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain, sealed: bool) -> Vec<u8> {
+    /// The index file for what is in memory, which must be all of the segment from its first event on.
+    pub(crate) fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
         let mask = index_file::mask(segment);
         let mut terms: Vec<(&[u8], &Postings)> =
             self.terms.iter().map(|(term, postings)| (&**term, postings)).collect();
@@ -190,9 +190,7 @@ impl Memory {
                 samples.extend_from_slice(&(at as u32).to_le_bytes());
             }
             places.push((index_file::hash(term, segment.salt), at as u32));
-            // A domain that all events have says nothing of any of them.
-            let all = sealed && term[0] == Kind::Domain as u8 && postings.offsets.len() as u64 == self.events;
-            let new = NewEntry { term, first_sequence: postings.first_sequence, all, offsets: &postings.offsets };
+            let new = NewEntry { term, first_sequence: postings.first_sequence, offsets: &postings.offsets };
             index_file::encode_entry(&mut entries, &new, mask, at);
         }
         let buckets = index_file::encode_buckets(&places, mask);

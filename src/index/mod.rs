@@ -30,7 +30,7 @@ type Files = Arc<Vec<Option<Arc<IndexFile>>>>;
 struct Parts {
     files: Files,
     /// What has no index file, by number of the segment. Where there is a file too, this is what came behind it.
-    memory: BTreeMap<u64, Memory>,
+    memory: BTreeMap<u64, Arc<Memory>>,
     /// The next sequence of streams that were written to or asked about.
     heads: HashMap<Box<[u8]>, u64, TermHash>,
 }
@@ -73,14 +73,6 @@ impl Parts {
     }
 }
 
-/// How many events of a segment a term stands in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Count {
-    /// In all that there are.
-    All,
-    Some(u64),
-}
-
 /// What is known of a term.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TermInfo {
@@ -94,14 +86,15 @@ pub(crate) struct Index {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     use_map: bool,
+    read_only: bool,
     parts: RwLock<Parts>,
     /// What was found wrong and made anew.
     notices: Mutex<Vec<String>>,
 }
 
 impl Index {
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, use_map: bool) -> Self {
-        Index { fs, dir, use_map, parts: RwLock::default(), notices: Mutex::default() }
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, use_map: bool, read_only: bool) -> Self {
+        Index { fs, dir, use_map, read_only, parts: RwLock::default(), notices: Mutex::default() }
     }
 
     /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
@@ -142,7 +135,7 @@ impl Index {
             if sequence != event.sequence {
                 wrong.get_or_insert(event.position);
             }
-            parts.memory.entry(segment).or_default().add(event);
+            Arc::make_mut(parts.memory.entry(segment).or_default()).add(event);
         });
         raise();
         wrong
@@ -150,6 +143,15 @@ impl Index {
 
     /// The next sequence of a stream: the number of its events.
     pub(crate) fn next_sequence(&self, key: &[u8]) -> Result<u64> {
+        self.head(key, false)
+    }
+
+    /// The same for a stream that is about to be written to: it is remembered also if it is new, so that it need not be looked for under a lock.
+    pub(crate) fn next_sequence_to_write(&self, key: &[u8]) -> Result<u64> {
+        self.head(key, true)
+    }
+
+    fn head(&self, key: &[u8], keep: bool) -> Result<u64> {
         loop {
             let found = {
                 let parts = self.parts.read();
@@ -159,7 +161,7 @@ impl Index {
                 }
             };
             match found {
-                Ok(0) => return Ok(0),
+                Ok(0) if !keep => return Ok(0),
                 // Whoever has added events in between knows better.
                 Ok(next) => return Ok(*self.parts.write().heads.entry(key.into()).or_insert(next)),
                 Err(segment) => self.rebuild(segment)?,
@@ -177,7 +179,7 @@ impl Index {
         loop {
             let (found, in_memory) = {
                 let parts = self.parts.read();
-                (parts.file(segment), parts.memory.get(&segment).map(&memory))
+                (parts.file(segment), parts.memory.get(&segment).map(|held| memory(held)))
             };
             match file(found.as_deref(), in_memory) {
                 Ok(result) => return Ok(result),
@@ -224,20 +226,16 @@ impl Index {
     }
 
     /// How many events of a segment a term stands in.
-    pub(crate) fn count(&self, segment: u64, term: &Term) -> Result<Count> {
+    pub(crate) fn count(&self, segment: u64, term: &Term) -> Result<u64> {
         let term = term.bytes();
         let memory = |memory: &Memory| memory.count(term);
         self.look(segment, memory, |file, memory| {
-            let count = memory.unwrap_or_default();
-            let Some((_, entry)) = entry_of(file, term)? else { return Ok(Count::Some(count)) };
-            Ok(match entry.all {
-                true => Count::All,
-                false => Count::Some(u64::from(entry.count) + count),
-            })
+            let in_file = entry_of(file, term)?.map_or(0, |(_, entry)| u64::from(entry.count));
+            Ok(in_file + memory.unwrap_or_default())
         })
     }
 
-    /// Appends the offsets of the events of a term in a segment, within `range`, to `out`. Not for a term that stands in [all](Count::All) of them.
+    /// Appends the offsets of the events of a term in a segment, within `range`, to `out`.
     pub(crate) fn offsets(&self, segment: u64, term: &Term, range: &Range<u64>, out: &mut Vec<u32>) -> Result<()> {
         let term = term.bytes();
         let memory = |memory: &Memory| {
@@ -257,10 +255,10 @@ impl Index {
         Ok(())
     }
 
-    /// Where the last posting of a term stands, if it has any.
-    pub(crate) fn newest(&self, term: &Term) -> Result<Option<Location>> {
+    /// Where the last posting of a term stands in the segments from this one on, if it has any.
+    pub(crate) fn newest(&self, term: &Term, from: u64) -> Result<Option<Location>> {
         let bytes = term.bytes();
-        for segment in (1..=self.segments()).rev() {
+        for segment in (from.max(1)..=self.segments()).rev() {
             let memory = |memory: &Memory| memory.last(bytes);
             let found =
                 self.look(segment, memory, |file, memory| match (memory.flatten(), entry_of(file, bytes)?) {
@@ -292,10 +290,7 @@ impl Index {
                 let mut found = Vec::new();
                 if let Some(file) = file {
                     file.entries(prefix, |entry| {
-                        let last = match entry.all {
-                            true => file.waypoint(file.waypoint_count() - 1)?.record,
-                            false => file.last(&entry)?.unwrap_or(0),
-                        };
+                        let last = file.last(&entry)?.unwrap_or(0);
                         found.push((entry.term, entry.count.into(), last));
                         Ok(())
                     })?;
@@ -345,24 +340,19 @@ impl Index {
     }
 
     /// Writes the index file of a segment that ends at `end`, and serves from it what was in memory.
-    pub(crate) fn settle(&self, segment: &SegmentHeader, end: u64, chain: Chain, sealed: bool) -> Result<()> {
+    pub(crate) fn settle(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Result<()> {
         let number = segment.number;
         let covered = self.settled(number);
         if covered == end {
             return Ok(());
         }
-        let bytes = match covered {
-            0 => {
-                let parts = self.parts.read();
-                let memory = parts.memory.get(&number);
-                memory.map_or_else(Vec::new, |memory| memory.encode(segment, end, chain, sealed))
-            }
-            _ => self.read_segment(number, end)?.encode(segment, end, chain, sealed),
+        let memory = match covered {
+            // Encoded outside the lock: nothing is added to a segment that is settled.
+            0 => self.parts.read().memory.get(&number).cloned(),
+            _ => Some(Arc::new(self.read_segment(number, end)?)),
         };
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        IndexFile::write(&*self.fs, &self.dir, number, &bytes)?;
+        let Some(memory) = memory else { return Ok(()) };
+        self.store(segment, &memory.encode(segment, end, chain))?;
         if let Some(file) = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map) {
             let mut parts = self.parts.write();
             parts.set_file(number, Some(Arc::new(file)));
@@ -371,24 +361,37 @@ impl Index {
         Ok(())
     }
 
+    fn store(&self, segment: &SegmentHeader, bytes: &[u8]) -> Result<()> {
+        IndexFile::write(&*self.fs, &self.dir, segment.number, bytes)
+    }
+
     /// Makes the index of a segment anew from the segment, after its file was found wrong.
     fn rebuild(&self, segment: u64) -> Result<()> {
         let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
-        let memory = self.read_segment(segment, file.covered().0)?;
+        let (end, chain) = file.covered();
+        let (header, memory) = self.read_segment_with_header(segment, end)?;
+        // In memory, if it cannot be written.
+        let written = !self.read_only && self.store(&header, &memory.encode(&header, end, chain)).is_ok();
+        let anew = if written { IndexFile::open(&*self.fs, &self.dir, &header, self.use_map) } else { None };
         let mut parts = self.parts.write();
         // Another thread may have been faster.
         if parts.file(segment).is_some_and(|now| Arc::ptr_eq(&now, &file)) {
-            parts.set_file(segment, None);
-            let behind = parts.memory.remove(&segment);
-            let memory = memory.followed_by(behind);
-            parts.memory.insert(segment, memory);
+            if anew.is_none() {
+                let behind = parts.memory.remove(&segment).map(Arc::unwrap_or_clone);
+                parts.memory.insert(segment, Arc::new(memory.followed_by(behind)));
+            }
+            parts.set_file(segment, anew.map(Arc::new));
             self.notices.lock().push(format!("{}: not intact; made anew", file::file_name(segment)));
         }
         Ok(())
     }
 
-    /// Reads a segment from its start up to `end`.
     fn read_segment(&self, number: u64, end: u64) -> Result<Memory> {
+        self.read_segment_with_header(number, end).map(|(_, memory)| memory)
+    }
+
+    /// Reads a segment from its start up to `end`.
+    fn read_segment_with_header(&self, number: u64, end: u64) -> Result<(SegmentHeader, Memory)> {
         let path = self.dir.join(segment::file_name(number));
         let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
         let source = Source { path: &path, file: &*opened, size: end };
@@ -401,7 +404,7 @@ impl Index {
             let why = "its index cannot be made anew, as a commit is not intact";
             return Err(Error::damaged(&path, bytes, scanned.chain.next_position..u64::MAX, why));
         }
-        Ok(memory)
+        Ok((header, memory))
     }
 }
 

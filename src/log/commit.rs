@@ -39,11 +39,20 @@ pub(crate) struct Proposal<'a> {
 pub(crate) struct Pending<'a>(&'a State);
 
 impl Pending<'_> {
-    /// Shows each event of theirs to `each`, in order of positions, as long as that says so.
-    pub(crate) fn events(&self, mut each: impl FnMut(&Recorded<'_>) -> bool) {
+    /// Shows each event of theirs from a position on to `each`, in order, as long as that says so.
+    pub(crate) fn events(&self, from: u64, mut each: impl FnMut(&Recorded<'_>) -> bool) {
         let mut on = true;
         for group in self.0.in_flight.as_deref().into_iter().chain(&self.0.groups) {
+            if group.end.next_position() <= from && group.seals.is_none() {
+                continue;
+            }
             for frame in frames(&group.bytes, group.at, group.segment.mask()) {
+                if frame.header.end_position() <= from {
+                    continue;
+                }
+                if !on {
+                    return;
+                }
                 let walked = frame.records(Path::new(""), |event| on = on && each(&event));
                 walked.expect("a frame that was just encoded can be decoded");
             }
@@ -162,7 +171,7 @@ impl Log {
         );
         let group = self.open_group(state);
         group.bytes.extend_from_slice(&seal);
-        group.seals = Some(Settled { segment: tail.header, end: tail.offset, chain: tail.chain, sealed: true });
+        group.seals = Some(Settled { segment: tail.header, end: tail.offset, chain: tail.chain });
         let next = SegmentHeader {
             number: tail.header.number + 1,
             first_position: tail.next_position(),
@@ -226,7 +235,14 @@ impl Log {
         let result = self.write(&group);
         guard.done = true;
         drop(guard);
+        let written = result.is_ok();
         self.settle(&group, result);
+        // Whoever waits has been told.
+        if let Some(settled) = group.seals.filter(|_| written)
+            && !self.maintenance.settle(settled)
+        {
+            self.settle_segment(&settled);
+        }
     }
 
     /// One write, one sync, and the group is visible.
@@ -266,10 +282,7 @@ impl Log {
             self.watermark.store(upto, SeqCst);
         });
         assert_eq!(wrong, None, "sequences are given under the commit lock, one after the other");
-        match group.seals {
-            Some(settled) if !self.maintenance.settle(settled) => self.settle_segment(&settled),
-            _ => self.maintenance.committed(),
-        }
+        self.maintenance.committed();
     }
 
     /// Tells everybody what became of a group, and who leads next.

@@ -111,7 +111,7 @@ impl Log {
         let tail = self.state.lock().written.clone();
         let known = self.listener.settled(tail.header.number);
         if tail.created && tail.chain.frames > 0 && tail.offset - known.min(tail.offset) > UNSETTLED {
-            self.settle_segment(&Settled { segment: tail.header, end: tail.offset, chain: tail.chain, sealed: false });
+            self.settle_segment(&Settled { segment: tail.header, end: tail.offset, chain: tail.chain });
         }
     }
 

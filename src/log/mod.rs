@@ -101,8 +101,6 @@ pub(crate) struct Settled {
     /// Where the last frame with events ends.
     pub end: u64,
     pub chain: Chain,
-    /// Nothing will ever be written to it again.
-    pub sealed: bool,
 }
 
 /// Where the next frame goes.

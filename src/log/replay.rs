@@ -284,7 +284,7 @@ impl Opening<'_> {
         report: &mut OpenReport,
     ) -> Result<Scanned> {
         let name = file_name(header.number);
-        let settled = |end| Settled { segment: *header, end, chain: scanned.chain, sealed: true };
+        let settled = |end| Settled { segment: *header, end, chain: scanned.chain };
         report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
         if let Stop::Sealed { .. } = scanned.stop {
             self.unsettled.borrow_mut().push(settled(scanned.events_end()));
@@ -381,6 +381,13 @@ impl Opening<'_> {
             }
             self.rewrite(source, scanned.unproven, scanned.end)?;
             self.sync(&segment)?;
+        }
+        if sealed && self.listener.settled(header.number) == 0 {
+            self.unsettled.borrow_mut().push(Settled {
+                segment: *header,
+                end: scanned.events_end(),
+                chain: scanned.chain,
+            });
         }
         let tail = if sealed {
             Tail::new(successor(header, &scanned), false)

@@ -142,12 +142,8 @@ impl<'a> IndexCheck<'a> {
     }
 
     /// What is wrong with the file, if it is there.
-    fn finish(&self, stop: &Stop) -> Option<String> {
-        let covers_all = self.chain.next_position - self.segment.first_position;
-        let sealed = matches!(stop, Stop::Sealed { seal, .. } if seal.events == covers_all);
-        let same = [sealed, false]
-            .iter()
-            .any(|&sealed| self.memory.encode(self.segment, self.end, self.chain, sealed) == self.file);
+    fn finish(&self) -> Option<String> {
+        let same = self.memory.encode(self.segment, self.end, self.chain) == self.file;
         let wrong = !self.file.is_empty() && !same;
         wrong.then(|| {
             format!("{}: not what the segment says; it will be made anew", index::file::file_name(self.segment.number))
@@ -254,7 +250,7 @@ impl Check {
         self.report.events += events;
         self.report.damage.append(&mut gaps);
         self.report.bytes += index.size();
-        self.report.notices.extend(index.finish(&scanned.stop));
+        self.report.notices.extend(index.finish());
         self.check_end(&source, &header, &scanned, place)?;
         self.position = scanned.chain.next_position;
         self.before = Some(Before { header, scanned });

@@ -139,7 +139,7 @@ impl Transaction {
     ) -> Self {
         let before = self.draft.len();
         // Asked here, outside the commit lock, it is known under it.
-        let wide = match self.store.inner.view.index.next_sequence(stream.key()) {
+        let wide = match self.store.inner.view.index.next_sequence_to_write(stream.key()) {
             Ok(next) => next >= WIDE_FROM,
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -227,6 +227,8 @@ impl Transaction {
                 // It is on its way: when it has arrived, it will be found, or it has failed and this one may go.
                 Err(Refusal::Repeat) => repeats.wait(),
                 // What broke the guard may have been the first commit with the key, which has come in between.
+                // What broke the guard may have been the first commit with the key, and a repeat is not to be checked.
+                Err(Refusal::Error(Error::GuardFailed { .. })) if repeats.is_pending() => repeats.wait(),
                 Err(Refusal::Error(error @ Error::GuardFailed { .. })) => {
                     let first = repeats.find()?.ok_or(error)?;
                     return Ok(Ticket { committed: first, waiting: None });
@@ -240,7 +242,7 @@ impl Transaction {
         let Transaction { store, draft, parts, guards, .. } = self;
         let guards = Guards::check(guards, store)?;
         let (committed, waiting) = store.inner.log.commit(draft, |proposal| {
-            if repeats.is_pending(&proposal.pending) || repeats.find()?.is_some() {
+            if repeats.is_pending() || repeats.find()?.is_some() {
                 return Err(Refusal::Repeat);
             }
             guards.check_again(store, &proposal.pending)?;
@@ -252,7 +254,9 @@ impl Transaction {
                     Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }
                 }
             })?;
-            Ok::<_, Refusal>(place(proposal, parts, &firsts))
+            let committed = place(proposal, parts, &firsts);
+            repeats.accepted(committed.positions.end);
+            Ok::<_, Refusal>(committed)
         })?;
         Ok(Ticket { committed, waiting: Some(waiting) })
     }

@@ -43,7 +43,10 @@ impl Store {
         Ok(last.map(|event| info(stream.clone(), event.sequence() + 1, &event)))
     }
 
-    /// All streams whose text form begins with `prefix`, sorted by name. The empty prefix gives all; `order-` those of a domain.
+    /// All streams whose names begin with `prefix`, sorted by name. The empty prefix gives all, `order-` those of a domain, `order-12` those whose roots begin with `12`. With an `@`, only those of
+    /// named editions whose names begin with what follows it: `order-@what-if`, `@what-if`, `@`.
+    ///
+    /// Looks at the names of all streams, and reads the last event of those that it gives.
     ///
     /// # Errors
     ///
@@ -53,7 +56,7 @@ impl Store {
         let mut streams = Vec::new();
         for (term, found) in &terms {
             let Some(stream) = StreamId::from_key(&term::stream_key(term)) else { continue };
-            if prefix.is_empty() || stream.to_string().starts_with(prefix) {
+            if has_prefix(&stream, prefix) {
                 let last = self.inner.log.event_at(found.last)?;
                 streams.push(info(stream, found.count, &last));
             }
@@ -107,13 +110,24 @@ impl Store {
     /// As [`Store::stream`].
     pub fn event(&self, id: Uuid) -> Result<Option<Event>> {
         let inner = &self.inner;
-        if let Some(location) = inner.view.index.newest(&Term::new(Kind::Id, None, id.as_bytes()))? {
+        if let Some(location) = inner.view.index.newest(&Term::new(Kind::Id, None, id.as_bytes()), 1)? {
             return inner.log.event_at(location).map(Some);
         }
         let position = derived_position(inner.log.id_seed(), id).filter(|&position| position < self.len());
         let Some(position) = position else { return Ok(None) };
         let event = inner.log.forwards(position..position + 1).next()?;
         Ok(event.filter(|event| event.id() == id))
+    }
+}
+
+/// An `@` in a name is percent-encoded: in a prefix, it begins the edition.
+fn has_prefix(stream: &StreamId, prefix: &str) -> bool {
+    let text = stream.to_string();
+    match prefix.rsplit_once('@') {
+        None => text.starts_with(prefix),
+        Some((name, edition)) => {
+            text.rsplit_once('@').is_some_and(|(own, of)| own.starts_with(name) && of.starts_with(edition))
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use super::query::Query;
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::index::Count;
 use crate::index::term::Term;
 use crate::log::{Backwards, Forwards};
 use crate::position::Location;
@@ -16,6 +15,9 @@ use std::sync::Arc;
 
 /// A term that is this many times as frequent as the rarest one of its item is not asked for: holding the candidates against the query is cheaper.
 const FREQUENT: u64 = 16;
+
+/// If more than one in so many events of a segment may fit, it is read in order: that costs a quarter of reading events one by one.
+const DENSE: u64 = 4;
 
 /// Bytes of a segment in which candidates are looked for at first. Doubled as long as there are few.
 const WINDOW: u64 = 256 << 10;
@@ -118,6 +120,9 @@ impl Search {
     /// [`Error::Damaged`], [`Error::Io`].
     pub fn collect_with_head(self) -> Result<(Vec<Event>, Option<u64>)> {
         let (limit, backwards) = (self.limit, self.backwards);
+        if limit == 0 {
+            return Ok((Vec::new(), self.begin()?.1.checked_sub(1)));
+        }
         let found = self.into_iter();
         let mut head = found.end();
         let events = found.collect::<Result<Vec<_>>>()?;
@@ -260,8 +265,8 @@ struct Postings {
     /// Segments that have not been begun, and the one at hand.
     segments: Range<u64>,
     segment: u64,
-    /// The groups of each item that the segment at hand can be asked for; `None` if it has to be read, as all of its events may fit.
-    plan: Option<Vec<Vec<Group>>>,
+    /// The groups of each item that the segment at hand has events for, the rarest first.
+    plan: Vec<Vec<Group>>,
     scan: Option<Forwards>,
     scan_back: Option<Backwards>,
     /// The part of the segment at hand that has not been looked at.
@@ -280,7 +285,7 @@ impl Postings {
             backwards,
             segments: first..last + 1,
             segment: 0,
-            plan: Some(Vec::new()),
+            plan: Vec::new(),
             scan: None,
             scan_back: None,
             offsets: 0..0,
@@ -321,38 +326,48 @@ impl Postings {
         let index = &store.view.index;
         let mut plan = Vec::new();
         for item in &self.items {
-            let mut groups: Vec<Group> = Vec::new();
-            let mut possible = true;
+            let mut groups: Vec<Group> = Vec::with_capacity(item.len());
             for terms in item {
-                let mut sum = Some(0);
-                for term in terms {
-                    sum = match index.count(segment, term)? {
-                        Count::All => None,
-                        Count::Some(count) => sum.map(|sum| sum + count),
-                    };
-                }
-                possible &= sum != Some(0);
-                groups.extend(sum.map(|sum| (terms.clone(), sum)));
+                let counts = terms.iter().map(|term| index.count(segment, term));
+                groups.push((terms.clone(), counts.sum::<Result<u64>>()?));
             }
-            if possible && groups.is_empty() {
-                return self.scan_segment(store, segment);
-            }
-            if possible {
-                groups.sort_by_key(|(_, count)| *count);
+            groups.sort_by_key(|(_, count)| *count);
+            if groups[0].1 > 0 {
                 plan.push(groups);
             }
         }
         let candidates: u64 = plan.iter().map(|groups| groups[0].1).sum();
+        let held = self.held(store, segment);
+        if candidates > FEW as u64 && candidates.saturating_mul(DENSE) > held.end - held.start {
+            return self.scan_segment(store, held);
+        }
         self.window = if candidates <= 16 * FEW as u64 { u64::MAX } else { WINDOW };
-        self.offsets = if plan.is_empty() { 0..0 } else { 0..store.log.readable(segment) };
-        self.plan = Some(plan);
+        self.offsets = if plan.is_empty() { 0..0 } else { self.bounds(store, segment)? };
+        self.plan = plan;
         Ok(true)
     }
 
-    /// All events of the segment may fit: it is read in order.
-    fn scan_segment(&mut self, store: &Arc<Inner>, segment: u64) -> Result<bool> {
+    /// The positions that are asked for and stand in a segment.
+    fn held(&self, store: &Inner, segment: u64) -> Range<u64> {
         let held = store.log.positions_of(segment);
-        let positions = self.positions.start.max(held.start)..self.positions.end.min(held.end);
+        self.positions.start.max(held.start)..self.positions.end.min(held.end)
+    }
+
+    /// The part of a segment in which these positions stand, as far as waypoints tell.
+    fn bounds(&self, store: &Inner, segment: u64) -> Result<Range<u64>> {
+        let held = self.held(store, segment);
+        let first = store.log.positions_of(segment).start;
+        let index = &store.view.index;
+        let before =
+            |position: u64| index.waypoints(segment, move |waypoint| u64::from(waypoint.ordinal) <= position - first);
+        let (start, _) = before(held.start)?;
+        let (_, end) = before(held.end - 1)?;
+        let readable = store.log.readable(segment);
+        Ok(start.map_or(0, |waypoint| waypoint.record.into())..end.map_or(readable, |waypoint| waypoint.record.into()))
+    }
+
+    /// So many events of the segment may fit that it is read in order.
+    fn scan_segment(&mut self, store: &Arc<Inner>, positions: Range<u64>) -> Result<bool> {
         match self.backwards {
             false => self.scan = Some(store.log.forwards(positions)),
             true => self.scan_back = Some(store.log.backwards(positions)),
@@ -372,7 +387,7 @@ impl Postings {
             true => self.offsets.end = part.start,
         }
         let mut all = Vec::new();
-        for groups in self.plan.iter().flatten() {
+        for groups in &self.plan {
             let rarest = groups[0].1;
             let mut found = self.union(store, &groups[0].0, &part)?;
             for (terms, count) in &groups[1..] {

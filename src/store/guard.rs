@@ -61,10 +61,10 @@ impl Guard {
         }
     }
 
-    /// Looks at what has been accepted and may not be visible.
-    pub(super) fn check_pending(&self, number: usize, pending: &Pending<'_>) -> Result<()> {
+    /// Looks at what has been accepted and may not be visible; what stands up to `looked_at` has been seen.
+    pub(super) fn check_pending(&self, number: usize, pending: &Pending<'_>, looked_at: Option<u64>) -> Result<()> {
         let mut broken_by = None;
-        pending.events(|event| {
+        pending.events(looked_at.map_or(0, |position| position + 1), |event| {
             let new = self.after.is_none_or(|after| event.position > after);
             if new && self.query.matches_recorded(event) {
                 broken_by = Some(event.position);
@@ -98,8 +98,8 @@ impl Guards {
     /// Looks at what has come since, and at what is on its way. Runs under the commit lock.
     pub(super) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<()> {
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
-            guard.check_visible(number, store, *looked_at)?;
-            guard.check_pending(number, pending)?;
+            let looked_at = guard.check_visible(number, store, *looked_at)?;
+            guard.check_pending(number, pending, looked_at)?;
         }
         Ok(())
     }

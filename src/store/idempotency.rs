@@ -8,23 +8,25 @@ use super::view::Part;
 use crate::error::Result;
 use crate::format::frame;
 use crate::index::term::Term;
-use crate::log::Pending;
 use crate::position::Location;
+use std::cell::Cell;
 
 /// What is looked for: earlier commits with this key, in these streams.
 pub(super) struct Repeats {
     store: Store,
     key: String,
-    /// Keys of streams.
-    streams: Vec<Vec<u8>>,
+    /// What the index knows them by: the key, in each stream that is written to.
+    terms: Vec<Term>,
+    /// Segments before this one have been searched.
+    searched: Cell<u64>,
 }
 
 impl Repeats {
     /// Without a key, there are none.
     pub(super) fn new(store: &Store, key: &str, parts: &[Part]) -> Self {
         let written = parts.iter().filter(|part| part.events > 0 && !key.is_empty());
-        let streams = written.map(|part| part.stream.key().to_vec()).collect();
-        Repeats { store: store.clone(), key: key.to_owned(), streams }
+        let terms = written.map(|part| Term::idempotency(part.stream.key(), key)).collect();
+        Repeats { store: store.clone(), key: key.to_owned(), terms, searched: Cell::new(1) }
     }
 
     /// The attributes that the frame of the commit gets.
@@ -36,27 +38,31 @@ impl Repeats {
         attributes
     }
 
-    /// What an earlier commit has stored, if one is visible.
+    /// What an earlier commit has stored, if one is visible. Asked again, it only looks at what has come since.
     pub(super) fn find(&self) -> Result<Option<Committed>> {
-        for stream in &self.streams {
-            if let Some(frame) = self.store.inner.view.index.newest(&Term::idempotency(stream, &self.key))? {
+        if self.terms.is_empty() {
+            return Ok(None);
+        }
+        let index = &self.store.inner.view.index;
+        let segments = index.segments();
+        for term in &self.terms {
+            if let Some(frame) = index.newest(term, self.searched.get())? {
                 return self.first(frame).map(Some);
             }
         }
+        // The newest one may grow.
+        self.searched.set(segments);
         Ok(None)
     }
 
     /// Whether one is on its way.
-    pub(super) fn is_pending(&self, pending: &Pending<'_>) -> bool {
-        let mut found = false;
-        if !self.streams.is_empty() {
-            pending.events(|event| {
-                let same = event.idempotency_key == Some(&self.key);
-                found = same && self.streams.iter().any(|stream| stream == event.key);
-                !found
-            });
-        }
-        found
+    pub(super) fn is_pending(&self) -> bool {
+        self.store.inner.view.is_key_pending(&self.terms)
+    }
+
+    /// The commit itself is on its way now. Called under the commit lock.
+    pub(super) fn accepted(&self, end_position: u64) {
+        self.store.inner.view.accept_keys(&self.terms, end_position);
     }
 
     /// Waits until what is on its way has arrived, or has failed.

@@ -136,7 +136,7 @@ impl Options {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         self.check()?;
         let path = path.as_ref();
-        let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map);
+        let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
         let view = Arc::new(View::new(index));
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
         let mut report = opened.report;

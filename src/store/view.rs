@@ -6,6 +6,7 @@ use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::index::Index;
+use crate::index::term::Term;
 use crate::log::{Listener, Settled};
 use crate::segment::scan::Each;
 use crate::stream::StreamId;
@@ -17,6 +18,8 @@ pub(super) struct View {
     pub index: Index,
     /// Streams with commits that have been accepted and not yet published. Locked under the commit lock, and when a group is published.
     pending: Mutex<HashMap<Arc<[u8]>, Pending>>,
+    /// Idempotency keys of such commits, and the positions behind them.
+    pending_keys: Mutex<HashMap<Term, u64>>,
 }
 
 #[derive(Clone, Copy)]
@@ -46,7 +49,22 @@ pub(super) enum Refused {
 
 impl View {
     pub(super) fn new(index: Index) -> Self {
-        View { index, pending: Mutex::default() }
+        View { index, pending: Mutex::default(), pending_keys: Mutex::default() }
+    }
+
+    /// Whether a commit with one of these idempotency keys is on its way.
+    pub(super) fn is_key_pending(&self, keys: &[Term]) -> bool {
+        !keys.is_empty() && {
+            let pending = self.pending_keys.lock();
+            keys.iter().any(|key| pending.contains_key(key))
+        }
+    }
+
+    /// A commit with these idempotency keys has been accepted.
+    pub(super) fn accept_keys(&self, keys: &[Term], end_position: u64) {
+        if !keys.is_empty() {
+            self.pending_keys.lock().extend(keys.iter().map(|key| (key.clone(), end_position)));
+        }
     }
 
     /// Checks the parts of a commit against all that was accepted before, and gives the first sequence of each. Runs under the commit lock. The commit
@@ -94,11 +112,13 @@ impl Listener for View {
             raise,
         );
         self.pending.lock().retain(|_, pending| pending.end_position > upto);
+        self.pending_keys.lock().retain(|_, end_position| *end_position > upto);
         wrong
     }
 
     fn rolled_back(&self) {
         self.pending.lock().clear();
+        self.pending_keys.lock().clear();
     }
 
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>> {
@@ -119,6 +139,6 @@ impl Listener for View {
     }
 
     fn settle(&self, settled: &Settled) -> Result<()> {
-        self.index.settle(&settled.segment, settled.end, settled.chain, settled.sealed)
+        self.index.settle(&settled.segment, settled.end, settled.chain)
     }
 }

@@ -353,17 +353,23 @@ impl Postings {
         self.positions.start.max(held.start)..self.positions.end.min(held.end)
     }
 
-    /// The part of a segment in which these positions stand, as far as waypoints tell.
+    /// The part of a segment in which the positions that are asked for stand, as far as waypoints tell.
     fn bounds(&self, store: &Inner, segment: u64) -> Result<Range<u64>> {
-        let held = self.held(store, segment);
-        let first = store.log.positions_of(segment).start;
-        let index = &store.view.index;
-        let before =
-            |position: u64| index.waypoints(segment, move |waypoint| u64::from(waypoint.ordinal) <= position - first);
-        let (start, _) = before(held.start)?;
-        let (_, end) = before(held.end - 1)?;
-        let readable = store.log.readable(segment);
-        Ok(start.map_or(0, |waypoint| waypoint.record.into())..end.map_or(readable, |waypoint| waypoint.record.into()))
+        let whole = store.log.positions_of(segment);
+        let mut bounds = 0..store.log.readable(segment);
+        let around = |position: u64| {
+            let ordinal = position - whole.start;
+            store.view.index.waypoints(segment, move |waypoint| u64::from(waypoint.ordinal) <= ordinal)
+        };
+        if self.positions.start > whole.start {
+            let (before, _) = around(self.positions.start)?;
+            bounds.start = before.map_or(0, |waypoint| waypoint.record.into());
+        }
+        if self.positions.end < whole.end.min(store.log.watermark()) {
+            let (_, behind) = around(self.positions.end - 1)?;
+            bounds.end = behind.map_or(bounds.end, |waypoint| waypoint.record.into());
+        }
+        Ok(bounds)
     }
 
     /// So many events of the segment may fit that it is read in order.

@@ -23,12 +23,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use term::Term;
 
-/// Index files by number of the segment, from 1 on.
-type Files = Arc<Vec<Option<Arc<IndexFile>>>>;
-
 #[derive(Default)]
 struct Parts {
-    files: Files,
+    /// Index files by number of the segment, from 1 on.
+    files: Vec<Option<Arc<IndexFile>>>,
     /// What has no index file, by number of the segment. Where there is a file too, this is what came behind it.
     memory: BTreeMap<u64, Arc<Memory>>,
     /// The next sequence of streams that were written to or asked about.
@@ -41,16 +39,13 @@ impl Parts {
     }
 
     fn set_file(&mut self, segment: u64, file: Option<Arc<IndexFile>>) {
-        let files = Arc::make_mut(&mut self.files);
         let index = segment as usize - 1;
-        if files.len() <= index {
-            files.resize(index + 1, None);
+        if self.files.len() <= index {
+            self.files.resize(index + 1, None);
         }
-        files[index] = file;
+        self.files[index] = file;
     }
-}
 
-impl Parts {
     fn segments(&self) -> u64 {
         let in_memory = self.memory.last_key_value().map_or(0, |(&segment, _)| segment);
         in_memory.max(self.files.len() as u64)
@@ -349,7 +344,7 @@ impl Index {
         let memory = match covered {
             // Encoded outside the lock: nothing is added to a segment that is settled.
             0 => self.parts.read().memory.get(&number).cloned(),
-            _ => Some(Arc::new(self.read_segment(number, end)?)),
+            _ => Some(Arc::new(self.read_segment(number, end)?.1)),
         };
         let Some(memory) = memory else { return Ok(()) };
         self.store(segment, &memory.encode(segment, end, chain))?;
@@ -369,7 +364,7 @@ impl Index {
     fn rebuild(&self, segment: u64) -> Result<()> {
         let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
         let (end, chain) = file.covered();
-        let (header, memory) = self.read_segment_with_header(segment, end)?;
+        let (header, memory) = self.read_segment(segment, end)?;
         // In memory, if it cannot be written.
         let written = !self.read_only && self.store(&header, &memory.encode(&header, end, chain)).is_ok();
         let anew = if written { IndexFile::open(&*self.fs, &self.dir, &header, self.use_map) } else { None };
@@ -386,12 +381,8 @@ impl Index {
         Ok(())
     }
 
-    fn read_segment(&self, number: u64, end: u64) -> Result<Memory> {
-        self.read_segment_with_header(number, end).map(|(_, memory)| memory)
-    }
-
-    /// Reads a segment from its start up to `end`.
-    fn read_segment_with_header(&self, number: u64, end: u64) -> Result<(SegmentHeader, Memory)> {
+    /// Reads a segment from its start up to `end`: its header, and what its index is.
+    fn read_segment(&self, number: u64, end: u64) -> Result<(SegmentHeader, Memory)> {
         let path = self.dir.join(segment::file_name(number));
         let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
         let source = Source { path: &path, file: &*opened, size: end };

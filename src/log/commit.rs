@@ -43,7 +43,7 @@ impl Pending<'_> {
     pub(crate) fn events(&self, from: u64, mut each: impl FnMut(&Recorded<'_>) -> bool) {
         let mut on = true;
         for group in self.0.in_flight.as_deref().into_iter().chain(&self.0.groups) {
-            if group.end.next_position() <= from && group.seals.is_none() {
+            if group.end.next_position() <= from {
                 continue;
             }
             for frame in frames(&group.bytes, group.at, group.segment.mask()) {
@@ -271,9 +271,7 @@ impl Log {
     fn publish(&self, group: &Group, segment: &Segment, upto: u64) {
         let mut events = |each: Each<'_>| {
             for frame in frames(&group.bytes, group.at, segment.mask) {
-                let walked = frame.records(&segment.path, |event| {
-                    each(segment.header.number, &event);
-                });
+                let walked = frame.records(&segment.path, |event| each(segment.header.number, &event));
                 walked.expect("a frame that was just encoded can be decoded");
             }
         };

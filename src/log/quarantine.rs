@@ -18,23 +18,15 @@ pub(super) fn keep(fs: &dyn Fs, dir: &Path, source: &Source<'_>, from: u64, to: 
     let name =
         names.find(|name| taken.iter().all(|entry| entry.name != *name)).expect("there is always another number");
     let path = quarantine.join(name);
-    let io_error = |operation| move |e| (operation, e);
-    let written = (|| {
-        let file = fs.open(&path, Mode::Create).map_err(io_error("create"))?;
-        let mut chunk = vec![0; 1 << 20];
-        let mut at = from;
-        while at < to {
-            let wanted = chunk.len().min((to - at) as usize);
-            let read = fs::read_full(source.file, at, &mut chunk[..wanted]).map_err(io_error("read"))?;
-            if read == 0 {
-                break;
-            }
-            fs::write_full(&*file, at - from, &chunk[..read]).map_err(|(_, e)| ("write", e))?;
-            at += read as u64;
-        }
-        file.sync().map_err(io_error("sync"))?;
-        fs.sync_dir(&quarantine).and_then(|()| fs.sync_dir(dir)).map_err(io_error("sync"))
-    })();
-    written.map_err(|(operation, e)| Error::io(operation, &path, e))?;
+    let io_error = |operation| {
+        let path = &path;
+        move |e| Error::io(operation, path, e)
+    };
+    let file = fs.open(&path, Mode::Create).map_err(io_error("create"))?;
+    source.chunks(from..to, |at, chunk| {
+        fs::write_full(&*file, at - from, chunk).map_err(|(_, e)| io_error("write")(e))
+    })?;
+    file.sync().map_err(io_error("sync"))?;
+    fs.sync_dir(&quarantine).and_then(|()| fs.sync_dir(dir)).map_err(io_error("sync"))?;
     Ok(path)
 }

@@ -422,20 +422,9 @@ impl Opening<'_> {
     /// Writes bytes back as they are. After a failed sync the page cache may show what the disk does not hold, and a sync does not write pages that it
     /// believes to be clean.
     fn rewrite(&self, source: &Source<'_>, from: u64, to: u64) -> Result<()> {
-        let mut chunk = vec![0; (1 << 20).min(to.saturating_sub(from) as usize)];
-        let mut at = from;
-        while at < to {
-            let wanted = chunk.len().min((to - at) as usize);
-            let read = fs::read_full(source.file, at, &mut chunk[..wanted]);
-            let read = read.map_err(|e| Error::io("read", source.path, e))?;
-            if read == 0 {
-                break;
-            }
-            let written = fs::write_full(source.file, at, &chunk[..read]);
-            written.map_err(|(_, e)| Error::io("write", source.path, e))?;
-            at += read as u64;
-        }
-        Ok(())
+        source.chunks(from..to, |at, chunk| {
+            fs::write_full(source.file, at, chunk).map_err(|(_, e)| Error::io("write", source.path, e))
+        })
     }
 
     fn sync(&self, segment: &Segment) -> Result<()> {

@@ -110,7 +110,7 @@ impl<'a> IndexCheck<'a> {
         let mut file = Vec::new();
         if let Ok(opened) = fs.open(&path, Mode::Read) {
             let size = opened.size().map_err(|e| Error::io("stat", &path, e))?;
-            Source { path: &path, file: &*opened, size }.chunks(0, |_, chunk| {
+            Source { path: &path, file: &*opened, size }.chunks(0..size, |_, chunk| {
                 file.extend_from_slice(chunk);
                 Ok(())
             })?;

@@ -11,6 +11,7 @@ use crate::fs::{self, File};
 use crate::stream::split_key;
 use crate::time::Timestamp;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use uuid::Uuid;
 
@@ -183,7 +184,7 @@ impl Source<'_> {
     /// Where the last byte that is not zero ends, from `from` on; `from` if all are.
     pub(crate) fn content_end(&self, from: u64) -> Result<u64> {
         let mut end = from;
-        self.chunks(from, |at, chunk| {
+        self.chunks(from..self.size, |at, chunk| {
             if !is_zero(chunk) {
                 let last = chunk.iter().rposition(|&b| b != 0).map_or(0, |i| i as u64 + 1);
                 end = at + last;
@@ -193,12 +194,13 @@ impl Source<'_> {
         Ok(end)
     }
 
-    /// Reads all from `from` on.
-    pub(crate) fn chunks(&self, from: u64, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
-        let mut chunk = vec![0; CHUNK.min(self.size.saturating_sub(from) as usize)];
-        let mut at = from;
-        while at < self.size {
-            let read = self.read(at, &mut chunk)?;
+    /// Reads these bytes of the file, as far as it has them, a chunk at a time.
+    pub(crate) fn chunks(&self, bytes: Range<u64>, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+        let mut chunk = vec![0; CHUNK.min(bytes.end.saturating_sub(bytes.start) as usize)];
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let wanted = chunk.len().min((bytes.end - at) as usize);
+            let read = self.read(at, &mut chunk[..wanted])?;
             if read == 0 {
                 break;
             }

@@ -38,6 +38,17 @@ pub enum Error {
         /// The first position that broke it. If that commit fails to be written, there may be another event there later.
         position: u64,
     },
+    /// The upstream has been taken in up to this position already, so nothing of the commit was stored.
+    ///
+    /// An outcome to match on: the message was processed before; go on with the next one.
+    AlreadyTracked {
+        /// The name of the upstream.
+        upstream: String,
+        /// How far it has been taken in.
+        tracked: u64,
+        /// The position that the commit came with.
+        position: u64,
+    },
     /// What the caller gave cannot be stored: a name that is empty, a text form that cannot be read. Nothing was stored; correct it.
     Invalid {
         /// Which part of the input.
@@ -170,6 +181,12 @@ impl fmt::Display for Error {
             }
             Error::GuardFailed { guard, position } => {
                 write!(f, "{guard} does not hold: the event at position {position} matches; nothing was stored")
+            }
+            Error::AlreadyTracked { upstream, tracked, position } => {
+                write!(
+                    f,
+                    "{upstream} has been taken in up to {tracked}, and {position} is not behind that; nothing was stored"
+                )
             }
             Error::Invalid { what, why } => write!(f, "invalid {what}: {why}"),
             Error::LimitExceeded { what, size, limit } => {

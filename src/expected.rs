@@ -15,6 +15,9 @@ use std::fmt;
 ///
 /// `Next(0)` is the same as `NoStream`: "the first event" and "after the first event" cannot be mixed up.
 ///
+/// A stream in a named [edition](crate::Editions) that has no events of its own yet reads as that of the main edition, and the first append decides where it diverges: `Next(n)` at *n*, anything up to the
+/// next sequence of the main one; `NoStream` at 0, so that it shadows the main one completely; `Any` and `Exists` behind all that the main one holds.
+///
 /// ```
 /// use annals::{Error, Expected, NewEvent, Store, StreamId};
 /// let store = Store::in_memory();
@@ -37,6 +40,16 @@ pub enum Expected {
 }
 
 impl Expected {
+    /// Where a stream that has no events of its own in a named edition diverges from the main one, whose next sequence is `next`; `None` if it is not as expected.
+    pub(crate) fn diverges(self, next: u64) -> Option<u64> {
+        match self {
+            Expected::Any => Some(next),
+            Expected::NoStream => Some(0),
+            Expected::Exists => (next > 0).then_some(next),
+            Expected::Next(n) => (n <= next).then_some(n),
+        }
+    }
+
     /// Whether a stream whose next sequence is `next` is as expected.
     pub fn allows(self, next: u64) -> bool {
         match self {

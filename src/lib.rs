@@ -15,6 +15,7 @@ pub mod salvage;
 mod segment;
 mod store;
 mod stream;
+mod system;
 mod time;
 
 pub use error::{Damage, Error, Result};
@@ -22,8 +23,8 @@ pub use event::{ContentType, Event, NewEvent};
 pub use expected::Expected;
 pub use log::{Cut, Durability, OpenReport};
 pub use store::{
-    Appended, AsOf, Committed, Events, Found, Guard, NameInfo, Options, Query, Read, Search, SegmentStats, Stats,
-    Store, StreamInfo, Ticket, Transaction,
+    Appended, AsOf, Committed, EditionInfo, Editions, Events, Found, Guard, NameInfo, Options, Query, Read, Search,
+    SegmentStats, Stats, Store, StreamInfo, Ticket, Transaction,
 };
 pub use stream::StreamId;
 pub use time::Timestamp;

@@ -1,6 +1,7 @@
 //! Names of streams: domain, root, edition.
 
 use crate::error::{Error, Result};
+use crate::system::System;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +15,7 @@ pub(crate) const MAX_ROOT: usize = 4096;
 pub(crate) const MAX_KEY: usize = 2 + MAX_NAME + 1 + MAX_NAME + MAX_ROOT;
 
 /// The name of the main edition; the unnamed edition is the same one.
-const MAIN: &str = "main";
+pub(crate) const MAIN: &str = "main";
 
 /// The name of a stream: one ordered history, usually that of one aggregate.
 ///
@@ -125,6 +126,17 @@ impl StreamId {
         Some(StreamId { key: key.into() })
     }
 
+    /// The stream of a record of the store's own. It has a key, and no name: it must not reach a caller.
+    pub(crate) fn of_system(system: System<'_>) -> Self {
+        StreamId { key: system.key().into() }
+    }
+
+    /// The same stream in the main edition, if this is in a named one.
+    pub(crate) fn in_main(&self) -> Option<Self> {
+        let main = main_key(&self.key);
+        (main.len() < self.key.len()).then(|| StreamId { key: main.into() })
+    }
+
     fn parts(&self) -> KeyParts<'_> {
         split_key(&self.key).expect("a StreamId holds a valid key")
     }
@@ -148,6 +160,14 @@ pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
     let domain = str::from_utf8(domain).ok()?;
     let sound = !domain.is_empty() && root.len() <= MAX_ROOT;
     sound.then_some(KeyParts { edition, domain, root })
+}
+
+/// The key of the same stream in the main edition.
+pub(crate) fn main_key(key: &[u8]) -> &[u8] {
+    match key {
+        [0, len, rest @ ..] if *len > 0 => rest.get(usize::from(*len)..).unwrap_or(key),
+        _ => key,
+    }
 }
 
 /// Checks a name of 1 to 255 bytes.

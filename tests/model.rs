@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 const MAX_EVENT: usize = 220 << 10;
 /// What the clock says when a store is created.
 const CREATED: i64 = -1_000_000_000_000;
-const STREAMS: [&str; 4] = ["a-1", "a-2", "b-%FF", "a-1@what-if"];
+const STREAMS: [&str; 4] = ["a-1", "a-2", "b-%FF", "c-1@what-if"];
 
 /// An event, told by how long its data are and a number that everything else follows from.
 #[derive(Clone, Copy, Debug)]

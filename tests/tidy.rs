@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const VOCABULARY: &[&str] = &["error", "event", "expected", "position", "stream", "time"];
+const VOCABULARY: &[&str] = &["error", "event", "expected", "position", "stream", "system", "time"];
 
 /// Each module, and the modules other than the vocabulary that it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("expected", &[]),
     ("position", &[]),
     ("stream", &[]),
+    ("system", &[]),
     ("time", &[]),
     ("codec", &[]),
     ("format", &[]),

@@ -32,6 +32,8 @@ const FIRST_OPTIONAL_ATTRIBUTE: u64 = 128;
 
 /// The attribute that makes repeats of a commit harmless.
 pub(crate) const IDEMPOTENCY_KEY: u64 = 1;
+/// The attribute that says how far an upstream has been taken in: the position, then the name of the upstream.
+pub(crate) const TRACKING: u64 = 2;
 
 pub(crate) const EVENTS: u8 = 1;
 pub(crate) const SEAL: u8 = 2;
@@ -198,6 +200,7 @@ pub(crate) fn check_attributes(bytes: &[u8], path: &Path) -> Result<()> {
     for attribute in attributes(bytes) {
         let what = match attribute {
             Some((IDEMPOTENCY_KEY, key)) if str::from_utf8(key).is_ok() => continue,
+            Some((TRACKING, value)) if decode_tracking(value).is_some() => continue,
             Some((key, _)) if key >= FIRST_OPTIONAL_ATTRIBUTE => continue,
             Some((key, _)) => key.to_string(),
             None => "that cannot be read".to_owned(),
@@ -208,11 +211,30 @@ pub(crate) fn check_attributes(bytes: &[u8], path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// An attribute of a frame.
+fn attribute(bytes: &[u8], wanted: u64) -> Option<&[u8]> {
+    attributes(bytes).flatten().find(|&(key, _)| key == wanted).map(|(_, value)| value)
+}
+
 /// The idempotency key among the attributes of a frame.
 pub(crate) fn idempotency_key(bytes: &[u8]) -> Option<&str> {
-    let mut all = attributes(bytes).flatten();
-    let (_, key) = all.find(|&(key, _)| key == IDEMPOTENCY_KEY)?;
-    str::from_utf8(key).ok()
+    str::from_utf8(attribute(bytes, IDEMPOTENCY_KEY)?).ok()
+}
+
+/// How far which upstream has been taken in, according to the attributes of a frame.
+pub(crate) fn tracking(bytes: &[u8]) -> Option<(&str, u64)> {
+    decode_tracking(attribute(bytes, TRACKING)?)
+}
+
+fn decode_tracking(value: &[u8]) -> Option<(&str, u64)> {
+    let (position, name) = value.split_first_chunk()?;
+    let name = str::from_utf8(name).ok().filter(|name| !name.is_empty())?;
+    Some((name, u64::from_le_bytes(*position)))
+}
+
+/// Appends the attribute that says how far an upstream has been taken in.
+pub(crate) fn put_tracking(out: &mut Vec<u8>, upstream: &str, position: u64) {
+    put_attribute(out, TRACKING, &[&position.to_le_bytes(), upstream.as_bytes()].concat());
 }
 
 /// Appends an attribute.

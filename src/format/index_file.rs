@@ -8,6 +8,7 @@ use super::checksum::{CRC, Mask, crc};
 use super::frame::Chain;
 use super::segment_header::SegmentHeader;
 use super::{VERSION, put, u16_at, u32_at, u64_at, varint};
+use std::ops::Range;
 
 pub(crate) const HEADER: usize = 512;
 const MAGIC: [u8; 8] = *b"\x89ANX\r\n\x1A\n";
@@ -283,8 +284,8 @@ pub(crate) struct Entry {
     pub term: Vec<u8>,
     /// Number of offsets.
     pub count: u32,
-    /// The sequence of the first event, for a stream.
-    pub first_sequence: u64,
+    /// What the newest posting says beside where it stands: see `docs/FORMAT.md`, Index file.
+    pub value: u64,
     pub chunks: Vec<Chunk>,
     /// Where the bytes of the chunks begin in the file, and how many there are.
     pub postings_at: u64,
@@ -294,7 +295,7 @@ pub(crate) struct Entry {
 /// What an entry is made of.
 pub(crate) struct NewEntry<'a> {
     pub term: &'a [u8],
-    pub first_sequence: u64,
+    pub value: u64,
     pub offsets: &'a [u32],
 }
 
@@ -317,7 +318,7 @@ pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, 
     varint::put(out, entry.term.len() as u64);
     out.extend_from_slice(entry.term);
     varint::put(out, entry.offsets.len() as u64);
-    varint::put(out, entry.first_sequence);
+    varint::put(out, entry.value);
     varint::put(out, 0);
     varint::put(out, chunks.len() as u64);
     let head = out.len() + chunks.len() * CHUNK_ENTRY - start - PRELUDE;
@@ -362,7 +363,7 @@ pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
         Some(value)
     };
     let count = u32::try_from(next()?).ok()?;
-    let first_sequence = next()?;
+    let value = next()?;
     let flags = next()?;
     let chunk_count = usize::try_from(next()?).ok()?;
     if flags != 0 || rest.len() != chunk_count.checked_mul(CHUNK_ENTRY)? {
@@ -382,11 +383,11 @@ pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
     let inside = chunks.iter().all(|chunk| chunk.at <= postings_len && chunk.before < count);
     let begins = chunks.first().is_none_or(|chunk| (chunk.before, chunk.at) == (0, 0));
     let named = term.get(1).is_some_and(|&edition| term.len() >= 2 + usize::from(edition));
-    let counted = count > 0 && !chunks.is_empty() && first_sequence.checked_add(count.into()).is_some();
+    let counted = count > 0 && !chunks.is_empty();
     (rising && inside && begins && named && counted).then(|| Entry {
         term: term.to_vec(),
         count,
-        first_sequence,
+        value,
         chunks,
         postings_at: at + bytes.len() as u64,
         postings_len,
@@ -394,6 +395,11 @@ pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
 }
 
 impl Entry {
+    /// The sequences of the events, for a stream. If a deletion stands among them, of those behind it only the last are right.
+    pub(crate) fn sequences(&self) -> Range<u64> {
+        self.value.saturating_sub(self.count.into())..self.value
+    }
+
     /// Where the bytes of a chunk stand in the file.
     pub(crate) fn chunk_bytes(&self, number: usize) -> (u64, usize) {
         let start = self.chunks[number].at;
@@ -441,16 +447,13 @@ mod tests {
             let mut offsets = offsets;
             offsets.sort_unstable();
             offsets.dedup();
-            let new = NewEntry { term: b"\x03\0term", first_sequence: 77, offsets: &offsets };
+            let new = NewEntry { term: b"\x03\0term", value: 77, offsets: &offsets };
             let mut out = Vec::new();
             encode_entry(&mut out, &new, mask(&SEGMENT), 1000);
             let (head, postings) = entry_lens(&out);
             assert_eq!(out.len(), PRELUDE + (head + postings) as usize);
             let entry = decode_entry(&out[..PRELUDE + head as usize], mask(&SEGMENT), 1000).unwrap();
-            assert_eq!(
-                (&entry.term[..], entry.count as usize, entry.first_sequence),
-                (&b"\x03\0term"[..], offsets.len(), 77)
-            );
+            assert_eq!((&entry.term[..], entry.count as usize, entry.value), (&b"\x03\0term"[..], offsets.len(), 77));
             let mut found = Vec::new();
             for n in 0..entry.chunks.len() {
                 let (at, len) = entry.chunk_bytes(n);
@@ -464,7 +467,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_an_entry_shows() {
         let offsets: Vec<u32> = (0..700).map(|i| i * 300).collect();
-        let new = NewEntry { term: b"\x03\0term", first_sequence: 0, offsets: &offsets };
+        let new = NewEntry { term: b"\x03\0term", value: 0, offsets: &offsets };
         let mut out = Vec::new();
         encode_entry(&mut out, &new, mask(&SEGMENT), 512);
         let read = |out: &[u8]| {

@@ -6,6 +6,7 @@ use super::{array, put, u16_at, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
 use crate::event::{Block, Content, ContentType, Event, Extras, NewEvent, Span, Spans};
 use crate::stream::{MAX_KEY, check_name, split_key};
+use crate::system::System;
 use crate::time::Timestamp;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -344,7 +345,7 @@ pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
     let metadata = reader.take(metadata_len)?;
     let data = reader.take(content_end - reader.at)?;
     let key_bytes = &bytes[key.at as usize..][..key.len as usize];
-    if key_bytes.len() > MAX_KEY || split_key(key_bytes).is_none() {
+    if key_bytes.len() > MAX_KEY || (split_key(key_bytes).is_none() && System::of(key_bytes).is_none()) {
         return None;
     }
     let sequence_at = tail_at + ORDINAL + TIME;

@@ -1,5 +1,6 @@
 //! The index file of a segment: looked up in place, a few hundred verified bytes at a time.
 
+use super::memory::Posted;
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::frame::Chain;
@@ -183,6 +184,12 @@ impl IndexFile {
         out.drain(start..(start + skip).min(out.len()));
         out.truncate(start + count);
         Ok(())
+    }
+
+    /// An entry, summed up.
+    pub(crate) fn posted(&self, entry: &Entry) -> Lookup<Posted> {
+        let last = self.last(entry)?.ok_or(Broken)?;
+        Ok(Posted { count: entry.count.into(), last, value: entry.value })
     }
 
     /// The last offset of an entry.

@@ -5,6 +5,7 @@ use crate::format::frame::Chain;
 use crate::format::index_file::{self, IndexHeader, NewEntry, Waypoint};
 use crate::format::segment_header::SegmentHeader;
 use crate::segment::scan::Recorded;
+use crate::system::System;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
@@ -50,8 +51,30 @@ impl Hasher for TermHasher {
 /// The events of a term.
 #[derive(Clone, Default)]
 struct Postings {
-    first_sequence: u64,
+    /// What the newest one says: of a stream, the sequence behind it; of a deletion, its position; of an upstream, how far it was taken in.
+    value: u64,
     offsets: Vec<u32>,
+}
+
+impl Postings {
+    fn posted(&self) -> Option<Posted> {
+        let last = *self.offsets.last()?;
+        Some(Posted { count: self.offsets.len() as u64, last, value: self.value })
+    }
+}
+
+/// The postings of a term, summed up.
+#[derive(Clone, Copy)]
+pub(crate) struct Posted {
+    pub count: u64,
+    /// The last offset.
+    pub last: u32,
+    pub value: u64,
+}
+
+/// The sequences of so many events of a stream that end before `next`.
+pub(crate) fn sequences(next: u64, count: u64) -> Range<u64> {
+    next.saturating_sub(count)..next
 }
 
 /// The part of a segment's index that is in memory.
@@ -65,16 +88,22 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    fn post(&mut self, offset: u64, sequence: u64) {
+    fn post(&mut self, offset: u64, value: u64) {
         let term = self.scratch.bytes();
         let postings = match self.terms.get_mut(term) {
             Some(postings) => postings,
-            None => {
-                let postings = Postings { first_sequence: sequence, offsets: Vec::new() };
-                self.terms.entry(term.into()).or_insert(postings)
-            }
+            None => self.terms.entry(term.into()).or_default(),
         };
+        postings.value = value;
         postings.offsets.push(offset as u32);
+    }
+
+    /// The same for what a commit says, not an event: once for all events of it.
+    fn post_commit(&mut self, frame: u64, value: u64) {
+        let last = self.terms.get(self.scratch.bytes()).and_then(|postings| postings.offsets.last());
+        if last != Some(&(frame as u32)) {
+            self.post(frame, value);
+        }
     }
 
     /// Adds an event. They come in rising order of positions.
@@ -90,7 +119,18 @@ impl Memory {
         }
         self.events += 1;
         self.scratch.set_stream(event.key);
-        self.post(event.offset, event.sequence);
+        self.post(event.offset, event.sequence.saturating_add(1));
+        if let Some((upstream, position)) = event.tracking {
+            self.scratch.set(Kind::Tracking, None, upstream.as_bytes());
+            self.post_commit(event.frame, position);
+        }
+        if let Some(system) = System::of(event.key) {
+            if let System::Deletion { edition, domain } = system {
+                self.scratch.set(Kind::Deletion, Some(edition), domain.unwrap_or("").as_bytes());
+                self.post(event.offset, event.position);
+            }
+            return;
+        }
         let edition = event.edition();
         self.scratch.set(Kind::Domain, edition, event.domain().as_bytes());
         self.post(event.offset, 0);
@@ -101,12 +141,9 @@ impl Memory {
             self.post(event.offset, 0);
         }
         if let Some(key) = event.idempotency_key {
-            // The commit, not the event: once for each stream in it.
+            // Once for each stream in the commit.
             self.scratch = Term::idempotency(event.key, key);
-            let last = self.terms.get(self.scratch.bytes()).and_then(|postings| postings.offsets.last());
-            if last != Some(&(event.frame as u32)) {
-                self.post(event.frame, 0);
-            }
+            self.post_commit(event.frame, 0);
         }
         for tag in event.tags() {
             self.scratch.set(Kind::Tag, edition, tag);
@@ -127,7 +164,10 @@ impl Memory {
         let Some(behind) = behind else { return self };
         for (term, postings) in behind.terms {
             match self.terms.get_mut(&term) {
-                Some(ours) => ours.offsets.extend(postings.offsets),
+                Some(ours) => {
+                    ours.value = postings.value;
+                    ours.offsets.extend(postings.offsets);
+                }
                 None => {
                     self.terms.insert(term, postings);
                 }
@@ -142,8 +182,14 @@ impl Memory {
         self.terms.get(term).map_or(0, |postings| postings.offsets.len() as u64)
     }
 
-    pub(crate) fn first_sequence(&self, term: &[u8]) -> u64 {
-        self.terms.get(term).map_or(0, |postings| postings.first_sequence)
+    /// The postings of a term.
+    pub(crate) fn posted(&self, term: &[u8]) -> Option<Posted> {
+        self.terms.get(term)?.posted()
+    }
+
+    /// The sequences of the events of a stream. If a deletion stands among them, of those behind it only the last are right.
+    pub(crate) fn sequences(&self, term: &[u8]) -> Range<u64> {
+        self.terms.get(term).map_or(0..0, |postings| sequences(postings.value, postings.offsets.len() as u64))
     }
 
     /// Appends the offsets of a term within `range` to `out`.
@@ -157,7 +203,8 @@ impl Memory {
     /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
     pub(crate) fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
         let Some(postings) = self.terms.get(term) else { return };
-        let skip = first.saturating_sub(postings.first_sequence) as usize;
+        let held = sequences(postings.value, postings.offsets.len() as u64);
+        let skip = first.saturating_sub(held.start) as usize;
         out.extend(postings.offsets.iter().skip(skip).take(count));
     }
 
@@ -170,10 +217,10 @@ impl Memory {
         &self.waypoints
     }
 
-    /// The terms that begin with `prefix`, in no order: each with its number of events and the offset of the last.
-    pub(crate) fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (&[u8], u64, u32)> {
+    /// The terms that begin with `prefix`, in no order.
+    pub(crate) fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (&[u8], Posted)> {
         let found = self.terms.iter().filter(move |(term, _)| term.starts_with(prefix));
-        found.filter_map(|(term, postings)| Some((&**term, postings.offsets.len() as u64, *postings.offsets.last()?)))
+        found.filter_map(|(term, postings)| Some((&**term, postings.posted()?)))
     }
 
     /// The index file for what is in memory, which must be all of the segment from its first event on.
@@ -190,7 +237,7 @@ impl Memory {
                 samples.extend_from_slice(&(at as u32).to_le_bytes());
             }
             places.push((index_file::hash(term, segment.salt), at as u32));
-            let new = NewEntry { term, first_sequence: postings.first_sequence, offsets: &postings.offsets };
+            let new = NewEntry { term, value: postings.value, offsets: &postings.offsets };
             index_file::encode_entry(&mut entries, &new, mask, at);
         }
         let buckets = index_file::encode_buckets(&places, mask);

@@ -2,6 +2,8 @@
 //!
 //! All of it can be derived from the segments. A file that is missing, or that turns out to be wrong when it is looked into, is made anew.
 
+pub(crate) mod deletions;
+pub(crate) mod editions;
 pub(crate) mod file;
 pub(crate) mod memory;
 pub(crate) mod term;
@@ -13,15 +15,18 @@ use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
 use crate::segment;
-use crate::segment::scan::{Each, Source};
+use crate::segment::scan::{Each, Recorded, Source};
+use crate::stream::main_key;
+use crate::system::System;
+use deletions::{Deletion, Deletions};
 use file::{Broken, IndexFile};
-use memory::{Memory, TermHash};
+use memory::{Memory, Posted, TermHash};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use term::Term;
+use term::{Kind, Term};
 
 #[derive(Default)]
 struct Parts {
@@ -29,8 +34,11 @@ struct Parts {
     files: Vec<Option<Arc<IndexFile>>>,
     /// What has no index file, by number of the segment. Where there is a file too, this is what came behind it.
     memory: BTreeMap<u64, Arc<Memory>>,
-    /// The next sequence of streams that were written to or asked about.
+    /// The next sequence of streams that were written to or asked about; 0 for those that have no events.
     heads: HashMap<Box<[u8]>, u64, TermHash>,
+    deletions: Arc<Deletions>,
+    /// How far upstreams that were asked about have been taken in.
+    tracked: HashMap<Box<str>, u64>,
 }
 
 impl Parts {
@@ -53,18 +61,72 @@ impl Parts {
 
     /// The next sequence of a stream, as the newest part says that knows it; 0 if none does. On an error, the segment whose file is not intact.
     fn next_sequence(&self, key: &[u8]) -> std::result::Result<u64, u64> {
-        let term = Term::stream(key);
-        let term = term.bytes();
-        for segment in (1..=self.segments()).rev() {
-            if let Some(memory) = self.memory.get(&segment).filter(|memory| memory.count(term) > 0) {
-                return Ok(memory.first_sequence(term) + memory.count(term));
+        let since = self.deletions.of_key(key).at;
+        let newest = self.newest(Term::stream(key).bytes(), since.segment.max(1))?;
+        let live =
+            newest.filter(|(segment, posted)| Location { segment: *segment, offset: posted.last.into() } > since);
+        Ok(live.map_or(0, |(_, posted)| posted.value))
+    }
+
+    /// The newest segment, from this one on, that a term has postings in, and these.
+    fn newest(&self, term: &[u8], from: u64) -> std::result::Result<Option<(u64, Posted)>, u64> {
+        for segment in (from..=self.segments()).rev() {
+            if let Some(posted) = self.memory.get(&segment).and_then(|memory| memory.posted(term)) {
+                return Ok(Some((segment, posted)));
             }
             let Some(file) = self.files.get(segment as usize - 1).and_then(Option::as_deref) else { continue };
             if let Some(entry) = file.find(term).map_err(|Broken| segment)? {
-                return Ok(entry.first_sequence + u64::from(entry.count));
+                return Ok(Some((segment, file.posted(&entry).map_err(|Broken| segment)?)));
             }
         }
-        Ok(0)
+        Ok(None)
+    }
+
+    /// The terms of a segment that begin with `prefix`, sorted; those of the file before those in memory.
+    fn terms_in(&self, segment: u64, prefix: &[u8]) -> std::result::Result<Vec<(Vec<u8>, Posted)>, Broken> {
+        let mut found = Vec::new();
+        if let Some(file) = self.file(segment) {
+            file.entries(prefix, |entry| {
+                let posted = file.posted(&entry)?;
+                found.push((entry.term, posted));
+                Ok(())
+            })?;
+        }
+        if let Some(memory) = self.memory.get(&segment) {
+            found.extend(memory.terms(prefix).map(|(term, posted)| (term.to_vec(), posted)));
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// Takes note of what an event says about others. Gives whether it may come next in its stream.
+    fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
+        let next = event.sequence.saturating_add(1);
+        let expected = match self.heads.get_mut(event.key) {
+            Some(head) => std::mem::replace(head, next),
+            None => {
+                // A file that is not intact is made anew by whoever asks; until then the event is believed.
+                let expected = self.next_sequence(event.key).unwrap_or(event.sequence);
+                self.heads.insert(event.key.into(), next);
+                expected
+            }
+        };
+        if let Some((upstream, position)) = event.tracking {
+            self.tracked.insert(upstream.into(), position);
+        }
+        if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
+            let deletion = Deletion { at: Location { segment, offset: event.offset }, position: event.position };
+            Arc::make_mut(&mut self.deletions).note(edition, domain, deletion);
+            self.heads.retain(|key, _| !deletions::covers(edition, domain, key));
+        }
+        event.sequence == expected || (expected == 0 && self.diverges(event))
+    }
+
+    /// Whether the first event of a stream in a named edition stands where it may.
+    fn diverges(&self, event: &Recorded<'_>) -> bool {
+        let main = main_key(event.key);
+        let next = || self.heads.get(main).map_or_else(|| self.next_sequence(main), |&next| Ok(next));
+        main.len() < event.key.len() && next().map_or(true, |next| event.sequence <= next)
     }
 }
 
@@ -75,6 +137,8 @@ pub(crate) struct TermInfo {
     pub count: u64,
     /// Where the last of them stands.
     pub last: Location,
+    /// What the last of them says: see `docs/FORMAT.md`, Index file.
+    pub value: u64,
 }
 
 pub(crate) struct Index {
@@ -94,12 +158,24 @@ impl Index {
 
     /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
     pub(crate) fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
-        let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map);
+        let mut deleted = Vec::new();
+        let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map).filter(|file| {
+            let deletions = file.entries(&[Kind::Deletion as u8], |entry| {
+                let posted = file.posted(&entry)?;
+                deleted.push((entry.term, posted));
+                Ok(())
+            });
+            deletions.is_ok()
+        });
         let covered = file.as_ref().map(IndexFile::covered);
         let mut parts = self.parts.write();
+        for (term, posted) in deleted {
+            Arc::make_mut(&mut parts.deletions).note_term(&term, segment.number, posted);
+        }
         parts.set_file(segment.number, file.map(Arc::new));
         // Events of this segment may follow those that are in memory already.
         parts.heads.clear();
+        parts.tracked.clear();
         covered
     }
 
@@ -118,16 +194,7 @@ impl Index {
         let mut wrong = None;
         let mut parts = self.parts.write();
         events(&mut |segment, event| {
-            let sequence = match parts.heads.get_mut(event.key) {
-                Some(next) => std::mem::replace(next, event.sequence + 1),
-                None => {
-                    // A file that is not intact is made anew by whoever asks; until then the event is believed.
-                    let next = parts.next_sequence(event.key).unwrap_or(event.sequence);
-                    parts.heads.insert(event.key.into(), event.sequence + 1);
-                    next
-                }
-            };
-            if sequence != event.sequence {
+            if !parts.note(segment, event) {
                 wrong.get_or_insert(event.position);
             }
             Arc::make_mut(parts.memory.entry(segment).or_default()).add(event);
@@ -164,6 +231,39 @@ impl Index {
         }
     }
 
+    /// Looks at all parts while nothing is published. Makes an index file anew that turns out to be wrong.
+    fn at_once<T>(&self, look: impl Fn(&Parts) -> std::result::Result<T, u64>) -> Result<T> {
+        loop {
+            let found = look(&self.parts.read());
+            match found {
+                Ok(found) => return Ok(found),
+                Err(segment) => self.rebuild(segment)?,
+            }
+        }
+    }
+
+    /// The deletions of editions.
+    pub(crate) fn deletions(&self) -> Arc<Deletions> {
+        self.parts.read().deletions.clone()
+    }
+
+    /// The deletions of editions, and what `watermark` says at the same moment.
+    pub(crate) fn deletions_at(&self, watermark: impl Fn() -> u64) -> (Arc<Deletions>, u64) {
+        let parts = self.parts.read();
+        (parts.deletions.clone(), watermark())
+    }
+
+    /// How far an upstream has been taken in.
+    pub(crate) fn tracked(&self, upstream: &str) -> Result<Option<u64>> {
+        if let Some(&position) = self.parts.read().tracked.get(upstream) {
+            return Ok(Some(position));
+        }
+        let term = Term::new(Kind::Tracking, None, upstream.as_bytes());
+        let Some((_, posted)) = self.at_once(|parts| parts.newest(term.bytes(), 1))? else { return Ok(None) };
+        // Whoever has tracked it in between knows better.
+        Ok(Some(*self.parts.write().tracked.entry(upstream.into()).or_insert(posted.value)))
+    }
+
     /// Looks into the parts of a segment: `memory` under the lock, `file` without. Makes an index file anew that turns out to be wrong.
     fn look<M, T>(
         &self,
@@ -186,13 +286,14 @@ impl Index {
     /// The sequences of a stream that stand in a segment.
     pub(crate) fn sequences(&self, segment: u64, term: &Term) -> Result<Range<u64>> {
         let term = term.bytes();
-        let memory = |memory: &Memory| (memory.first_sequence(term), memory.count(term));
+        let memory = |memory: &Memory| memory.sequences(term);
         self.look(segment, memory, |file, memory| {
             let entry = file.map_or(Ok(None), |file| file.find(term))?;
-            let (first, count) = memory.unwrap_or_default();
+            let in_memory = memory.unwrap_or_default();
             Ok(match entry {
-                Some(entry) => entry.first_sequence..entry.first_sequence + u64::from(entry.count) + count,
-                None => first..first + count,
+                Some(entry) if in_memory.is_empty() => entry.sequences(),
+                Some(entry) => entry.sequences().start..in_memory.end,
+                None => in_memory,
             })
         })
     }
@@ -208,9 +309,10 @@ impl Index {
         let found = self.look(segment, memory, |file, memory| {
             let mut found = Vec::new();
             if let Some((file, entry)) = entry_of(file, term)?
-                && let Some(skip) = first.checked_sub(entry.first_sequence).filter(|&skip| skip < entry.count.into())
+                && let held = entry.sequences()
+                && held.contains(&first)
             {
-                file.nth(&entry, skip, count, &mut found)?;
+                file.nth(&entry, first - held.start, count, &mut found)?;
             }
             let left = count - found.len();
             found.extend(memory.unwrap_or_default().into_iter().take(left));
@@ -271,29 +373,14 @@ impl Index {
     /// All terms that begin with `prefix`, in order, over all segments.
     pub(crate) fn terms(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, TermInfo>> {
         let mut all: BTreeMap<Vec<u8>, TermInfo> = BTreeMap::new();
-        let mut note = |term: Vec<u8>, segment: u64, count: u64, last: u32| {
-            let last = Location { segment, offset: last.into() };
-            let info = all.entry(term).or_insert(TermInfo { count: 0, last });
-            info.count += count;
-            info.last = last;
+        let mut note = |term: Vec<u8>, segment: u64, posted: Posted| {
+            let last = Location { segment, offset: posted.last.into() };
+            let info = all.entry(term).or_insert(TermInfo { count: 0, last, value: 0 });
+            *info = TermInfo { count: info.count + posted.count, last, value: posted.value };
         };
         for segment in 1..=self.segments() {
-            let memory = |memory: &Memory| {
-                memory.terms(prefix).map(|(term, count, last)| (term.to_vec(), count, last)).collect::<Vec<_>>()
-            };
-            let found = self.look(segment, memory, |file, memory| {
-                let mut found = Vec::new();
-                if let Some(file) = file {
-                    file.entries(prefix, |entry| {
-                        let last = file.last(&entry)?.unwrap_or(0);
-                        found.push((entry.term, entry.count.into(), last));
-                        Ok(())
-                    })?;
-                }
-                found.extend(memory.unwrap_or_default());
-                Ok(found)
-            })?;
-            found.into_iter().for_each(|(term, count, last)| note(term, segment, count, last));
+            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|Broken| segment))?;
+            found.into_iter().for_each(|(term, posted)| note(term, segment, posted));
         }
         Ok(all)
     }

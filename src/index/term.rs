@@ -17,6 +17,10 @@ pub(crate) enum Kind {
     Idempotency = 7,
     /// All events of a named edition.
     Edition = 8,
+    /// A deletion of an edition, or of a domain in it.
+    Deletion = 9,
+    /// An upstream whose positions commits keep track of.
+    Tracking = 10,
 }
 
 /// A term: kind, length of the name of the edition (0 for the main one), its name, and the text.
@@ -67,9 +71,21 @@ impl Term {
         Term::new(Kind::Idempotency, None, &scoped)
     }
 
+    /// The key of the stream that an idempotency key belongs to.
+    pub(crate) fn stream_of_key(&self) -> Option<&[u8]> {
+        let (len, scoped) = text(&self.0).split_first_chunk()?;
+        scoped.get(..usize::from(u16::from_le_bytes(*len)))
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// The name of the edition in a term; empty in the main one.
+pub(crate) fn edition(term: &[u8]) -> &[u8] {
+    let len = term.get(1).map_or(0, |&len| usize::from(len));
+    term.get(2..2 + len).unwrap_or_default()
 }
 
 /// The text of a term, behind kind and edition.

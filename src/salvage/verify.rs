@@ -7,9 +7,12 @@ use crate::format::head::{self, Head};
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Fs, Mode, RealFs};
+use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
 use crate::segment::{START, file_name, number_of};
+use crate::stream::main_key;
+use crate::system::System;
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -370,13 +373,19 @@ impl Check {
 
 /// What is wrong with the sequence of an event, if it is not the next one of its stream.
 ///
-/// Behind a hole, it may be any later one.
+/// Behind a hole, it may be any later one. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
 fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>, holes: bool) -> Option<String> {
+    if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
+        streams.retain(|key, _| !covers(edition, domain, key));
+    }
+    let next = event.sequence.saturating_add(1);
+    let main = main_key(event.key);
     let expected = match streams.get_mut(event.key) {
-        Some(next) => std::mem::replace(next, event.sequence.saturating_add(1)),
+        Some(expected) => std::mem::replace(expected, next),
         None => {
-            streams.insert(event.key.into(), event.sequence.saturating_add(1));
-            0
+            streams.insert(event.key.into(), next);
+            let shared = streams.get(main).copied().filter(|_| main.len() < event.key.len());
+            shared.unwrap_or(0).min(event.sequence)
         }
     };
     let behind_hole = holes && event.sequence > expected;

@@ -49,6 +49,8 @@ pub(crate) struct Recorded<'a> {
     pub event_type: &'a str,
     /// That of the commit.
     pub idempotency_key: Option<&'a str>,
+    /// How far which upstream has been taken in with the commit.
+    pub tracking: Option<(&'a str, u64)>,
     bytes: &'a [u8],
     extras: Extras,
 }
@@ -362,8 +364,7 @@ impl Frame<'_> {
 
     /// Whether all records are intact and say what the frame says.
     fn records_hold(&self, segment: &SegmentHeader, mask: Mask, path: &Path) -> Result<bool> {
-        let attributes = &self.bytes[HEADER..][..self.header.attributes_len as usize];
-        frame::check_attributes(attributes, path)?;
+        frame::check_attributes(self.attributes(), path)?;
         let time = self.header.recorded_at.wrapping_sub(segment.base_time) as u64;
         let mut known = true;
         let hold = self.walk(|start, end, position| {
@@ -381,14 +382,14 @@ impl Frame<'_> {
         }
     }
 
-    /// The idempotency key of the commit.
-    pub(crate) fn idempotency_key(&self) -> Option<&str> {
-        frame::idempotency_key(&self.bytes[HEADER..][..self.header.attributes_len as usize])
+    fn attributes(&self) -> &[u8] {
+        &self.bytes[HEADER..][..self.header.attributes_len as usize]
     }
 
     /// Shows each event to `each`.
     pub(crate) fn records(&self, path: &Path, mut each: impl FnMut(Recorded<'_>)) -> Result<()> {
-        let idempotency_key = self.idempotency_key();
+        let idempotency_key = frame::idempotency_key(self.attributes());
+        let tracking = frame::tracking(self.attributes());
         let sound = self.walk(|start, end, position| {
             let recorded = record::decode(self.bytes, start, end).and_then(|parts| {
                 Some(Recorded {
@@ -401,6 +402,7 @@ impl Frame<'_> {
                     key: parts.key(self.bytes),
                     event_type: parts.event_type(self.bytes),
                     idempotency_key,
+                    tracking,
                     bytes: self.bytes,
                     extras: parts.extras(self.bytes)?,
                 })

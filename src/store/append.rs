@@ -3,13 +3,15 @@
 use super::Store;
 use super::guard::{Guard, Guards};
 use super::idempotency::Repeats;
-use super::view::{Part, Refused};
+use super::view::{Noted, Part, Refused};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
 use crate::expected::Expected;
 use crate::format::draft::Draft;
+use crate::format::frame;
 use crate::log::{self, Proposal};
-use crate::stream::StreamId;
+use crate::stream::{StreamId, check_name};
+use crate::system::System;
 use crate::time::Timestamp;
 use std::fmt;
 use std::ops::Range;
@@ -96,6 +98,7 @@ impl Store {
             parts: Vec::new(),
             guards: Vec::new(),
             idempotency_key: String::new(),
+            notes: Vec::new(),
             error: None,
         }
     }
@@ -122,6 +125,8 @@ pub struct Transaction {
     parts: Vec<Part>,
     guards: Vec<Guard>,
     idempotency_key: String,
+    /// What is stored beside the events.
+    notes: Vec<Noted>,
     /// The first thing that was wrong with what was given.
     error: Option<Error>,
 }
@@ -139,7 +144,7 @@ impl Transaction {
     ) -> Self {
         let before = self.draft.len();
         // Asked here, outside the commit lock, it is known under it.
-        let wide = match self.store.inner.view.index.next_sequence_to_write(stream.key()) {
+        let wide = match self.store.inner.next_sequence_to_write(stream) {
             Ok(next) => next >= WIDE_FROM,
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -201,6 +206,34 @@ impl Transaction {
         self
     }
 
+    /// Stores with the commit how far an upstream has been taken in: exactly-once intake. The commit goes through only if `position` is higher than all that was stored for the upstream before, so that a message
+    /// that is delivered again is stored once. A transaction without any event is stored too, then, and takes a position of the store.
+    ///
+    /// The name of an upstream has 1 to 255 bytes. Given twice, the last one counts.
+    ///
+    /// ```
+    /// use annals::{Error, Expected, NewEvent, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let invoice = StreamId::new("invoice", "7")?;
+    /// let intake = |message: u64| {
+    ///     let transaction = store.transaction().append(&invoice, Expected::Any, [NewEvent::new("Billed", "")]);
+    ///     transaction.tracking("billing-inbox", message).commit()
+    /// };
+    /// intake(991)?;
+    /// assert!(matches!(intake(991), Err(Error::AlreadyTracked { tracked: 991, .. })));
+    /// assert_eq!(store.tracked("billing-inbox")?, Some(991));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn tracking(mut self, upstream: impl Into<String>, position: u64) -> Self {
+        let upstream = upstream.into();
+        if let Err(error) = check_name("upstream", &upstream) {
+            self.error.get_or_insert(error);
+        }
+        self.notes.retain(|note| !matches!(note, Noted::Tracking { .. }));
+        self.notes.push(Noted::Tracking { upstream, position });
+        self
+    }
+
     /// Decides on the commit and gives it its place, without waiting until it is durable: whoever submits the next one before waiting for this one shares its
     /// sync. Blocks only if 64 MiB wait to be written, or for an earlier commit with the same idempotency key.
     ///
@@ -213,11 +246,20 @@ impl Transaction {
         if let Some(error) = self.error {
             return Err(error);
         }
+        self.record_notes()?;
         if self.draft.len() == 0 {
             return Ok(Ticket { committed: nothing(&self.store, &self.parts)?, waiting: None });
         }
         let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.parts);
-        self.draft.set_attributes(&repeats.attributes());
+        let mut attributes = repeats.attributes();
+        for note in &self.notes {
+            if let Noted::Tracking { upstream, position } = note {
+                frame::put_tracking(&mut attributes, upstream, *position);
+                // Asked here, outside the commit lock, it is known under it.
+                self.store.tracked(upstream)?;
+            }
+        }
+        self.draft.set_attributes(&attributes);
         loop {
             if let Some(first) = repeats.find()? {
                 return Ok(Ticket { committed: first, waiting: None });
@@ -238,14 +280,37 @@ impl Transaction {
         }
     }
 
+    /// A commit of the store's own, that deletes an edition or a domain of it.
+    pub(super) fn deletion(mut self, edition: &str, domain: Option<&str>) -> Self {
+        self.notes.push(Noted::Deletion { edition: edition.to_owned(), domain: domain.map(str::to_owned) });
+        self
+    }
+
+    /// Adds the records that notes need.
+    fn record_notes(&mut self) -> Result<()> {
+        for note in &self.notes {
+            let system = match note {
+                Noted::Deletion { edition, domain } => System::Deletion { edition, domain: domain.as_deref() },
+                // Any event can carry it.
+                Noted::Tracking { .. } if self.draft.len() > 0 => continue,
+                Noted::Tracking { .. } => System::Tracking,
+            };
+            let stream = StreamId::of_system(system);
+            self.draft.push(stream.key(), &NewEvent::new(system.event_type(), ""), false)?;
+            self.parts.push(Part { stream, expected: Expected::Any, events: 1 });
+        }
+        Ok(())
+    }
+
     fn attempt(&mut self, repeats: &Repeats) -> Result<Ticket, Refusal> {
-        let Transaction { store, draft, parts, guards, .. } = self;
+        let Transaction { store, draft, parts, guards, notes, .. } = self;
         let guards = Guards::check(guards, store)?;
         let (committed, waiting) = store.inner.log.commit(draft, |proposal| {
             if repeats.is_pending() || repeats.find()?.is_some() {
                 return Err(Refusal::Repeat);
             }
             guards.check_again(store, &proposal.pending)?;
+            notes.iter().try_for_each(|note| store.inner.view.check_note(note))?;
             let accepted = store.inner.view.accept(parts, proposal.first_position);
             let firsts = accepted.map_err(|refused| match refused {
                 Refused::Failed(error) => error,
@@ -256,6 +321,7 @@ impl Transaction {
             })?;
             let committed = place(proposal, parts, &firsts);
             repeats.accepted(committed.positions.end);
+            notes.iter().for_each(|note| store.inner.view.accept_note(note.clone(), committed.positions.end));
             Ok::<_, Refusal>(committed)
         })?;
         Ok(Ticket { committed, waiting: Some(waiting) })
@@ -284,13 +350,15 @@ fn place(proposal: Proposal<'_>, parts: &[Part], firsts: &[u64]) -> Committed {
         let events = part.events as u64;
         let fits = proposal.draft.set_sequences(at..at + part.events, first);
         assert!(fits, "a stream grew by 2^31 events while one commit was encoded");
-        appends.push(Appended {
-            stream: part.stream.clone(),
-            sequences: first..first + events,
-            positions: position..position + events,
-            recorded_at,
-            duplicate: false,
-        });
+        if System::of(part.stream.key()).is_none() {
+            appends.push(Appended {
+                stream: part.stream.clone(),
+                sequences: first..first + events,
+                positions: position..position + events,
+                recorded_at,
+                duplicate: false,
+            });
+        }
         at += part.events;
         position += events;
     }
@@ -301,7 +369,7 @@ fn place(proposal: Proposal<'_>, parts: &[Part], firsts: &[u64]) -> Committed {
 fn nothing(store: &Store, parts: &[Part]) -> Result<Committed> {
     let (head, recorded_at) = (store.len(), store.inner.log.now());
     let appends = parts.iter().map(|part| {
-        let next = store.inner.view.index.next_sequence(part.stream.key())?;
+        let next = store.inner.next_sequence(&part.stream)?;
         let stream = part.stream.clone();
         Ok(Appended { stream, sequences: next..next, positions: head..head, recorded_at, duplicate: false })
     });

@@ -1,12 +1,15 @@
 //! What is in a store: domains, streams, event types, tags, and events by their ids.
 
-use super::Store;
+use super::{Query, Store};
 use crate::Uuid;
 use crate::error::Result;
 use crate::event::{Event, derived_position};
+use crate::index::TermInfo;
 use crate::index::term::{self, Kind, Term};
+use crate::position::Location;
 use crate::stream::StreamId;
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// What a store knows of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +17,7 @@ use crate::time::Timestamp;
 pub struct StreamInfo {
     /// Its name.
     pub stream: StreamId,
-    /// The sequence that its next event will have: the number of its events.
+    /// The sequence that its next event will have: the number of its events, with those that a named edition shares with the main one.
     pub next_sequence: u64,
     /// The position of its last event.
     pub last_position: u64,
@@ -52,17 +55,55 @@ impl Store {
     ///
     /// As [`Store::stream`].
     pub fn streams(&self, prefix: &str) -> Result<Vec<StreamInfo>> {
-        let terms = self.inner.view.index.terms(&[Kind::Stream as u8])?;
         let mut streams = Vec::new();
-        for (term, found) in &terms {
-            let Some(stream) = StreamId::from_key(&term::stream_key(term)) else { continue };
+        for (stream, found) in self.live_streams()? {
             if has_prefix(&stream, prefix) {
                 let last = self.inner.log.event_at(found.last)?;
-                streams.push(info(stream, found.count, &last));
+                streams.push(info(stream, last.sequence() + 1, &last));
             }
         }
         streams.sort_by(|a, b| a.stream.cmp(&b.stream));
         Ok(streams)
+    }
+
+    /// All events with this correlation id, of all domains and all editions, by stream. The empty id finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::stream`].
+    pub fn correlated(&self, id: &str) -> Result<BTreeMap<StreamId, Vec<Event>>> {
+        let mut streams: BTreeMap<StreamId, Vec<Event>> = BTreeMap::new();
+        let query = Query::new().correlation(id);
+        for event in self.query(&query) {
+            let event = event?;
+            streams.entry(event.stream()).or_default().push(event);
+        }
+        for edition in self.editions().list()? {
+            for event in self.query(&query.clone().edition(edition.name)) {
+                let event = event?;
+                // What the edition shares with the main one was found there.
+                if event.edition().is_some() {
+                    streams.entry(event.stream()).or_default().push(event);
+                }
+            }
+        }
+        Ok(streams)
+    }
+
+    /// The streams that have events of their own, and what the index says of each.
+    fn live_streams(&self) -> Result<Vec<(StreamId, TermInfo)>> {
+        let index = &self.inner.view.index;
+        let (terms, deletions) = (index.terms(&[Kind::Stream as u8])?, index.deletions());
+        let live = terms.into_iter().filter_map(|(term, found)| {
+            // The store's own streams have no name.
+            let stream = StreamId::from_key(&term::stream_key(&term))?;
+            (found.last > deletions.of_key(stream.key()).at).then_some((stream, found))
+        });
+        Ok(live.collect())
+    }
+
+    pub(super) fn count_streams(&self) -> Result<u64> {
+        Ok(self.live_streams()?.len() as u64)
     }
 
     /// All domains of the main edition, sorted by name.
@@ -110,13 +151,34 @@ impl Store {
     /// As [`Store::stream`].
     pub fn event(&self, id: Uuid) -> Result<Option<Event>> {
         let inner = &self.inner;
-        if let Some(location) = inner.view.index.newest(&Term::new(Kind::Id, None, id.as_bytes()), 1)? {
-            return inner.log.event_at(location).map(Some);
+        let index = &inner.view.index;
+        let term = Term::new(Kind::Id, None, id.as_bytes());
+        let deletions = index.deletions();
+        let is_hidden = |event: &Event| deletions.hide(event.key(), event.position());
+        if let Some(location) = index.newest(&term, 1)? {
+            let newest = inner.log.event_at(location)?;
+            return if is_hidden(&newest) { self.newest_but(&term, is_hidden) } else { Ok(Some(newest)) };
         }
         let position = derived_position(inner.log.id_seed(), id).filter(|&position| position < self.len());
         let Some(position) = position else { return Ok(None) };
         let event = inner.log.forwards(position..position + 1).next()?;
-        Ok(event.filter(|event| event.id() == id))
+        Ok(event.filter(|event| event.id() == id && !is_hidden(event)))
+    }
+
+    /// The newest event of a term that is not one of those.
+    fn newest_but(&self, term: &Term, is_hidden: impl Fn(&Event) -> bool) -> Result<Option<Event>> {
+        let index = &self.inner.view.index;
+        for segment in (1..=index.segments()).rev() {
+            let mut offsets = Vec::new();
+            index.offsets(segment, term, &(0..u64::MAX), &mut offsets)?;
+            for offset in offsets.into_iter().rev() {
+                let event = self.inner.log.event_at(Location { segment, offset: offset.into() })?;
+                if !is_hidden(&event) {
+                    return Ok(Some(event));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

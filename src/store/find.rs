@@ -1,6 +1,7 @@
 //! Finding the events of a query: the index gives candidates, segment by segment, and each is held against the query once more.
 
 use super::query::Query;
+use super::visible::Visible;
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -121,7 +122,7 @@ impl Search {
     pub fn collect_with_head(self) -> Result<(Vec<Event>, Option<u64>)> {
         let (limit, backwards) = (self.limit, self.backwards);
         if limit == 0 {
-            return Ok((Vec::new(), self.begin()?.1.checked_sub(1)));
+            return Ok((Vec::new(), self.begin()?.2.checked_sub(1)));
         }
         let found = self.into_iter();
         let mut head = found.end();
@@ -132,9 +133,10 @@ impl Search {
         Ok((events, head))
     }
 
-    fn begin(&self) -> Result<(Walk, u64)> {
+    fn begin(&self) -> Result<(Walk, Visible, u64)> {
         let store = &self.store;
-        let mut end = store.log.watermark();
+        let mut visible = Visible::now(store, &self.query)?;
+        let mut end = visible.watermark();
         for bound in
             [self.until.map(AsOf::Position), self.as_of, self.query.recorded().1.map(AsOf::Time)].into_iter().flatten()
         {
@@ -153,7 +155,8 @@ impl Search {
             (None, false) => Walk::Forwards(store.log.forwards(positions)),
             (None, true) => Walk::Backwards(store.log.backwards(positions)),
         };
-        Ok((walk, end))
+        visible.before(end);
+        Ok((walk, visible, end))
     }
 }
 
@@ -189,8 +192,11 @@ impl IntoIterator for Search {
 
     /// Begins the search. It sees what is visible now, and nothing that comes later.
     fn into_iter(self) -> Found {
-        let (walk, end) = self.begin().unwrap_or_else(|error| (Walk::Failed(Some(error)), 0));
-        Found { store: self.store, query: self.query, walk, left: self.limit, end }
+        let (walk, visible, end) = match self.begin() {
+            Ok((walk, visible, end)) => (walk, Some(visible), end),
+            Err(error) => (Walk::Failed(Some(error)), None, 0),
+        };
+        Found { store: self.store, query: self.query, walk, visible, left: self.limit, end }
     }
 }
 
@@ -199,6 +205,8 @@ pub struct Found {
     store: Arc<Inner>,
     query: Query,
     walk: Walk,
+    /// `None` if the search could not begin.
+    visible: Option<Visible>,
     left: u64,
     /// The position up to which is searched.
     end: u64,
@@ -227,9 +235,10 @@ impl Found {
                 Walk::Postings(walk) => walk.next(&self.store)?,
                 Walk::Failed(error) => return error.take().map_or(Ok(None), Err),
             };
-            match event {
-                Some(event) if !self.query.matches(&event) => {}
-                other => return Ok(other),
+            let Some(event) = event else { return Ok(None) };
+            let Some(visible) = &mut self.visible else { return Ok(None) };
+            if self.query.matches(&event) && visible.shows(&self.store, &event)? {
+                return Ok(Some(event));
             }
         }
     }

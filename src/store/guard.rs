@@ -62,16 +62,26 @@ impl Guard {
     }
 
     /// Looks at what has been accepted and may not be visible; what stands up to `looked_at` has been seen.
-    pub(super) fn check_pending(&self, number: usize, pending: &Pending<'_>, looked_at: Option<u64>) -> Result<()> {
+    pub(super) fn check_pending(
+        &self,
+        number: usize,
+        store: &Store,
+        pending: &Pending<'_>,
+        looked_at: Option<u64>,
+    ) -> Result<()> {
         let mut broken_by = None;
         pending.events(looked_at.map_or(0, |position| position + 1), |event| {
             let new = self.after.is_none_or(|after| event.position > after);
             if new && self.query.matches_recorded(event) {
-                broken_by = Some(event.position);
+                broken_by = match store.inner.shares(&self.query, event.key) {
+                    Ok(true) => Some(Err(self.failed(number, event.position))),
+                    Ok(false) => None,
+                    Err(error) => Some(Err(error)),
+                };
             }
             broken_by.is_none()
         });
-        broken_by.map_or(Ok(()), |position| Err(self.failed(number, position)))
+        broken_by.unwrap_or(Ok(()))
     }
 
     fn failed(&self, number: usize, position: u64) -> Error {
@@ -99,7 +109,7 @@ impl Guards {
     pub(super) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<()> {
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
             let looked_at = guard.check_visible(number, store, *looked_at)?;
-            guard.check_pending(number, pending, looked_at)?;
+            guard.check_pending(number, store, pending, looked_at)?;
         }
         Ok(())
     }

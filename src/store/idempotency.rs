@@ -9,6 +9,8 @@ use crate::error::Result;
 use crate::format::frame;
 use crate::index::term::Term;
 use crate::position::Location;
+use crate::system::System;
+use crate::time::Timestamp;
 use std::cell::Cell;
 
 /// What is looked for: earlier commits with this key, in these streams.
@@ -46,7 +48,8 @@ impl Repeats {
         let index = &self.store.inner.view.index;
         let segments = index.segments();
         for term in &self.terms {
-            if let Some(frame) = index.newest(term, self.searched.get())? {
+            let deleted = term.stream_of_key().map_or_else(Location::default, |key| index.deletions().of_key(key).at);
+            if let Some(frame) = index.newest(term, self.searched.get())?.filter(|&frame| frame > deleted) {
                 return self.first(frame).map(Some);
             }
         }
@@ -76,7 +79,12 @@ impl Repeats {
         let positions = log.positions_at(frame)?;
         let mut events = log.forwards(positions.clone());
         let mut appends: Vec<Appended> = Vec::new();
+        let mut recorded_at = Timestamp::default();
         while let Some(event) = events.next()? {
+            recorded_at = event.recorded_at();
+            if System::of(event.key()).is_some() {
+                continue;
+            }
             let (sequence, position) = (event.sequence(), event.position());
             match appends.last_mut() {
                 Some(last) if event.is_in(&last.stream) => {
@@ -92,7 +100,6 @@ impl Repeats {
                 }),
             }
         }
-        let recorded_at = appends.first().map(|first| first.recorded_at).unwrap_or_default();
         Ok(Committed { appends, positions, recorded_at, duplicate: true })
     }
 }

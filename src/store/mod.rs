@@ -2,16 +2,21 @@
 
 mod append;
 mod discover;
+mod editions;
 mod find;
 mod guard;
 mod idempotency;
 mod options;
 mod query;
 mod read;
+mod tracking;
 mod view;
+mod visible;
+mod walk;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
 pub use discover::{NameInfo, StreamInfo};
+pub use editions::{EditionInfo, Editions};
 pub use find::{AsOf, Found, Search};
 pub use guard::Guard;
 pub use options::Options;
@@ -19,8 +24,8 @@ pub use query::Query;
 pub use read::{Events, Read};
 
 use crate::error::Result;
-use crate::index::term::Kind;
 use crate::log::{Log, OpenReport};
+use parking_lot::Mutex;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +57,8 @@ struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
     report: OpenReport,
+    /// Held while an edition is deleted.
+    deleting: Mutex<()>,
 }
 
 /// How large a store is.
@@ -134,11 +141,7 @@ impl Store {
                 index_bytes: self.inner.view.index.file_len(segment.header.number),
             })
         });
-        Ok(Stats {
-            events: self.len(),
-            streams: self.inner.view.index.terms(&[Kind::Stream as u8])?.len() as u64,
-            segments: segments.collect::<Result<_>>()?,
-        })
+        Ok(Stats { events: self.len(), streams: self.count_streams()?, segments: segments.collect::<Result<_>>()? })
     }
 
     /// What opening found and did.

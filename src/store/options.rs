@@ -10,6 +10,7 @@ use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Durability, Log, Settings};
 use crate::time::Timestamp;
+use parking_lot::Mutex;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -141,7 +142,7 @@ impl Options {
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
-        let inner = Inner { log: opened.log, view, report };
+        let inner = Inner { log: opened.log, view, report, deleting: Mutex::default() };
         Ok(Store { inner: Arc::new(inner) })
     }
 

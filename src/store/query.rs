@@ -105,7 +105,7 @@ impl Query {
         self
     }
 
-    /// Events of a named edition. Without this, those of the main one, which is also called `main`.
+    /// Events as they are to be seen in a named edition: those of the main one as far as the edition shares them, and its own. Without this, those of the main one, which is also called `main`.
     pub fn edition(mut self, edition: impl Into<String>) -> Self {
         let edition = edition.into();
         self.edition = (!edition.is_empty() && edition != "main").then_some(edition);
@@ -136,7 +136,12 @@ impl Query {
         self
     }
 
-    /// Whether an event is one that this query finds.
+    /// The named edition that is asked about.
+    pub(super) fn named_edition(&self) -> Option<&str> {
+        self.edition.as_deref()
+    }
+
+    /// Whether an event is one that this query finds. Whether a named edition shares an event of the main one, the event alone cannot tell: it counts as shared.
     pub fn matches(&self, event: &Event) -> bool {
         let tags = |tag: &str| event.tags().any(|t| t == tag);
         self.matches_facts(&Facts {
@@ -166,7 +171,7 @@ impl Query {
         let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time| {
             bounds.0.is_none_or(|since| since <= time) && bounds.1.is_none_or(|until| time <= until)
         };
-        split_key(facts.key).is_some_and(|parts| parts.edition == self.edition.as_deref())
+        split_key(facts.key).is_some_and(|parts| parts.edition.is_none() || parts.edition == self.edition.as_deref())
             && within(self.recorded, facts.recorded_at)
             && within(self.occurred, facts.occurred_at.unwrap_or(facts.recorded_at))
             && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(facts)))
@@ -177,14 +182,12 @@ impl Query {
         self.recorded
     }
 
-    /// For each item, the terms that the index can be asked for: an event must have one of each group. `None` if any event of the edition may fit.
+    /// For each item, the terms that the index can be asked for: an event must have one of each group. `None` if any event may fit.
     pub(super) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
-        let edition = self.edition.as_deref();
-        let of_edition = || edition.map(|name| vec![vec![Term::new(Kind::Edition, Some(name), b"")]]);
-        match self.conditions().next() {
-            None => of_edition().map(|groups| vec![groups]),
-            Some(_) => Some(self.conditions().map(|item| item.groups(edition)).collect()),
-        }
+        // A named edition shares events with the main one.
+        let editions: Vec<Option<&str>> = std::iter::once(None).chain(self.edition.as_deref().map(Some)).collect();
+        let items = self.conditions().map(|item| item.groups(&editions)).collect::<Vec<_>>();
+        (!items.is_empty()).then_some(items)
     }
 }
 
@@ -212,20 +215,24 @@ impl Item {
             && self.correlation.as_ref().is_none_or(correlated)
     }
 
-    /// The terms that the index can be asked for: an event must have one of each group. Without groups, any event may fit.
-    fn groups(&self, edition: Option<&str>) -> Vec<Vec<Term>> {
-        let term = |kind, text: &str| Term::new(kind, edition, text.as_bytes());
+    /// The terms that the index can be asked for: an event must have one of each group.
+    fn groups(&self, editions: &[Option<&str>]) -> Vec<Vec<Term>> {
+        let terms = |kind, text: &str| -> Vec<Term> {
+            editions.iter().map(|edition| Term::new(kind, *edition, text.as_bytes())).collect()
+        };
         let mut groups = Vec::new();
         if !self.domains.is_empty() || !self.streams.is_empty() {
-            let domains = self.domains.iter().map(|domain| term(Kind::Domain, domain));
-            let streams = self.streams.iter().map(|stream| Term::stream_in(edition, stream.key()));
-            groups.push(domains.chain(streams).collect());
+            let domains = self.domains.iter().flat_map(|domain| terms(Kind::Domain, domain));
+            let of_stream = |stream: &StreamId| -> Vec<Term> {
+                editions.iter().map(|edition| Term::stream_in(*edition, stream.key())).collect()
+            };
+            groups.push(domains.chain(self.streams.iter().flat_map(of_stream)).collect());
         }
         if !self.types.is_empty() {
-            groups.push(self.types.iter().map(|event_type| term(Kind::Type, event_type)).collect());
+            groups.push(self.types.iter().flat_map(|event_type| terms(Kind::Type, event_type)).collect());
         }
-        groups.extend(self.tags.iter().map(|tag| vec![term(Kind::Tag, tag)]));
-        groups.extend(self.correlation.iter().map(|id| vec![term(Kind::Correlation, id)]));
+        groups.extend(self.tags.iter().map(|tag| terms(Kind::Tag, tag)));
+        groups.extend(self.correlation.iter().map(|id| terms(Kind::Correlation, id)));
         groups
     }
 }

@@ -2,21 +2,18 @@
 
 use super::find::AsOf;
 use super::query::Query;
+use super::walk::{EditionWalk, StreamWalk};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::index::term::Term;
+use crate::index::deletions::Deletions;
 use crate::log::{Backwards, Forwards};
-use crate::position::Location;
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Locations that are taken from the index at a time.
-const BATCH: u64 = 256;
 
 impl Store {
     /// Reads the events of a stream: `store.read(&stream)` all of them, and what [`Read`] can restrict. Nothing is read before the iteration begins.
@@ -40,7 +37,7 @@ impl Store {
         self.read_from(Source::Stream(stream.clone()))
     }
 
-    /// Reads the events of the whole store in order of positions. `from` and `to` are positions then.
+    /// Reads the events of the whole store, of all editions, in order of positions. `from` and `to` are positions then. The positions of deleted events are passed over.
     pub fn read_all(&self) -> Read {
         self.read_from(Source::All)
     }
@@ -55,6 +52,7 @@ impl Store {
             as_of: None,
             occurred: (Timestamp::MIN, Timestamp::MAX),
             latest: None,
+            diverging_at: None,
         }
     }
 }
@@ -76,6 +74,8 @@ pub struct Read {
     occurred: (Timestamp, Timestamp),
     /// Begin with the newest event of this type.
     latest: Option<String>,
+    /// Read as if the edition of the stream diverged there.
+    diverging_at: Option<u64>,
 }
 
 impl Read {
@@ -101,6 +101,13 @@ impl Read {
     /// without reading what stands before it.
     pub fn from_latest(mut self, event_type: impl Into<String>) -> Self {
         self.latest = Some(event_type.into());
+        self
+    }
+
+    /// Reads a stream in a named edition as if it diverged from the main one at this sequence: the events of the main edition below it, then those of the edition's own from there on. What the edition has of its own is
+    /// only read if it goes on there without a gap. Of no effect on other reads.
+    pub fn diverging_at(mut self, sequence: u64) -> Self {
+        self.diverging_at = Some(sequence);
         self
     }
 
@@ -135,15 +142,15 @@ impl IntoIterator for Read {
 
     /// Begins the read. It sees what is visible now, and nothing that comes later.
     fn into_iter(self) -> Events {
-        let walk = self.begin().unwrap_or_else(|error| Walk::Failed(Some(error)));
-        Events { store: self.store, occurred: self.occurred, walk, left: self.limit }
+        let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
+        let walk = self.begin(end).unwrap_or_else(|error| Walk::Failed(Some(error)));
+        Events { store: self.store, occurred: self.occurred, deletions, walk, left: self.limit }
     }
 }
 
 impl Read {
-    fn begin(&self) -> Result<Walk> {
+    fn begin(&self, mut end: u64) -> Result<Walk> {
         let (store, log) = (&self.store, &self.store.log);
-        let mut end = log.watermark();
         if let Some(point) = self.as_of {
             end = store.position_behind(point, end)?;
         }
@@ -154,6 +161,10 @@ impl Read {
         Ok(match (&self.source, self.backwards) {
             (Source::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
             (Source::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
+            (Source::Stream(stream), backwards) if stream.edition().is_some() => {
+                let before = self.as_of.map(|_| end);
+                Walk::Edition(EditionWalk::new(store, stream, range, backwards, before, self.diverging_at)?)
+            }
             (Source::Stream(stream), backwards) => {
                 if self.as_of.is_some() {
                     range.end = range.end.min(store.sequence_behind(stream, end)?);
@@ -177,22 +188,6 @@ impl Read {
     }
 }
 
-impl Inner {
-    /// The sequence behind the last event of a stream that stands below a position. By bisection: positions rise with sequences.
-    fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
-        let (mut low, mut high) = (0, self.view.index.next_sequence(stream.key())?);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let mut one = StreamWalk::new(self, stream.clone(), middle..middle + 1, false)?;
-            match one.next(self)? {
-                Some(event) if event.position() < position => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        Ok(low)
-    }
-}
-
 /// Whether an event occurred within these times, both included.
 fn occurred_within(event: &Event, (since, until): (Timestamp, Timestamp)) -> bool {
     if since == Timestamp::MIN && until == Timestamp::MAX {
@@ -208,6 +203,7 @@ fn occurred_within(event: &Event, (since, until): (Timestamp, Timestamp)) -> boo
 pub struct Events {
     store: Arc<Inner>,
     occurred: (Timestamp, Timestamp),
+    deletions: Arc<Deletions>,
     walk: Walk,
     left: u64,
 }
@@ -216,98 +212,8 @@ enum Walk {
     Forwards(Forwards),
     Backwards(Backwards),
     Stream(StreamWalk),
+    Edition(EditionWalk),
     Failed(Option<Error>),
-}
-
-struct StreamWalk {
-    stream: StreamId,
-    term: Term,
-    sequences: Range<u64>,
-    backwards: bool,
-    /// The segment that the next event is looked for in first.
-    segment: u64,
-    segments: u64,
-    /// The locations that come next, in reverse order.
-    batch: Vec<Location>,
-}
-
-impl StreamWalk {
-    fn new(store: &Inner, stream: StreamId, range: Range<u64>, backwards: bool) -> Result<Self> {
-        let index = &store.view.index;
-        let next = index.next_sequence(stream.key())?;
-        let sequences = range.start..range.end.min(next);
-        let segments = index.segments();
-        let near_the_end = backwards || sequences.start > next / 2;
-        let segment = if near_the_end { segments } else { 1 };
-        let term = Term::stream(stream.key());
-        Ok(StreamWalk { stream, term, sequences, backwards, segment, segments, batch: Vec::new() })
-    }
-
-    fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
-        let next = if self.backwards { self.sequences.next_back() } else { self.sequences.next() };
-        let Some(sequence) = next else { return Ok(None) };
-        if self.batch.is_empty() {
-            self.fill(store, sequence)?;
-        }
-        let location = self.batch.pop().ok_or_else(|| lost(&self.stream, sequence))?;
-        let event = store.log.event_at(location)?;
-        if !event.is_in(&self.stream) || event.sequence() != sequence {
-            return Err(lost(&self.stream, sequence));
-        }
-        Ok(Some(event))
-    }
-
-    /// Takes locations from the index, from that of `sequence` on in the direction of the read, all in one segment.
-    fn fill(&mut self, store: &Inner, sequence: u64) -> Result<()> {
-        let held = self.find(store, sequence)?;
-        let (first, count) = match self.backwards {
-            false => (sequence, (held.end.min(self.sequences.end.max(sequence + 1)) - sequence).min(BATCH)),
-            true => {
-                let lowest = held.start.max(self.sequences.start).max((sequence + 1).saturating_sub(BATCH));
-                (lowest, sequence + 1 - lowest)
-            }
-        };
-        let mut offsets = Vec::with_capacity(count as usize);
-        store.view.index.stream(self.segment, &self.term, first, count as usize, &mut offsets)?;
-        if !self.backwards {
-            offsets.reverse();
-        }
-        let segment = self.segment;
-        self.batch.extend(offsets.into_iter().map(|offset| Location { segment, offset: offset.into() }));
-        Ok(())
-    }
-
-    /// Goes to the segment that holds this sequence, and gives all that it holds.
-    fn find(&mut self, store: &Inner, sequence: u64) -> Result<Range<u64>> {
-        let mut upwards = None;
-        loop {
-            let held = store.view.index.sequences(self.segment, &self.term)?;
-            if held.contains(&sequence) {
-                return Ok(held);
-            }
-            // Segments that do not hold the stream say nothing: go on as before, at first with the read.
-            let up = match held.is_empty() {
-                true => upwards.unwrap_or(!self.backwards && self.segment < self.segments),
-                false => sequence >= held.end,
-            };
-            if upwards.is_some_and(|before| before != up) {
-                return Err(lost(&self.stream, sequence));
-            }
-            upwards = Some(up);
-            self.segment = if up { self.segment + 1 } else { self.segment - 1 };
-            if !(1..=self.segments).contains(&self.segment) {
-                return Err(lost(&self.stream, sequence));
-            }
-        }
-    }
-}
-
-/// The index does not lead to an event that must be there: it is wrong, and nothing that it says can be believed.
-fn lost(stream: &StreamId, sequence: u64) -> Error {
-    Error::invalid(
-        "index",
-        format!("it does not lead to event {sequence} of {stream}; delete the .idx files and reopen the store"),
-    )
 }
 
 impl Iterator for Events {
@@ -323,9 +229,11 @@ impl Iterator for Events {
                 Walk::Forwards(walk) => walk.next(),
                 Walk::Backwards(walk) => walk.next(),
                 Walk::Stream(walk) => walk.next(&self.store),
+                Walk::Edition(walk) => walk.next(&self.store),
                 Walk::Failed(error) => error.take().map_or(Ok(None), Err),
             };
             match next {
+                Ok(Some(event)) if self.deletions.hide(event.key(), event.position()) => {}
                 Ok(Some(event)) if !occurred_within(&event, self.occurred) => {}
                 next => break next,
             }

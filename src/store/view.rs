@@ -1,15 +1,16 @@
 //! What the store knows of its streams: those that can be read, and those that commits on their way will make.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expected::Expected;
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::index::Index;
+use crate::index::deletions::covers;
 use crate::index::term::Term;
 use crate::log::{Listener, Settled};
 use crate::segment::scan::Each;
-use crate::stream::StreamId;
+use crate::stream::{StreamId, main_key};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,24 @@ pub(super) struct View {
     pending: Mutex<HashMap<Arc<[u8]>, Pending>>,
     /// Idempotency keys of such commits, and the positions behind them.
     pending_keys: Mutex<HashMap<Term, u64>>,
+    /// What such commits say of editions and upstreams.
+    pending_notes: Mutex<Vec<Note>>,
+}
+
+/// What a commit on its way says beside its events.
+struct Note {
+    what: Noted,
+    /// The position behind the commit.
+    end_position: u64,
+}
+
+/// What a commit says beside its events.
+#[derive(Clone, Debug)]
+pub(super) enum Noted {
+    /// An edition is deleted, or a domain of it.
+    Deletion { edition: String, domain: Option<String> },
+    /// An upstream has been taken in so far.
+    Tracking { upstream: String, position: u64 },
 }
 
 #[derive(Clone, Copy)]
@@ -44,12 +63,19 @@ pub(super) enum Refused {
         part: usize,
         next: u64,
     },
-    Failed(crate::Error),
+    Failed(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused::Failed(error)
+    }
 }
 
 impl View {
     pub(super) fn new(index: Index) -> Self {
-        View { index, pending: Mutex::default(), pending_keys: Mutex::default() }
+        let (pending, pending_keys, pending_notes) = Default::default();
+        View { index, pending, pending_keys, pending_notes }
     }
 
     /// Whether a commit with one of these idempotency keys is on its way.
@@ -76,17 +102,22 @@ impl View {
         for (n, part) in parts.iter().enumerate() {
             let key = part.stream.key();
             // A part sees what the parts before it have added, and those what is on its way.
-            let next = match (ends.get(key), pending.get(key)) {
-                (Some(&next), _) => next,
-                (None, Some(pending)) => pending.next_sequence,
-                (None, None) => self.index.next_sequence(key).map_err(Refused::Failed)?,
+            let next_of = |key: &[u8]| match (ends.get(key), pending.get(key)) {
+                (Some(&next), _) => Ok(next),
+                (None, Some(pending)) => Ok(pending.next_sequence),
+                (None, None) if self.is_deletion_pending(key) => Ok(0),
+                (None, None) => self.index.next_sequence(key),
             };
-            if !part.expected.allows(next) {
-                return Err(Refused::Conflict { part: n, next });
-            }
-            firsts.push(next);
-            if parts.len() > 1 {
-                ends.insert(key, next + part.events as u64);
+            let (next, main) = (next_of(key)?, main_key(key));
+            let first = if next == 0 && main.len() < key.len() {
+                let next = next_of(main)?;
+                part.expected.diverges(next).ok_or(Refused::Conflict { part: n, next })?
+            } else {
+                part.expected.allows(next).then_some(next).ok_or(Refused::Conflict { part: n, next })?
+            };
+            firsts.push(first);
+            if parts.len() > 1 && part.events > 0 {
+                ends.insert(key, first + part.events as u64);
             }
         }
         let events: usize = parts.iter().map(|part| part.events).sum();
@@ -96,6 +127,54 @@ impl View {
             pending.insert(part.stream.shared_key(), Pending { next_sequence, end_position });
         }
         Ok(firsts)
+    }
+
+    /// Whether a commit may say this. Called under the commit lock.
+    pub(super) fn check_note(&self, what: &Noted) -> Result<()> {
+        let Noted::Tracking { upstream, position } = what else { return Ok(()) };
+        match self.tracked(upstream)? {
+            Some(tracked) if tracked >= *position => {
+                Err(Error::AlreadyTracked { upstream: upstream.clone(), tracked, position: *position })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A commit that says this has been accepted. Called under the commit lock.
+    pub(super) fn accept_note(&self, what: Noted, end_position: u64) {
+        if let Noted::Deletion { edition, domain } = &what {
+            let covered = |key: &[u8]| covers(edition, domain.as_deref(), key);
+            self.pending.lock().retain(|key, _| !covered(key));
+            self.pending_keys.lock().retain(|term, _| !term.stream_of_key().is_some_and(covered));
+        }
+        self.pending_notes.lock().push(Note { what, end_position });
+    }
+
+    /// Whether a deletion on its way hits the stream with this key.
+    fn is_deletion_pending(&self, key: &[u8]) -> bool {
+        let notes = self.pending_notes.lock();
+        notes.iter().any(|note| match &note.what {
+            Noted::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
+            Noted::Tracking { .. } => false,
+        })
+    }
+
+    /// How far an upstream has been taken in, by commits on their way or visible.
+    pub(super) fn tracked(&self, wanted: &str) -> Result<Option<u64>> {
+        let notes = self.pending_notes.lock();
+        let pending = notes.iter().rev().find_map(|note| match &note.what {
+            Noted::Tracking { upstream, position } if upstream == wanted => Some(*position),
+            _ => None,
+        });
+        pending.map_or_else(|| self.index.tracked(wanted), |position| Ok(Some(position)))
+    }
+
+    /// Whether a stream of the main edition is shadowed in a named one, going by all that was accepted.
+    pub(super) fn has_diverged(&self, stream: &StreamId) -> Result<bool> {
+        if self.pending.lock().contains_key(stream.key()) {
+            return Ok(true);
+        }
+        Ok(!self.is_deletion_pending(stream.key()) && self.index.next_sequence(stream.key())? > 0)
     }
 }
 
@@ -111,6 +190,8 @@ impl Listener for View {
             },
             raise,
         );
+        // Deletions first: a stream that was begun anew behind one is known by its head.
+        self.pending_notes.lock().retain(|note| note.end_position > upto);
         self.pending.lock().retain(|_, pending| pending.end_position > upto);
         self.pending_keys.lock().retain(|_, end_position| *end_position > upto);
         wrong
@@ -119,6 +200,7 @@ impl Listener for View {
     fn rolled_back(&self) {
         self.pending.lock().clear();
         self.pending_keys.lock().clear();
+        self.pending_notes.lock().clear();
     }
 
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>> {

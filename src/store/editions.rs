@@ -1,0 +1,117 @@
+//! Editions: timelines that diverge from the main one, and can be discarded.
+
+use super::Store;
+use crate::error::{Error, Result};
+use crate::position::Location;
+use crate::stream::{MAIN, check_name};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What an edition holds of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EditionInfo {
+    /// Its name.
+    pub name: String,
+    /// Number of its events: without those of the main edition that it shares.
+    pub events: u64,
+    /// The same for each domain in which it has any.
+    pub domains: BTreeMap<String, u64>,
+}
+
+/// The named editions of a store: timelines that diverge from the main one.
+///
+/// The main edition is the unnamed one, also called `main`. A stream in a named edition reads as that of the main one until something is appended to it there; from then on it holds the events of the main
+/// edition below the sequence of its own first event, and then its own. Later appends to the main edition do not show through. Where it diverges, the [expectation](crate::Expected) of the first append says.
+///
+/// [Queries](crate::Query) see the main edition, or, with [`Query::edition`](crate::Query::edition), what is to be seen in a named one.
+///
+/// ```
+/// use annals::{Expected, NewEvent, Store, StreamId};
+/// let store = Store::in_memory();
+/// let order = StreamId::new("order", "1")?;
+/// store.append(&order, Expected::NoStream, ["Placed", "Paid", "Shipped"].map(|t| NewEvent::new(t, "")))?;
+///
+/// let what_if = order.in_edition("what-if")?;
+/// store.append(&what_if, Expected::Next(1), [NewEvent::new("Cancelled", "")])?;
+/// let types = |stream| -> Result<Vec<String>, annals::Error> {
+///     store.read(stream).into_iter().map(|event| Ok(event?.event_type().to_owned())).collect()
+/// };
+/// assert_eq!(types(&what_if)?, ["Placed", "Cancelled"]);
+/// assert_eq!(types(&order)?, ["Placed", "Paid", "Shipped"]);
+///
+/// assert_eq!(store.editions().delete("what-if", None)?, 1);
+/// assert_eq!(types(&what_if)?, ["Placed", "Paid", "Shipped"]);
+/// # Ok::<(), annals::Error>(())
+/// ```
+pub struct Editions {
+    store: Store,
+}
+
+impl Store {
+    /// The named editions.
+    pub fn editions(&self) -> Editions {
+        Editions { store: self.clone() }
+    }
+}
+
+impl Editions {
+    /// The editions that have events of their own, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Damaged`] if an index cannot be read.
+    pub fn list(&self) -> Result<Vec<EditionInfo>> {
+        let index = &self.store.inner.view.index;
+        let mut editions: Vec<EditionInfo> = Vec::new();
+        for ((name, domain), events) in index.edition_events(None, &index.deletions(), Location::END)? {
+            match editions.last_mut() {
+                Some(last) if last.name == name => {
+                    last.events += events;
+                    last.domains.insert(domain, events);
+                }
+                _ => editions.push(EditionInfo { name, events, domains: [(domain, events)].into() }),
+            }
+        }
+        Ok(editions)
+    }
+
+    /// Deletes what an edition has of its own, in one domain or in all. Gives the number of events that are gone.
+    ///
+    /// Durable when it returns; blocks for a write and a sync. Whether a reader that is at work sees the events is open, and nobody else does. Their positions become holes that readers step over, and so does one position more,
+    /// that of the deletion itself. Their bytes stay in the log, and on the disk. What was deleted may be begun anew, under the same name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for the main edition, which cannot be deleted; otherwise as [`Store::append`].
+    pub fn delete(&self, name: &str, domain: Option<&str>) -> Result<u64> {
+        if name.is_empty() || name == MAIN {
+            return Err(Error::invalid("edition", "the main edition cannot be deleted"));
+        }
+        check_name("edition", name)?;
+        domain.map_or(Ok(()), |domain| check_name("domain", domain))?;
+        let inner = &self.store.inner;
+        // One at a time: each counts what stands between the one before and itself.
+        let _one = inner.deleting.lock();
+        inner.log.arrive();
+        let index = &inner.view.index;
+        let before = index.deletions();
+        let events_until = |until| -> Result<u64> {
+            let events = index.edition_events(Some(name), &before, until)?;
+            let wanted = events.iter().filter(|((_, of), _)| domain.is_none_or(|domain| domain == of));
+            Ok(wanted.map(|(_, events)| events).sum())
+        };
+        if events_until(Location::END)? == 0 {
+            return Ok(0);
+        }
+        self.store.transaction().deletion(name, domain).commit()?;
+        let deletion = index.deletions().exactly(name, domain);
+        events_until(deletion.at)
+    }
+}
+
+impl fmt::Debug for Editions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Editions").field("store", &self.store).finish()
+    }
+}

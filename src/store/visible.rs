@@ -1,0 +1,71 @@
+//! Which events a search may see: none that were deleted, and of the main edition, for a named one, those that it shares.
+
+use super::Inner;
+use super::query::Query;
+use crate::error::Result;
+use crate::event::Event;
+use crate::index::deletions::Deletions;
+use crate::index::editions::{Diverged, Divergence};
+use crate::stream::{StreamId, split_key};
+use std::sync::Arc;
+
+/// The state of the editions when a search began.
+pub(super) struct Visible {
+    deletions: Arc<Deletions>,
+    /// The streams that diverge in the named edition that is asked about.
+    diverged: Diverged,
+    /// All that could be read then ended before this position.
+    watermark: u64,
+    /// What is looked for ends before this position.
+    end: u64,
+}
+
+impl Inner {
+    /// Whether an event of a stream that is on its way will be seen by a query: one of the main edition will not be in a named one in which its stream has diverged.
+    pub(super) fn shares(&self, query: &Query, key: &[u8]) -> Result<bool> {
+        let (Some(edition), Some(stream)) = (query.named_edition(), StreamId::from_key(key)) else { return Ok(true) };
+        Ok(stream.edition().is_some() || !self.view.has_diverged(&stream.in_edition(edition)?)?)
+    }
+}
+
+impl Visible {
+    /// The state at this moment.
+    pub(super) fn now(store: &Inner, query: &Query) -> Result<Self> {
+        let index = &store.view.index;
+        let (diverged, (deletions, watermark)) = match query.named_edition() {
+            None => (Diverged::new(), index.deletions_at(|| store.log.watermark())),
+            Some(name) => index.diverged(name, || store.log.watermark())?,
+        };
+        Ok(Visible { deletions, diverged, watermark, end: watermark })
+    }
+
+    pub(super) fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
+    /// Looks only at what stands before a position: streams that diverged later have not diverged yet.
+    pub(super) fn before(&mut self, end: u64) {
+        self.end = end;
+    }
+
+    pub(super) fn shows(&mut self, store: &Inner, event: &Event) -> Result<bool> {
+        if self.deletions.hide(event.key(), event.position()) {
+            return Ok(false);
+        }
+        if self.diverged.is_empty() {
+            return Ok(true);
+        }
+        let is_main = split_key(event.key()).is_some_and(|parts| parts.edition.is_none());
+        let Some(&Divergence { sequence, first }) = self.diverged.get(event.key()).filter(|_| is_main) else {
+            return Ok(true);
+        };
+        if event.sequence() < sequence {
+            return Ok(true);
+        }
+        if self.end < self.watermark && store.log.event_at(first)?.position() >= self.end {
+            self.diverged.remove(event.key());
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}

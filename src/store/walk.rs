@@ -1,0 +1,209 @@
+//! Walking along one stream, in the main edition or in a named one.
+
+use super::Inner;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::index::editions::Own;
+use crate::index::term::Term;
+use crate::position::Location;
+use crate::stream::StreamId;
+use std::ops::Range;
+
+/// Locations that are taken from the index at a time.
+const BATCH: u64 = 256;
+
+/// The events of a stream, of its own edition only, one by one.
+pub(super) struct StreamWalk {
+    stream: StreamId,
+    term: Term,
+    sequences: Range<u64>,
+    backwards: bool,
+    /// The segment that the next event is looked for in first.
+    segment: u64,
+    segments: u64,
+    /// The locations that come next, in reverse order.
+    batch: Vec<Location>,
+}
+
+impl StreamWalk {
+    pub(super) fn new(store: &Inner, stream: StreamId, range: Range<u64>, backwards: bool) -> Result<Self> {
+        let index = &store.view.index;
+        let next = index.next_sequence(stream.key())?;
+        let sequences = range.start..range.end.min(next);
+        let segments = index.segments();
+        let near_the_end = backwards || sequences.start > next / 2;
+        let segment = if near_the_end { segments } else { 1 };
+        let term = Term::stream(stream.key());
+        Ok(StreamWalk { stream, term, sequences, backwards, segment, segments, batch: Vec::new() })
+    }
+
+    pub(super) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
+        let next = if self.backwards { self.sequences.next_back() } else { self.sequences.next() };
+        let Some(sequence) = next else { return Ok(None) };
+        if self.batch.is_empty() {
+            self.fill(store, sequence)?;
+        }
+        let location = self.batch.pop().ok_or_else(|| lost(&self.stream, sequence))?;
+        let event = store.log.event_at(location)?;
+        if !event.is_in(&self.stream) || event.sequence() != sequence {
+            return Err(lost(&self.stream, sequence));
+        }
+        Ok(Some(event))
+    }
+
+    /// Takes locations from the index, from that of `sequence` on in the direction of the read, all in one segment.
+    fn fill(&mut self, store: &Inner, sequence: u64) -> Result<()> {
+        let held = self.find(store, sequence)?;
+        let (first, count) = match self.backwards {
+            false => (sequence, (held.end.min(self.sequences.end.max(sequence + 1)) - sequence).min(BATCH)),
+            true => {
+                let lowest = held.start.max(self.sequences.start).max((sequence + 1).saturating_sub(BATCH));
+                (lowest, sequence + 1 - lowest)
+            }
+        };
+        let mut offsets = Vec::with_capacity(count as usize);
+        store.view.index.stream(self.segment, &self.term, first, count as usize, &mut offsets)?;
+        if !self.backwards {
+            offsets.reverse();
+        }
+        let segment = self.segment;
+        self.batch.extend(offsets.into_iter().map(|offset| Location { segment, offset: offset.into() }));
+        Ok(())
+    }
+
+    /// Goes to the segment that holds this sequence, and gives all that it holds.
+    fn find(&mut self, store: &Inner, sequence: u64) -> Result<Range<u64>> {
+        let mut upwards = None;
+        loop {
+            let held = store.view.index.sequences(self.segment, &self.term)?;
+            if held.contains(&sequence) {
+                return Ok(held);
+            }
+            // Segments that do not hold the stream say nothing: go on as before, at first with the read.
+            let up = match held.is_empty() {
+                true => upwards.unwrap_or(!self.backwards && self.segment < self.segments),
+                false => sequence >= held.end,
+            };
+            if upwards.is_some_and(|before| before != up) {
+                return Err(lost(&self.stream, sequence));
+            }
+            upwards = Some(up);
+            self.segment = if up { self.segment + 1 } else { self.segment - 1 };
+            if !(1..=self.segments).contains(&self.segment) {
+                return Err(lost(&self.stream, sequence));
+            }
+        }
+    }
+}
+
+/// The index does not lead to an event that must be there: it is wrong, and nothing that it says can be believed.
+fn lost(stream: &StreamId, sequence: u64) -> Error {
+    Error::invalid(
+        "index",
+        format!("it does not lead to event {sequence} of {stream}; delete the .idx files and reopen the store"),
+    )
+}
+
+/// The events of a stream in a named edition: those of the main one below the divergence, then its own.
+pub(super) struct EditionWalk {
+    stream: StreamId,
+    main: StreamWalk,
+    own: Own,
+    /// The sequences of its own that are left to read.
+    left: Range<u64>,
+    backwards: bool,
+}
+
+impl EditionWalk {
+    /// `before` is the position that all events must stand below; `diverging_at` the sequence at which the stream is to diverge, wherever it does.
+    pub(super) fn new(
+        store: &Inner,
+        stream: &StreamId,
+        range: Range<u64>,
+        backwards: bool,
+        before: Option<u64>,
+        diverging_at: Option<u64>,
+    ) -> Result<Self> {
+        let own = store.view.index.own(stream.key())?;
+        let mut held = own.sequences.clone();
+        if let Some(position) = before {
+            held.end =
+                bisect(held.clone(), |sequence| Ok(own_event(store, stream, &own, sequence)?.position() < position))?;
+        }
+        let diverges = diverging_at.or((!held.is_empty()).then_some(held.start)).unwrap_or(u64::MAX);
+        if diverges < held.start {
+            held = 0..0;
+        }
+        let main = stream.in_main().unwrap_or_else(|| stream.clone());
+        let mut shared = range.start..range.end.min(diverges).min(own.main);
+        if let Some(position) = before {
+            shared.end = shared.end.min(store.sequence_behind(&main, position)?);
+        }
+        let main = StreamWalk::new(store, main, shared, backwards)?;
+        let left = range.start.max(diverges).max(held.start)..range.end.min(held.end);
+        Ok(EditionWalk { stream: stream.clone(), main, own, left, backwards })
+    }
+
+    pub(super) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
+        if !self.backwards
+            && let Some(event) = self.main.next(store)?
+        {
+            return Ok(Some(event));
+        }
+        let next = if self.backwards { self.left.next_back() } else { self.left.next() };
+        match next {
+            Some(sequence) => own_event(store, &self.stream, &self.own, sequence).map(Some),
+            None if self.backwards => self.main.next(store),
+            None => Ok(None),
+        }
+    }
+}
+
+fn own_event(store: &Inner, stream: &StreamId, own: &Own, sequence: u64) -> Result<Event> {
+    let location = own.location(sequence).ok_or_else(|| lost(stream, sequence))?;
+    let event = store.log.event_at(location)?;
+    if !event.is_in(stream) || event.sequence() != sequence {
+        return Err(lost(stream, sequence));
+    }
+    Ok(event)
+}
+
+/// The first number of a range for which `below` does not hold. Those for which it holds come first.
+fn bisect(range: Range<u64>, mut below: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if below(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+impl Inner {
+    /// The next sequence of a stream, as reads see it: in a named edition in which it does not diverge, that of the main one.
+    pub(super) fn next_sequence(&self, stream: &StreamId) -> Result<u64> {
+        let next = self.view.index.next_sequence(stream.key())?;
+        let main = if next == 0 { stream.in_main() } else { None };
+        main.map_or(Ok(next), |main| self.view.index.next_sequence(main.key()))
+    }
+
+    /// The same for a stream that is about to be written to: it is remembered, so that it need not be looked for under a lock.
+    pub(super) fn next_sequence_to_write(&self, stream: &StreamId) -> Result<u64> {
+        let next = self.view.index.next_sequence_to_write(stream.key())?;
+        let main = if next == 0 { stream.in_main() } else { None };
+        main.map_or(Ok(next), |main| self.view.index.next_sequence_to_write(main.key()))
+    }
+}
+
+impl Inner {
+    /// The sequence behind the last event of a stream of the main edition that stands below a position: positions rise with sequences.
+    pub(super) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
+        bisect(0..self.view.index.next_sequence(stream.key())?, |sequence| {
+            let mut one = StreamWalk::new(self, stream.clone(), sequence..sequence + 1, false)?;
+            Ok(one.next(self)?.is_some_and(|event| event.position() < position))
+        })
+    }
+}

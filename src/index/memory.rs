@@ -124,6 +124,11 @@ impl Memory {
             self.scratch.set(Kind::Tracking, None, upstream.as_bytes());
             self.post_commit(event.frame, position);
         }
+        if let Some(key) = event.idempotency_key {
+            // Once for each stream in the commit.
+            self.scratch = Term::idempotency(event.key, key);
+            self.post_commit(event.frame, 0);
+        }
         if let Some(system) = System::of(event.key) {
             if let System::Deletion { edition, domain } = system {
                 self.scratch.set(Kind::Deletion, Some(edition), domain.unwrap_or("").as_bytes());
@@ -139,11 +144,6 @@ impl Memory {
         if edition.is_some() {
             self.scratch.set(Kind::Edition, edition, b"");
             self.post(event.offset, 0);
-        }
-        if let Some(key) = event.idempotency_key {
-            // Once for each stream in the commit.
-            self.scratch = Term::idempotency(event.key, key);
-            self.post_commit(event.frame, 0);
         }
         for tag in event.tags() {
             self.scratch.set(Kind::Tag, edition, tag);

@@ -5,18 +5,24 @@ mod discover;
 mod find;
 mod guard;
 mod idempotency;
+mod load;
 mod options;
 mod query;
 mod read;
+mod snapshot;
+mod snapshots;
 mod view;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
 pub use discover::{NameInfo, StreamInfo};
 pub use find::{AsOf, Found, Search};
 pub use guard::Guard;
+pub use load::{Load, Loaded};
 pub use options::Options;
 pub use query::Query;
 pub use read::{Events, Read};
+pub use snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
+pub use snapshots::Snapshots;
 
 use crate::error::Result;
 use crate::index::term::Kind;
@@ -51,6 +57,7 @@ pub struct Store {
 struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
+    snapshots: snapshots::Cache,
     report: OpenReport,
 }
 

@@ -305,8 +305,12 @@ impl Directory {
             }
         }
         self.remove_leftovers(&dir)?;
-        if count > 0 && self.settings.sync {
-            self.fs.sync_dir(&dir).map_err(|e| Error::io("sync", &dir, e))?;
+        if self.settings.sync {
+            // Also if there was nothing to remove: the sync of an earlier attempt may have failed.
+            match self.fs.sync_dir(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("sync", &dir, e)),
+                _ => {}
+            }
         }
         // Others may still have snapshots in it, or it was not there.
         let (Ok(()) | Err(_)) = self.fs.remove_dir(&dir);

@@ -550,7 +550,7 @@ fn a_newer_format_is_counted_apart_and_left_alone() {
 #[test]
 fn a_snapshot_in_the_wrong_place_is_not_used() {
     let bed = Bed::memory();
-    let store = bed.open();
+    let store = ticking(&bed);
     let (one, other) = (stream("order-1"), stream("order-2"));
     grow(&store, &one, 8);
     grow(&store, &other, 8);
@@ -561,7 +561,7 @@ fn a_snapshot_in_the_wrong_place_is_not_used() {
     let foreign = {
         // The same names, events and times, in another store.
         let bed = Bed::memory();
-        let twin = bed.open();
+        let twin = ticking(&bed);
         grow(&twin, &one, 8);
         twin.snapshots().put(&one, 6, &Seen::default()).unwrap();
         read_file(bed.fs(), &paths(&twin, &one)[0])

@@ -116,7 +116,7 @@ impl Snapshots {
 
     /// Stores the state of a stream after the event with this sequence. A snapshot that is there for this sequence is replaced.
     ///
-    /// Older snapshots are then removed as their [`Retention`] says; that reads the heads of those that the stream has. Blocks for writing a file; it is synced only with
+    /// Older snapshots are then removed as their [`Retention`] says, but never the newest nor this one; that reads the heads of those that the stream has. Blocks for writing a file; it is synced only with
     /// [`Options::sync_snapshots`](crate::Options::sync_snapshots). After a crash it is there as a whole, or is not used.
     ///
     /// # Errors

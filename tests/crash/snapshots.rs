@@ -7,6 +7,10 @@
 //! * loading gives what replaying gives, also after events that were lost have been replaced by others;
 //! * where snapshots are synced, and where only the process has died, one that was acknowledged is there, and what was deleted is not;
 //! * putting works, and leaves no half-written file behind.
+//!
+//! The oracle was shown to see, each by running the tests against a library with that bug: a snapshot that is written under its own name; its sync left out; the sync of its directory left out; older ones removed before
+//! it is written (`acknowledged_snapshots_survive`, and others); the sync of a delete left out (the same); the checksum of the state not looked at (`snapshots_that_are_not_synced`); the event not looked at, or only whether
+//! there is one with that sequence (`snapshots_of_events_that_are_lost`); half-written files left behind (all tests).
 
 use super::oracle::{images, options, setting};
 use annals::fs::{Crash, Fault, Image, Operation, SimFs};

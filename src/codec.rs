@@ -12,8 +12,60 @@ use std::borrow::Cow;
 /// Most bytes that decoding may allocate for: a length inside of the bytes is not believed beyond it.
 const DECODE_LIMIT: usize = 64 << 20;
 
+/// The same for states of 1 MiB or more, which may be as large as snapshots can be.
+const LARGE_LIMIT: usize = (1 << 30) + (1 << 20);
+const LARGE: usize = 1 << 20;
+
 fn bincode_config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<DECODE_LIMIT>()
+}
+
+/// The state of an aggregate as bincode.
+pub(crate) fn state_to_bincode<T: Serialize + ?Sized>(state: &T) -> Result<Vec<u8>> {
+    bincode::serde::encode_to_vec(state, bincode_config()).map_err(|e| codec_error("bincode")(&e))
+}
+
+pub(crate) fn state_from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let decoded = match bytes.len() < LARGE {
+        true => bincode::serde::decode_from_slice(bytes, bincode_config()),
+        false => bincode::serde::decode_from_slice(bytes, bincode::config::standard().with_limit::<LARGE_LIMIT>()),
+    };
+    whole(decoded, bytes.len())
+}
+
+/// A value whose bytes are all used.
+fn whole<T>(decoded: Result<(T, usize), bincode::error::DecodeError>, len: usize) -> Result<T> {
+    let (value, read) = decoded.map_err(|e| codec_error("bincode")(&e))?;
+    if read == len { Ok(value) } else { Err(codec_error("bincode")(&"bytes are left over")) }
+}
+
+/// The state of an aggregate as JSON.
+#[cfg(feature = "json")]
+pub(crate) fn state_to_json<T: Serialize + ?Sized>(state: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(state).map_err(|e| codec_error("json")(&e))
+}
+
+#[cfg(feature = "json")]
+pub(crate) fn state_from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| codec_error("json")(&e))
+}
+
+#[cfg(not(feature = "json"))]
+pub(crate) fn state_to_json<T: Serialize + ?Sized>(_: &T) -> Result<Vec<u8>> {
+    Err(codec_error("json")(&NO_JSON))
+}
+
+#[cfg(not(feature = "json"))]
+pub(crate) fn state_from_json<T: DeserializeOwned>(_: &[u8]) -> Result<T> {
+    Err(codec_error("json")(&NO_JSON))
+}
+
+#[cfg(not(feature = "json"))]
+const NO_JSON: &str = "the feature `json` is not switched on";
+
+/// States that are no values.
+pub(crate) fn not_a_value() -> Error {
+    codec_error("bytes")(&"raw bytes are not a value; use `put_bytes` and `bytes`")
 }
 
 fn codec_error(codec: &'static str) -> impl FnOnce(&dyn std::fmt::Display) -> Error {
@@ -67,11 +119,7 @@ impl Event {
             ContentType::Json => serde_json::from_slice(self.data()).map_err(|e| codec_error("json")(&e)),
             ContentType::Bincode => {
                 let decoded = bincode::serde::decode_from_slice(self.data(), bincode_config());
-                let (value, read) = decoded.map_err(|e| codec_error("bincode")(&e))?;
-                if read != self.data().len() {
-                    return Err(codec_error("bincode")(&"bytes are left over"));
-                }
-                Ok(value)
+                whole(decoded, self.data().len())
             }
             other => Err(codec_error("content type")(&format!("{other:?} cannot be decoded"))),
         }

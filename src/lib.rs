@@ -13,6 +13,7 @@ mod log;
 mod position;
 pub mod salvage;
 mod segment;
+mod snapshot;
 mod store;
 mod stream;
 mod subscription;
@@ -23,10 +24,12 @@ mod waker;
 pub use error::{Damage, Error, Result};
 pub use event::{ContentType, Event, NewEvent};
 pub use expected::Expected;
+pub use format::snapshot_file::{Codec, Retention};
 pub use log::{Cut, Durability, OpenReport};
 pub use store::{
-    Appended, AsOf, Committed, EditionInfo, Editions, Events, Found, Guard, NameInfo, Options, Query, Read, Search,
-    SegmentStats, Stats, Store, StreamInfo, Ticket, Transaction,
+    Appended, AsOf, Committed, EditionInfo, Editions, Events, Found, Guard, Load, Loaded, NameInfo, Options, Query,
+    Read, Search, SegmentStats, SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport,
+    Snapshots, Stats, Store, StreamInfo, Ticket, Transaction,
 };
 pub use stream::StreamId;
 #[cfg(feature = "async")]

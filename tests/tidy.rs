@@ -24,7 +24,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("segment", &["format", "fs"]),
     ("log", &["format", "fs", "segment"]),
     ("index", &["format", "fs", "segment"]),
-    ("store", &["format", "fs", "segment", "log", "index"]),
+    ("snapshot", &["format", "fs"]),
+    ("store", &["codec", "format", "fs", "segment", "log", "index", "snapshot"]),
     ("subscription", &["store"]),
     ("salvage", &["format", "fs", "segment", "index"]),
 ];
@@ -129,6 +130,7 @@ fn the_format_page_knows_the_magics() {
         "9E3779B1",
         "9E3779B97F4A7C15",
         "89 41 4E 58 0D 0A 1A 0A",
+        "89 41 4E 53 0D 0A 1A 0A",
     ] {
         assert!(page.contains(known), "{known}");
     }

@@ -49,6 +49,11 @@ impl Out {
         writeln!(self.to, "{line}").map_err(Failure::output)
     }
 
+    /// Bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.to.write_all(bytes).map_err(Failure::output)
+    }
+
     pub fn json(&mut self, value: &impl Serialize) -> Result<()> {
         serde_json::to_writer(&mut self.to, value).map_err(|e| Failure::output(e.into()))?;
         self.to.write_all(b"\n").map_err(Failure::output)

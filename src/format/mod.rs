@@ -7,6 +7,7 @@ pub(crate) mod head;
 pub(crate) mod index_file;
 pub(crate) mod record;
 pub(crate) mod segment_header;
+pub(crate) mod snapshot_file;
 pub(crate) mod varint;
 
 use std::path::Path;

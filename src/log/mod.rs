@@ -250,6 +250,15 @@ impl Log {
         drained
     }
 
+    /// Whether files of the store may be written: it is not read-only, and still has its lock.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match () {
+            () if self.settings.read_only => Err(Error::ReadOnly),
+            () if self.lock.lock().is_none() => Err(Error::Closed),
+            () => Ok(()),
+        }
+    }
+
     /// Whether all syncs have gone well so far.
     fn check_durability(&self) -> Result<()> {
         match &self.state.lock().refused {

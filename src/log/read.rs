@@ -26,6 +26,11 @@ impl Log {
         self.segment_of(0).header.id_seed()
     }
 
+    /// The id of the store, which all of its files bear.
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.segment_of(0).header.store
+    }
+
     /// The positions of the commit whose frame stands at a location.
     pub(crate) fn positions_at(&self, frame: Location) -> Result<Range<u64>> {
         let segment = self.segment(frame.segment).expect("the index only knows segments of the log");

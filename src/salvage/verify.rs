@@ -358,7 +358,7 @@ impl Check {
 
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let known = ["HEAD", "LOCK", "quarantine"];
+        let known = ["HEAD", "LOCK", "quarantine", "snapshots"];
         let names = entries.into_iter().map(|entry| entry.name);
         let of_segment = |name: &str| {
             let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));

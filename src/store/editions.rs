@@ -101,12 +101,15 @@ impl Editions {
             let wanted = events.iter().filter(|((_, of), _)| domain.is_none_or(|domain| domain == of));
             Ok(wanted.map(|(_, events)| events).sum())
         };
-        if events_until(Location::END)? == 0 {
-            return Ok(0);
+        let mut count = 0;
+        if events_until(Location::END)? > 0 {
+            self.store.transaction().deletion(name, domain).commit()?;
+            let deletion = index.deletions().exactly(name, domain);
+            count = events_until(deletion.at)?;
         }
-        self.store.transaction().deletion(name, domain).commit()?;
-        let deletion = index.deletions().exactly(name, domain);
-        events_until(deletion.at)
+        // Also where there are no events: what an edition shares with the main one has snapshots and positions, too. Should the process die before this, they are not believed any more.
+        self.store.snapshots().delete_edition(name, domain)?;
+        Ok(count)
     }
 }
 

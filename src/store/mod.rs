@@ -6,10 +6,13 @@ mod editions;
 mod find;
 mod guard;
 mod idempotency;
+mod load;
 mod options;
 mod query;
 mod read;
 mod signal;
+mod snapshot;
+mod snapshots;
 mod tracking;
 mod view;
 mod visible;
@@ -21,9 +24,12 @@ pub use discover::{NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
 pub use find::{AsOf, Found, Search};
 pub use guard::Guard;
+pub use load::{Load, Loaded};
 pub use options::Options;
 pub use query::Query;
 pub use read::{Events, Read};
+pub use snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
+pub use snapshots::Snapshots;
 
 use crate::error::Result;
 use crate::log::{Log, OpenReport};
@@ -59,6 +65,7 @@ pub struct Store {
 struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
+    snapshots: snapshots::Cache,
     report: OpenReport,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,

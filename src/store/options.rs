@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use super::snapshots::Cache;
 use super::view::View;
 use super::{Inner, Store};
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use crate::format::record::MAX_RECORD;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Durability, Log, Settings};
+use crate::snapshot;
 use crate::time::Timestamp;
 use parking_lot::Mutex;
 use std::fmt;
@@ -31,6 +33,9 @@ const MAX_SEGMENT: u64 = 1 << 30;
 pub struct Options {
     settings: Settings,
     fs: Arc<dyn Fs>,
+    snapshots_kept: usize,
+    sync_snapshots: bool,
+    read_snapshots: bool,
 }
 
 impl Default for Options {
@@ -54,7 +59,7 @@ impl Options {
             reserve: 16 << 20,
             clock: Arc::new(Timestamp::now),
         };
-        Options { settings, fs: Arc::new(RealFs) }
+        Options { settings, fs: Arc::new(RealFs), snapshots_kept: 1, sync_snapshots: false, read_snapshots: true }
     }
 
     /// When an append returns, and what it survives. [`Durability::Sync`] unless said otherwise.
@@ -123,6 +128,24 @@ impl Options {
         self
     }
 
+    /// How many snapshots of a stream stay beside its newest one, of those with [`Retention::Default`](crate::Retention::Default). 1 unless said otherwise.
+    pub fn snapshots_kept(mut self, count: usize) -> Self {
+        self.snapshots_kept = count;
+        self
+    }
+
+    /// Whether a snapshot that was put survives a power cut. Off unless said otherwise: it would cost syncs, and a lost one costs nothing but a longer replay.
+    pub fn sync_snapshots(mut self, sync: bool) -> Self {
+        self.sync_snapshots = sync;
+        self
+    }
+
+    /// Whether snapshots are used (the default). Without them all answers are the same and may take longer.
+    pub fn read_snapshots(mut self, read: bool) -> Self {
+        self.read_snapshots = read;
+        self
+    }
+
     /// Where the files are: [`RealFs`] unless said otherwise.
     pub fn file_system(mut self, fs: impl Fs) -> Self {
         self.fs = Arc::new(fs);
@@ -139,10 +162,14 @@ impl Options {
         let path = path.as_ref();
         let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
         let view = Arc::new(View::new(index));
+        let kept =
+            snapshot::Settings { kept: self.snapshots_kept, sync: self.sync_snapshots, reserve: self.settings.reserve };
+        let directory = snapshot::Directory::new(self.fs.clone(), path.to_owned(), kept);
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
-        let inner = Inner { log: opened.log, view, report, deleting: Mutex::default() };
+        let snapshots = Cache::new(directory, self.read_snapshots);
+        let inner = Inner { log: opened.log, view, snapshots, report, deleting: Mutex::default() };
         Ok(Store { inner: Arc::new(inner) })
     }
 

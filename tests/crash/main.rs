@@ -16,6 +16,7 @@
 //! `cargo test --release --test crash` runs workloads of up to 2 steps with 2 seeds an image mode. `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4` runs the whole of it (minutes).
 
 mod oracle;
+mod snapshots;
 
 use annals::fs::{Crash, Fault, Image, Operation, SimFs};
 use annals::{Durability, Expected, NewEvent, StreamId};

@@ -8,6 +8,7 @@ mod get;
 mod import;
 mod query;
 mod read;
+mod snapshots;
 mod stats;
 mod streams;
 mod tags;
@@ -32,6 +33,7 @@ pub enum Verb {
     Types(types::Args),
     Tags(tags::Args),
     Stats(stats::Args),
+    Snapshots(snapshots::Args),
     Verify(verify::Args),
     Dump(dump::Args),
 }
@@ -50,6 +52,7 @@ impl Verb {
             Verb::Types(args) => args.run(out),
             Verb::Tags(args) => args.run(out),
             Verb::Stats(args) => args.run(out),
+            Verb::Snapshots(args) => args.run(out),
             Verb::Verify(args) => args.run(out),
             Verb::Dump(args) => args.run(out),
         }

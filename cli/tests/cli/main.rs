@@ -13,6 +13,7 @@ mod kill;
 mod query;
 mod query_data;
 mod read;
+mod snapshots;
 mod stats;
 mod streams;
 mod verify;

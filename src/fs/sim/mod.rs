@@ -399,6 +399,11 @@ impl Fs for SimFs {
         Ok(())
     }
 
+    /// As for their creation.
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        self.state.lock().alive()
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         if state.step()? {

@@ -1,0 +1,58 @@
+//! `annals snapshots`: the cached states of aggregates, a verb a file.
+
+mod delete;
+mod list;
+mod show;
+mod verify;
+
+use crate::failure::Result;
+use crate::output::Out;
+use annals::{Codec, Retention};
+use clap::Subcommand;
+
+/// List, show, delete and verify snapshots: cached states of aggregates
+///
+/// A snapshot is never the truth: whatever becomes of it, no event is lost, and reading takes longer at most.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    List(list::Args),
+    Show(show::Args),
+    Delete(delete::Args),
+    Verify(verify::Args),
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        match &self.verb {
+            Verb::List(args) => args.run(out),
+            Verb::Show(args) => args.run(out),
+            Verb::Delete(args) => args.run(out),
+            Verb::Verify(args) => args.run(out),
+        }
+    }
+}
+
+fn retention_name(retention: Retention) -> String {
+    match retention {
+        Retention::Default => "default".into(),
+        Retention::Transient => "transient".into(),
+        Retention::Persist => "persist".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// As content types of events are called.
+fn codec_name(codec: Codec) -> String {
+    match codec {
+        Codec::Bincode => "bincode".into(),
+        Codec::Json => "json".into(),
+        Codec::Bytes => "bytes".into(),
+        other => format!("{other:?}"),
+    }
+}

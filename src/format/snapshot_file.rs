@@ -1,0 +1,310 @@
+//! A snapshot file: the state of one aggregate after one of its events.
+//!
+//! ```text
+//! 0       8         10    12       16         32           40         48         56            64            72             80           82      83          84     124   128
+//! | magic | version | min | length | store id | created-at | sequence | position | recorded-at | fingerprint | state length | key length | codec | retention | zero | CRC | key | state | table | CRC |
+//! ```
+//!
+//! The first CRC covers header and key, so that both can be believed without reading the state; the second one covers the first and the state, or the table in its place.
+
+use super::checksum::{CRC, crc, extend, put_table, table_holds, table_len};
+use super::{VERSION, array, put, u16_at, u32_at, u64_at};
+use std::ops::Range;
+
+pub(crate) const LEN: usize = 128;
+const CRC_AT: usize = LEN - 4;
+const MAGIC: [u8; 8] = *b"\x89ANS\r\n\x1A\n";
+
+/// The longest key of a stream: edition, domain and root at their limits.
+const MAX_KEY: usize = 2 + 255 + 1 + 255 + 4096;
+/// Bytes that hold header and key of any snapshot.
+pub(crate) const MAX_HEAD: usize = LEN + MAX_KEY;
+/// The largest state.
+pub(crate) const MAX_STATE: u64 = 1 << 30;
+
+// One CRC stands for header and key.
+const _: () = assert!(MAX_HEAD <= super::checksum::BLOCK);
+
+/// How long a snapshot is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Retention {
+    /// Until there are enough newer ones: [`Options::snapshots_kept`](crate::Options::snapshots_kept) of them stay beside the newest.
+    #[default]
+    Default,
+    /// Until there is a newer one.
+    Transient,
+    /// Until it is deleted.
+    Persist,
+}
+
+/// What the bytes of a snapshot are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Codec {
+    /// A value as bincode 2, standard configuration.
+    #[default]
+    Bincode,
+    /// A value as JSON. Needs the feature `json`.
+    Json,
+    /// Bytes that only the application understands.
+    Bytes,
+}
+
+impl Retention {
+    fn byte(self) -> u8 {
+        match self {
+            Retention::Default => 0,
+            Retention::Transient => 1,
+            Retention::Persist => 2,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Retention::Default, Retention::Transient, Retention::Persist].into_iter().find(|r| r.byte() == byte)
+    }
+}
+
+impl Codec {
+    fn byte(self) -> u8 {
+        match self {
+            Codec::Bytes => 0,
+            Codec::Json => 1,
+            // As the content type of events has it.
+            Codec::Bincode => 3,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Codec::Bytes, Codec::Json, Codec::Bincode].into_iter().find(|c| c.byte() == byte)
+    }
+}
+
+/// Why the bytes of a file are not used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unfit {
+    /// They are not a whole and intact snapshot.
+    Damaged,
+    /// A newer version wrote them.
+    Newer,
+}
+
+/// What a snapshot says of itself, but for the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    pub store: [u8; 16],
+    pub created_at: i64,
+    pub sequence: u64,
+    pub position: u64,
+    /// When the event was recorded. Position and time together tell it from another one that has taken its place.
+    pub recorded_at: i64,
+    pub fingerprint: u64,
+    pub codec: Codec,
+    pub retention: Retention,
+    /// Bytes of the state.
+    pub state_len: u64,
+}
+
+impl Head {
+    /// The length of the whole file, given that of the key.
+    pub(crate) fn file_len(&self, key_len: usize) -> u64 {
+        (LEN + key_len) as u64 + self.state_len + table_len(self.state_len) + CRC as u64
+    }
+
+    fn encode(&self, key: &[u8]) -> [u8; LEN] {
+        let mut out = [0; LEN];
+        put(&mut out, 0, &MAGIC);
+        put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 10, &1u16.to_le_bytes());
+        put(&mut out, 12, &(LEN as u32).to_le_bytes());
+        put(&mut out, 16, &self.store);
+        put(&mut out, 32, &self.created_at.to_le_bytes());
+        put(&mut out, 40, &self.sequence.to_le_bytes());
+        put(&mut out, 48, &self.position.to_le_bytes());
+        put(&mut out, 56, &self.recorded_at.to_le_bytes());
+        put(&mut out, 64, &self.fingerprint.to_le_bytes());
+        put(&mut out, 72, &self.state_len.to_le_bytes());
+        put(&mut out, 80, &(key.len() as u16).to_le_bytes());
+        out[82] = self.codec.byte();
+        out[83] = self.retention.byte();
+        let crc = extend(crc(&out[..CRC_AT]), key);
+        put(&mut out, CRC_AT, &crc.to_le_bytes());
+        out
+    }
+
+    /// Header and key, from the first [`MAX_HEAD`] bytes of a file or all that it has.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), Unfit> {
+        if bytes.len() < LEN || bytes[..8] != MAGIC {
+            return Err(Unfit::Damaged);
+        }
+        // Before any checksum: a newer version may have moved those.
+        if u16_at(bytes, 10) > VERSION {
+            return Err(Unfit::Newer);
+        }
+        let key_len = usize::from(u16_at(bytes, 80));
+        let key = bytes[LEN..].get(..key_len).filter(|key| key.len() <= MAX_KEY).ok_or(Unfit::Damaged)?;
+        if extend(crc(&bytes[..CRC_AT]), key) != u32_at(bytes, CRC_AT) {
+            return Err(Unfit::Damaged);
+        }
+        if u32_at(bytes, 12) != LEN as u32 {
+            return Err(Unfit::Newer);
+        }
+        let head = Head {
+            store: array(bytes, 16),
+            created_at: u64_at(bytes, 32) as i64,
+            sequence: u64_at(bytes, 40),
+            position: u64_at(bytes, 48),
+            recorded_at: u64_at(bytes, 56) as i64,
+            fingerprint: u64_at(bytes, 64),
+            codec: Codec::of(bytes[82]).ok_or(Unfit::Newer)?,
+            retention: Retention::of(bytes[83]).ok_or(Unfit::Newer)?,
+            state_len: u64_at(bytes, 72),
+        };
+        if head.state_len > MAX_STATE { Err(Unfit::Damaged) } else { Ok((head, key)) }
+    }
+}
+
+/// The bytes of the file. The caller has checked the length of the state, which must be that of `head`.
+pub(crate) fn encode(head: &Head, key: &[u8], state: &[u8]) -> Vec<u8> {
+    assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && key.len() <= MAX_KEY);
+    let header = head.encode(key);
+    let mut out = Vec::with_capacity(head.file_len(key.len()) as usize);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(key);
+    let at = out.len();
+    out.extend_from_slice(state);
+    let end = out.len();
+    let piece = match table_len(head.state_len) {
+        0 => at..end,
+        _ => {
+            put_table(&mut out, at..end);
+            end..out.len()
+        }
+    };
+    let crc = extend(crc(&header[CRC_AT..]), &out[piece]);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// The whole of a file: what it says of itself, the stream, and where the state stands.
+pub(crate) fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
+    let (head, key) = Head::decode(file)?;
+    if head.file_len(key.len()) != file.len() as u64 {
+        return Err(Unfit::Damaged);
+    }
+    let start = LEN + key.len();
+    let state = start..start + head.state_len as usize;
+    let table = state.end..file.len() - CRC;
+    let piece = if table.is_empty() { state.clone() } else { table.clone() };
+    let sum = extend(crc(&file[CRC_AT..LEN]), &file[piece]);
+    let intact =
+        sum == u32_at(file, table.end) && (table.is_empty() || table_holds(&file[state.clone()], &file[table]));
+    if intact { Ok((head, key, state)) } else { Err(Unfit::Damaged) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(state: &[u8]) -> Head {
+        Head {
+            store: *b"0123456789abcdef",
+            created_at: -2,
+            sequence: 41,
+            position: 1000,
+            recorded_at: -3,
+            fingerprint: 7,
+            codec: Codec::Json,
+            retention: Retention::Persist,
+            state_len: state.len() as u64,
+        }
+    }
+
+    #[test]
+    fn round_trips_on_both_sides_of_a_block() {
+        for len in [0, 1, 8191, 8192, 8193, 16_384, 100_000] {
+            let state: Vec<u8> = (0..len).map(|n| (n * 31 % 251) as u8).collect();
+            let file = encode(&head(&state), b"\x05order1", &state);
+            assert_eq!(file.len() as u64, head(&state).file_len(7));
+            let (found, key, place) = decode(&file).unwrap();
+            assert_eq!((found, key, &file[place]), (head(&state), &b"\x05order1"[..], &state[..]));
+        }
+    }
+
+    /// The bytes of version 1 are these for ever.
+    #[test]
+    fn golden() {
+        let file = encode(&head(b"{}"), b"\x05order1", b"{}");
+        let hex: String = file.iter().map(|byte| format!("{byte:02X}")).collect();
+        let expected = [
+            "89414E530D0A1A0A",
+            "0100",
+            "0100",
+            "80000000",
+            "30313233343536373839616263646566",
+            "FEFFFFFFFFFFFFFF",
+            "2900000000000000",
+            "E803000000000000",
+            "FDFFFFFFFFFFFFFF",
+            "0700000000000000",
+            "0200000000000000",
+            "0700",
+            "01",
+            "02",
+            &"00".repeat(40),
+            "18144854",
+            "056F7264657231",
+            "7B7D",
+            "154B4D1C",
+        ];
+        assert_eq!(hex, expected.concat());
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_other_length_show() {
+        for state in [&b"state"[..], &[7; 8200]] {
+            let file = encode(&head(state), b"\x05order1", state);
+            for bit in 0..file.len() * 8 {
+                let mut file = file.clone();
+                file[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&file).is_err(), "bit {bit}");
+            }
+            for len in 0..file.len() {
+                assert_eq!(decode(&file[..len]), Err(Unfit::Damaged), "{len} bytes");
+            }
+            assert_eq!(decode(&[&file[..], &[0]].concat()), Err(Unfit::Damaged));
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let mut file = encode(&head(b"x"), b"\x01a", b"x");
+        file[10] = 2;
+        file[124] ^= 1;
+        assert_eq!(decode(&file), Err(Unfit::Newer));
+    }
+
+    /// What is not known but checksummed is from a newer version that older ones may read.
+    #[test]
+    fn unknown_codecs_and_retentions_are_newer() {
+        for at in [82, 83] {
+            let mut file = encode(&head(b"x"), b"\x01a", b"x");
+            file[at] = 99;
+            let crc = extend(crc(&file[..CRC_AT]), b"\x01a");
+            put(&mut file, CRC_AT, &crc.to_le_bytes());
+            assert_eq!(decode(&file), Err(Unfit::Newer));
+        }
+    }
+
+    #[test]
+    fn lengths_are_not_believed() {
+        for (at, value) in [(72, u64::MAX), (72, MAX_STATE + 1), (80, 0xFFFF)] {
+            let mut file = encode(&head(b"x"), b"\x01a", b"x");
+            let len = if at == 80 { 2 } else { 8 };
+            put(&mut file, at, &value.to_le_bytes()[..len]);
+            let crc = extend(crc(&file[..CRC_AT]), b"\x01a");
+            put(&mut file, CRC_AT, &crc.to_le_bytes());
+            assert_eq!(decode(&file), Err(Unfit::Damaged));
+        }
+    }
+}

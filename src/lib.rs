@@ -11,6 +11,7 @@ pub mod fs;
 mod index;
 mod log;
 mod position;
+mod positions;
 pub mod salvage;
 mod segment;
 mod store;
@@ -19,11 +20,11 @@ mod time;
 
 pub use error::{Damage, Error, Result};
 pub use event::{ContentType, Event, NewEvent};
-pub use expected::Expected;
+pub use expected::{Expected, ExpectedVersion};
 pub use log::{Cut, Durability, OpenReport};
 pub use store::{
-    Appended, AsOf, Committed, Events, Found, Guard, NameInfo, Options, Query, Read, Search, SegmentStats, Stats,
-    Store, StreamInfo, Ticket, Transaction,
+    Appended, AsOf, Checkpoint, Checkpoints, Committed, Events, Found, Guard, HandlerInfo, HandlerPosition, NameInfo,
+    Options, Positions, Query, Read, Search, SegmentStats, Stats, Store, StreamInfo, Ticket, Transaction,
 };
 pub use stream::StreamId;
 pub use time::Timestamp;

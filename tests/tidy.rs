@@ -22,7 +22,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("segment", &["format", "fs"]),
     ("log", &["format", "fs", "segment"]),
     ("index", &["format", "fs", "segment"]),
-    ("store", &["format", "fs", "segment", "log", "index"]),
+    ("positions", &["format", "fs"]),
+    ("store", &["format", "fs", "segment", "log", "index", "positions"]),
     ("salvage", &["format", "fs", "segment", "index"]),
 ];
 
@@ -126,6 +127,8 @@ fn the_format_page_knows_the_magics() {
         "9E3779B1",
         "9E3779B97F4A7C15",
         "89 41 4E 58 0D 0A 1A 0A",
+        "89 41 4E 50 0D 0A 1A 0A",
+        "A7 50 42 0A",
     ] {
         assert!(page.contains(known), "{known}");
     }

@@ -1,26 +1,31 @@
 //! The store: what an application sees. Owns what streams mean.
 
 mod append;
+mod checkpoints;
 mod discover;
 mod find;
 mod guard;
 mod idempotency;
 mod options;
+mod positions;
 mod query;
 mod read;
 mod view;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
+pub use checkpoints::{Checkpoint, Checkpoints};
 pub use discover::{NameInfo, StreamInfo};
 pub use find::{AsOf, Found, Search};
 pub use guard::Guard;
 pub use options::Options;
+pub use positions::{HandlerInfo, HandlerPosition, Positions};
 pub use query::Query;
 pub use read::{Events, Read};
 
 use crate::error::Result;
 use crate::index::term::Kind;
 use crate::log::{Log, OpenReport};
+use crate::positions::Register;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +56,7 @@ pub struct Store {
 struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
+    positions: Register,
     report: OpenReport,
 }
 
@@ -161,7 +167,8 @@ impl Store {
         self.inner.log.sync()
     }
 
-    /// Writes what has been accepted, makes it durable, marks the store as closed cleanly, and gives up the lock. Blocks for up to three syncs.
+    /// Writes what has been accepted, makes it durable, flushes [positions](Store::positions) and [checkpoints](Store::checkpoints), marks the store as closed cleanly, and gives up the lock. Blocks
+    /// for up to three syncs, and as many for positions, if there are new ones.
     ///
     /// Other handles stay good for reading; their appends get [`Error::Closed`](crate::Error::Closed). Dropping the last handle closes too, but
     /// cannot tell of errors.
@@ -170,7 +177,15 @@ impl Store {
     ///
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io). The lock is given up all the same.
     pub fn close(self) -> Result<()> {
-        self.inner.log.close()
+        self.inner.close()
+    }
+}
+
+impl Inner {
+    /// The positions go first: their file is written to under the lock of the store. One that fails does not keep the other from being closed.
+    fn close(&self) -> Result<()> {
+        let flushed = self.positions.close();
+        self.log.close().and(flushed)
     }
 }
 
@@ -178,7 +193,7 @@ impl Drop for Inner {
     /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the maintenance thread is at.
     fn drop(&mut self) {
         // Errors can be had from `close`; whoever drops the last handle does not ask.
-        let _ = self.log.close();
+        let _ = self.close();
     }
 }
 

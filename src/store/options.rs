@@ -9,6 +9,7 @@ use crate::format::record::MAX_RECORD;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Durability, Log, Settings};
+use crate::positions::Register;
 use crate::time::Timestamp;
 use std::fmt;
 use std::path::Path;
@@ -29,6 +30,7 @@ const MAX_SEGMENT: u64 = 1 << 30;
 #[must_use = "nothing is opened before `open` or `open_read_only`"]
 pub struct Options {
     settings: Settings,
+    sync_positions: bool,
     fs: Arc<dyn Fs>,
 }
 
@@ -53,7 +55,7 @@ impl Options {
             reserve: 16 << 20,
             clock: Arc::new(Timestamp::now),
         };
-        Options { settings, fs: Arc::new(RealFs) }
+        Options { settings, sync_positions: false, fs: Arc::new(RealFs) }
     }
 
     /// When an append returns, and what it survives. [`Durability::Sync`] unless said otherwise.
@@ -115,6 +117,13 @@ impl Options {
         self
     }
 
+    /// Whether each change of a [position](crate::Store::positions) or a [checkpoint](crate::Store::checkpoints) is durable when the call returns. Threads that make some at the same time share a sync.
+    /// Off unless said otherwise: then they are durable after a flush or a close.
+    pub fn sync_positions(mut self, sync: bool) -> Self {
+        self.sync_positions = sync;
+        self
+    }
+
     /// Where the time comes from that events are recorded at. It need not rise: a time before that of the last event, or before the creation of the
     /// store, is replaced by that one.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
@@ -138,10 +147,12 @@ impl Options {
         let path = path.as_ref();
         let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
         let view = Arc::new(View::new(index));
+        let (fs, read_only) = (self.fs.clone(), self.settings.read_only);
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
+        let positions = Register::new(fs, path.to_owned(), opened.log.store_id(), read_only, self.sync_positions);
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
-        let inner = Inner { log: opened.log, view, report };
+        let inner = Inner { log: opened.log, view, positions, report };
         Ok(Store { inner: Arc::new(inner) })
     }
 

@@ -164,6 +164,7 @@ impl Table {
     /// Gives a slot back whose position is gone.
     fn release(&mut self, number: u32) {
         let slot = &mut self.slots[number as usize];
+        slot.live = false;
         let (root, group) = (std::mem::take(&mut slot.root), slot.group);
         let hash = self.hash(group, &root);
         let (slots, hasher) = (&self.slots, &self.hasher);

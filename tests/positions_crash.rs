@@ -585,7 +585,8 @@ fn a_stale_batch_is_not_taken_for_its_successor() {
     };
     let (begins, older, newer) = (start.contents(FILE).unwrap().len(), flushed(&[1001]), flushed(&[1002, 1003]));
     let mixed = [&older[..], &newer[older.len()..]].concat();
-    assert!(mixed[..begins] == newer[..begins] && mixed != newer);
+    assert_eq!(mixed[..begins], newer[..begins]);
+    assert_ne!(mixed, newer);
     assert_eq!(reading(&start, mixed, "stale"), None);
     let alone = reading(&start, older, "older").unwrap();
     assert_eq!(alone["h a-1"], (1001, 0));

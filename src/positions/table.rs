@@ -1,6 +1,6 @@
 //! All positions and checkpoints in memory, and which of them the file does not know yet.
 //!
-//! A position costs its root, a slot of 32 bytes, and the four bytes in the index that lead to it, both with room to grow: 80 bytes at the most for a root of 24.
+//! A position costs its root, a slot of 32 bytes, and the eight bytes in the index that lead to it, both with room to grow: 90 bytes at the most for a root of 24.
 
 use super::index::Index;
 use crate::error::{Error, Result};
@@ -91,8 +91,8 @@ impl Table {
         self.bytes
     }
 
-    fn hash(&self, group: u32, root: &[u8]) -> u64 {
-        self.hasher.hash_one((group, root))
+    fn hash(&self, group: u32, root: &[u8]) -> u32 {
+        self.hasher.hash_one((group, root)) as u32
     }
 
     fn group_number(&mut self, group: Group<'_>) -> Option<u32> {
@@ -154,8 +154,7 @@ impl Table {
             }
         };
         let hash = self.hash(group, root);
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert(hash, number, |number| hash_of(slots, hasher, number));
+        self.index.insert(hash, number);
         self.groups[group as usize].slots += 1;
         self.bytes += root.len() as u64 + ENTRY_COST;
         number
@@ -167,8 +166,7 @@ impl Table {
         slot.live = false;
         let (root, group) = (std::mem::take(&mut slot.root), slot.group);
         let hash = self.hash(group, &root);
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.remove(hash, number, |number| hash_of(slots, hasher, number));
+        self.index.remove(hash, number);
         self.free_slots.push(number);
         self.bytes -= root.len() as u64 + ENTRY_COST;
         let shared = &mut self.groups[group as usize];
@@ -443,11 +441,6 @@ impl Table {
         }
         entries
     }
-}
-
-fn hash_of(slots: &[Slot], hasher: &RandomState, number: u32) -> u64 {
-    let slot = &slots[number as usize];
-    hasher.hash_one((slot.group, &*slot.root))
 }
 
 /// Groups that were given back have no key.

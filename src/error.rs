@@ -1,6 +1,6 @@
 //! Everything that can go wrong, and what to do then.
 
-use crate::expected::Expected;
+use crate::expected::{Expected, ExpectedVersion};
 use crate::stream::StreamId;
 use std::fmt;
 use std::io;
@@ -48,6 +48,17 @@ pub enum Error {
         tracked: u64,
         /// The position that the commit came with.
         position: u64,
+    },
+    /// A checkpoint does not have the version that a commit expects, so it was not moved.
+    ///
+    /// An outcome to match on: another consumer works under the same name. Read the checkpoint again, and go on from there or give way.
+    CheckpointConflict {
+        /// Which checkpoint.
+        name: String,
+        /// What the consumer expected of it.
+        expected: ExpectedVersion,
+        /// The version that was found; 0 if there is no such checkpoint.
+        actual: u64,
     },
     /// What the caller gave cannot be stored: a name that is empty, a text form that cannot be read. Nothing was stored; correct it.
     Invalid {
@@ -186,6 +197,12 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "{upstream} has been taken in up to {tracked}, and {position} is not behind that; nothing was stored"
+                )
+            }
+            Error::CheckpointConflict { name, expected, actual } => {
+                write!(
+                    f,
+                    "conflict on checkpoint {name}: expected {expected}, found version {actual}; it was not moved"
                 )
             }
             Error::Invalid { what, why } => write!(f, "invalid {what}: {why}"),

@@ -1,4 +1,4 @@
-//! What a writer expects of a stream.
+//! What a writer expects of a stream, or of a checkpoint.
 
 use std::fmt;
 
@@ -57,6 +57,49 @@ impl Expected {
             Expected::NoStream => next == 0,
             Expected::Exists => next > 0,
             Expected::Next(n) => next == n,
+        }
+    }
+}
+
+/// Which version a checkpoint must have for a commit to go through. Of several consumers that expect the same, exactly one wins; the others get
+/// [`Error::CheckpointConflict`](crate::Error::CheckpointConflict).
+///
+/// ```
+/// use annals::{Error, ExpectedVersion, Store};
+/// let store = Store::in_memory();
+/// let first = store.checkpoints().commit("mailer", 41, ExpectedVersion::Missing)?;
+/// store.checkpoints().commit("mailer", 97, ExpectedVersion::Is(first.version))?;
+/// let late = store.checkpoints().commit("mailer", 55, ExpectedVersion::Is(first.version));
+/// assert!(matches!(late, Err(Error::CheckpointConflict { actual: 2, .. })));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ExpectedVersion {
+    /// Whatever there is.
+    Any,
+    /// There is no checkpoint of this name.
+    Missing,
+    /// It has this version. 0 is the same as `Missing`.
+    Is(u64),
+}
+
+impl ExpectedVersion {
+    /// Whether a checkpoint of this version, 0 if there is none, is as expected.
+    pub fn allows(self, version: u64) -> bool {
+        match self {
+            ExpectedVersion::Any => true,
+            ExpectedVersion::Missing => version == 0,
+            ExpectedVersion::Is(expected) => version == expected,
+        }
+    }
+}
+
+impl fmt::Display for ExpectedVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExpectedVersion::Any => f.write_str("any version"),
+            ExpectedVersion::Missing => f.write_str("no checkpoint"),
+            ExpectedVersion::Is(version) => write!(f, "version {version}"),
         }
     }
 }

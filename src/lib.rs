@@ -11,6 +11,7 @@ pub mod fs;
 mod index;
 mod log;
 mod position;
+mod positions;
 pub mod salvage;
 mod segment;
 mod snapshot;
@@ -23,13 +24,14 @@ mod waker;
 
 pub use error::{Damage, Error, Result};
 pub use event::{ContentType, Event, NewEvent};
-pub use expected::Expected;
+pub use expected::{Expected, ExpectedVersion};
 pub use format::snapshot_file::{Codec, Retention};
 pub use log::{Cut, Durability, OpenReport};
 pub use store::{
-    Appended, AsOf, Committed, EditionInfo, Editions, Events, Found, Guard, Load, Loaded, NameInfo, Options, Query,
-    Read, Search, SegmentStats, SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport,
-    Snapshots, Stats, Store, StreamInfo, Ticket, Transaction,
+    Appended, AsOf, Checkpoint, Checkpoints, Committed, EditionInfo, Editions, Events, Found, Guard, HandlerInfo,
+    HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats, SkippedSnapshots,
+    Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport, Snapshots, Stats, Store, StreamInfo, Ticket,
+    Transaction,
 };
 pub use stream::StreamId;
 #[cfg(feature = "async")]

@@ -25,7 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("log", &["format", "fs", "segment"]),
     ("index", &["format", "fs", "segment"]),
     ("snapshot", &["format", "fs"]),
-    ("store", &["codec", "format", "fs", "segment", "log", "index", "snapshot"]),
+    ("positions", &["format", "fs"]),
+    ("store", &["codec", "format", "fs", "segment", "log", "index", "positions", "snapshot"]),
     ("subscription", &["store"]),
     ("salvage", &["format", "fs", "segment", "index"]),
 ];
@@ -131,6 +132,8 @@ fn the_format_page_knows_the_magics() {
         "9E3779B97F4A7C15",
         "89 41 4E 58 0D 0A 1A 0A",
         "89 41 4E 53 0D 0A 1A 0A",
+        "89 41 4E 50 0D 0A 1A 0A",
+        "A7 50 42 0A",
     ] {
         assert!(page.contains(known), "{known}");
     }

@@ -37,6 +37,11 @@ impl Mask {
     pub(crate) fn stored(self, crc: u32, offset: u64) -> u32 {
         turned(crc) ^ self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
     }
+
+    /// The mask that stores this CRC at this offset as `stored`.
+    pub(crate) fn implied(crc: u32, stored: u32, offset: u64) -> Self {
+        Mask(Mask(stored).stored(crc, offset))
+    }
 }
 
 /// A CRC as it may stand within bytes that get a CRC of their own. The CRC of bytes that are followed by their own CRC is a constant: without the turn the CRC of a frame would not depend

@@ -5,6 +5,7 @@ pub(crate) mod draft;
 pub(crate) mod frame;
 pub(crate) mod head;
 pub(crate) mod index_file;
+pub(crate) mod positions_file;
 pub(crate) mod record;
 pub(crate) mod segment_header;
 pub(crate) mod snapshot_file;

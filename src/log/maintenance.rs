@@ -170,7 +170,7 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
             // Only a witness: the next idle time tries again.
             let (Ok(()) | Err(_)) = log.mark(false);
         }
-        let settled = !matches!(log.settings.durability, Durability::Interval(_)) || log.all_durable();
+        let settled = !matches!(log.settings.durability, Durability::Interval(_)) || log.is_durable();
         shared.asleep.store(settled, Ordering::SeqCst);
         // Whoever committed in between has not seen that this thread was about to sleep.
         if log.watermark.load(Ordering::SeqCst) != seen {

@@ -212,7 +212,7 @@ impl Log {
     }
 
     /// Whether all that is visible is durable.
-    fn all_durable(&self) -> bool {
+    pub(crate) fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire) >= self.watermark()
     }
 

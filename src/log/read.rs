@@ -21,14 +21,14 @@ impl Log {
         self.segment_of(position).header.number
     }
 
+    /// The id of the store: the same in all its files.
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.segment_of(0).header.store
+    }
+
     /// What ids that are not stored are made of.
     pub(crate) fn id_seed(&self) -> u128 {
         self.segment_of(0).header.id_seed()
-    }
-
-    /// The id of the store, which all of its files bear.
-    pub(crate) fn store_id(&self) -> [u8; 16] {
-        self.segment_of(0).header.store
     }
 
     /// The positions of the commit whose frame stands at a location.

@@ -109,6 +109,7 @@ impl Editions {
         }
         // Also where there are no events: what an edition shares with the main one has snapshots and positions, too. Should the process die before this, they are not believed any more.
         self.store.snapshots().delete_edition(name, domain)?;
+        inner.positions.delete_edition(name, domain)?;
         Ok(count)
     }
 }

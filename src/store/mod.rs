@@ -1,6 +1,7 @@
 //! The store: what an application sees. Owns what streams mean.
 
 mod append;
+mod checkpoints;
 mod discover;
 mod editions;
 mod find;
@@ -8,6 +9,7 @@ mod guard;
 mod idempotency;
 mod load;
 mod options;
+mod positions;
 mod query;
 mod read;
 mod signal;
@@ -20,12 +22,14 @@ pub(crate) mod waiters;
 mod walk;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
+pub use checkpoints::{Checkpoint, Checkpoints};
 pub use discover::{NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
 pub use find::{AsOf, Found, Search};
 pub use guard::Guard;
 pub use load::{Load, Loaded};
 pub use options::Options;
+pub use positions::{HandlerInfo, HandlerPosition, Positions};
 pub use query::Query;
 pub use read::{Events, Read};
 pub use snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
@@ -33,6 +37,7 @@ pub use snapshots::Snapshots;
 
 use crate::error::Result;
 use crate::log::{Log, OpenReport};
+use crate::positions::Register;
 use parking_lot::Mutex;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -66,6 +71,7 @@ struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
     snapshots: snapshots::Cache,
+    positions: Register,
     report: OpenReport,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,
@@ -174,7 +180,8 @@ impl Store {
         self.inner.log.sync()
     }
 
-    /// Writes what has been accepted, makes it durable, marks the store as closed cleanly, and gives up the lock. Blocks for up to three syncs.
+    /// Writes what has been accepted, makes it durable, flushes [positions](Store::positions) and [checkpoints](Store::checkpoints), marks the store as closed cleanly, and gives up the lock. Blocks
+    /// for up to three syncs, and as many for positions, if there are new ones.
     ///
     /// Other handles stay good for reading; their appends get [`Error::Closed`](crate::Error::Closed). Dropping the last handle closes too, but
     /// cannot tell of errors.
@@ -183,9 +190,7 @@ impl Store {
     ///
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io). The lock is given up all the same.
     pub fn close(self) -> Result<()> {
-        let closed = self.inner.log.close();
-        self.inner.view.waiters.close();
-        closed
+        self.inner.close()
     }
 
     /// Those who wait for events.
@@ -194,12 +199,21 @@ impl Store {
     }
 }
 
+impl Inner {
+    /// The positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
+    fn close(&self) -> Result<()> {
+        let flushed = self.log.sync().and_then(|()| self.positions.close());
+        let closed = self.log.close();
+        self.view.waiters.close();
+        closed.and(flushed)
+    }
+}
+
 impl Drop for Inner {
     /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the maintenance thread is at.
     fn drop(&mut self) {
         // Errors can be had from `close`; whoever drops the last handle does not ask.
-        let _ = self.log.close();
-        self.view.waiters.close();
+        let _ = self.close();
     }
 }
 

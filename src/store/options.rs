@@ -10,6 +10,7 @@ use crate::format::record::MAX_RECORD;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Durability, Log, Settings};
+use crate::positions::Register;
 use crate::snapshot;
 use crate::time::Timestamp;
 use parking_lot::Mutex;
@@ -32,6 +33,7 @@ const MAX_SEGMENT: u64 = 1 << 30;
 #[must_use = "nothing is opened before `open` or `open_read_only`"]
 pub struct Options {
     settings: Settings,
+    sync_positions: bool,
     fs: Arc<dyn Fs>,
     snapshots_kept: usize,
     sync_snapshots: bool,
@@ -59,7 +61,14 @@ impl Options {
             reserve: 16 << 20,
             clock: Arc::new(Timestamp::now),
         };
-        Options { settings, fs: Arc::new(RealFs), snapshots_kept: 1, sync_snapshots: false, read_snapshots: true }
+        Options {
+            settings,
+            fs: Arc::new(RealFs),
+            snapshots_kept: 1,
+            sync_snapshots: false,
+            read_snapshots: true,
+            sync_positions: false,
+        }
     }
 
     /// When an append returns, and what it survives. [`Durability::Sync`] unless said otherwise.
@@ -121,6 +130,13 @@ impl Options {
         self
     }
 
+    /// Whether each change of a [position](crate::Store::positions) or a [checkpoint](crate::Store::checkpoints) is durable when the call returns. Threads that make some at the same time share a sync.
+    /// Off unless said otherwise: then they are durable after a flush or a close.
+    pub fn sync_positions(mut self, sync: bool) -> Self {
+        self.sync_positions = sync;
+        self
+    }
+
     /// Where the time comes from that events are recorded at. It need not rise: a time before that of the last event, or before the creation of the
     /// store, is replaced by that one.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
@@ -165,11 +181,16 @@ impl Options {
         let kept =
             snapshot::Settings { kept: self.snapshots_kept, sync: self.sync_snapshots, reserve: self.settings.reserve };
         let directory = snapshot::Directory::new(self.fs.clone(), path.to_owned(), kept);
+        let (fs, read_only) = (self.fs.clone(), self.settings.read_only);
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
+        let log = opened.log.clone();
+        let sync_events = Box::new(move || if log.is_durable() { Ok(()) } else { log.sync() });
+        let (id, sync) = (opened.log.store_id(), self.sync_positions);
+        let positions = Register::new(fs, path.to_owned(), id, read_only, sync, sync_events);
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
-        let inner = Inner { log: opened.log, view, snapshots, report, deleting: Mutex::default() };
+        let inner = Inner { log: opened.log, view, snapshots, positions, report, deleting: Mutex::default() };
         Ok(Store { inner: Arc::new(inner) })
     }
 

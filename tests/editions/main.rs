@@ -372,3 +372,37 @@ fn tracking_sees_what_is_on_its_way() {
     assert!(!empty().unwrap().duplicate);
     assert!(empty().unwrap().duplicate);
 }
+
+/// What handlers and snapshots knew of an edition goes with it, also where the edition had no events in a stream; and does not come back when it is begun anew.
+#[test]
+fn deleting_takes_snapshots_and_positions_along() {
+    on_all_beds(|bed| {
+        let store = bed.open();
+        begin(&store);
+        append(&store, "order-1@x", Expected::Next(2), &["e2", "e3"]).unwrap();
+        append(&store, "bill-1@x", Expected::Any, &["b0"]).unwrap();
+        let names = ["order-1", "order-1@x", "bill-1@x", "order-1@y"].map(stream);
+        for name in &names {
+            store.snapshots().put(name, 0, "state").unwrap();
+            store.positions().put("handler", name, 3).unwrap();
+        }
+        let known = |store: &Store| -> Vec<(bool, Option<u64>)> {
+            let of = |name| {
+                let snapshot = store.snapshots().latest(name).unwrap().is_some();
+                (snapshot, store.positions().get("handler", name).unwrap())
+            };
+            names.iter().map(of).collect()
+        };
+        let (all, gone) = ((true, Some(3)), (false, None));
+        assert_eq!(known(&store), [all, all, all, all]);
+        assert_eq!(store.editions().delete("x", Some("order")).unwrap(), 2);
+        assert_eq!(known(&store), [all, gone, all, all]);
+        append(&store, "order-1@x", Expected::Next(2), &["n2"]).unwrap();
+        assert_eq!(store.positions().get("handler", &names[1]).unwrap(), None);
+        assert_eq!(store.editions().delete("x", None).unwrap(), 2);
+        assert_eq!(store.editions().delete("y", None).unwrap(), 0, "it has no events, and a snapshot");
+        assert_eq!(known(&store), [all, gone, gone, gone]);
+        store.close().unwrap();
+        assert_eq!(known(&bed.open()), [all, gone, gone, gone]);
+    });
+}

@@ -6,6 +6,7 @@ mod dump;
 mod export;
 mod get;
 mod import;
+mod positions;
 mod query;
 mod read;
 mod snapshots;
@@ -32,6 +33,8 @@ pub enum Verb {
     Domains(domains::Args),
     Types(types::Args),
     Tags(tags::Args),
+    #[command(subcommand)]
+    Positions(positions::Verb),
     Stats(stats::Args),
     Snapshots(snapshots::Args),
     Verify(verify::Args),
@@ -51,6 +54,7 @@ impl Verb {
             Verb::Domains(args) => args.run(out),
             Verb::Types(args) => args.run(out),
             Verb::Tags(args) => args.run(out),
+            Verb::Positions(verb) => verb.run(out),
             Verb::Stats(args) => args.run(out),
             Verb::Snapshots(args) => args.run(out),
             Verb::Verify(args) => args.run(out),

@@ -10,6 +10,7 @@ mod get;
 mod import;
 mod import_csv;
 mod kill;
+mod positions;
 mod query;
 mod query_data;
 mod read;

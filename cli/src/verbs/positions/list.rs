@@ -1,0 +1,64 @@
+//! `annals positions list`: all positions, and all checkpoints.
+
+use crate::failure::Result;
+use crate::opening;
+use crate::output::{List, Out, number, text};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// List the positions of handlers in streams, and the checkpoints of consumers
+///
+/// A checkpoint has no stream: its number is a position in the store, up to and including which all is done.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the store
+    store: PathBuf,
+    /// Only the positions of this handler
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Row<'a> {
+    Handler { handler: &'a str, stream: String, sequence: u64 },
+    Checkpoint { checkpoint: &'a str, position: u64, version: u64 },
+}
+
+impl Row<'_> {
+    fn cells(&self) -> Vec<String> {
+        match self {
+            Row::Handler { handler, stream, sequence } => {
+                vec!["handler".into(), (*handler).to_owned(), sequence.to_string(), stream.clone()]
+            }
+            Row::Checkpoint { checkpoint, position, .. } => {
+                vec!["checkpoint".into(), (*checkpoint).to_owned(), position.to_string(), "-".into()]
+            }
+        }
+    }
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        let store = opening::to_read(&self.store)?;
+        let (positions, checkpoints) = (store.positions(), store.checkpoints());
+        let handlers = match &self.handler {
+            Some(handler) => vec![handler.clone()],
+            None => positions.handlers()?.into_iter().map(|of| of.name).collect(),
+        };
+        let mut list = List::new(out, [text("kind"), text("name"), number("at"), text("stream")]);
+        for handler in &handlers {
+            for of in positions.list(handler)? {
+                let row = Row::Handler { handler, stream: of.stream.to_string(), sequence: of.sequence };
+                list.add(&row, Row::cells)?;
+            }
+        }
+        if self.handler.is_none() {
+            for of in checkpoints.list()? {
+                let row = Row::Checkpoint { checkpoint: &of.name, position: of.position, version: of.version };
+                list.add(&row, Row::cells)?;
+            }
+        }
+        list.end()
+    }
+}

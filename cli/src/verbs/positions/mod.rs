@@ -1,0 +1,27 @@
+//! `annals positions`: how far handlers have come in each stream, and consumers in the store.
+
+mod get;
+mod list;
+mod reset;
+
+use crate::failure::Result;
+use crate::output::Out;
+use clap::Subcommand;
+
+/// Show and reset how far handlers have come in each stream, and consumers in the store
+#[derive(Subcommand)]
+pub enum Verb {
+    List(list::Args),
+    Get(get::Args),
+    Reset(reset::Args),
+}
+
+impl Verb {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        match self {
+            Verb::List(args) => args.run(out),
+            Verb::Get(args) => args.run(out),
+            Verb::Reset(args) => args.run(out),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+use super::*;
+use annals::ExpectedVersion;
+
+/// `annals positions VERB STORE …`
+fn positions(place: &Place, verb: &str, rest: &[&str]) -> Run {
+    annals(["positions", verb, place.store.to_str().unwrap()].iter().chain(rest))
+}
+
+fn kept() -> Place {
+    let place = small();
+    let store = place.open();
+    store.positions().put("billing", &stream("order-2"), 5).unwrap();
+    store.positions().put("billing", &stream("order-1@x"), 0).unwrap();
+    store.positions().put("tab\there", &stream("order-1"), 7).unwrap();
+    store.checkpoints().commit("mailer", 41, ExpectedVersion::Missing).unwrap();
+    store.close().unwrap();
+    place
+}
+
+#[test]
+fn all_of_them_are_listed() {
+    let place = kept();
+    let all = positions(&place, "list", &[]).ok();
+    let expected = [
+        "handler\tbilling\t0\torder-1@x",
+        "handler\tbilling\t5\torder-2",
+        "handler\ttab\\there\t7\torder-1",
+        "checkpoint\tmailer\t41\t-",
+    ];
+    assert_eq!(lines(&all), expected);
+    assert_eq!(lines(&positions(&place, "list", &["--handler", "billing"]).ok()), expected[..2]);
+    assert_eq!(positions(&place, "list", &["--handler", "nobody"]).ok(), "");
+    let json = positions(&place, "list", &["--json"]).ok();
+    assert_eq!(lines(&json)[1], r#"{"handler":"billing","stream":"order-2","sequence":5}"#);
+    assert_eq!(lines(&json)[3], r#"{"checkpoint":"mailer","position":41,"version":1}"#);
+    assert_eq!(positions(&small(), "list", &[]).ok(), "");
+}
+
+#[test]
+fn one_is_shown() {
+    let place = kept();
+    assert_eq!(positions(&place, "get", &["billing", "order-2"]).ok(), "sequence\t5\n");
+    let json = positions(&place, "get", &["billing", "order-1@x", "--json"]).ok();
+    assert_eq!(json, "{\"handler\":\"billing\",\"stream\":\"order-1@x\",\"sequence\":0}\n");
+    let missing = positions(&place, "get", &["billing", "order-1"]).fails(1);
+    assert_eq!(missing, "annals: error: billing has no position in order-1\n");
+}
+
+#[test]
+fn a_reset_wants_to_be_meant() {
+    let place = kept();
+    positions(&place, "reset", &["billing", "order-2", "1"]).fails(2);
+    assert_eq!(positions(&place, "get", &["billing", "order-2"]).ok(), "sequence\t5\n");
+    let reset = positions(&place, "reset", &["billing", "order-2", "1", "--yes"]).ok();
+    assert_eq!(reset, "before\t5\nsequence\t1\n");
+    assert_eq!(positions(&place, "get", &["billing", "order-2"]).ok(), "sequence\t1\n");
+    let json = positions(&place, "reset", &["new", "order-2", "9", "--yes", "--json"]).ok();
+    assert_eq!(json, "{\"handler\":\"new\",\"stream\":\"order-2\",\"before\":null,\"sequence\":9}\n");
+    let nowhere = annals(["positions", "reset", "/nowhere/at/all", "h", "order-1", "1", "--yes"]);
+    assert_eq!(nowhere.code, 1);
+}
+
+#[test]
+fn damage_is_code_3_and_the_events_can_be_read() {
+    let place = kept();
+    let path = place.store.join("POSITIONS");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[70] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(positions(&place, "list", &[]).fails(3).contains("POSITIONS"));
+    assert_eq!(lines(&place.export()).len(), 3);
+}

@@ -1,0 +1,460 @@
+//! The positions file: a header, and a batch for each flush. The grammar is in `docs/FORMAT.md`.
+//!
+//! ```text
+//! header (64)   0       8         10    12       16         32     40        48     60
+//!               | magic | version | min | length | store id | salt | settled | zero | CRC |
+//!
+//! batch header  0       4     8        16            20        24         28
+//!        (32)   | magic | CRC | number | body length | entries | previous | body CRC |   then the body, then its table
+//! ```
+
+use super::checksum::{self, BLOCK, CRC, Mask, crc};
+use super::{VERSION, array, check_version, put, u16_at, u32_at, u64_at, varint};
+use crate::error::{Error, Result};
+use crate::stream::{MAX_NAME, MAX_ROOT, StreamId, split_key};
+use std::path::Path;
+
+pub(crate) const HEADER: usize = 64;
+const CRC_AT: usize = HEADER - CRC;
+const MAGIC: [u8; 8] = *b"\x89ANP\r\n\x1A\n";
+
+pub(crate) const BATCH: usize = 32;
+pub(crate) const BATCH_MAGIC: [u8; 4] = *b"\xA7PB\n";
+const BODY_CRC_AT: usize = 28;
+
+/// The longest body of a batch.
+pub(crate) const MAX_BODY: usize = 16 << 20;
+
+const GROUP: u8 = 1;
+const PUT: u8 = 2;
+const DELETE: u8 = 3;
+const CHECKPOINT: u8 = 4;
+const NO_CHECKPOINT: u8 = 5;
+
+/// The header of the file. It is written last, before the file gets its name, and never changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileHeader {
+    pub store: [u8; 16],
+    pub salt: u64,
+    /// The bytes below this offset were durable before the file got its name: whatever is wrong with them is damage.
+    pub settled: u64,
+}
+
+impl FileHeader {
+    pub(crate) fn encode(&self) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        put(&mut out, 0, &MAGIC);
+        put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 10, &1u16.to_le_bytes());
+        put(&mut out, 12, &(HEADER as u32).to_le_bytes());
+        put(&mut out, 16, &self.store);
+        put(&mut out, 32, &self.salt.to_le_bytes());
+        put(&mut out, 40, &self.settled.to_le_bytes());
+        let crc = crc(&out[..CRC_AT]);
+        put(&mut out, CRC_AT, &crc.to_le_bytes());
+        out
+    }
+
+    /// `Ok(None)` if the bytes are not the header of a positions file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedFormat`] if they are, but of a newer version.
+    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+        if bytes.len() < HEADER || bytes[..8] != MAGIC {
+            return Ok(None);
+        }
+        check_version(path, u16_at(bytes, 8), u16_at(bytes, 10))?;
+        if crc(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
+            return Ok(None);
+        }
+        if u32_at(bytes, 12) != HEADER as u32 {
+            let found = format!("a positions file with a header of {} bytes", u32_at(bytes, 12));
+            return Err(Error::UnsupportedFormat { path: path.to_owned(), found });
+        }
+        Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), settled: u64_at(bytes, 40) }))
+    }
+
+    /// Segments are numbered from 1 on: 0 is for this file.
+    pub(crate) fn mask(&self) -> Mask {
+        Mask::new(&self.store, 0, self.salt)
+    }
+
+    /// What the first batch calls its predecessor.
+    pub(crate) fn chain(&self) -> u32 {
+        crc(&self.encode()[16..40])
+    }
+}
+
+/// The header of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BatchHeader {
+    pub number: u64,
+    /// The CRC field of the batch before, as stored.
+    pub previous: u32,
+    /// The CRC field of this one.
+    pub crc: u32,
+    pub entries: u32,
+    body_len: u32,
+    body_crc: u32,
+}
+
+impl BatchHeader {
+    /// Makes a batch of `bytes`, which hold [`BATCH`] bytes that do not matter and then the body: fills the header in and adds the table.
+    ///
+    /// # Panics
+    ///
+    /// If the body is longer than [`MAX_BODY`].
+    pub(crate) fn finish(
+        bytes: &mut Vec<u8>,
+        entries: u32,
+        number: u64,
+        previous: u32,
+        mask: Mask,
+        at: u64,
+    ) -> BatchHeader {
+        let len = bytes.len() - BATCH;
+        assert!(len <= MAX_BODY, "a body of {len} bytes");
+        let covered = if len > BLOCK {
+            checksum::put_table(bytes, BATCH..BATCH + len);
+            crc(&bytes[BATCH + len..])
+        } else {
+            crc(&bytes[BATCH..])
+        };
+        let body_crc = mask.stored(covered, at + BODY_CRC_AT as u64);
+        put(bytes, 0, &BATCH_MAGIC);
+        put(bytes, 8, &number.to_le_bytes());
+        put(bytes, 16, &(len as u32).to_le_bytes());
+        put(bytes, 20, &entries.to_le_bytes());
+        put(bytes, 24, &previous.to_le_bytes());
+        put(bytes, BODY_CRC_AT, &body_crc.to_le_bytes());
+        let crc = mask.stored(crc(&bytes[8..BATCH]), at);
+        put(bytes, 4, &crc.to_le_bytes());
+        BatchHeader { number, previous, crc, entries, body_len: len as u32, body_crc }
+    }
+
+    /// The header at the start of `bytes`, which stand at `at`. `None` if there is none.
+    pub(crate) fn decode(bytes: &[u8], mask: Mask, at: u64) -> Option<Self> {
+        if bytes.len() < BATCH || bytes[..4] != BATCH_MAGIC {
+            return None;
+        }
+        let header = BatchHeader {
+            number: u64_at(bytes, 8),
+            previous: u32_at(bytes, 24),
+            crc: u32_at(bytes, 4),
+            entries: u32_at(bytes, 20),
+            body_len: u32_at(bytes, 16),
+            body_crc: u32_at(bytes, BODY_CRC_AT),
+        };
+        let holds = mask.stored(crc(&bytes[8..BATCH]), at) == header.crc;
+        let sound = header.body_len as usize <= MAX_BODY && (header.body_len == 0) == (header.entries == 0);
+        (holds && sound && header.number > 0).then_some(header)
+    }
+
+    /// Whether it says nothing but that all before it was durable.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Bytes of body and table together.
+    pub(crate) fn rest_len(&self) -> u64 {
+        u64::from(self.body_len) + checksum::table_len(self.body_len.into())
+    }
+
+    /// The body, if it is intact. `rest` is what stands behind the header, which stands at `at`.
+    pub(crate) fn body<'a>(&self, rest: &'a [u8], mask: Mask, at: u64) -> Option<&'a [u8]> {
+        let rest = rest.get(..self.rest_len() as usize)?;
+        let (body, table) = rest.split_at(self.body_len as usize);
+        let covered = if table.is_empty() { crc(body) } else { crc(table) };
+        let holds = mask.stored(covered, at + BODY_CRC_AT as u64) == self.body_crc
+            && (table.is_empty() || checksum::table_holds(body, table));
+        let body = holds.then_some(body)?;
+        is_sound(body, self.entries).then_some(body)
+    }
+
+    /// The header at the start of `bytes`, and the mask under which it is intact: for a file whose own header, and with it the salt, is lost. Only a body that is intact under the same mask proves it.
+    pub(crate) fn implied(bytes: &[u8], at: u64) -> Option<(Self, Mask)> {
+        if bytes.len() < BATCH {
+            return None;
+        }
+        let mask = Mask::implied(crc(&bytes[8..BATCH]), u32_at(bytes, 4), at);
+        Some((Self::decode(bytes, mask, at)?, mask))
+    }
+}
+
+/// What positions have in common: whose they are, and of which streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Group<'a> {
+    pub handler: &'a str,
+    /// `None` is the main one.
+    pub edition: Option<&'a str>,
+    /// Which of the editions that had this name, one after the other; 0 in the main one.
+    pub epoch: u64,
+    pub domain: &'a str,
+}
+
+impl<'a> Group<'a> {
+    /// The group of a stream with this key, and its root.
+    pub(crate) fn of(handler: &'a str, key: &'a [u8], epoch: u64) -> (Self, &'a [u8]) {
+        let parts = split_key(key).expect("a stream has a valid key");
+        let epoch = if parts.edition.is_some() { epoch } else { 0 };
+        (Group { handler, edition: parts.edition, epoch, domain: parts.domain }, parts.root)
+    }
+
+    /// The stream of the group with this root.
+    pub(crate) fn stream(&self, root: &[u8]) -> StreamId {
+        let stream = StreamId::new(self.domain, root);
+        let stream = stream.and_then(|stream| stream.in_edition(self.edition.unwrap_or("")));
+        stream.expect("the parts were those of a stream")
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.handler.as_bytes());
+        put_bytes(out, self.edition.unwrap_or("").as_bytes());
+        varint::put(out, self.epoch);
+        put_bytes(out, self.domain.as_bytes());
+    }
+
+    /// The group at the start of `bytes`, and its length.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        let handler = cursor.name()?;
+        let edition = str::from_utf8(cursor.bytes(MAX_NAME)?).ok()?;
+        let epoch = cursor.varint()?;
+        let domain = cursor.name()?;
+        let edition = (!edition.is_empty()).then_some(edition);
+        let sound = match edition {
+            None => epoch == 0,
+            Some(edition) => edition != "main",
+        };
+        sound.then_some((Group { handler, edition, epoch, domain }, cursor.at))
+    }
+}
+
+/// One piece of a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entry<'a> {
+    /// The positions that follow are of this group.
+    Group(Group<'a>),
+    Put {
+        root: &'a [u8],
+        sequence: u64,
+    },
+    Delete {
+        root: &'a [u8],
+    },
+    Checkpoint {
+        name: &'a str,
+        position: u64,
+        version: u64,
+    },
+    NoCheckpoint {
+        name: &'a str,
+    },
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Entry::Group(group) => {
+                out.push(GROUP);
+                group.encode(out);
+            }
+            Entry::Put { root, sequence } => {
+                out.push(PUT);
+                put_bytes(out, root);
+                varint::put(out, sequence);
+            }
+            Entry::Delete { root } => {
+                out.push(DELETE);
+                put_bytes(out, root);
+            }
+            Entry::Checkpoint { name, position, version } => {
+                out.push(CHECKPOINT);
+                put_bytes(out, name.as_bytes());
+                varint::put(out, position);
+                varint::put(out, version);
+            }
+            Entry::NoCheckpoint { name } => {
+                out.push(NO_CHECKPOINT);
+                put_bytes(out, name.as_bytes());
+            }
+        }
+    }
+
+    /// The entry at the start of `bytes`, and its length.
+    fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let (kind, rest) = bytes.split_first()?;
+        let mut cursor = Cursor { bytes: rest, at: 0 };
+        let entry = match *kind {
+            GROUP => {
+                let (group, len) = Group::decode(rest)?;
+                cursor.at = len;
+                Entry::Group(group)
+            }
+            PUT => Entry::Put { root: cursor.bytes(MAX_ROOT)?, sequence: cursor.varint()? },
+            DELETE => Entry::Delete { root: cursor.bytes(MAX_ROOT)? },
+            CHECKPOINT => {
+                let name = cursor.name()?;
+                Entry::Checkpoint { name, position: cursor.varint()?, version: cursor.varint()? }
+            }
+            NO_CHECKPOINT => Entry::NoCheckpoint { name: cursor.name()? },
+            _ => return None,
+        };
+        Some((entry, 1 + cursor.at))
+    }
+}
+
+/// The entries of a body, as far as they can be read: all of them, if [`BatchHeader::body`] gave it.
+pub(crate) fn entries(body: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let (entry, len) = Entry::decode(rest)?;
+        rest = &rest[len..];
+        Some(entry)
+    })
+}
+
+/// Whether a body is made of so many entries, none of which is in want of a group.
+fn is_sound(body: &[u8], count: u32) -> bool {
+    let (mut rest, mut found, mut grouped) = (body, 0u32, false);
+    while !rest.is_empty() {
+        let Some((entry, len)) = Entry::decode(rest) else { return false };
+        grouped |= matches!(entry, Entry::Group(_));
+        if !grouped && matches!(entry, Entry::Put { .. } | Entry::Delete { .. }) {
+            return false;
+        }
+        found += 1;
+        rest = &rest[len..];
+    }
+    found == count
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    varint::put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        let (value, len) = varint::get(self.bytes.get(self.at..)?)?;
+        self.at += len;
+        Some(value)
+    }
+
+    /// So many bytes as the varint before them says, but not more than `most`.
+    fn bytes(&mut self, most: usize) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.varint()?).ok().filter(|&len| len <= most)?;
+        let bytes = self.bytes.get(self.at..)?.get(..len)?;
+        self.at += len;
+        Some(bytes)
+    }
+
+    fn name(&mut self) -> Option<&'a str> {
+        let name = str::from_utf8(self.bytes(MAX_NAME)?).ok()?;
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: FileHeader = FileHeader { store: [9; 16], salt: 0x1234_5678_9ABC_DEF0, settled: 4000 };
+    const GROUP: Group<'_> = Group { handler: "billing", edition: Some("what-if"), epoch: 300, domain: "order" };
+    const ENTRIES: [Entry<'_>; 6] = [
+        Entry::Group(GROUP),
+        Entry::Put { root: b"123", sequence: 0 },
+        Entry::Put { root: b"", sequence: u64::MAX },
+        Entry::Delete { root: b"\xFF\0" },
+        Entry::Checkpoint { name: "mailer", position: 7, version: 1 },
+        Entry::NoCheckpoint { name: "gone" },
+    ];
+
+    fn batch(entries: &[Entry<'_>], at: u64) -> (Vec<u8>, BatchHeader) {
+        let mut bytes = vec![0; BATCH];
+        entries.iter().for_each(|entry| entry.encode(&mut bytes));
+        let header = BatchHeader::finish(&mut bytes, entries.len() as u32, 5, 77, FILE.mask(), at);
+        (bytes, header)
+    }
+
+    fn read(bytes: &[u8], at: u64) -> Option<(BatchHeader, &[u8])> {
+        let header = BatchHeader::decode(bytes, FILE.mask(), at)?;
+        Some((header, header.body(&bytes[BATCH..], FILE.mask(), at)?))
+    }
+
+    #[test]
+    fn headers_round_trip_and_every_flipped_bit_shows() {
+        let path = Path::new("POSITIONS");
+        assert_eq!(FileHeader::decode(&FILE.encode(), path).unwrap(), Some(FILE));
+        assert_eq!(FileHeader::decode(&FILE.encode()[..63], path).unwrap(), None);
+        for bit in 0..HEADER * 8 {
+            let mut bytes = FILE.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(FileHeader::decode(&bytes, path), Ok(Some(_))), "bit {bit}");
+        }
+        let mut newer = FILE.encode();
+        newer[10] = 2;
+        assert!(matches!(FileHeader::decode(&newer, path), Err(Error::UnsupportedFormat { .. })));
+    }
+
+    #[test]
+    fn batches_round_trip_and_stay_in_their_place() {
+        let (bytes, header) = batch(&ENTRIES, 64);
+        let (found, body) = read(&bytes, 64).unwrap();
+        assert_eq!((found, entries(body).collect::<Vec<_>>()), (header, ENTRIES.to_vec()));
+        assert_eq!(bytes.len() as u64, BATCH as u64 + header.rest_len());
+        assert_eq!(read(&bytes, 65), None);
+        assert!(!header.is_mark());
+        let (mark, header) = batch(&[], 64);
+        assert!(header.is_mark() && read(&mark, 64) == Some((header, &[][..])));
+        assert_eq!(BatchHeader::implied(&bytes, 64), Some((found, FILE.mask())));
+        assert_eq!(read(&[0; 64], 64), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_of_a_batch_shows() {
+        let (bytes, _) = batch(&ENTRIES, 64);
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&bytes, 64), None, "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert_eq!(read(&bytes[..len], 64), None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn long_bodies_have_a_table() {
+        let root = [7; 4096];
+        let entries: Vec<_> =
+            [Entry::Group(GROUP)].into_iter().chain([Entry::Put { root: &root, sequence: 1 }; 5]).collect();
+        let (bytes, header) = batch(&entries, 64);
+        assert_eq!(header.rest_len() % 4096, bytes.len() as u64 % 4096 - BATCH as u64);
+        assert!(read(&bytes, 64).is_some());
+        for at in (BATCH..bytes.len()).step_by(997).chain([bytes.len() - 1]) {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x10;
+            assert_eq!(read(&bytes, 64), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn bodies_that_make_no_sense_are_refused() {
+        let orphan = [Entry::Put { root: b"1", sequence: 1 }];
+        assert_eq!(read(&batch(&orphan, 64).0, 64), None);
+        let main = Group { edition: None, ..GROUP };
+        for group in [main, Group { edition: Some("main"), ..GROUP }, Group { handler: "", ..GROUP }] {
+            assert_eq!(read(&batch(&[Entry::Group(group)], 64).0, 64), None, "{group:?}");
+        }
+        for body in [&[6, 0][..], &[0], &[2, 0xFF, 0xFF, 0x7F], &[5, 1, 0xFF], &[5, 0]] {
+            assert!(!is_sound(body, 1), "{body:?}");
+        }
+    }
+}

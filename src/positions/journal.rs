@@ -1,0 +1,221 @@
+//! The positions file: a batch a flush, written anew when it has grown too long or when a sync has failed.
+//!
+//! | what happens | what is done |
+//! |---|---|
+//! | a write fails | nothing: the next batch goes to the same place |
+//! | the sync of a batch fails | nobody knows what the disk holds: the file is written anew, from memory, under another name, and nothing is added to this one any more |
+//! | writing anew fails before the rename | the file stays what it was |
+//! | the rename or the sync of the directory fails | nobody knows which file the name will lead to: it is written anew by the next flush |
+//! | the process before this one ended without closing | the last batch is written again and synced, and so is the directory, before anything is added |
+
+use super::replay::{self, End};
+use super::table::{Progress, Table, Taken};
+use crate::error::{Error, Result};
+use crate::format::checksum::Mask;
+use crate::format::positions_file::{BATCH, BatchHeader, FileHeader, HEADER};
+use crate::fs::{self, File, Fs, Mode};
+use parking_lot::Mutex;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub(super) const NAME: &str = "POSITIONS";
+const NEW: &str = "POSITIONS.new";
+
+/// A file of no more bytes is not written anew for its length.
+const SMALL: u64 = 64 << 10;
+/// How many times what it needs a file may take.
+const SLACK: u64 = 4;
+/// With more than this to write, the file is written anew.
+const MAX_APPEND: usize = 8 << 20;
+
+pub(super) struct Journal {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    store: [u8; 16],
+    state: State,
+    /// Changes that are durable.
+    pub flushed: u64,
+    /// The file may grow to this length, whatever it needs: it could not be written anew.
+    tolerated: u64,
+}
+
+/// What was tried, and what the system said.
+type Failed = (&'static str, io::Error);
+
+enum State {
+    /// There is no file.
+    Missing,
+    /// There may be one, and nobody knows what the disk holds of it.
+    Unknown,
+    Open(Tail),
+}
+
+/// The end of an open file.
+struct Tail {
+    file: Arc<dyn File>,
+    end: End,
+    /// Whether all of it, and its name, is durable for sure.
+    proven: bool,
+}
+
+impl Journal {
+    /// Reads the file, if there is one, into the table.
+    pub(super) fn open(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        store: [u8; 16],
+        read_only: bool,
+        table: &mut Table,
+    ) -> Result<Self> {
+        let path = dir.join(NAME);
+        let mode = if read_only { Mode::Read } else { Mode::Write };
+        let state = match fs.open(&path, mode) {
+            Ok(file) => {
+                let end = replay::replay(&*file, &path, &store, |entries| table.load(entries))?;
+                State::Open(Tail { file, proven: end.marked, end })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => State::Missing,
+            Err(e) => return Err(Error::io("open", &path, e)),
+        };
+        Ok(Journal { fs, dir, store, state, flushed: table.changes(), tolerated: 0 })
+    }
+
+    /// Whether nothing but new changes is to be made durable.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.state {
+            State::Missing => true,
+            State::Unknown => false,
+            State::Open(tail) => tail.proven,
+        }
+    }
+
+    fn io_error(&self, operation: &'static str, error: io::Error) -> Error {
+        Error::io(operation, &self.dir.join(NAME), error)
+    }
+
+    /// Makes what was taken durable, and all that was there before.
+    pub(super) fn write(&mut self, table: &Mutex<Table>, taken: &mut Taken) -> Result<()> {
+        match self.state {
+            State::Missing if taken.is_empty() => return Ok(()),
+            State::Missing | State::Unknown => return self.write_anew(table),
+            State::Open(_) => {}
+        }
+        if taken.is_empty() {
+            return self.settle(table);
+        }
+        let mut batch = vec![0; BATCH];
+        let (entries, needed) = {
+            let table = table.lock();
+            (table.encode(taken, &mut batch, MAX_APPEND), HEADER as u64 + table.bytes())
+        };
+        let State::Open(Tail { end, .. }) = &self.state else { return self.write_anew(table) };
+        let len = end.at + batch.len() as u64;
+        let Some(entries) = entries else { return self.write_anew(table) };
+        if len > (needed * SLACK).max(SMALL).max(self.tolerated) {
+            match self.write_anew(table) {
+                Err(_) if matches!(self.state, State::Open(_)) => self.tolerated = len * 2,
+                done => return done,
+            }
+        }
+        self.settle(table)?;
+        self.append(table, batch, entries)
+    }
+
+    fn append(&mut self, table: &Mutex<Table>, mut batch: Vec<u8>, entries: u32) -> Result<()> {
+        let State::Open(Tail { file, end, .. }) = &mut self.state else { return self.write_anew(table) };
+        let header = BatchHeader::finish(&mut batch, entries, end.number, end.previous, end.mask, end.at);
+        end.marked = false;
+        let written = fs::write_full(&**file, end.at, &batch);
+        if let Err((_, e)) = written {
+            return Err(self.io_error("write", e));
+        }
+        if file.sync().is_err() {
+            self.state = State::Unknown;
+            return self.write_anew(table);
+        }
+        end.at += batch.len() as u64;
+        (end.number, end.previous) = (header.number + 1, header.crc);
+        Ok(())
+    }
+
+    /// Makes durable what may not be: what a reader sees may be in the cache only, after a sync that has failed.
+    fn settle(&mut self, table: &Mutex<Table>) -> Result<()> {
+        let State::Open(tail) = &mut self.state else { return Ok(()) };
+        if tail.proven {
+            return Ok(());
+        }
+        let last = tail.end.last.clone();
+        if !last.is_empty() {
+            let Ok(Some(bytes)) = replay::read_again(&*tail.file, &tail.end) else { return self.write_anew(table) };
+            let written = fs::write_full(&*tail.file, last.start, &bytes);
+            if let Err((_, e)) = written {
+                return Err(self.io_error("write", e));
+            }
+        }
+        if tail.file.sync().and_then(|()| self.fs.sync_dir(&self.dir)).is_err() {
+            self.state = State::Unknown;
+            return self.write_anew(table);
+        }
+        tail.proven = true;
+        Ok(())
+    }
+
+    /// Writes all that there is into a new file, makes it durable, and then gives it the name.
+    fn write_anew(&mut self, table: &Mutex<Table>) -> Result<()> {
+        let (new, path) = (self.dir.join(NEW), self.dir.join(NAME));
+        let written = self.write_new(table);
+        let (file, end) = written.map_err(|(operation, e)| {
+            // It only takes room; the next attempt would empty it.
+            let (Ok(()) | Err(_)) = self.fs.remove(&new);
+            Error::io(operation, &new, e)
+        })?;
+        let named = self.fs.rename(&new, &path).and_then(|()| self.fs.sync_dir(&self.dir));
+        if let Err(e) = named {
+            self.state = State::Unknown;
+            return Err(self.io_error("rename", e));
+        }
+        self.state = State::Open(Tail { file, end, proven: true });
+        self.tolerated = 0;
+        Ok(())
+    }
+
+    fn write_new(&self, table: &Mutex<Table>) -> Result<(Arc<dyn File>, End), Failed> {
+        let file = self.fs.open(&self.dir.join(NEW), Mode::Create).map_err(|e| ("create", e))?;
+        let salt = uuid::Uuid::new_v4().as_u64_pair().0;
+        let mut header = FileHeader { store: self.store, salt, settled: 0 };
+        let mask: Mask = header.mask();
+        let (mut at, mut number, mut previous) = (HEADER as u64, 1, header.chain());
+        let mut progress = Progress::default();
+        let mut batch = Vec::new();
+        loop {
+            batch.clear();
+            batch.resize(BATCH, 0);
+            let entries = table.lock().encode_next(&mut progress, &mut batch);
+            if entries == 0 {
+                break;
+            }
+            let finished = BatchHeader::finish(&mut batch, entries, number, previous, mask, at);
+            fs::write_full(&*file, at, &batch).map_err(|(_, e)| ("write", e))?;
+            at += batch.len() as u64;
+            (number, previous) = (number + 1, finished.crc);
+        }
+        header.settled = at;
+        fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| ("write", e))?;
+        file.sync().map_err(|e| ("sync", e))?;
+        Ok((file, End { mask, at, number, previous, marked: false, last: at..at }))
+    }
+
+    /// Says at the end of the file that all of it is durable, so that the last batch is not taken for a torn one should it go bad. It is only a witness: an error is of no
+    /// consequence.
+    pub(super) fn mark(&mut self) {
+        let State::Open(Tail { file, end, proven: true }) = &mut self.state else { return };
+        if end.marked {
+            return;
+        }
+        let mut mark = vec![0; BATCH];
+        BatchHeader::finish(&mut mark, 0, end.number, end.previous, end.mask, end.at);
+        let (Ok(()) | Err(_)) = fs::write_full(&**file, end.at, &mark).and_then(|()| file.sync().map_err(|e| (0, e)));
+        end.marked = true;
+    }
+}

@@ -1,0 +1,333 @@
+//! How far handlers have come in each stream, and consumers in the store: a table in memory, and the file that keeps it.
+//!
+//! Changes are made in memory, under one short lock. A flush takes what the file does not know, writes it outside of that lock, and syncs; who comes in the meantime waits for the
+//! next flush, which is then that of all who wait. Nothing is read before the first use.
+
+mod index;
+mod journal;
+mod replay;
+#[cfg_attr(not(test), expect(dead_code, reason = "salvage and repair are to use it"))]
+pub(crate) mod salvage;
+mod table;
+
+use crate::error::{Error, Result};
+use crate::expected::ExpectedVersion;
+use crate::format::positions_file::Group;
+use crate::fs::Fs;
+use crate::stream::{StreamId, check_name};
+use journal::Journal;
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use table::Table;
+
+/// Makes all events durable that can be read.
+pub(crate) type SyncEvents = Box<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// The positions and checkpoints of one store.
+pub(crate) struct Register {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    store: [u8; 16],
+    read_only: bool,
+    /// Whether each change is flushed before it is told of.
+    sync: bool,
+    /// Makes the events durable that positions may be about: none of these must outlive its event.
+    sync_events: SyncEvents,
+    loaded: OnceLock<Loaded>,
+    loading: Mutex<()>,
+    /// Whether changes are refused.
+    shut: AtomicBool,
+    /// What closing has come to.
+    closed: Mutex<Option<Result<()>>>,
+}
+
+struct Loaded {
+    table: Mutex<Table>,
+    /// Locked before the table, where both are.
+    journal: Mutex<Journal>,
+}
+
+/// A checkpoint as it is in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reached {
+    pub position: u64,
+    pub version: u64,
+}
+
+impl Register {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        store: [u8; 16],
+        read_only: bool,
+        sync: bool,
+        sync_events: SyncEvents,
+    ) -> Self {
+        Register {
+            fs,
+            dir,
+            store,
+            read_only,
+            sync,
+            sync_events,
+            loaded: OnceLock::new(),
+            loading: Mutex::default(),
+            shut: AtomicBool::new(false),
+            closed: Mutex::default(),
+        }
+    }
+
+    /// Reads the file, if nobody has yet. What cannot be read is tried again the next time.
+    fn loaded(&self) -> Result<&Loaded> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let _loading = self.loading.lock();
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let mut table = Table::default();
+        let journal = Journal::open(self.fs.clone(), self.dir.clone(), self.store, self.read_only, &mut table)?;
+        Ok(self.loaded.get_or_init(|| Loaded { table: Mutex::new(table), journal: Mutex::new(journal) }))
+    }
+
+    fn table(&self) -> Result<MutexGuard<'_, Table>> {
+        Ok(self.loaded()?.table.lock())
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        match self.read_only {
+            true => Err(Error::ReadOnly),
+            false if self.shut.load(Ordering::Acquire) => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Changes the table, and flushes if each change is to be.
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> Result<T>) -> Result<T> {
+        self.check_writable()?;
+        let changed = change(&mut *self.table()?)?;
+        if self.sync {
+            self.flush()?;
+        }
+        Ok(changed)
+    }
+
+    pub(crate) fn get(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<u64>> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        Ok(self.table()?.get(group, root))
+    }
+
+    pub(crate) fn put(&self, handler: &str, stream: &StreamId, epoch: u64, sequence: u64) -> Result<bool> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.change(|table| Ok(table.put(group, root, sequence)))
+    }
+
+    pub(crate) fn reset(&self, handler: &str, stream: &StreamId, epoch: u64, sequence: u64) -> Result<()> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.change(|table| {
+            table.reset(group, root, sequence);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn delete(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<bool> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.change(|table| Ok(table.delete(group, root)))
+    }
+
+    /// Deletes what a handler has stored, in all editions.
+    pub(crate) fn delete_handler(&self, handler: &str) -> Result<u64> {
+        check_name("handler", handler)?;
+        self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
+    }
+
+    /// Deletes what all handlers have stored of an edition, or of one of its domains, whatever the epoch; and makes that durable.
+    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64> {
+        let is_of = |group: Group<'_>| group.edition == Some(edition) && domain.is_none_or(|of| group.domain == of);
+        let deleted = self.change(|table| Ok(table.delete_groups(is_of)))?;
+        self.flush()?;
+        Ok(deleted)
+    }
+
+    /// The positions of a handler: stream, epoch, sequence, in any order.
+    pub(crate) fn list(&self, handler: &str) -> Result<Vec<(StreamId, u64, u64)>> {
+        check_name("handler", handler)?;
+        let mut found = Vec::new();
+        self.table()?.each(
+            |group| group.handler == handler,
+            |group, root, sequence| found.push((group.stream(root), group.epoch, sequence)),
+        );
+        Ok(found)
+    }
+
+    /// The handlers, sorted, and how many positions each has in the editions that `is_current` says of a stream with an empty root and an epoch.
+    pub(crate) fn handlers(&self, is_current: impl Fn(&StreamId, u64) -> bool) -> Result<Vec<(String, u64)>> {
+        let mut found: BTreeMap<String, u64> = BTreeMap::new();
+        let current = |group: Group<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
+        self.table()?.each(current, |group, _, _| match found.get_mut(group.handler) {
+            Some(count) => *count += 1,
+            None => _ = found.insert(group.handler.to_owned(), 1),
+        });
+        Ok(found.into_iter().collect())
+    }
+
+    pub(crate) fn checkpoint(&self, name: &str) -> Result<Option<Reached>> {
+        check_name("checkpoint", name)?;
+        Ok(self.table()?.checkpoint(name).map(|(position, version)| Reached { position, version }))
+    }
+
+    pub(crate) fn checkpoints(&self) -> Result<Vec<(String, Reached)>> {
+        let table = self.table()?;
+        let all = table.checkpoints();
+        Ok(all.map(|(name, position, version)| (name.to_owned(), Reached { position, version })).collect())
+    }
+
+    /// Moves a checkpoint, and gives its new version. Not back, unless it may.
+    pub(crate) fn commit(
+        &self,
+        name: &str,
+        position: u64,
+        expected: ExpectedVersion,
+        may_go_back: bool,
+    ) -> Result<Reached> {
+        check_name("checkpoint", name)?;
+        let version = self.change(|table| table.commit(name, position, expected, may_go_back))?;
+        Ok(Reached { position, version })
+    }
+
+    pub(crate) fn delete_checkpoint(&self, name: &str) -> Result<bool> {
+        check_name("checkpoint", name)?;
+        self.change(|table| Ok(table.delete_checkpoint(name)))
+    }
+
+    /// Makes all changes before the call durable.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let Some(loaded) = self.loaded.get().filter(|_| !self.read_only) else { return Ok(()) };
+        let wanted = loaded.table.lock().changes();
+        let mut journal = loaded.journal.lock();
+        if journal.flushed >= wanted && journal.is_settled() {
+            return Ok(());
+        }
+        // After closing, the file may be another's.
+        self.check_writable()?;
+        self.write(loaded, &mut journal)
+    }
+
+    fn write(&self, loaded: &Loaded, journal: &mut Journal) -> Result<()> {
+        let mut taken = loaded.table.lock().take();
+        let written = (self.sync_events)().and_then(|()| journal.write(&loaded.table, &mut taken));
+        if written.is_ok() {
+            journal.flushed = taken.changes;
+        }
+        loaded.table.lock().settle(taken, written.is_ok());
+        written
+    }
+
+    /// Refuses changes from now on, and flushes. Reads go on.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
+        }
+        let result = match self.loaded.get() {
+            Some(loaded) if !self.read_only => {
+                let mut journal = loaded.journal.lock();
+                self.shut.store(true, Ordering::Release);
+                let flushed = self.write(loaded, &mut journal);
+                journal.mark();
+                flushed
+            }
+            _ => Ok(()),
+        };
+        self.shut.store(true, Ordering::Release);
+        closed.insert(result).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{MemFs, Mode};
+    use std::path::Path;
+
+    fn register(fs: &MemFs) -> Register {
+        Register::new(Arc::new(fs.clone()), "store".into(), [3; 16], false, false, Box::new(|| Ok(())))
+    }
+
+    fn stream(text: &str) -> StreamId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_edition_that_was_deleted_leaves_nothing() {
+        let fs = MemFs::new();
+        let positions = register(&fs);
+        for (name, epoch) in [("order-1", 0), ("order-1@x", 0), ("order-1@x", 7), ("stock-1@x", 7), ("order-1@y", 0)] {
+            assert!(positions.put("h", &stream(name), epoch, 5).unwrap(), "{name}");
+        }
+        assert_eq!(positions.get("h", &stream("order-1@x"), 8).unwrap(), None);
+        assert_eq!(positions.get("h", &stream("order-1"), 99).unwrap(), Some(5), "the main edition has no epochs");
+        assert_eq!(positions.handlers(|_, epoch| epoch == 7).unwrap(), [("h".into(), 3)]);
+        assert_eq!(positions.delete_edition("x", Some("order")).unwrap(), 2);
+        let left = |positions: &Register| {
+            let mut left: Vec<_> =
+                positions.list("h").unwrap().iter().map(|(stream, epoch, _)| format!("{stream} {epoch}")).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0", "stock-1@x 7"]);
+        assert_eq!(positions.delete_edition("x", None).unwrap(), 1);
+        assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
+    }
+
+    #[test]
+    fn a_file_of_another_store_is_refused() {
+        let fs = MemFs::new();
+        register(&fs).put("h", &stream("order-1"), 0, 5).unwrap();
+        let positions = register(&fs);
+        positions.put("h", &stream("order-1"), 0, 5).unwrap();
+        positions.close().unwrap();
+        let other = Register::new(Arc::new(fs.clone()), "store".into(), [4; 16], false, false, Box::new(|| Ok(())));
+        assert!(matches!(other.get("h", &stream("order-1"), 0), Err(Error::Damaged(_))));
+        assert!(matches!(positions.put("h", &stream("order-1"), 0, 6), Err(Error::Closed)));
+        assert_eq!(positions.get("h", &stream("order-1"), 0).unwrap(), Some(5));
+    }
+
+    /// Each byte of the file is bad in turn, its header with them: all that stands in other batches is found, and nothing else.
+    #[test]
+    fn all_that_is_intact_is_salvaged() {
+        let fs = MemFs::new();
+        let positions = register(&fs);
+        for n in 0..4u64 {
+            positions.put(&format!("h{n}"), &stream("order-1"), 0, n).unwrap();
+            positions.flush().unwrap();
+        }
+        positions.commit("c", 9, ExpectedVersion::Missing, false).unwrap();
+        positions.close().unwrap();
+        let path = Path::new("store/POSITIONS");
+        let file = fs.open(path, Mode::Write).unwrap();
+        let whole = salvage::salvage(&fs, Path::new("store")).unwrap();
+        assert_eq!((whole.positions.len(), whole.checkpoints.len(), whole.damage.len()), (4, 1, 0));
+        for at in (0..file.size().unwrap()).filter(|at| !(8..12).contains(at)) {
+            let mut byte = [0];
+            file.read_at(at, &mut byte).unwrap();
+            file.write_at(at, &[byte[0] ^ 0x20]).unwrap();
+            let left = salvage::salvage(&fs, Path::new("store")).unwrap();
+            assert_eq!(left.damage.len(), 1, "byte {at}: {:?}", left.damage);
+            assert!(left.damage[0].bytes.contains(&at), "byte {at}: {:?}", left.damage);
+            let lost = whole.positions.iter().filter(|known| !left.positions.contains(known)).count();
+            let lost = lost + whole.checkpoints.len() - left.checkpoints.len();
+            assert!(lost <= usize::from(at >= 64), "byte {at}");
+            assert!(left.positions.iter().all(|found| whole.positions.contains(found)), "byte {at}");
+            file.write_at(at, &byte).unwrap();
+        }
+    }
+}

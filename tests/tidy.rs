@@ -25,6 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("index", &["format", "fs", "segment"]),
     ("store", &["format", "fs", "segment", "log", "index"]),
     ("salvage", &["format", "fs", "segment", "index"]),
+    // What a backend of another crate has: the public face.
+    ("contract", &[]),
 ];
 
 /// What each file of the library is called in the table, and its text without comments and tests.

@@ -459,10 +459,11 @@ pub fn appends_deletes_and_reads_race<B: EventStore>(store: &B) {
                 }
             })
         });
-        writers.into_iter().for_each(|thread| thread.join().expect("a writer must not panic"));
-        main.join().expect("the writer of main must not panic");
-        deleter.join().expect("who deletes must not panic");
+        let ended = writers.map(|thread| thread.join()).into_iter().chain([main.join(), deleter.join()]);
+        let ended: Vec<_> = ended.collect();
+        // Before anything panics here, or the readers would never end.
         done.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.expect("who writes or deletes must not panic"));
         readers.into_iter().for_each(|thread| thread.join().expect("a reader must not panic"));
     });
     let left: u64 = listed(store).iter().map(|(_, count)| count).sum();

@@ -3,6 +3,7 @@
 mod append;
 mod domains;
 mod dump;
+mod editions;
 mod export;
 mod get;
 mod import;
@@ -32,6 +33,7 @@ pub enum Verb {
     Types(types::Args),
     Tags(tags::Args),
     Stats(stats::Args),
+    Editions(editions::Args),
     Verify(verify::Args),
     Dump(dump::Args),
 }
@@ -50,6 +52,7 @@ impl Verb {
             Verb::Types(args) => args.run(out),
             Verb::Tags(args) => args.run(out),
             Verb::Stats(args) => args.run(out),
+            Verb::Editions(args) => args.run(out),
             Verb::Verify(args) => args.run(out),
             Verb::Dump(args) => args.run(out),
         }

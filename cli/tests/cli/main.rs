@@ -4,6 +4,7 @@ mod append;
 mod data;
 mod discover;
 mod dump;
+mod editions;
 mod errors;
 mod export;
 mod get;

@@ -16,6 +16,7 @@ mod query_data;
 mod read;
 mod stats;
 mod streams;
+mod times;
 mod verify;
 
 use annals::{ContentType, Expected, NewEvent, Options, Store, StreamId, Timestamp, Uuid};

@@ -444,7 +444,11 @@ pub fn appends_deletes_and_reads_race<B: EventStore>(store: &B) {
             }
         };
         let writers = [scope.spawn(write("order-1@x")), scope.spawn(write("bill-1@x"))];
-        let main = scope.spawn(|| (0..ROUNDS).for_each(|_| drop(append(store, "order-1", Expected::Any, &["m"]))));
+        let main = scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                append(store, "order-1", Expected::Any, &["m"]);
+            }
+        });
         let deleter = scope.spawn(|| {
             for round in 0..ROUNDS {
                 let count = delete(store, "x", (round % 3 == 0).then_some("order"));

@@ -63,6 +63,8 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 /// The first part of each path that begins with `crate::`, also in a group: `crate::{a, b::c}`.
 fn imports(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
+    // A macro for other crates names things as those do, from outside.
+    let code = code.replace("$crate::", "");
     for after in code.split("crate::").skip(1) {
         let names: Vec<&str> = match after.strip_prefix('{') {
             Some(group) => group.split('}').next().unwrap().split(',').collect(),

@@ -214,34 +214,34 @@ macro_rules! contract_list {
 
 /// The scenarios of the kinds `events` and `writers`, for those who want to run them otherwise than as tests.
 pub fn of_events<B: EventStore>() -> Vec<Scenario<B>> {
-    let mut scenarios: Vec<Scenario<B>> = crate::each_scenario!(events, contract_list, events);
-    scenarios.extend::<Vec<Scenario<B>>>(crate::each_scenario!(writers, contract_list, writers));
+    let mut scenarios: Vec<Scenario<B>> = each_scenario!(events, contract_list, events);
+    scenarios.extend::<Vec<Scenario<B>>>(each_scenario!(writers, contract_list, writers));
     scenarios
 }
 
 /// The scenarios of the kind `editions`.
 pub fn of_editions<B: EventStore>() -> Vec<Scenario<B>> {
-    crate::each_scenario!(editions, contract_list, editions)
+    each_scenario!(editions, contract_list, editions)
 }
 
 /// The scenarios of the kind `durability`.
 pub fn of_durability<B: EventStore>() -> Vec<Place<B>> {
-    crate::each_scenario!(durability, contract_list, durability)
+    each_scenario!(durability, contract_list, durability)
 }
 
 /// The scenarios of the kind `positions`.
 pub fn of_positions<B: PositionStore>() -> Vec<Scenario<B>> {
-    crate::each_scenario!(positions, contract_list, positions)
+    each_scenario!(positions, contract_list, positions)
 }
 
 /// The scenarios of the kind `edition_positions`.
 pub fn of_edition_positions<B: EventStore + PositionStore>() -> Vec<Scenario<B>> {
-    crate::each_scenario!(edition_positions, contract_list, edition_positions)
+    each_scenario!(edition_positions, contract_list, edition_positions)
 }
 
 /// The scenarios of the kinds `snapshots` and `large_snapshots`.
 pub fn of_snapshots<B: SnapshotStore>() -> Vec<Scenario<B>> {
-    let mut scenarios: Vec<Scenario<B>> = crate::each_scenario!(snapshots, contract_list, snapshots);
-    scenarios.extend::<Vec<Scenario<B>>>(crate::each_scenario!(large_snapshots, contract_list, large_snapshots));
+    let mut scenarios: Vec<Scenario<B>> = each_scenario!(snapshots, contract_list, snapshots);
+    scenarios.extend::<Vec<Scenario<B>>>(each_scenario!(large_snapshots, contract_list, large_snapshots));
     scenarios
 }

@@ -121,3 +121,30 @@ fn without_a_store_or_with_its_lock_taken() {
     }
     drop(store);
 }
+
+/// An export has each event where it stands, so that an import diverges where the original does, whatever the batch, into a new store and behind a part of it.
+#[test]
+fn a_copy_diverges_where_the_original_does() {
+    let original = orders();
+    // Deleted and begun anew at another place, and main goes on.
+    editions(&original, "delete", &["other", "--yes"]).ok();
+    original.run("append", &["order-1@other", "--type", "T", "--expect", "2", "--data", "o2"]).ok();
+    original.run("append", &["order-1", "--type", "T", "--data", "m3"]).ok();
+    let text = original.export();
+    for batch in ["1", "2", "1000"] {
+        for first in [1, 3, 4, 6] {
+            let copy = place();
+            let (head, tail): (Vec<&str>, Vec<&str>) =
+                (text.split_inclusive('\n').take(first).collect(), text.split_inclusive('\n').skip(first).collect());
+            copy.run_with("import", &["--batch", batch], head.concat().as_bytes()).ok();
+            copy.run_with("import", &["--batch", batch], tail.concat().as_bytes()).ok();
+            for name in ["order-1", "order-1@what-if", "order-1@other", "bill-1@what-if", "order-1@new"] {
+                assert_eq!(data(&copy, &[name]), data(&original, &[name]), "{name}, {first} and then the rest");
+            }
+            assert_eq!(editions(&copy, "list", &[]).ok(), editions(&original, "list", &[]).ok());
+        }
+    }
+    let beyond = "{\"stream\":\"order-1\",\"type\":\"T\"}\n{\"stream\":\"order-1@x\",\"sequence\":2,\"type\":\"T\"}\n";
+    let said = place().run_with("import", &[], beyond.as_bytes()).fails(6);
+    assert!(said.contains("stdin:2: conflict on order-1@x: expected next sequence 2, found next sequence 1"), "{said}");
+}

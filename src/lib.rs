@@ -17,8 +17,10 @@ pub mod salvage;
 mod segment;
 mod store;
 mod stream;
+mod subscription;
 mod system;
 mod time;
+mod waker;
 
 pub use error::{Damage, Error, Result};
 pub use event::{ContentType, Event, NewEvent};
@@ -29,5 +31,8 @@ pub use store::{
     SegmentStats, Stats, Store, StreamInfo, Ticket, Transaction,
 };
 pub use stream::StreamId;
+#[cfg(feature = "async")]
+pub use subscription::SubscriptionStream;
+pub use subscription::{Delivery, Stop, Subscription};
 pub use time::Timestamp;
 pub use uuid::Uuid;

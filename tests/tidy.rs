@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const VOCABULARY: &[&str] = &["error", "event", "expected", "position", "stream", "system", "time"];
+const VOCABULARY: &[&str] = &["error", "event", "expected", "position", "stream", "system", "time", "waker"];
 
 /// Each module, and the modules other than the vocabulary that it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stream", &[]),
     ("system", &[]),
     ("time", &[]),
+    ("waker", &[]),
     ("codec", &[]),
     ("format", &[]),
     ("fs", &[]),
@@ -24,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("log", &["format", "fs", "segment"]),
     ("index", &["format", "fs", "segment"]),
     ("store", &["format", "fs", "segment", "log", "index"]),
+    ("subscription", &["store"]),
     ("salvage", &["format", "fs", "segment", "index"]),
     // What a backend of another crate has: the public face.
     ("contract", &[]),

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::atomic::Ordering::{Release, SeqCst};
-use std::thread::Thread;
+use std::task::Waker;
 
 /// Accepted bytes that may wait to be written, before whoever adds more must help: as much as one commit may have, by default.
 const MAX_PENDING: usize = 64 << 20;
@@ -313,7 +313,7 @@ impl Log {
         while state.waiters.pop_front().is_some_and(|slot| !slot.promote()) {}
         self.progress.notify_all();
         drop(state);
-        woken.iter().for_each(Thread::unpark);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Says what became of commits. Gives who waits for them, to be woken outside the commit lock.
@@ -322,7 +322,7 @@ impl Log {
         state: &mut State,
         slots: impl Iterator<Item = &'s Arc<Slot>>,
         outcome: &Result<()>,
-    ) -> Vec<Thread> {
+    ) -> Vec<Waker> {
         let told = slots.filter_map(|slot| {
             // An error that nobody waits for is told by the next sync or close.
             if let Err(error) = outcome
@@ -388,7 +388,7 @@ impl Log {
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
-        woken.iter().for_each(Thread::unpark);
+        woken.into_iter().for_each(Waker::wake);
         Err(error)
     }
 }
@@ -414,7 +414,7 @@ impl Drop for Leader<'_> {
         let woken = self.log.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));
         self.log.progress.notify_all();
         drop(state);
-        woken.iter().for_each(Thread::unpark);
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 

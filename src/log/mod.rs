@@ -184,8 +184,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// Sequentially consistent, for those who look once more before they sleep.
     pub(crate) fn watermark(&self) -> u64 {
-        self.watermark.load(Ordering::Acquire)
+        self.watermark.load(Ordering::SeqCst)
     }
 
     /// The time by the clock of the store.

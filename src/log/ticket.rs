@@ -2,9 +2,10 @@
 
 use super::Log;
 use crate::error::{Error, Result};
+use crate::waker::this_thread;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::thread::Thread;
+use std::task::Waker;
 
 /// What became of one commit, and who waits for it.
 #[derive(Default)]
@@ -13,7 +14,9 @@ pub(super) struct Slot(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     outcome: Option<Result<(), Error>>,
-    thread: Option<Thread>,
+    waker: Option<Waker>,
+    /// Who waits is a thread that can write the next group; tasks must not block.
+    can_lead: bool,
     /// The waiter is to lead the next group.
     lead: bool,
     /// Nobody will ever wait.
@@ -23,19 +26,22 @@ struct Waiting {
 impl Slot {
     /// Says what became of the commit. Gives who waits for it, to be woken.
     #[must_use]
-    pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Thread> {
+    pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Waker> {
         let mut waiting = self.0.lock();
         waiting.outcome = Some(outcome);
-        waiting.thread.take()
+        waiting.waker.take()
     }
 
     /// Wakes who waits, to lead the next group. `false` if nobody waits any more.
     pub(super) fn promote(&self) -> bool {
         let mut waiting = self.0.lock();
-        let Some(thread) = waiting.thread.take() else { return false };
+        if !waiting.can_lead {
+            return false;
+        }
+        let Some(waker) = waiting.waker.take() else { return false };
         waiting.lead = true;
         drop(waiting);
-        thread.unpark();
+        waker.wake();
         true
     }
 
@@ -49,7 +55,9 @@ impl Slot {
 
     /// Says that this thread waits. Called under the commit lock, so that no leader misses it.
     pub(super) fn register(&self) {
-        self.0.lock().thread = Some(std::thread::current());
+        let mut waiting = self.0.lock();
+        waiting.waker = Some(this_thread());
+        waiting.can_lead = true;
     }
 
     /// Sleeps until the commit is settled or is to be led.
@@ -77,6 +85,23 @@ impl Ticket {
     pub(crate) fn wait(mut self) -> Result<()> {
         self.waited = true;
         self.log.wait(&self.slot)
+    }
+
+    /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit is written in the background, or here if there is no maintenance thread.
+    #[cfg(feature = "async")]
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<()>> {
+        let mut waiting = self.slot.0.lock();
+        if waiting.outcome.is_none() {
+            waiting.waker = Some(waker.clone());
+            drop(waiting);
+            if !self.log.maintenance.take_over() {
+                let (Ok(()) | Err(_)) = self.log.wait(&self.slot);
+            }
+            waiting = self.slot.0.lock();
+        }
+        let outcome = waiting.outcome.clone();
+        self.waited |= outcome.is_some();
+        outcome
     }
 
     /// Whether waiting would not block.

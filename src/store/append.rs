@@ -15,6 +15,11 @@ use crate::system::System;
 use crate::time::Timestamp;
 use std::fmt;
 use std::ops::Range;
+#[cfg(feature = "async")]
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 /// From this sequence on, records are encoded with room for 64 bits of it. Far enough below the last one that 32 bits can hold, so that what is
 /// appended between encoding and committing cannot reach that.
@@ -248,7 +253,7 @@ impl Transaction {
         }
         self.record_notes()?;
         if self.draft.len() == 0 {
-            return Ok(Ticket { committed: nothing(&self.store, &self.parts)?, waiting: None });
+            return Ok(Ticket { committed: Some(nothing(&self.store, &self.parts)?), waiting: None });
         }
         let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.parts);
         let mut attributes = repeats.attributes();
@@ -262,7 +267,7 @@ impl Transaction {
         self.draft.set_attributes(&attributes);
         loop {
             if let Some(first) = repeats.find()? {
-                return Ok(Ticket { committed: first, waiting: None });
+                return Ok(Ticket { committed: Some(first), waiting: None });
             }
             match self.attempt(&repeats) {
                 Ok(ticket) => return Ok(ticket),
@@ -273,7 +278,7 @@ impl Transaction {
                 Err(Refusal::Error(Error::GuardFailed { .. })) if repeats.is_pending() => repeats.wait(),
                 Err(Refusal::Error(error @ Error::GuardFailed { .. })) => {
                     let first = repeats.find()?.ok_or(error)?;
-                    return Ok(Ticket { committed: first, waiting: None });
+                    return Ok(Ticket { committed: Some(first), waiting: None });
                 }
                 Err(Refusal::Error(error)) => return Err(error),
             }
@@ -324,7 +329,7 @@ impl Transaction {
             notes.iter().for_each(|note| store.inner.view.accept_note(note.clone(), committed.positions.end));
             Ok::<_, Refusal>(committed)
         })?;
-        Ok(Ticket { committed, waiting: Some(waiting) })
+        Ok(Ticket { committed: Some(committed), waiting: Some(waiting) })
     }
 }
 
@@ -383,7 +388,7 @@ fn nothing(store: &Store, parts: &[Part]) -> Result<Committed> {
 /// the next one who waits, in the background, or, without a maintenance thread, by the drop itself, which then blocks.
 #[must_use = "only `wait` tells whether the commit was stored"]
 pub struct Ticket {
-    committed: Committed,
+    committed: Option<Committed>,
     waiting: Option<log::Ticket>,
 }
 
@@ -396,12 +401,28 @@ impl Ticket {
     /// was decided against, could not be written.
     pub fn wait(self) -> Result<Committed> {
         self.waiting.map_or(Ok(()), log::Ticket::wait)?;
-        Ok(self.committed)
+        Ok(self.committed.expect("a ticket that was polled to its end is not waited for"))
     }
 
     /// Whether [`Ticket::wait`] would return at once.
     pub fn is_done(&self) -> bool {
         self.waiting.as_ref().is_none_or(log::Ticket::is_done)
+    }
+}
+
+/// With the feature `async`: the same without blocking. The commit is written by the maintenance thread, or by a thread that waits for another one. Without a maintenance thread, polling blocks for the write and the sync.
+#[cfg(feature = "async")]
+impl Future for Ticket {
+    type Output = Result<Committed>;
+
+    /// # Panics
+    ///
+    /// If it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = self.waiting.as_mut().map_or(Some(Ok(())), |waiting| waiting.poll(context.waker()));
+        let Some(outcome) = outcome else { return Poll::Pending };
+        let committed = self.committed.take().expect("a future is not polled after it was ready");
+        Poll::Ready(outcome.map(|()| committed))
     }
 }
 

@@ -222,7 +222,7 @@ enum Walk {
 
 impl Found {
     /// The position up to which is searched.
-    pub(super) fn end(&self) -> Option<u64> {
+    pub(crate) fn end(&self) -> Option<u64> {
         self.end.checked_sub(1)
     }
 

@@ -9,9 +9,11 @@ mod idempotency;
 mod options;
 mod query;
 mod read;
+mod signal;
 mod tracking;
 mod view;
 mod visible;
+pub(crate) mod waiters;
 mod walk;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
@@ -30,6 +32,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use view::View;
+use waiters::Waiters;
 
 /// An event store: a directory of files, or memory.
 ///
@@ -173,7 +176,14 @@ impl Store {
     ///
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io). The lock is given up all the same.
     pub fn close(self) -> Result<()> {
-        self.inner.log.close()
+        let closed = self.inner.log.close();
+        self.inner.view.waiters.close();
+        closed
+    }
+
+    /// Those who wait for events.
+    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
+        &self.inner.view.waiters
     }
 }
 
@@ -182,6 +192,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Errors can be had from `close`; whoever drops the last handle does not ask.
         let _ = self.log.close();
+        self.view.waiters.close();
     }
 }
 

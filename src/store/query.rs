@@ -143,6 +143,10 @@ impl Query {
 
     /// Whether an event is one that this query finds. Whether a named edition shares an event of the main one, the event alone cannot tell: it counts as shared.
     pub fn matches(&self, event: &Event) -> bool {
+        // All of the main edition: what begins with 0 is none of its streams.
+        if *self == Query::default() {
+            return event.key().first() != Some(&0);
+        }
         let tags = |tag: &str| event.tags().any(|t| t == tag);
         self.matches_facts(&Facts {
             key: event.key(),
@@ -182,12 +186,32 @@ impl Query {
         self.recorded
     }
 
+    /// Terms of which an event must have one to be found: of what each item asks for, the rarest kind. `None` if any event may fit.
+    pub(super) fn wake_terms(&self) -> Option<Vec<Term>> {
+        // Of the same for each kind of term, a stream is rarer than a domain.
+        let rank = |group: &Vec<Term>| match group.first().map(|term| term.bytes()[0]) {
+            Some(kind) if kind == Kind::Correlation as u8 => 0,
+            Some(kind) if kind == Kind::Stream as u8 => 1,
+            Some(kind) if kind == Kind::Tag as u8 => 2,
+            Some(kind) if kind == Kind::Type as u8 => 3,
+            _ => 4,
+        };
+        let rarest = self.groups()?.into_iter().map(|groups| groups.into_iter().min_by_key(rank).unwrap_or_default());
+        Some(rarest.flatten().collect())
+    }
+
     /// For each item, the terms that the index can be asked for: an event must have one of each group. `None` if any event may fit.
     pub(super) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
         // A named edition shares events with the main one.
         let editions: Vec<Option<&str>> = std::iter::once(None).chain(self.edition.as_deref().map(Some)).collect();
         let items = self.conditions().map(|item| item.groups(&editions)).collect::<Vec<_>>();
         (!items.is_empty()).then_some(items)
+    }
+}
+
+impl From<&Query> for Query {
+    fn from(query: &Query) -> Self {
+        query.clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the store knows of its streams: those that can be read, and those that commits on their way will make.
 
+use super::waiters::Waiters;
 use crate::error::{Error, Result};
 use crate::expected::Expected;
 use crate::format::frame::Chain;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub(super) struct View {
     pub index: Index,
+    pub waiters: Arc<Waiters>,
     /// Streams with commits that have been accepted and not yet published. Locked under the commit lock, and when a group is published.
     pending: Mutex<HashMap<Arc<[u8]>, Pending>>,
     /// Idempotency keys of such commits, and the positions behind them.
@@ -75,7 +77,7 @@ impl From<Error> for Refused {
 impl View {
     pub(super) fn new(index: Index) -> Self {
         let (pending, pending_keys, pending_notes) = Default::default();
-        View { index, pending, pending_keys, pending_notes }
+        View { index, waiters: Arc::default(), pending, pending_keys, pending_notes }
     }
 
     /// Whether a commit with one of these idempotency keys is on its way.
@@ -194,6 +196,7 @@ impl Listener for View {
         self.pending_notes.lock().retain(|note| note.end_position > upto);
         self.pending.lock().retain(|_, pending| pending.end_position > upto);
         self.pending_keys.lock().retain(|_, end_position| *end_position > upto);
+        self.waiters.published(events);
         wrong
     }
 

@@ -1,7 +1,8 @@
 //! Editions: where they diverge, what is read of them, and what deleting one leaves.
 //!
 //! [`model`] runs random operations against plain maps. Shown to fail, each with that bug put into the library: deleted events counted among the live ones of a stream; the head of a stream kept after a deletion; deletions
-//! of sealed segments not read on open; a divergence taken as of now in an `as_of`; idempotency keys of deleted commits kept.
+//! of sealed segments not read on open; a divergence taken as of now in an `as_of`; idempotency keys of deleted commits kept;
+//! a deletion on its way not seen by the appends behind it; one that is no longer on its way still seen.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -3,6 +3,8 @@
 #![doc = include_str!("../README.md")]
 
 mod codec;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod event;
 mod expected;

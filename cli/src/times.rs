@@ -27,6 +27,10 @@ impl Serialize for Time {
 
 /// Reads RFC 3339, with any offset from UTC.
 pub fn parse(text: &str) -> Result<Timestamp, String> {
+    // The name of a time zone would be read over, also where the offset is another one.
+    if text.contains('[') {
+        return Err(format!("{text:?} is not a time of RFC 3339: it names a time zone"));
+    }
     let time: jiff::Timestamp = text.parse().map_err(|e| format!("{text:?} is not a time of RFC 3339: {e}"))?;
     in_range(time)
 }
@@ -63,8 +67,11 @@ fn friendly(text: &str, now: Zoned) -> Result<Timestamp, String> {
         "today" => day(0)?,
         "yesterday" => day(1)?,
         _ => match text.parse::<Span>() {
-            Ok(span) => now.checked_sub(span.abs()).map_err(|e| e.to_string())?,
-            Err(_) => return parse_lenient(text),
+            // Others look like a time of day, or like one to come.
+            Ok(span) if text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(':') => {
+                now.checked_sub(span.abs()).map_err(|e| e.to_string())?
+            }
+            _ => return parse_lenient(text),
         },
     };
     in_range(then.timestamp())
@@ -116,10 +123,25 @@ mod tests {
             "2010-13-31T14:59:42Z",
             "1600-01-01T00:00:00Z",
             "3000-01-01T00:00:00Z",
+            "2010-03-31T14:59:42+00:00[Europe/Berlin]",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
-        for text in ["2010-03-31T14:59:42+99:00", "2010-13-31", "soon", "1600-01-01", "99999 years"] {
+        for text in [
+            "2010-03-31T14:59:42+99:00",
+            "2010-13-31",
+            "2010-02-29",
+            "soon",
+            "Now",
+            "1600-01-01",
+            "99999 years",
+            "10:00",
+            "10:00:00",
+            "+2h",
+            "-2h",
+            "2h30",
+            "2h in",
+        ] {
             assert!(parse_friendly(text).is_err(), "{text}");
         }
     }

@@ -249,21 +249,36 @@ impl Import {
 
     /// The store would find the same, but for a whole commit, and without the line.
     fn check_sequence(&mut self, entry: &Entry) -> Result<()> {
-        let stream = &entry.event.stream;
-        let next = match self.heads.get_mut(stream) {
-            Some(next) => next,
+        let (stream, given) = (&entry.event.stream, entry.event.sequence);
+        let found = match self.head(stream)? {
+            Some(next) => given.is_none_or(|sequence| sequence == next).then_some(next).ok_or(next),
+            // The first event of an edition here may stand anywhere up to where main has come.
             None => {
-                let stored = self.store.stream(stream)?.map_or(0, |info| info.next_sequence);
-                self.heads.entry(stream.clone()).or_insert(stored)
+                let next = self.head(&stream.in_edition("")?)?.unwrap_or(0);
+                let first = given.unwrap_or(next);
+                if first <= next { Ok(first) } else { Err(next) }
             }
         };
-        if let Some(sequence) = entry.event.sequence.filter(|sequence| sequence != next) {
-            let (stream, expected) = (stream.clone(), Expected::Next(sequence));
-            let conflict = Error::Conflict { stream, expected, actual: *next };
-            return Err(Failure::from(conflict).at(place(&self.name, entry.line)));
-        }
-        *next += 1;
+        let found = found.map_err(|actual| {
+            let (stream, expected) = (stream.clone(), given.map_or(Expected::Any, Expected::Next));
+            Failure::from(Error::Conflict { stream, expected, actual }).at(place(&self.name, entry.line))
+        })?;
+        self.heads.insert(stream.clone(), found + 1);
         Ok(())
+    }
+
+    /// The next sequence of a stream, with what is still on its way; `None` if it is one of an edition that has nothing of its own there yet.
+    fn head(&mut self, stream: &StreamId) -> Result<Option<u64>> {
+        if let Some(next) = self.heads.get(stream) {
+            return Ok(Some(*next));
+        }
+        let last = self.store.read(stream).backwards().limit(1).into_iter().next().transpose()?;
+        let own = last.filter(|last| last.is_in(stream)).map(|last| last.sequence() + 1);
+        let next = own.or_else(|| stream.edition().is_none().then_some(0));
+        if let Some(next) = next {
+            self.heads.insert(stream.clone(), next);
+        }
+        Ok(next)
     }
 
     /// Gives the commit its place in the store.

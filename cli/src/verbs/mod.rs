@@ -3,6 +3,7 @@
 mod append;
 mod domains;
 mod dump;
+mod editions;
 mod export;
 mod get;
 mod import;
@@ -37,6 +38,7 @@ pub enum Verb {
     Positions(positions::Verb),
     Stats(stats::Args),
     Snapshots(snapshots::Args),
+    Editions(editions::Args),
     Verify(verify::Args),
     Dump(dump::Args),
 }
@@ -57,6 +59,7 @@ impl Verb {
             Verb::Positions(verb) => verb.run(out),
             Verb::Stats(args) => args.run(out),
             Verb::Snapshots(args) => args.run(out),
+            Verb::Editions(args) => args.run(out),
             Verb::Verify(args) => args.run(out),
             Verb::Dump(args) => args.run(out),
         }

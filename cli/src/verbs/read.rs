@@ -1,6 +1,6 @@
 //! `annals read`: the events of a stream.
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::lines::{Line, shown_data};
 use crate::opening;
 use crate::output::{List, Out, note, number, text};
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// The stream, such as order-123
+    /// The stream, such as order-123, or order-123@what-if in an edition
     stream: StreamId,
     /// The sequence to begin with
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
@@ -30,10 +30,16 @@ pub struct Args {
     /// Only what had been recorded then, it included: a position of the store, or a time: RFC 3339, 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
     #[arg(long, value_name = "POSITION|TIME", value_parser = times::parse_point)]
     as_of: Option<AsOf>,
+    /// As if the edition diverged from the main one at this sequence: the main events below it, then what the edition has of its own from there on
+    #[arg(long, value_name = "SEQUENCE")]
+    diverging_at: Option<u64>,
 }
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
+        if self.diverging_at.is_some() && self.stream.edition().is_none() {
+            return Err(Failure::usage(format_args!("{} is in the main edition, which does not diverge", self.stream)));
+        }
         let store = opening::to_read(&self.store)?;
         if store.stream(&self.stream)?.is_none() {
             note("annals: note: ", &format!("{} has no events", self.stream));
@@ -41,6 +47,7 @@ impl Args {
         let read = store.read(&self.stream).from(self.from).to(self.to).limit(self.limit);
         let read = if self.backwards { read.backwards() } else { read };
         let read = self.as_of.into_iter().fold(read, Read::as_of);
+        let read = self.diverging_at.into_iter().fold(read, Read::diverging_at);
         opening::note_beyond(&store, self.as_of);
         let columns = [number("position"), number("sequence"), text("recorded_at"), text("type"), text("data")];
         let mut list = List::new(out, columns);

@@ -4,6 +4,7 @@ mod append;
 mod data;
 mod discover;
 mod dump;
+mod editions;
 mod errors;
 mod export;
 mod get;
@@ -17,6 +18,7 @@ mod read;
 mod snapshots;
 mod stats;
 mod streams;
+mod times;
 mod verify;
 
 use annals::{ContentType, Expected, NewEvent, Options, Store, StreamId, Timestamp, Uuid};

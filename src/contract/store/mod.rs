@@ -1,0 +1,3 @@
+//! A store of this library, as the contract sees it: through its public face only.
+
+mod events;

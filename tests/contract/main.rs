@@ -7,12 +7,20 @@ mod naive;
 
 use annals::{Options, Store, fs::MemFs};
 
-annals::contract!(in_memory, [events, writers, editions], Store::in_memory);
+annals::contract!(
+    in_memory,
+    [events, writers, editions, positions, edition_positions, snapshots, large_snapshots],
+    Store::in_memory
+);
 
-annals::contract!(directory, [events, writers, editions, durability], {
-    let dir = tempfile::tempdir().unwrap();
-    move || Store::open(dir.path()).unwrap()
-});
+annals::contract!(
+    directory,
+    [events, writers, editions, durability, positions, edition_positions, snapshots, large_snapshots],
+    {
+        let dir = tempfile::tempdir().unwrap();
+        move || Store::open(dir.path()).unwrap()
+    }
+);
 
 annals::contract!(memory_reopened, [durability], {
     let fs = MemFs::new();

@@ -70,6 +70,8 @@ pub trait Map: Debug + Send + Sync + 'static {
     ///
     /// If they are not mapped.
     fn copy(&self, offset: u64, len: usize, out: &mut Vec<u8>);
+    /// Says that these bytes will be copied soon. They need not be mapped.
+    fn prefetch(&self, _offset: u64, _len: usize) {}
 }
 
 /// How to open a file.

@@ -16,6 +16,12 @@ impl Log {
         segment.event_at(location.offset)
     }
 
+    /// Reads and verifies the events at these offsets of a segment: see [`Segment::events_at`].
+    pub(crate) fn events_at(&self, segment: u64, offsets: &[u32], out: &mut Vec<Event>) -> Result<()> {
+        let segment = self.segment(segment).expect("the index only knows segments of the log");
+        segment.events_at(offsets, out)
+    }
+
     /// The number of the segment that has the event at this position.
     pub(crate) fn segment_at(&self, position: u64) -> u64 {
         self.segment_of(position).header.number

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::event::{Block, Event};
 use crate::format::checksum::Mask;
 use crate::format::frame::{self, FrameHeader};
+use crate::format::record;
 use crate::format::segment_header::{self, SegmentHeader};
-use crate::format::{record, varint};
 use crate::fs::{self, File, Fs, Map, Mode};
 use parking_lot::RwLock;
 use std::io;
@@ -44,6 +44,22 @@ pub(crate) fn number_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(".seg")?;
     let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|_| plain)
+}
+
+/// Bytes that events which are read together may share.
+const SHARED: usize = 64 << 10;
+/// Bytes that are taken for a record before its length is known.
+const GUESS: usize = 512;
+/// Memory is asked for so many records ahead: those of one stream lie far apart.
+const AHEAD: usize = 8;
+
+/// A verified record in a block.
+#[derive(Clone, Copy)]
+struct Record {
+    /// Where it stands in the file.
+    offset: u64,
+    at: usize,
+    len: usize,
 }
 
 impl Segment {
@@ -132,20 +148,85 @@ impl Segment {
 
     /// Reads and verifies the one event whose record stands at `offset`.
     pub(crate) fn event_at(&self, offset: u64) -> Result<Event> {
-        let left = self.readable().saturating_sub(offset);
         let mut bytes = Vec::new();
-        self.copy(offset, left.min(varint::MAX as u64) as usize, &mut bytes)?;
-        let len = record::len(&bytes).filter(|&len| len as u64 <= left);
-        let len = len.ok_or_else(|| self.bad_record(offset, left))?;
-        bytes.clear();
-        bytes.reserve_exact(len);
-        self.copy(offset, len, &mut bytes)?;
-        if !record::verify(&bytes, self.mask, offset) {
+        let record = self.record_at(offset, self.map_for(offset)?.as_deref(), &mut bytes)?;
+        self.event(&self.block(bytes), record)
+    }
+
+    /// Reads and verifies the events whose records stand at these offsets, in this order: as many as share a block of memory well, and at least one. What follows an event that is not intact is left to
+    /// the next call, whose error that is.
+    pub(crate) fn events_at(&self, offsets: &[u32], out: &mut Vec<Event>) -> Result<()> {
+        let map = self.map_for(offsets.iter().copied().max().unwrap_or(0).into())?;
+        let map = map.or_else(|| self.map.read().clone());
+        let ahead = |n: usize| {
+            if let (Some(map), Some(&offset)) = (&map, offsets.get(n)) {
+                map.prefetch(offset.into(), GUESS);
+            }
+        };
+        (0..AHEAD).for_each(ahead);
+        let mut bytes = Vec::with_capacity((offsets.len() * GUESS).min(SHARED));
+        let mut records = Vec::with_capacity(offsets.len());
+        for (n, &offset) in offsets.iter().enumerate() {
+            ahead(n + AHEAD);
+            match self.record_at(offset.into(), map.as_deref(), &mut bytes) {
+                Ok(record) => records.push(record),
+                Err(error) if n == 0 => return Err(error),
+                Err(_) => break,
+            }
+            if bytes.len() > SHARED - GUESS {
+                break;
+            }
+        }
+        let block = self.block(bytes);
+        for record in records {
+            match self.event(&block, record) {
+                Ok(event) => out.push(event),
+                Err(error) if out.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&self, bytes: Vec<u8>) -> Arc<Block> {
+        Arc::new(Block { bytes, id_seed: self.header.id_seed() })
+    }
+
+    /// Appends the record at `offset` to `bytes`, verified. Gives where it stands there.
+    fn record_at(&self, offset: u64, map: Option<&dyn Map>, bytes: &mut Vec<u8>) -> Result<Record> {
+        let left = self.readable().saturating_sub(offset);
+        let at = bytes.len();
+        let copy = |len: usize, bytes: &mut Vec<u8>| match map.filter(|map| offset + len as u64 <= map.mapped()) {
+            Some(map) if len as u64 <= left => {
+                map.copy(offset, len, bytes);
+                Ok(())
+            }
+            _ => self.copy(offset, len, bytes),
+        };
+        // Few records are longer: most are had in one go.
+        copy(left.min(GUESS as u64) as usize, bytes)?;
+        let len = record::len(&bytes[at..]).filter(|&len| len as u64 <= left);
+        let Some(len) = len else {
+            bytes.truncate(at);
+            return Err(self.bad_record(offset, left));
+        };
+        if at + len > bytes.len() {
+            bytes.truncate(at);
+            bytes.reserve_exact(len);
+            copy(len, bytes)?;
+        }
+        bytes.truncate(at + len);
+        if !record::verify(&bytes[at..], self.mask, offset) {
+            bytes.truncate(at);
             return Err(self.bad_record(offset, len as u64));
         }
-        let parts = record::decode(&bytes, 0, len).ok_or_else(|| self.bad_record(offset, len as u64))?;
-        let block = Arc::new(Block { bytes, id_seed: self.header.id_seed() });
-        parts.into_event(&block, &self.header).ok_or_else(|| self.bad_record(offset, len as u64))
+        Ok(Record { offset, at, len })
+    }
+
+    fn event(&self, block: &Arc<Block>, record: Record) -> Result<Event> {
+        let parts = record::decode(&block.bytes, record.at, record.at + record.len);
+        let event = parts.and_then(|parts| parts.into_event(block, &self.header));
+        event.ok_or_else(|| self.bad_record(record.offset, record.len as u64))
     }
 
     /// Reads and verifies the header of the frame at `offset`.

@@ -169,7 +169,7 @@ impl Read {
                 if self.as_of.is_some() {
                     range.end = range.end.min(store.sequence_behind(stream, end)?);
                 }
-                Walk::Stream(StreamWalk::new(store, stream.clone(), range, backwards)?)
+                Walk::Stream(StreamWalk::new(store, stream.clone(), range, backwards)?.limit(self.limit))
             }
         })
     }

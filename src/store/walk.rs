@@ -5,12 +5,12 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::index::editions::Own;
 use crate::index::term::Term;
-use crate::position::Location;
 use crate::stream::StreamId;
 use std::ops::Range;
 
-/// Locations that are taken from the index at a time.
-const BATCH: u64 = 256;
+/// Events that are read at a time: at first, and at most.
+const FIRST_BATCH: u64 = 8;
+const BATCH: u64 = 128;
 
 /// The events of a stream, of its own edition only, one by one.
 pub(super) struct StreamWalk {
@@ -21,8 +21,10 @@ pub(super) struct StreamWalk {
     /// The segment that the next event is looked for in first.
     segment: u64,
     segments: u64,
-    /// The locations that come next, in reverse order.
-    batch: Vec<Location>,
+    /// The events that come next, in reverse order.
+    batch: Vec<Event>,
+    /// How many are read next: more each time, as who reads a few may not want more.
+    ahead: u64,
 }
 
 impl StreamWalk {
@@ -34,7 +36,13 @@ impl StreamWalk {
         let near_the_end = backwards || sequences.start > next / 2;
         let segment = if near_the_end { segments } else { 1 };
         let term = Term::stream(stream.key());
-        Ok(StreamWalk { stream, term, sequences, backwards, segment, segments, batch: Vec::new() })
+        Ok(StreamWalk { stream, term, sequences, backwards, segment, segments, batch: Vec::new(), ahead: FIRST_BATCH })
+    }
+
+    /// No more than so many will be asked for.
+    pub(super) fn limit(mut self, limit: u64) -> Self {
+        self.ahead = self.ahead.min(limit).max(1);
+        self
     }
 
     pub(super) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
@@ -43,31 +51,35 @@ impl StreamWalk {
         if self.batch.is_empty() {
             self.fill(store, sequence)?;
         }
-        let location = self.batch.pop().ok_or_else(|| lost(&self.stream, sequence))?;
-        let event = store.log.event_at(location)?;
+        let event = self.batch.pop().ok_or_else(|| lost(&self.stream, sequence))?;
         if !event.is_in(&self.stream) || event.sequence() != sequence {
             return Err(lost(&self.stream, sequence));
         }
         Ok(Some(event))
     }
 
-    /// Takes locations from the index, from that of `sequence` on in the direction of the read, all in one segment.
+    /// Reads the next events, from that of `sequence` on in the direction of the read, all in one segment.
     fn fill(&mut self, store: &Inner, sequence: u64) -> Result<()> {
         let held = self.find(store, sequence)?;
+        let most = self.ahead;
+        self.ahead = (most * 4).min(BATCH);
         let (first, count) = match self.backwards {
-            false => (sequence, (held.end.min(self.sequences.end.max(sequence + 1)) - sequence).min(BATCH)),
+            false => (sequence, (held.end.min(self.sequences.end.max(sequence + 1)) - sequence).min(most)),
             true => {
-                let lowest = held.start.max(self.sequences.start).max((sequence + 1).saturating_sub(BATCH));
+                let lowest = held.start.max(self.sequences.start).max((sequence + 1).saturating_sub(most));
                 (lowest, sequence + 1 - lowest)
             }
         };
         let mut offsets = Vec::with_capacity(count as usize);
         store.view.index.stream(self.segment, &self.term, first, count as usize, &mut offsets)?;
-        if !self.backwards {
+        if self.backwards {
             offsets.reverse();
         }
-        let segment = self.segment;
-        self.batch.extend(offsets.into_iter().map(|offset| Location { segment, offset: offset.into() }));
+        if offsets.is_empty() {
+            return Err(lost(&self.stream, sequence));
+        }
+        store.log.events_at(self.segment, &offsets, &mut self.batch)?;
+        self.batch.reverse();
         Ok(())
     }
 
@@ -202,7 +214,7 @@ impl Inner {
     /// The sequence behind the last event of a stream of the main edition that stands below a position: positions rise with sequences.
     pub(super) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
         bisect(0..self.view.index.next_sequence(stream.key())?, |sequence| {
-            let mut one = StreamWalk::new(self, stream.clone(), sequence..sequence + 1, false)?;
+            let mut one = StreamWalk::new(self, stream.clone(), sequence..sequence + 1, false)?.limit(1);
             Ok(one.next(self)?.is_some_and(|event| event.position() < position))
         })
     }

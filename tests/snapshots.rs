@@ -595,12 +595,14 @@ fn a_snapshot_that_outlived_its_events_is_not_used() {
     grow(&store, &id, 3);
     store.sync().unwrap();
     grow(&store, &id, 4);
+    // Putting makes the events durable first. So it takes a directory of snapshots that was kept and a store that was restored from before.
+    let durable = bed.sim().crash(annals::fs::Image::Durable);
     let snapshots = store.snapshots().retention(Retention::Persist);
     snapshots.put(&id, 1, &replay(&store, &id, 1)).unwrap();
     snapshots.put(&id, 6, &replay(&store, &id, 6)).unwrap();
     let kept = paths(&store, &id).into_iter().map(|path| (read_file(bed.fs(), &path), path)).collect::<Vec<_>>();
-    let cut = Bed { disk: common::Disk::Simulated(bed.sim().crash(annals::fs::Image::Durable)), ..bed };
     drop(store);
+    let cut = Bed { disk: common::Disk::Simulated(durable), ..bed };
     for (bytes, path) in kept {
         cut.sim().set_contents(path, bytes);
     }

@@ -38,7 +38,7 @@ struct Parts {
     heads: HashMap<Box<[u8]>, u64, TermHash>,
     deletions: Arc<Deletions>,
     /// How far upstreams that were asked about have been taken in.
-    tracked: HashMap<Box<str>, u64>,
+    tracked: HashMap<Box<str>, Option<u64>>,
 }
 
 impl Parts {
@@ -99,6 +99,17 @@ impl Parts {
         Ok(found)
     }
 
+    /// The deletions that all parts know of. A file that is not intact knows of none until it has been made anew.
+    fn all_deletions(&self) -> Deletions {
+        let mut deletions = Deletions::default();
+        for segment in 1..=self.segments() {
+            for (term, posted) in self.terms_in(segment, &[Kind::Deletion as u8]).unwrap_or_default() {
+                deletions.note_term(&term, segment, posted);
+            }
+        }
+        deletions
+    }
+
     /// Takes note of what an event says about others. Gives whether it may come next in its stream.
     fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
         let next = event.sequence.saturating_add(1);
@@ -112,11 +123,14 @@ impl Parts {
             }
         };
         if let Some((upstream, position)) = event.tracking {
-            self.tracked.insert(upstream.into(), position);
+            self.tracked.insert(upstream.into(), Some(position));
         }
         if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
             let deletion = Deletion { at: Location { segment, offset: event.offset }, position: event.position };
-            Arc::make_mut(&mut self.deletions).note(edition, domain, deletion);
+            // Another one, even if nobody holds on to this one: it shows that something was deleted.
+            let mut deletions = Deletions::clone(&self.deletions);
+            deletions.note(edition, domain, deletion);
+            self.deletions = Arc::new(deletions);
             self.heads.retain(|key, _| !deletions::covers(edition, domain, key));
         }
         event.sequence == expected || (expected == 0 && self.diverges(event))
@@ -181,7 +195,10 @@ impl Index {
 
     /// Does not believe the index file of a segment after all.
     pub(crate) fn forget(&self, segment: u64) {
-        self.parts.write().set_file(segment, None);
+        let mut parts = self.parts.write();
+        parts.set_file(segment, None);
+        // Nor what it said of deletions.
+        parts.deletions = Arc::new(parts.all_deletions());
     }
 
     /// What was found wrong and made anew, since the last call.
@@ -215,17 +232,23 @@ impl Index {
 
     fn head(&self, key: &[u8], keep: bool) -> Result<u64> {
         loop {
-            let found = {
+            let (found, deletions) = {
                 let parts = self.parts.read();
                 match parts.heads.get(key) {
                     Some(&next) => return Ok(next),
-                    None => parts.next_sequence(key),
+                    None => (parts.next_sequence(key), parts.deletions.clone()),
                 }
             };
             match found {
                 Ok(0) if !keep => return Ok(0),
-                // Whoever has added events in between knows better.
-                Ok(next) => return Ok(*self.parts.write().heads.entry(key.into()).or_insert(next)),
+                Ok(next) => {
+                    let mut parts = self.parts.write();
+                    // What was found may have been deleted in between: a head that was kept then gave sequences that the log refused on the next open.
+                    if Arc::ptr_eq(&parts.deletions, &deletions) {
+                        // Whoever has added events in between knows better.
+                        return Ok(*parts.heads.entry(key.into()).or_insert(next));
+                    }
+                }
                 Err(segment) => self.rebuild(segment)?,
             }
         }
@@ -256,12 +279,12 @@ impl Index {
     /// How far an upstream has been taken in.
     pub(crate) fn tracked(&self, upstream: &str) -> Result<Option<u64>> {
         if let Some(&position) = self.parts.read().tracked.get(upstream) {
-            return Ok(Some(position));
+            return Ok(position);
         }
         let term = Term::new(Kind::Tracking, None, upstream.as_bytes());
-        let Some((_, posted)) = self.at_once(|parts| parts.newest(term.bytes(), 1))? else { return Ok(None) };
+        let position = self.at_once(|parts| parts.newest(term.bytes(), 1))?.map(|(_, posted)| posted.value);
         // Whoever has tracked it in between knows better.
-        Ok(Some(*self.parts.write().tracked.entry(upstream.into()).or_insert(posted.value)))
+        Ok(*self.parts.write().tracked.entry(upstream.into()).or_insert(position))
     }
 
     /// Looks into the parts of a segment: `memory` under the lock, `file` without. Makes an index file anew that turns out to be wrong.

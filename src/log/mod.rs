@@ -224,6 +224,15 @@ impl Log {
         drained
     }
 
+    /// Makes everything durable that can be read.
+    pub(crate) fn sync_visible(&self) -> Result<()> {
+        if self.is_durable() {
+            return Ok(());
+        }
+        self.check_durability()?;
+        self.sync_written()
+    }
+
     /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as closed cleanly, and lets go of the lock. Reads go on.
     pub(crate) fn close(&self) -> Result<()> {
         let mut closed = self.closed.lock();

@@ -8,6 +8,7 @@
 //! | the rename or the sync of the directory fails | nobody knows which file the name will lead to: it is written anew by the next flush |
 //! | the process before this one ended without closing | the last batch is written again and synced, and so is the directory, before anything is added |
 
+use super::SyncEvents;
 use super::replay::{self, End};
 use super::table::{Progress, Table, Taken};
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub(super) struct Journal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     store: [u8; 16],
+    /// Called when it is known what is written, and before that can be found: an entry must not outlive its event.
+    sync_events: SyncEvents,
     state: State,
     /// Changes that are durable.
     pub flushed: u64,
@@ -66,6 +69,7 @@ impl Journal {
         dir: PathBuf,
         store: [u8; 16],
         read_only: bool,
+        sync_events: SyncEvents,
         table: &mut Table,
     ) -> Result<Self> {
         let path = dir.join(NAME);
@@ -78,7 +82,7 @@ impl Journal {
             Err(e) if e.kind() == io::ErrorKind::NotFound => State::Missing,
             Err(e) => return Err(Error::io("open", &path, e)),
         };
-        Ok(Journal { fs, dir, store, state, flushed: table.changes(), tolerated: 0 })
+        Ok(Journal { fs, dir, store, sync_events, state, flushed: table.changes(), tolerated: 0 })
     }
 
     /// Whether nothing but new changes is to be made durable.
@@ -126,6 +130,7 @@ impl Journal {
         let State::Open(Tail { file, end, .. }) = &mut self.state else { return self.write_anew(table) };
         let header = BatchHeader::finish(&mut batch, entries, end.number, end.previous, end.mask, end.at);
         end.marked = false;
+        (self.sync_events)()?;
         let written = fs::write_full(&**file, end.at, &batch);
         if let Err((_, e)) = written {
             return Err(self.io_error("write", e));
@@ -170,6 +175,7 @@ impl Journal {
             let (Ok(()) | Err(_)) = self.fs.remove(&new);
             Error::io(operation, &new, e)
         })?;
+        (self.sync_events)()?;
         let named = self.fs.rename(&new, &path).and_then(|()| self.fs.sync_dir(&self.dir));
         if let Err(e) = named {
             self.state = State::Unknown;

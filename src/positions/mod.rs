@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use table::Table;
 
 /// Makes all events durable that can be read.
-pub(crate) type SyncEvents = Box<dyn Fn() -> Result<()> + Send + Sync>;
+pub(crate) type SyncEvents = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 /// The positions and checkpoints of one store.
 pub(crate) struct Register {
@@ -90,7 +90,9 @@ impl Register {
             return Ok(loaded);
         }
         let mut table = Table::default();
-        let journal = Journal::open(self.fs.clone(), self.dir.clone(), self.store, self.read_only, &mut table)?;
+        let sync_events = self.sync_events.clone();
+        let (fs, dir) = (self.fs.clone(), self.dir.clone());
+        let journal = Journal::open(fs, dir, self.store, self.read_only, sync_events, &mut table)?;
         Ok(self.loaded.get_or_init(|| Loaded { table: Mutex::new(table), journal: Mutex::new(journal) }))
     }
 
@@ -109,7 +111,12 @@ impl Register {
     /// Changes the table, and flushes if each change is to be.
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> Result<T>) -> Result<T> {
         self.check_writable()?;
-        let changed = change(&mut *self.table()?)?;
+        let changed = {
+            let mut table = self.table()?;
+            // Once more, where closing cannot come in between: it takes what is in the table.
+            self.check_writable()?;
+            change(&mut table)?
+        };
         if self.sync {
             self.flush()?;
         }
@@ -149,9 +156,11 @@ impl Register {
         self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
     }
 
-    /// Deletes what all handlers have stored of an edition, or of one of its domains, whatever the epoch; and makes that durable.
-    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64> {
-        let is_of = |group: Group<'_>| group.edition == Some(edition) && domain.is_none_or(|of| group.domain == of);
+    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this epoch; and makes that durable.
+    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>, epoch: u64) -> Result<u64> {
+        let is_of = |group: Group<'_>| {
+            group.edition == Some(edition) && group.epoch < epoch && domain.is_none_or(|of| group.domain == of)
+        };
         let deleted = self.change(|table| Ok(table.delete_groups(is_of)))?;
         self.flush()?;
         Ok(deleted)
@@ -223,7 +232,7 @@ impl Register {
 
     fn write(&self, loaded: &Loaded, journal: &mut Journal) -> Result<()> {
         let mut taken = loaded.table.lock().take();
-        let written = (self.sync_events)().and_then(|()| journal.write(&loaded.table, &mut taken));
+        let written = journal.write(&loaded.table, &mut taken);
         if written.is_ok() {
             journal.flushed = taken.changes;
         }
@@ -259,7 +268,7 @@ mod tests {
     use std::path::Path;
 
     fn register(fs: &MemFs) -> Register {
-        Register::new(Arc::new(fs.clone()), "store".into(), [3; 16], false, false, Box::new(|| Ok(())))
+        Register::new(Arc::new(fs.clone()), "store".into(), [3; 16], false, false, Arc::new(|| Ok(())))
     }
 
     fn stream(text: &str) -> StreamId {
@@ -276,7 +285,7 @@ mod tests {
         assert_eq!(positions.get("h", &stream("order-1@x"), 8).unwrap(), None);
         assert_eq!(positions.get("h", &stream("order-1"), 99).unwrap(), Some(5), "the main edition has no epochs");
         assert_eq!(positions.handlers(|_, epoch| epoch == 7).unwrap(), [("h".into(), 3)]);
-        assert_eq!(positions.delete_edition("x", Some("order")).unwrap(), 2);
+        assert_eq!(positions.delete_edition("x", Some("order"), u64::MAX).unwrap(), 2);
         let left = |positions: &Register| {
             let mut left: Vec<_> =
                 positions.list("h").unwrap().iter().map(|(stream, epoch, _)| format!("{stream} {epoch}")).collect();
@@ -284,7 +293,7 @@ mod tests {
             left
         };
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0", "stock-1@x 7"]);
-        assert_eq!(positions.delete_edition("x", None).unwrap(), 1);
+        assert_eq!(positions.delete_edition("x", None, u64::MAX).unwrap(), 1);
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
     }
 
@@ -295,7 +304,7 @@ mod tests {
         let positions = register(&fs);
         positions.put("h", &stream("order-1"), 0, 5).unwrap();
         positions.close().unwrap();
-        let other = Register::new(Arc::new(fs.clone()), "store".into(), [4; 16], false, false, Box::new(|| Ok(())));
+        let other = Register::new(Arc::new(fs.clone()), "store".into(), [4; 16], false, false, Arc::new(|| Ok(())));
         assert!(matches!(other.get("h", &stream("order-1"), 0), Err(Error::Damaged(_))));
         assert!(matches!(positions.put("h", &stream("order-1"), 0, 6), Err(Error::Closed)));
         assert_eq!(positions.get("h", &stream("order-1"), 0).unwrap(), Some(5));

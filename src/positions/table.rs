@@ -271,8 +271,12 @@ impl Table {
             let why = format!("{position} is before {before}, where {name} is; reset it if that is meant");
             return Err(Error::invalid("checkpoint", why));
         }
-        self.set_checkpoint(name, Mark { position, version: version + 1, live: true, dirty: true });
-        Ok(version + 1)
+        // A file that says otherwise was not written by us.
+        let version = version
+            .checked_add(1)
+            .ok_or_else(|| Error::invalid("checkpoint", "there are no more versions; delete it"))?;
+        self.set_checkpoint(name, Mark { position, version, live: true, dirty: true });
+        Ok(version)
     }
 
     /// Gives whether there was one.

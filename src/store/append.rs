@@ -273,7 +273,6 @@ impl Transaction {
                 Ok(ticket) => return Ok(ticket),
                 // It is on its way: when it has arrived, it will be found, or it has failed and this one may go.
                 Err(Refusal::Repeat) => repeats.wait(),
-                // What broke the guard may have been the first commit with the key, which has come in between.
                 // What broke the guard may have been the first commit with the key, and a repeat is not to be checked.
                 Err(Refusal::Error(Error::GuardFailed { .. })) if repeats.is_pending() => repeats.wait(),
                 Err(Refusal::Error(error @ Error::GuardFailed { .. })) => {
@@ -311,7 +310,7 @@ impl Transaction {
         let Transaction { store, draft, parts, guards, notes, .. } = self;
         let guards = Guards::check(guards, store)?;
         let (committed, waiting) = store.inner.log.commit(draft, |proposal| {
-            if repeats.is_pending() || repeats.find()?.is_some() {
+            if repeats.is_pending() || guards.meet_a_deletion(store) || repeats.find()?.is_some() {
                 return Err(Refusal::Repeat);
             }
             guards.check_again(store, &proposal.pending)?;
@@ -335,7 +334,7 @@ impl Transaction {
 
 /// Why an attempt to commit was refused.
 enum Refusal {
-    /// Another commit with the same idempotency key has come first.
+    /// Something on its way must have arrived first: another commit with the same idempotency key, or a deletion that a guard asks about.
     Repeat,
     Error(Error),
 }

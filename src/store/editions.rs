@@ -78,7 +78,7 @@ impl Editions {
 
     /// Deletes what an edition has of its own, in one domain or in all. Gives the number of events that are gone.
     ///
-    /// Durable when it returns; blocks for a write and a sync. Whether a reader that is at work sees the events is open, and nobody else does. Their positions become holes that readers step over, and so does one position more,
+    /// Durable when it returns; blocks for a write and a sync. Whether a reader that is at work sees the events is open, and nobody else does. The edition's [snapshots](Store::snapshots) and [handler positions](Store::positions) go with it. The positions of the events become holes that readers step over, and so does one position more,
     /// that of the deletion itself. Their bytes stay in the log, and on the disk. What was deleted may be begun anew, under the same name.
     ///
     /// # Errors
@@ -101,15 +101,17 @@ impl Editions {
             let wanted = events.iter().filter(|((_, of), _)| domain.is_none_or(|domain| domain == of));
             Ok(wanted.map(|(_, events)| events).sum())
         };
-        let mut count = 0;
+        let (mut count, mut epoch) = (0, u64::MAX);
         if events_until(Location::END)? > 0 {
             self.store.transaction().deletion(name, domain).commit()?;
             let deletion = index.deletions().exactly(name, domain);
-            count = events_until(deletion.at)?;
+            inner.log.sync_visible()?;
+            (count, epoch) = (events_until(deletion.at)?, deletion.position);
         }
-        // Also where there are no events: what an edition shares with the main one has snapshots and positions, too. Should the process die before this, they are not believed any more.
-        self.store.snapshots().delete_edition(name, domain)?;
-        inner.positions.delete_edition(name, domain)?;
+        // Also where there are no events: what an edition shares with the main one has snapshots and positions, too. They are not believed any more, so it is only for the room that they take, and no
+        // error of a deletion that is done, if they cannot be removed. Those of an edition that has been begun anew by now stay.
+        let (Ok(_) | Err(_)) = self.store.snapshots().delete_edition(name, domain);
+        let (Ok(_) | Err(_)) = inner.positions.delete_edition(name, domain, epoch);
         Ok(count)
     }
 }

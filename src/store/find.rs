@@ -94,7 +94,7 @@ impl Search {
         self
     }
 
-    /// Only what had been recorded at a position or a time, it included.
+    /// Only what had been recorded at a position or a time, it included; in a named edition, what it showed then (with [`Search::until`], what it shows now of that).
     pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
         self.as_of = Some(point.into());
         self
@@ -137,9 +137,11 @@ impl Search {
         let store = &self.store;
         let mut visible = Visible::now(store, &self.query)?;
         let mut end = visible.watermark();
-        for bound in
-            [self.until.map(AsOf::Position), self.as_of, self.query.recorded().1.map(AsOf::Time)].into_iter().flatten()
-        {
+        if let Some(point) = self.as_of {
+            end = store.position_behind(point, end)?;
+            visible.before(end);
+        }
+        for bound in [self.until.map(AsOf::Position), self.query.recorded().1.map(AsOf::Time)].into_iter().flatten() {
             end = end.min(store.position_behind(bound, end)?);
         }
         let mut start = self.after.map_or(0, |after| after.saturating_add(1));
@@ -155,7 +157,6 @@ impl Search {
             (None, false) => Walk::Forwards(store.log.forwards(positions)),
             (None, true) => Walk::Backwards(store.log.backwards(positions)),
         };
-        visible.before(end);
         Ok((walk, visible, end))
     }
 }

@@ -3,7 +3,9 @@
 use super::Store;
 use super::query::Query;
 use crate::error::{Error, Result};
+use crate::index::deletions::Deletions;
 use crate::log::Pending;
+use std::sync::Arc;
 
 /// A condition on the whole store that a commit is bound to: the *dynamic consistency boundary* of a decision (dcb.events).
 ///
@@ -73,7 +75,7 @@ impl Guard {
         pending.events(looked_at.map_or(0, |position| position + 1), |event| {
             let new = self.after.is_none_or(|after| event.position > after);
             if new && self.query.matches_recorded(event) {
-                broken_by = match store.inner.shares(&self.query, event.key) {
+                broken_by = match store.inner.shares(&self.query, event) {
                     Ok(true) => Some(Err(self.failed(number, event.position))),
                     Ok(false) => None,
                     Err(error) => Some(Err(error)),
@@ -93,22 +95,34 @@ impl Guard {
 /// The guards of a commit, and how far each has been looked at outside the commit lock.
 pub(super) struct Guards {
     guards: Vec<(Guard, Option<u64>)>,
+    /// The deletions that were known before.
+    deletions: Arc<Deletions>,
 }
 
 impl Guards {
     /// Looks at all that is visible now, outside the commit lock.
     pub(super) fn check(guards: &[Guard], store: &Store) -> Result<Self> {
+        let deletions = store.inner.view.index.deletions();
         let checked = guards.iter().enumerate().map(|(number, guard)| {
             let looked_at = guard.check_visible(number, store, None)?;
             Ok((guard.clone(), looked_at))
         });
-        Ok(Guards { guards: checked.collect::<Result<_>>()? })
+        Ok(Guards { guards: checked.collect::<Result<_>>()?, deletions })
+    }
+
+    /// Whether an edition that is asked about is just being deleted: then events of the main one will be seen in it that are not seen now. Runs under the commit lock.
+    pub(super) fn meet_a_deletion(&self, store: &Store) -> bool {
+        let mut editions = self.guards.iter().filter_map(|(guard, _)| guard.query.named_edition());
+        editions.any(|edition| store.inner.view.is_edition_being_deleted(edition))
     }
 
     /// Looks at what has come since, and at what is on its way. Runs under the commit lock.
     pub(super) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<()> {
+        let same = Arc::ptr_eq(&store.inner.view.index.deletions(), &self.deletions);
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
-            let looked_at = guard.check_visible(number, store, *looked_at)?;
+            // A deletion lets older events be seen again.
+            let seen = looked_at.filter(|_| same || guard.query.named_edition().is_none());
+            let looked_at = guard.check_visible(number, store, seen)?;
             guard.check_pending(number, store, pending, looked_at)?;
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! Loading an aggregate: the newest snapshot that can be used, and the events behind it.
 
-use super::Store;
 use super::find::AsOf;
 use super::snapshot::SnapshotFault;
 use super::snapshots::Wanted;
+use super::{Events, Store};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::format::snapshot_file::Codec;
@@ -137,18 +137,11 @@ impl Load {
         initial: S,
         mut apply: impl FnMut(&mut S, &Event) -> Result<(), E>,
     ) -> Result<Loaded<S>, E> {
-        let (state, snapshot) = match self.start()? {
-            Some((state, sequence)) => (state, Some(sequence)),
-            None => (initial, None),
-        };
+        let (state, snapshot, events) = self.begin(initial)?;
         let next_sequence = snapshot.map_or(0, |sequence| sequence.saturating_add(1));
         let mut loaded = Loaded { state, next_sequence, snapshot, replayed: 0, put: false };
-        let mut read = self.store.read(&self.stream).from(next_sequence).to(self.until.saturating_add(1));
-        if let Some(point) = self.as_of {
-            read = read.as_of(point);
-        }
         let mut last = None;
-        for event in read {
+        for event in events {
             let event = event?;
             apply(&mut loaded.state, &event)?;
             loaded.next_sequence = event.sequence() + 1;
@@ -159,11 +152,33 @@ impl Load {
         Ok(loaded)
     }
 
-    /// The newest snapshot that is such a state and not too new, and its sequence.
-    fn start<S: DeserializeOwned>(&self) -> Result<Option<(S, u64)>> {
+    fn events_from(&self, sequence: u64) -> Events {
+        let mut read = self.store.read(&self.stream).from(sequence).to(self.until.saturating_add(1));
+        if let Some(point) = self.as_of {
+            read = read.as_of(point);
+        }
+        read.into_iter()
+    }
+
+    /// The state to begin with, the sequence of the snapshot that it is from, and the events behind it.
+    fn begin<S: DeserializeOwned>(&self, initial: S) -> Result<(S, Option<u64>, Events)> {
+        if let Some((state, sequence, position)) = self.start()? {
+            // One read shows the event of the snapshot and those behind it: in between two of them, the edition could be deleted and begun anew.
+            let mut events = self.events_from(sequence);
+            let first = events.next().transpose()?;
+            if first.is_some_and(|event| (event.sequence(), event.position()) == (sequence, position)) {
+                return Ok((state, Some(sequence), events));
+            }
+            self.store.inner.snapshots.skip(SnapshotFault::NotOfStream);
+        }
+        Ok((initial, None, self.events_from(0)))
+    }
+
+    /// The newest snapshot that is such a state and not too new, its sequence and position.
+    fn start<S: DeserializeOwned>(&self) -> Result<Option<(S, u64, u64)>> {
         let wanted = Wanted { until: self.until, as_of: self.as_of, fingerprint: self.fingerprint };
         self.store.newest_snapshot(&self.stream, wanted, |snapshot| match snapshot.decode() {
-            Ok(state) => Some((state, snapshot.sequence())),
+            Ok(state) => Some((state, snapshot.sequence(), snapshot.position())),
             Err(_) => {
                 self.store.inner.snapshots.skip(SnapshotFault::Undecodable);
                 None
@@ -177,6 +192,10 @@ impl Load {
             return false;
         }
         let snapshots = self.store.snapshots().fingerprint(self.fingerprint).codec(self.codec);
+        // One that is kept on purpose is not replaced on the way.
+        if snapshots.is_persistent(&self.stream, last.sequence()) {
+            return false;
+        }
         snapshots.put_after(&self.stream, last, &loaded.state).is_ok()
     }
 }

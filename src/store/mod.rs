@@ -125,17 +125,18 @@ impl Store {
         options.open("memory").expect("memory has no errors")
     }
 
-    /// The highest position that can be read, or `None` if there are no events. An event can be read when it is as durable as [`Durability`](crate::Durability) asks for.
+    /// The highest position that was given, or `None` if there is none: of an event that can be read, unless it was deleted with its [edition](crate::Editions) or belongs to a record of the store's own, such as that of a deletion. An event can be read when it is as durable as
+    /// [`Durability`](crate::Durability) asks for.
     pub fn head(&self) -> Option<u64> {
         self.len().checked_sub(1)
     }
 
-    /// The number of events that can be read. The position of the next one, as positions are 0, 1, 2 …
+    /// The number of positions that were given, and the next one, as they are 0, 1, 2 …: the number of events, with those that were deleted with their edition and the few records of the store's own.
     pub fn len(&self) -> u64 {
         self.inner.log.watermark()
     }
 
-    /// Whether there are no events that can be read.
+    /// Whether no position was given yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -202,7 +203,7 @@ impl Store {
 impl Inner {
     /// The positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
     fn close(&self) -> Result<()> {
-        let flushed = self.log.sync().and_then(|()| self.positions.close());
+        let flushed = self.positions.close();
         let closed = self.log.close();
         self.view.waiters.close();
         closed.and(flushed)

@@ -184,7 +184,7 @@ impl Options {
         let (fs, read_only) = (self.fs.clone(), self.settings.read_only);
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
         let log = opened.log.clone();
-        let sync_events = Box::new(move || if log.is_durable() { Ok(()) } else { log.sync() });
+        let sync_events = Arc::new(move || log.sync_visible());
         let (id, sync) = (opened.log.store_id(), self.sync_positions);
         let positions = Register::new(fs, path.to_owned(), id, read_only, sync, sync_events);
         let mut report = opened.report;

@@ -98,7 +98,7 @@ impl Read {
     }
 
     /// Begins with the newest event of this type (backwards, ends with it), if there is one: what a stream needs whose state is summed up now and then, as by a `BooksClosed`. It is found
-    /// without reading what stands before it.
+    /// without reading what stands before it, and in a named edition without a search: there, what follows it is read twice.
     pub fn from_latest(mut self, event_type: impl Into<String>) -> Self {
         self.latest = Some(event_type.into());
         self
@@ -155,15 +155,29 @@ impl Read {
             end = store.position_behind(point, end)?;
         }
         let mut range = self.range.clone();
-        if let Some(event_type) = &self.latest {
+        let of_edition = matches!(&self.source, Source::Stream(stream) if stream.edition().is_some());
+        if let Some(event_type) = self.latest.as_ref().filter(|_| !of_edition) {
             range.start = range.start.max(self.latest(event_type, end)?);
         }
         Ok(match (&self.source, self.backwards) {
             (Source::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
             (Source::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
             (Source::Stream(stream), backwards) if stream.edition().is_some() => {
-                let before = self.as_of.map(|_| end);
-                Walk::Edition(EditionWalk::new(store, stream, range, backwards, before, self.diverging_at)?)
+                let (own, before) = (Arc::new(store.view.index.own(stream.key())?), self.as_of.map(|_| end));
+                let walk = |range, backwards| {
+                    EditionWalk::new(store, stream, own.clone(), range, backwards, before, self.diverging_at)
+                };
+                if let Some(event_type) = &self.latest {
+                    // What is seen here no query sees: from the end, then, and at the same moment.
+                    let mut newest = walk(0..u64::MAX, true)?;
+                    while let Some(event) = newest.next(store)? {
+                        if event.event_type() == event_type {
+                            range.start = range.start.max(event.sequence());
+                            break;
+                        }
+                    }
+                }
+                Walk::Edition(walk(range, backwards)?)
             }
             (Source::Stream(stream), backwards) => {
                 if self.as_of.is_some() {
@@ -181,7 +195,7 @@ impl Read {
         let query = Query::new().event_type(event_type);
         let (query, place): (_, fn(&Event) -> u64) = match &self.source {
             Source::All => (query, Event::position),
-            Source::Stream(stream) => (query.stream(stream).edition(stream.edition().unwrap_or("")), Event::sequence),
+            Source::Stream(stream) => (query.stream(stream), Event::sequence),
         };
         let newest = store.query(&query).until(last).backwards().limit(1).into_iter().next().transpose()?;
         Ok(newest.as_ref().map_or(0, place))

@@ -161,6 +161,8 @@ impl Snapshots {
         if state.len() as u64 > MAX_STATE {
             return Err(Error::limit("state in bytes", state.len(), MAX_STATE as usize));
         }
+        // A snapshot must not outlive its event: after a power cut, another one may stand in its place.
+        inner.log.sync_visible()?;
         let head = Head {
             store: inner.log.store_id(),
             created_at: inner.log.now().as_nanos(),
@@ -383,6 +385,14 @@ impl Snapshots {
             Err(fault) => check.unusable.extend(fault.map(|fault| (named.sequence, fault))),
         }
         Ok(())
+    }
+
+    /// Whether there is a snapshot after this sequence that stays until it is deleted.
+    pub(super) fn is_persistent(&self, stream: &StreamId, sequence: u64) -> bool {
+        let named = self.directory().list(stream.key()).unwrap_or_default();
+        let named = named.iter().find(|named| named.sequence == sequence);
+        let opened = named.and_then(|named| self.directory().open(named).ok());
+        opened.is_some_and(|opened| *opened.key == *stream.key() && opened.head.retention == Retention::Persist)
     }
 
     fn fits(&self, head: &Head) -> Result<bool, SnapshotFault> {

@@ -13,7 +13,7 @@ use crate::log::{Listener, Settled};
 use crate::segment::scan::Each;
 use crate::stream::{StreamId, main_key};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub(super) struct View {
@@ -46,6 +46,8 @@ pub(super) enum Noted {
 #[derive(Clone, Copy)]
 struct Pending {
     next_sequence: u64,
+    /// The first sequence of what is on its way, if the stream had no events before.
+    begins_at: Option<u64>,
     /// The position behind the commit.
     end_position: u64,
 }
@@ -101,6 +103,7 @@ impl View {
         let mut pending = self.pending.lock();
         let mut firsts = Vec::with_capacity(parts.len());
         let mut ends: HashMap<&[u8], u64> = HashMap::new();
+        let mut begun: HashSet<&[u8]> = HashSet::new();
         for (n, part) in parts.iter().enumerate() {
             let key = part.stream.key();
             // A part sees what the parts before it have added, and those what is on its way.
@@ -112,21 +115,29 @@ impl View {
             };
             let (next, main) = (next_of(key)?, main_key(key));
             let first = if next == 0 && main.len() < key.len() {
+                begun.insert(key);
                 let next = next_of(main)?;
                 part.expected.diverges(next).ok_or(Refused::Conflict { part: n, next })?
             } else {
                 part.expected.allows(next).then_some(next).ok_or(Refused::Conflict { part: n, next })?
             };
+            let Some(end) = first.checked_add(part.events as u64) else {
+                return Err(Error::invalid("append", "the stream has no more sequences").into());
+            };
             firsts.push(first);
             if parts.len() > 1 && part.events > 0 {
-                ends.insert(key, first + part.events as u64);
+                ends.insert(key, end);
             }
         }
         let events: usize = parts.iter().map(|part| part.events).sum();
         let end_position = first_position + events as u64;
         for (part, first) in parts.iter().zip(&firsts).filter(|(part, _)| part.events > 0) {
             let next_sequence = first + part.events as u64;
-            pending.insert(part.stream.shared_key(), Pending { next_sequence, end_position });
+            let begins_at = match pending.get(part.stream.key()) {
+                Some(before) => before.begins_at,
+                None => begun.contains(part.stream.key()).then_some(*first),
+            };
+            pending.insert(part.stream.shared_key(), Pending { next_sequence, begins_at, end_position });
         }
         Ok(firsts)
     }
@@ -152,6 +163,12 @@ impl View {
         self.pending_notes.lock().push(Note { what, end_position });
     }
 
+    /// Whether a deletion in this edition is on its way.
+    pub(super) fn is_edition_being_deleted(&self, name: &str) -> bool {
+        let notes = self.pending_notes.lock();
+        notes.iter().any(|note| matches!(&note.what, Noted::Deletion { edition, .. } if edition == name))
+    }
+
     /// Whether a deletion on its way hits the stream with this key.
     fn is_deletion_pending(&self, key: &[u8]) -> bool {
         let notes = self.pending_notes.lock();
@@ -171,12 +188,17 @@ impl View {
         pending.map_or_else(|| self.index.tracked(wanted), |position| Ok(Some(position)))
     }
 
-    /// Whether a stream of the main edition is shadowed in a named one, going by all that was accepted.
-    pub(super) fn has_diverged(&self, stream: &StreamId) -> Result<bool> {
-        if self.pending.lock().contains_key(stream.key()) {
-            return Ok(true);
+    /// From which sequence on a stream of the main edition is shadowed in a named one, going by all that was accepted. `None` if it is not.
+    pub(super) fn diverges_at(&self, stream: &StreamId) -> Result<Option<u64>> {
+        let pending = self.pending.lock().get(stream.key()).map(|pending| pending.begins_at);
+        if let Some(Some(sequence)) = pending {
+            return Ok(Some(sequence));
         }
-        Ok(!self.is_deletion_pending(stream.key()) && self.index.next_sequence(stream.key())? > 0)
+        if self.is_deletion_pending(stream.key()) {
+            return Ok(None);
+        }
+        let own = self.index.own(stream.key())?.sequences;
+        Ok((!own.is_empty()).then_some(own.start))
     }
 }
 

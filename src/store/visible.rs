@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::index::deletions::Deletions;
 use crate::index::editions::{Diverged, Divergence};
+use crate::segment::scan::Recorded;
 use crate::stream::{StreamId, split_key};
 use std::sync::Arc;
 
@@ -21,10 +22,16 @@ pub(super) struct Visible {
 }
 
 impl Inner {
-    /// Whether an event of a stream that is on its way will be seen by a query: one of the main edition will not be in a named one in which its stream has diverged.
-    pub(super) fn shares(&self, query: &Query, key: &[u8]) -> Result<bool> {
-        let (Some(edition), Some(stream)) = (query.named_edition(), StreamId::from_key(key)) else { return Ok(true) };
-        Ok(stream.edition().is_some() || !self.view.has_diverged(&stream.in_edition(edition)?)?)
+    /// Whether an event that is on its way will be seen by a query: one of the main edition will not be in a named one in which its stream has diverged before it.
+    pub(super) fn shares(&self, query: &Query, event: &Recorded<'_>) -> Result<bool> {
+        let (Some(edition), Some(stream)) = (query.named_edition(), StreamId::from_key(event.key)) else {
+            return Ok(true);
+        };
+        if stream.edition().is_some() {
+            return Ok(true);
+        }
+        let diverges = self.view.diverges_at(&stream.in_edition(edition)?)?;
+        Ok(diverges.is_none_or(|sequence| event.sequence < sequence))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::index::editions::Own;
 use crate::index::term::Term;
 use crate::stream::StreamId;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Events that are read at a time: at first, and at most.
 const FIRST_BATCH: u64 = 8;
@@ -120,7 +121,7 @@ fn lost(stream: &StreamId, sequence: u64) -> Error {
 pub(super) struct EditionWalk {
     stream: StreamId,
     main: StreamWalk,
-    own: Own,
+    own: Arc<Own>,
     /// The sequences of its own that are left to read.
     left: Range<u64>,
     backwards: bool,
@@ -131,27 +132,28 @@ impl EditionWalk {
     pub(super) fn new(
         store: &Inner,
         stream: &StreamId,
+        own: Arc<Own>,
         range: Range<u64>,
         backwards: bool,
         before: Option<u64>,
         diverging_at: Option<u64>,
     ) -> Result<Self> {
-        let own = store.view.index.own(stream.key())?;
         let mut held = own.sequences.clone();
         if let Some(position) = before {
             held.end =
                 bisect(held.clone(), |sequence| Ok(own_event(store, stream, &own, sequence)?.position() < position))?;
         }
         let diverges = diverging_at.or((!held.is_empty()).then_some(held.start)).unwrap_or(u64::MAX);
-        if diverges < held.start {
+        let main = stream.in_main().unwrap_or_else(|| stream.clone());
+        let mut shareable = own.main;
+        if let Some(position) = before {
+            shareable = shareable.min(store.sequence_behind(&main, position)?);
+        }
+        // There would be a gap.
+        if diverges < held.start || diverges > shareable {
             held = 0..0;
         }
-        let main = stream.in_main().unwrap_or_else(|| stream.clone());
-        let mut shared = range.start..range.end.min(diverges).min(own.main);
-        if let Some(position) = before {
-            shared.end = shared.end.min(store.sequence_behind(&main, position)?);
-        }
-        let main = StreamWalk::new(store, main, shared, backwards)?;
+        let main = StreamWalk::new(store, main, range.start..range.end.min(diverges).min(shareable), backwards)?;
         let left = range.start.max(diverges).max(held.start)..range.end.min(held.end);
         Ok(EditionWalk { stream: stream.clone(), main, own, left, backwards })
     }

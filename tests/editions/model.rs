@@ -214,7 +214,8 @@ fn look(store: &Store, model: &Model, name: Name, from: u64, to: u64, point: u64
     let shared = model.own((0, name.1, name.2), model.end());
     let mut as_if: Vec<u64> = shared.iter().filter(|(_, s)| *s < from).map(|(p, _)| *p).collect();
     let own = if name.0 == 0 { Vec::new() } else { model.own(name, model.end()) };
-    if own.first().is_some_and(|(_, first)| *first <= from) {
+    // Only without a gap.
+    if own.first().is_some_and(|(_, first)| *first <= from) && from <= shared.len() as u64 {
         as_if.extend(own.iter().filter(|(_, s)| *s >= from).map(|(p, _)| *p));
     }
     let found = positions(store.read(&stream).diverging_at(from));

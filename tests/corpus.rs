@@ -1,7 +1,7 @@
 //! The kept inputs of the fuzz targets, and the seeds that they began with: run again, without a fuzzer.
 //!
 //! `fuzz/corpus/<target>` holds seeds and what a fuzzer made of them that reaches other code; `fuzz/regressions/<target>` each input that has shown a fault, named after it.
-//! `ANNALS_WRITE_CORPUS=1 cargo test --test corpus` writes the seeds.
+//! `ANNALS_WRITE_CORPUS=1 cargo test --test corpus` writes the seeds. `ANNALS_INPUT=fuzz/artifacts/<target>/crash-… cargo test --test corpus one` shows what one input means, and runs it.
 
 use annals::fuzzing::TARGETS;
 use std::fs;
@@ -40,4 +40,15 @@ fn seeds_find_nothing() {
             assert!(catch_unwind(|| (target.run)(&seed)).is_ok(), "{}, seed {n}", target.name);
         }
     }
+}
+
+#[test]
+fn one_input() {
+    let Ok(path) = std::env::var("ANNALS_INPUT") else { return };
+    let path = Path::new(&path);
+    let name = path.parent().unwrap().file_name().unwrap();
+    let target = TARGETS.iter().find(|target| name == target.name).expect("a directory named after a target");
+    let input = fs::read(path).unwrap();
+    println!("{}", (target.show)(&input));
+    (target.run)(&input);
 }

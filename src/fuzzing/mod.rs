@@ -28,16 +28,23 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Inputs to begin with, the same each time.
     pub seeds: fn() -> Vec<Vec<u8>>,
+    /// What an input means.
+    pub show: fn(&[u8]) -> String,
 }
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "frame", run: frame, seeds: frame::seeds },
-    Target { name: "segment_scan", run: segment_scan, seeds: segment::seeds },
-    Target { name: "index_file", run: index_file, seeds: index::seeds },
-    Target { name: "open_directory", run: open_directory, seeds: directory::seeds },
-    Target { name: "operations", run: operations, seeds: operations::seeds },
+    Target { name: "frame", run: frame, seeds: frame::seeds, show: bytes },
+    Target { name: "segment_scan", run: segment_scan, seeds: segment::seeds, show: bytes },
+    Target { name: "index_file", run: index_file, seeds: index::seeds, show: bytes },
+    Target { name: "open_directory", run: open_directory, seeds: directory::seeds, show: directory::show },
+    Target { name: "operations", run: operations, seeds: operations::seeds, show: operations::show },
 ];
+
+/// The first byte says how the others are taken.
+fn bytes(input: &[u8]) -> String {
+    format!("{} bytes, {:?} …", input.len(), input.get(..16).unwrap_or(input))
+}
 
 /// Bytes that differ from seed to seed: SplitMix64 (Steele, Lea, Flood 2014).
 fn noise(seed: u64, len: usize) -> Vec<u8> {

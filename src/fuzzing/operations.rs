@@ -21,23 +21,60 @@ const STEPS: usize = 24;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Commit { parts: Vec<Part>, guard: Option<(Asked, Option<u8>)>, key: u8, wait: bool },
+    Commit {
+        parts: Vec<Part>,
+        guard: Option<(Asked, Option<u8>)>,
+        key: u8,
+        wait: bool,
+    },
     WaitForAll,
     DropTicket,
     Sync,
-    Read { of: Option<u8>, from: u8, len: u8, limit: u8, backwards: bool, as_of: Option<u8> },
-    Query { asked: Asked, after: Option<u8>, limit: u8, backwards: bool },
-    Clock { nanos: u16 },
-    Reopen { large_segments: bool },
+    Read {
+        of: Option<u8>,
+        from: u8,
+        len: u8,
+        limit: u8,
+        backwards: bool,
+        as_of: Option<u8>,
+    },
+    Query {
+        asked: Asked,
+        after: Option<u8>,
+        limit: u8,
+        backwards: bool,
+    },
+    Clock {
+        nanos: u16,
+    },
+    Reopen {
+        large_segments: bool,
+    },
     Abandon,
-    PowerCut { image: u8, seed: u8 },
+    PowerCut {
+        image: u8,
+        seed: u8,
+    },
     /// The process dies at one of the next calls.
-    Die { after: u8 },
-    Fault { operation: u8, after: u8, times: u8, kind: u8 },
-    Full { room: u16 },
+    Die {
+        after: u8,
+    },
+    Fault {
+        operation: u8,
+        after: u8,
+        times: u8,
+        kind: u8,
+    },
+    Full {
+        room: u16,
+    },
     Heal,
     /// An index file has another byte while the store is closed, or is gone.
-    Spoil { file: u8, at: u16, delete: bool },
+    Spoil {
+        file: u8,
+        at: u16,
+        delete: bool,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -126,19 +163,30 @@ struct World {
 
 /// Runs the input as a list of steps. Whatever was acknowledged is there, in order and equal; whatever was refused never is; all answers are those of the model, or errors where calls fail.
 pub fn operations(input: &[u8]) {
-    let mut input = Unstructured::new(input);
     let mut world = World::new();
-    for _ in 0..STEPS {
-        if input.is_empty() {
-            break;
-        }
-        let Ok(step) = Step::arbitrary(&mut input) else { break };
+    for step in steps(input) {
         world.step(&step);
         if world.disk.is_dead() {
             world.power_cut(step_image(world.written as u8, world.written as u8));
         }
     }
     world.end();
+}
+
+fn steps(input: &[u8]) -> Vec<Step> {
+    let mut input = Unstructured::new(input);
+    let mut steps = Vec::new();
+    while steps.len() < STEPS
+        && !input.is_empty()
+        && let Ok(step) = Step::arbitrary(&mut input)
+    {
+        steps.push(step);
+    }
+    steps
+}
+
+pub(super) fn show(input: &[u8]) -> String {
+    steps(input).iter().map(|step| format!("{step:?}\n")).collect()
 }
 
 fn step_image(image: u8, seed: u8) -> Image {
@@ -220,6 +268,10 @@ impl World {
         if error.is_some() && self.trouble {
             self.heal();
             (found, error) = drain(store.read_all().into_iter());
+        }
+        if self.disk.is_dead() {
+            self.disk.while_dead(|| drop(store));
+            return self.power_cut(step_image(self.written as u8, 4));
         }
         assert!(error.is_none(), "{error:?}");
         let mut left = &found[..];

@@ -98,17 +98,10 @@ fn resumes(source: &Source<'_>, header: &SegmentHeader, scanned: &Scanned, shown
     let resumed = resumed.expect("the same bytes");
     assert_eq!(left, 0);
     assert_eq!((resumed.end, resumed.chain, resumed.stop), (scanned.end, scanned.chain, scanned.stop.clone()));
-    assert!(resumed.unproven >= scanned.unproven && resumed.durable_upto >= scanned.durable_upto);
 }
 
 /// All ways to read the events give the same ones.
-fn reads(
-    header: &SegmentHeader,
-    file: Arc<dyn crate::fs::File>,
-    scanned: &Scanned,
-    shown: &[Shown],
-    memory: &Memory,
-) {
+fn reads(header: &SegmentHeader, file: Arc<dyn crate::fs::File>, scanned: &Scanned, shown: &[Shown], memory: &Memory) {
     let segment = Arc::new(Segment::new(Path::new("x.seg").to_owned(), *header, file, false));
     let last = shown.last().map_or(START, |shown| shown.end);
     segment.set_readable(last);

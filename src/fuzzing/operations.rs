@@ -376,6 +376,9 @@ impl World {
         // A repeat waits for the first commit, and takes its place if that fails.
         if self.trouble && key != 0 {
             self.wait_for_all();
+            if self.disk.is_dead() {
+                return;
+            }
         }
         let (written, accepted) = (self.written, self.accepted().count());
         let conflicts = parts.iter().map(|part| {

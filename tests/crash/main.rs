@@ -18,6 +18,7 @@
 //! `cargo test --release --test crash` runs workloads of up to 2 steps with 2 seeds an image mode. `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4` runs the whole of it (minutes).
 
 mod oracle;
+mod schedules;
 mod sweeps;
 
 use annals::fs::{Fault, Image, Operation, SimFs};
@@ -66,6 +67,13 @@ fn full_disks() {
 #[test]
 fn what_is_not_synced_is_lost_from_the_end() {
     sweep(steps(), "images of stores that do not sync", sweeps::without_syncs);
+}
+
+/// Longer workloads than those that can all be run, with failures and deaths by chance. `ANNALS_CRASH_SCHEDULES` says how many.
+#[test]
+fn random_schedules() {
+    let built: u64 = (0..setting("ANNALS_CRASH_SCHEDULES", 3_000)).map(schedules::run).sum();
+    println!("{built} images of random schedules, no violation");
 }
 
 /// A sync in the background that failed was tried again: the second one succeeded and proved nothing, HEAD claimed what the disk did not hold, and the store did not open after a power cut.

@@ -69,6 +69,15 @@ impl Change {
         }
     }
 
+    fn changes_nothing(&self, good: &[u8]) -> bool {
+        match self.what {
+            What::Set(value) => good[self.at] == value,
+            What::Cut => self.at == good.len(),
+            What::Zeros => good[self.at..].iter().all(|&byte| byte == 0),
+            What::Noise(_) | What::Stale => self.at == 0 && matches!(self.what, What::Stale),
+        }
+    }
+
     fn len(&self, good: usize) -> usize {
         if let What::Cut = self.what { self.at } else { good }
     }
@@ -247,7 +256,8 @@ impl Base {
         let report = verify_in(&fs, "store");
         let sound = report.as_ref().is_ok_and(|report| report.is_sound() && report.torn.is_none());
         let silent = sound && report.as_ref().is_ok_and(|report| report.notices.is_empty());
-        let harmless = change.file.ends_with("LOCK");
+        let zeros = || self.files[&change.file][change.at..].iter().all(|&byte| byte == 0);
+        let harmless = change.file.ends_with("LOCK") || change.len(usize::MAX) < usize::MAX && zeros();
         assert!(!silent || harmless, "verify does not see it");
         let outcome = match options(1 << 20).file_system(fs).open_read_only("store") {
             Ok(store) => self.read(&store, &self.positions(&change.file)),
@@ -377,9 +387,7 @@ pub fn run(settings: &Settings, pool: &Pool, damage: Damage) {
         Case {
             name: format!("{change:?}"),
             run: Box::new(move || {
-                let mut now = bytes[..change.len(bytes.len())].to_vec();
-                change.apply(bytes, 0, &mut now);
-                if now == ***bytes {
+                if change.changes_nothing(bytes) {
                     return (1, "no change");
                 }
                 (1, base.check(&change, n.is_multiple_of(THOROUGH)))

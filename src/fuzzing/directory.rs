@@ -102,9 +102,12 @@ enum Edit {
     },
 }
 
+/// Number of stores to begin with. Another number would give each kept input another meaning.
+const BASES: u8 = 8;
+
 fn bases() -> &'static [Built] {
-    static BASES: OnceLock<Vec<Built>> = OnceLock::new();
-    BASES.get_or_init(|| {
+    static STORES: OnceLock<Vec<Built>> = OnceLock::new();
+    STORES.get_or_init(|| {
         vec![
             build::small(Ended::Closed),
             build::small(Ended::Killed),
@@ -113,6 +116,8 @@ fn bases() -> &'static [Built] {
             // So many events that index files have several samples and waypoints.
             build::store(&[&[(40, 300), (70, 20)], &[(1, 20)]], Ended::Closed),
             build::store(&[&[]], Ended::Closed),
+            build::store(&[&[(1, 0)], &[(1, 0)], &[(1, 0)], &[]], Ended::Killed),
+            build::store(&[&[(2, 70_000), (1, 10)]], Ended::Killed),
         ]
     })
 }
@@ -248,7 +253,7 @@ fn options(fs: &MemFs) -> Options {
 /// what was written, and what is gone is told by the open or the read, and by verify; and what opens once opens again and shows the same.
 pub fn open_directory(input: &[u8]) {
     let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(input)) else { return };
-    let base = &bases()[usize::from(input.base) % bases().len()];
+    let base = &bases()[usize::from(input.base % BASES)];
     let mut files = Files { files: base.files.clone(), tampering: true };
     for edit in input.tampered.iter().take(6) {
         files.apply(edit);

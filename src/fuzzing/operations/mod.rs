@@ -1,164 +1,36 @@
 //! Operations on the simulated disk against a model that is a list of commits.
 
+mod model;
+mod steps;
+
+pub(super) use steps::{seeds, show};
+
 use super::build::{self, stream};
 use super::facts::{Fact, drain};
-use super::noise;
 use crate::event::NewEvent;
 use crate::fs::{Crash, Fault, Image, Operation, SimFs};
 use crate::salvage::verify_in;
 use crate::time::Timestamp;
-use crate::{Committed, Error, Expected, Guard, Options, Query, Result, Store, Ticket};
-use arbitrary::{Arbitrary, Unstructured};
-use std::collections::BTreeSet;
+use crate::{Committed, Error, Guard, Options, Result, Store, Ticket};
+use model::{Accepted, Answer, Model, same};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use uuid::Uuid;
+use steps::{Asked, Part, Step, expected, step_image, steps};
 
 const DIR: &str = "store";
-const STEPS: usize = 24;
-
-#[derive(Arbitrary, Debug)]
-enum Step {
-    Commit {
-        parts: Vec<Part>,
-        guard: Option<(Asked, Option<u8>)>,
-        key: u8,
-        wait: bool,
-    },
-    WaitForAll,
-    DropTicket,
-    Sync,
-    Read {
-        of: Option<u8>,
-        from: u8,
-        len: u8,
-        limit: u8,
-        backwards: bool,
-        as_of: Option<u8>,
-    },
-    Query {
-        asked: Asked,
-        after: Option<u8>,
-        limit: u8,
-        backwards: bool,
-    },
-    Clock {
-        nanos: u16,
-    },
-    Reopen {
-        large_segments: bool,
-    },
-    Abandon,
-    PowerCut {
-        image: u8,
-        seed: u8,
-    },
-    /// The process dies at one of the next calls.
-    Die {
-        after: u8,
-    },
-    Fault {
-        operation: u8,
-        after: u8,
-        times: u8,
-        kind: u8,
-    },
-    Full {
-        room: u16,
-    },
-    Heal,
-    /// An index file has another byte while the store is closed, or is gone.
-    Spoil {
-        file: u8,
-        at: u16,
-        delete: bool,
-    },
-}
-
-#[derive(Arbitrary, Debug)]
-struct Part {
-    stream: u8,
-    hope: u8,
-    events: Vec<(u8, u16)>,
-}
-
-/// A query as the model understands it, too.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-struct Asked {
-    what: u8,
-    which: u8,
-    or_type: Option<u8>,
-}
-
-impl Asked {
-    fn type_name(n: u8) -> &'static str {
-        ["Placed", "Paid", "Shipped"][usize::from(n) % 3]
-    }
-
-    fn query(self) -> Query {
-        let query = match self.what % 6 {
-            0 => Query::new(),
-            1 => Query::new().tag(format!("n:{}", self.which % 5)).tag("all"),
-            2 => Query::new().event_type(Self::type_name(self.which)),
-            3 => Query::new().domain(["a", "b"][usize::from(self.which) % 2]),
-            4 => Query::new().edition("what-if").stream(&stream(0)),
-            _ => Query::new().correlation("workflow").stream(&stream(self.which.into())),
-        };
-        match self.or_type {
-            Some(n) => query.or().event_type(Self::type_name(n)),
-            None => query,
-        }
-    }
-
-    fn finds(self, fact: &Fact) -> bool {
-        let has_tag = |tag: &str| fact.tags.iter().any(|have| have == tag);
-        let is_in = |n: usize| (fact.stream.domain(), fact.stream.root()) == (stream(n).domain(), stream(n).root());
-        let first = match self.what % 6 {
-            // A query without a condition finds all, but beside another item it does not count.
-            0 => self.or_type.is_none(),
-            1 => has_tag(&format!("n:{}", self.which % 5)) && has_tag("all"),
-            2 => fact.event_type == Self::type_name(self.which),
-            3 => fact.stream.domain() == ["a", "b"][usize::from(self.which) % 2],
-            4 => is_in(0),
-            _ => fact.correlation_id.as_deref() == Some("workflow") && is_in(self.which.into()),
-        };
-        let edition = if self.what % 6 == 4 { Some("what-if") } else { None };
-        fact.stream.edition() == edition
-            && (first || self.or_type.is_some_and(|n| fact.event_type == Self::type_name(n)))
-    }
-}
-
-/// A commit that was accepted.
-struct Accepted {
-    facts: Vec<Fact>,
-    key: u8,
-    /// Whoever asked has been told that it is durable, or has seen it after an open.
-    acknowledged: bool,
-}
-
-/// What the store should say to a commit.
-enum Answer {
-    Nothing,
-    /// One of these commits, by number.
-    Duplicate(Vec<usize>),
-    GuardFailed(u64),
-    Conflict(u64),
-    Accepted(Vec<Fact>, Vec<Range<u64>>),
-}
 
 struct World {
     disk: SimFs,
     store: Option<Store>,
     clock: Arc<AtomicI64>,
     large_segments: bool,
-    commits: Vec<Accepted>,
+    model: Model,
     /// Tickets with the number of their commit and the ranges that it should get.
     held: Vec<(Ticket, usize, Vec<Range<u64>>)>,
     /// Calls may fail.
     trouble: bool,
-    written: u64,
 }
 
 /// Runs the input as a list of steps. Whatever was acknowledged is there, in order and equal; whatever was refused never is; all answers are those of the model, or errors where calls fail.
@@ -167,45 +39,10 @@ pub fn operations(input: &[u8]) {
     for step in steps(input) {
         world.step(&step);
         if world.disk.is_dead() {
-            world.power_cut(step_image(world.written as u8, world.written as u8));
+            world.power_cut(step_image(world.model.written as u8, world.model.written as u8));
         }
     }
     world.end();
-}
-
-fn steps(input: &[u8]) -> Vec<Step> {
-    let mut input = Unstructured::new(input);
-    let mut steps = Vec::new();
-    while steps.len() < STEPS
-        && !input.is_empty()
-        && let Ok(step) = Step::arbitrary(&mut input)
-    {
-        steps.push(step);
-    }
-    steps
-}
-
-pub(super) fn show(input: &[u8]) -> String {
-    steps(input).iter().map(|step| format!("{step:?}\n")).collect()
-}
-
-fn step_image(image: u8, seed: u8) -> Image {
-    let seed = seed.into();
-    let images = [
-        Image::Killed,
-        Image::Durable,
-        Image::All,
-        Image::Subset(seed),
-        Image::Sectors(512, seed),
-        Image::Sectors(4096, seed),
-        Image::Bytes(seed),
-        Image::SizeWithoutData,
-        Image::DataWithoutSize,
-        Image::NamesOnly,
-        Image::DataOnly,
-        Image::Prefix(seed as usize % 8),
-    ];
-    images[usize::from(image) % images.len()]
 }
 
 impl World {
@@ -215,10 +52,9 @@ impl World {
             store: None,
             clock: Arc::new(AtomicI64::new(1_000)),
             large_segments: false,
-            commits: Vec::new(),
+            model: Model::default(),
             held: Vec::new(),
             trouble: false,
-            written: 0,
         };
         world.open();
         world
@@ -233,16 +69,6 @@ impl World {
         let options = Options::new().file_system(self.disk.clone()).maintenance(false).reserve(0);
         let options = options.segment_size(if self.large_segments { 64 << 10 } else { 4 << 10 });
         options.clock(move || Timestamp::from_nanos(clock.load(Ordering::Relaxed)))
-    }
-
-    /// All events that were accepted, in order.
-    fn accepted(&self) -> impl Iterator<Item = &Fact> {
-        self.commits.iter().flat_map(|commit| &commit.facts)
-    }
-
-    fn acknowledged(&self) -> u64 {
-        let last = self.commits.iter().rposition(|commit| commit.acknowledged);
-        self.commits[..last.map_or(0, |last| last + 1)].iter().map(|commit| commit.facts.len() as u64).sum()
     }
 
     /// Calls do not fail any more. What has failed before is told first.
@@ -261,7 +87,7 @@ impl World {
         }
         if self.disk.is_dead() {
             drop(opened);
-            return self.power_cut(step_image(self.written as u8, 3));
+            return self.power_cut(step_image(self.model.written as u8, 3));
         }
         let store = opened.unwrap_or_else(|error| panic!("the store does not open: {error}"));
         let (mut found, mut error) = drain(store.read_all().into_iter());
@@ -271,12 +97,12 @@ impl World {
         }
         if self.disk.is_dead() {
             self.disk.while_dead(|| drop(store));
-            return self.power_cut(step_image(self.written as u8, 4));
+            return self.power_cut(step_image(self.model.written as u8, 4));
         }
         assert!(error.is_none(), "{error:?}");
         let mut left = &found[..];
         let mut kept = Vec::new();
-        for commit in std::mem::take(&mut self.commits) {
+        for commit in std::mem::take(&mut self.model.commits) {
             let there = left.len() >= commit.facts.len() && left.iter().zip(&commit.facts).all(|(f, c)| same(f, c));
             if there {
                 let (facts, rest) = left.split_at(commit.facts.len());
@@ -288,7 +114,7 @@ impl World {
             assert!(left.is_empty(), "something else is there: {:?}", &left[0]);
         }
         assert!(left.is_empty(), "more is there than was written: {:?}", &left[0]);
-        self.commits = kept;
+        self.model.commits = kept;
         self.store = Some(store);
     }
 
@@ -330,46 +156,6 @@ impl World {
         }
     }
 
-    /// What the store should say.
-    fn decide(&mut self, parts: &[Part], asked: Option<&(Asked, Option<u8>)>, key: u8) -> Answer {
-        if parts.iter().all(|part| part.events.is_empty()) {
-            return Answer::Nothing;
-        }
-        let writes: BTreeSet<_> =
-            parts.iter().filter(|part| !part.events.is_empty()).map(|part| stream(part.stream.into())).collect();
-        let repeats = self.commits.iter().enumerate().filter(|(_, commit)| {
-            key != 0 && commit.key == key && commit.facts.iter().any(|fact| writes.contains(&fact.stream))
-        });
-        let repeats: Vec<_> = repeats.map(|(n, _)| n).collect();
-        if !repeats.is_empty() {
-            return Answer::Duplicate(repeats);
-        }
-        if let Some((asked, after)) = asked {
-            let mut behind = self.accepted().filter(|fact| after.is_none_or(|after| fact.position > after.into()));
-            if let Some(fact) = behind.find(|fact| asked.finds(fact)) {
-                return Answer::GuardFailed(fact.position);
-            }
-        }
-        let mut position = self.accepted().count() as u64;
-        let mut facts: Vec<Fact> = Vec::new();
-        let mut ranges = Vec::new();
-        for part in parts {
-            let stream = stream(part.stream.into());
-            let next = self.accepted().chain(&facts).filter(|fact| fact.stream == stream).count() as u64;
-            if !expected(part.hope, next).allows(next) {
-                return Answer::Conflict(next);
-            }
-            for (n, &(bits, len)) in part.events.iter().enumerate() {
-                let event = build::event(self.written << 4 | u64::from(bits % 16), usize::from(len % 3000));
-                self.written += 1;
-                facts.push(fact_of(&event, &stream, position, next + n as u64));
-                position += 1;
-            }
-            ranges.push(next..next + part.events.len() as u64);
-        }
-        Answer::Accepted(facts, ranges)
-    }
-
     fn commit(&mut self, parts: &[Part], asked: Option<&(Asked, Option<u8>)>, key: u8, wait: bool) {
         let parts = &parts[..parts.len().min(3)];
         let key = key % 4;
@@ -380,13 +166,13 @@ impl World {
                 return;
             }
         }
-        let (written, accepted) = (self.written, self.accepted().count());
+        let (written, accepted) = (self.model.written, self.model.accepted().count());
         let conflicts = parts.iter().map(|part| {
             let stream = stream(part.stream.into());
-            self.accepted().filter(|fact| fact.stream == stream).count() as u64
+            self.model.accepted().filter(|fact| fact.stream == stream).count() as u64
         });
         let before: Vec<u64> = conflicts.collect();
-        let answer = self.decide(parts, asked, key);
+        let answer = self.model.decide(parts, asked, key);
         let mut transaction = self.store().transaction();
         let (mut number, mut earlier) = (written, Vec::new());
         for (part, before) in parts.iter().zip(before) {
@@ -411,7 +197,7 @@ impl World {
         }
         let submitted = transaction.submit();
         // Numbers are used once, whatever came of them.
-        self.written = self.written.max(number);
+        self.model.written = self.model.written.max(number);
         self.compare(submitted, answer, accepted as u64, key);
         if wait {
             self.wait_for_all();
@@ -434,15 +220,15 @@ impl World {
             (Ok(ticket), Answer::Duplicate(firsts)) => {
                 let first = ticket.wait().expect("it was stored before");
                 let is_first = |n: &usize| {
-                    let facts = &self.commits[*n].facts;
+                    let facts = &self.model.commits[*n].facts;
                     first.positions == (facts[0].position..facts[0].position + facts.len() as u64)
                 };
                 assert!(first.duplicate && firsts.iter().any(is_first), "{first:?}");
             }
             (Ok(ticket), Answer::Accepted(facts, ranges)) => {
                 assert_eq!(facts[0].position, accepted);
-                self.commits.push(Accepted { facts, key, acknowledged: false });
-                self.held.push((ticket, self.commits.len() - 1, ranges));
+                self.model.commits.push(Accepted { facts, key, acknowledged: false });
+                self.held.push((ticket, self.model.commits.len() - 1, ranges));
             }
             (Ok(_), _) => panic!("the store accepts what it should refuse"),
             (Err(error), _) => panic!("{error}"),
@@ -482,7 +268,7 @@ impl World {
         // A process that is dead tells nobody that it refused.
         if !self.disk.is_dead() {
             let mut number = 0;
-            self.commits.retain(|_| {
+            self.model.commits.retain(|_| {
                 number += 1;
                 !refused.contains(&(number - 1))
             });
@@ -491,7 +277,7 @@ impl World {
     }
 
     fn acknowledge(&mut self, number: usize, committed: &Committed, ranges: &[Range<u64>]) {
-        let commit = &mut self.commits[number];
+        let commit = &mut self.model.commits[number];
         commit.acknowledged = true;
         let first = commit.facts[0].position;
         assert_eq!(committed.positions, first..first + commit.facts.len() as u64);
@@ -502,9 +288,9 @@ impl World {
     /// What can be seen now: whole commits, all acknowledged ones among them.
     fn visible(&self) -> Vec<Fact> {
         let visible = self.store().len();
-        assert!(visible >= self.acknowledged());
+        assert!(visible >= self.model.acknowledged());
         let mut all = Vec::new();
-        for commit in &self.commits {
+        for commit in &self.model.commits {
             if all.len() as u64 == visible {
                 return all;
             }
@@ -643,51 +429,9 @@ impl World {
         store.close().expect("nothing fails any more");
         let report = verify_in(&self.disk, DIR).expect("a store");
         assert!(report.is_sound() && report.torn.is_none(), "{report:?}");
-        assert_eq!(report.events, self.accepted().count() as u64);
+        assert_eq!(report.events, self.model.accepted().count() as u64);
         self.power_cut(Image::Durable);
-        let (again, right) = (self.store().len(), self.accepted().count() as u64);
+        let (again, right) = (self.store().len(), self.model.accepted().count() as u64);
         assert_eq!(again, right);
     }
-}
-
-/// What to expect of a stream that has so many events.
-fn expected(hope: u8, next: u64) -> Expected {
-    match hope % 8 {
-        0 => Expected::NoStream,
-        1 => Expected::Exists,
-        2 => Expected::Next(next + 1),
-        3 => Expected::Next(next.wrapping_sub(1)),
-        4 | 5 => Expected::Next(next),
-        _ => Expected::Any,
-    }
-}
-
-fn fact_of(event: &NewEvent<'_>, stream: &crate::StreamId, position: u64, sequence: u64) -> Fact {
-    Fact {
-        position,
-        stream: stream.clone(),
-        sequence,
-        event_type: event.event_type.to_string(),
-        id: event.id.unwrap_or_default(),
-        recorded_at: Timestamp::MIN,
-        occurred_at: event.occurred_at,
-        correlation_id: (!event.correlation_id.is_empty()).then(|| event.correlation_id.to_string()),
-        causation_id: (!event.causation_id.is_empty()).then(|| event.causation_id.to_string()),
-        tags: event.tags.iter().map(|tag| tag.to_string()).collect(),
-        metadata: event.metadata.to_vec(),
-        data: event.data.to_vec(),
-        content_type: event.content_type.clone(),
-        schema_version: event.schema_version,
-    }
-}
-
-/// Whether an event that was found is this one, which may not know yet what the store gave it.
-fn same(found: &Fact, known: &Fact) -> bool {
-    let id = if known.id == Uuid::nil() { found.id } else { known.id };
-    let recorded_at = if known.recorded_at == Timestamp::MIN { found.recorded_at } else { known.recorded_at };
-    *found == Fact { id, recorded_at, ..known.clone() }
-}
-
-pub(super) fn seeds() -> Vec<Vec<u8>> {
-    (0..24).map(|seed| noise(seed + 500, 60 + seed as usize * 25)).collect()
 }

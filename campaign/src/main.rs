@@ -22,6 +22,7 @@ mod sweeps;
 mod damage;
 mod pool;
 mod settings;
+mod stale;
 
 use damage::Damage;
 use oracle::{Step, workloads};
@@ -45,6 +46,7 @@ const HARNESSES: &[Harness] = &[
         sweep(settings, pool, sweeps::without_syncs);
     }),
     ("schedules", "images of random schedules", random_schedules),
+    ("stale", "commits of another history behind the last one", stale::run),
     ("bits", "flipped bits of a store of 64 KiB", |settings, pool| damage::run(settings, pool, Damage::Bits)),
     ("bytes", "bytes of a store of 1 MiB set to 0, 255 and a random value", |settings, pool| {
         damage::run(settings, pool, Damage::Bytes);

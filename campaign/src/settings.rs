@@ -19,7 +19,7 @@ pub struct Settings {
 }
 
 const HELP: &str = "\
---only NAME,…    of: deaths, recoveries, calls, syncs, full, unsynced, schedules, bits, bytes, lengths
+--only NAME,…    of: deaths, recoveries, calls, syncs, full, unsynced, schedules, stale, bits, bytes, lengths
 --seed N         where the random numbers begin (1)
 --threads N      (as many as there are processors)
 --steps N        longest workloads of the exhaustive harnesses (2; 3 takes half an hour)

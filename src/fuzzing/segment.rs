@@ -146,3 +146,32 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     seeds.push([&[1][..], &large.files[&file_name(1)]].concat());
     seeds
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::index_file::Waypoint;
+
+    /// A waypoint before its own frame, or behind its end, took the reader out of its buffer: checksums of an index file can be made by anybody.
+    #[test]
+    fn waypoints_that_cannot_be_lead_nowhere() {
+        let built = build::store(&[&[(1, 10), (4, 30_000), (1, 10)]], Ended::Killed);
+        let bytes = &built.files[&file_name(1)];
+        let path = Path::new("x.seg");
+        let header = build::first_header();
+        let segment = Segment::new(path.to_owned(), header, put_file(&MemFs::new(), path, bytes), false);
+        segment.set_readable(bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1);
+        let segment = Arc::new(segment);
+        let large = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"\xA7FR\n").nth(1).unwrap().0 as u32;
+        for (frame, record) in [(large, 128), (large, large), (large, u32::MAX), (u32::MAX, 0), (0, u32::MAX)] {
+            let waypoint = Waypoint { ordinal: 0, frame, record, recorded_at: 0 };
+            let mut found = 0;
+            // Where no frame stands is damage; otherwise all events are there.
+            let Ok(mut cursor) = Cursor::new(segment.clone(), 0, Some(waypoint)) else { continue };
+            while cursor.next().unwrap().is_some() {
+                found += 1;
+            }
+            assert!(found == 6 || found == 0, "{waypoint:?}: {found}");
+        }
+    }
+}

@@ -218,7 +218,11 @@ impl World {
                 assert!(nothing.positions.is_empty() && !nothing.duplicate);
             }
             (Ok(ticket), Answer::Duplicate(firsts)) => {
-                let first = ticket.wait().expect("it was stored before");
+                // The first commit may still be on its way, and the process dies over it.
+                let first = match ticket.wait() {
+                    Err(_) if self.disk.is_dead() => return,
+                    other => other.expect("it was stored before"),
+                };
                 let is_first = |n: &usize| {
                     let facts = &self.model.commits[*n].facts;
                     first.positions == (facts[0].position..facts[0].position + facts.len() as u64)

@@ -10,6 +10,9 @@ mod event;
 mod expected;
 mod format;
 pub mod fs;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod log;
 mod position;

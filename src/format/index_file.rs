@@ -6,7 +6,7 @@
 
 use super::checksum::{CRC, Mask, crc};
 use super::frame::Chain;
-use super::segment_header::SegmentHeader;
+use super::segment_header::{LEN as SEGMENT_HEADER, SegmentHeader};
 use super::{VERSION, put, u16_at, u32_at, u64_at, varint};
 use std::ops::Range;
 
@@ -121,6 +121,14 @@ impl IndexHeader {
             len: u64_at(bytes, 136),
         };
         header.is_sound().then_some(header)
+    }
+
+    /// Whether this is the index of that segment, and covers what can stand in it.
+    pub(crate) fn is_of(&self, segment: &SegmentHeader) -> bool {
+        (self.store, self.segment, self.salt) == (segment.store, segment.number, segment.salt)
+            && self.chain.next_position.checked_sub(segment.first_position) == Some(self.events)
+            && self.chain.recorded_at >= segment.base_time
+            && self.end >= SEGMENT_HEADER as u64
     }
 
     /// Whether the parts follow each other as they are written, and none is larger than a `u32` can say.

@@ -49,8 +49,7 @@ impl IndexFile {
         let mut bytes = [0; index_file::HEADER];
         let read = fs::read_full(&*file, 0, &mut bytes).ok()?;
         let header = IndexHeader::decode(&bytes[..read])?;
-        let ours = (header.store, header.segment, header.salt) == (segment.store, segment.number, segment.salt);
-        if !ours || file.size().ok() != Some(header.len) {
+        if !header.is_of(segment) || file.size().ok() != Some(header.len) {
             return None;
         }
         let map = if use_map { file.map(header.len).unwrap_or(None) } else { None };

@@ -22,7 +22,7 @@ use deletions::{Deletion, Deletions};
 use file::{Broken, IndexFile};
 use memory::{Memory, Posted, TermHash};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ struct Parts {
     /// The next sequence of streams that were written to or asked about; 0 for those that have no events.
     heads: HashMap<Box<[u8]>, u64, TermHash>,
     deletions: Arc<Deletions>,
+    /// Segments whose index files were made anew.
+    made_anew: BTreeSet<u64>,
     /// How far upstreams that were asked about have been taken in.
     tracked: HashMap<Box<str>, Option<u64>>,
 }
@@ -475,8 +477,9 @@ impl Index {
         let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
         let (end, chain) = file.covered();
         let (header, memory) = self.read_segment(segment, end)?;
-        // In memory, if it cannot be written.
-        let written = !self.read_only && self.store(&header, &memory.encode(&header, end, chain)).is_ok();
+        // In memory, if it cannot be written, or does not come out better than before: nobody is to make it anew for ever.
+        let first = self.parts.write().made_anew.insert(segment);
+        let written = first && !self.read_only && self.store(&header, &memory.encode(&header, end, chain)).is_ok();
         let anew = if written { IndexFile::open(&*self.fs, &self.dir, &header, self.use_map) } else { None };
         let mut parts = self.parts.write();
         // Another thread may have been faster.

@@ -118,8 +118,8 @@ impl<'a> IndexCheck<'a> {
                 Ok(())
             })?;
         }
-        let header = IndexHeader::decode(&file);
-        let covered = header.map(|header| (header.end, header.chain));
+        let ours = |header: &IndexHeader| (header.store, header.salt) == (segment.store, segment.salt);
+        let covered = IndexHeader::decode(&file).filter(ours).map(|header| (header.end, header.chain));
         Ok(IndexCheck { segment, file, covered, memory: Memory::default(), chain: Chain::start(segment), end: START })
     }
 
@@ -254,7 +254,9 @@ impl Check {
         self.report.damage.append(&mut gaps);
         self.report.bytes += index.size();
         self.report.notices.extend(index.finish());
-        self.check_end(&source, &header, &scanned, place)?;
+        // What an index covers was durable when it was written.
+        let indexed = index.is_covered(scanned.end);
+        self.check_end(&source, &header, &scanned, place, indexed)?;
         self.position = scanned.chain.next_position;
         self.before = Some(Before { header, scanned });
         Ok(())
@@ -305,6 +307,7 @@ impl Check {
         header: &SegmentHeader,
         scanned: &Scanned,
         place: &Place,
+        indexed: bool,
     ) -> Result<()> {
         let position = scanned.chain.next_position;
         let why = match &scanned.stop {
@@ -329,7 +332,8 @@ impl Check {
         let next = behind.clone().next();
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
-        let vouched = later.iter().any(|found| found.header.durable_upto > position)
+        let vouched = indexed
+            || later.iter().any(|found| found.header.durable_upto > position)
             || place.head.is_some_and(|head| head.position > position);
         let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
         if place.newest && !vouched {
@@ -348,7 +352,8 @@ impl Check {
         if head.segment > newest {
             self.damage(&path, 0..0, 0..u64::MAX, "this segment is missing".into());
         }
-        let position = self.before.as_ref().map_or(0, |before| before.scanned.chain.next_position);
+        // Where the last segment ends, also if another one was being created behind it.
+        let position = self.position;
         if head.position > position && self.report.damage.is_empty() {
             let why = format!("the log ends here, but HEAD says that positions below {} were durable", head.position);
             let end = self.before.as_ref().map_or(0, |before| before.scanned.end);

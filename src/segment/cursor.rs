@@ -69,17 +69,24 @@ impl Cursor {
 
     /// Begins at a waypoint. In a large frame, that is the block of 8 KiB in which its record begins.
     fn start_at(&mut self, waypoint: Waypoint) -> Result<()> {
+        let into = u64::from(waypoint.record).checked_sub(u64::from(waypoint.frame) + HEADER as u64);
+        // Who makes an index file can make its checksums. What cannot be a waypoint leads nowhere: all of the segment is read.
+        let Some(into) = into else { return Ok(()) };
         self.offset = waypoint.frame.into();
-        if waypoint.record - waypoint.frame < CHUNK as u32 {
+        if into < (CHUNK - HEADER) as u64 {
             return Ok(());
         }
         let header = self.segment.frame_at(self.offset)?;
-        let into = u64::from(waypoint.record - waypoint.frame) - HEADER as u64;
+        if into >= header.body_len.into() {
+            self.offset = START;
+            return Ok(());
+        }
         let mut large = self.open_large(header)?;
         large.done = into / BLOCK as u64 * BLOCK as u64;
         let skip = (into - large.done) as usize;
         self.large = Some(large);
-        self.fill_large(self.block.bytes.len(), skip, self.segment.header.first_position + u64::from(waypoint.ordinal))
+        let position = self.segment.header.first_position.saturating_add(waypoint.ordinal.into());
+        self.fill_large(self.block.bytes.len(), skip, position)
     }
 
     /// The next event, or `None` at the end of what is readable.

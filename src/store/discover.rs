@@ -43,7 +43,7 @@ impl Store {
     /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index or the last event cannot be read.
     pub fn stream(&self, stream: &StreamId) -> Result<Option<StreamInfo>> {
         let last = self.read(stream).backwards().limit(1).into_iter().next().transpose()?;
-        Ok(last.map(|event| info(stream.clone(), event.sequence() + 1, &event)))
+        Ok(last.map(|event| info(stream.clone(), event.sequence().saturating_add(1), &event)))
     }
 
     /// All streams whose names begin with `prefix`, sorted by name. The empty prefix gives all, `order-` those of a domain, `order-12` those whose roots begin with `12`. With an `@`, only those of
@@ -59,7 +59,7 @@ impl Store {
         for (stream, found) in self.live_streams()? {
             if has_prefix(&stream, prefix) {
                 let last = self.inner.log.event_at(found.last)?;
-                streams.push(info(stream, last.sequence() + 1, &last));
+                streams.push(info(stream, last.sequence().saturating_add(1), &last));
             }
         }
         streams.sort_by(|a, b| a.stream.cmp(&b.stream));

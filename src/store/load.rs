@@ -144,7 +144,7 @@ impl Load {
         for event in events {
             let event = event?;
             apply(&mut loaded.state, &event)?;
-            loaded.next_sequence = event.sequence() + 1;
+            loaded.next_sequence = event.sequence().saturating_add(1);
             loaded.replayed += 1;
             last = Some(event);
         }

@@ -1,7 +1,9 @@
 //! Workloads, what became of their commits, and what may be on the disk after that.
 
-use annals::fs::{Image, SimFs};
+use annals::fs::{Fault, Image, Operation, SimFs};
 use annals::{Durability, Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
+use std::fmt::Display;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -25,8 +27,19 @@ pub enum Step {
     Reopen,
     /// Let go without closing (as a killed process does), and open again.
     Abandon,
+    /// A commit of several blocks of checksums, which needs a segment of its own.
+    Large,
+    /// A commit with an idempotency key, sent twice.
+    Repeat,
+    /// One call fails: of this kind, after so many others of it.
+    Fail(Operation, u64, ErrorKind),
+    /// The disk has room for so many bytes more.
+    Full(u64),
+    /// Calls fail no more, and the disk has room.
+    Heal,
 }
 
+/// Those that workloads are made of exhaustively.
 const STEPS: [Step; 6] = [Step::One, Step::Batch, Step::Group, Step::Roll, Step::Reopen, Step::Abandon];
 
 /// All workloads of up to `most` steps.
@@ -163,6 +176,15 @@ impl Run {
                 self.abandon();
                 self.reopen();
             }
+            Step::Large => self.commit(&[("c", 1, 9_000), ("a", 1, 30)]),
+            Step::Repeat => self.repeat(),
+            Step::Fail(operation, after, kind) => self.disk.fail(Fault { operation, after, times: 1, kind }),
+            Step::Full(room) => {
+                let files = self.disk.files();
+                let used: usize = files.iter().filter_map(|path| self.disk.contents(path)).map(|file| file.len()).sum();
+                self.disk.set_capacity(used as u64 + room);
+            }
+            Step::Heal => self.disk.heal(),
         }
     }
 
@@ -182,6 +204,14 @@ impl Run {
     }
 
     fn submit(&mut self, parts: &[(&str, u32, usize)]) -> (Vec<Written>, Result<annals::Ticket, Error>) {
+        self.submit_with_key(parts, "")
+    }
+
+    fn submit_with_key(
+        &mut self,
+        parts: &[(&str, u32, usize)],
+        key: &str,
+    ) -> (Vec<Written>, Result<annals::Ticket, Error>) {
         let events = self.events(parts);
         let written =
             events.iter().flat_map(|(stream, data)| data.iter().map(|data| (stream.to_string(), data.clone())));
@@ -190,7 +220,7 @@ impl Run {
         let transaction = events.iter().fold(store.transaction(), |transaction, (stream, data)| {
             transaction.append(stream, Expected::Any, data.iter().map(|data| NewEvent::new("T", data)))
         });
-        (written, transaction.submit())
+        (written, transaction.idempotency_key(key).submit())
     }
 
     fn note(&mut self, written: Vec<Written>, result: Result<(), Error>) {
@@ -213,6 +243,20 @@ impl Run {
         self.note(written, result);
     }
 
+    /// If the first one is there, the second one is told so; if not, the second one may be. One of a dead process is told nothing.
+    fn repeat(&mut self) {
+        let key = format!("key {}", self.written);
+        let (first, ticket) = self.submit_with_key(&[("a", 1, 40)], &key);
+        let result = ticket.and_then(annals::Ticket::wait).map(drop);
+        let stored = result.is_ok();
+        self.note(first, result);
+        let (second, ticket) = self.submit_with_key(&[("a", 1, 40)], &key);
+        match ticket.and_then(annals::Ticket::wait) {
+            Ok(committed) if stored => assert!(committed.duplicate, "a repeat is stored again"),
+            result => self.note(second, result.map(drop)),
+        }
+    }
+
     fn group(&mut self) {
         let (first, first_ticket) = self.submit(&[("a", 1, 600)]);
         let (second, second_ticket) = self.submit(&[("c", 1, 700)]);
@@ -227,7 +271,7 @@ fn written(event: &Event) -> Written {
     (event.stream().to_string(), event.data().to_vec())
 }
 
-fn contents(store: &Store, context: &str) -> Vec<Written> {
+fn contents(store: &Store, context: &dyn Display) -> Vec<Written> {
     let mut all: Vec<Written> = Vec::new();
     for (position, event) in store.read_all().into_iter().enumerate() {
         let event = event.unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -248,16 +292,16 @@ fn contents(store: &Store, context: &str) -> Vec<Written> {
 }
 
 /// Holds a disk against the history of what was written to it.
-pub fn check(disk: &SimFs, history: &History, context: &str) {
+pub fn check(disk: &SimFs, history: &History, context: &dyn Display) {
     check_with(disk, |found| history.allows(found), history, context);
 }
 
 /// The same, where acknowledged means written and not durable: whole commits, in order, from the first on.
-pub fn check_prefix(disk: &SimFs, history: &History, context: &str) {
+pub fn check_prefix(disk: &SimFs, history: &History, context: &dyn Display) {
     check_with(disk, |found| history.any_prefix().any(|prefix| prefix.allows(found)), history, context);
 }
 
-fn check_with(disk: &SimFs, allows: impl Fn(&[Written]) -> bool, history: &History, context: &str) {
+fn check_with(disk: &SimFs, allows: impl Fn(&[Written]) -> bool, history: &History, context: &dyn Display) {
     let open = |disk: &SimFs| options(disk).open("store").unwrap_or_else(|e| panic!("{context}: {e}"));
     let store = open(disk);
     let found = contents(&store, context);

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# An import that is killed at any moment, again and again: what it has acknowledged is there, whole commits only, in order.
+# kill9.sh [ROUNDS]
+. "$(dirname "$0")/common.sh"
+rounds=${1:-50}
+need awk
+build annals-cli
+
+lines=200000 batch=7
+awk -v lines=$lines 'BEGIN { for (n = 0; n < lines; n++) printf "{\"stream\":\"s-%d\",\"type\":\"T\",\"data\":{\"n\":%d}}\n", n % 13, n }' > "$place/input"
+stored=0 killed=0 torn=0
+for ((round = 1; round <= rounds; round++)); do
+    "$annals" import "$place/store" "$place/input" --acknowledge --batch $batch --skip $stored > "$place/log" 2> "$place/errors" &
+    child=$!
+    sleep "$(printf '0.%03d' $((RANDOM % 400)))"
+    if kill -9 $child 2> /dev/null; then killed=$((killed + 1)); fi
+    wait $child 2> /dev/null || true
+    child=
+    # If the last line is cut off, its number is a smaller one, and has been passed as well.
+    acknowledged=$(awk '/^acknowledged [0-9]+$/ { last = $2 } END { print last + 0 }' "$place/log")
+    [ -d "$place/store" ] || continue
+    # Verify may see a torn tail, but no damage; opening cuts it.
+    "$annals" verify "$place/store" > "$place/verified" 2>&1 || fail "round $round: $(cat "$place/verified")"
+    if grep -q torn "$place/verified"; then torn=$((torn + 1)); fi
+    found=$("$annals" export "$place/store" | awk -F'"n":' '{ split($2, n, "}"); if (n[1] != NR - 1) { print "event " NR - 1 " is " $0; exit } } END { print NR }' | tail -1)
+    case $found in *[!0-9]*) fail "round $round: $found" ;; esac
+    [ "$found" -ge "$acknowledged" ] || fail "round $round: $acknowledged acknowledged, $found there"
+    [ "$found" -ge "$stored" ] || fail "round $round: $stored were there, $found are"
+    [ $(((found - stored) % batch)) -eq 0 ] || [ "$found" -eq $lines ] || fail "round $round: $found is not the end of a commit"
+    stored=$found
+    if [ "$stored" -eq $lines ]; then rm -rf "$place/store"; stored=0; fi
+done
+echo "$name: $rounds rounds, $killed killed at work, $torn torn tails, $stored events in the last store: all there, whole commits only"

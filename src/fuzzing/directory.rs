@@ -1,0 +1,438 @@
+//! A whole store that something has happened to: bytes, files and names.
+
+use super::build::{self, Built, Ended, put_file, stream};
+use super::facts::{Fact, drain};
+use super::{noise, seal};
+use crate::format::frame::frame_len;
+use crate::format::u32_at;
+use crate::fs::{Fs, MemFs};
+use crate::salvage::{Report, verify_in};
+use crate::segment::START;
+use crate::time::Timestamp;
+use crate::{Error, Expected, NewEvent, Options, Query, Store};
+use arbitrary::{Arbitrary, Unstructured};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+const DIR: &str = "store";
+
+/// Names that files can get.
+const NAMES: [&str; 12] = [
+    "HEAD",
+    "LOCK",
+    "00000000000000000001.seg",
+    "00000000000000000002.seg",
+    "00000000000000000003.seg",
+    "00000000000000000004.seg",
+    "00000000000000000005.seg",
+    "18446744073709551615.seg",
+    "00000000000000000000.seg",
+    "00000000000000000001.idx",
+    "00000000000000000003.idx",
+    "quarantine/x",
+];
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    base: u8,
+    /// What happens before the checksums are made right again; nothing is made right if this is empty.
+    tampered: Vec<Edit>,
+    damaged: Vec<Edit>,
+    read_only: bool,
+}
+
+/// Files are numbered in the order of their names, and places wrap around at the end of the file.
+#[derive(Arbitrary, Debug)]
+enum Edit {
+    Flip {
+        file: u8,
+        at: u32,
+        bit: u8,
+    },
+    Set {
+        file: u8,
+        at: u32,
+        len: u8,
+        value: u64,
+    },
+    /// A number in the header of a segment or of one of its frames.
+    Field {
+        file: u8,
+        frame: u8,
+        at: u8,
+        value: u64,
+    },
+    Truncate {
+        file: u8,
+        len: u32,
+    },
+    Append {
+        file: u8,
+        len: u16,
+        value: u64,
+    },
+    Zero {
+        file: u8,
+        at: u32,
+        len: u16,
+    },
+    SwapSectors {
+        file: u8,
+        one: u8,
+        other: u8,
+    },
+    Copy {
+        from: u8,
+        at: u32,
+        len: u16,
+        to: u8,
+        behind: u32,
+    },
+    Delete {
+        file: u8,
+    },
+    Duplicate {
+        file: u8,
+        name: u8,
+    },
+    Rename {
+        file: u8,
+        name: u8,
+    },
+}
+
+/// Number of stores to begin with. Another number would give each kept input another meaning.
+const BASES: u8 = 8;
+
+fn bases() -> &'static [Built] {
+    static STORES: OnceLock<Vec<Built>> = OnceLock::new();
+    STORES.get_or_init(|| {
+        vec![
+            build::small(Ended::Closed),
+            build::small(Ended::Killed),
+            build::store(&[&[(1, 10), (2, 30), (1, 0), (3, 200)]], Ended::Closed),
+            build::store(&[&[(1, 10), (2, 30), (1, 0), (3, 200)]], Ended::Killed),
+            // So many events that index files have several samples and waypoints.
+            build::store(&[&[(40, 300), (70, 20)], &[(1, 20)]], Ended::Closed),
+            build::store(&[&[]], Ended::Closed),
+            build::odd(),
+            build::store(&[&[(2, 70_000), (1, 10)]], Ended::Killed),
+        ]
+    })
+}
+
+/// The files of a store while things happen to them.
+struct Files {
+    files: BTreeMap<String, Vec<u8>>,
+    /// Whether values are taken as they are. What damages a store does not compute checksums.
+    tampering: bool,
+}
+
+impl Files {
+    fn name(&self, file: u8) -> Option<String> {
+        let count = self.files.len().max(1);
+        self.files.keys().nth(usize::from(file) % count).cloned()
+    }
+
+    fn bytes(&mut self, file: u8) -> Option<&mut Vec<u8>> {
+        let name = self.name(file)?;
+        self.files.get_mut(&name)
+    }
+
+    fn value(&self, value: u64) -> [u8; 8] {
+        match self.tampering {
+            true => value.to_le_bytes(),
+            false => noise(value, 8).try_into().expect("eight bytes"),
+        }
+    }
+
+    /// `None` if there is nothing that this could happen to.
+    fn apply(&mut self, edit: &Edit) -> Option<()> {
+        match *edit {
+            Edit::Flip { file, at, bit } => {
+                let bytes = self.bytes(file)?;
+                let at = (at as usize).checked_rem(bytes.len())?;
+                bytes[at] ^= 1 << (bit % 8);
+            }
+            Edit::Set { file, at, len, value } => {
+                let value = self.value(value);
+                let bytes = self.bytes(file)?;
+                let at = (at as usize).checked_rem(bytes.len())?;
+                let end = bytes.len().min(at + 1 + usize::from(len % 8));
+                bytes[at..end].copy_from_slice(&value[..end - at]);
+            }
+            Edit::Field { file, frame, at, value } => {
+                let value = self.value(value);
+                let bytes = self.bytes(file)?;
+                let start = (0..frame % 8).fold(0, |start, _| next_header(bytes, start));
+                let at = start + usize::from(at % 30) * 4;
+                bytes.get_mut(at..at + 4)?.copy_from_slice(&value[..4]);
+            }
+            Edit::Truncate { file, len } => {
+                let bytes = self.bytes(file)?;
+                bytes.truncate(len as usize % (bytes.len() + 1));
+            }
+            Edit::Append { file, len, value } => {
+                let junk = noise(value, usize::from(len % 2000));
+                self.bytes(file)?.extend_from_slice(&junk);
+            }
+            Edit::Zero { file, at, len } => {
+                let bytes = self.bytes(file)?;
+                let at = (at as usize).checked_rem(bytes.len())?;
+                let end = bytes.len().min(at + usize::from(len));
+                bytes[at..end].fill(0);
+            }
+            Edit::SwapSectors { file, one, other } => {
+                let bytes = self.bytes(file)?;
+                let sectors = bytes.len() / 512;
+                let (one, other) = (usize::from(one).checked_rem(sectors)?, usize::from(other).checked_rem(sectors)?);
+                (0..512).for_each(|n| bytes.swap(one * 512 + n, other * 512 + n));
+            }
+            Edit::Copy { from, at, len, to, behind } => {
+                let source = self.bytes(from)?;
+                let at = (at as usize).checked_rem(source.len())?;
+                let copied = source[at..source.len().min(at + usize::from(len))].to_vec();
+                let target = self.bytes(to)?;
+                let at = behind as usize % (target.len() + 1);
+                target.resize(target.len().max(at + copied.len()), 0);
+                target[at..at + copied.len()].copy_from_slice(&copied);
+            }
+            Edit::Delete { file } => {
+                let name = self.name(file)?;
+                self.files.remove(&name);
+            }
+            Edit::Duplicate { file, name } => {
+                let bytes = self.bytes(file)?.clone();
+                self.files.insert(NAMES[usize::from(name) % NAMES.len()].into(), bytes);
+            }
+            Edit::Rename { file, name } => {
+                let from = self.name(file)?;
+                let bytes = self.files.remove(&from)?;
+                self.files.insert(NAMES[usize::from(name) % NAMES.len()].into(), bytes);
+            }
+        }
+        Some(())
+    }
+
+    /// Makes all checksums right, of one segment after the other.
+    fn seal(&mut self) {
+        let mut before = None;
+        for (name, bytes) in &mut self.files {
+            match name.as_str() {
+                "HEAD" => seal::head(bytes),
+                name if name.ends_with(".idx") => seal::index(bytes),
+                name if name.ends_with(".seg") => {
+                    if let Some(before) = before {
+                        seal::follow(bytes, before);
+                    }
+                    before = seal::segment(bytes);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Where the header behind the one at `start` stands, if that one is a good segment header or a frame.
+fn next_header(bytes: &[u8], start: usize) -> usize {
+    let len = match bytes.get(start..start + 20) {
+        _ if start == 0 => START as usize,
+        Some(header) => frame_len(u32_at(header, 16).into()) as usize,
+        None => 0,
+    };
+    start.saturating_add(len).min(bytes.len())
+}
+
+fn options(fs: &MemFs) -> Options {
+    let clock = || Timestamp::from_nanos(5_000);
+    Options::new().file_system(fs.clone()).maintenance(false).segment_size(16 << 10).reserve(0).clock(clock)
+}
+
+/// The input says what happens to a small store: bytes, files and names change, and the checksums may be made right in between. Nothing panics. If no checksum was made right, whatever is handed out is
+/// what was written, and what is gone is told by the open or the read, and by verify; and what opens once opens again and shows the same.
+pub fn open_directory(input: &[u8]) {
+    if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(input)) {
+        run(&input);
+    }
+}
+
+fn run(input: &Input) {
+    let base = &bases()[usize::from(input.base % BASES)];
+    let mut files = Files { files: base.files.clone(), tampering: true };
+    for edit in input.tampered.iter().take(6) {
+        files.apply(edit);
+    }
+    let tampered = !input.tampered.is_empty();
+    if tampered {
+        files.seal();
+    }
+    files.tampering = false;
+    for edit in input.damaged.iter().take(6) {
+        files.apply(edit);
+    }
+    let fs = MemFs::new();
+    for (name, bytes) in &files.files {
+        put_file(&fs, &Path::new(DIR).join(name), bytes);
+    }
+    let verified = verify_in(&fs, DIR);
+    let written = (!tampered).then_some(&base.facts[..]);
+    let seen = open(&fs, input.read_only, written);
+    if tampered {
+        return;
+    }
+    if let Ok(report) = &verified {
+        is_told(report, &seen, &base.facts);
+    }
+    let Seen::Store { facts, error: None } = seen else { return };
+    // Whatever the first open has made of it is settled.
+    let Seen::Store { facts: again, error: None } = open(&fs, false, Some(&facts)) else {
+        panic!("what was opened once does not open again");
+    };
+    assert_eq!(facts, again);
+    // Damage that takes no event with it is not mended by opening, and shows when an index is made anew.
+    if verified.is_ok_and(|report| report.is_sound()) {
+        go_on(&fs, &again);
+    }
+}
+
+/// What an open has shown.
+enum Seen {
+    Refused(Error),
+    Store { facts: Vec<Fact>, error: Option<Error> },
+}
+
+/// Opens the store and reads it in every way. Holds what it shows against what was written.
+fn open(fs: &MemFs, read_only: bool, written: Option<&[Fact]>) -> Seen {
+    let options = options(fs);
+    let opened = if read_only { options.open_read_only(DIR) } else { options.open(DIR) };
+    let store = match opened {
+        Ok(store) => store,
+        Err(error) => {
+            assert!(is_refusal(&error), "{error}");
+            return Seen::Refused(error);
+        }
+    };
+    let (facts, error) = drain(store.read_all().into_iter());
+    assert!(error.as_ref().is_none_or(is_refusal), "{error:?}");
+    assert!(facts.iter().zip(0..).all(|(fact, n)| fact.position == n), "positions have gaps");
+    assert!(error.is_some() || facts.len() as u64 == store.len());
+    let others = others(&store, &facts, written.is_none());
+    if let Some(written) = written {
+        assert!(written.starts_with(&facts), "an event that was not written, or in another order");
+        for fact in &others {
+            assert_eq!(Some(fact), written.get(fact.position as usize), "an event that was not written");
+        }
+        let report = store.open_report();
+        let told = report.created || report.cut.is_some() || !report.notices.is_empty() || error.is_some();
+        assert!(told || facts.len() == written.len(), "events are gone without a word: {report:?}");
+    }
+    Seen::Store { facts, error }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Damaged(_) | Error::UnsupportedFormat { .. } | Error::NotAStore { .. })
+}
+
+/// Everything that can be read in other ways. If nothing is damaged, those find the same events.
+fn others(store: &Store, facts: &[Fact], tampered: bool) -> Vec<Fact> {
+    // An index that somebody has made can lead anywhere, and is told to be wrong.
+    let misled = |error: &Error| tampered && matches!(error, Error::Invalid { what: "index", .. });
+    let is_refusal = |error: &Error| is_refusal(error) || misled(error);
+    let mut all = Vec::new();
+    let mut look = |events: &mut dyn Iterator<Item = crate::Result<crate::Event>>| {
+        let (found, error) = drain(events);
+        assert!(error.as_ref().is_none_or(&is_refusal), "{error:?}");
+        all.extend(found);
+    };
+    look(&mut store.read_all().backwards().into_iter());
+    for name in 0..build::STREAMS.len() {
+        look(&mut store.read(&stream(name)).into_iter());
+        look(&mut store.read(&stream(name)).backwards().from(1).limit(3).into_iter());
+    }
+    let queries = [
+        Query::new().tag("all"),
+        Query::new().domain("b").tag("n:1"),
+        Query::new().event_type("Paid").recorded_since(Timestamp::from_nanos(1_030)),
+        Query::new().edition("what-if"),
+        Query::new().correlation("workflow").recorded_until(Timestamp::from_nanos(1_040)),
+    ];
+    for query in &queries {
+        look(&mut store.query(query).into_iter());
+        look(&mut store.query(query).backwards().after(2).limit(5).into_iter());
+    }
+    look(&mut facts.iter().take(5).filter_map(|fact| store.event(fact.id).transpose()));
+    let lists = [store.streams("").map(|_| ()), store.domains().map(|_| ()), store.tags("").map(|_| ())];
+    assert!(
+        lists.into_iter().chain([store.stats().map(|_| ())]).all(|list| list.as_ref().err().is_none_or(is_refusal))
+    );
+    all
+}
+
+/// What is missing is told by verify, too; and what it finds no fault with can be opened and read.
+fn is_told(report: &Report, seen: &Seen, written: &[Fact]) {
+    let silent = report.is_sound() && report.torn.is_none() && report.notices.is_empty();
+    match seen {
+        Seen::Refused(error) => assert!(!silent, "verify finds nothing, and open says: {error}"),
+        Seen::Store { error: Some(error), .. } => {
+            assert!(!report.is_sound(), "verify calls the store sound, and a read says: {error}");
+        }
+        Seen::Store { facts, .. } => {
+            assert!(!silent || facts.len() == written.len(), "verify does not miss what is missing: {report:?}");
+        }
+    }
+}
+
+/// The store can be written to, and shows it when it is opened again.
+fn go_on(fs: &MemFs, facts: &[Fact]) {
+    let store = options(fs).open(DIR).expect("it has been opened twice");
+    let appended = store.append(&stream(0), Expected::Any, [NewEvent::new("More", "more")]);
+    appended.expect("nothing stands against an append");
+    store.close().expect("nothing stands against closing");
+    let Seen::Store { facts: more, error: None } = open(fs, true, None) else {
+        panic!("what was closed does not open");
+    };
+    assert_eq!((more.len(), &more[..facts.len()]), (facts.len() + 1, facts));
+    let report = verify_in(fs as &dyn Fs, DIR).expect("a store");
+    assert!(report.is_sound() && report.torn.is_none(), "{report:?}");
+}
+
+pub(super) fn show(input: &[u8]) -> String {
+    format!("{:#?}", Input::arbitrary_take_rest(Unstructured::new(input)))
+}
+
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    let lens = [0, 12, 20, 33, 47, 64, 90, 130];
+    (0..24).map(|seed| noise(seed + 100, lens[seed as usize % lens.len()])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sealing_a_good_store_changes_nothing_and_it_opens() {
+        for base in bases() {
+            let mut files = Files { files: base.files.clone(), tampering: true };
+            files.seal();
+            for (name, bytes) in &base.files {
+                assert_eq!(&files.files[name], bytes, "{name}");
+            }
+            let fs = MemFs::new();
+            for (name, bytes) in &base.files {
+                put_file(&fs, &Path::new(DIR).join(name), bytes);
+            }
+            let report = verify_in(&fs, DIR).unwrap();
+            assert!(report.is_sound() && report.torn.is_none() && report.notices.is_empty(), "{report:?}");
+            let Seen::Store { facts, error: None } = open(&fs, false, Some(&base.facts)) else { panic!() };
+            assert_eq!(facts, base.facts);
+            go_on(&fs, &facts);
+        }
+    }
+    /// An index of events that stand before its segment: checksums can be made by anybody.
+    #[test]
+    fn an_index_that_contradicts_its_segment_is_not_believed() {
+        let next_position = Edit::Field { file: 2, frame: 0, at: 16, value: 0 };
+        run(&Input { base: 0, tampered: vec![next_position], damaged: Vec::new(), read_only: false });
+    }
+}

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # An import that is killed at any moment, again and again: what it has acknowledged is there, whole commits only, in order.
-# kill9.sh [ROUNDS]
+# kill9.sh [ROUNDS [LINES [MILLISECONDS]]]: small imports that are killed early make for many rounds.
 . "$(dirname "$0")/common.sh"
 rounds=${1:-50}
 need awk
 build annals-cli
 
-lines=200000 batch=7
+lines=${2:-200000} most=${3:-400} batch=7
 awk -v lines=$lines 'BEGIN { for (n = 0; n < lines; n++) printf "{\"stream\":\"s-%d\",\"type\":\"T\",\"data\":{\"n\":%d}}\n", n % 13, n }' > "$place/input"
 stored=0 killed=0 torn=0
 for ((round = 1; round <= rounds; round++)); do
     "$annals" import "$place/store" "$place/input" --acknowledge --batch $batch --skip $stored > "$place/log" 2> "$place/errors" &
     child=$!
-    sleep "$(printf '0.%03d' $((RANDOM % 400)))"
+    sleep "$(printf '0.%03d' $((RANDOM % most)))"
     if kill -9 $child 2> /dev/null; then killed=$((killed + 1)); fi
     wait $child 2> /dev/null || true
     child=

@@ -10,6 +10,7 @@ mod format;
 pub mod fs;
 mod index;
 mod log;
+mod mend;
 mod position;
 pub mod salvage;
 mod segment;

@@ -1,12 +1,12 @@
 //! Opening: the lock, what the files hold, and the log that goes on from there.
 
-use super::head::{self, HeadFile};
+use super::head::HeadFile;
 use super::recover::OpenReport;
 use super::replay::Opening;
 use super::{Listener, Log, Settings, State, writer::Writer};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, Lock, LockMode};
-use crate::segment::{Segment, number_of};
+use crate::segment::{Segment, head, number_of};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -3,9 +3,15 @@
 //!
 //! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment.
 
+mod copy;
 mod dump;
+mod ledger;
+mod renumber;
 mod verify;
+mod write;
 
+pub use crate::mend::{LeftOut, Loss, LostEvents};
+pub use copy::{Salvage, Salvaged};
 pub use dump::{Kind, Piece, dump, dump_in};
 pub use verify::{Report, verify, verify_in};
 

@@ -2,19 +2,19 @@
 
 use super::{Named, segments};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{Chain, Seal};
-use crate::format::head::{self, Head};
+use crate::format::{self, frame::{Chain, Seal}};
+use crate::format::head::Head;
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::{self, Fs, Mode, RealFs};
+use crate::fs::{Fs, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
-use crate::segment::{START, file_name, number_of};
+use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
+use crate::segment::{START, file_name, head, number_of};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 
 /// What [`verify`] found.
@@ -25,6 +25,8 @@ pub struct Report {
     pub segments: u64,
     /// Events that were verified.
     pub events: u64,
+    /// Positions of events that were lost before this store was salvaged or repaired: records of the store's own stand in their place.
+    pub lost: u64,
     /// Streams that they belong to.
     pub streams: u64,
     /// Bytes that were read.
@@ -168,6 +170,12 @@ struct Before {
     scanned: Scanned,
 }
 
+impl Before {
+    fn is_sealed(&self) -> bool {
+        matches!(self.scanned.stop, Stop::Sealed { .. })
+    }
+}
+
 struct Check {
     report: Report,
     /// The next sequence of each stream.
@@ -187,18 +195,11 @@ impl Check {
 
     /// Reads HEAD. A slot that is not intact takes nothing with it.
     fn head(&mut self, fs: &dyn Fs, dir: &Path) -> Result<Option<Head>> {
-        let path = dir.join("HEAD");
-        let file = match fs.open(&path, Mode::Read) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.report.notices.push("HEAD is missing".into());
-                return Ok(None);
-            }
-            other => other.map_err(|e| Error::io("open", &path, e))?,
+        let Some(slots) = head::read(fs, dir)? else {
+            self.report.notices.push("HEAD is missing".into());
+            return Ok(None);
         };
-        let mut bytes = vec![0; head::LEN];
-        let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", &path, e))?;
-        self.report.bytes += read as u64;
-        let slots = head::decode(&bytes[..read], &path)?;
+        self.report.bytes += format::head::LEN as u64;
         if slots.bad > 0 {
             self.report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));
         }
@@ -222,8 +223,13 @@ impl Check {
         }
         self.number = named.number.saturating_add(1);
         let Some(header) = source.header()? else {
-            let empty = source.content_end(START.min(named.size))? <= START;
-            if newest && empty && head.is_none_or(|head| head.position <= next) {
+            let unborn = was_being_created(NoHeader {
+                newest,
+                sealed_before: self.before.as_ref().map_or(self.number == 2, Before::is_sealed),
+                content: source.content_end(START.min(named.size))? > START,
+                in_head: head.is_some_and(|head| head.position > next),
+            });
+            if unborn {
                 self.report.notices.push(format!("{}: was being created", file_name(named.number)));
             } else {
                 let why = "the header of the segment is not intact".into();
@@ -236,21 +242,26 @@ impl Check {
         self.check_header(named, &header, head);
 
         let mut index = IndexCheck::new(fs, dir, &header)?;
-        let (streams, holes) = (&mut self.streams, self.holes);
+        let (streams, holes) = (&mut self.streams, &mut self.holes);
         let mut gaps: Vec<Damage> = Vec::new();
-        let mut events = 0;
+        let (mut events, mut lost) = (0, 0);
         let scanned = source.scan(&header, None, |frame| {
             index.frame(frame);
             frame.records(&named.path, |event| {
                 events += 1;
                 index.event(&event);
-                if let Some(why) = out_of_sequence(streams, &event, holes) {
+                if let Some(System::Lost) = System::of(event.key) {
+                    lost += 1;
+                    *holes = true;
+                }
+                if let Some(why) = out_of_sequence(streams, &event, *holes) {
                     let (bytes, positions) = (event.offset..event.offset, event.position..event.position + 1);
                     gaps.push(Damage { path: named.path.clone(), bytes, positions, why });
                 }
             })
         })?;
-        self.report.events += events;
+        self.report.events += events - lost;
+        self.report.lost += lost;
         self.report.damage.append(&mut gaps);
         self.report.bytes += index.size();
         self.report.notices.extend(index.finish());
@@ -329,10 +340,10 @@ impl Check {
         let next = behind.clone().next();
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
-        let vouched = later.iter().any(|found| found.header.durable_upto > position)
-            || place.head.is_some_and(|head| head.position > position);
         let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
-        if place.newest && !vouched {
+        let segment = if place.newest { verdict::Place::Active } else { verdict::Place::Sealed };
+        let ending = Ending::of(scanned, &later, place.head.map(|head| head.position));
+        if let Verdict::CutTornGroup | Verdict::CutTornTail = judge(segment, ending) {
             self.report.torn = Some(damage);
         } else {
             self.holes = true;
@@ -373,7 +384,7 @@ impl Check {
 
 /// What is wrong with the sequence of an event, if it is not the next one of its stream.
 ///
-/// Behind a hole, it may be any later one. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
+/// Behind a hole, also one that is filled with records of lost events, it may be any later one. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
 fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>, holes: bool) -> Option<String> {
     if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
         streams.retain(|key, _| !covers(edition, domain, key));

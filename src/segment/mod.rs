@@ -1,7 +1,9 @@
 //! One file of the log: append to it, read from it, scan it.
 
 pub(crate) mod cursor;
+pub(crate) mod head;
 pub(crate) mod scan;
+pub(crate) mod verdict;
 
 use crate::error::{Error, Result};
 use crate::event::{Block, Event};
@@ -15,6 +17,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A directory with this file holds the beginning of a copy.
+pub(crate) const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
 
 /// Where the first frame of a segment stands.
 pub(crate) const START: u64 = segment_header::LEN as u64;
@@ -44,6 +49,12 @@ pub(crate) fn number_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(".seg")?;
     let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|_| plain)
+}
+
+/// A random number, from the source that UUIDs are made of: the salt of a new segment.
+pub(crate) fn random() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high ^ low.rotate_left(32)
 }
 
 impl Segment {

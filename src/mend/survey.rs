@@ -1,0 +1,470 @@
+//! Which segments the log had, which files hold them, and which positions belong into each.
+
+use super::files::{Candidate, Files, Known, LeftOut, files, read};
+use super::pick::{Item, Kind, Picked};
+use super::rescue::finds;
+use super::witness::{Witness, witness};
+use super::{Loss, Mended, Part};
+use crate::error::{Damage, Result};
+use crate::format::frame::EVENTS;
+use crate::format::head::Head;
+use crate::format::is_zero;
+use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
+use crate::fs::Fs;
+use crate::segment::scan::Scanned;
+use crate::segment::{START, file_name};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// So many segments in a row may be missing. A number that is higher is not believed.
+const MAX_MISSING: u64 = 1 << 20;
+
+/// A segment that the log had.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub number: u64,
+    /// The positions that belong into it.
+    pub positions: Range<u64>,
+    /// The files that hold it, the best one first. None if it is missing.
+    candidates: Vec<usize>,
+    newest: bool,
+}
+
+/// What stands in a directory.
+pub(crate) struct Survey {
+    dir: PathBuf,
+    pub store: [u8; 16],
+    /// What HEAD says, if that is intact and of this store.
+    pub head: Option<Head>,
+    pub places: Vec<Place>,
+    pub left_out: Vec<LeftOut>,
+    pub notices: Vec<String>,
+    /// Some witness says that all positions below this one were durable.
+    pub proven: u64,
+    candidates: Vec<Candidate>,
+    witnesses: Vec<(PathBuf, SegmentHeader, u64)>,
+}
+
+/// The files of one segment.
+struct Group {
+    number: Option<u64>,
+    members: Vec<usize>,
+}
+
+impl Survey {
+    /// Looks at each file of a directory once. Changes nothing and takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io).
+    pub(crate) fn new(fs: &dyn Fs, dir: &Path) -> Result<Self> {
+        let Files { store, head, candidates, indexes, left_out } = files(fs, dir)?;
+        let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
+        let witnesses = witnesses.map(|(path, index)| {
+            let header = SegmentHeader {
+                store,
+                number: index.segment,
+                first_position: index.chain.next_position.saturating_sub(index.events),
+                salt: index.salt,
+                base_time: 0,
+                previous_digest: 0,
+                previous_len: 0,
+            };
+            (path, header, index.chain.next_position)
+        });
+        let mut survey = Survey {
+            dir: dir.to_owned(),
+            store,
+            proven: head.map_or(0, |head| head.position),
+            head,
+            places: Vec::new(),
+            left_out,
+            notices: Vec::new(),
+            witnesses: witnesses.collect(),
+            candidates,
+        };
+        for candidate in &survey.candidates {
+            survey.proven = survey.proven.max(candidate.proven);
+        }
+        if survey.store == [0; 16] {
+            survey.notices.push("the id of the store is lost: ids that the store gave to events are others now".into());
+            survey.store = uuid::Uuid::new_v4().into_bytes();
+        }
+        let groups = survey.groups();
+        let groups = survey.order(groups);
+        survey.lay_out(fs, groups)?;
+        Ok(survey)
+    }
+
+    fn candidate(&self, group: &Group) -> &Candidate {
+        &self.candidates[group.members[0]]
+    }
+
+    fn leave_out(&mut self, group: &Group, why: &str) {
+        for &member in &group.members {
+            let path = self.candidates[member].path.clone();
+            self.left_out.push(LeftOut { path, why: why.to_owned() });
+        }
+    }
+
+    /// Puts the files together that hold the same segment: the mask tells. The one with a header and most events comes first, and lends the others what it knows.
+    fn groups(&mut self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for n in 0..self.candidates.len() {
+            let mask = self.candidates[n].known.mask;
+            match groups.iter_mut().find(|group| self.candidates[group.members[0]].known.mask == mask) {
+                Some(group) => group.members.push(n),
+                None => groups.push(Group { number: None, members: vec![n] }),
+            }
+        }
+        for group in &mut groups {
+            group.members.sort_by_key(|&n| {
+                let candidate = &self.candidates[n];
+                (!candidate.has_header, candidate.scanned.is_none(), std::cmp::Reverse(candidate.events))
+            });
+            group.number = group.members.iter().find_map(|&n| self.candidates[n].number);
+            let known = self.candidates[group.members[0]].known;
+            for &n in group.members.iter().filter(|_| known.exact) {
+                self.candidates[n].known = known;
+            }
+        }
+        groups
+    }
+
+    /// Brings the segments into order, and leaves those out that contradict others.
+    fn order(&mut self, mut groups: Vec<Group>) -> Vec<Group> {
+        // What a header says comes before what a name says.
+        groups.sort_by_key(|group| {
+            let known = self.candidate(group).known;
+            (known.header.first_position, known.header.number == 0, group.number)
+        });
+        let taken: Vec<u64> = groups.iter().filter(|group| self.candidate(group).known.header.number > 0).filter_map(|group| group.number).collect();
+        for group in &mut groups {
+            let by_name = self.candidates[group.members[0]].known.header.number == 0;
+            if by_name && group.number.is_some_and(|number| taken.contains(&number)) {
+                group.number = None;
+            }
+        }
+        let mut ordered: Vec<Group> = Vec::new();
+        for n in 0..groups.len() {
+            let before = ordered.last().and_then(|group| group.number).unwrap_or(0);
+            let group = &mut groups[n];
+            // Without a number of its own, it takes the one behind the segment before it.
+            let number = *group.number.get_or_insert(before + 1);
+            let group = Group { number: Some(number), members: std::mem::take(&mut group.members) };
+            if number > before + MAX_MISSING {
+                self.leave_out(&group, "its number is far beyond those of the others");
+            } else if number > before {
+                ordered.push(group);
+            } else if number == before && self.rank(&group) > self.rank(&ordered[ordered.len() - 1]) {
+                let worse = ordered.pop().expect("there is one with this number");
+                self.leave_out(&worse, "another file holds this segment, and fits better");
+                ordered.push(group);
+            } else {
+                self.leave_out(&group, "other files hold its number or its positions, and fit better");
+            }
+        }
+        ordered
+    }
+
+    /// How well the files of a number fit to those before and behind.
+    fn rank(&self, group: &Group) -> (usize, u64) {
+        let candidate = self.candidate(group);
+        let header = candidate.known.header;
+        let digest = |candidate: &Candidate| candidate.scanned.as_ref().map(|scanned| scanned.chain.digest);
+        let others = self.candidates.iter().filter(|other| other.known.exact);
+        let fits = others.filter(|other| {
+            let behind = other.known.header.number == header.number + 1;
+            let before = other.known.header.number + 1 == header.number;
+            (behind && digest(candidate) == Some(other.known.header.previous_digest))
+                || (before && digest(other) == Some(header.previous_digest))
+        });
+        (fits.count(), candidate.events)
+    }
+
+    /// Gives each segment its positions, also those that are missing.
+    fn lay_out(&mut self, fs: &dyn Fs, groups: Vec<Group>) -> Result<()> {
+        for group in groups {
+            let candidate = self.candidate(&group);
+            let (number, first, end) = (group.number.unwrap_or(1), candidate.known.header.first_position, candidate.end);
+            let (next, position) = self.reached();
+            let begins = self.places.last().map_or(0, |before| before.positions.start);
+            // What is between belongs to segments that are missing, or else to the one before.
+            let room = (number - next + u64::from(next > 1)).saturating_mul(MAX_EVENTS);
+            if first < begins || first.saturating_sub(position) > room {
+                self.leave_out(&group, "its positions contradict those of the others");
+                continue;
+            }
+            self.add_missing(next..number, position.min(first)..first);
+            if let Some(before) = self.places.last_mut() {
+                before.positions.end = first;
+            }
+            let positions = first..end.max(first);
+            self.places.push(Place { number, positions, candidates: group.members, newest: false });
+        }
+        let (mut end, position) = self.reached();
+        let in_head = self.head.map_or(0, |head| head.segment);
+        let is_indexed = |number| self.witnesses.iter().any(|(_, header, _)| header.number == number);
+        let next = end;
+        while end <= in_head.min(next + MAX_MISSING) || is_indexed(end) {
+            end += 1;
+        }
+        for (_, header, behind) in &self.witnesses {
+            let place = self.places.iter().find(|place| place.number == header.number);
+            let own = |place: &Place| self.candidates[place.candidates[0]].known.mask == header.mask();
+            // An index may have been left by an earlier use of the number.
+            if header.number < end && place.is_none_or(own) {
+                self.proven = self.proven.max(*behind);
+            }
+        }
+        if end > next {
+            self.add_missing(next..end, position..self.proven.max(position));
+        }
+        self.end(fs)
+    }
+
+    /// The number that the next segment would have, and the position it would begin with, as far as it is known where the last one ends.
+    fn reached(&self) -> (u64, u64) {
+        self.places.last().map_or((1, 0), |last| (last.number + 1, last.positions.end))
+    }
+
+    /// Adds segments of which there is no file.
+    fn add_missing(&mut self, numbers: Range<u64>, positions: Range<u64>) {
+        let (mut first, mut left) = (positions.start, numbers.end - numbers.start);
+        for number in numbers {
+            let known = self.witnesses.iter().find(|(_, header, _)| header.number == number);
+            let known = known.filter(|(_, header, end)| header.first_position == first && *end <= positions.end);
+            let share = (positions.end - first).div_ceil(left);
+            let end = match known {
+                _ if left == 1 => positions.end,
+                Some((.., end)) => *end,
+                None => first + share,
+            };
+            self.places.push(Place { number, positions: first..end, candidates: Vec::new(), newest: false });
+            (first, left) = (end, left - 1);
+        }
+    }
+
+    /// Finds out where the log ends, and corrects what places hold.
+    fn end(&mut self, fs: &dyn Fs) -> Result<()> {
+        for n in 0..self.places.len() {
+            let next = self.places.get(n + 1).map(|next| next.positions.start);
+            let place = &mut self.places[n];
+            place.newest = next.is_none();
+            if let Some(next) = next {
+                place.positions.end = next;
+            }
+        }
+        let Some(last) = self.places.len().checked_sub(1) else { return Ok(()) };
+        let place = self.places[last].clone();
+        let end = match place.candidates.first() {
+            Some(&first) if self.candidates[first].scanned.is_none() => {
+                let open = Place { positions: place.positions.start..u64::MAX, ..place };
+                self.pick(fs, &open)?.0.end().unwrap_or(0)
+            }
+            Some(&first) => self.candidates[first].end,
+            None => 0,
+        };
+        let range = &mut self.places[last].positions;
+        range.end = end.max(self.proven).max(range.start);
+        let complete: Vec<usize> = (0..self.places.len()).filter(|&n| !self.places[n].candidates.is_empty()).collect();
+        for n in complete {
+            self.complete(fs, n)?;
+        }
+        Ok(())
+    }
+
+    /// Tries to find out all of a lost header.
+    fn complete(&mut self, fs: &dyn Fs, n: usize) -> Result<()> {
+        let first = self.places[n].candidates[0];
+        if self.candidates[first].known.exact {
+            return Ok(());
+        }
+        let before = match n {
+            0 => None,
+            _ => match self.sound(n - 1) {
+                Some((_, scanned)) => Some((scanned.chain.digest, scanned.end)),
+                None => return Ok(()),
+            },
+        };
+        if self.candidates[first].known.header.number == self.places[n].number {
+            self.candidates[first].complete(fs, before)?;
+        }
+        Ok(())
+    }
+
+    /// The header of a place whose first file holds just what belongs there, and what a scan of it found. Whether it fits to the place before is another question.
+    pub(crate) fn sound(&self, n: usize) -> Option<(SegmentHeader, &Scanned)> {
+        let place = &self.places[n];
+        let candidate = &self.candidates[*place.candidates.first()?];
+        let whole = candidate.scanned.as_ref().filter(|_| candidate.has_header)?;
+        let header = candidate.known.header;
+        let fits = header.number == place.number
+            && (header.first_position..whole.chain.next_position) == place.positions
+            && (place.newest || candidate.is_sealed());
+        fits.then_some((header, whole))
+    }
+
+    /// The file of a place that is sound, and whether it has the name that it must have.
+    pub(crate) fn file_of(&self, n: usize) -> Option<(&Path, bool)> {
+        let place = &self.places[n];
+        let candidate = &self.candidates[*place.candidates.first()?];
+        Some((&candidate.path, candidate.is_named(place.number)))
+    }
+
+    /// The header that a place had, if it is known to the bit.
+    pub(crate) fn header(&self, n: usize) -> Option<SegmentHeader> {
+        let known = self.known(n)?;
+        known.exact.then_some(known.header)
+    }
+
+    /// When the segment was begun, if that is known.
+    pub(crate) fn base_time(&self, n: usize) -> Option<i64> {
+        Some(self.known(n)?.header.base_time)
+    }
+
+    fn known(&self, n: usize) -> Option<Known> {
+        let place = &self.places[n];
+        Some(self.candidates[*place.candidates.first()?].known)
+    }
+
+    /// All files that hold segments, of this store or not.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let left_out = self.left_out.iter().map(|left_out| &*left_out.path);
+        self.candidates.iter().map(|candidate| &*candidate.path).chain(left_out)
+    }
+
+    /// Bytes of the files of this store.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.candidates.iter().map(|candidate| candidate.size).sum()
+    }
+
+    /// Behind the last position that the log had.
+    pub(crate) fn len(&self) -> u64 {
+        self.places.last().map_or(0, |place| place.positions.end)
+    }
+
+    fn pick(&self, fs: &dyn Fs, place: &Place) -> Result<(Picked, Vec<Vec<u8>>)> {
+        let mut picked = Picked::default();
+        let mut all = Vec::new();
+        for (file, &n) in place.candidates.iter().enumerate() {
+            let candidate = &self.candidates[n];
+            let bytes = read(fs, &candidate.path)?;
+            let found = finds(&bytes, &candidate.known, &candidate.path)?;
+            let first = candidate.known.exact.then(|| candidate.known.header.crc());
+            let proven = if place.newest { self.proven } else { u64::MAX };
+            picked.add(file, &found, &place.positions, proven, (START as usize, first));
+            all.push(bytes);
+        }
+        Ok((picked, all))
+    }
+
+    /// What is intact of a place, and what is lost.
+    pub(crate) fn mend(&self, fs: &dyn Fs, n: usize) -> Result<Mended> {
+        let place = &self.places[n];
+        let (picked, files) = self.pick(fs, place)?;
+        let candidates = || place.candidates.iter().map(|&n| &self.candidates[n]);
+        let mut mended = Mended {
+            files,
+            paths: candidates().map(|candidate| candidate.path.clone()).collect(),
+            sources: candidates().map(|candidate| SegmentHeader { store: self.store, ..candidate.known.header }).collect(),
+            ..Mended::default()
+        };
+        let mut position = place.positions.start;
+        // Where in the first file the last thing ends that was taken from there.
+        let mut at = START as usize;
+        for item in picked.items.values() {
+            if item.positions.start > position {
+                let until = if item.file == 0 { item.bytes.start } else { at };
+                self.lose(place, &mut mended, position..item.positions.start, at..until.max(at), &picked);
+            }
+            take(&mut mended, item, &picked);
+            position = item.positions.end;
+            at = if item.file == 0 { item.bytes.end } else { at };
+        }
+        let size = mended.files.first().map_or(0, Vec::len);
+        if position < place.positions.end {
+            self.lose(place, &mut mended, position..place.positions.end, at.min(size)..size, &picked);
+        } else if let Some(bytes) = mended.files.first().filter(|_| place.newest)
+            && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn))
+        {
+            let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            let path = self.candidates[place.candidates[0]].path.clone();
+            let why = "no whole commit, and nothing proves that it was acknowledged".into();
+            let bytes = at as u64..content as u64;
+            mended.torn = Some(Damage { path, bytes, positions: position..position, why });
+        }
+        self.ask_witness(fs, n, &picked, &mut mended);
+        Ok(mended)
+    }
+
+    fn lose(&self, place: &Place, mended: &mut Mended, positions: Range<u64>, bytes: Range<usize>, picked: &Picked) {
+        let path = match place.candidates.first() {
+            Some(&first) => self.candidates[first].path.clone(),
+            None => self.dir.join(file_name(place.number)),
+        };
+        let size = mended.files.first().map_or(0, Vec::len);
+        let why = if place.candidates.is_empty() {
+            "the segment is missing"
+        } else if bytes.start >= size {
+            "the file ends before them"
+        } else if picked.broken_at(positions.start).is_some() {
+            "the body of the commit is not intact"
+        } else {
+            "no commit and no event that is intact stands there"
+        };
+        let bytes = bytes.start as u64..bytes.end as u64;
+        let damage = Damage { path, bytes, positions: positions.clone(), why: why.into() };
+        mended.parts.push(Part::Lost { positions, loss: mended.losses.len() });
+        mended.losses.push(Loss::new(damage));
+    }
+
+    /// Asks the index of the segment what is lost.
+    fn ask_witness(&self, fs: &dyn Fs, n: usize, picked: &Picked, mended: &mut Mended) {
+        if mended.losses.is_empty() {
+            return;
+        }
+        let place = &self.places[n];
+        let header = match self.known(n) {
+            Some(known) => Some(known.header).filter(|header| header.mask() == known.mask),
+            None => self.witnesses.iter().find(|(_, header, _)| header.number == place.number).map(|(_, header, _)| *header),
+        };
+        if let Some(header) = header {
+            let intact: Vec<Range<usize>> = picked.items.values().map(|item| item.bytes.clone()).collect();
+            witness(fs, &self.dir, &header, &Witness { intact, whole: place.candidates.is_empty() }, &mut mended.losses);
+        }
+    }
+}
+
+/// Adds something to the parts. Events that were recorded with the one before stay with it in one commit.
+fn take(mended: &mut Mended, item: &Item, picked: &Picked) {
+    let broken = picked.broken_at(item.positions.start).filter(|broken| broken.file == item.file);
+    match item.kind {
+        Kind::Commit(header) => {
+            debug_assert_eq!(header.kind, EVENTS);
+            mended.parts.push(Part::Commit { file: item.file, at: item.bytes.start, header });
+        }
+        Kind::Event { recorded_at: time } => {
+            let begins = broken.is_some_and(|broken| broken.positions.start == item.positions.start);
+            if let Some(Part::Events { file, first, recorded_at, records, .. }) = mended.parts.last_mut()
+                && (*file, *recorded_at, *first + records.len() as u64) == (item.file, time, item.positions.start)
+                && !begins
+            {
+                records.push(item.bytes.clone());
+                return;
+            }
+            // What a commit says of itself goes with the first of its events that are left.
+            let told = mended.parts.iter().rev().any(|part| {
+                matches!(part, Part::Events { first, .. } if broken.is_some_and(|broken| broken.positions.contains(first)))
+            });
+            let attributes = broken.filter(|_| !told).map_or(0..0, |broken| broken.attributes.clone());
+            mended.parts.push(Part::Events {
+                file: item.file,
+                first: item.positions.start,
+                recorded_at: time,
+                records: vec![item.bytes.clone()],
+                attributes,
+            });
+        }
+    }
+}

@@ -23,8 +23,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("segment", &["format", "fs"]),
     ("log", &["format", "fs", "segment"]),
     ("index", &["format", "fs", "segment"]),
-    ("store", &["format", "fs", "segment", "log", "index"]),
-    ("salvage", &["format", "fs", "segment", "index"]),
+    ("mend", &["format", "fs", "segment", "index"]),
+    ("store", &["format", "fs", "segment", "log", "index", "mend"]),
+    ("salvage", &["format", "fs", "segment", "index", "mend"]),
 ];
 
 /// What each file of the library is called in the table, and its text without comments and tests.

@@ -2,6 +2,7 @@
 //!
 //! Recovery decides before it writes: first everything is read and judged (`src/segment/verdict.rs` has the table), and only then, if nothing is damaged, is a torn tail cut.
 
+use crate::error::Damage;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct OpenReport {
     /// Positions that no witness proves to have been durable before this open: the last group, if the store was not closed and did not come to rest. They are there, and
     /// durable now.
     pub unproven: Range<u64>,
+    /// What is damaged, in order of positions, in a store that is read around it: [`Options::open_read_only`](crate::Options::open_read_only).
+    pub damage: Vec<Damage>,
     /// Things that were not as they should be and did no harm.
     pub notices: Vec<String>,
     /// How long it took.

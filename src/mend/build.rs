@@ -83,7 +83,7 @@ impl Builder {
                     self.commit(draft, *recorded_at, self.chain.next_position);
                 }
             }
-            Part::Lost { positions, .. } => self.lose(positions.clone()),
+            Part::Lost { positions } => self.lose(positions.clone()),
         }
     }
 

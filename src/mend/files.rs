@@ -3,7 +3,7 @@
 use super::rescue::{Find, finds};
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
-use crate::format::frame::{ALIGN, EVENTS, FrameHeader, HEADER, MAGIC};
+use crate::format::frame::{ALIGN, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::format::{head, record};
@@ -68,7 +68,7 @@ pub(super) fn open(fs: &dyn Fs, path: &Path) -> Result<(std::sync::Arc<dyn fs::F
 }
 
 /// All bytes of a file.
-pub(super) fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
     let (file, size) = open(fs, path)?;
     let mut bytes = vec![0; size as usize];
     let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
@@ -213,7 +213,8 @@ impl Files {
                 break;
             }
             let Some((frame, mask)) = FrameHeader::implied(&bytes[at..], at as u64) else { continue };
-            let Some((first_position, base_time)) = base(bytes, at, &frame, mask) else { continue };
+            let proven = base(bytes, at, &frame, mask).or_else(|| base_of_seal(bytes, at, &frame, mask));
+            let Some((first_position, base_time)) = proven else { continue };
             let unknown = SegmentHeader {
                 store: self.store,
                 number: 0,
@@ -235,6 +236,27 @@ impl Files {
         }
         None
     }
+}
+
+/// The first position and the base time of a segment of a single commit whose header is lost, too: its seal proves the mask, and says when the last event was recorded.
+fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64, i64)> {
+    let body = bytes.get(at + HEADER..at + frame.table_at() as usize).filter(|_| frame.kind == SEAL)?;
+    let seal = Seal::decode(body).filter(|_| frame.vouches_for(body, mask, at as u64))?;
+    let from_zero = SegmentHeader {
+        store: [0; 16],
+        number: 0,
+        first_position: seal.first_position,
+        salt: 0,
+        base_time: 0,
+        previous_digest: 0,
+        previous_len: 0,
+    };
+    let found = finds(bytes, &Known { mask, header: from_zero, exact: false }, Path::new("")).ok()?;
+    let last = found.iter().rev().find_map(|find| match find {
+        Find::Event { position, recorded_at, .. } if seal.frames == 1 || position + 1 == seal.next_position => Some(*recorded_at),
+        _ => None,
+    });
+    Some((seal.first_position, frame.recorded_at.checked_sub(last?)?))
 }
 
 /// The first position and the base time of a segment, from a commit whose first event proves the mask that its header implies.
@@ -281,7 +303,7 @@ impl Candidate {
                     self.end = self.end.max(header.end_position());
                     self.proven = self.proven.max(header.durable_upto);
                 }
-                Find::Seal { seal, .. } if seal.first_position == self.known.header.first_position => {
+                Find::Seal(seal) if seal.first_position == self.known.header.first_position => {
                     self.end = self.end.max(seal.next_position);
                     self.proven = self.proven.max(seal.next_position);
                 }
@@ -290,7 +312,7 @@ impl Candidate {
                     self.end = self.end.max(position + 1);
                 }
                 Find::Broken { header, .. } => self.proven = self.proven.max(header.durable_upto),
-                Find::Seal { .. } => {}
+                Find::Seal(_) => {}
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! positions that belong into it. A place is then [mended](Survey::mend) on its own, so that memory is bounded by one segment: whole commits first, then, where a commit is not intact, each of its
 //! events whose own checksum holds. Positions between them are lost. [`Builder`] makes a segment of all that.
 
+pub(crate) mod around;
 mod build;
 mod files;
 mod overlay;
@@ -14,8 +15,9 @@ mod witness;
 
 pub(crate) use build::{Builder, draft};
 pub use files::LeftOut;
-pub(crate) use overlay::Overlay;
-pub(crate) use survey::{Place, Survey};
+pub(crate) use files::read;
+use overlay::Overlay;
+pub(crate) use survey::Survey;
 
 use crate::error::Damage;
 use crate::format::frame::FrameHeader;
@@ -59,8 +61,8 @@ pub(crate) enum Part {
     Commit { file: usize, at: usize, header: FrameHeader },
     /// Events of a commit that is not: recorded at one time, at positions that follow one another.
     Events { file: usize, first: u64, recorded_at: i64, records: Vec<Range<usize>>, attributes: Range<usize> },
-    /// Positions whose events are lost: the number of the loss.
-    Lost { positions: Range<u64>, loss: usize },
+    /// Positions whose events are lost.
+    Lost { positions: Range<u64> },
 }
 
 /// What a place holds.

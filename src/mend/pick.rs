@@ -76,7 +76,7 @@ impl Picked {
                     let positions = *position..position + 1;
                     events.push(Item { positions, file, bytes: bytes.clone(), kind: Kind::Event { recorded_at: *recorded_at } });
                 }
-                Find::Seal { .. } => {}
+                Find::Seal(_) => {}
             }
         }
         for item in commits.into_iter().chain(events) {

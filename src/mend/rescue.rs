@@ -22,7 +22,7 @@ pub(super) enum Find {
     Broken { at: usize, header: FrameHeader, attributes: Range<usize> },
     /// An event of a commit that is not whole.
     Event { bytes: Range<usize>, position: u64, recorded_at: i64 },
-    Seal { at: usize, seal: Seal },
+    Seal(Seal),
 }
 
 /// Finds all that is intact in the bytes of a segment file, in order of offsets.
@@ -84,7 +84,7 @@ fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &Known, path: &Pa
     }
     if header.kind == SEAL {
         let seal = Seal::decode(&frame.bytes[HEADER..header.table_at() as usize]);
-        return Ok(seal.map(|seal| Find::Seal { at, seal }));
+        return Ok(seal.map(Find::Seal));
     }
     if !header.is_known() {
         return Err(crate::Error::UnsupportedFormat {

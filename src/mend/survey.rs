@@ -211,7 +211,7 @@ impl Survey {
         }
         for (_, header, behind) in &self.witnesses {
             let place = self.places.iter().find(|place| place.number == header.number);
-            let own = |place: &Place| self.candidates[place.candidates[0]].known.mask == header.mask();
+            let own = |place: &Place| place.candidates.iter().all(|&n| self.candidates[n].known.mask == header.mask());
             // An index may have been left by an earlier use of the number.
             if header.number < end && place.is_none_or(own) {
                 self.proven = self.proven.max(*behind);
@@ -415,7 +415,7 @@ impl Survey {
         };
         let bytes = bytes.start as u64..bytes.end as u64;
         let damage = Damage { path, bytes, positions: positions.clone(), why: why.into() };
-        mended.parts.push(Part::Lost { positions, loss: mended.losses.len() });
+        mended.parts.push(Part::Lost { positions });
         mended.losses.push(Loss::new(damage));
     }
 

@@ -218,9 +218,9 @@ impl Copy<'_> {
 
     /// The header of the segment that is made for a place.
     fn header(&mut self, n: usize) -> SegmentHeader {
-        let base_time = self.survey.base_time(n);
         let Some(before) = &mut self.before else {
-            let base_time = base_time.unwrap_or(i64::MIN);
+            // Of a first segment that is gone, the next one knows the time best.
+            let base_time = (n..self.survey.places.len()).find_map(|n| self.survey.base_time(n)).unwrap_or_default();
             return SegmentHeader {
                 store: self.survey.store,
                 number: 1,
@@ -233,7 +233,7 @@ impl Copy<'_> {
         };
         let mut next = before.successor(random());
         next.previous_len += crate::format::frame::Seal::FRAME;
-        next.base_time = base_time.unwrap_or(next.base_time).max(next.base_time);
+        next.base_time = self.survey.base_time(n).unwrap_or(next.base_time).max(next.base_time);
         next
     }
 

@@ -83,7 +83,7 @@ impl Ledger {
                     positions: *position..position + 1,
                     why: "its sequence contradicts the events before it".into(),
                 };
-                mended.parts.push(Part::Lost { positions: *position..position + 1, loss: mended.losses.len() });
+                mended.parts.push(Part::Lost { positions: *position..position + 1 });
                 mended.losses.push(Loss::new(damage));
                 continue;
             }
@@ -122,7 +122,7 @@ fn records_start(part: &Part) -> u64 {
     match part {
         Part::Commit { header, .. } => header.first_position,
         Part::Events { first, .. } => *first,
-        Part::Lost { positions, .. } => positions.start,
+        Part::Lost { positions } => positions.start,
     }
 }
 

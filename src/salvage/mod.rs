@@ -7,12 +7,14 @@ mod copy;
 mod dump;
 mod ledger;
 mod renumber;
+mod repair;
 mod verify;
 mod write;
 
 pub use crate::mend::{LeftOut, Loss, LostEvents};
 pub use copy::{Salvage, Salvaged};
 pub use dump::{Kind, Piece, dump, dump_in};
+pub use repair::{Action, Plan, Repair};
 pub use verify::{Report, verify, verify_in};
 
 use crate::error::{Error, Result};

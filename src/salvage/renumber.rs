@@ -52,21 +52,22 @@ pub(super) struct Renumber {
 impl Renumber {
     /// Adds a part with the next numbers. Ids that were derived from a position are stored with their events, so that they stay.
     pub(super) fn add(&mut self, builder: &mut Builder, mended: &Mended, part: &Part) -> Result<()> {
-        let (file, source, recorded_at, durable, records, attributes) = match part {
+        let (file, recorded_at, records, attributes) = match part {
             Part::Lost { .. } => return Ok(()),
             Part::Commit { file, at, header } => {
                 let body = at + HEADER;
-                let records = body + header.attributes_len as usize..body + header.body_len as usize;
-                (*file, mended.sources[*file], header.recorded_at, true, split(&mended.files[*file], records), body..body + header.attributes_len as usize)
+                let attributes = body..body + header.attributes_len as usize;
+                let records = split(&mended.files[*file], attributes.end..body + header.body_len as usize);
+                (*file, header.recorded_at, records, attributes)
             }
             Part::Events { file, recorded_at, records, attributes, .. } => {
-                (*file, mended.sources[*file], *recorded_at, true, records.clone(), attributes.clone())
+                (*file, *recorded_at, records.clone(), attributes.clone())
             }
         };
-        let bytes = &mended.files[file];
+        let (bytes, source) = (&mended.files[file], &mended.sources[file]);
         let mut draft = draft();
         for record in records {
-            let Some(event) = event(&bytes[record], &source) else { continue };
+            let Some(event) = event(&bytes[record], source) else { continue };
             if System::of(event.key()) == Some(System::Lost) {
                 continue;
             }
@@ -79,8 +80,7 @@ impl Renumber {
         }
         if draft.len() > 0 {
             draft.set_attributes(&bytes[attributes]);
-            let upto = if durable { builder.chain.next_position } else { 0 };
-            builder.commit(draft, recorded_at, upto);
+            builder.commit(draft, recorded_at, builder.chain.next_position);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
 use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
-use crate::segment::{START, file_name, head, number_of};
+use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
@@ -93,7 +93,7 @@ pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
     }
     check.end(head, newest, dir);
     check.not_covered(fs, dir)?;
-    check.report.streams = check.streams.len() as u64;
+    check.report.streams = check.streams.keys().filter(|key| System::of(key).is_none()).count() as u64;
     Ok(check.report)
 }
 
@@ -369,12 +369,17 @@ impl Check {
 
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let known = ["HEAD", "LOCK", "quarantine"];
-        let names = entries.into_iter().map(|entry| entry.name);
+        let known = ["HEAD", "LOCK", "quarantine", "repair"];
+        let names = entries.iter().map(|entry| entry.name.clone());
         let of_segment = |name: &str| {
             let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
             number_of(segment.as_deref().unwrap_or(name)).is_some()
         };
+        for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
+            if names.clone().any(|found| found == name) {
+                self.report.notices.push(format!("{name}: a {what} did not come to its end; the store does not open"));
+            }
+        }
         let others = names.filter(|name| !known.contains(&&**name) && !of_segment(name));
         self.report.not_covered.extend(others);
         self.report.not_covered.sort();

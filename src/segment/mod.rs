@@ -21,6 +21,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A directory with this file holds the beginning of a copy.
 pub(crate) const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
 
+/// A directory with this file is being repaired: it says what is left to do.
+pub(crate) const REPAIRING: &str = "REPAIR";
+
 /// Where the first frame of a segment stands.
 pub(crate) const START: u64 = segment_header::LEN as u64;
 

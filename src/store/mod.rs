@@ -1,11 +1,13 @@
 //! The store: what an application sees. Owns what streams mean.
 
 mod append;
+mod around;
 mod discover;
 mod editions;
 mod find;
 mod guard;
 mod idempotency;
+mod losses;
 mod options;
 mod query;
 mod read;
@@ -59,6 +61,10 @@ struct Inner {
     report: OpenReport,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,
+    /// What is damaged, if the store is read around damage.
+    gaps: losses::Gaps,
+    /// How to read around damage that shows later, in a store that was opened read-only.
+    around: around::Around,
 }
 
 /// How large a store is.

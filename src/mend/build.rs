@@ -1,6 +1,6 @@
 //! Making a segment of parts: the bytes of a file that an open takes for its own.
 
-use super::{Mended, Part};
+use super::{Implied, Mended, Part};
 use crate::format::checksum::Mask;
 use crate::format::draft::{Draft, Limits, Place};
 use crate::format::frame::{Chain, HEADER, MAX_BODY};
@@ -82,6 +82,17 @@ impl Builder {
                     draft.set_attributes(std::mem::take(&mut attributes));
                     self.commit(draft, *recorded_at, self.chain.next_position);
                 }
+            }
+            Part::Implied { position, deletion } => {
+                assert_eq!(self.chain.next_position, *position, "parts follow one another");
+                let Implied { edition, domain, sequence } = deletion;
+                let system = System::Deletion { edition, domain: Some(domain) };
+                let event = NewEvent::new(system.event_type(), "");
+                let mut draft = draft();
+                let wide = *sequence > u32::MAX.into();
+                draft.push(&system.key(), &event, wide).expect("the record of a deletion is within all limits");
+                assert!(draft.set_sequences(0..1, *sequence), "there is room for the sequence");
+                self.commit(draft, self.chain.recorded_at, *position);
             }
             Part::Lost { positions } => self.lose(positions.clone()),
         }

@@ -81,6 +81,8 @@ struct Raw {
     path: PathBuf,
     size: u64,
     header: Option<SegmentHeader>,
+    /// It stands in the file as it was written.
+    intact: bool,
 }
 
 /// What the files of a directory hold.
@@ -115,7 +117,8 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
         let mut bytes = [0; START as usize];
         let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", &path, e))?;
         let header = SegmentHeader::decode_damaged(&bytes[..read], &path)?;
-        raw.push(Raw { path, size, header });
+        let (header, intact) = header.map_or((None, false), |(header, intact)| (Some(header), intact));
+        raw.push(Raw { path, size, header, intact });
     }
     let store = store_of(&raw, head.as_ref(), &indexes);
     let mut found = Files { store, head: head.filter(|head| head.store == store), candidates: Vec::new(), indexes, left_out: Vec::new() };
@@ -183,7 +186,7 @@ impl Files {
                 known
             }
         };
-        let has_header = raw.header.is_some();
+        let has_header = raw.intact;
         let number = (known.header.number > 0).then_some(known.header.number).or(named);
         let mut candidate = Candidate {
             has_header,
@@ -276,7 +279,7 @@ impl Candidate {
     fn look(&mut self, fs: &dyn Fs) -> Result<()> {
         let (file, size) = open(fs, &self.path)?;
         let source = Source { path: &self.path, file: &*file, size };
-        if self.has_header {
+        if self.known.exact {
             let scanned = source.scan(&self.known.header, None, |_| Ok(()))?;
             self.end = scanned.chain.next_position;
             self.events = self.end - self.known.header.first_position;

@@ -10,6 +10,7 @@ mod files;
 mod overlay;
 mod pick;
 mod rescue;
+mod sift;
 mod survey;
 mod witness;
 
@@ -17,6 +18,7 @@ pub(crate) use build::{Builder, draft};
 pub use files::LeftOut;
 pub(crate) use files::read;
 use overlay::Overlay;
+pub(crate) use sift::Implied;
 pub(crate) use survey::Survey;
 
 use crate::error::Damage;
@@ -24,7 +26,6 @@ use crate::format::frame::FrameHeader;
 use crate::format::segment_header::SegmentHeader;
 use crate::stream::StreamId;
 use std::ops::Range;
-use std::path::PathBuf;
 
 /// Positions whose events are lost, and what is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct Loss {
 }
 
 impl Loss {
-    pub(crate) fn new(damage: Damage) -> Self {
+    fn new(damage: Damage) -> Self {
         Loss { damage, streams: Vec::new(), all_known: false }
     }
 }
@@ -63,14 +64,15 @@ pub(crate) enum Part {
     Events { file: usize, first: u64, recorded_at: i64, records: Vec<Range<usize>>, attributes: Range<usize> },
     /// Positions whose events are lost.
     Lost { positions: Range<u64> },
+    /// A deletion of an edition that is lost, and must have been there.
+    Implied { position: u64, deletion: Implied },
 }
 
 /// What a place holds.
 #[derive(Debug, Default)]
 pub(crate) struct Mended {
-    /// The bytes of the files that parts are in, their paths, and the headers that they have or must have had.
+    /// The bytes of the files that parts are in, and the headers that they have or must have had.
     pub files: Vec<Vec<u8>>,
-    pub paths: Vec<PathBuf>,
     pub sources: Vec<SegmentHeader>,
     pub parts: Vec<Part>,
     pub losses: Vec<Loss>,

@@ -33,6 +33,9 @@ pub(super) struct Broken {
 pub(super) struct Picked {
     pub items: BTreeMap<u64, Item>,
     pub broken: Vec<Broken>,
+    /// What has not been taken yet.
+    commits: Vec<Item>,
+    events: Vec<Item>,
 }
 
 /// What stands before the next thing in a file, as far as it goes on from there.
@@ -79,11 +82,18 @@ impl Picked {
                 Find::Seal(_) => {}
             }
         }
-        for item in commits.into_iter().chain(events) {
+        self.commits.append(&mut commits);
+        self.events.append(&mut events);
+    }
+
+    /// Takes what all files have: whole commits first, then, where none is, single events.
+    pub(super) fn settle(mut self) -> Self {
+        for item in std::mem::take(&mut self.commits).into_iter().chain(std::mem::take(&mut self.events)) {
             if self.is_free(&item.positions) {
                 self.items.insert(item.positions.start, item);
             }
         }
+        self
     }
 
     fn is_free(&self, positions: &Range<u64>) -> bool {

@@ -1,17 +1,18 @@
 //! Which segments the log had, which files hold them, and which positions belong into each.
 
-use super::files::{Candidate, Files, Known, LeftOut, files, read};
+use super::files::{Candidate, Files, Known, LeftOut, files, open, read};
 use super::pick::{Item, Kind, Picked};
 use super::rescue::finds;
+use super::sift::{self, Implied, Sieve, Sifted};
 use super::witness::{Witness, witness};
-use super::{Loss, Mended, Part};
+use super::{Loss, LostEvents, Mended, Part};
 use crate::error::{Damage, Result};
-use crate::format::frame::EVENTS;
+use crate::format::frame::{FrameHeader, SEAL, Seal};
 use crate::format::head::Head;
-use crate::format::is_zero;
+use crate::format::{is_zero, record};
 use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::fs::Fs;
-use crate::segment::scan::Scanned;
+use crate::segment::scan::{Scanned, Source};
 use crate::segment::{START, file_name};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub(crate) struct Survey {
     pub proven: u64,
     candidates: Vec<Candidate>,
     witnesses: Vec<(PathBuf, SegmentHeader, u64)>,
+    sifted: Sifted,
 }
 
 /// The files of one segment.
@@ -82,6 +84,7 @@ impl Survey {
             notices: Vec::new(),
             witnesses: witnesses.collect(),
             candidates,
+            sifted: Sifted::default(),
         };
         for candidate in &survey.candidates {
             survey.proven = survey.proven.max(candidate.proven);
@@ -93,7 +96,49 @@ impl Survey {
         let groups = survey.groups();
         let groups = survey.order(groups);
         survey.lay_out(fs, groups)?;
+        survey.sift(fs)?;
         Ok(survey)
+    }
+
+    /// Sees what the events say of one another. If nothing is damaged, nothing contradicts.
+    fn sift(&mut self, fs: &dyn Fs) -> Result<()> {
+        if (0..self.places.len()).all(|n| self.sound(n).is_some()) {
+            return Ok(());
+        }
+        let mut sieve = Sieve::default();
+        for n in 0..self.places.len() {
+            if let (Some((header, _)), Some((path, _))) = (self.sound(n), self.file_of(n)) {
+                let (file, size) = open(fs, path)?;
+                let source = Source { path, file: &*file, size };
+                source.scan(&header, None, |frame| {
+                    frame.records(path, |event| sieve.note(event.position, event.key, event.sequence))
+                })?;
+                continue;
+            }
+            let mended = self.mend(fs, n)?;
+            for part in &mended.parts {
+                if let Part::Lost { positions } = part {
+                    sieve.lose(positions.clone());
+                }
+                for (position, bytes) in sift::records(&mended.files, part) {
+                    let record = &mended.files[part.file()][bytes];
+                    if let Some(parts) = record::decode(record, 0, record.len()) {
+                        sieve.note(position, parts.key(record), parts.sequence);
+                    }
+                }
+            }
+        }
+        self.sifted = sieve.sifted;
+        for (position, Implied { edition, domain, .. }) in &self.sifted.implied {
+            let deleted = format!("the edition {edition} was deleted in the domain {domain} at a position that is lost");
+            self.notices.push(format!("{deleted}; that is said again at position {position}"));
+        }
+        Ok(())
+    }
+
+    /// Sequences that streams lack, as the events around them tell.
+    pub(crate) fn missing(&self) -> &[LostEvents] {
+        &self.sifted.missing
     }
 
     fn candidate(&self, group: &Group) -> &Candidate {
@@ -300,6 +345,7 @@ impl Survey {
         let whole = candidate.scanned.as_ref().filter(|_| candidate.has_header)?;
         let header = candidate.known.header;
         let fits = header.number == place.number
+            && self.sifted.bad.range(place.positions.clone()).next().is_none()
             && (header.first_position..whole.chain.next_position) == place.positions
             && (place.newest || candidate.is_sealed());
         fits.then_some((header, whole))
@@ -356,7 +402,7 @@ impl Survey {
             picked.add(file, &found, &place.positions, proven, (START as usize, first));
             all.push(bytes);
         }
-        Ok((picked, all))
+        Ok((picked.settle(), all))
     }
 
     /// What is intact of a place, and what is lost.
@@ -366,27 +412,33 @@ impl Survey {
         let candidates = || place.candidates.iter().map(|&n| &self.candidates[n]);
         let mut mended = Mended {
             files,
-            paths: candidates().map(|candidate| candidate.path.clone()).collect(),
             sources: candidates().map(|candidate| SegmentHeader { store: self.store, ..candidate.known.header }).collect(),
             ..Mended::default()
         };
-        let mut position = place.positions.start;
-        // Where in the first file the last thing ends that was taken from there.
-        let mut at = START as usize;
+        let mut parts = Vec::new();
         for item in picked.items.values() {
-            if item.positions.start > position {
-                let until = if item.file == 0 { item.bytes.start } else { at };
-                self.lose(place, &mut mended, position..item.positions.start, at..until.max(at), &picked);
+            take(&mut parts, item, &picked);
+        }
+        let bad = &self.sifted.bad;
+        parts = parts.into_iter().flat_map(|part| sift::without(&mended.files, part, bad)).collect();
+        // Where in the first file the last thing ends that was taken from there.
+        let (mut position, mut at) = (place.positions.start, START as usize);
+        for part in parts {
+            let (positions, bytes) = (part.positions(), part.bytes(&mended.files));
+            let bytes = bytes.filter(|_| part.file() == 0);
+            if positions.start > position {
+                let until = bytes.as_ref().map_or(at, |bytes| bytes.start.max(at));
+                self.lose(place, &mut mended, position..positions.start, at..until, &picked);
             }
-            take(&mut mended, item, &picked);
-            position = item.positions.end;
-            at = if item.file == 0 { item.bytes.end } else { at };
+            mended.parts.push(part);
+            position = positions.end;
+            at = bytes.map_or(at, |bytes| bytes.end);
         }
         let size = mended.files.first().map_or(0, Vec::len);
         if position < place.positions.end {
             self.lose(place, &mut mended, position..place.positions.end, at.min(size)..size, &picked);
         } else if let Some(bytes) = mended.files.first().filter(|_| place.newest)
-            && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn))
+            && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &mended.sources[0], at))
         {
             let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let path = self.candidates[place.candidates[0]].path.clone();
@@ -398,7 +450,21 @@ impl Survey {
         Ok(mended)
     }
 
+    /// Positions are lost, but for deletions that must have stood there.
     fn lose(&self, place: &Place, mended: &mut Mended, positions: Range<u64>, bytes: Range<usize>, picked: &Picked) {
+        let mut first = positions.start;
+        for (&at, deletion) in self.sifted.implied.range(positions.clone()) {
+            self.lose_all(place, mended, first..at, &bytes, picked);
+            mended.parts.push(Part::Implied { position: at, deletion: deletion.clone() });
+            first = at + 1;
+        }
+        self.lose_all(place, mended, first..positions.end, &bytes, picked);
+    }
+
+    fn lose_all(&self, place: &Place, mended: &mut Mended, positions: Range<u64>, bytes: &Range<usize>, picked: &Picked) {
+        if positions.is_empty() {
+            return;
+        }
         let path = match place.candidates.first() {
             Some(&first) => self.candidates[first].path.clone(),
             None => self.dir.join(file_name(place.number)),
@@ -406,6 +472,8 @@ impl Survey {
         let size = mended.files.first().map_or(0, Vec::len);
         let why = if place.candidates.is_empty() {
             "the segment is missing"
+        } else if self.sifted.bad.range(positions.clone()).next().is_some() {
+            "what stands there contradicts the events before it"
         } else if bytes.start >= size {
             "the file ends before them"
         } else if picked.broken_at(positions.start).is_some() {
@@ -414,9 +482,8 @@ impl Survey {
             "no commit and no event that is intact stands there"
         };
         let bytes = bytes.start as u64..bytes.end as u64;
-        let damage = Damage { path, bytes, positions: positions.clone(), why: why.into() };
+        mended.losses.push(Loss::new(Damage { path, bytes, positions: positions.clone(), why: why.into() }));
         mended.parts.push(Part::Lost { positions });
-        mended.losses.push(Loss::new(damage));
     }
 
     /// Asks the index of the segment what is lost.
@@ -436,17 +503,49 @@ impl Survey {
     }
 }
 
+/// Whether a seal stands at `at`, and nothing behind it.
+fn is_seal(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
+    let (seal, behind) = bytes.split_at(bytes.len().min(Seal::FRAME as usize));
+    let header = FrameHeader::decode(seal, segment.mask(), at as u64);
+    header.is_some_and(|header| header.kind == SEAL) && is_zero(behind)
+}
+
+impl Part {
+    /// The number of the file that it stands in.
+    fn file(&self) -> usize {
+        match self {
+            Part::Commit { file, .. } | Part::Events { file, .. } => *file,
+            Part::Lost { .. } | Part::Implied { .. } => usize::MAX,
+        }
+    }
+
+    fn positions(&self) -> Range<u64> {
+        match self {
+            Part::Commit { header, .. } => header.first_position..header.end_position(),
+            Part::Events { first, records, .. } => *first..first + records.len() as u64,
+            Part::Lost { positions } => positions.clone(),
+            Part::Implied { position, .. } => *position..position + 1,
+        }
+    }
+
+    /// Where it stands in its file.
+    fn bytes(&self, files: &[Vec<u8>]) -> Option<Range<usize>> {
+        match self {
+            Part::Commit { file, at, header } => Some(*at..(at + header.frame_len() as usize).min(files[*file].len())),
+            Part::Events { records, .. } => Some(records.first()?.start..records.last()?.end),
+            Part::Lost { .. } | Part::Implied { .. } => None,
+        }
+    }
+}
+
 /// Adds something to the parts. Events that were recorded with the one before stay with it in one commit.
-fn take(mended: &mut Mended, item: &Item, picked: &Picked) {
+fn take(parts: &mut Vec<Part>, item: &Item, picked: &Picked) {
     let broken = picked.broken_at(item.positions.start).filter(|broken| broken.file == item.file);
     match item.kind {
-        Kind::Commit(header) => {
-            debug_assert_eq!(header.kind, EVENTS);
-            mended.parts.push(Part::Commit { file: item.file, at: item.bytes.start, header });
-        }
+        Kind::Commit(header) => parts.push(Part::Commit { file: item.file, at: item.bytes.start, header }),
         Kind::Event { recorded_at: time } => {
             let begins = broken.is_some_and(|broken| broken.positions.start == item.positions.start);
-            if let Some(Part::Events { file, first, recorded_at, records, .. }) = mended.parts.last_mut()
+            if let Some(Part::Events { file, first, recorded_at, records, .. }) = parts.last_mut()
                 && (*file, *recorded_at, *first + records.len() as u64) == (item.file, time, item.positions.start)
                 && !begins
             {
@@ -454,17 +553,12 @@ fn take(mended: &mut Mended, item: &Item, picked: &Picked) {
                 return;
             }
             // What a commit says of itself goes with the first of its events that are left.
-            let told = mended.parts.iter().rev().any(|part| {
+            let told = parts.iter().rev().any(|part| {
                 matches!(part, Part::Events { first, .. } if broken.is_some_and(|broken| broken.positions.contains(first)))
             });
             let attributes = broken.filter(|_| !told).map_or(0..0, |broken| broken.attributes.clone());
-            mended.parts.push(Part::Events {
-                file: item.file,
-                first: item.positions.start,
-                recorded_at: time,
-                records: vec![item.bytes.clone()],
-                attributes,
-            });
+            let records = vec![item.bytes.clone()];
+            parts.push(Part::Events { file: item.file, first: item.positions.start, recorded_at: time, records, attributes });
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Salvage: copying every intact event of a damaged store into a new one.
 
-use super::ledger::Ledger;
 use super::renumber::Renumber;
 use super::{verify_in, write};
 use crate::Uuid;
@@ -125,7 +124,6 @@ impl Salvage {
             fs,
             out,
             survey: &survey,
-            ledger: Ledger::default(),
             renumber: self.renumber.then(Renumber::default),
             report: Salvaged {
                 store: Uuid::from_bytes(survey.store),
@@ -143,7 +141,7 @@ impl Salvage {
         let mut report = copy.finish();
         report.copied = others(fs, dir, out, self.renumber, &mut report.notices)?;
         write::sync_dir(fs, out)?;
-        check(fs, out, &report)?;
+        check(fs, out, &mut report)?;
         let marker = out.join(INCOMPLETE);
         fs.remove(&marker).map_err(|e| Error::io("remove", &marker, e))?;
         write::sync_dir(fs, out)?;
@@ -164,17 +162,17 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
 }
 
 /// Reads the copy as anybody would.
-fn check(fs: &dyn Fs, out: &Path, report: &Salvaged) -> Result<()> {
+fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<()> {
     let found = verify_in(fs, out)?;
-    let whole = found.is_sound() && found.torn.is_none() && found.events == report.events;
-    if whole {
-        return Ok(());
+    (report.events, report.streams) = (found.events, found.streams);
+    match found.damage.into_iter().chain(found.torn).next() {
+        Some(damage) => Err(Error::Damaged(Box::new(damage))),
+        None if found.events + found.lost == report.positions => Ok(()),
+        None => {
+            let why = format!("{} positions were copied, and {} are there", report.positions, found.events + found.lost);
+            Err(Error::damaged(out, 0..0, 0..report.positions, why))
+        }
     }
-    let damage = found.damage.into_iter().chain(found.torn).next();
-    Err(damage.map_or_else(
-        || Error::damaged(out, 0..0, 0..u64::MAX, format!("{} events were copied, and {} are there", report.events, found.events)),
-        |damage| Error::Damaged(Box::new(damage)),
-    ))
 }
 
 /// Copies what is no part of the log: modules that keep files of their own beside it join here, with the files that pass their own checks. With new numbers, they are of no use.
@@ -186,7 +184,6 @@ struct Copy<'a> {
     fs: &'a dyn Fs,
     out: &'a Path,
     survey: &'a Survey,
-    ledger: Ledger,
     renumber: Option<Renumber>,
     report: Salvaged,
     /// The segment that was made last. It is written when the next one is begun, or as the one to go on with.
@@ -196,8 +193,7 @@ struct Copy<'a> {
 impl Copy<'_> {
     /// Copies what belongs into one segment.
     fn place(&mut self, n: usize) -> Result<()> {
-        let mut mended = self.survey.mend(self.fs, n)?;
-        self.ledger.sift(&mut mended);
+        let mended = self.survey.mend(self.fs, n)?;
         let mut builder = Builder::new(self.header(n));
         for part in &mended.parts {
             match &mut self.renumber {
@@ -268,7 +264,7 @@ impl Copy<'_> {
 
     fn finish(self) -> Salvaged {
         let mut report = self.report;
-        (report.events, report.streams, report.missing) = self.ledger.finish();
+        report.missing = self.survey.missing().to_vec();
         let end = self.survey.len();
         report.unproven = self.survey.proven.min(end)..end;
         report

@@ -5,7 +5,6 @@
 
 mod copy;
 mod dump;
-mod ledger;
 mod renumber;
 mod repair;
 mod verify;

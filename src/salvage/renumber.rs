@@ -1,12 +1,12 @@
 //! Giving events positions and sequences without gaps.
 
 use crate::error::{Error, Result};
-use crate::event::{Block, Event};
+use crate::event::{Block, Event, NewEvent};
 use crate::format::frame::HEADER;
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::index::deletions::covers;
-use crate::mend::{Builder, Mended, Part, draft};
+use crate::mend::{Builder, Implied, Mended, Part, draft};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
@@ -54,6 +54,7 @@ impl Renumber {
     pub(super) fn add(&mut self, builder: &mut Builder, mended: &Mended, part: &Part) -> Result<()> {
         let (file, recorded_at, records, attributes) = match part {
             Part::Lost { .. } => return Ok(()),
+            Part::Implied { deletion, .. } => return self.delete(builder, deletion),
             Part::Commit { file, at, header } => {
                 let body = at + HEADER;
                 let attributes = body..body + header.attributes_len as usize;
@@ -81,6 +82,18 @@ impl Renumber {
         if draft.len() > 0 {
             draft.set_attributes(&bytes[attributes]);
             builder.commit(draft, recorded_at, builder.chain.next_position);
+        }
+        Ok(())
+    }
+
+    /// Adds a deletion that is lost, and must have been there.
+    fn delete(&mut self, builder: &mut Builder, deletion: &Implied) -> Result<()> {
+        let system = System::Deletion { edition: &deletion.edition, domain: Some(&deletion.domain) };
+        let sequence = self.sequence(&system.key(), deletion.sequence);
+        let mut draft = draft();
+        draft.push(&system.key(), &NewEvent::new(system.event_type(), ""), sequence > u32::MAX.into())?;
+        if draft.set_sequences(0..1, sequence) {
+            builder.commit(draft, builder.chain.recorded_at, builder.chain.next_position);
         }
         Ok(())
     }

@@ -125,9 +125,11 @@ fn a_salvage_that_is_interrupted_leaves_nothing_that_opens() {
     let mut bad = sample.disk.contents(path).unwrap();
     bad[300] ^= 1;
     sample.disk.set_contents(path, bad);
+    // All of it is durable.
+    let base = sample.disk.crash(Image::All);
     let mut ended = false;
     for call in 0.. {
-        let disk = sample.disk.crash(Image::Killed);
+        let disk = base.crash(Image::Killed);
         let before = all_files(&disk);
         disk.crash_when(Crash::AtCall(disk.calls() + call));
         let done = Salvage::new().run_in(&disk, "store", "out");

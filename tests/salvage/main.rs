@@ -53,7 +53,7 @@ fn fill(store: &Store, commits: u32) {
             transaction = transaction.idempotency_key(format!("key-{n}"));
         }
         if n % 4 == 1 {
-            transaction = transaction.append(&branch, Expected::Any, [NewEvent::new("If", "")]).tracking("inbox", n.into());
+            transaction = transaction.append(&branch, Expected::Any, [NewEvent::new("If", "")]).tracking("inbox", store.len() + 1);
         }
         transaction.commit().unwrap();
     }
@@ -172,7 +172,7 @@ fn by_stream(store: &Store, found: &[Fact], context: &str) {
         let info = store.stream(&stream).unwrap().unwrap();
         assert_eq!((info.next_sequence, info.last_position), (last.sequence + 1, last.position), "{context}");
         let middle = facts[facts.len() / 2].sequence;
-        let from = own(store.read(&stream).from(middle).limit(1000));
+        let from = own(store.read(&stream).from(middle).limit(10_000));
         assert!(from.iter().eq(facts.iter().copied().filter(|fact| fact.sequence >= middle)), "{context}: {stream}");
         let until = own(store.read(&stream).to(middle));
         assert!(until.iter().eq(facts.iter().copied().filter(|fact| fact.sequence < middle)), "{context}: {stream}");

@@ -12,7 +12,7 @@ use crate::format::head::Head;
 use crate::format::{is_zero, record};
 use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::fs::Fs;
-use crate::segment::scan::{Scanned, Source};
+use crate::segment::scan::{Scanned, Source, Stop};
 use crate::segment::{START, file_name};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -347,7 +347,8 @@ impl Survey {
         let fits = header.number == place.number
             && self.sifted.bad.range(place.positions.clone()).next().is_none()
             && (header.first_position..whole.chain.next_position) == place.positions
-            && (place.newest || candidate.is_sealed());
+            && (place.newest || candidate.is_sealed())
+            && !matches!(whole.stop, Stop::Sealed { junk: true, .. });
         fits.then_some((header, whole))
     }
 

@@ -80,7 +80,8 @@ fn flipped_bytes_are_read_around() {
     let all = sample.written.len();
     for path in segments(&sample.disk) {
         let good = sample.disk.contents(&path).unwrap();
-        for at in (0..good.len()).step_by(11) {
+        // What seems to be of a newer version is refused before anything else is looked at.
+        for at in (0..good.len()).step_by(11).filter(|at| !(8..12).contains(at)) {
             let mut bad = good.clone();
             bad[at] ^= 1 << (at % 8);
             sample.disk.set_contents(&path, bad);

@@ -85,7 +85,8 @@ fn salvaged_again() {
     let store = options(&disk).open("out").unwrap();
     fill(&store, 6);
     let info = store.stream(&stream("a-1")).unwrap().unwrap();
-    assert_eq!(info.next_sequence, 28);
+// Two of the commits have keys that the store knows, so they add nothing.
+    assert_eq!(info.next_sequence, 26);
     let tagged = store.query(&Query::new().stream(&stream("a-1"))).into_iter().count();
     assert_eq!(tagged, store.read(&stream("a-1")).into_iter().count());
     let facts = common::facts(store.read_all());
@@ -191,7 +192,9 @@ fn editions_that_were_deleted() {
         assert!(report.lost() <= 1, "byte {at}: {report:?}");
         let store = options(&copy).open("out").unwrap();
         let found = common::data_of(&common::facts(store.read(&branch)));
-        assert!(found.iter().all(|data| visible.contains(data)), "byte {at}: {found:?}");
+        // If the event that the edition diverges with is lost, nothing says that it had diverged there.
+        let shared = |data: &String| data == "1" && !found.contains(&"new 1".to_owned());
+        assert!(found.iter().all(|data| visible.contains(data) || shared(data)), "byte {at}: {found:?}");
         if (deletion..deletion + 14).contains(&at) {
             assert_eq!(found, visible, "byte {at}");
         }

@@ -21,7 +21,12 @@ fn fill(store: &Store, commits: u32) {
     for n in 0..commits {
         let (a, b) = (stream("a-1"), stream(&format!("b-{}", n % 3)));
         let event = NewEvent::with_data("One", vec![n as u8; 100 + n as usize % 5 * 50]);
-        store.transaction().append(&a, Expected::Any, [event]).append(&b, Expected::Any, [NewEvent::new("Two", "x")]).commit().unwrap();
+        store
+            .transaction()
+            .append(&a, Expected::Any, [event])
+            .append(&b, Expected::Any, [NewEvent::new("Two", "x")])
+            .commit()
+            .unwrap();
     }
 }
 
@@ -42,7 +47,9 @@ fn files(disk: &SimFs) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn segments(disk: &SimFs) -> Vec<PathBuf> {
     let mut files = disk.files();
-    files.retain(|path| path.parent().is_some_and(|dir| dir.ends_with("store")) && path.extension().is_some_and(|e| e == "seg"));
+    files.retain(|path| {
+        path.parent().is_some_and(|dir| dir.ends_with("store")) && path.extension().is_some_and(|e| e == "seg")
+    });
     files.sort();
     files
 }
@@ -110,17 +117,26 @@ fn what_takes_no_event_is_put_in_order() {
     let last = segments(&disk).len() as u32;
     let cases: [(&str, SimFs); 10] = [
         ("write HEAD anew", with(&disk, "store/HEAD", |bytes| bytes.fill(7))),
-        ("write HEAD anew", with(&disk, "store/HEAD", |bytes| bytes.iter_mut().skip(100).step_by(512).for_each(|b| *b ^= 1))),
+        (
+            "write HEAD anew",
+            with(&disk, "store/HEAD", |bytes| bytes.iter_mut().skip(100).step_by(512).for_each(|b| *b ^= 1)),
+        ),
         ("make the index", with(&disk, &idx(1), |bytes| bytes[600] ^= 1)),
         ("make the index", with(&disk, &idx(1), Vec::clear)),
         // The header of a segment, a trailer, a seal: all that they said can be found out.
         ("anew: it is not intact, and no event in it is lost", with(&disk, &seg(2), |bytes| bytes[20] ^= 1)),
         ("anew: it is not intact, and no event in it is lost", with(&disk, &seg(1), |bytes| bytes[..128].fill(0))),
-        ("anew: it is not intact, and no event in it is lost", with(&disk, &seg(1), |bytes| *bytes.last_mut().unwrap() ^= 1)),
-        ("anew: it is not intact, and no event in it is lost", with(&disk, &seg(1), |bytes| {
-            let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
-            bytes[end] ^= 1;
-        })),
+        (
+            "anew: it is not intact, and no event in it is lost",
+            with(&disk, &seg(1), |bytes| *bytes.last_mut().unwrap() ^= 1),
+        ),
+        (
+            "anew: it is not intact, and no event in it is lost",
+            with(&disk, &seg(1), |bytes| {
+                let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+                bytes[end] ^= 1;
+            }),
+        ),
         ("cut the torn tail", with(&disk, &seg(last), |bytes| bytes.extend_from_slice(b"half a commit"))),
         ("cut the torn tail", with(&disk, &seg(last), |bytes| bytes.extend_from_slice(&[0xA7; 5000]))),
     ];
@@ -150,7 +166,10 @@ fn files_that_do_not_belong_there_are_set_aside() {
     copy.set_contents("store/notes.txt", b"mine".to_vec());
     let (actions, found) = repair(&copy, &Repair::new());
     assert!(found == facts);
-    assert!(actions.iter().any(|action| action.contains("other.seg to quarantine: a segment of another store")), "{actions:?}");
+    assert!(
+        actions.iter().any(|action| action.contains("other.seg to quarantine: a segment of another store")),
+        "{actions:?}"
+    );
     assert!(actions.iter().any(|action| action.contains("again.bak to quarantine")), "{actions:?}");
     assert!(copy.contents("store/notes.txt").is_some() && copy.contents(seg(2)).is_some());
 }
@@ -189,7 +208,8 @@ fn segments_that_are_missing_are_given_up() {
         assert!(!plan.accepted);
         let lost: Vec<_> = plan.losses.iter().map(|loss| loss.damage.positions.clone()).collect();
         let (_, found) = repair(&copy, &Repair::new().accept_loss(lost.clone()));
-        let left: Vec<&Fact> = facts.iter().filter(|fact| !lost.iter().any(|range| range.contains(&fact.position))).collect();
+        let left: Vec<&Fact> =
+            facts.iter().filter(|fact| !lost.iter().any(|range| range.contains(&fact.position))).collect();
         assert!(found.iter().eq(left), "segment {number}");
     }
 }
@@ -211,7 +231,8 @@ fn a_repair_survives_crashes() {
         let run = damaged.crash(Image::All);
         run.crash_when(Crash::AtCall(run.calls() + call));
         let done = accept.run_in(&run, "store");
-        let images = [Image::Durable, Image::All, Image::Killed, Image::NamesOnly, Image::DataOnly, Image::SizeWithoutData];
+        let images =
+            [Image::Durable, Image::All, Image::Killed, Image::NamesOnly, Image::DataOnly, Image::SizeWithoutData];
         for image in images.into_iter().chain((0..6).map(Image::Subset)).chain((0..4).map(Image::Prefix)) {
             let context = format!("call {call}, {image:?}");
             let after = run.crash(image);
@@ -227,13 +248,20 @@ fn a_repair_survives_crashes() {
             }
             accept.run_in(&after, "store").unwrap_or_else(|e| panic!("{context}: {e}"));
             let verified = verify_in(&after, "store").unwrap();
-            assert!(verified.is_sound() && verified.torn.is_none() && verified.notices.is_empty(), "{context}: {verified:?}");
+            assert!(
+                verified.is_sound() && verified.torn.is_none() && verified.notices.is_empty(),
+                "{context}: {verified:?}"
+            );
             let store = options(&after).open("store").unwrap();
             assert!(common::facts(store.read_all()) == expected, "{context}");
             drop(store);
             for (path, bytes) in files(&damaged) {
                 let replaced = path.extension().is_some_and(|e| e == "idx") || path.ends_with("LOCK");
-                assert!(replaced || files(&after).values().any(|kept| *kept == bytes), "{context}: {} is gone", path.display());
+                assert!(
+                    replaced || files(&after).values().any(|kept| *kept == bytes),
+                    "{context}: {} is gone",
+                    path.display()
+                );
             }
         }
         if done.is_ok() {

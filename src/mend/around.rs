@@ -24,7 +24,9 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
     let survey = Survey::new(&**fs, dir)?;
     let mut overlay = Overlay::new(fs.clone(), lock);
     let (mut gaps, mut notices) = (Vec::new(), survey.notices.clone());
-    notices.extend(survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)));
+    notices.extend(
+        survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
+    );
     survey.files().for_each(|path| overlay.hide(path.to_owned()));
     // Behind the segment before: its number, position and time.
     let mut before: Option<SegmentHeader> = None;
@@ -33,7 +35,11 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
         let path = dir.join(file_name(place.number));
         if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
             overlay.reveal(&path);
-            before = Some(SegmentHeader { first_position: scanned.chain.next_position, base_time: scanned.chain.recorded_at, ..header });
+            before = Some(SegmentHeader {
+                first_position: scanned.chain.next_position,
+                base_time: scanned.chain.recorded_at,
+                ..header
+            });
             head = Some((place.number, scanned.chain.next_position, scanned.end));
             continue;
         }

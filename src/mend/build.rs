@@ -1,12 +1,12 @@
 //! Making a segment of parts: the bytes of a file that an open takes for its own.
 
 use super::{Implied, Mended, Part};
+use crate::event::NewEvent;
 use crate::format::checksum::Mask;
 use crate::format::draft::{Draft, Limits, Place};
 use crate::format::frame::{Chain, HEADER, MAX_BODY};
 use crate::format::record::{self, MAX_RECORD};
 use crate::format::segment_header::SegmentHeader;
-use crate::event::NewEvent;
 use crate::segment::scan::Scanned;
 use crate::system::System;
 use std::ops::Range;

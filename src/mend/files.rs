@@ -121,7 +121,13 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
         raw.push(Raw { path, size, header, intact });
     }
     let store = store_of(&raw, head.as_ref(), &indexes);
-    let mut found = Files { store, head: head.filter(|head| head.store == store), candidates: Vec::new(), indexes, left_out: Vec::new() };
+    let mut found = Files {
+        store,
+        head: head.filter(|head| head.store == store),
+        candidates: Vec::new(),
+        indexes,
+        left_out: Vec::new(),
+    };
     for raw in raw {
         found.take(fs, raw)?;
     }
@@ -256,7 +262,9 @@ fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Opt
     };
     let found = finds(bytes, &Known { mask, header: from_zero, exact: false }, Path::new("")).ok()?;
     let last = found.iter().rev().find_map(|find| match find {
-        Find::Event { position, recorded_at, .. } if seal.frames == 1 || position + 1 == seal.next_position => Some(*recorded_at),
+        Find::Event { position, recorded_at, .. } if seal.frames == 1 || position + 1 == seal.next_position => {
+            Some(*recorded_at)
+        }
         _ => None,
     });
     Some((seal.first_position, frame.recorded_at.checked_sub(last?)?))
@@ -330,7 +338,8 @@ impl Candidate {
         let read = fs::read_full(&*file, segment_header::LEN as u64, &mut bytes);
         read.map_err(|e| Error::io("read", &self.path, e))?;
         let first = FrameHeader::decode(&bytes, self.known.mask, START);
-        self.known.exact = header.mask() == self.known.mask && first.is_some_and(|first| first.previous == header.crc());
+        self.known.exact =
+            header.mask() == self.known.mask && first.is_some_and(|first| first.previous == header.crc());
         if self.known.exact {
             self.known.header = header;
         }

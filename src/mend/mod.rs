@@ -7,6 +7,7 @@
 pub(crate) mod around;
 mod build;
 mod files;
+mod order;
 mod overlay;
 mod pick;
 mod rescue;

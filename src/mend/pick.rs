@@ -50,7 +50,14 @@ impl Picked {
     ///
     /// What stands in a file in falling order of positions, or right behind a commit that it does not follow, was left by an earlier use of the place: such bytes end the log when a store is opened,
     /// and are passed over here. Single events are taken only below `proven`: above, they may be half of a commit that was never acknowledged.
-    pub(super) fn add(&mut self, file: usize, finds: &[Find], place: &Range<u64>, proven: u64, first: (usize, Option<u32>)) {
+    pub(super) fn add(
+        &mut self,
+        file: usize,
+        finds: &[Find],
+        place: &Range<u64>,
+        proven: u64,
+        first: (usize, Option<u32>),
+    ) {
         let mut last = Last { position: place.start, next: first.1.map(|crc| (first.0, crc)) };
         let (mut commits, mut events) = (Vec::new(), Vec::new());
         for find in finds {
@@ -77,7 +84,12 @@ impl Picked {
                     }
                     last.position = position + 1;
                     let positions = *position..position + 1;
-                    events.push(Item { positions, file, bytes: bytes.clone(), kind: Kind::Event { recorded_at: *recorded_at } });
+                    events.push(Item {
+                        positions,
+                        file,
+                        bytes: bytes.clone(),
+                        kind: Kind::Event { recorded_at: *recorded_at },
+                    });
                 }
                 Find::Seal(_) => {}
             }

@@ -2,8 +2,8 @@
 
 use super::files::Known;
 use crate::error::Result;
-use crate::format::frame::{ALIGN, FrameHeader, HEADER, MAGIC, SEAL, Seal};
 use crate::format::checksum::{self, Mask};
+use crate::format::frame::{ALIGN, FrameHeader, HEADER, MAGIC, SEAL, Seal};
 use crate::format::{is_zero, record};
 use crate::segment::START;
 use crate::segment::scan::Frame;
@@ -17,11 +17,22 @@ const SHORTEST: usize = 1 + 2 + 3 + 2 + 1 + 18;
 #[derive(Clone, Debug)]
 pub(super) enum Find {
     /// A commit: its header and all that it says.
-    Commit { at: usize, header: FrameHeader },
+    Commit {
+        at: usize,
+        header: FrameHeader,
+    },
     /// The header of a commit that is not whole. Which of its attributes are intact stands in `attributes`: all, or none.
-    Broken { at: usize, header: FrameHeader, attributes: Range<usize> },
+    Broken {
+        at: usize,
+        header: FrameHeader,
+        attributes: Range<usize>,
+    },
     /// An event of a commit that is not whole.
-    Event { bytes: Range<usize>, position: u64, recorded_at: i64 },
+    Event {
+        bytes: Range<usize>,
+        position: u64,
+        recorded_at: i64,
+    },
     Seal(Seal),
 }
 
@@ -92,8 +103,8 @@ fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &Known, path: &Pa
             found: "a commit of a kind that this version does not know".into(),
         });
     }
-    let whole = header.first_position >= known.header.first_position
-        && frame.records_hold(&known.header, known.mask, path)?;
+    let whole =
+        header.first_position >= known.header.first_position && frame.records_hold(&known.header, known.mask, path)?;
     Ok(whole.then_some(Find::Commit { at, header }))
 }
 

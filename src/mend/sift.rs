@@ -144,8 +144,12 @@ pub(super) fn without(files: &[Vec<u8>], part: Part, bad: &BTreeSet<u64>) -> Vec
     let mut pieces: Vec<Part> = Vec::new();
     for (position, bytes) in all.into_iter().filter(|(position, _)| !bad.contains(position)) {
         match pieces.last_mut() {
-            Some(Part::Events { first, records, .. }) if *first + records.len() as u64 == position => records.push(bytes),
-            _ => pieces.push(Part::Events { file, first: position, recorded_at, records: vec![bytes], attributes: 0..0 }),
+            Some(Part::Events { first, records, .. }) if *first + records.len() as u64 == position => {
+                records.push(bytes)
+            }
+            _ => {
+                pieces.push(Part::Events { file, first: position, recorded_at, records: vec![bytes], attributes: 0..0 })
+            }
         }
     }
     pieces

@@ -9,16 +9,13 @@ use super::{Loss, LostEvents, Mended, Part};
 use crate::error::{Damage, Result};
 use crate::format::frame::{FrameHeader, SEAL, Seal};
 use crate::format::head::Head;
+use crate::format::segment_header::SegmentHeader;
 use crate::format::{is_zero, record};
-use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::fs::Fs;
 use crate::segment::scan::{Scanned, Source, Stop};
 use crate::segment::{START, file_name};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// So many segments in a row may be missing. A number that is higher is not believed.
-const MAX_MISSING: u64 = 1 << 20;
 
 /// A segment that the log had.
 #[derive(Clone, Debug)]
@@ -27,8 +24,8 @@ pub(crate) struct Place {
     /// The positions that belong into it.
     pub positions: Range<u64>,
     /// The files that hold it, the best one first. None if it is missing.
-    candidates: Vec<usize>,
-    newest: bool,
+    pub(super) candidates: Vec<usize>,
+    pub(super) newest: bool,
 }
 
 /// What stands in a directory.
@@ -42,15 +39,9 @@ pub(crate) struct Survey {
     pub notices: Vec<String>,
     /// Some witness says that all positions below this one were durable.
     pub proven: u64,
-    candidates: Vec<Candidate>,
-    witnesses: Vec<(PathBuf, SegmentHeader, u64)>,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) witnesses: Vec<(PathBuf, SegmentHeader, u64)>,
     sifted: Sifted,
-}
-
-/// The files of one segment.
-struct Group {
-    number: Option<u64>,
-    members: Vec<usize>,
 }
 
 impl Survey {
@@ -95,7 +86,8 @@ impl Survey {
         }
         let groups = survey.groups();
         let groups = survey.order(groups);
-        survey.lay_out(fs, groups)?;
+        survey.lay_out(groups);
+        survey.end(fs)?;
         survey.sift(fs)?;
         Ok(survey)
     }
@@ -130,7 +122,8 @@ impl Survey {
         }
         self.sifted = sieve.sifted;
         for (position, Implied { edition, domain, .. }) in &self.sifted.implied {
-            let deleted = format!("the edition {edition} was deleted in the domain {domain} at a position that is lost");
+            let deleted =
+                format!("the edition {edition} was deleted in the domain {domain} at a position that is lost");
             self.notices.push(format!("{deleted}; that is said again at position {position}"));
         }
         Ok(())
@@ -139,155 +132,6 @@ impl Survey {
     /// Sequences that streams lack, as the events around them tell.
     pub(crate) fn missing(&self) -> &[LostEvents] {
         &self.sifted.missing
-    }
-
-    fn candidate(&self, group: &Group) -> &Candidate {
-        &self.candidates[group.members[0]]
-    }
-
-    fn leave_out(&mut self, group: &Group, why: &str) {
-        for &member in &group.members {
-            let path = self.candidates[member].path.clone();
-            self.left_out.push(LeftOut { path, why: why.to_owned() });
-        }
-    }
-
-    /// Puts the files together that hold the same segment: the mask tells. The one with a header and most events comes first, and lends the others what it knows.
-    fn groups(&mut self) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        for n in 0..self.candidates.len() {
-            let mask = self.candidates[n].known.mask;
-            match groups.iter_mut().find(|group| self.candidates[group.members[0]].known.mask == mask) {
-                Some(group) => group.members.push(n),
-                None => groups.push(Group { number: None, members: vec![n] }),
-            }
-        }
-        for group in &mut groups {
-            group.members.sort_by_key(|&n| {
-                let candidate = &self.candidates[n];
-                (!candidate.has_header, candidate.scanned.is_none(), std::cmp::Reverse(candidate.events))
-            });
-            group.number = group.members.iter().find_map(|&n| self.candidates[n].number);
-            let known = self.candidates[group.members[0]].known;
-            for &n in group.members.iter().filter(|_| known.exact) {
-                self.candidates[n].known = known;
-            }
-        }
-        groups
-    }
-
-    /// Brings the segments into order, and leaves those out that contradict others.
-    fn order(&mut self, mut groups: Vec<Group>) -> Vec<Group> {
-        // What a header says comes before what a name says.
-        groups.sort_by_key(|group| {
-            let known = self.candidate(group).known;
-            (known.header.first_position, known.header.number == 0, group.number)
-        });
-        let taken: Vec<u64> = groups.iter().filter(|group| self.candidate(group).known.header.number > 0).filter_map(|group| group.number).collect();
-        for group in &mut groups {
-            let by_name = self.candidates[group.members[0]].known.header.number == 0;
-            if by_name && group.number.is_some_and(|number| taken.contains(&number)) {
-                group.number = None;
-            }
-        }
-        let mut ordered: Vec<Group> = Vec::new();
-        for n in 0..groups.len() {
-            let before = ordered.last().and_then(|group| group.number).unwrap_or(0);
-            let group = &mut groups[n];
-            // Without a number of its own, it takes the one behind the segment before it.
-            let number = *group.number.get_or_insert(before + 1);
-            let group = Group { number: Some(number), members: std::mem::take(&mut group.members) };
-            if number > before + MAX_MISSING {
-                self.leave_out(&group, "its number is far beyond those of the others");
-            } else if number > before {
-                ordered.push(group);
-            } else if number == before && self.rank(&group) > self.rank(&ordered[ordered.len() - 1]) {
-                let worse = ordered.pop().expect("there is one with this number");
-                self.leave_out(&worse, "another file holds this segment, and fits better");
-                ordered.push(group);
-            } else {
-                self.leave_out(&group, "other files hold its number or its positions, and fit better");
-            }
-        }
-        ordered
-    }
-
-    /// How well the files of a number fit to those before and behind.
-    fn rank(&self, group: &Group) -> (usize, u64) {
-        let candidate = self.candidate(group);
-        let header = candidate.known.header;
-        let digest = |candidate: &Candidate| candidate.scanned.as_ref().map(|scanned| scanned.chain.digest);
-        let others = self.candidates.iter().filter(|other| other.known.exact);
-        let fits = others.filter(|other| {
-            let behind = other.known.header.number == header.number + 1;
-            let before = other.known.header.number + 1 == header.number;
-            (behind && digest(candidate) == Some(other.known.header.previous_digest))
-                || (before && digest(other) == Some(header.previous_digest))
-        });
-        (fits.count(), candidate.events)
-    }
-
-    /// Gives each segment its positions, also those that are missing.
-    fn lay_out(&mut self, fs: &dyn Fs, groups: Vec<Group>) -> Result<()> {
-        for group in groups {
-            let candidate = self.candidate(&group);
-            let (number, first, end) = (group.number.unwrap_or(1), candidate.known.header.first_position, candidate.end);
-            let (next, position) = self.reached();
-            let begins = self.places.last().map_or(0, |before| before.positions.start);
-            // What is between belongs to segments that are missing, or else to the one before.
-            let room = (number - next + u64::from(next > 1)).saturating_mul(MAX_EVENTS);
-            if first < begins || first.saturating_sub(position) > room {
-                self.leave_out(&group, "its positions contradict those of the others");
-                continue;
-            }
-            self.add_missing(next..number, position.min(first)..first);
-            if let Some(before) = self.places.last_mut() {
-                before.positions.end = first;
-            }
-            let positions = first..end.max(first);
-            self.places.push(Place { number, positions, candidates: group.members, newest: false });
-        }
-        let (mut end, position) = self.reached();
-        let in_head = self.head.map_or(0, |head| head.segment);
-        let is_indexed = |number| self.witnesses.iter().any(|(_, header, _)| header.number == number);
-        let next = end;
-        while end <= in_head.min(next + MAX_MISSING) || is_indexed(end) {
-            end += 1;
-        }
-        for (_, header, behind) in &self.witnesses {
-            let place = self.places.iter().find(|place| place.number == header.number);
-            let own = |place: &Place| place.candidates.iter().all(|&n| self.candidates[n].known.mask == header.mask());
-            // An index may have been left by an earlier use of the number.
-            if header.number < end && place.is_none_or(own) {
-                self.proven = self.proven.max(*behind);
-            }
-        }
-        if end > next {
-            self.add_missing(next..end, position..self.proven.max(position));
-        }
-        self.end(fs)
-    }
-
-    /// The number that the next segment would have, and the position it would begin with, as far as it is known where the last one ends.
-    fn reached(&self) -> (u64, u64) {
-        self.places.last().map_or((1, 0), |last| (last.number + 1, last.positions.end))
-    }
-
-    /// Adds segments of which there is no file.
-    fn add_missing(&mut self, numbers: Range<u64>, positions: Range<u64>) {
-        let (mut first, mut left) = (positions.start, numbers.end - numbers.start);
-        for number in numbers {
-            let known = self.witnesses.iter().find(|(_, header, _)| header.number == number);
-            let known = known.filter(|(_, header, end)| header.first_position == first && *end <= positions.end);
-            let share = (positions.end - first).div_ceil(left);
-            let end = match known {
-                _ if left == 1 => positions.end,
-                Some((.., end)) => *end,
-                None => first + share,
-            };
-            self.places.push(Place { number, positions: first..end, candidates: Vec::new(), newest: false });
-            (first, left) = (end, left - 1);
-        }
     }
 
     /// Finds out where the log ends, and corrects what places hold.
@@ -413,7 +257,9 @@ impl Survey {
         let candidates = || place.candidates.iter().map(|&n| &self.candidates[n]);
         let mut mended = Mended {
             files,
-            sources: candidates().map(|candidate| SegmentHeader { store: self.store, ..candidate.known.header }).collect(),
+            sources: candidates()
+                .map(|candidate| SegmentHeader { store: self.store, ..candidate.known.header })
+                .collect(),
             ..Mended::default()
         };
         let mut parts = Vec::new();
@@ -462,7 +308,14 @@ impl Survey {
         self.lose_all(place, mended, first..positions.end, &bytes, picked);
     }
 
-    fn lose_all(&self, place: &Place, mended: &mut Mended, positions: Range<u64>, bytes: &Range<usize>, picked: &Picked) {
+    fn lose_all(
+        &self,
+        place: &Place,
+        mended: &mut Mended,
+        positions: Range<u64>,
+        bytes: &Range<usize>,
+        picked: &Picked,
+    ) {
         if positions.is_empty() {
             return;
         }
@@ -495,11 +348,19 @@ impl Survey {
         let place = &self.places[n];
         let header = match self.known(n) {
             Some(known) => Some(known.header).filter(|header| header.mask() == known.mask),
-            None => self.witnesses.iter().find(|(_, header, _)| header.number == place.number).map(|(_, header, _)| *header),
+            None => {
+                self.witnesses.iter().find(|(_, header, _)| header.number == place.number).map(|(_, header, _)| *header)
+            }
         };
         if let Some(header) = header {
             let intact: Vec<Range<usize>> = picked.items.values().map(|item| item.bytes.clone()).collect();
-            witness(fs, &self.dir, &header, &Witness { intact, whole: place.candidates.is_empty() }, &mut mended.losses);
+            witness(
+                fs,
+                &self.dir,
+                &header,
+                &Witness { intact, whole: place.candidates.is_empty() },
+                &mut mended.losses,
+            );
         }
     }
 }
@@ -559,7 +420,13 @@ fn take(parts: &mut Vec<Part>, item: &Item, picked: &Picked) {
             });
             let attributes = broken.filter(|_| !told).map_or(0..0, |broken| broken.attributes.clone());
             let records = vec![item.bytes.clone()];
-            parts.push(Part::Events { file: item.file, first: item.positions.start, recorded_at: time, records, attributes });
+            parts.push(Part::Events {
+                file: item.file,
+                first: item.positions.start,
+                recorded_at: time,
+                records,
+                attributes,
+            });
         }
     }
 }

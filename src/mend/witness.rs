@@ -52,7 +52,8 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
     let (covered, _) = index.covered();
     for (loss, (streams, count)) in losses.iter_mut().zip(found) {
         let positions = &loss.damage.positions;
-        loss.all_known = count == positions.end - positions.start && (known.whole || loss.damage.bytes.end <= covered || count > 0);
+        loss.all_known =
+            count == positions.end - positions.start && (known.whole || loss.damage.bytes.end <= covered || count > 0);
         loss.streams = streams;
     }
 }

@@ -155,9 +155,15 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
         return Err(Error::invalid("directory", format!("{} is not empty", out.display())));
     }
     fs.create_dir(out).map_err(|e| Error::io("create", out, e))?;
-    write::file(fs, &out.join(INCOMPLETE), b"A salvage into this directory did not come to its end. Remove it, and salvage again.\n")?;
+    write::file(
+        fs,
+        &out.join(INCOMPLETE),
+        b"A salvage into this directory did not come to its end. Remove it, and salvage again.\n",
+    )?;
     write::sync_dir(fs, out)?;
-    let parent = out.parent().map_or(Path::new("."), |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let parent = out
+        .parent()
+        .map_or(Path::new("."), |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
     write::sync_dir(fs, parent)
 }
 
@@ -169,7 +175,8 @@ fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<()> {
         Some(damage) => Err(Error::Damaged(Box::new(damage))),
         None if found.events + found.lost == report.positions => Ok(()),
         None => {
-            let why = format!("{} positions were copied, and {} are there", report.positions, found.events + found.lost);
+            let why =
+                format!("{} positions were copied, and {} are there", report.positions, found.events + found.lost);
             Err(Error::damaged(out, 0..0, 0..report.positions, why))
         }
     }

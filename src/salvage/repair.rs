@@ -198,7 +198,16 @@ impl Repair {
     /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the place of other files.
     fn look(&self, fs: &dyn Fs, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
         let survey = Survey::new(fs, dir)?;
-        let mut look = Look { fs, dir, survey: &survey, moves, plan: Plan::default(), before: None, rewritten: false, kept: Vec::new() };
+        let mut look = Look {
+            fs,
+            dir,
+            survey: &survey,
+            moves,
+            plan: Plan::default(),
+            before: None,
+            rewritten: false,
+            kept: Vec::new(),
+        };
         for n in 0..survey.places.len() {
             look.place(n)?;
         }
@@ -387,7 +396,8 @@ impl Look<'_> {
     fn aside(&mut self) {
         for path in self.survey.files().filter(|path| !self.kept.iter().any(|kept| kept == path)) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let replaced = number_of(&name).is_some_and(|number| self.survey.places.iter().any(|place| place.number == number));
+            let replaced =
+                number_of(&name).is_some_and(|number| self.survey.places.iter().any(|place| place.number == number));
             if let Some(moves) = &mut self.moves {
                 moves.set_aside(&name);
             }
@@ -402,7 +412,8 @@ impl Look<'_> {
 
 impl Before {
     fn of(header: &SegmentHeader, scanned: &Scanned, newest: bool) -> Self {
-        let sealed = if newest { scanned.events_end() } else { scanned.events_end() + crate::format::frame::Seal::FRAME };
+        let sealed =
+            if newest { scanned.events_end() } else { scanned.events_end() + crate::format::frame::Seal::FRAME };
         let next = SegmentHeader {
             number: header.number + 1,
             first_position: scanned.chain.next_position,

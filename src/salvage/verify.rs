@@ -2,10 +2,13 @@
 
 use super::{Named, segments};
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, frame::{Chain, Seal}};
 use crate::format::head::Head;
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
+use crate::format::{
+    self,
+    frame::{Chain, Seal},
+};
 use crate::fs::{Fs, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};

@@ -100,7 +100,11 @@ impl Untold {
             if !before {
                 break;
             }
-            if self.backwards { self.left.end -= 1 } else { self.left.start += 1 }
+            if self.backwards {
+                self.left.end -= 1
+            } else {
+                self.left.start += 1
+            }
             let told = self.gap(&self.gaps[n], event);
             self.ready.extend(told);
         }

@@ -150,7 +150,8 @@ impl Options {
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
-        let inner = Inner { log: opened.log, view, report, deleting: Mutex::default(), gaps, around: Around::new(again) };
+        let inner =
+            Inner { log: opened.log, view, report, deleting: Mutex::default(), gaps, around: Around::new(again) };
         Ok(Store { inner: Arc::new(inner) })
     }
 

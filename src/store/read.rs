@@ -1,8 +1,8 @@
 //! Reading: one stream, or the whole store.
 
 use super::find::AsOf;
-use super::query::Query;
 use super::losses::Untold;
+use super::query::Query;
 use super::walk::{EditionWalk, GapWalk, StreamWalk};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
@@ -166,7 +166,16 @@ impl Read {
         let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
         let walk = self.begin(end).unwrap_or_else(|error| Walk::Failed(Some(error)));
         let untold = self.untold(end);
-        Events { store: self.store, occurred: self.occurred, deletions, walk, untold, held: None, again, left: self.limit }
+        Events {
+            store: self.store,
+            occurred: self.occurred,
+            deletions,
+            walk,
+            untold,
+            held: None,
+            again,
+            left: self.limit,
+        }
     }
 }
 

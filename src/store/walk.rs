@@ -102,7 +102,10 @@ fn lost(stream: &StreamId, sequence: u64) -> Error {
 }
 
 fn misled(stream: &StreamId, what: &str) -> Error {
-    Error::invalid("index", format!("it does not lead to {what} of {stream}; delete the .idx files and reopen the store"))
+    Error::invalid(
+        "index",
+        format!("it does not lead to {what} of {stream}; delete the .idx files and reopen the store"),
+    )
 }
 
 /// The events of a stream in a named edition: those of the main one below the divergence, then its own.

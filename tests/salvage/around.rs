@@ -66,7 +66,8 @@ fn check(disk: &SimFs, intact: &[&Written], all: usize, context: &str) {
     }
     // A query may have missed something in each gap.
     let found = items(store.query(&Query::new().event_type("Two")));
-    let twos: Vec<&Fact> = expected.iter().copied().filter(|fact| fact.event_type == "Two" && fact.stream.edition().is_none()).collect();
+    let twos: Vec<&Fact> =
+        expected.iter().copied().filter(|fact| fact.event_type == "Two" && fact.stream.edition().is_none()).collect();
     assert!(events(&found) == twos, "{context}: query");
     let named: u64 = found.iter().map(|item| if let Item::Gap(at) = item { at.end - at.start } else { 0 }).sum();
     assert_eq!(named, gaps, "{context}: query");

@@ -10,7 +10,13 @@ fn every_flipped_bit() {
     for path in all_files(&sample.disk).into_keys() {
         let good = sample.disk.contents(&path).unwrap();
         let is_segment = path.extension().is_some_and(|e| e == "seg");
-        let step = if all { 1 } else if is_segment { 3 } else { 13 };
+        let step = if all {
+            1
+        } else if is_segment {
+            3
+        } else {
+            13
+        };
         for at in (0..good.len()).step_by(step) {
             let bits = if all { 0..8 } else { at % 8..at % 8 + 1 };
             let flips = bits.map(|bit| good[at] ^ (1 << bit));

@@ -20,7 +20,10 @@ fn renumbered_stores_are_dense() {
             assert!(store.losses().unwrap().is_empty());
             let found = common::facts(store.read_all());
             let intact = sample.outside(&path, at..end);
-            assert_eq!((found.len(), report.events, report.positions), (intact.len(), intact.len() as u64, intact.len() as u64));
+            assert_eq!(
+                (found.len(), report.events, report.positions),
+                (intact.len(), intact.len() as u64, intact.len() as u64)
+            );
             let mut next: BTreeMap<_, u64> = BTreeMap::new();
             for ((n, fact), written) in found.iter().enumerate().zip(&intact) {
                 let main = fact.stream.in_edition("").unwrap();
@@ -69,7 +72,15 @@ fn of_a_large_commit_the_rest_is_kept() {
     bad[..190].fill(0);
     bad[50_000] ^= 1;
     sample.disk.set_contents(path, bad);
-    salvage(&sample.disk, &sample.outside(path, 0..190).into_iter().filter(|written| !written.bytes.contains(&50_000)).collect::<Vec<_>>(), "no header");
+    salvage(
+        &sample.disk,
+        &sample
+            .outside(path, 0..190)
+            .into_iter()
+            .filter(|written| !written.bytes.contains(&50_000))
+            .collect::<Vec<_>>(),
+        "no header",
+    );
 }
 
 /// A store that was salvaged is used, damaged again, and salvaged again.
@@ -85,7 +96,7 @@ fn salvaged_again() {
     let store = options(&disk).open("out").unwrap();
     fill(&store, 6);
     let info = store.stream(&stream("a-1")).unwrap().unwrap();
-// Two of the commits have keys that the store knows, so they add nothing.
+    // Two of the commits have keys that the store knows, so they add nothing.
     assert_eq!(info.next_sequence, 26);
     let tagged = store.query(&Query::new().stream(&stream("a-1"))).into_iter().count();
     assert_eq!(tagged, store.read(&stream("a-1")).into_iter().count());

@@ -1,8 +1,8 @@
 //! Salvage: of a damaged store, every event that the damage did not touch comes back, equal in all fields, in a store that verifies sound and opens clean; and the damaged one is left as it was.
 
+mod around;
 #[path = "../common/mod.rs"]
 mod common;
-mod around;
 mod files;
 mod flips;
 mod forms;
@@ -53,7 +53,9 @@ fn fill(store: &Store, commits: u32) {
             transaction = transaction.idempotency_key(format!("key-{n}"));
         }
         if n % 4 == 1 {
-            transaction = transaction.append(&branch, Expected::Any, [NewEvent::new("If", "")]).tracking("inbox", store.len() + 1);
+            transaction = transaction
+                .append(&branch, Expected::Any, [NewEvent::new("If", "")])
+                .tracking("inbox", store.len() + 1);
         }
         transaction.commit().unwrap();
     }

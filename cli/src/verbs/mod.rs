@@ -8,6 +8,8 @@ mod get;
 mod import;
 mod query;
 mod read;
+mod repair;
+mod salvage;
 mod stats;
 mod streams;
 mod tags;
@@ -34,6 +36,8 @@ pub enum Verb {
     Stats(stats::Args),
     Verify(verify::Args),
     Dump(dump::Args),
+    Salvage(salvage::Args),
+    Repair(repair::Args),
 }
 
 impl Verb {
@@ -52,6 +56,8 @@ impl Verb {
             Verb::Stats(args) => args.run(out),
             Verb::Verify(args) => args.run(out),
             Verb::Dump(args) => args.run(out),
+            Verb::Salvage(args) => args.run(out),
+            Verb::Repair(args) => args.run(out),
         }
     }
 }

@@ -13,6 +13,8 @@ mod kill;
 mod query;
 mod query_data;
 mod read;
+mod repair;
+mod salvage;
 mod stats;
 mod streams;
 mod verify;

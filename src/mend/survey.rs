@@ -354,13 +354,9 @@ impl Survey {
         };
         if let Some(header) = header {
             let intact: Vec<Range<usize>> = picked.items.values().map(|item| item.bytes.clone()).collect();
-            witness(
-                fs,
-                &self.dir,
-                &header,
-                &Witness { intact, whole: place.candidates.is_empty() },
-                &mut mended.losses,
-            );
+            let size = mended.files.first().map_or(0, Vec::len) as u64;
+            let known = Witness { intact, whole: place.candidates.is_empty(), size };
+            witness(fs, &self.dir, &header, &known, &mut mended.losses);
         }
     }
 }

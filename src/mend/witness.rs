@@ -16,6 +16,8 @@ pub(super) struct Witness {
     pub intact: Vec<Range<usize>>,
     /// All of the segment is lost.
     pub whole: bool,
+    /// Bytes that the file has; what stood behind them is lost with its end.
+    pub size: u64,
 }
 
 /// Says of each loss in a segment what was lost there, as far as the index of the segment is intact and tells.
@@ -36,7 +38,8 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
             if known.intact.iter().any(|bytes| bytes.contains(&(offset as usize))) {
                 continue;
             }
-            let at = losses.iter().position(|loss| known.whole || loss.damage.bytes.contains(&offset.into()));
+            let offset = u64::from(offset).min(known.size.saturating_sub(1));
+            let at = losses.iter().position(|loss| known.whole || loss.damage.bytes.contains(&offset));
             let Some((streams, count)) = at.map(|at| &mut found[at]) else { continue };
             *count += 1;
             match streams.last_mut() {

@@ -149,8 +149,11 @@ impl<'a> IndexCheck<'a> {
         }
     }
 
-    /// What is wrong with the file, if it is there.
-    fn finish(&self) -> Option<String> {
+    /// What is wrong with the file, if it is there. Of a segment that could not be read to its end, it may know more.
+    fn finish(&self, whole: bool) -> Option<String> {
+        if !whole && self.covered.is_some_and(|(end, _)| end > self.end) {
+            return None;
+        }
         let same = self.memory.encode(self.segment, self.end, self.chain) == self.file;
         let wrong = !self.file.is_empty() && !same;
         wrong.then(|| {
@@ -267,10 +270,12 @@ impl Check {
         self.report.lost += lost;
         self.report.damage.append(&mut gaps);
         self.report.bytes += index.size();
-        self.report.notices.extend(index.finish());
-        self.check_end(&source, &header, &scanned, place)?;
+        let whole = !matches!(scanned.stop, Stop::Bad { .. });
+        self.report.notices.extend(index.finish(whole));
+        let damaged = self.check_end(&source, &header, &scanned, place)?;
         self.position = scanned.chain.next_position;
-        self.before = Some(Before { header, scanned });
+        // Behind damage, nobody knows what the next segment has to begin with.
+        self.before = (!damaged).then_some(Before { header, scanned });
         Ok(())
     }
 
@@ -312,27 +317,27 @@ impl Check {
         }
     }
 
-    /// Judges how the scan of a segment ended.
+    /// Judges how the scan of a segment ended. Gives whether it is damaged.
     fn check_end(
         &mut self,
         source: &Source<'_>,
         header: &SegmentHeader,
         scanned: &Scanned,
         place: &Place,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let position = scanned.chain.next_position;
         let why = match &scanned.stop {
-            Stop::Sealed { junk: false, .. } => return Ok(()),
+            Stop::Sealed { junk: false, .. } => return Ok(false),
             Stop::Sealed { junk: true, .. } => {
                 self.report.notices.push(format!("{}: bytes behind the seal", file_name(header.number)));
-                return Ok(());
+                return Ok(false);
             }
-            Stop::End if place.newest => return Ok(()),
+            Stop::End if place.newest => return Ok(false),
             _ if place.next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) => {
                 self.report
                     .notices
                     .push(format!("{}: the seal is not intact; all events are", file_name(header.number)));
-                return Ok(());
+                return Ok(false);
             }
             Stop::End => "the segment has no seal, but a successor",
             Stop::Bad { why } => why,
@@ -348,11 +353,11 @@ impl Check {
         let ending = Ending::of(scanned, &later, place.head.map(|head| head.position));
         if let Verdict::CutTornGroup | Verdict::CutTornTail = judge(segment, ending) {
             self.report.torn = Some(damage);
-        } else {
-            self.holes = true;
-            self.report.damage.push(damage);
+            return Ok(false);
         }
-        Ok(())
+        self.holes = true;
+        self.report.damage.push(damage);
+        Ok(true)
     }
 
     /// Compares the end of the log with what HEAD says.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A bit of every third byte of every segment, and of other files here and there; with `ANNALS_SALVAGE_BITS=1`, every bit of all, and each byte set to 0 and to 255.
+/// A bit of every third byte of every segment, and of other files here and there; with `ANNALS_SALVAGE_BITS=1`, every bit of all, and each byte set to 0, to 255, and to another.
 #[test]
 fn every_flipped_bit() {
     let sample = sample();
@@ -20,7 +20,8 @@ fn every_flipped_bit() {
         for at in (0..good.len()).step_by(step) {
             let bits = if all { 0..8 } else { at % 8..at % 8 + 1 };
             let flips = bits.map(|bit| good[at] ^ (1 << bit));
-            let values: Vec<u8> = if all { flips.chain([0, 255]).collect() } else { flips.collect() };
+            let values: Vec<u8> =
+                if all { flips.chain([0, 255, common::noise(at as u64, 1)[0]]).collect() } else { flips.collect() };
             for value in values.into_iter().filter(|&value| value != good[at]) {
                 let mut bad = good.clone();
                 bad[at] = value;
@@ -132,4 +133,29 @@ fn truncation_without_a_witness() {
         torn += u32::from(report.torn.is_some());
     }
     assert!(torn > 10);
+}
+
+/// Any bytes of any length anywhere, many times over: with `ANNALS_SALVAGE_ROUNDS`, as often as that.
+#[test]
+fn holes_of_every_size() {
+    let sample = sample();
+    let rounds = std::env::var("ANNALS_SALVAGE_ROUNDS").map_or(300, |rounds| rounds.parse().unwrap());
+    let all = segments(&sample.disk);
+    for round in 0..rounds {
+        let noise = common::noise(round + 1, 24);
+        let number = |n: usize| u64::from_le_bytes(noise[n * 8..][..8].try_into().unwrap()) as usize;
+        let path = &all[number(0) % all.len()];
+        let good = sample.disk.contents(path).unwrap();
+        let at = number(1) % good.len();
+        let end = (at + 1 + number(2) % (1 << (round % 12))).min(good.len());
+        let mut bad = good.clone();
+        match round % 3 {
+            0 => bad[at..end].fill(0),
+            1 => bad[at..end].copy_from_slice(&common::noise(round + 7, end - at)),
+            _ => bad[at..end].copy_from_slice(&good.repeat(2)[at / 2..][..end - at]),
+        }
+        sample.disk.set_contents(path, bad);
+        salvage(&sample.disk, &sample.outside(path, at..end), &format!("{}, {at}..{end}", path.display()));
+        sample.disk.set_contents(path, good);
+    }
 }

@@ -61,8 +61,10 @@ fn fill(store: &Store, commits: u32) {
     }
 }
 
+/// 22 commits, 10 KiB; with `ANNALS_SALVAGE_COMMITS=150`, 64 KiB.
 fn sample() -> Sample {
-    sample_of(22)
+    let commits = std::env::var("ANNALS_SALVAGE_COMMITS").ok();
+    sample_of(commits.map_or(22, |commits| commits.parse().unwrap()))
 }
 
 fn sample_of(commits: u32) -> Sample {

@@ -154,8 +154,11 @@ fn holes_of_every_size() {
             1 => bad[at..end].copy_from_slice(&common::noise(round + 7, end - at)),
             _ => bad[at..end].copy_from_slice(&good.repeat(2)[at / 2..][..end - at]),
         }
+        let differs = |n: &usize| bad[*n] != good[*n];
+        let Some(first) = (at..end).find(differs) else { continue };
+        let bytes = first..(at..end).rfind(differs).unwrap() + 1;
         sample.disk.set_contents(path, bad);
-        salvage(&sample.disk, &sample.outside(path, at..end), &format!("{}, {at}..{end}", path.display()));
+        salvage(&sample.disk, &sample.outside(path, bytes), &format!("{}, {at}..{end}", path.display()));
         sample.disk.set_contents(path, good);
     }
 }

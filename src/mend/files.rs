@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// Places that look like commits are tried to find out what a lost header said; not more often than this, as a file may be made to look like many.
 const MAX_TRIES: u32 = 4096;
 
+/// Bytes that a segment has at most.
+const MAX_SEGMENT: u64 = u32::MAX as u64;
+
 /// A file that looks like part of a store, and is none of this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,10 +70,11 @@ pub(super) fn open(fs: &dyn Fs, path: &Path) -> Result<(std::sync::Arc<dyn fs::F
     opened.map(|(size, file)| (file, size)).map_err(|e| Error::io("open", path, e))
 }
 
-/// All bytes of a file.
+/// All bytes of a file, as many as a segment can have.
 pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
     let (file, size) = open(fs, path)?;
-    let mut bytes = vec![0; size as usize];
+    // No segment is longer: offsets in one have 32 bits.
+    let mut bytes = vec![0; size.min(MAX_SEGMENT) as usize];
     let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
     Ok(bytes)
@@ -181,6 +185,10 @@ impl Files {
                 return Ok(());
             }
             Some(header) => Known { mask: header.mask(), header, exact: true },
+            None if raw.size > MAX_SEGMENT => {
+                self.leave_out(raw.path, "longer than a segment can be");
+                return Ok(());
+            }
             None => {
                 let bytes = read(fs, &raw.path)?;
                 let Some(known) = self.guess(&bytes) else {

@@ -32,7 +32,8 @@ pub(super) struct Broken {
 #[derive(Debug, Default)]
 pub(super) struct Picked {
     pub items: BTreeMap<u64, Item>,
-    pub broken: Vec<Broken>,
+    /// By their first position; those of the first file that has one.
+    pub broken: BTreeMap<u64, Broken>,
     /// What has not been taken yet.
     commits: Vec<Item>,
     events: Vec<Item>,
@@ -72,7 +73,9 @@ impl Picked {
                     if let Find::Broken { attributes, .. } = find {
                         // Its events come next, one by one.
                         last = Last { position: positions.start, next: Some((end, header.crc)) };
-                        self.broken.push(Broken { positions, attributes: attributes.clone(), file });
+                        let attributes = attributes.clone();
+                        let broken = Broken { attributes, file, positions };
+                        self.broken.entry(broken.positions.start).or_insert(broken);
                     } else {
                         last = Last { position: positions.end, next: Some((end, header.crc)) };
                         commits.push(Item { positions, file, bytes: *at..end, kind: Kind::Commit(*header) });
@@ -120,6 +123,7 @@ impl Picked {
 
     /// The commit that is not whole and has this position.
     pub(super) fn broken_at(&self, position: u64) -> Option<&Broken> {
-        self.broken.iter().find(|broken| broken.positions.contains(&position))
+        let (_, broken) = self.broken.range(..=position).next_back()?;
+        broken.positions.contains(&position).then_some(broken)
     }
 }

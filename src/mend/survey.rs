@@ -147,7 +147,8 @@ impl Survey {
         let Some(last) = self.places.len().checked_sub(1) else { return Ok(()) };
         let place = self.places[last].clone();
         let end = match place.candidates.first() {
-            Some(&first) if self.candidates[first].scanned.is_none() => {
+            // Of several files, another may have more.
+            Some(&first) if self.candidates[first].scanned.is_none() || place.candidates.len() > 1 => {
                 let open = Place { positions: place.positions.start..u64::MAX, ..place };
                 self.pick(fs, &open)?.0.end().unwrap_or(0)
             }
@@ -353,7 +354,8 @@ impl Survey {
             }
         };
         if let Some(header) = header {
-            let intact: Vec<Range<usize>> = picked.items.values().map(|item| item.bytes.clone()).collect();
+            let mut intact: Vec<Range<usize>> = picked.items.values().map(|item| item.bytes.clone()).collect();
+            intact.sort_by_key(|bytes| bytes.start);
             let size = mended.files.first().map_or(0, Vec::len) as u64;
             let known = Witness { intact, whole: place.candidates.is_empty(), size };
             witness(fs, &self.dir, &header, &known, &mut mended.losses);
@@ -411,8 +413,9 @@ fn take(parts: &mut Vec<Part>, item: &Item, picked: &Picked) {
                 return;
             }
             // What a commit says of itself goes with the first of its events that are left.
-            let told = parts.iter().rev().any(|part| {
-                matches!(part, Part::Events { first, .. } if broken.is_some_and(|broken| broken.positions.contains(first)))
+            let told = broken.is_some_and(|broken| {
+                let within = |part: &&Part| part.positions().start >= broken.positions.start;
+                parts.iter().rev().take_while(within).any(|part| matches!(part, Part::Events { .. }))
             });
             let attributes = broken.filter(|_| !told).map_or(0..0, |broken| broken.attributes.clone());
             let records = vec![item.bytes.clone()];

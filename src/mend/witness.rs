@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// What is known without the index.
 pub(super) struct Witness {
-    /// The bytes of what is intact, by rising positions.
+    /// The bytes of what is intact, sorted.
     pub intact: Vec<Range<usize>>,
     /// All of the segment is lost.
     pub whole: bool,
@@ -35,12 +35,13 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
         offsets.clear();
         index.offsets(&entry, &(0..u64::MAX), &mut offsets)?;
         for (&offset, sequence) in offsets.iter().zip(entry.sequences()) {
-            if known.intact.iter().any(|bytes| bytes.contains(&(offset as usize))) {
+            let before = known.intact.partition_point(|bytes| bytes.start <= offset as usize);
+            if before > 0 && known.intact[before - 1].contains(&(offset as usize)) {
                 continue;
             }
             let offset = u64::from(offset).min(known.size.saturating_sub(1));
-            let at = losses.iter().position(|loss| known.whole || loss.damage.bytes.contains(&offset));
-            let Some((streams, count)) = at.map(|at| &mut found[at]) else { continue };
+            let at = losses.partition_point(|loss| !known.whole && loss.damage.bytes.end <= offset);
+            let Some((streams, count)) = found.get_mut(at) else { continue };
             *count += 1;
             match streams.last_mut() {
                 Some(last) if last.stream == stream && last.sequences.end == sequence => last.sequences.end += 1,

@@ -375,6 +375,7 @@ impl Check {
         }
     }
 
+    /// Names what was not looked at. Whoever checks more kinds of files beside the log takes them out here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let known = ["HEAD", "LOCK", "quarantine", "repair"];

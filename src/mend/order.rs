@@ -69,12 +69,11 @@ impl Survey {
             }
         }
         let mut ordered: Vec<Group> = Vec::new();
-        for n in 0..groups.len() {
+        for group in groups {
             let before = ordered.last().and_then(|group| group.number).unwrap_or(0);
-            let group = &mut groups[n];
             // Without a number of its own, it takes the one behind the segment before it.
-            let number = *group.number.get_or_insert(before + 1);
-            let group = Group { number: Some(number), members: std::mem::take(&mut group.members) };
+            let number = group.number.unwrap_or(before + 1);
+            let group = Group { number: Some(number), ..group };
             if number > before + MAX_MISSING {
                 self.leave_out(&group, "its number is far beyond those of the others");
             } else if number > before {

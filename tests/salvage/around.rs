@@ -6,13 +6,13 @@ use annals::{Error, Query};
 /// What a read gave: events and named gaps, in order.
 #[derive(Debug)]
 enum Item {
-    Event(Fact),
+    Event(Box<Fact>),
     Gap(Range<u64>),
 }
 
 fn items(read: impl IntoIterator<Item = annals::Result<annals::Event>>) -> Vec<Item> {
     let item = |item: annals::Result<annals::Event>| match item {
-        Ok(event) => Item::Event(Fact::of(&event)),
+        Ok(event) => Item::Event(Box::new(Fact::of(&event))),
         Err(Error::Damaged(damage)) => Item::Gap(damage.positions),
         Err(other) => panic!("{other}"),
     };
@@ -20,11 +20,13 @@ fn items(read: impl IntoIterator<Item = annals::Result<annals::Event>>) -> Vec<I
 }
 
 fn events(items: &[Item]) -> Vec<&Fact> {
-    let event = |item| match item {
-        &Item::Event(ref fact) => Some(fact),
-        Item::Gap(_) => None,
-    };
-    items.iter().filter_map(event).collect()
+    let mut events = Vec::new();
+    for item in items {
+        if let Item::Event(fact) = item {
+            events.push(&**fact);
+        }
+    }
+    events
 }
 
 /// Reads a damaged disk from all sides.
@@ -122,7 +124,7 @@ fn streams_that_a_gap_does_not_touch_read_as_ever() {
     let store = options(&disk).open_read_only("store").unwrap();
     assert_eq!(events(&items(store.read(&busy))).len(), 39);
     assert_eq!(items(store.read(&quiet)).len(), 2);
-    assert_eq!(store.losses().unwrap(), [5..6]);
+    assert!(store.losses().unwrap().iter().cloned().flatten().eq([5]));
     let named = store.read(&busy).into_iter().find_map(Result::err).unwrap().to_string();
     assert!(named.contains("busy-1 lacks sequences 3 to 3") && named.contains("positions 5 to 5"), "{named}");
     let first = store.read(&busy).from(3).to(4).into_iter().collect::<Vec<_>>();

@@ -156,7 +156,7 @@ fn a_salvage_that_is_interrupted_leaves_nothing_that_opens() {
                     assert_eq!(common::facts(store.read_all()).len(), sample.outside(path, 300..301).len());
                 }
                 Err(Error::Unfinished { what: "salvage", .. }) => assert!(there),
-                Err(Error::NotAStore { .. }) => assert!(!done.is_ok(), "call {call}, {image:?}"),
+                Err(Error::NotAStore { .. }) => assert!(done.is_err(), "call {call}, {image:?}"),
                 Err(other) => panic!("call {call}, {image:?}: {other}"),
             }
         }

@@ -1,4 +1,6 @@
 //! Repair: in place, and whatever a crash leaves of it, doing it again ends in the same: a store that is sound, with every intact event, and all that was replaced in quarantine.
+//!
+//! Shown to see (`a_repair_survives_crashes`), each by running it against a library with that bug: new files in place before the old ones are durable in quarantine; the list of moves not synced before the first move.
 
 mod common;
 

@@ -211,3 +211,31 @@ fn editions_that_were_deleted() {
         }
     }
 }
+
+/// A commit of an earlier attempt, whole, in its place, with just the position that comes next: it does not follow the commit that is now before it, so it was never acknowledged.
+#[test]
+fn stale_commits_are_left_behind() {
+    let disk = SimFs::new();
+    let one_segment = |disk: &SimFs| options(disk).segment_size(1 << 20);
+    let store = one_segment(&disk).open("store").unwrap();
+    fill(&store, 2);
+    store.close().unwrap();
+    let append = |data: &[&str]| {
+        let copy = disk.crash(Image::Killed);
+        let store = one_segment(&copy).open("store").unwrap();
+        for data in data {
+            store.append(&stream("c-3"), Expected::Any, common::texts([*data])).unwrap();
+        }
+        let facts = common::facts(store.read_all());
+        store.close().unwrap();
+        (places(&copy, facts), copy)
+    };
+    let (_, stale) = append(&["first", "lost"]);
+    let (written, last) = append(&["again"]);
+    let path = &segments(&disk)[0];
+    let (end, mut bytes) = (last.contents(path).unwrap().len(), last.contents(path).unwrap());
+    bytes.extend_from_slice(&stale.contents(path).unwrap()[end..]);
+    last.set_contents(path, bytes);
+    let (report, _) = salvage(&last, &written.iter().collect::<Vec<_>>(), "stale");
+    assert!(report.torn.is_some() && report.lost() == 0, "{report:?}");
+}

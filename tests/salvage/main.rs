@@ -1,4 +1,9 @@
 //! Salvage: of a damaged store, every event that the damage did not touch comes back, equal in all fields, in a store that verifies sound and opens clean; and the damaged one is left as it was.
+//!
+//! Shown to see, each by running the tests against a library with that bug: stopping at the first damage; records believed without their CRC; single events of broken commits dropped (all three:
+//! `every_flipped_bit` and nearly all others); half a commit kept that nothing proves to have been acknowledged (`truncation_without_a_witness`); only the first of several files of a segment looked
+//! at (`doubled_segments_help_one_another`); gaps not told (`around`); the mark of an unfinished copy removed too early (`a_salvage_that_is_interrupted_leaves_nothing_that_opens`). A commit that
+//! does not follow the one before it was taken, and no test saw that, before `stale_commits_are_left_behind`.
 
 mod around;
 #[path = "../common/mod.rs"]

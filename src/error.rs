@@ -121,6 +121,15 @@ pub enum Error {
         /// Which sync failed, and why.
         why: Arc<str>,
     },
+    /// A salvage into this directory, or a repair of it, did not come to its end. Nothing was touched.
+    ///
+    /// Remove a directory that was being salvaged into, and salvage again; run an interrupted repair again, which finishes it.
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+        /// What was interrupted: `salvage` or `repair`.
+        what: &'static str,
+    },
     /// The store was opened read-only.
     ReadOnly,
     /// The store has been closed.
@@ -228,6 +237,7 @@ impl fmt::Display for Error {
                 f,
                 "a sync failed ({why}): whether the commit is durable is unknown; reopen the store and read before retrying"
             ),
+            Error::Unfinished { path, what } => write!(f, "{}: a {what} did not come to its end", path.display()),
             Error::ReadOnly => f.write_str("the store was opened read-only"),
             Error::Closed => f.write_str("the store is closed"),
             Error::NotAStore { path } => write!(f, "{} is not a store", path.display()),

@@ -15,6 +15,7 @@ pub mod fs;
 pub mod fuzzing;
 mod index;
 mod log;
+mod mend;
 mod position;
 mod positions;
 pub mod salvage;

@@ -4,6 +4,7 @@ use crate::stream::MAX_NAME;
 
 const DELETION: u8 = 1;
 const TRACKING: u8 = 2;
+const LOST: u8 = 3;
 
 /// What a record of the store's own says. All of it stands in the key of its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +13,8 @@ pub(crate) enum System<'a> {
     Deletion { edition: &'a str, domain: Option<&'a str> },
     /// A commit that has no events of its own, and only says how far an upstream was taken in.
     Tracking,
+    /// The event that stood at this position is lost. Salvage and repair put such records where there was damage, so that positions stay dense.
+    Lost,
 }
 
 impl<'a> System<'a> {
@@ -19,6 +22,7 @@ impl<'a> System<'a> {
     pub(crate) fn key(&self) -> Vec<u8> {
         match *self {
             System::Tracking => vec![0, 0, TRACKING],
+            System::Lost => vec![0, 0, LOST],
             System::Deletion { edition, domain } => {
                 let mut key = vec![0, 0, DELETION, edition.len() as u8];
                 key.extend_from_slice(edition.as_bytes());
@@ -33,6 +37,7 @@ impl<'a> System<'a> {
     pub(crate) fn of(key: &'a [u8]) -> Option<Self> {
         match key {
             [0, 0, TRACKING] => Some(System::Tracking),
+            [0, 0, LOST] => Some(System::Lost),
             [0, 0, DELETION, len, rest @ ..] if *len > 0 => {
                 let (edition, domain) = rest.split_at_checked(*len as usize)?;
                 let (edition, domain) = (str::from_utf8(edition).ok()?, str::from_utf8(domain).ok()?);
@@ -48,6 +53,7 @@ impl<'a> System<'a> {
         match self {
             System::Deletion { .. } => "EditionDeleted",
             System::Tracking => "Tracked",
+            System::Lost => "Lost",
         }
     }
 }
@@ -61,6 +67,7 @@ mod tests {
     fn keys_come_back_and_are_nobody_elses() {
         for system in [
             System::Tracking,
+            System::Lost,
             System::Deletion { edition: "what-if", domain: None },
             System::Deletion { edition: "x", domain: Some("order") },
         ] {

@@ -26,9 +26,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("index", &["format", "fs", "segment"]),
     ("snapshot", &["format", "fs"]),
     ("positions", &["format", "fs"]),
-    ("store", &["codec", "format", "fs", "segment", "log", "index", "positions", "snapshot"]),
+    ("mend", &["format", "fs", "segment", "index"]),
+    ("store", &["codec", "format", "fs", "segment", "log", "index", "mend", "positions", "snapshot"]),
     ("subscription", &["store"]),
-    ("salvage", &["format", "fs", "segment", "index"]),
+    ("salvage", &["format", "fs", "segment", "index", "mend"]),
     // What a backend of another crate has: the public face.
     ("contract", &[]),
     // Not in the house: it attacks each layer from outside.

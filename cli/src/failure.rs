@@ -8,17 +8,21 @@ use std::process::ExitCode;
 
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// The codes that scripts rely on. 4, damage with loss, is kept for verbs that repair.
+/// The codes that scripts rely on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     Ok = 0,
     Failed = 1,
     Usage = 2,
     Damaged = 3,
+    Lost = 4,
     Locked = 5,
     Conflict = 6,
     NewerFormat = 7,
 }
+
+/// What to do about damage.
+const DAMAGED: &str = "keep a copy of the directory; `annals verify` shows all of the damage, and `annals salvage` copies what is intact; both change nothing";
 
 /// Why a verb ends early.
 #[derive(Debug)]
@@ -45,6 +49,16 @@ impl Failure {
     /// Damage that stands in the output already.
     pub fn damage_shown() -> Self {
         Failure { exit: Exit::Damaged, message: None, hint: None }
+    }
+
+    /// Gaps that were told of as they came.
+    pub fn gaps_told() -> Self {
+        Self::damage_shown().hint(DAMAGED)
+    }
+
+    /// Loss that stands in the output already.
+    pub fn loss_shown() -> Self {
+        Failure { exit: Exit::Lost, message: None, hint: None }
     }
 
     /// A failed write to the output. Whoever closes a pipe has read enough, and that is no failure of ours.
@@ -86,13 +100,12 @@ impl From<Error> for Failure {
             }
             Error::Conflict { .. } => (Exit::Conflict, "read the stream again, and decide again"),
             Error::CheckpointConflict { .. } => (Exit::Conflict, "read the checkpoint again, and decide again"),
-            Error::Damaged(_) => (
-                Exit::Damaged,
-                "keep a copy of the directory; `annals verify` shows all of the damage and changes nothing",
-            ),
+            Error::Damaged(_) => (Exit::Damaged, DAMAGED),
             Error::UnsupportedFormat { .. } => {
                 (Exit::NewerFormat, "use a newer version of annals; nothing was touched")
             }
+            Error::Unfinished { what: "repair", .. } => (Exit::Damaged, "`annals repair --yes` finishes it"),
+            Error::Unfinished { .. } => (Exit::Damaged, "remove the directory, and salvage again"),
             Error::NotAStore { .. } => (Exit::Failed, "`annals import` and `annals append` create a store"),
             _ => (Exit::Failed, ""),
         };

@@ -3,6 +3,7 @@
 mod failure;
 mod input;
 mod lines;
+mod losses;
 mod names;
 mod opening;
 mod output;

@@ -1,8 +1,8 @@
 //! Opening a store, and saying on stderr what that has found.
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{note, one_line};
-use annals::{AsOf, Options, Store};
+use annals::{AsOf, Error, Event, Options, Store};
 use std::path::Path;
 
 /// What one line of an import may have, and a little more for what is not in the line: events of a store that was opened with higher limits pass, too.
@@ -37,6 +37,31 @@ pub fn note_beyond(store: &Store, point: Option<AsOf>) {
     }
 }
 
+/// Gaps in what is read of a damaged store: they are said on stderr, and what stands behind them is read all the same.
+#[derive(Default)]
+pub struct Gaps {
+    met: bool,
+}
+
+impl Gaps {
+    /// The event, or `None` at a gap.
+    pub fn pass(&mut self, read: annals::Result<Event>) -> Result<Option<Event>> {
+        match read {
+            Err(gap @ Error::Damaged(_)) => {
+                self.met = true;
+                note("annals: error: ", &one_line(&gap.to_string()));
+                Ok(None)
+            }
+            read => Ok(read.map(Some)?),
+        }
+    }
+
+    /// Nobody takes an answer with gaps for a whole one.
+    pub fn end(self) -> Result<()> {
+        if self.met { Err(Failure::gaps_told()) } else { Ok(()) }
+    }
+}
+
 fn warn(store: &Store) {
     let report = store.open_report();
     let warning = |text: &str| note("annals: warning: ", &one_line(text));
@@ -48,6 +73,9 @@ fn warn(store: &Store) {
             Some(kept) => warning(&format!("{found}; they were cut and are kept in {}", kept.display())),
             None => warning(&format!("{found}; they are left where they are and not read")),
         }
+    }
+    for damage in &report.damage {
+        warning(&format!("damaged: {damage}; read around"));
     }
     for notice in &report.notices {
         warning(notice);

@@ -1,12 +1,12 @@
 //! How far a long verb has come: on stderr, and only where that is a terminal.
 
+use annals::fs::{Paced, RealFs};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use std::io::{IsTerminal, Read, stderr};
-use std::time::Duration;
+use std::path::Path;
 
 const BYTES: &str = "{spinner} {bytes:>11} of {total_bytes} {wide_bar} {eta:>4}";
 const EVENTS: &str = "{spinner} {human_pos:>11} of {human_len} events {wide_bar} {eta:>4}";
-const UNKNOWN: &str = "{spinner} {msg} {elapsed}";
 
 /// A bar that goes away when it is dropped.
 pub struct Progress(ProgressBar);
@@ -20,18 +20,19 @@ impl Progress {
         }
     }
 
-    pub fn events(total: u64) -> Self {
-        Self::new(Some(total), EVENTS)
+    /// A file system that shows how much of a store has been read, `times` over, and reads no more than so many megabytes a second.
+    pub fn reading_store(store: &Path, rate: Option<u64>, times: u64) -> (Paced, Self) {
+        let files = std::fs::read_dir(store).into_iter().flatten().flatten();
+        let total: u64 = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
+        let progress = Self::bytes(Some(total * times));
+        let bar = progress.0.clone();
+        let fs =
+            Paced::new(RealFs).rate(rate.unwrap_or(0).saturating_mul(1_000_000)).progress(move |bytes| bar.inc(bytes));
+        (fs, progress)
     }
 
-    /// Shows that something is going on, and for how long.
-    pub fn unknown(what: &'static str) -> Self {
-        let progress = Self::new(None, UNKNOWN);
-        progress.0.set_message(what);
-        if !progress.0.is_hidden() {
-            progress.0.enable_steady_tick(Duration::from_millis(200));
-        }
-        progress
+    pub fn events(total: u64) -> Self {
+        Self::new(Some(total), EVENTS)
     }
 
     pub fn hidden() -> Self {

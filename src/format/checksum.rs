@@ -32,15 +32,15 @@ impl Mask {
         Mask(crc(&bytes))
     }
 
+    /// The one mask under which `stored` stands at `offset` for a CRC. Any bytes imply one: only a second CRC that agrees with it proves it.
+    pub(crate) fn implied(crc: u32, stored: u32, offset: u64) -> Self {
+        Mask(turned(crc) ^ stored ^ (offset as u32).wrapping_mul(0x9E37_79B1))
+    }
+
     /// What is stored at `offset` for a CRC: the mask is another one for each offset of a segment, as segments are shorter than 4 GiB.
     #[inline]
     pub(crate) fn stored(self, crc: u32, offset: u64) -> u32 {
         turned(crc) ^ self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
-    }
-
-    /// The mask that stores this CRC at this offset as `stored`.
-    pub(crate) fn implied(crc: u32, stored: u32, offset: u64) -> Self {
-        Mask(Mask(stored).stored(crc, offset))
     }
 }
 
@@ -106,6 +106,12 @@ mod tests {
         seen.dedup();
         assert_eq!(seen.len(), 10_000);
         assert_ne!(mask, Mask::new(&[7; 16], 2, 99));
+    }
+
+    #[test]
+    fn a_stored_crc_implies_its_mask() {
+        let mask = Mask::new(&[7; 16], 1, 99);
+        assert_eq!(Mask::implied(12_345, mask.stored(12_345, 4096), 4096), mask);
     }
 
     /// Bytes of the same length, each followed by its stored CRC: were it not turned, the CRC of both would be the same.

@@ -57,6 +57,15 @@ impl Draft {
         Ok(())
     }
 
+    /// Adds a record that is intact, as it is; it gets another sequence only if one is given. `false` if it breaks the grammar, or has no room for that sequence.
+    #[must_use]
+    pub(crate) fn adopt(&mut self, record: &[u8], sequence: Option<u64>) -> bool {
+        let Some(mut adopted) = record::adopt(&mut self.frame, record) else { return false };
+        let fits = sequence.is_none_or(|sequence| adopted.set_sequence(sequence));
+        self.records.push(adopted);
+        fits
+    }
+
     /// Puts the attributes of the commit before its events, in place of those that it had.
     pub(crate) fn set_attributes(&mut self, attributes: &[u8]) {
         self.frame.splice(HEADER..HEADER + self.attributes_len, attributes.iter().copied());
@@ -69,6 +78,11 @@ impl Draft {
     /// Number of events.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Bytes of the body so far.
+    pub(crate) fn body_len(&self) -> usize {
+        self.frame.len() - HEADER
     }
 
     /// Bytes that the frame will take.

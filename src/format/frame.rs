@@ -91,6 +91,15 @@ impl FrameHeader {
         sound.then_some(header)
     }
 
+    /// Decodes a header at `offset` in a segment whose mask is not known, and gives the mask that it implies. Nothing is proven by that: see [`Mask::implied`].
+    pub(crate) fn implied(bytes: &[u8], offset: u64) -> Option<(Self, Mask)> {
+        if bytes.len() < HEADER || bytes[..4] != MAGIC {
+            return None;
+        }
+        let mask = Mask::implied(checksum::crc(&bytes[CRC_FROM..HEADER]), u32_at(bytes, CRC_AT), offset);
+        Some((Self::decode(bytes, mask, offset)?, mask))
+    }
+
     /// Writes the header into the first bytes of `frame`, which stands at `offset`, and gives the CRC that it got.
     fn encode_into(&self, frame: &mut [u8], mask: Mask, offset: u64) -> u32 {
         put(frame, 0, &MAGIC);

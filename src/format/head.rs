@@ -91,6 +91,26 @@ pub(crate) fn decode(file: &[u8], path: &Path) -> Result<Slots> {
     Ok(slots)
 }
 
+/// The newest slot that is intact, whatever the other bytes are. A version that is newer only counts if the checksum holds: otherwise it may be a flipped bit.
+///
+/// # Errors
+///
+/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if an intact slot is of a newer version.
+pub(crate) fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<Head>> {
+    let mut newest: Option<Head> = None;
+    for slot in file.chunks_exact(SLOT).take(2) {
+        if crc(&slot[..CRC_AT]) != u32_at(slot, CRC_AT) {
+            continue;
+        }
+        if let Some(head) = Head::decode(slot, path)?
+            && newest.is_none_or(|newest| newest.generation < head.generation)
+        {
+            newest = Some(head);
+        }
+    }
+    Ok(newest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

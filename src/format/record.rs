@@ -210,6 +210,21 @@ pub(crate) fn encode(
     Ok(Unfinished { at: at as u32, tail_at: tail_at as u32, crc, wide, sequence: 0 })
 }
 
+/// Appends a record that is intact to `out`, to be finished in another place. It keeps its sequence, and all but its place.
+///
+/// `None` if it breaks the grammar; `out` is then as before.
+pub(crate) fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
+    let parts = decode(record, 0, record.len())?;
+    let wide = parts.flags & WIDE != 0;
+    let tail_at = record.len() - tail_len(wide);
+    let covered = checksum::piece_len(tail_at as u64)? as usize;
+    let stands_in = if covered < tail_at { &record[covered..tail_at] } else { &record[..covered] };
+    let at = out.len();
+    out.extend_from_slice(record);
+    let (crc, sequence) = (checksum::crc(stands_in), parts.sequence);
+    Some(Unfinished { at: at as u32, tail_at: (at + tail_at) as u32, crc, wide, sequence })
+}
+
 impl Unfinished {
     /// Says which sequence the event has. `false` if there is no room for one as high as that.
     #[must_use]
@@ -498,6 +513,19 @@ mod tests {
             let data: Vec<u8> = (0..size).map(|i| i as u8).collect();
             let event = read(&stored(&NewEvent::new("T", &data), 1)).unwrap();
             assert_eq!(event.data(), data, "{size}");
+        }
+    }
+
+    #[test]
+    fn adopted_records_are_the_same_in_another_place() {
+        for event in [full(), NewEvent::with_data("T", vec![7; 9000])] {
+            let bytes = stored(&event, u64::MAX);
+            let mut out = b"before".to_vec();
+            let adopted = adopt(&mut out, &bytes).unwrap();
+            adopted.finish(&mut out, HEADER.mask(), 4096 - 6, 0xABCDEF, 0x0011_2233_4455_6677);
+            assert_eq!(out[6..], bytes);
+            adopted.finish(&mut out, HEADER.mask(), 8192, 1, 2);
+            assert!(verify(&out[6..], HEADER.mask(), 8192 + 6) && out[6..] != bytes);
         }
     }
 

@@ -77,6 +77,29 @@ impl SegmentHeader {
         }))
     }
 
+    /// The header of a segment that may be damaged. A version that is newer only counts if the checksum holds, and one that a flipped bit has made newer is put right.
+    /// Gives with it whether it is intact.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedFormat`] if the header is intact, and of a newer version.
+    pub(crate) fn decode_damaged(bytes: &[u8], path: &Path) -> Result<Option<(Self, bool)>> {
+        if bytes.len() < LEN {
+            return Ok(None);
+        }
+        if crc(&bytes[..CRC_AT]) == u32_at(bytes, CRC_AT)
+            && let Some(header) = Self::decode(bytes, path)?
+        {
+            return Ok(Some((header, true)));
+        }
+        let mut ours: [u8; LEN] = array(bytes, 0);
+        put(&mut ours, 0, &MAGIC);
+        put(&mut ours, 8, &VERSION.to_le_bytes());
+        put(&mut ours, 10, &1u16.to_le_bytes());
+        put(&mut ours, 12, &(LEN as u32).to_le_bytes());
+        Ok(Self::decode(&ours, path)?.map(|header| (header, false)))
+    }
+
     /// The CRC field of the encoded header: what the first frame calls its predecessor.
     pub(crate) fn crc(&self) -> u32 {
         u32_at(&self.encode(), CRC_AT)

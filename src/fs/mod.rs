@@ -5,10 +5,12 @@
 
 mod map;
 mod mem;
+mod paced;
 mod real;
 mod sim;
 
 pub use mem::MemFs;
+pub use paced::Paced;
 pub use real::RealFs;
 pub use sim::{Crash, Fault, Image, Operation, SimFs};
 

@@ -22,6 +22,15 @@ pub(crate) struct Own {
 }
 
 impl Own {
+    /// Where all of them stand, in order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Location> {
+        let of = |(segment, offsets): &(u64, Vec<u32>)| {
+            let segment = *segment;
+            offsets.clone().into_iter().map(move |offset| Location { segment, offset: offset.into() })
+        };
+        self.segments.iter().flat_map(of)
+    }
+
     /// Where the event with this sequence, which must be one of them, stands.
     pub(crate) fn location(&self, sequence: u64) -> Option<Location> {
         let mut skip = usize::try_from(sequence.checked_sub(self.sequences.start)?).ok()?;

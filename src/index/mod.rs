@@ -41,6 +41,8 @@ struct Parts {
     made_anew: BTreeSet<u64>,
     /// How far upstreams that were asked about have been taken in.
     tracked: HashMap<Box<str>, Option<u64>>,
+    /// There are records of lost events: sequences of streams have gaps.
+    lossy: bool,
 }
 
 impl Parts {
@@ -135,7 +137,9 @@ impl Parts {
             self.deletions = Arc::new(deletions);
             self.heads.retain(|key, _| !deletions::covers(edition, domain, key));
         }
-        event.sequence == expected || (expected == 0 && self.diverges(event))
+        self.lossy |= System::of(event.key) == Some(System::Lost);
+        let next_or_behind_a_gap = event.sequence == expected || (self.lossy && event.sequence > expected);
+        next_or_behind_a_gap || (expected == 0 && self.diverges(event))
     }
 
     /// Whether the first event of a stream in a named edition stands where it may.
@@ -174,13 +178,14 @@ impl Index {
 
     /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
     pub(crate) fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
-        let mut deleted = Vec::new();
+        let (mut deleted, mut lossy) = (Vec::new(), false);
         let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map).filter(|file| {
             let deletions = file.entries(&[Kind::Deletion as u8], |entry| {
                 let posted = file.posted(&entry)?;
                 deleted.push((entry.term, posted));
                 Ok(())
             });
+            lossy = file.find(Term::stream(&System::Lost.key()).bytes()).map_or(true, |entry| entry.is_some());
             deletions.is_ok()
         });
         let covered = file.as_ref().map(IndexFile::covered);
@@ -188,6 +193,7 @@ impl Index {
         for (term, posted) in deleted {
             Arc::make_mut(&mut parts.deletions).note_term(&term, segment.number, posted);
         }
+        parts.lossy |= lossy;
         parts.set_file(segment.number, file.map(Arc::new));
         // Events of this segment may follow those that are in memory already.
         parts.heads.clear();
@@ -276,6 +282,11 @@ impl Index {
     pub(crate) fn deletions_at(&self, watermark: impl Fn() -> u64) -> (Arc<Deletions>, u64) {
         let parts = self.parts.read();
         (parts.deletions.clone(), watermark())
+    }
+
+    /// Whether there are records of lost events. Then the sequences of a stream may have gaps, and the n-th event of a stream need not be the one with sequence n.
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.parts.read().lossy
     }
 
     /// How far an upstream has been taken in.

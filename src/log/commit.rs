@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::format::draft::{Draft, Place};
 use crate::format::frame::Seal;
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
-use crate::segment::Segment;
 use crate::segment::scan::{Each, Recorded, frames};
+use crate::segment::{Segment, random};
 use crate::time::Timestamp;
 use parking_lot::MutexGuard;
 use std::path::Path;
@@ -416,10 +416,4 @@ impl Drop for Leader<'_> {
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }
-}
-
-/// A random number, from the source that UUIDs are made of.
-pub(super) fn random() -> u64 {
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-    high ^ low.rotate_left(32)
 }

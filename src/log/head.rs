@@ -2,15 +2,14 @@
 
 use super::Log;
 use crate::error::{Error, Result};
-use crate::format::head::{self, Head, Slots};
+use crate::format::head::{Head, Slots};
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, File, Fs, Mode};
+use crate::segment::head;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-pub(super) const NAME: &str = "HEAD";
 
 pub(super) struct HeadFile {
     path: PathBuf,
@@ -21,19 +20,9 @@ pub(super) struct HeadFile {
 impl HeadFile {
     /// Reads what HEAD says. A missing file says nothing.
     pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<(HeadFile, Slots)> {
-        let path = dir.join(NAME);
-        let io_error = |e| Error::io("read", &path, e);
-        let slots = match fs.open(&path, Mode::Read) {
-            Ok(file) => {
-                let mut bytes = vec![0; head::LEN];
-                let read = fs::read_full(&*file, 0, &mut bytes).map_err(io_error)?;
-                head::decode(&bytes[..read], &path)?
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Slots::default(),
-            Err(e) => return Err(io_error(e)),
-        };
+        let slots = head::read(fs, dir)?.unwrap_or_default();
         let last = slots.newest;
-        Ok((HeadFile { path, file: None, last }, slots))
+        Ok((HeadFile { path: dir.join(head::NAME), file: None, last }, slots))
     }
 
     /// Writes the next generation and makes it durable.

@@ -71,6 +71,8 @@ pub(crate) struct Settings {
     pub strict: bool,
     pub create: bool,
     pub read_only: bool,
+    /// What is damaged was replaced by what was made of it, so segments need not say the digest of the one before. Read-only.
+    pub mended: bool,
     pub reserve: u64,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }

@@ -1,12 +1,12 @@
 //! Opening: the lock, what the files hold, and the log that goes on from there.
 
-use super::head::{self, HeadFile};
+use super::head::HeadFile;
 use super::recover::OpenReport;
 use super::replay::Opening;
 use super::{Listener, Log, Settings, State, writer::Writer};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, Lock, LockMode};
-use crate::segment::{Segment, number_of};
+use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, number_of};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -34,6 +34,11 @@ impl Log {
         let mut report = OpenReport::default();
         let lock = lock(&*fs, &dir, &settings)?;
         let entries = fs.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
+        for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
+            if entries.iter().any(|entry| entry.name == name) {
+                return Err(Error::Unfinished { path: dir, what });
+            }
+        }
         let (head, slots) = HeadFile::read(&*fs, &dir)?;
         let opening = Opening {
             fs: &*fs,

@@ -1,15 +1,15 @@
 //! Going through the files of a store: read, judge, and only then write.
 
-use super::commit::random;
-use super::recover::{Cut, Ending, NoHeader, OpenReport, Place, Verdict, judge, was_being_created};
+use super::recover::{Cut, OpenReport};
 use super::{Listener, Settings, Settled, Tail, quarantine};
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::head::Slots;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Entry, Fs, Mode};
-use crate::segment::scan::{Each, Found, Scanned, Source, Stop};
-use crate::segment::{START, Segment, file_name, number_of};
+use crate::segment::scan::{Each, Scanned, Source, Stop};
+use crate::segment::verdict::{Ending, NoHeader, Place, Verdict, judge, was_being_created};
+use crate::segment::{START, Segment, file_name, number_of, random};
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
@@ -223,6 +223,9 @@ impl Opening<'_> {
         if header.base_time < scanned.chain.recorded_at {
             return refuse("the segment begins before the last event of the one before");
         }
+        if self.settings.mended {
+            return Ok(());
+        }
         if header.previous_digest != scanned.chain.digest {
             return refuse("the digest of the segment before is not what this segment says");
         }
@@ -303,7 +306,7 @@ impl Opening<'_> {
     /// The error for something bad, with the bytes and positions that it takes.
     fn damage(&self, source: &Source<'_>, header: &SegmentHeader, scanned: &Scanned, place: Place) -> Result<Error> {
         let later = source.resync(header, scanned.end)?;
-        let ending = self.ending(scanned, &later);
+        let ending = Ending::of(scanned, &later, self.head_position());
         let next = later.iter().find(|found| found.header.first_position >= scanned.chain.next_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
         let until = next.map_or(u64::MAX, |found| found.header.first_position);
@@ -313,18 +316,6 @@ impl Opening<'_> {
             (_, _) => "the log ends before what HEAD says was durable".into(),
         };
         Ok(Error::damaged(source.path, bytes, scanned.chain.next_position..until, why))
-    }
-
-    fn ending(&self, scanned: &Scanned, later: &[Found]) -> Ending {
-        let position = scanned.chain.next_position;
-        match scanned.stop {
-            Stop::Bad { .. } => Ending::Bad {
-                below_head: self.head_position().is_some_and(|head| head > position),
-                vouched: later.iter().any(|found| found.header.durable_upto > position),
-                later: !later.is_empty(),
-            },
-            Stop::End | Stop::Sealed { .. } => Ending::Clean,
-        }
     }
 
     fn head_position(&self) -> Option<u64> {
@@ -351,7 +342,7 @@ impl Opening<'_> {
             Stop::Bad { .. } => source.resync(header, scanned.end)?,
             _ => Vec::new(),
         };
-        let ending = self.ending(&scanned, &later);
+        let ending = Ending::of(&scanned, &later, self.head_position());
         let cuts = match judge(Place::Active, ending) {
             Verdict::Keep => false,
             Verdict::Damage(_) => return Err(self.damage(source, header, &scanned, Place::Active)?),

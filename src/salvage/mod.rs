@@ -1,12 +1,22 @@
 //! Looking at a store from outside: no lock is taken and nothing is changed, so it works where [`Store::open`](crate::Store::open) refuses, and beside a process that has
 //! the store open (what that process is just writing may then show as a torn tail).
 //!
-//! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment.
+//! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment; [`Salvage`] copies every intact event into a new store. [`Repair`] is the one that changes a store, and only on
+//! demand; it takes the lock. `docs/RECOVERY.md` says what to use when.
+//!
+//! To read slowly beside a process that serves, and to see how far it has come, give them a [`Paced`](crate::fs::Paced) file system.
 
+mod copy;
 mod dump;
+mod renumber;
+mod repair;
 mod verify;
+mod write;
 
+pub use crate::mend::{LeftOut, Loss, LostEvents};
+pub use copy::{Salvage, Salvaged};
 pub use dump::{Kind, Piece, dump, dump_in};
+pub use repair::{Action, Plan, Repair};
 pub use verify::{Report, verify, verify_in};
 
 use crate::error::{Error, Result};

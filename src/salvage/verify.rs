@@ -2,19 +2,22 @@
 
 use super::{Named, segments};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{Chain, Seal};
-use crate::format::head::{self, Head};
+use crate::format::head::Head;
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::{self, Fs, Mode, RealFs};
+use crate::format::{
+    self,
+    frame::{Chain, Seal},
+};
+use crate::fs::{Fs, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
-use crate::segment::{START, file_name, number_of};
+use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
+use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 
 /// What [`verify`] found.
@@ -25,6 +28,8 @@ pub struct Report {
     pub segments: u64,
     /// Events that were verified.
     pub events: u64,
+    /// Positions of events that were lost before this store was salvaged or repaired: records of the store's own stand in their place.
+    pub lost: u64,
     /// Streams that they belong to.
     pub streams: u64,
     /// Bytes that were read.
@@ -91,7 +96,7 @@ pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
     }
     check.end(head, newest, dir);
     check.not_covered(fs, dir)?;
-    check.report.streams = check.streams.len() as u64;
+    check.report.streams = check.streams.keys().filter(|key| System::of(key).is_none()).count() as u64;
     Ok(check.report)
 }
 
@@ -144,8 +149,11 @@ impl<'a> IndexCheck<'a> {
         }
     }
 
-    /// What is wrong with the file, if it is there.
-    fn finish(&self) -> Option<String> {
+    /// What is wrong with the file, if it is there. Of a segment that could not be read to its end, it may know more.
+    fn finish(&self, whole: bool) -> Option<String> {
+        if !whole && self.covered.is_some_and(|(end, _)| end > self.end) {
+            return None;
+        }
         let same = self.memory.encode(self.segment, self.end, self.chain) == self.file;
         let wrong = !self.file.is_empty() && !same;
         wrong.then(|| {
@@ -168,6 +176,12 @@ struct Before {
     scanned: Scanned,
 }
 
+impl Before {
+    fn is_sealed(&self) -> bool {
+        matches!(self.scanned.stop, Stop::Sealed { .. })
+    }
+}
+
 struct Check {
     report: Report,
     /// The next sequence of each stream.
@@ -187,18 +201,11 @@ impl Check {
 
     /// Reads HEAD. A slot that is not intact takes nothing with it.
     fn head(&mut self, fs: &dyn Fs, dir: &Path) -> Result<Option<Head>> {
-        let path = dir.join("HEAD");
-        let file = match fs.open(&path, Mode::Read) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.report.notices.push("HEAD is missing".into());
-                return Ok(None);
-            }
-            other => other.map_err(|e| Error::io("open", &path, e))?,
+        let Some(slots) = head::read(fs, dir)? else {
+            self.report.notices.push("HEAD is missing".into());
+            return Ok(None);
         };
-        let mut bytes = vec![0; head::LEN];
-        let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", &path, e))?;
-        self.report.bytes += read as u64;
-        let slots = head::decode(&bytes[..read], &path)?;
+        self.report.bytes += format::head::LEN as u64;
         if slots.bad > 0 {
             self.report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));
         }
@@ -222,8 +229,13 @@ impl Check {
         }
         self.number = named.number.saturating_add(1);
         let Some(header) = source.header()? else {
-            let empty = source.content_end(START.min(named.size))? <= START;
-            if newest && empty && head.is_none_or(|head| head.position <= next) {
+            let unborn = was_being_created(NoHeader {
+                newest,
+                sealed_before: self.before.as_ref().map_or(self.number == 2, Before::is_sealed),
+                content: source.content_end(START.min(named.size))? > START,
+                in_head: head.is_some_and(|head| head.position > next),
+            });
+            if unborn {
                 self.report.notices.push(format!("{}: was being created", file_name(named.number)));
             } else {
                 let why = "the header of the segment is not intact".into();
@@ -236,29 +248,36 @@ impl Check {
         self.check_header(named, &header, head);
 
         let mut index = IndexCheck::new(fs, dir, &header)?;
-        let (streams, holes) = (&mut self.streams, self.holes);
+        let (streams, holes) = (&mut self.streams, &mut self.holes);
         let mut gaps: Vec<Damage> = Vec::new();
-        let mut events = 0;
+        let (mut events, mut lost) = (0, 0);
         let scanned = source.scan(&header, None, |frame| {
             index.frame(frame);
             frame.records(&named.path, |event| {
                 events += 1;
                 index.event(&event);
-                if let Some(why) = out_of_sequence(streams, &event, holes) {
+                if let Some(System::Lost) = System::of(event.key) {
+                    lost += 1;
+                    *holes = true;
+                }
+                if let Some(why) = out_of_sequence(streams, &event, *holes) {
                     let (bytes, positions) = (event.offset..event.offset, event.position..event.position + 1);
                     gaps.push(Damage { path: named.path.clone(), bytes, positions, why });
                 }
             })
         })?;
-        self.report.events += events;
+        self.report.events += events - lost;
+        self.report.lost += lost;
         self.report.damage.append(&mut gaps);
         self.report.bytes += index.size();
-        self.report.notices.extend(index.finish());
+        let whole = !matches!(scanned.stop, Stop::Bad { .. });
+        self.report.notices.extend(index.finish(whole));
         // What an index covers was durable when it was written.
         let indexed = index.is_covered(scanned.end);
-        self.check_end(&source, &header, &scanned, place, indexed)?;
+        let damaged = self.check_end(&source, &header, &scanned, place, indexed)?;
         self.position = scanned.chain.next_position;
-        self.before = Some(Before { header, scanned });
+        // Behind damage, nobody knows what the next segment has to begin with.
+        self.before = (!damaged).then_some(Before { header, scanned });
         Ok(())
     }
 
@@ -300,7 +319,7 @@ impl Check {
         }
     }
 
-    /// Judges how the scan of a segment ended.
+    /// Judges how the scan of a segment ended. Gives whether it is damaged.
     fn check_end(
         &mut self,
         source: &Source<'_>,
@@ -308,20 +327,20 @@ impl Check {
         scanned: &Scanned,
         place: &Place,
         indexed: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let position = scanned.chain.next_position;
         let why = match &scanned.stop {
-            Stop::Sealed { junk: false, .. } => return Ok(()),
+            Stop::Sealed { junk: false, .. } => return Ok(false),
             Stop::Sealed { junk: true, .. } => {
                 self.report.notices.push(format!("{}: bytes behind the seal", file_name(header.number)));
-                return Ok(());
+                return Ok(false);
             }
-            Stop::End if place.newest => return Ok(()),
+            Stop::End if place.newest => return Ok(false),
             _ if place.next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) => {
                 self.report
                     .notices
                     .push(format!("{}: the seal is not intact; all events are", file_name(header.number)));
-                return Ok(());
+                return Ok(false);
             }
             Stop::End => "the segment has no seal, but a successor",
             Stop::Bad { why } => why,
@@ -332,17 +351,18 @@ impl Check {
         let next = behind.clone().next();
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
-        let vouched = indexed
-            || later.iter().any(|found| found.header.durable_upto > position)
-            || place.head.is_some_and(|head| head.position > position);
         let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
-        if place.newest && !vouched {
+        let segment = if place.newest { verdict::Place::Active } else { verdict::Place::Sealed };
+        let ending = Ending::of(scanned, &later, place.head.map(|head| head.position));
+        if let Verdict::CutTornGroup | Verdict::CutTornTail = judge(segment, ending)
+            && !indexed
+        {
             self.report.torn = Some(damage);
-        } else {
-            self.holes = true;
-            self.report.damage.push(damage);
+            return Ok(false);
         }
-        Ok(())
+        self.holes = true;
+        self.report.damage.push(damage);
+        Ok(true)
     }
 
     /// Compares the end of the log with what HEAD says.
@@ -361,14 +381,20 @@ impl Check {
         }
     }
 
+    /// Names what was not looked at. Whoever checks more kinds of files beside the log takes them out here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let known = ["HEAD", "LOCK", "quarantine", "snapshots"];
-        let names = entries.into_iter().map(|entry| entry.name);
+        let known = ["HEAD", "LOCK", "quarantine", "repair", "snapshots"];
+        let names = entries.iter().map(|entry| entry.name.clone());
         let of_segment = |name: &str| {
             let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
             number_of(segment.as_deref().unwrap_or(name)).is_some()
         };
+        for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
+            if names.clone().any(|found| found == name) {
+                self.report.notices.push(format!("{name}: a {what} did not come to its end; the store does not open"));
+            }
+        }
         let others = names.filter(|name| !known.contains(&&**name) && !of_segment(name));
         self.report.not_covered.extend(others);
         self.report.not_covered.sort();
@@ -378,7 +404,7 @@ impl Check {
 
 /// What is wrong with the sequence of an event, if it is not the next one of its stream.
 ///
-/// Behind a hole, it may be any later one. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
+/// Behind a hole, also one that is filled with records of lost events, it may be any later one. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
 fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>, holes: bool) -> Option<String> {
     if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
         streams.retain(|key, _| !covers(edition, domain, key));

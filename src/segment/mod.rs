@@ -1,7 +1,9 @@
 //! One file of the log: append to it, read from it, scan it.
 
 pub(crate) mod cursor;
+pub(crate) mod head;
 pub(crate) mod scan;
+pub(crate) mod verdict;
 
 use crate::error::{Error, Result};
 use crate::event::{Block, Event};
@@ -15,6 +17,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A directory with this file holds the beginning of a copy.
+pub(crate) const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
+
+/// A directory with this file is being repaired: it says what is left to do.
+pub(crate) const REPAIRING: &str = "REPAIR";
 
 /// Where the first frame of a segment stands.
 pub(crate) const START: u64 = segment_header::LEN as u64;
@@ -52,6 +60,12 @@ const SHARED: usize = 64 << 10;
 const GUESS: usize = 512;
 /// Memory is asked for so many records ahead: those of one stream lie far apart.
 const AHEAD: usize = 8;
+
+/// A random number, from the source that UUIDs are made of: the salt of a new segment.
+pub(crate) fn random() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high ^ low.rotate_left(32)
+}
 
 /// A verified record in a block.
 #[derive(Clone, Copy)]

@@ -363,7 +363,7 @@ impl Frame<'_> {
     }
 
     /// Whether all records are intact and say what the frame says.
-    fn records_hold(&self, segment: &SegmentHeader, mask: Mask, path: &Path) -> Result<bool> {
+    pub(crate) fn records_hold(&self, segment: &SegmentHeader, mask: Mask, path: &Path) -> Result<bool> {
         frame::check_attributes(self.attributes(), path)?;
         let time = self.header.recorded_at.wrapping_sub(segment.base_time) as u64;
         let mut known = true;

@@ -2,7 +2,7 @@
 
 use super::{Query, Store};
 use crate::Uuid;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, derived_position};
 use crate::index::TermInfo;
 use crate::index::term::{self, Kind, Term};
@@ -42,7 +42,8 @@ impl Store {
     ///
     /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index or the last event cannot be read.
     pub fn stream(&self, stream: &StreamId) -> Result<Option<StreamInfo>> {
-        let last = self.read(stream).backwards().limit(1).into_iter().next().transpose()?;
+        // A read goes around damage by itself.
+        let last = self.read(stream).backwards().limit(1).over_gaps().into_iter().next().transpose()?;
         Ok(last.map(|event| info(stream.clone(), event.sequence().saturating_add(1), &event)))
     }
 
@@ -55,6 +56,10 @@ impl Store {
     ///
     /// As [`Store::stream`].
     pub fn streams(&self, prefix: &str) -> Result<Vec<StreamInfo>> {
+        self.ask(|store| store.find_streams(prefix))
+    }
+
+    fn find_streams(&self, prefix: &str) -> Result<Vec<StreamInfo>> {
         let mut streams = Vec::new();
         for (stream, found) in self.live_streams()? {
             if has_prefix(&stream, prefix) {
@@ -150,6 +155,10 @@ impl Store {
     ///
     /// As [`Store::stream`].
     pub fn event(&self, id: Uuid) -> Result<Option<Event>> {
+        self.ask(|store| store.find_event(id))
+    }
+
+    fn find_event(&self, id: Uuid) -> Result<Option<Event>> {
         let inner = &self.inner;
         let index = &inner.view.index;
         let term = Term::new(Kind::Id, None, id.as_bytes());
@@ -162,6 +171,9 @@ impl Store {
         let position = derived_position(inner.log.id_seed(), id).filter(|&position| position < self.len());
         let Some(position) = position else { return Ok(None) };
         let event = inner.log.forwards(position..position + 1).next()?;
+        if let Some(gap) = inner.gaps.iter().find(|gap| gap.damage.positions.contains(&position)) {
+            return Err(Error::Damaged(Box::new(gap.damage.clone())));
+        }
         Ok(event.filter(|event| event.id() == id && !is_hidden(event)))
     }
 

@@ -1,5 +1,6 @@
 //! Finding the events of a query: the index gives candidates, segment by segment, and each is held against the query once more.
 
+use super::losses::Untold;
 use super::query::Query;
 use super::visible::Visible;
 use super::{Inner, Store};
@@ -61,6 +62,7 @@ impl Store {
             query: query.clone(),
             after: None,
             until: None,
+            before: None,
             as_of: None,
             limit: u64::MAX,
             backwards: false,
@@ -76,6 +78,8 @@ pub struct Search {
     query: Query,
     after: Option<u64>,
     until: Option<u64>,
+    /// Only events before this position: a search that goes on backwards.
+    before: Option<u64>,
     as_of: Option<AsOf>,
     limit: u64,
     backwards: bool,
@@ -136,7 +140,7 @@ impl Search {
     fn begin(&self) -> Result<(Walk, Visible, u64)> {
         let store = &self.store;
         let mut visible = Visible::now(store, &self.query)?;
-        let mut end = visible.watermark();
+        let mut end = visible.watermark().min(self.before.unwrap_or(u64::MAX));
         if let Some(point) = self.as_of {
             end = store.position_behind(point, end)?;
             visible.before(end);
@@ -193,21 +197,40 @@ impl IntoIterator for Search {
 
     /// Begins the search. It sees what is visible now, and nothing that comes later.
     fn into_iter(self) -> Found {
+        let mut search = self;
+        search.store = search.store.seen_around();
+        search.found()
+    }
+}
+
+impl Search {
+    fn found(self) -> Found {
+        let again = self.store.around.is_possible().then(|| Box::new(self.clone()));
         let (walk, visible, end) = match self.begin() {
             Ok((walk, visible, end)) => (walk, Some(visible), end),
             Err(error) => (Walk::Failed(Some(error)), None, 0),
         };
-        Found { store: self.store, query: self.query, walk, visible, left: self.limit, end }
+        let gaps = &self.store.gaps;
+        let start = self.after.map_or(0, |after| after.saturating_add(1));
+        let untold = (!gaps.is_empty()).then(|| Untold::of_positions(gaps, start..end, self.backwards));
+        Found { store: self.store, query: self.query, walk, visible, untold, held: None, again, left: self.limit, end }
     }
 }
 
-/// The events of a query. After an error it ends. It holds the store open.
+/// The events of a query. After an error it ends; but in a store that is [read around damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, whatever is looked for may have
+/// stood there, and the events behind it follow. It holds the store open.
 pub struct Found {
     store: Arc<Inner>,
     query: Query,
     walk: Walk,
     /// `None` if the search could not begin.
     visible: Option<Visible>,
+    /// The gaps that are to be named.
+    untold: Option<Untold>,
+    /// What comes behind the gaps that are being named.
+    held: Option<Result<Option<Event>>>,
+    /// The rest of the search, to be begun anew if damage shows that can be read around.
+    again: Option<Box<Search>>,
     left: u64,
     /// The position up to which is searched.
     end: u64,
@@ -252,12 +275,53 @@ impl Iterator for Found {
         if self.left == 0 {
             return None;
         }
-        let next = self.next_match();
-        self.left = match next {
-            Ok(Some(_)) => self.left - 1,
-            _ => 0,
+        if let Some(told) = self.untold.as_mut().and_then(Untold::tell) {
+            return Some(Err(told));
+        }
+        let next = match self.held.take() {
+            Some(held) => held,
+            None => {
+                let next = self.next_match();
+                if let (Some(untold), Ok(found)) = (&mut self.untold, &next) {
+                    untold.pass(found.as_ref());
+                    if let Some(told) = untold.tell() {
+                        self.held = Some(next);
+                        return Some(Err(told));
+                    }
+                }
+                next
+            }
         };
+        match &next {
+            Ok(Some(event)) => {
+                self.left -= 1;
+                match &mut self.again {
+                    Some(again) if again.backwards => again.before = Some(event.position()),
+                    Some(again) => again.after = Some(event.position()),
+                    None => {}
+                }
+            }
+            Err(Error::Damaged(_)) if self.again.is_some() => match self.around() {
+                Ok(true) => return self.next(),
+                Ok(false) => self.left = 0,
+                Err(error) => {
+                    self.left = 0;
+                    return Some(Err(error));
+                }
+            },
+            _ => self.left = 0,
+        }
         next.transpose()
+    }
+}
+
+impl Found {
+    /// Goes on around damage that has shown. `false` if there is no way.
+    fn around(&mut self) -> Result<bool> {
+        let Some(again) = self.again.take() else { return Ok(false) };
+        let Some(store) = self.store.around()? else { return Ok(false) };
+        *self = Search { store, limit: self.left, ..*again }.found();
+        Ok(true)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store: what an application sees. Owns what streams mean.
 
 mod append;
+mod around;
 mod checkpoints;
 mod discover;
 mod editions;
@@ -8,6 +9,7 @@ mod find;
 mod guard;
 mod idempotency;
 mod load;
+mod losses;
 mod options;
 mod positions;
 mod query;
@@ -75,6 +77,10 @@ struct Inner {
     report: OpenReport,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,
+    /// What is damaged, if the store is read around damage.
+    gaps: losses::Gaps,
+    /// How to read around damage that shows later, in a store that was opened read-only.
+    around: around::Around,
 }
 
 /// How large a store is.

@@ -1,5 +1,7 @@
 //! How a store is opened.
 
+use super::around::Around;
+use super::losses::Gaps;
 use super::snapshots::Cache;
 use super::view::View;
 use super::{Inner, Store};
@@ -10,6 +12,7 @@ use crate::format::record::MAX_RECORD;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Durability, Log, Settings};
+use crate::mend::around;
 use crate::positions::Register;
 use crate::snapshot;
 use crate::time::Timestamp;
@@ -58,6 +61,7 @@ impl Options {
             strict: false,
             create: true,
             read_only: false,
+            mended: false,
             reserve: 16 << 20,
             clock: Arc::new(Timestamp::now),
         };
@@ -174,14 +178,18 @@ impl Options {
     ///
     /// As [`Store::open`], and [`Error::LimitExceeded`] or [`Error::Invalid`] if an option is outside its limits.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        self.open_with(path.as_ref(), Gaps::default())
+    }
+
+    fn open_with(self, path: &Path, gaps: Gaps) -> Result<Store> {
         self.check()?;
-        let path = path.as_ref();
         let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
         let view = Arc::new(View::new(index));
         let kept =
             snapshot::Settings { kept: self.snapshots_kept, sync: self.sync_snapshots, reserve: self.settings.reserve };
         let directory = snapshot::Directory::new(self.fs.clone(), path.to_owned(), kept);
         let (fs, read_only) = (self.fs.clone(), self.settings.read_only);
+        let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
         let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
         let log = opened.log.clone();
         let sync_events = Arc::new(move || log.sync_visible());
@@ -190,18 +198,42 @@ impl Options {
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
-        let inner = Inner { log: opened.log, view, snapshots, positions, report, deleting: Mutex::default() };
+        let (deleting, around) = (Mutex::default(), Around::new(again));
+        let inner = Inner { log: opened.log, view, snapshots, positions, report, deleting, gaps, around };
         Ok(Store { inner: Arc::new(inner) })
     }
 
     /// Opens a store to read: nothing is written, created or cut. Several processes may do so at once, but not beside one that has it open for writing.
     ///
+    /// A store that is damaged is read *around* the damage: every intact event is served, from before it and from behind it. A read that comes to a gap gives an [`Error::Damaged`] that names
+    /// it, positions and, for a stream, sequences, once, and goes on behind it; so an answer that could be shorter than it was says so. A stream is only told of a gap that may have held
+    /// events of it: where the index of the segment is intact, that is known. [`OpenReport::damage`](crate::OpenReport::damage) lists all gaps. Damaged segments are held in memory, with what is intact in them.
+    ///
+    /// Bytes of sealed segments are only looked at when they are read. The first read that meets damage there looks at the whole store, which takes as long as a verification of it, and all reads then go around.
+    ///
     /// # Errors
     ///
-    /// As [`Store::open`].
+    /// As [`Store::open`], but for damage.
     pub fn open_read_only(mut self, path: impl AsRef<Path>) -> Result<Store> {
         self.settings.read_only = true;
-        self.open(path)
+        let path = path.as_ref();
+        match self.clone().open(path) {
+            Err(Error::Damaged(_)) => self.open_around(path, true),
+            opened => opened,
+        }
+    }
+
+    /// Puts in place of what is damaged what is intact of it, in memory. Without the lock, somebody else in this process must hold it.
+    pub(super) fn open_around(mut self, path: &Path, lock: bool) -> Result<Store> {
+        let around = around::overlay(&self.fs, path, lock)?;
+        self.fs = around.fs;
+        self.settings.mended = true;
+        let mut store = self.open_with(path, around.gaps.clone().into())?;
+        if let Some(inner) = Arc::get_mut(&mut store.inner) {
+            inner.report.damage = around.gaps.iter().map(|gap| gap.damage.clone()).collect();
+            inner.report.notices.extend(around.notices);
+        }
+        Ok(store)
     }
 
     fn check(&self) -> Result<()> {

@@ -1,8 +1,9 @@
 //! Reading: one stream, or the whole store.
 
 use super::find::AsOf;
+use super::losses::Untold;
 use super::query::Query;
-use super::walk::{EditionWalk, StreamWalk};
+use super::walk::{EditionWalk, GapWalk, StreamWalk};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -53,10 +54,12 @@ impl Store {
             occurred: (Timestamp::MIN, Timestamp::MAX),
             latest: None,
             diverging_at: None,
+            names_gaps: true,
         }
     }
 }
 
+#[derive(Clone)]
 enum Source {
     All,
     Stream(StreamId),
@@ -64,6 +67,7 @@ enum Source {
 
 /// A read that has not begun. Iterate over it: it is `IntoIterator<Item = Result<Event>>`.
 #[must_use = "nothing is read before it is iterated over"]
+#[derive(Clone)]
 pub struct Read {
     store: Arc<Inner>,
     source: Source,
@@ -76,9 +80,17 @@ pub struct Read {
     latest: Option<String>,
     /// Read as if the edition of the stream diverged there.
     diverging_at: Option<u64>,
+    /// In a store that is read around damage, gaps are items of the read.
+    names_gaps: bool,
 }
 
 impl Read {
+    /// Passes over gaps.
+    pub(super) fn over_gaps(mut self) -> Self {
+        self.names_gaps = false;
+        self
+    }
+
     /// Only what had been recorded at a position of the store or a time, it included.
     pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
         self.as_of = Some(point.into());
@@ -142,13 +154,48 @@ impl IntoIterator for Read {
 
     /// Begins the read. It sees what is visible now, and nothing that comes later.
     fn into_iter(self) -> Events {
-        let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
-        let walk = self.begin(end).unwrap_or_else(|error| Walk::Failed(Some(error)));
-        Events { store: self.store, occurred: self.occurred, deletions, walk, left: self.limit }
+        let mut read = self;
+        read.store = read.store.seen_around();
+        read.events()
     }
 }
 
 impl Read {
+    fn events(self) -> Events {
+        let again = self.store.around.is_possible().then(|| Box::new(self.clone()));
+        let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
+        let walk = self.begin(end).unwrap_or_else(|error| Walk::Failed(Some(error)));
+        let untold = self.untold(end);
+        Events {
+            store: self.store,
+            occurred: self.occurred,
+            deletions,
+            walk,
+            untold,
+            held: None,
+            again,
+            left: self.limit,
+        }
+    }
+}
+
+impl Read {
+    /// The gaps that the read has to name.
+    fn untold(&self, mut end: u64) -> Option<Untold> {
+        let gaps = &self.store.gaps;
+        if gaps.is_empty() || !self.names_gaps {
+            return None;
+        }
+        if let Some(point) = self.as_of {
+            // An error here is met by the read itself.
+            end = self.store.position_behind(point, end).unwrap_or(end);
+        }
+        Some(match &self.source {
+            Source::All => Untold::of_positions(gaps, self.range.start..self.range.end.min(end), self.backwards),
+            Source::Stream(stream) => Untold::of_stream(gaps, stream, self.range.clone(), end, self.backwards),
+        })
+    }
+
     fn begin(&self, mut end: u64) -> Result<Walk> {
         let (store, log) = (&self.store, &self.store.log);
         if let Some(point) = self.as_of {
@@ -162,6 +209,10 @@ impl Read {
         Ok(match (&self.source, self.backwards) {
             (Source::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
             (Source::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
+            (Source::Stream(stream), backwards) if store.view.index.is_lossy() => {
+                let before = self.as_of.map(|_| end);
+                Walk::Gaps(GapWalk::new(store, stream, range, backwards, before, self.diverging_at)?)
+            }
             (Source::Stream(stream), backwards) if stream.edition().is_some() => {
                 let (own, before) = (Arc::new(store.view.index.own(stream.key())?), self.as_of.map(|_| end));
                 let walk = |range, backwards| {
@@ -213,12 +264,19 @@ fn occurred_within(event: &Event, (since, until): (Timestamp, Timestamp)) -> boo
 
 /// The events of a read, verified one by one or in blocks.
 ///
-/// After an error it ends. It holds the store open.
+/// After an error it ends; but in a store that is [read around damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, and the events behind it follow.
+/// It holds the store open.
 pub struct Events {
     store: Arc<Inner>,
     occurred: (Timestamp, Timestamp),
     deletions: Arc<Deletions>,
     walk: Walk,
+    /// The gaps that are to be named.
+    untold: Option<Untold>,
+    /// What comes behind the gaps that are being named.
+    held: Option<Result<Option<Event>>>,
+    /// The rest of the read, to be begun anew if damage shows that can be read around.
+    again: Option<Box<Read>>,
     left: u64,
 }
 
@@ -227,6 +285,7 @@ enum Walk {
     Backwards(Backwards),
     Stream(StreamWalk),
     Edition(EditionWalk),
+    Gaps(GapWalk),
     Failed(Option<Error>),
 }
 
@@ -238,29 +297,86 @@ impl Iterator for Events {
         if self.left == 0 {
             return None;
         }
+        if let Some(untold) = &mut self.untold {
+            if let Some(told) = untold.tell() {
+                return Some(Err(told));
+            }
+            if let Some(next) = self.held.take() {
+                return self.give(next);
+            }
+        }
         let next = loop {
             let next = match &mut self.walk {
                 Walk::Forwards(walk) => walk.next(),
                 Walk::Backwards(walk) => walk.next(),
                 Walk::Stream(walk) => walk.next(&self.store),
                 Walk::Edition(walk) => walk.next(&self.store),
+                Walk::Gaps(walk) => walk.next(&self.store),
                 Walk::Failed(error) => error.take().map_or(Ok(None), Err),
             };
             match next {
                 Ok(Some(event)) if self.deletions.hide(event.key(), event.position()) => {}
-                Ok(Some(event)) if !occurred_within(&event, self.occurred) => {}
+                Ok(Some(event)) if !occurred_within(&event, self.occurred) => {
+                    if let Some(untold) = &mut self.untold {
+                        untold.pass(Some(&event));
+                    }
+                }
                 next => break next,
             }
         };
+        if let (Some(untold), Ok(found)) = (&mut self.untold, &next) {
+            untold.pass(found.as_ref());
+            if let Some(told) = untold.tell() {
+                self.held = Some(next);
+                return Some(Err(told));
+            }
+        }
+        self.give(next)
+    }
+}
+
+impl Read {
+    /// Leaves out what has been given.
+    fn passed(&mut self, event: &Event) {
+        let number = match self.source {
+            Source::All => event.position(),
+            Source::Stream(_) => event.sequence(),
+        };
+        match self.backwards {
+            false => self.range.start = number + 1,
+            true => self.range.end = number,
+        }
+    }
+}
+
+impl Events {
+    /// Goes on around damage that has shown. `false` if there is no way.
+    fn around(&mut self) -> Result<bool> {
+        let Some(again) = self.again.take() else { return Ok(false) };
+        let Some(store) = self.store.around()? else { return Ok(false) };
+        *self = Read { store, limit: self.left, ..*again }.events();
+        Ok(true)
+    }
+
+    #[inline]
+    fn give(&mut self, next: Result<Option<Event>>) -> Option<Result<Event>> {
         match next {
             Ok(Some(event)) => {
                 self.left -= 1;
+                if let Some(again) = &mut self.again {
+                    again.passed(&event);
+                }
                 Some(Ok(event))
             }
             Ok(None) => {
                 self.left = 0;
                 None
             }
+            Err(Error::Damaged(damage)) if self.again.is_some() => match self.around() {
+                Ok(true) => self.next(),
+                Ok(false) => self.give(Err(Error::Damaged(damage))),
+                Err(error) => self.give(Err(error)),
+            },
             Err(error) => {
                 self.left = 0;
                 Some(Err(error))

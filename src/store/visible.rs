@@ -43,6 +43,13 @@ impl Visible {
             None => (Diverged::new(), index.deletions_at(|| store.log.watermark())),
             Some(name) => index.diverged(name, || store.log.watermark())?,
         };
+        let mut diverged = diverged;
+        if index.is_lossy() {
+            // Where sequences have gaps, the number of events behind the first does not tell which that is.
+            for divergence in diverged.values_mut() {
+                divergence.sequence = store.log.event_at(divergence.first)?.sequence();
+            }
+        }
         Ok(Visible { deletions, diverged, watermark, end: watermark })
     }
 

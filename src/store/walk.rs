@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::index::editions::Own;
 use crate::index::term::Term;
+use crate::position::Location;
 use crate::stream::StreamId;
 use std::ops::Range;
 use std::sync::Arc;
@@ -111,9 +112,13 @@ impl StreamWalk {
 
 /// The index does not lead to an event that must be there: it is wrong, and nothing that it says can be believed.
 fn lost(stream: &StreamId, sequence: u64) -> Error {
+    misled(stream, &format!("event {sequence}"))
+}
+
+fn misled(stream: &StreamId, what: &str) -> Error {
     Error::invalid(
         "index",
-        format!("it does not lead to event {sequence} of {stream}; delete the .idx files and reopen the store"),
+        format!("it does not lead to {what} of {stream}; delete the .idx files and reopen the store"),
     )
 }
 
@@ -180,6 +185,68 @@ fn own_event(store: &Inner, stream: &StreamId, own: &Own, sequence: u64) -> Resu
         return Err(lost(stream, sequence));
     }
     Ok(event)
+}
+
+/// The events of a stream in a store that has lost some: its sequences may have gaps, so that its places are taken all at once, and looked into.
+pub(super) struct GapWalk {
+    stream: StreamId,
+    /// Where the events stand, and whether in the edition's own part of the stream.
+    places: Vec<(Location, bool)>,
+    left: Range<usize>,
+    backwards: bool,
+}
+
+impl GapWalk {
+    /// `before` is the position that all events must stand below; `diverging_at` the sequence at which the stream is to diverge, wherever it does.
+    pub(super) fn new(
+        store: &Inner,
+        stream: &StreamId,
+        range: Range<u64>,
+        backwards: bool,
+        before: Option<u64>,
+        diverging_at: Option<u64>,
+    ) -> Result<Self> {
+        let places = |stream: &StreamId, own: bool, sequences: Range<u64>| -> Result<Vec<(Location, bool)>> {
+            let places: Vec<Location> = store.view.index.own(stream.key())?.places().collect();
+            let event = |n: u64| event_of(store, stream, places[n as usize]);
+            let count = places.len() as u64;
+            let first = bisect(0..count, |n| Ok(event(n)?.sequence() < sequences.start))?;
+            let end = bisect(first..count, |n| {
+                let event = event(n)?;
+                Ok(event.sequence() < sequences.end && before.is_none_or(|position| event.position() < position))
+            })?;
+            Ok(places[first as usize..end as usize].iter().map(|&place| (place, own)).collect())
+        };
+        let Some(main) = stream.in_main() else {
+            let places = places(stream, false, range)?;
+            return Ok(GapWalk { stream: stream.clone(), left: 0..places.len(), places, backwards });
+        };
+        let mut own = places(stream, true, 0..u64::MAX)?;
+        let first = own.first().map(|&(place, _)| event_of(store, stream, place)).transpose()?;
+        let first = first.map(|event| event.sequence());
+        let diverges = diverging_at.or(first).unwrap_or(u64::MAX);
+        own = match first {
+            Some(first) if diverges >= first => places(stream, true, range.start.max(diverges)..range.end)?,
+            _ => Vec::new(),
+        };
+        let mut all = places(&main, false, range.start..range.end.min(diverges))?;
+        all.append(&mut own);
+        Ok(GapWalk { stream: stream.clone(), left: 0..all.len(), places: all, backwards })
+    }
+
+    pub(super) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
+        let next = if self.backwards { self.left.next_back() } else { self.left.next() };
+        let Some(n) = next else { return Ok(None) };
+        let (place, own) = self.places[n];
+        let main = if own { None } else { self.stream.in_main() };
+        event_of(store, main.as_ref().unwrap_or(&self.stream), place).map(Some)
+    }
+}
+
+/// The event of a stream that stands at a place.
+fn event_of(store: &Inner, stream: &StreamId, place: Location) -> Result<Event> {
+    let event = store.log.event_at(place)?;
+    if event.is_in(stream) { Ok(event) } else { Err(misled(stream, "an event")) }
 }
 
 /// The first number of a range for which `below` does not hold. Those for which it holds come first.

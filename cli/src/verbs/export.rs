@@ -41,11 +41,14 @@ impl Args {
             Some(path) => Target::file(path)?,
             None => Target::Out(out),
         };
-        for event in events {
-            target.line(&event?)?;
+        let mut gaps = opening::Gaps::default();
+        for read in events {
+            if let Some(event) = progress.aside(|| gaps.pass(read))? {
+                target.line(&event)?;
+            }
             progress.add(1);
         }
-        target.finish()
+        target.finish().and_then(|()| gaps.end())
     }
 }
 

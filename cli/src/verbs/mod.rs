@@ -10,6 +10,8 @@ mod import;
 mod positions;
 mod query;
 mod read;
+mod repair;
+mod salvage;
 mod snapshots;
 mod stats;
 mod streams;
@@ -41,6 +43,8 @@ pub enum Verb {
     Editions(editions::Args),
     Verify(verify::Args),
     Dump(dump::Args),
+    Salvage(salvage::Args),
+    Repair(repair::Args),
 }
 
 impl Verb {
@@ -62,6 +66,8 @@ impl Verb {
             Verb::Editions(args) => args.run(out),
             Verb::Verify(args) => args.run(out),
             Verb::Dump(args) => args.run(out),
+            Verb::Salvage(args) => args.run(out),
+            Verb::Repair(args) => args.run(out),
         }
     }
 }

@@ -74,9 +74,13 @@ impl Args {
         let columns =
             [number("position"), text("stream"), number("sequence"), text("time"), text("type"), text("data")];
         let mut list = List::new(out, columns);
-        let shown = search.into_iter().try_for_each(|event| list.add(&Line(&event?), |Line(event)| cells(event)));
+        let mut gaps = opening::Gaps::default();
+        let shown = search.into_iter().try_for_each(|read| match gaps.pass(read)? {
+            Some(event) => list.add(&Line(&event), |Line(event)| cells(event)),
+            None => Ok(()),
+        });
         // What stands before damage is shown.
-        list.end().and(shown)
+        list.end().and(shown).and_then(|()| gaps.end())
     }
 
     fn query(&self) -> Result<Query> {

@@ -51,9 +51,13 @@ impl Args {
         opening::note_beyond(&store, self.as_of);
         let columns = [number("position"), number("sequence"), text("recorded_at"), text("type"), text("data")];
         let mut list = List::new(out, columns);
-        let shown = read.into_iter().try_for_each(|event| list.add(&Line(&event?), |Line(event)| cells(event)));
+        let mut gaps = opening::Gaps::default();
+        let shown = read.into_iter().try_for_each(|read| match gaps.pass(read)? {
+            Some(event) => list.add(&Line(&event), |Line(event)| cells(event)),
+            None => Ok(()),
+        });
         // What stands before damage is shown.
-        list.end().and(shown)
+        list.end().and(shown).and_then(|()| gaps.end())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `annals verify`: reads the whole store and says what is wrong with it.
 
 use crate::failure::{Failure, Result};
+use crate::losses::Bad;
 use crate::output::Out;
 use crate::progress::Progress;
 use annals::salvage;
@@ -12,6 +13,9 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
+    /// Read at most so many megabytes a second
+    #[arg(long, value_name = "MB/S")]
+    rate: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -19,30 +23,19 @@ struct Report {
     sound: bool,
     segments: u64,
     events: u64,
+    lost: u64,
     streams: u64,
     bytes: u64,
-    damage: Vec<Damage>,
-    torn: Option<Damage>,
+    damage: Vec<Bad>,
+    torn: Option<Bad>,
     notices: Vec<String>,
     not_covered: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Damage {
-    file: String,
-    /// From the first bad byte to the first good one.
-    from_byte: u64,
-    to_byte: u64,
-    /// `None` where there is no end that is known.
-    from_position: u64,
-    to_position: Option<u64>,
-    why: String,
-}
-
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
-        let progress = Progress::unknown("verifying");
-        let found = salvage::verify(&self.store)?;
+        let (fs, progress) = Progress::reading_store(&self.store, self.rate, 1);
+        let found = salvage::verify_in(&fs, &self.store)?;
         drop(progress);
         let mut parts = vec![
             ("segments", found.segments.to_string()),
@@ -50,40 +43,35 @@ impl Args {
             ("streams", found.streams.to_string()),
             ("bytes", found.bytes.to_string()),
         ];
+        if found.lost > 0 {
+            parts.push(("lost earlier", found.lost.to_string()));
+        }
         parts.extend(found.damage.iter().map(|damage| ("damage", damage.to_string())));
         parts.extend(found.torn.iter().map(|torn| ("torn tail", torn.to_string())));
         parts.extend(found.notices.iter().map(|notice| ("notice", notice.clone())));
         parts.extend(found.not_covered.iter().map(|name| ("not covered", name.clone())));
         let sound = found.is_sound();
-        let verdict = if sound { "sound" } else { "damaged: keep a copy of the directory" };
+        let verdict = if sound {
+            "sound"
+        } else {
+            "damaged: keep a copy of the directory; `annals salvage` copies what is intact"
+        };
         parts.push(("verdict", verdict.to_owned()));
 
         let report = Report {
             sound,
             segments: found.segments,
             events: found.events,
+            lost: found.lost,
             streams: found.streams,
             bytes: found.bytes,
-            damage: found.damage.iter().map(Damage::of).collect(),
-            torn: found.torn.as_ref().map(Damage::of),
+            damage: found.damage.iter().map(Bad::of).collect(),
+            torn: found.torn.as_ref().map(Bad::of),
             notices: found.notices.clone(),
             not_covered: found.not_covered.clone(),
         };
         let told = out.facts(&report, &parts).and_then(|()| out.flush());
         // The code tells of damage even to those who did not wait for the text.
         if sound { told } else { Err(Failure::damage_shown()) }
-    }
-}
-
-impl Damage {
-    fn of(damage: &annals::Damage) -> Self {
-        Damage {
-            file: damage.path.to_string_lossy().into_owned(),
-            from_byte: damage.bytes.start,
-            to_byte: damage.bytes.end,
-            from_position: damage.positions.start,
-            to_position: (damage.positions.end != u64::MAX).then_some(damage.positions.end),
-            why: damage.why.clone(),
-        }
     }
 }

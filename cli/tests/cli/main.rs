@@ -15,6 +15,8 @@ mod positions;
 mod query;
 mod query_data;
 mod read;
+mod repair;
+mod salvage;
 mod snapshots;
 mod stats;
 mod streams;

@@ -3,7 +3,6 @@
 use crate::failure::{Failure, Result};
 use crate::opening;
 use crate::output::Out;
-use crate::progress::Progress;
 use annals::SnapshotFault;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -33,9 +32,7 @@ struct Unusable {
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
-        let progress = Progress::unknown("verifying");
         let found = store.snapshots().verify()?;
-        drop(progress);
         let is_damage = |fault: &SnapshotFault| matches!(fault, SnapshotFault::Damaged | SnapshotFault::Unreadable);
         let sound = !found.unusable.iter().any(|(_, fault)| is_damage(fault));
         let unusable = found

@@ -1,0 +1,126 @@
+//! `annals salvage`: copies every intact event of a damaged store into a new one.
+
+use crate::failure::{Failure, Result};
+use crate::losses::{self, Bad, Lost, Sequences};
+use crate::output::Out;
+use crate::progress::Progress;
+use annals::salvage::{Salvage, Salvaged};
+use serde::Serialize;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Copy every intact event of a damaged store into a new one; the damaged one is only read
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the damaged store
+    store: PathBuf,
+    /// Directory of the new store: empty, or not there
+    out: PathBuf,
+    /// Write what is lost into this file, as JSON, which `repair --accept-loss` reads
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Give the events new positions and sequences, without gaps
+    #[arg(long)]
+    renumber: bool,
+    /// Read at most so many megabytes a second
+    #[arg(long, value_name = "MB/S")]
+    rate: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    store_id: String,
+    events: u64,
+    streams: u64,
+    positions: u64,
+    segments: u64,
+    bytes: u64,
+    lost: u64,
+    losses: Vec<Lost>,
+    missing: Vec<Sequences>,
+    /// Positions that were copied and that nothing proves to have been acknowledged.
+    unproven: Option<(u64, u64)>,
+    torn: Option<Bad>,
+    left_out: Vec<LeftOut>,
+    copied: Vec<String>,
+    notices: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct LeftOut {
+    file: String,
+    why: String,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        let (fs, _progress) = Progress::reading_store(&self.store, self.rate, 3);
+        let done = Salvage::new().renumber(self.renumber).run_in(&fs, &self.store, &self.out)?;
+        let report = Report::of(&done);
+        if let Some(path) = &self.report {
+            write(path, &report)?;
+        }
+        let told = out.facts(&report, &parts(&done)).and_then(|()| out.flush());
+        if done.losses.is_empty() { told } else { Err(Failure::loss_shown()) }
+    }
+}
+
+/// The report may be all that tells of the loss some day: it is durable before this returns.
+fn write(path: &Path, report: &Report) -> Result<()> {
+    let name = path.display().to_string();
+    let failed = |e: std::io::Error| Failure::failed(e).at(&name);
+    let mut file = File::create(path).map_err(failed)?;
+    serde_json::to_writer_pretty(&mut file, report).map_err(|e| failed(e.into()))?;
+    file.sync_all().map_err(failed)
+}
+
+impl Report {
+    fn of(done: &Salvaged) -> Self {
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        Report {
+            store_id: done.store.to_string(),
+            events: done.events,
+            streams: done.streams,
+            positions: done.positions,
+            segments: done.segments,
+            bytes: done.bytes,
+            lost: done.lost(),
+            losses: done.losses.iter().map(Lost::of).collect(),
+            missing: done.missing.iter().map(Sequences::of).collect(),
+            unproven: (!done.unproven.is_empty()).then_some((done.unproven.start, done.unproven.end)),
+            torn: done.torn.as_ref().map(Bad::of),
+            left_out: done
+                .left_out
+                .iter()
+                .map(|left| LeftOut { file: text(&left.path), why: left.why.clone() })
+                .collect(),
+            copied: done.copied.iter().map(text).collect(),
+            notices: done.notices.clone(),
+        }
+    }
+}
+
+fn parts(done: &Salvaged) -> Vec<(&'static str, String)> {
+    let mut parts = vec![
+        ("events", done.events.to_string()),
+        ("streams", done.streams.to_string()),
+        ("segments", done.segments.to_string()),
+        ("lost", done.lost().to_string()),
+    ];
+    parts.extend(done.losses.iter().map(|loss| ("loss", losses::line(loss))));
+    parts.extend(done.missing.iter().map(|missing| ("missing", losses::sequences(missing))));
+    if !done.unproven.is_empty() {
+        let proof = format!(
+            "positions {} to {}: kept, though nothing proves that they were acknowledged",
+            done.unproven.start,
+            done.unproven.end - 1
+        );
+        parts.push(("unproven", proof));
+    }
+    parts.extend(done.torn.iter().map(|torn| ("torn tail", torn.to_string())));
+    parts.extend(done.left_out.iter().map(|left| ("left out", format!("{}: {}", left.path.display(), left.why))));
+    parts.extend(done.notices.iter().map(|notice| ("notice", notice.clone())));
+    let verdict = if done.losses.is_empty() { "nothing is lost" } else { "events are lost" };
+    parts.push(("verdict", verdict.to_owned()));
+    parts
+}

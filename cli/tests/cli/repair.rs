@@ -1,0 +1,46 @@
+use super::*;
+
+#[test]
+fn says_what_it_would_do_and_does_it() {
+    let place = small();
+    fs::remove_file(place.store.join("HEAD")).unwrap();
+    place.change(|bytes| bytes.extend_from_slice(b"half a commit"));
+    let before = fs::read(place.segment()).unwrap();
+    let out = place.run("repair", &[]).ok();
+    assert!(out.contains("to do\tcut the torn tail") && out.contains("to do\twrite HEAD anew"), "{out}");
+    assert_eq!(lines(&out).last(), Some(&"verdict\tnothing was changed; --yes does it"));
+    assert_eq!(fs::read(place.segment()).unwrap(), before);
+    let out = place.run("repair", &["--yes"]).ok();
+    assert!(out.contains("done\tcut the torn tail"), "{out}");
+    let kept = place.store.join("quarantine/00000000000000000001.seg-0.repair");
+    assert_eq!(fs::read(kept).unwrap(), before);
+    assert_eq!(lines(&place.run("repair", &["--yes"]).ok()), ["verdict\trepaired"]);
+    assert_eq!(place.run("read", &["order-1"]).ok().lines().count(), 3);
+}
+
+#[test]
+fn loss_is_accepted_with_its_report() {
+    let place = small();
+    place.change(|bytes| {
+        let at = bytes.windows(7).position(|window| window == br#"{"n":1}"#).unwrap();
+        bytes[at + 5] ^= 1;
+    });
+    let run = place.run("repair", &["--yes"]);
+    assert_eq!(run.code, 3);
+    assert!(run.stdout.contains("--accept-loss REPORT"), "{}", run.stdout);
+    let report = place.dir.path().join("report.json");
+    let report = report.to_str().unwrap();
+    let rescued = place.dir.path().join("rescued");
+    assert_eq!(place.run("salvage", &[rescued.to_str().unwrap(), "--report", report]).code, 4);
+    let other = place.file("other.json", r#"{"losses":[{"from_position":0,"to_position":1}]}"#);
+    assert_eq!(place.run("repair", &["--accept-loss", &other, "--yes"]).code, 3);
+    place.file("broken.json", "{");
+    let run = place.run("repair", &["--accept-loss", report, "--yes", "--json"]);
+    assert_eq!((run.code, &json(&run.stdout)["done"]), (0, &true.into()), "{}", run.stderr);
+    assert_eq!(place.run("read", &["order-1"]).ok().lines().count(), 2);
+    assert_eq!(place.run("verify", &[]).code, 0);
+    // An open store is left alone.
+    let store = place.open();
+    place.run("repair", &["--yes"]).fails(5);
+    store.close().unwrap();
+}

@@ -1,0 +1,74 @@
+use super::*;
+
+/// Changes the data of the second event.
+fn damage(place: &Place) {
+    place.change(|bytes| {
+        let at = bytes.windows(7).position(|window| window == br#"{"n":1}"#).unwrap();
+        bytes[at + 5] ^= 1;
+    });
+}
+
+#[test]
+fn nothing_lost_is_code_0() {
+    let place = varied();
+    let rescued = place.dir.path().join("rescued");
+    let out = place.run("salvage", &[rescued.to_str().unwrap()]).ok();
+    assert!(lines(&out).contains(&"lost\t0"), "{out}");
+    assert_eq!(lines(&out).last(), Some(&"verdict\tnothing is lost"));
+    let copy = annals(["export", rescued.to_str().unwrap()]).ok();
+    assert_eq!(copy, place.export());
+}
+
+#[test]
+fn loss_is_code_4_and_in_the_report() {
+    let place = small();
+    damage(&place);
+    let before = fs::read(place.segment()).unwrap();
+    let rescued = place.dir.path().join("rescued");
+    let rescued = rescued.to_str().unwrap();
+    let file = place.dir.path().join("report.json");
+    let run = place.run("salvage", &[rescued, "--report", file.to_str().unwrap()]);
+    assert_eq!((run.code, run.stderr.as_str()), (4, ""), "{}", run.stdout);
+    assert!(run.stdout.contains("\nloss\t") && run.stdout.contains("positions 1 to 1"), "{}", run.stdout);
+    assert!(run.stdout.contains("\nmissing\torder-1 sequence 1\n"), "{}", run.stdout);
+    assert_eq!(fs::read(place.segment()).unwrap(), before);
+    let report = json(&fs::read_to_string(&file).unwrap());
+    assert_eq!((&report["lost"], &report["events"]), (&1.into(), &2.into()));
+    assert_eq!((&report["losses"][0]["from_position"], &report["losses"][0]["to_position"]), (&1.into(), &2.into()));
+    assert_eq!(report["missing"][0]["stream"], "order-1");
+
+    // The copy is a store like any other.
+    let read = annals(["read", rescued, "order-1"]).ok();
+    assert_eq!(read.lines().count(), 2);
+    let verified = annals(["verify", rescued]).ok();
+    assert!(lines(&verified).contains(&"lost earlier\t1"), "{verified}");
+    annals(["append", rescued, "order-1", "--type", "T", "--expect", "3"]).ok();
+    // Not over what is there.
+    place.run("salvage", &[rescued]).fails(1);
+
+    let dense = place.dir.path().join("dense");
+    let run = place.run("salvage", &[dense.to_str().unwrap(), "--renumber", "--json"]);
+    assert_eq!((run.code, &json(&run.stdout)["positions"]), (4, &2.into()));
+    let exported = annals(["export", dense.to_str().unwrap()]).ok();
+    let sequences: Vec<_> = exported.lines().map(|line| json(line)["sequence"].clone()).collect();
+    assert_eq!(sequences, [0, 1]);
+}
+
+/// A damaged store is read around the damage: what is intact is printed, and the gap is an error.
+#[test]
+fn reading_names_the_gap() {
+    let place = small();
+    damage(&place);
+    let run = place.run("read", &["order-1"]);
+    assert_eq!(run.code, 3);
+    assert!(run.stderr.contains("lacks sequences 1 to 1"), "{}", run.stderr);
+}
+
+#[test]
+fn a_rate_slows_down() {
+    let place = varied();
+    let since = std::time::Instant::now();
+    place.run("verify", &["--rate", "1"]).ok();
+    assert!(since.elapsed() < std::time::Duration::from_secs(20));
+    place.run("verify", &["--rate", "fast"]).fails(2);
+}

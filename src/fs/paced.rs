@@ -1,0 +1,155 @@
+//! Reading that is slowed down, and counted.
+
+use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
+use parking_lot::Mutex;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A file system that reads at most so many bytes a second, and says how many it has read: for tools that read a whole store beside one that serves.
+///
+/// ```
+/// use annals::fs::{Paced, RealFs};
+/// let dir = tempfile::tempdir()?;
+/// annals::Store::open(dir.path())?.close()?;
+/// let fs = Paced::new(RealFs).rate(50_000_000).progress(|bytes| assert!(bytes > 0));
+/// assert!(annals::salvage::verify_in(&fs, dir.path())?.is_sound());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Paced {
+    under: Arc<dyn Fs>,
+    pace: Arc<Pace>,
+}
+
+struct Pace {
+    /// Bytes a second; 0 is no limit.
+    rate: u64,
+    progress: Box<dyn Fn(u64) + Send + Sync>,
+    began: Mutex<Option<(Instant, u64)>>,
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pace").field("rate", &self.rate).finish_non_exhaustive()
+    }
+}
+
+impl Pace {
+    /// So many bytes have been read: waits until that is not too fast.
+    fn read(&self, bytes: usize) {
+        (self.progress)(bytes as u64);
+        if self.rate == 0 {
+            return;
+        }
+        let mut began = self.began.lock();
+        let (since, read) = began.get_or_insert_with(|| (Instant::now(), 0));
+        *read += bytes as u64;
+        let due = Duration::from_secs_f64(*read as f64 / self.rate as f64);
+        let early = due.saturating_sub(since.elapsed());
+        drop(began);
+        std::thread::sleep(early);
+    }
+}
+
+impl Paced {
+    /// The same files, without a limit.
+    pub fn new(under: impl Fs) -> Self {
+        let pace = Pace { rate: 0, progress: Box::new(|_| {}), began: Mutex::default() };
+        Paced { under: Arc::new(under), pace: Arc::new(pace) }
+    }
+
+    /// Reads at most so many bytes a second; 0 is no limit.
+    pub fn rate(self, bytes: u64) -> Self {
+        let progress = Arc::clone(&self.pace);
+        let progress = move |bytes| (progress.progress)(bytes);
+        let pace = Pace { rate: bytes, progress: Box::new(progress), began: Mutex::default() };
+        Paced { pace: Arc::new(pace), ..self }
+    }
+
+    /// Calls this with the bytes of each read.
+    pub fn progress(self, progress: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        let pace = Pace { rate: self.pace.rate, progress: Box::new(progress), began: Mutex::default() };
+        Paced { pace: Arc::new(pace), ..self }
+    }
+}
+
+#[derive(Debug)]
+struct PacedFile {
+    under: Arc<dyn File>,
+    pace: Arc<Pace>,
+}
+
+impl Fs for Paced {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.under.create_dir(path)
+    }
+
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
+        let under = self.under.open(path, mode)?;
+        Ok(Arc::new(PacedFile { under, pace: self.pace.clone() }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.under.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.under.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.under.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.under.remove_dir(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.under.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
+        self.under.lock(path, mode)
+    }
+
+    fn available(&self, dir: &Path) -> io::Result<Option<u64>> {
+        self.under.available(dir)
+    }
+
+    fn gains_from_zeros(&self) -> bool {
+        self.under.gains_from_zeros()
+    }
+}
+
+impl File for PacedFile {
+    fn size(&self) -> io::Result<u64> {
+        self.under.size()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.under.read_at(offset, out)?;
+        self.pace.read(read);
+        Ok(read)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.under.write_at(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.under.sync()
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.under.truncate(size)
+    }
+
+    /// What is read through a map cannot be counted.
+    fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Map>>> {
+        Ok(None)
+    }
+}

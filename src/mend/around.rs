@@ -1,0 +1,81 @@
+//! A damaged store as one that can be opened to read.
+
+use super::{Builder, Loss, Overlay, Survey};
+use crate::error::Result;
+use crate::format::head::Head;
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::Fs;
+use crate::segment::{file_name, head, random};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What can be opened in place of a damaged store.
+pub(crate) struct Around {
+    pub fs: Arc<dyn Fs>,
+    /// What is lost, in order of positions.
+    pub gaps: Vec<Loss>,
+    pub notices: Vec<String>,
+}
+
+/// Shows what is intact of a damaged store. Segments that are sound are read from where they are, the others from memory.
+///
+/// Without `lock`, the lock of the store is taken to be held already.
+pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around> {
+    let survey = Survey::new(&**fs, dir)?;
+    let mut overlay = Overlay::new(fs.clone(), lock);
+    let (mut gaps, mut notices) = (Vec::new(), survey.notices.clone());
+    notices.extend(
+        survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
+    );
+    survey.files().for_each(|path| overlay.hide(path.to_owned()));
+    // Behind the segment before: its number, position and time.
+    let mut before: Option<SegmentHeader> = None;
+    let mut head = None;
+    for (n, place) in survey.places.iter().enumerate() {
+        let path = dir.join(file_name(place.number));
+        if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
+            overlay.reveal(&path);
+            before = Some(SegmentHeader {
+                first_position: scanned.chain.next_position,
+                base_time: scanned.chain.recorded_at,
+                ..header
+            });
+            head = Some((place.number, scanned.chain.next_position, scanned.end));
+            continue;
+        }
+        let mended = survey.mend(&**fs, n)?;
+        // With another salt, no index of the damaged segment is taken for one of this.
+        let earliest = before.map(|before| before.base_time);
+        let time = survey.base_time(n).or(earliest);
+        // Of a first segment that is gone, the next one knows the time best.
+        let time = time.or_else(|| (n..survey.places.len()).find_map(|n| survey.base_time(n))).unwrap_or_default();
+        let mut builder = Builder::new(SegmentHeader {
+            store: survey.store,
+            number: place.number,
+            first_position: place.positions.start,
+            salt: random(),
+            base_time: earliest.map_or(time, |earliest| earliest.max(time)),
+            previous_digest: 0,
+            previous_len: 0,
+        });
+        mended.parts.iter().for_each(|part| builder.add(&mended, part));
+        gaps.extend(mended.losses);
+        if n + 1 < survey.places.len() {
+            builder.seal();
+        }
+        let end = builder.bytes.len() as u64;
+        before = Some(SegmentHeader { base_time: builder.chain.recorded_at, ..builder.header });
+        head = Some((place.number, builder.chain.next_position, end));
+        overlay.show(path, builder.bytes);
+    }
+    match head {
+        None => overlay.hide(dir.join(head::NAME)),
+        Some((segment, position, len)) => {
+            let newest = Head { clean: true, store: survey.store, generation: 0, segment, position, len };
+            let mut bytes = vec![0; crate::format::head::LEN];
+            crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
+            overlay.show(dir.join(head::NAME), bytes);
+        }
+    }
+    Ok(Around { fs: Arc::new(overlay), gaps, notices })
+}

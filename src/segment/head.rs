@@ -1,0 +1,33 @@
+//! Reading HEAD: what is known of how far the segments are durable.
+
+use crate::error::{Error, Result};
+use crate::format::head::{self, Slots};
+use crate::fs::{self, Fs, Mode};
+use std::io;
+use std::path::Path;
+
+pub(crate) const NAME: &str = "HEAD";
+
+/// What HEAD says. `None` if there is none.
+///
+/// # Errors
+///
+/// [`Error::Io`], and [`Error::UnsupportedFormat`] if a newer version wrote it.
+pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Slots>> {
+    let path = dir.join(NAME);
+    bytes(fs, dir)?.map(|bytes| head::decode(&bytes, &path)).transpose()
+}
+
+/// The bytes of HEAD, as many as count. `None` if there is none.
+pub(crate) fn bytes(fs: &dyn Fs, dir: &Path) -> Result<Option<Vec<u8>>> {
+    let path = dir.join(NAME);
+    let io_error = |e| Error::io("read", &path, e);
+    let file = match fs.open(&path, Mode::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(io_error)?,
+    };
+    let mut bytes = vec![0; head::LEN];
+    let read = fs::read_full(&*file, 0, &mut bytes).map_err(io_error)?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
+}

@@ -18,7 +18,11 @@ for ((round = 1; round <= rounds; round++)); do
     child=
     # If the last line is cut off, its number is a smaller one, and has been passed as well.
     acknowledged=$(awk '/^acknowledged [0-9]+$/ { last = $2 } END { print last + 0 }' "$place/log")
-    [ -d "$place/store" ] || continue
+    # Killed before there was a store: then nothing can have been acknowledged.
+    if ! compgen -G "$place/store/*.seg" > /dev/null; then
+        [ "$acknowledged" -eq 0 ] || fail "round $round: $acknowledged acknowledged, and there is no store"
+        continue
+    fi
     # Verify may see a torn tail, but no damage; opening cuts it.
     "$annals" verify "$place/store" > "$place/verified" 2>&1 || fail "round $round: $(cat "$place/verified")"
     if grep -q torn "$place/verified"; then torn=$((torn + 1)); fi

@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("positions", &["format", "fs"]),
     ("store", &["codec", "format", "fs", "segment", "log", "index", "positions", "snapshot"]),
     ("subscription", &["store"]),
+    ("consumer", &["store", "subscription"]),
     ("salvage", &["format", "fs", "segment", "index"]),
     // What a backend of another crate has: the public face.
     ("contract", &[]),

@@ -1,10 +1,11 @@
-//! How far handlers have come in each stream, and consumers in the store: a table in memory, and the file that keeps it.
+//! How far handlers have come in each stream, and consumers in the store, and on which events these have given up: a table in memory, and the file that keeps it.
 //!
 //! Changes are made in memory, under one short lock. A flush takes what the file does not know, writes it outside of that lock, and syncs; who comes in the meantime waits for the
 //! next flush, which is then that of all who wait. Nothing is read before the first use.
 
 mod index;
 mod journal;
+mod letters;
 mod replay;
 #[cfg_attr(not(test), expect(dead_code, reason = "salvage and repair are to use it"))]
 pub(crate) mod salvage;
@@ -16,6 +17,7 @@ use crate::format::positions_file::Group;
 use crate::fs::Fs;
 use crate::stream::{StreamId, check_name};
 use journal::Journal;
+pub(crate) use letters::Letter;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,6 +57,15 @@ struct Loaded {
 pub(crate) struct Reached {
     pub position: u64,
     pub version: u64,
+}
+
+/// What a consumer has done since it said so last.
+pub(crate) struct Step {
+    pub to: Option<u64>,
+    /// The version of its checkpoint, if that moves.
+    pub expected: ExpectedVersion,
+    pub parked: Vec<(u64, Letter)>,
+    pub gone: Vec<u64>,
 }
 
 impl Register {
@@ -98,7 +109,7 @@ impl Register {
         Ok(self.loaded()?.table.lock())
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         match self.read_only {
             true => Err(Error::ReadOnly),
             false if self.shut.load(Ordering::Acquire) => Err(Error::Closed),
@@ -206,6 +217,43 @@ impl Register {
     pub(crate) fn delete_checkpoint(&self, name: &str) -> Result<bool> {
         check_name("checkpoint", name)?;
         self.change(|table| Ok(table.delete_checkpoint(name)))
+    }
+
+    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it: all of it becomes durable together.
+    pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<Reached>> {
+        check_name("consumer", name)?;
+        self.change(|table| {
+            let Step { to, expected, parked, gone } = step;
+            let moved = to.map(|position| {
+                let version = table.commit(name, position, expected, false)?;
+                Ok(Reached { position, version })
+            });
+            let moved = moved.transpose()?;
+            parked.into_iter().for_each(|(position, letter)| table.letters.put(name, position, letter));
+            gone.into_iter().for_each(|position| _ = table.letters.delete(name, position));
+            Ok(moved)
+        })
+    }
+
+    /// Gives whether there was one.
+    pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
+        check_name("consumer", name)?;
+        self.change(|table| Ok(table.letters.delete(name, position)))
+    }
+
+    /// The dead letters of a consumer, by position.
+    pub(crate) fn letters(&self, name: &str) -> Result<Vec<(u64, Letter)>> {
+        check_name("consumer", name)?;
+        Ok(self.table()?.letters.of(name).map(|(position, letter)| (position, letter.clone())).collect())
+    }
+
+    pub(crate) fn count_letters_of(&self, name: &str) -> Result<usize> {
+        Ok(self.table()?.letters.count(name))
+    }
+
+    /// How many dead letters each consumer has that has any.
+    pub(crate) fn count_letters(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(self.table()?.letters.counts().map(|(name, count)| (name.to_owned(), count)).collect())
     }
 
     /// Makes all changes before the call durable.

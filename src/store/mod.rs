@@ -2,6 +2,7 @@
 
 mod append;
 mod checkpoints;
+pub(crate) mod consumers;
 mod discover;
 mod editions;
 mod find;
@@ -39,6 +40,7 @@ use crate::error::Result;
 use crate::log::{Log, OpenReport};
 use crate::positions::Register;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +75,8 @@ struct Inner {
     snapshots: snapshots::Cache,
     positions: Register,
     report: OpenReport,
+    /// The consumers that run.
+    consuming: Mutex<BTreeSet<String>>,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,
 }

@@ -190,7 +190,8 @@ impl Options {
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
-        let inner = Inner { log: opened.log, view, snapshots, positions, report, deleting: Mutex::default() };
+        let (consuming, deleting) = (Mutex::default(), Mutex::default());
+        let inner = Inner { log: opened.log, view, snapshots, positions, report, consuming, deleting };
         Ok(Store { inner: Arc::new(inner) })
     }
 

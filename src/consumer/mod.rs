@@ -253,7 +253,8 @@ impl Consumer {
         };
         let read = run(&work, &mut subscription);
         // Also after an error: what was done need not be done again.
-        let kept = work.keep();
+        // And though there be nothing new: a flush that has failed before may have left something in memory only.
+        let kept = work.keep().and_then(|()| self.store.checkpoints().flush());
         let failure = self.shared.lock().failure.take();
         failure.map_or(Ok(()), Err).and(read).and(kept)?;
         let mut status = self.shared.lock().status();

@@ -134,7 +134,11 @@ impl Run {
                     give_up(&mut model, position, &reason);
                     Outcome::Park(reason)
                 }
-                2 if tried.lock().unwrap().insert(position) => Outcome::Retry("once".into()),
+                2 if tried.lock().unwrap().insert(position) => {
+                    // Of a dead letter, it becomes the reason.
+                    give_up(&mut model, position, "once");
+                    Outcome::Retry("once".into())
+                }
                 4 => {
                     give_up(&mut model, position, "the handler panicked: always");
                     drop(model);
@@ -164,7 +168,9 @@ impl Run {
             }
             Step::Reset => {
                 self.model.lock().unwrap().kept = None;
-                let back = consumer(&store).reset_to(Reset::After(1));
+                // Not forwards.
+                let there = store.checkpoints().get("mailer").ok().flatten().is_some_and(|of| of.position > 1);
+                let back = consumer(&store).reset_to(if there { Reset::After(1) } else { Reset::Start });
                 back.and_then(|_| consumer(&store).run(self.handler(None))).map(|status| status.position)
             }
             Step::Retry => {

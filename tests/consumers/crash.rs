@@ -1,10 +1,10 @@
 //! Crashes and failing calls while consumers run, on the simulated disk.
 //!
-//! All workloads of one to two steps are run; at each changing call of the file system the process dies, or the call fails; of what is then on the disk every image is opened again. What is
+//! All workloads of two to three steps are run; at each changing call of the file system the process dies, or the call fails; of what is then on the disk every image is opened again. What is
 //! found must be true: each event up to the checkpoint was acknowledged by the handler, or stands in a dead letter, or its letter was dropped or handled; a consumer that ended well has lost nothing of that. Then
 //! the consumer runs on, and at the end each event was acknowledged at least once or is a dead letter.
 //!
-//! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test consumers crash -- --nocapture` runs more of it.
+//! `ANNALS_CRASH_STEPS=4 ANNALS_CRASH_SEEDS=4 cargo test --release --test consumers crash -- --nocapture` runs more of it.
 
 use super::*;
 use annals::Options;
@@ -242,7 +242,7 @@ fn check(disk: &SimFs, model: &Model, context: &str) {
 #[test]
 fn crashes_at_every_call() {
     let mut built = 0u64;
-    for steps in workloads(setting("ANNALS_CRASH_STEPS", 2) - 1) {
+    for steps in workloads(setting("ANNALS_CRASH_STEPS", 3) - 1) {
         let start = Run::new().disk.calls();
         let calls = Run::new().all(&steps).disk.calls();
         for call in start..=calls {
@@ -267,7 +267,7 @@ fn crashes_at_every_call() {
 #[test]
 fn failing_calls() {
     let mut built = 0u64;
-    for steps in workloads(setting("ANNALS_CRASH_STEPS", 2) - 1) {
+    for steps in workloads(setting("ANNALS_CRASH_STEPS", 3) - 1) {
         for operation in [Operation::Write, Operation::Sync, Operation::SyncDir, Operation::Rename, Operation::Create] {
             for times in [1, u64::MAX] {
                 for after in 0.. {

@@ -336,6 +336,36 @@ mod tests {
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
     }
 
+    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was then, so that the checkpoint does not stand there without the letters that came with it.
+    #[test]
+    fn a_checkpoint_stands_with_its_letters() {
+        let fs = MemFs::new();
+        let positions = register(&fs);
+        let step = |to, version, parked: Option<u64>| {
+            let parked = parked.map(|position| (position, Letter::new(1, 2, "three"))).into_iter().collect();
+            let step = Step { to: Some(to), expected: ExpectedVersion::Is(version), parked, gone: Vec::new() };
+            positions.advance("c", step).unwrap();
+        };
+        step(5, 0, None);
+        positions.flush().unwrap();
+        step(6, 1, None);
+        let loaded = positions.loaded().unwrap();
+        let mut taken = loaded.table.lock().take();
+        step(7, 2, Some(7));
+        loaded.journal.lock().write(&loaded.table, &mut taken).unwrap();
+        let left = register(&fs);
+        assert_eq!(left.checkpoint("c").unwrap(), Some(Reached { position: 6, version: 2 }));
+        assert!(left.letters("c").unwrap().is_empty());
+        loaded.table.lock().settle(taken, true);
+        positions.close().unwrap();
+        let left = register(&fs);
+        assert_eq!(left.checkpoint("c").unwrap(), Some(Reached { position: 7, version: 3 }));
+        assert_eq!(left.letters("c").unwrap(), [(7, Letter::new(1, 2, "three"))]);
+        assert_eq!(left.count_letters().unwrap(), BTreeMap::from([("c".into(), 1)]));
+        let found = salvage::salvage(&fs, Path::new("store")).unwrap();
+        assert_eq!(found.letters, [("c".into(), 7, Letter::new(1, 2, "three"))]);
+    }
+
     #[test]
     fn a_file_of_another_store_is_refused() {
         let fs = MemFs::new();

@@ -280,8 +280,7 @@ impl Run {
                 let letters = positions_of(&self.model.now);
                 letters.iter().for_each(|&position| _ = self.model.now.remove(&gave_up(position)));
                 let store = self.store.clone().expect("it is open");
-                let dropped = self.flushes(|_| store.consumer("d").drop_dead_letters().map(drop));
-                assert!(dropped.is_ok() || self.disk.has_failed() || self.disk.is_dead(), "{context}: {dropped:?}");
+                let (Ok(()) | Err(_)) = self.flushes(|_| store.consumer("d").drop_dead_letters().map(drop));
             }
             Step::Flush => _ = self.flush(),
             Step::Compact => {

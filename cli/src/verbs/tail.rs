@@ -78,7 +78,10 @@ impl Args {
         newest.iter().try_for_each(|event| add(&mut list, event))?;
         let mut next = store.len();
         drop(store);
-        while self.follow {
+        if !self.follow {
+            return list.end();
+        }
+        loop {
             list.show()?;
             let store = self.wait(&mut look)?;
             for event in store.query(&query).after(next.checked_sub(1)) {
@@ -86,7 +89,6 @@ impl Args {
             }
             next = next.max(store.len());
         }
-        list.end()
     }
 
     /// The oldest of them first.

@@ -1,10 +1,10 @@
-//! Subscriptions: how soon an event is handed out, what idle ones cost an append, and how fast one catches up.
+//! Subscriptions and consumers: how soon an event is handed out, what idle ones cost an append, and how fast one catches up. Consumers keep a checkpoint every 1,000 events.
 //!
 //! `cargo bench --bench subscribe -- [--rounds N] [--events N]`. Each line gives the median of what it is compared with, that of Annals, and the ratio of the rounds: median, lowest and highest.
 
 mod common;
 
-use annals::{Delivery, Durability, Event, Expected, NewEvent, Query, Result, Store, Subscription};
+use annals::{Delivery, Durability, Event, Expected, NewEvent, Query, Reset, Result, Store, Subscription};
 use common::{Workload, Writer};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -53,27 +53,53 @@ impl Bench {
     fn latency(&self) {
         let rounds: Vec<_> = (0..self.rounds).map(|_| (wake_up(self.appends), self.delivery())).collect();
         line("append returned to handler, p50: a parked thread, annals", "us", &rounds);
+        for workers in [0, 4] {
+            let rounds: Vec<_> = (0..self.rounds).map(|_| (self.delivery(), self.consumption(workers))).collect();
+            line(&format!("the same: subscription, consumer with {workers} workers"), "us", &rounds);
+        }
     }
 
     fn delivery(&self) -> f64 {
         let dir = common::temp_dir();
         let store = common::open(dir.path(), Durability::Sync);
-        let handed = AtomicU64::new(0);
-        let begun = Instant::now();
-        let nanos = || begun.elapsed().as_nanos() as u64;
         let mut subscription = store.subscribe(Query::new().event_type("Typed"));
         assert!(matches!(subscription.next(), Some(Ok(Delivery::CaughtUp(_)))));
         let stop = subscription.stopper();
+        let follow = |told: &(dyn Fn() + Sync)| {
+            for delivery in subscription {
+                if let Ok(Delivery::Event(_)) = delivery {
+                    told();
+                }
+            }
+        };
+        self.appends_to(&store, follow, || stop.stop())
+    }
+
+    fn consumption(&self, workers: usize) -> f64 {
+        let dir = common::temp_dir();
+        let store = common::open(dir.path(), Durability::Sync);
+        let consumer = store.consumer("bench").query(Query::new().event_type("Typed"));
+        let control = consumer.control();
+        let follow = |told: &(dyn Fn() + Sync)| {
+            let done = match workers {
+                0 => consumer.run(|_: &Event| told()),
+                n => consumer.workers(n).run(|_: &Event| told()),
+            };
+            done.expect("the disk has room");
+        };
+        self.appends_to(&store, follow, || control.stop())
+    }
+
+    /// The median of the times from the return of an append until `follow` tells of it, in microseconds.
+    fn appends_to(&self, store: &Store, follow: impl FnOnce(&(dyn Fn() + Sync)) + Send, stop: impl Fn()) -> f64 {
+        let handed = AtomicU64::new(0);
+        let begun = Instant::now();
+        let nanos = || begun.elapsed().as_nanos() as u64;
         let mut latencies = Vec::new();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for delivery in subscription {
-                    if let Ok(Delivery::Event(_)) = delivery {
-                        handed.store(nanos(), Ordering::SeqCst);
-                    }
-                }
-            });
+            scope.spawn(|| follow(&|| handed.store(nanos(), Ordering::SeqCst)));
             let order = common::stream(1);
+            std::thread::sleep(Duration::from_millis(20));
             for _ in 0..self.appends {
                 std::thread::sleep(Duration::from_micros(200));
                 handed.store(0, Ordering::SeqCst);
@@ -87,7 +113,7 @@ impl Bench {
                 };
                 latencies.push(at.saturating_sub(returned) as f64 / 1000.0);
             }
-            stop.stop();
+            stop();
         });
         median(latencies).0
     }
@@ -127,6 +153,19 @@ impl Bench {
         };
         let rounds: Vec<_> = (0..self.rounds).map(|_| (rate(&plain), rate(&subscribed))).collect();
         line("catching up: plain read, subscription", "M/s", &rounds);
+        for workers in [0, 1, 4] {
+            let consumed = || {
+                store.consumer("bench").reset_to(Reset::Start).expect("it does not run");
+                let consumer = store.consumer("bench").until_caught_up().checkpoint_every(1000, Duration::from_secs(1));
+                let done = match workers {
+                    0 => consumer.run(|_: &Event| ()),
+                    n => consumer.workers(n).run(|_: &Event| ()),
+                };
+                done.expect("the disk has room").handled
+            };
+            let rounds: Vec<_> = (0..self.rounds).map(|_| (rate(&subscribed), rate(&consumed))).collect();
+            line(&format!("the same: subscription, consumer with {workers} workers"), "M/s", &rounds);
+        }
     }
 }
 

@@ -60,6 +60,24 @@ pub enum Error {
         /// The version that was found; 0 if there is no such checkpoint.
         actual: u64,
     },
+    /// A consumer of this name runs already, in this process. Nothing was changed: stop that one first, or choose another name.
+    ConsumerRunning {
+        /// Its name.
+        name: String,
+    },
+    /// The handler of a consumer has failed on an event too often, and the consumer was told to [stop](crate::Poison::Stop) then.
+    ///
+    /// Its checkpoint stands before the event. Mend the handler and run it again, or step over the event with [`Consumer::reset_to`](crate::Consumer::reset_to).
+    HandlerFailed {
+        /// The name of the consumer.
+        consumer: String,
+        /// The position of the event.
+        position: u64,
+        /// How often it was tried.
+        attempts: u64,
+        /// What the handler said the last time.
+        reason: String,
+    },
     /// What the caller gave cannot be stored: a name that is empty, a text form that cannot be read. Nothing was stored; correct it.
     Invalid {
         /// Which part of the input.
@@ -213,6 +231,10 @@ impl fmt::Display for Error {
                     f,
                     "conflict on checkpoint {name}: expected {expected}, found version {actual}; it was not moved"
                 )
+            }
+            Error::ConsumerRunning { name } => write!(f, "the consumer {name} runs already"),
+            Error::HandlerFailed { consumer, position, attempts, reason } => {
+                write!(f, "{consumer} failed on the event at position {position}, {attempts} times: {reason}")
             }
             Error::Invalid { what, why } => write!(f, "invalid {what}: {why}"),
             Error::LimitExceeded { what, size, limit } => {

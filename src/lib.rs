@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 mod codec;
+mod consumer;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
@@ -28,6 +29,10 @@ mod system;
 mod time;
 mod waker;
 
+pub use consumer::{
+    Consumer, ConsumerHandle, ConsumerInfo, Control, DeadLetter, Lag, Outcome, Partition, Poison, Reset, Retried,
+    Retry, Status, Workers,
+};
 pub use error::{Damage, Error, Result};
 pub use event::{ContentType, Event, NewEvent};
 pub use expected::{Expected, ExpectedVersion};

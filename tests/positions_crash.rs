@@ -1,4 +1,4 @@
-//! Crashes, failing calls and damage of the file that keeps positions and checkpoints, on the simulated disk.
+//! Crashes, failing calls and damage of the file that keeps positions, checkpoints and dead letters, on the simulated disk.
 //!
 //! All workloads of one to three steps are run; at each changing call of the file system the process dies, or the call fails; of what is then on the disk every image of the fault model is built
 //! (see `annals::fs::SimFs`), and held against the oracle. The file changes by flushes only, so what is found must be, as a whole, what was there at the last acknowledged flush, or at one that was tried
@@ -14,7 +14,7 @@
 //! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test positions_crash` runs the whole of it.
 
 use annals::fs::{Crash, Fault, Image, Operation, SimFs};
-use annals::{Error, ExpectedVersion, Options, Result, Store, StreamId};
+use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Outcome, Result, Store, StreamId};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
@@ -37,6 +37,10 @@ enum Step {
     Commit,
     /// The checkpoint is forgotten.
     Forget,
+    /// A consumer gives an event up.
+    GiveUp,
+    /// All dead letters are dropped.
+    Drop,
     Flush,
     /// Flushes of so much that the file is written anew.
     Compact,
@@ -46,13 +50,15 @@ enum Step {
     Abandon,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step::Put,
     Step::Lower,
     Step::Reset,
     Step::Delete,
     Step::Commit,
     Step::Forget,
+    Step::GiveUp,
+    Step::Drop,
     Step::Flush,
     Step::Compact,
     Step::Reopen,
@@ -109,6 +115,10 @@ fn large(n: u64) -> StreamId {
     StreamId::new("large", [vec![n as u8], vec![b'x'; 4000]].concat()).unwrap()
 }
 
+fn gave_up(position: u64) -> String {
+    format!("d gave up {position}")
+}
+
 /// All that a store says.
 fn state(store: &Store) -> Result<State> {
     let positions = store.positions();
@@ -123,6 +133,10 @@ fn state(store: &Store) -> Result<State> {
     }
     for checkpoint in store.checkpoints().list()? {
         found.insert(checkpoint.name, (checkpoint.position, checkpoint.version));
+    }
+    for letter in store.consumer("d").dead_letters()? {
+        assert_eq!(letter.reason, "no");
+        found.insert(gave_up(letter.position), (letter.attempts, 0));
     }
     Ok(found)
 }
@@ -208,6 +222,21 @@ impl Run {
         *now = (*now).max((sequence, 0));
     }
 
+    fn give_up(&mut self) {
+        let Some(store) = self.store.clone() else { return };
+        let Ok(appended) = store.append(&stream("d-1"), Expected::Any, [NewEvent::new("T", "")]) else { return };
+        let last = appended.positions.start;
+        let (first, version) = self.model.now.get("d").map_or((0, 0), |&(position, version)| (position + 1, version));
+        self.model.now.insert("d".into(), (last, version + 1));
+        (first..=last).for_each(|position| _ = self.model.now.insert(gave_up(position), (1, 0)));
+        let consumer = store.consumer("d").until_caught_up();
+        let run = || consumer.run(|_: &Event| Outcome::Park("no".into()));
+        if self.flushes(|_| run().map(drop)).is_err() {
+            // It may have ended before it changed anything.
+            self.model.now = state(&store).expect("it was read before");
+        }
+    }
+
     fn step(&mut self, step: Step, context: &str) {
         if self.store.is_none() && !self.disk.is_dead() {
             self.open(context);
@@ -246,6 +275,13 @@ impl Run {
                 let there = self.model.now.remove("c").is_some();
                 assert_eq!(checkpoints.delete("c").unwrap(), there);
             }
+            Step::GiveUp => self.give_up(),
+            Step::Drop => {
+                let letters = positions_of(&self.model.now);
+                letters.iter().for_each(|&position| _ = self.model.now.remove(&gave_up(position)));
+                let store = self.store.clone().expect("it is open");
+                let (Ok(()) | Err(_)) = self.flushes(|_| store.consumer("d").drop_dead_letters().map(drop));
+            }
             Step::Flush => _ = self.flush(),
             Step::Compact => {
                 for round in 0..5 {
@@ -269,6 +305,12 @@ impl Run {
             }
         }
     }
+}
+
+/// The events that were given up.
+fn positions_of(state: &State) -> Vec<u64> {
+    let prefix = gave_up(0).trim_end_matches('0').to_owned();
+    state.keys().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect()
 }
 
 /// Holds a disk against what may be on it.
@@ -458,9 +500,12 @@ fn full_disks() {
 fn written(closed: bool) -> (SimFs, Vec<(usize, State)>) {
     let mut run = Run::new();
     let mut ends = Vec::new();
-    for steps in
-        [&[Step::Put, Step::Lower][..], &[Step::Commit, Step::Put], &[Step::Reset], &[Step::Delete, Step::Commit]]
-    {
+    for steps in [
+        &[Step::Put, Step::Lower][..],
+        &[Step::Commit, Step::Put],
+        &[Step::Reset, Step::GiveUp],
+        &[Step::Delete, Step::Commit],
+    ] {
         run = run.all(steps).all(&[Step::Flush]);
         ends.push((run.disk.contents(FILE).unwrap().len(), run.model.now.clone()));
     }

@@ -29,6 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mend", &["format", "fs", "segment", "index"]),
     ("store", &["codec", "format", "fs", "segment", "log", "index", "mend", "positions", "snapshot"]),
     ("subscription", &["store"]),
+    ("consumer", &["store", "subscription"]),
     ("salvage", &["format", "fs", "segment", "index", "mend"]),
     // What a backend of another crate has: the public face.
     ("contract", &[]),

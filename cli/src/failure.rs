@@ -99,6 +99,7 @@ impl From<Error> for Failure {
                 (Exit::Locked, "wait until it is closed there; a lock goes with the process that holds it")
             }
             Error::Conflict { .. } => (Exit::Conflict, "read the stream again, and decide again"),
+            Error::ConsumerRunning { .. } => (Exit::Conflict, "stop it first"),
             Error::CheckpointConflict { .. } => (Exit::Conflict, "read the checkpoint again, and decide again"),
             Error::Damaged(_) => (Exit::Damaged, DAMAGED),
             Error::UnsupportedFormat { .. } => {

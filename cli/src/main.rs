@@ -1,6 +1,7 @@
 //! `annals`: the command line of the event store. A thin skin over the public interface of the library: one verb, one file.
 
 mod failure;
+mod filter;
 mod input;
 mod lines;
 mod losses;

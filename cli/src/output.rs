@@ -78,7 +78,7 @@ impl Out {
     }
 }
 
-type Column = (&'static str, Alignment);
+pub type Column = (&'static str, Alignment);
 
 /// Things of one kind, one a line.
 pub struct List<'o> {
@@ -122,6 +122,14 @@ impl<'o> List<'o> {
         // What cannot be seen anyway is not kept.
         self.page.push(cells.iter().map(|cell| truncate_str(cell, self.out.width, "…").into_owned()).collect());
         if self.page.len() == PAGE { self.turn() } else { Ok(()) }
+    }
+
+    /// Shows what was added so far, for whoever waits in front of it.
+    pub fn show(&mut self) -> Result<()> {
+        if !self.page.is_empty() {
+            self.turn()?;
+        }
+        self.out.flush()
     }
 
     /// Shows what still waits.

@@ -30,6 +30,11 @@ const PUT: u8 = 2;
 const DELETE: u8 = 3;
 const CHECKPOINT: u8 = 4;
 const NO_CHECKPOINT: u8 = 5;
+const LETTER: u8 = 6;
+const NO_LETTER: u8 = 7;
+
+/// The longest reason of a dead letter, in bytes.
+pub(crate) const MAX_REASON: usize = 1024;
 
 /// The header of the file. It is written last, before the file gets its name, and never changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,6 +256,19 @@ pub(crate) enum Entry<'a> {
     NoCheckpoint {
         name: &'a str,
     },
+    /// A consumer has given up on the event at this position.
+    Letter {
+        name: &'a str,
+        position: u64,
+        attempts: u64,
+        /// When it gave up, in nanoseconds since 1970.
+        time: i64,
+        reason: &'a str,
+    },
+    NoLetter {
+        name: &'a str,
+        position: u64,
+    },
 }
 
 impl<'a> Entry<'a> {
@@ -279,6 +297,19 @@ impl<'a> Entry<'a> {
                 out.push(NO_CHECKPOINT);
                 put_bytes(out, name.as_bytes());
             }
+            Entry::Letter { name, position, attempts, time, reason } => {
+                out.push(LETTER);
+                put_bytes(out, name.as_bytes());
+                varint::put(out, position);
+                varint::put(out, attempts);
+                out.extend_from_slice(&time.to_le_bytes());
+                put_bytes(out, reason.as_bytes());
+            }
+            Entry::NoLetter { name, position } => {
+                out.push(NO_LETTER);
+                put_bytes(out, name.as_bytes());
+                varint::put(out, position);
+            }
         }
     }
 
@@ -299,6 +330,14 @@ impl<'a> Entry<'a> {
                 Entry::Checkpoint { name, position: cursor.varint()?, version: cursor.varint()? }
             }
             NO_CHECKPOINT => Entry::NoCheckpoint { name: cursor.name()? },
+            LETTER => Entry::Letter {
+                name: cursor.name()?,
+                position: cursor.varint()?,
+                attempts: cursor.varint()?,
+                time: i64::from_le_bytes(cursor.array()?),
+                reason: str::from_utf8(cursor.bytes(MAX_REASON)?).ok()?,
+            },
+            NO_LETTER => Entry::NoLetter { name: cursor.name()?, position: cursor.varint()? },
             _ => return None,
         };
         Some((entry, 1 + cursor.at))
@@ -347,6 +386,12 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let bytes = self.bytes.get(self.at..)?.first_chunk()?;
+        self.at += N;
+        Some(*bytes)
+    }
+
     /// So many bytes as the varint before them says, but not more than `most`.
     fn bytes(&mut self, most: usize) -> Option<&'a [u8]> {
         let len = usize::try_from(self.varint()?).ok().filter(|&len| len <= most)?;
@@ -367,13 +412,16 @@ mod tests {
 
     const FILE: FileHeader = FileHeader { store: [9; 16], salt: 0x1234_5678_9ABC_DEF0, settled: 4000 };
     const GROUP: Group<'_> = Group { handler: "billing", edition: Some("what-if"), epoch: 300, domain: "order" };
-    const ENTRIES: [Entry<'_>; 6] = [
+    const ENTRIES: [Entry<'_>; 9] = [
         Entry::Group(GROUP),
         Entry::Put { root: b"123", sequence: 0 },
         Entry::Put { root: b"", sequence: u64::MAX },
         Entry::Delete { root: b"\xFF\0" },
         Entry::Checkpoint { name: "mailer", position: 7, version: 1 },
         Entry::NoCheckpoint { name: "gone" },
+        Entry::Letter { name: "mailer", position: u64::MAX, attempts: 5, time: -1, reason: "no such mailbox: ü" },
+        Entry::Letter { name: "mailer", position: 0, attempts: 0, time: i64::MAX, reason: "" },
+        Entry::NoLetter { name: "mailer", position: 300 },
     ];
 
     fn batch(entries: &[Entry<'_>], at: u64) -> (Vec<u8>, BatchHeader) {
@@ -453,7 +501,15 @@ mod tests {
         for group in [main, Group { edition: Some("main"), ..GROUP }, Group { handler: "", ..GROUP }] {
             assert_eq!(read(&batch(&[Entry::Group(group)], 64).0, 64), None, "{group:?}");
         }
-        for body in [&[6, 0][..], &[0], &[2, 0xFF, 0xFF, 0x7F], &[5, 1, 0xFF], &[5, 0]] {
+        for body in [
+            &[8, 0][..],
+            &[0],
+            &[6, 1, b'm', 0, 0, 0],
+            &[6, 1, b'm', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xFF],
+            &[2, 0xFF, 0xFF, 0x7F],
+            &[5, 1, 0xFF],
+            &[5, 0],
+        ] {
             assert!(!is_sound(body, 1), "{body:?}");
         }
     }

@@ -1,10 +1,11 @@
-//! How far handlers have come in each stream, and consumers in the store: a table in memory, and the file that keeps it.
+//! How far handlers have come in each stream, and consumers in the store, and on which events these have given up: a table in memory, and the file that keeps it.
 //!
 //! Changes are made in memory, under one short lock. A flush takes what the file does not know, writes it outside of that lock, and syncs; who comes in the meantime waits for the
 //! next flush, which is then that of all who wait. Nothing is read before the first use.
 
 mod index;
 mod journal;
+mod letters;
 mod replay;
 #[cfg_attr(not(test), expect(dead_code, reason = "salvage and repair are to use it"))]
 pub(crate) mod salvage;
@@ -16,6 +17,7 @@ use crate::format::positions_file::Group;
 use crate::fs::Fs;
 use crate::stream::{StreamId, check_name};
 use journal::Journal;
+pub(crate) use letters::Letter;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,6 +57,15 @@ struct Loaded {
 pub(crate) struct Reached {
     pub position: u64,
     pub version: u64,
+}
+
+/// What a consumer has done since it said so last.
+pub(crate) struct Step {
+    pub to: Option<u64>,
+    /// The version of its checkpoint, if that moves.
+    pub expected: ExpectedVersion,
+    pub parked: Vec<(u64, Letter)>,
+    pub gone: Vec<u64>,
 }
 
 impl Register {
@@ -100,7 +111,7 @@ impl Register {
         Ok(self.loaded()?.table.lock())
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         match self.read_only {
             true => Err(Error::ReadOnly),
             false if self.shut.load(Ordering::Acquire) => Err(Error::Closed),
@@ -217,6 +228,43 @@ impl Register {
         self.change(|table| Ok(table.delete_checkpoint(name)))
     }
 
+    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it: all of it becomes durable together.
+    pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<Reached>> {
+        check_name("consumer", name)?;
+        self.change(|table| {
+            let Step { to, expected, parked, gone } = step;
+            let moved = to.map(|position| {
+                let version = table.commit(name, position, expected, false)?;
+                Ok(Reached { position, version })
+            });
+            let moved = moved.transpose()?;
+            parked.into_iter().for_each(|(position, letter)| table.letters.put(name, position, letter));
+            gone.into_iter().for_each(|position| _ = table.letters.delete(name, position));
+            Ok(moved)
+        })
+    }
+
+    /// Gives whether there was one.
+    pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
+        check_name("consumer", name)?;
+        self.change(|table| Ok(table.letters.delete(name, position)))
+    }
+
+    /// The dead letters of a consumer, by position.
+    pub(crate) fn letters(&self, name: &str) -> Result<Vec<(u64, Letter)>> {
+        check_name("consumer", name)?;
+        Ok(self.table()?.letters.of(name).map(|(position, letter)| (position, letter.clone())).collect())
+    }
+
+    pub(crate) fn count_letters_of(&self, name: &str) -> Result<usize> {
+        Ok(self.table()?.letters.count(name))
+    }
+
+    /// How many dead letters each consumer has that has any.
+    pub(crate) fn count_letters(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(self.table()?.letters.counts().map(|(name, count)| (name.to_owned(), count)).collect())
+    }
+
     /// Makes all changes before the call durable.
     pub(crate) fn flush(&self) -> Result<()> {
         let Some(loaded) = self.loaded.get().filter(|_| !self.read_only) else { return Ok(()) };
@@ -295,6 +343,36 @@ mod tests {
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0", "stock-1@x 7"]);
         assert_eq!(positions.delete_edition("x", None, u64::MAX).unwrap(), 1);
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
+    }
+
+    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was then, so that the checkpoint does not stand there without the letters that came with it.
+    #[test]
+    fn a_checkpoint_stands_with_its_letters() {
+        let fs = MemFs::new();
+        let positions = register(&fs);
+        let step = |to, version, parked: Option<u64>| {
+            let parked = parked.map(|position| (position, Letter::new(1, 2, "three"))).into_iter().collect();
+            let step = Step { to: Some(to), expected: ExpectedVersion::Is(version), parked, gone: Vec::new() };
+            positions.advance("c", step).unwrap();
+        };
+        step(5, 0, None);
+        positions.flush().unwrap();
+        step(6, 1, None);
+        let loaded = positions.loaded().unwrap();
+        let mut taken = loaded.table.lock().take();
+        step(7, 2, Some(7));
+        loaded.journal.lock().write(&loaded.table, &mut taken).unwrap();
+        let left = register(&fs);
+        assert_eq!(left.checkpoint("c").unwrap(), Some(Reached { position: 6, version: 2 }));
+        assert!(left.letters("c").unwrap().is_empty());
+        loaded.table.lock().settle(taken, true);
+        positions.close().unwrap();
+        let left = register(&fs);
+        assert_eq!(left.checkpoint("c").unwrap(), Some(Reached { position: 7, version: 3 }));
+        assert_eq!(left.letters("c").unwrap(), [(7, Letter::new(1, 2, "three"))]);
+        assert_eq!(left.count_letters().unwrap(), BTreeMap::from([("c".into(), 1)]));
+        let found = salvage::salvage(&fs, Path::new("store")).unwrap();
+        assert_eq!(found.letters, [("c".into(), 7, Letter::new(1, 2, "three"))]);
     }
 
     #[test]

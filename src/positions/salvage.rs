@@ -1,9 +1,9 @@
 //! What is intact in a positions file that may be damaged.
 
-use super::Reached;
 use super::journal::NAME;
 use super::replay::Window;
 use super::table::Table;
+use super::{Letter, Reached};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::positions_file::{self, BATCH, BatchHeader, FileHeader, HEADER};
@@ -24,6 +24,8 @@ pub(crate) type Position = (String, StreamId, u64, u64);
 pub(crate) struct Salvaged {
     pub positions: Vec<Position>,
     pub checkpoints: Vec<(String, Reached)>,
+    /// Consumer, position of the event, and what is known of it.
+    pub letters: Vec<(String, u64, Letter)>,
     /// Where it is not intact. What stood there may have been newer than what is found elsewhere, or have deleted it; a torn tail shows as damage.
     pub damage: Vec<Damage>,
 }
@@ -72,6 +74,8 @@ pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
     let checkpoints = table.checkpoints();
     found.checkpoints =
         checkpoints.map(|(name, position, version)| (name.to_owned(), Reached { position, version })).collect();
+    let letters = table.letters.all();
+    found.letters = letters.map(|(name, position, letter)| (name.to_owned(), position, letter.clone())).collect();
     Ok(found)
 }
 

@@ -3,6 +3,7 @@
 //! A position costs its root, a slot of 32 bytes, and the eight bytes in the index that lead to it, both with room to grow: 90 bytes at the most for a root of 24.
 
 use super::index::Index;
+use super::letters::{Letters, Moved};
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
 use crate::format::positions_file::{Entry, Group};
@@ -52,6 +53,7 @@ pub(super) struct Table {
     dirty: Vec<u32>,
     checkpoints: BTreeMap<Box<str>, Mark>,
     dirty_names: Vec<Box<str>>,
+    pub letters: Letters,
     /// Number of changes so far.
     changes: u64,
     /// What all of it takes in the file, more or less.
@@ -63,14 +65,16 @@ pub(super) struct Table {
 /// What a flush has taken to write.
 pub(super) struct Taken {
     slots: Vec<u32>,
-    names: Vec<Box<str>>,
+    /// As they were when they were taken, all at one moment: a checkpoint never stands in a batch without the dead letters that it steps over.
+    names: Vec<(Box<str>, Mark)>,
+    letters: Vec<Moved>,
     /// Number of changes before it.
     pub changes: u64,
 }
 
 impl Taken {
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.names.is_empty()
+        self.slots.is_empty() && self.names.is_empty() && self.letters.is_empty()
     }
 }
 
@@ -79,16 +83,17 @@ impl Taken {
 pub(super) struct Progress {
     slot: usize,
     name: Option<Box<str>>,
+    letter: Option<(Box<str>, u64)>,
 }
 
 impl Table {
     pub(super) fn changes(&self) -> u64 {
-        self.changes
+        self.changes + self.letters.changes()
     }
 
     /// What all of it takes in the file, more or less.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.letters.bytes()
     }
 
     fn hash(&self, group: u32, root: &[u8]) -> u32 {
@@ -324,6 +329,7 @@ impl Table {
                     self.set_checkpoint(name, Mark { position, version, live: true, dirty: false });
                 }
                 (Entry::NoCheckpoint { name }, _) => self.release_checkpoint(name),
+                (Entry::Letter { .. } | Entry::NoLetter { .. }, _) => self.letters.load(entry),
                 // The format has checked that no position is without a group.
                 (Entry::Put { .. } | Entry::Delete { .. }, None) => {}
             }
@@ -334,10 +340,13 @@ impl Table {
     pub(super) fn take(&mut self) -> Taken {
         let (slots, names) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.dirty_names));
         slots.iter().for_each(|&number| self.slots[number as usize].dirty = false);
-        for name in &names {
-            self.checkpoints.get_mut(name).expect("it is kept until the file knows").dirty = false;
-        }
-        Taken { slots, names, changes: self.changes }
+        let names = names.into_iter().map(|name| {
+            let mark = self.checkpoints.get_mut(&name).expect("it is kept until the file knows");
+            mark.dirty = false;
+            (name, *mark)
+        });
+        let (names, letters) = (names.collect(), self.letters.take());
+        Taken { slots, names, letters, changes: self.changes() }
     }
 
     /// What was taken is in the file now, or is not.
@@ -354,7 +363,8 @@ impl Table {
                 (false, true) => {}
             }
         }
-        for name in taken.names {
+        self.letters.settle(taken.letters, written);
+        for (name, _) in taken.names {
             let mark = self.checkpoints.get_mut(&name).expect("it is kept until the file knows");
             match (mark.dirty, written) {
                 (true, _) => {}
@@ -379,14 +389,20 @@ impl Table {
                 return None;
             }
         }
-        for name in &taken.names {
-            let mark = self.checkpoints[name];
-            let Mark { position, version, .. } = mark;
+        for (name, mark) in &taken.names {
+            let Mark { position, version, .. } = *mark;
             match mark.live {
                 true => Entry::Checkpoint { name, position, version }.encode(out),
                 false => Entry::NoCheckpoint { name }.encode(out),
             }
             entries += 1;
+        }
+        for letter in &taken.letters {
+            letter.entry().encode(out);
+            entries += 1;
+            if out.len() > most {
+                return None;
+            }
         }
         (out.len() <= most).then_some(entries)
     }
@@ -426,6 +442,10 @@ impl Table {
         let mut entries = numbers.iter().map(|&number| self.encode_slot(number, &mut group, out)).sum();
         if entries == 0 {
             entries = self.encode_next_checkpoints(progress, out);
+        }
+        if entries == 0 {
+            // Last, so that they have all that the checkpoints before them step over.
+            entries = self.letters.encode_next(&mut progress.letter, CHUNK_BYTES, out);
         }
         entries
     }

@@ -3,6 +3,7 @@
 mod append;
 mod around;
 mod checkpoints;
+pub(crate) mod consumers;
 mod discover;
 mod editions;
 mod find;
@@ -41,6 +42,7 @@ use crate::error::Result;
 use crate::log::{Log, OpenReport};
 use crate::positions::Register;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +77,8 @@ struct Inner {
     snapshots: snapshots::Cache,
     positions: Register,
     report: OpenReport,
+    /// The consumers that run.
+    consuming: Mutex<BTreeSet<String>>,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,
     /// What is damaged, if the store is read around damage.

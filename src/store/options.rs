@@ -198,8 +198,8 @@ impl Options {
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
-        let (deleting, around) = (Mutex::default(), Around::new(again));
-        let inner = Inner { log: opened.log, view, snapshots, positions, report, deleting, gaps, around };
+        let (consuming, deleting, around) = (Mutex::default(), Mutex::default(), Around::new(again));
+        let inner = Inner { log: opened.log, view, snapshots, positions, report, consuming, deleting, gaps, around };
         Ok(Store { inner: Arc::new(inner) })
     }
 

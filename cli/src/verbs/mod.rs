@@ -1,6 +1,7 @@
 //! The verbs, a file each.
 
 mod append;
+mod consumers;
 mod domains;
 mod dump;
 mod editions;
@@ -16,6 +17,7 @@ mod snapshots;
 mod stats;
 mod streams;
 mod tags;
+mod tail;
 mod types;
 mod verify;
 
@@ -30,6 +32,7 @@ pub enum Verb {
     Import(import::Args),
     Read(read::Args),
     Query(query::Args),
+    Tail(tail::Args),
     Get(get::Args),
     Export(export::Args),
     Streams(streams::Args),
@@ -38,6 +41,8 @@ pub enum Verb {
     Tags(tags::Args),
     #[command(subcommand)]
     Positions(positions::Verb),
+    #[command(subcommand)]
+    Consumers(consumers::Verb),
     Stats(stats::Args),
     Snapshots(snapshots::Args),
     Editions(editions::Args),
@@ -54,6 +59,7 @@ impl Verb {
             Verb::Import(args) => args.run(out),
             Verb::Read(args) => args.run(out),
             Verb::Query(args) => args.run(out),
+            Verb::Tail(args) => args.run(out),
             Verb::Get(args) => args.run(out),
             Verb::Export(args) => args.run(out),
             Verb::Streams(args) => args.run(out),
@@ -61,6 +67,7 @@ impl Verb {
             Verb::Types(args) => args.run(out),
             Verb::Tags(args) => args.run(out),
             Verb::Positions(verb) => verb.run(out),
+            Verb::Consumers(verb) => verb.run(out),
             Verb::Stats(args) => args.run(out),
             Verb::Snapshots(args) => args.run(out),
             Verb::Editions(args) => args.run(out),

@@ -1,11 +1,12 @@
 //! `annals query`: the events of any stream, found by what they are about.
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+use crate::filter::Filter;
 use crate::lines::{Line, shown_data};
 use crate::opening;
-use crate::output::{List, Out, number, text};
+use crate::output::{Column, List, Out, number, text};
 use crate::times::{self, Time};
-use annals::{AsOf, Event, Query, Search, StreamId, Timestamp};
+use annals::{AsOf, Event, Search};
 use std::path::PathBuf;
 
 /// Find events by what they are about
@@ -19,36 +20,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// Events of streams in this domain; may be repeated
-    #[arg(long, value_name = "NAME")]
-    domain: Vec<String>,
-    /// Events of this stream, such as order-123; may be repeated
-    #[arg(long, value_name = "STREAM")]
-    stream: Vec<StreamId>,
-    /// Events of this type; may be repeated
-    #[arg(long = "type", value_name = "T")]
-    event_type: Vec<String>,
-    /// Events that have this tag; may be repeated
-    #[arg(long, value_name = "TAG")]
-    tag: Vec<String>,
-    /// Events with this correlation id
-    #[arg(long, value_name = "ID")]
-    correlation: Option<String>,
-    /// Events that occurred (were recorded, if they do not say) at this time or later
-    #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
-    since: Option<Timestamp>,
-    /// Events that occurred (were recorded, if they do not say) at this time or earlier
-    #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
-    until: Option<Timestamp>,
-    /// Events that were recorded at this time or later
-    #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
-    recorded_since: Option<Timestamp>,
-    /// Events that were recorded at this time or earlier
-    #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
-    recorded_until: Option<Timestamp>,
-    /// Events of a named edition. Unless given: that of the streams asked for, or else the main one
-    #[arg(long, value_name = "NAME")]
-    edition: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// Only events behind this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
@@ -65,15 +38,13 @@ pub struct Args {
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
-        let query = self.query()?;
+        let query = self.filter.query()?;
         let store = opening::to_read(&self.store)?;
         opening::note_beyond(&store, self.as_of);
         let search = store.query(&query).after(self.after).limit(self.limit);
         let search = self.as_of.into_iter().fold(search, Search::as_of);
         let search = if self.backwards { search.backwards() } else { search };
-        let columns =
-            [number("position"), text("stream"), number("sequence"), text("time"), text("type"), text("data")];
-        let mut list = List::new(out, columns);
+        let mut list = List::new(out, columns());
         let mut gaps = opening::Gaps::default();
         let shown = search.into_iter().try_for_each(|read| match gaps.pass(read)? {
             Some(event) => list.add(&Line(&event), |Line(event)| cells(event)),
@@ -82,47 +53,14 @@ impl Args {
         // What stands before damage is shown.
         list.end().and(shown).and_then(|()| gaps.end())
     }
-
-    fn query(&self) -> Result<Query> {
-        in_order("--since", self.since, "--until", self.until)?;
-        in_order("--recorded-since", self.recorded_since, "--recorded-until", self.recorded_until)?;
-        let query = Query::new().edition(self.edition()?).types(&self.event_type).tags(&self.tag);
-        let query = self.domain.iter().fold(query, Query::domain);
-        let query = self.stream.iter().fold(query, Query::stream);
-        let query = self.correlation.iter().fold(query, Query::correlation);
-        let query = self.since.into_iter().fold(query, Query::occurred_since);
-        let query = self.until.into_iter().fold(query, Query::occurred_until);
-        let query = self.recorded_since.into_iter().fold(query, Query::recorded_since);
-        Ok(self.recorded_until.into_iter().fold(query, Query::recorded_until))
-    }
-
-    /// The one edition that is asked for. The library looks at one, whatever the names of the streams say.
-    fn edition(&self) -> Result<&str> {
-        let of_streams: Vec<Option<&str>> = self.stream.iter().map(StreamId::edition).collect();
-        let edition = self.edition.as_deref().or(of_streams.first().copied().flatten()).unwrap_or("main");
-        // A name without an edition stands for the stream in the edition that was given.
-        let agrees = |of: &Option<&str>| match of {
-            Some(of) => *of == edition,
-            None => self.edition.is_some() || edition == "main",
-        };
-        match of_streams.iter().all(agrees) {
-            true => Ok(edition),
-            false => Err(Failure::usage("a query is about one edition, and the streams are of several")),
-        }
-    }
 }
 
-fn in_order(first: &str, since: Option<Timestamp>, second: &str, until: Option<Timestamp>) -> Result<()> {
-    match (since, until) {
-        (Some(since), Some(until)) if since > until => {
-            let (since, until) = (Time(since), Time(until));
-            Err(Failure::usage(format_args!("{first} {since} is later than {second} {until}: nothing can be found")))
-        }
-        _ => Ok(()),
-    }
+/// Also those of `tail`.
+pub fn columns() -> [Column; 6] {
+    [number("position"), text("stream"), number("sequence"), text("time"), text("type"), text("data")]
 }
 
-fn cells(event: &Event) -> Vec<String> {
+pub fn cells(event: &Event) -> Vec<String> {
     vec![
         event.position().to_string(),
         event.stream().to_string(),

@@ -1,6 +1,7 @@
 //! The command line, run as a user runs it: a process, its output, its exit code. One verb, one file.
 
 mod append;
+mod consumers;
 mod data;
 mod discover;
 mod dump;
@@ -20,6 +21,7 @@ mod salvage;
 mod snapshots;
 mod stats;
 mod streams;
+mod tail;
 mod times;
 mod verify;
 

@@ -1,0 +1,41 @@
+//! `annals consumers list`: all of them.
+
+use super::{behind, position};
+use crate::failure::Result;
+use crate::opening;
+use crate::output::{List, Out, cell, number, text};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// List the consumers that have kept something: up to which position all is done, how many events there are behind it, and how many were given up
+///
+/// The store does not know which events a consumer wants: `behind` counts all.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the store
+    store: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Row {
+    consumer: String,
+    position: Option<u64>,
+    behind: u64,
+    dead_letters: u64,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        let store = opening::to_read(&self.store)?;
+        let columns = [text("consumer"), number("position"), number("behind"), number("dead letters")];
+        let mut list = List::new(out, columns);
+        for info in store.consumers()? {
+            let (position, behind) = (position(&info), behind(&store, &info));
+            let row = Row { consumer: info.name, position, behind, dead_letters: info.dead_letters };
+            list.add(&row, |row| {
+                vec![row.consumer.clone(), cell(row.position), row.behind.to_string(), row.dead_letters.to_string()]
+            })?;
+        }
+        list.end()
+    }
+}

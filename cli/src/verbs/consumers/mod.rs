@@ -1,0 +1,46 @@
+//! `annals consumers`: how far consumers are, and the events that they have given up, a verb a file.
+
+mod dead_letters;
+mod list;
+mod reset;
+mod show;
+
+use crate::failure::{Failure, Result};
+use crate::output::Out;
+use annals::{ConsumerInfo, Store};
+use clap::Subcommand;
+
+/// Show and reset consumers, and see to the events that they have given up
+#[derive(Subcommand)]
+pub enum Verb {
+    List(list::Args),
+    Show(show::Args),
+    Reset(reset::Args),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Verb),
+}
+
+impl Verb {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        match self {
+            Verb::List(args) => args.run(out),
+            Verb::Show(args) => args.run(out),
+            Verb::Reset(args) => args.run(out),
+            Verb::DeadLetters(verb) => verb.run(out),
+        }
+    }
+}
+
+fn find(store: &Store, name: &str) -> Result<ConsumerInfo> {
+    let found = store.consumers()?.into_iter().find(|info| info.name == name);
+    found.ok_or_else(|| Failure::failed(format_args!("no consumer {name} has kept anything in the store")))
+}
+
+fn position(info: &ConsumerInfo) -> Option<u64> {
+    info.checkpoint.as_ref().map(|checkpoint| checkpoint.position)
+}
+
+/// Events behind the checkpoint, whatever the consumer wants of them.
+fn behind(store: &Store, info: &ConsumerInfo) -> u64 {
+    store.len().saturating_sub(position(info).map_or(0, |position| position + 1))
+}

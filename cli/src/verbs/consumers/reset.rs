@@ -1,0 +1,76 @@
+//! `annals consumers reset`: moves a consumer, also back.
+
+use crate::failure::{Failure, Result};
+use crate::opening;
+use crate::output::{Out, cell};
+use crate::times;
+use annals::{Options, Reset, Timestamp};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Move a consumer, also back: say where to with --start, --after, --at or --now
+///
+/// It will see the events behind that place again, or never see those before it. Its dead letters stay. A TIME is as in `annals query`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the store
+    store: PathBuf,
+    /// Name of the consumer
+    consumer: String,
+    #[command(flatten)]
+    to: To,
+    /// Really do it
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct To {
+    /// As if it had never run
+    #[arg(long)]
+    start: bool,
+    /// Behind the event at this position
+    #[arg(long, value_name = "POSITION")]
+    after: Option<u64>,
+    /// To the first event that was recorded at this time or later
+    #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
+    at: Option<Timestamp>,
+    /// Behind all that there is
+    #[arg(long)]
+    now: bool,
+}
+
+impl To {
+    fn reset(&self) -> Reset {
+        match (self.after, self.at) {
+            (Some(position), _) => Reset::After(position),
+            (_, Some(time)) => Reset::At(time),
+            _ if self.now => Reset::Now,
+            _ => Reset::Start,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Moved<'a> {
+    consumer: &'a str,
+    before: Option<u64>,
+    position: Option<u64>,
+}
+
+impl Args {
+    pub fn run(&self, out: &mut Out) -> Result<()> {
+        if !self.yes {
+            return Err(Failure::usage("this changes what the consumer will see; add --yes to do it"));
+        }
+        let store = opening::to_write(&self.store, Options::new().create(false))?;
+        let consumer = store.consumer(&self.consumer);
+        let before = consumer.control().position()?;
+        let position = consumer.reset_to(self.to.reset())?;
+        drop(consumer);
+        store.close()?;
+        let moved = Moved { consumer: &self.consumer, before, position };
+        out.facts(&moved, &[("before", cell(before)), ("position", cell(position))])
+    }
+}

@@ -1,0 +1,161 @@
+//! The events that a consumer has given up.
+
+use super::work::panic_text;
+use super::{Consumer, Outcome};
+use crate::error::Result;
+use crate::event::Event;
+use crate::store::consumers::Letter;
+use crate::time::Timestamp;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// An event that a consumer has given up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The position of the event.
+    pub position: u64,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// What the handler said the last time; of a long text the first 1,024 bytes.
+    pub reason: String,
+    /// When it was given up, by the clock of the store.
+    pub time: Timestamp,
+    /// The event; `None` if it can be read no more, as its edition was deleted or its bytes are damaged.
+    pub event: Option<Event>,
+}
+
+/// What trying dead letters again has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Retried {
+    /// Events that are done, and no dead letters any more.
+    pub handled: u64,
+    /// Events on which the handler has failed again.
+    pub failed: u64,
+    /// Events that were deleted: their letters are gone.
+    pub gone: u64,
+}
+
+impl Consumer {
+    /// Its dead letters, in order of positions. It may run meanwhile; those that are not [kept](Consumer::checkpoint_every) yet are not among them.
+    ///
+    /// ```
+    /// use annals::{Event, Expected, NewEvent, Outcome, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// store.append(&StreamId::new("order", "1")?, Expected::Any, [NewEvent::new("Placed", "")])?;
+    /// store.consumer("mailer").until_caught_up().run(|_: &Event| Outcome::Park("no address".into()))?;
+    ///
+    /// let mailer = store.consumer("mailer");
+    /// let letter = &mailer.dead_letters()?[0];
+    /// assert_eq!((letter.position, letter.attempts, letter.reason.as_str()), (0, 1, "no address"));
+    /// assert_eq!(mailer.retry_dead_letters(|_: &Event| ())?.handled, 1);
+    /// assert!(mailer.dead_letters()?.is_empty());
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Positions`](crate::Positions#errors).
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        let letters = self.store.letters(&self.name)?.into_iter();
+        let shown = letters.map(|(position, letter)| DeadLetter {
+            position,
+            attempts: letter.attempts,
+            reason: letter.reason().to_owned(),
+            time: Timestamp::from_nanos(letter.time),
+            event: self.store.event_at(position).ok().flatten(),
+        });
+        Ok(shown.collect())
+    }
+
+    /// Hands each dead letter to a handler once more, in order of positions, in this thread; [`Outcome::Stop`] ends it. Those that are done are no dead letters any more, when this returns; the others stay, with the new
+    /// reason. Events of their keys that came later were handled before them. The consumer may run meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush), and those of reading an event. What was done before the error is done, and counts again if it was not flushed.
+    pub fn retry_dead_letters<O: Into<Outcome>>(&self, mut handler: impl FnMut(&Event) -> O) -> Result<Retried> {
+        self.retry_all(self.store.letters(&self.name)?, &mut |event| handler(event).into())
+    }
+
+    /// The same for one of them. Nothing is done if there is none at this position.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::retry_dead_letters`].
+    pub fn retry_dead_letter<O: Into<Outcome>>(
+        &self,
+        position: u64,
+        mut handler: impl FnMut(&Event) -> O,
+    ) -> Result<Retried> {
+        let mut letters = self.store.letters(&self.name)?;
+        letters.retain(|(of, _)| *of == position);
+        self.retry_all(letters, &mut |event| handler(event).into())
+    }
+
+    fn retry_all(&self, letters: Vec<(u64, Letter)>, handler: &mut dyn FnMut(&Event) -> Outcome) -> Result<Retried> {
+        let mut retried = Retried::default();
+        let mut tried = Ok(true);
+        for (position, letter) in letters {
+            tried = self.retry_one(position, &letter, handler, &mut retried);
+            if !matches!(tried, Ok(true)) {
+                break;
+            }
+        }
+        self.store.checkpoints().flush().and(tried)?;
+        Ok(retried)
+    }
+
+    fn retry_one(
+        &self,
+        position: u64,
+        letter: &Letter,
+        handler: &mut dyn FnMut(&Event) -> Outcome,
+        retried: &mut Retried,
+    ) -> Result<bool> {
+        let Some(event) = self.store.event_at(position)? else {
+            self.store.delete_letter(&self.name, position)?;
+            retried.gone += 1;
+            return Ok(true);
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(&event)));
+        match outcome.unwrap_or_else(|panic| Outcome::Retry(panic_text(&*panic))) {
+            Outcome::Ack => {
+                self.store.delete_letter(&self.name, position)?;
+                retried.handled += 1;
+            }
+            Outcome::Retry(reason) | Outcome::Park(reason) => {
+                let again = Letter::new(letter.attempts + 1, self.store.now().as_nanos(), &reason);
+                self.store.put_letter(&self.name, position, again)?;
+                retried.failed += 1;
+            }
+            Outcome::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Forgets a dead letter: the event counts as done. Gives whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush).
+    pub fn drop_dead_letter(&self, position: u64) -> Result<bool> {
+        let there = self.store.delete_letter(&self.name, position)?;
+        self.store.checkpoints().flush()?;
+        Ok(there)
+    }
+
+    /// Forgets all of them. Gives their number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::drop_dead_letter`].
+    pub fn drop_dead_letters(&self) -> Result<u64> {
+        let mut dropped = 0;
+        for (position, _) in self.store.letters(&self.name)? {
+            dropped += u64::from(self.store.delete_letter(&self.name, position)?);
+        }
+        self.store.checkpoints().flush()?;
+        Ok(dropped)
+    }
+}

@@ -1,0 +1,41 @@
+//! Which events must wait for one another.
+
+use crate::event::Event;
+use std::hash::{BuildHasher, RandomState};
+
+/// Which events are handled one after the other, in order: those with the same key. An event that is tried again holds back only those of its own key.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Partition {
+    /// Those of a stream. A stream in a named edition is another one.
+    #[default]
+    Stream,
+    /// Those with the same tag of this kind: with `customer`, of tags that begin with `customer:`, the first one of an event is its key. An event without one goes with its stream.
+    Tag(String),
+    /// All of them.
+    Store,
+}
+
+/// Gives keys as hashes. Should two keys share one, their events wait for one another, which is no harm but to speed.
+pub(super) struct Keys {
+    partition: Partition,
+    hasher: RandomState,
+}
+
+impl Keys {
+    pub(super) fn new(partition: Partition) -> Self {
+        Keys { partition, hasher: RandomState::new() }
+    }
+
+    pub(super) fn of(&self, event: &Event) -> u64 {
+        let stream = || self.hasher.hash_one(event.key());
+        match &self.partition {
+            Partition::Stream => stream(),
+            Partition::Store => 0,
+            Partition::Tag(kind) => {
+                let is_of = |tag: &&str| tag.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':'));
+                event.tags().find(is_of).map_or_else(stream, |tag| self.hasher.hash_one(tag))
+            }
+        }
+    }
+}

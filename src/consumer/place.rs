@@ -1,0 +1,93 @@
+//! Where consumers stand, and moving them.
+
+use super::Consumer;
+use crate::error::Result;
+use crate::store::{Checkpoint, Store};
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// Where a consumer is to go on: see [`Consumer::reset_to`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// As if it had never run.
+    Start,
+    /// Behind this position: the event there counts as done, and all before it.
+    After(u64),
+    /// With the first event that was recorded at this time or later.
+    At(Timestamp),
+    /// Behind all that there is now.
+    Now,
+}
+
+/// What the store knows of a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerInfo {
+    /// Its name.
+    pub name: String,
+    /// How far it is; `None` as long as it has kept nothing.
+    pub checkpoint: Option<Checkpoint>,
+    /// Number of its dead letters.
+    pub dead_letters: u64,
+    /// Whether it runs in this process, with this store.
+    pub running: bool,
+}
+
+impl Store {
+    /// All consumers that have a checkpoint or dead letters, sorted by name. A checkpoint that was not made by a [`Consumer`] counts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Positions`](crate::Positions#errors).
+    pub fn consumers(&self) -> Result<Vec<ConsumerInfo>> {
+        let mut found: BTreeMap<String, (Option<Checkpoint>, u64)> = BTreeMap::new();
+        for checkpoint in self.checkpoints().list()? {
+            found.insert(checkpoint.name.clone(), (Some(checkpoint), 0));
+        }
+        for (name, count) in self.count_letters()? {
+            found.entry(name).or_default().1 = count;
+        }
+        let info = |(name, (checkpoint, dead_letters)): (String, _)| {
+            let running = self.is_consuming(&name);
+            ConsumerInfo { name, checkpoint, dead_letters, running }
+        };
+        Ok(found.into_iter().map(info).collect())
+    }
+}
+
+impl Consumer {
+    /// Moves the checkpoint, forwards or back, and makes that durable. Dead letters stay; that of an event which is then handled goes. Gives the position up to which all counts as done now.
+    ///
+    /// ```
+    /// use annals::{Event, Expected, NewEvent, Reset, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let order = StreamId::new("order", "1")?;
+    /// store.append(&order, Expected::Any, ["Placed", "Paid"].map(|of| NewEvent::new(of, "")))?;
+    /// let run = || store.consumer("mailer").until_caught_up().run(|_: &Event| ());
+    /// assert_eq!((run()?.handled, run()?.handled), (2, 0));
+    /// assert_eq!(store.consumer("mailer").reset_to(Reset::After(0))?, Some(0));
+    /// assert_eq!(run()?.handled, 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) while it runs, [`Error::Invalid`](crate::Error::Invalid) for a position that is not there yet, and those of
+    /// [`Checkpoints`](crate::Checkpoints) and of [their flush](crate::Checkpoints::flush).
+    pub fn reset_to(&self, reset: Reset) -> Result<Option<u64>> {
+        let _claim = self.store.claim_consumer(&self.name)?;
+        let len = self.store.len();
+        let next = match reset {
+            Reset::Start => 0,
+            Reset::Now => len,
+            Reset::At(time) => self.store.recorded_before(time)?,
+            Reset::After(position) if position < len => position + 1,
+            Reset::After(position) => {
+                let why = format!("{position} is not there: the store has {len} events, from 0 on");
+                return Err(crate::Error::invalid("position", why));
+            }
+        };
+        self.store.keep_anew(&self.name, next)?;
+        Ok(next.checked_sub(1))
+    }
+}

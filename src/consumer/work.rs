@@ -1,0 +1,302 @@
+//! One run of a consumer: a reader, which is the thread that runs it, and the workers, or the reader alone.
+//!
+//! | what happens | what is done |
+//! |---|---|
+//! | the handler has acknowledged an event | the event is closed. The checkpoint stands before the first open event, whatever is done behind it |
+//! | the handler fails or panics | the event waits for its next attempt, and all of its key behind it |
+//! | it has failed too often, or is to be parked | a letter is written, and closes the event. It becomes durable in one batch with the first checkpoint that steps over it |
+//! | a checkpoint cannot be kept, the log cannot be read | the run ends with that error. What was acknowledged since the last checkpoint is seen again |
+//! | the process dies | the same |
+
+use super::control::{Ending, Shared, State};
+use super::outcome::Outcome;
+use super::schedule::Job;
+use super::{Poison, Settings};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::store::Store;
+use crate::store::consumers::{Kept, Letter};
+use crate::subscription::{Delivery, Subscription};
+use parking_lot::{Mutex, MutexGuard};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub(super) struct Work<'a> {
+    pub store: &'a Store,
+    pub name: &'a str,
+    pub settings: &'a Settings,
+    pub shared: &'a Shared,
+    pub keeping: Mutex<Kept>,
+    /// Events that were done since the checkpoint was kept.
+    pub since: AtomicU64,
+}
+
+impl Work<'_> {
+    /// Takes in what the subscription hands out until there is an end, and hands it to `work`, which is called when something is ready and gives whether it took it.
+    fn read(&self, subscription: &mut Subscription, room: usize, mut work: impl FnMut() -> bool) -> Result<()> {
+        let mut caught_up = false;
+        loop {
+            self.keep_if_due()?;
+            if work() {
+                continue;
+            }
+            let mut state = self.shared.lock();
+            if state.ending != Ending::No {
+                return Ok(());
+            }
+            let schedule = state.schedule();
+            if caught_up && self.settings.until_caught_up && schedule.is_idle() {
+                return Ok(());
+            }
+            let wait = self.wake_at(&mut state);
+            let full = state.schedule().held() >= room;
+            if full && state.schedule().reached() != state.kept.0 {
+                drop(state);
+                self.keep()?;
+                continue;
+            }
+            if state.status.paused || full || caught_up && self.settings.until_caught_up {
+                self.wait(&mut state, wait);
+                continue;
+            }
+            drop(state);
+            let delivery = match wait {
+                None => subscription.next().transpose()?,
+                Some(until) => subscription.next_timeout(until.saturating_duration_since(Instant::now()))?,
+            };
+            let mut state = self.shared.lock();
+            match delivery {
+                Some(Delivery::Event(event)) => {
+                    state.schedule().admit(event);
+                    drop(state);
+                    self.shared.changed.notify_one();
+                }
+                Some(Delivery::CaughtUp(_)) => {
+                    caught_up = true;
+                    state.schedule().pass(subscription.checkpoint().map_or(0, |done| done + 1));
+                }
+                Some(Delivery::FellBehind(_)) => {}
+                None => {
+                    state.schedule().pass(subscription.checkpoint().map_or(0, |done| done + 1));
+                    if subscription.is_ended() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// When there is something to do for the reader, though nothing happens.
+    fn wake_at(&self, state: &mut State) -> Option<Instant> {
+        let (kept, at) = state.kept;
+        let schedule = state.schedule();
+        let unkept = schedule.open() > 0 || schedule.reached() != kept;
+        let keep = unkept.then(|| at.checked_add(self.settings.every.1)).flatten();
+        // The next attempt is for the workers, if there are any, and for nobody in a pause.
+        let due = schedule.due().filter(|_| self.settings.workers == 0);
+        [keep, due.filter(|_| !state.status.paused)].into_iter().flatten().min()
+    }
+
+    fn wait(&self, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
+        match until {
+            Some(until) => _ = self.shared.changed.wait_until(state, until),
+            None => self.shared.changed.wait(state),
+        }
+    }
+
+    /// All in the caller's thread.
+    pub(super) fn run_alone(
+        &self,
+        subscription: &mut Subscription,
+        mut handler: impl FnMut(&Event) -> Outcome,
+    ) -> Result<()> {
+        let read = self.read(subscription, self.settings.window, || {
+            let mut state = self.shared.lock();
+            let job = match state.status.paused || state.ending != Ending::No {
+                true => None,
+                false => state.schedule().begin(Instant::now()),
+            };
+            drop(state);
+            let worked = job.is_some();
+            job.into_iter().for_each(|job| self.handle(job, &mut handler));
+            worked
+        });
+        if read.is_ok() {
+            while let Some(job) = self.ready_to_drain() {
+                self.handle(job, &mut handler);
+            }
+        }
+        read
+    }
+
+    fn ready_to_drain(&self) -> Option<Job> {
+        let mut state = self.shared.lock();
+        let drains = state.ending <= Ending::Drain && !state.status.paused;
+        drains.then(|| state.schedule().begin_ready()).flatten()
+    }
+
+    /// The caller's thread reads, and these work.
+    pub(super) fn run_with_workers(
+        &self,
+        subscription: &mut Subscription,
+        handler: impl Fn(&Event) -> Outcome + Sync,
+    ) -> Result<()> {
+        let workers = self.settings.workers;
+        std::thread::scope(|scope| {
+            for n in 0..workers {
+                let thread = std::thread::Builder::new().name(format!("{}-{n}", self.name));
+                let spawned = thread.spawn_scoped(scope, || self.serve(|event| handler(event)));
+                if let Err(e) = spawned {
+                    let error = Error::io("start a thread for", self.store.path(), e);
+                    self.shared.lock().fail(error);
+                    break;
+                }
+            }
+            let read = self.read(subscription, self.settings.window * workers, || false);
+            let mut state = self.shared.lock();
+            state.closing = true;
+            if read.is_err() {
+                state.end(Ending::Now);
+            }
+            drop(state);
+            self.shared.changed.notify_all();
+            read
+        })
+    }
+
+    fn serve(&self, mut handler: impl FnMut(&Event) -> Outcome) {
+        let mut state = self.shared.lock();
+        loop {
+            if state.ending == Ending::Now {
+                return;
+            }
+            let job = match (state.status.paused, state.closing || state.ending != Ending::No) {
+                (true, false) => None,
+                (true, true) => return,
+                (false, true) => state.schedule().begin_ready(),
+                (false, false) => state.schedule().begin(Instant::now()),
+            };
+            if let Some(job) = job {
+                drop(state);
+                self.handle(job, &mut handler);
+                if let Err(error) = self.keep_if_many() {
+                    self.shared.lock().fail(error);
+                    self.shared.changed.notify_all();
+                }
+                state = self.shared.lock();
+                continue;
+            }
+            if state.closing {
+                return;
+            }
+            let begins = !state.status.paused && state.ending == Ending::No;
+            let due = state.schedule().due().filter(|_| begins);
+            self.wait(&mut state, due);
+        }
+    }
+
+    fn handle(&self, mut job: Job, handler: &mut impl FnMut(&Event) -> Outcome) {
+        // What a handler leaves half done when it panics is its own; nothing of ours is in there.
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(&job.event)));
+        let outcome = outcome.unwrap_or_else(|panic| Outcome::Retry(panic_text(&*panic)));
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        let more = match outcome {
+            Outcome::Ack => {
+                state.count_handled(now);
+                state.schedule().done(job)
+            }
+            Outcome::Stop => {
+                state.end(Ending::Now);
+                true
+            }
+            Outcome::Park(reason) => self.park(&mut state, job, &reason),
+            Outcome::Retry(reason) => {
+                job.failed += 1;
+                state.status.retried += 1;
+                if job.failed < self.settings.retry.attempts {
+                    let until = now.checked_add(self.settings.retry.pause(job.failed));
+                    state.schedule().delay(job, until.unwrap_or(now + Duration::from_secs(1 << 30)));
+                    // Whoever sleeps may have to wake earlier for it.
+                    true
+                } else if self.settings.poison == Poison::Stop {
+                    let (consumer, position) = (self.name.to_owned(), job.event.position());
+                    state.fail(Error::HandlerFailed { consumer, position, attempts: job.failed, reason });
+                    true
+                } else {
+                    job.failed -= 1;
+                    self.park(&mut state, job, &reason)
+                }
+            }
+        };
+        let full = state.schedule().held() + 1 >= self.settings.window * self.settings.workers;
+        let ends = state.ending != Ending::No;
+        let idle = self.settings.until_caught_up && state.schedule().is_idle();
+        drop(state);
+        self.since.fetch_add(1, Ordering::Relaxed);
+        if self.settings.workers > 0 && (more || ends || idle || full) {
+            self.shared.changed.notify_all();
+        }
+    }
+
+    fn park(&self, state: &mut State, job: Job, reason: &str) -> bool {
+        let known = self.store.count_letters_of(self.name);
+        let limit = self.settings.dead_letters;
+        match known.map(|known| known + state.schedule().parked()) {
+            Ok(count) if count < limit => {
+                let letter = Letter::new(job.failed + 1, self.store.now().as_nanos(), reason);
+                state.status.parked += 1;
+                state.schedule().park(job, letter)
+            }
+            full => {
+                let error = full.map(|count| Error::limit("dead letters of a consumer", count + 1, limit));
+                state.fail(error.unwrap_or_else(|error| error));
+                true
+            }
+        }
+    }
+
+    /// Keeps the checkpoint if many events are done since it was, or it was long ago.
+    fn keep_if_due(&self) -> Result<()> {
+        let many = self.since.load(Ordering::Relaxed) >= self.settings.every.0;
+        let late = || self.shared.lock().kept.1.elapsed() >= self.settings.every.1;
+        if many || late() { self.keep() } else { Ok(()) }
+    }
+
+    fn keep_if_many(&self) -> Result<()> {
+        match self.since.load(Ordering::Relaxed) >= self.settings.every.0 {
+            // Somebody is at it already: what is done meanwhile is for the next time.
+            true => self.keeping.try_lock().map_or(Ok(()), |keeping| self.keep_in(keeping)),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes the checkpoint durable that has been reached, if it is not.
+    pub(super) fn keep(&self) -> Result<()> {
+        self.keep_in(self.keeping.lock())
+    }
+
+    fn keep_in(&self, mut kept: MutexGuard<'_, Kept>) -> Result<()> {
+        self.since.store(0, Ordering::Relaxed);
+        let mut state = self.shared.lock();
+        let progress = state.schedule().progress();
+        state.kept = (progress.next, Instant::now());
+        drop(state);
+        if progress.next == kept.next && progress.parked.is_empty() && progress.gone.is_empty() {
+            return Ok(());
+        }
+        *kept = self.store.keep(self.name, *kept, progress)?;
+        // There may be room again.
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+}
+
+/// What a panic says.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", text.unwrap_or("it does not say why"))
+}

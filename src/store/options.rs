@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use super::hooks::Hooks;
 use super::snapshots::Cache;
 use super::view::View;
 use super::{Inner, Store};
@@ -190,7 +191,15 @@ impl Options {
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
-        let inner = Inner { log: opened.log, view, snapshots, positions, report, deleting: Mutex::default() };
+        let inner = Inner {
+            log: opened.log,
+            view,
+            snapshots,
+            positions,
+            hooks: Hooks::default(),
+            report,
+            deleting: Mutex::default(),
+        };
         Ok(Store { inner: Arc::new(inner) })
     }
 

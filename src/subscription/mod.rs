@@ -158,6 +158,12 @@ impl Subscription {
         self.stop.clone()
     }
 
+    /// Is stopped by this one.
+    pub(crate) fn stopped_by(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
     /// Whether there will be nothing more: it was stopped, the store was closed, or there was an error.
     pub fn is_ended(&self) -> bool {
         self.ended

@@ -210,10 +210,10 @@ impl<P: Projection> Engine<P> {
                 turn.unsaved += events.len() as u64;
                 self.told.lock().count(events.len() as u64);
                 self.progress.step();
+                self.save_if_due(turn);
                 if halted() {
                     return Ok(());
                 }
-                self.save_if_due(turn);
             }
         }
         turn.complete = true;
@@ -350,12 +350,15 @@ impl<P: Projection> Engine<P> {
     fn tell_saved(&self, saved: &Result<()>) {
         self.told.lock().save_error = match saved {
             // Nothing was to be saved.
-            Ok(()) | Err(Error::ReadOnly | Error::Closed) => None,
+            Ok(()) | Err(Error::ReadOnly | Error::Closed | Error::ProjectionFailed { .. }) => None,
             Err(error) => Some(error.clone()),
         };
     }
 
     fn save_in_turn(&self, turn: &mut Turn) -> Result<()> {
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
         let next = self.next();
         if turn.saved == Some((next, turn.complete)) || self.forgotten.load(SeqCst) {
             return Ok(());

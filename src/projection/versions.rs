@@ -334,10 +334,11 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
                 return Err(Error::Closed);
             }
             *self.current.write() = next.clone();
+            // It takes in nothing more: who still asks it must not learn of what the new one does not know.
+            old.retire(saved.is_err());
             Ok(())
         })
         .inspect_err(|_| next.retire(true))?;
-        old.retire(saved.is_err());
         if saved.is_ok() {
             remove_older(&self.store, &self.name, next.version());
         }

@@ -4,8 +4,9 @@
 //! each acknowledged event of a store that syncs is in it, once. Then it goes on: more is appended and saved, and the next power cut is survived.
 
 use super::*;
-use annals::fs::{Crash, Image, SimFs};
+use annals::fs::{Crash, Fault, Image, Operation, SimFs};
 use annals::{Durability, Options, Start, Timestamp};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -178,4 +179,37 @@ fn saved_now_and_then() {
 fn logs_that_do_not_sync() {
     die_everywhere(Durability::Os, true, 1);
     die_everywhere(Durability::Os, false, 2);
+}
+
+/// Every call fails once, in every way that matters: what is saved then is right all the same, and the next save heals.
+#[test]
+fn failed_calls() {
+    let mut built = 0u64;
+    let operations = [
+        Operation::Create,
+        Operation::Write,
+        Operation::Sync,
+        Operation::Rename,
+        Operation::SyncDir,
+        Operation::Remove,
+    ];
+    for steps in workloads(setting("ANNALS_CRASH_STEPS", 2).min(2)) {
+        for operation in operations {
+            for after in 0.. {
+                let disk = SimFs::new();
+                disk.fail(Fault { operation, after, times: 1, kind: ErrorKind::Other });
+                run(&disk, &steps, Durability::Sync, true, 1);
+                for image in [Image::Killed, Image::Durable, Image::All, Image::Subset(after), Image::Bytes(after)] {
+                    let context = format!("{steps:?}, {operation:?} {after} fails, {image:?}");
+                    // Which appends were refused, the tests of commits look at.
+                    check(&disk.crash(image), Durability::Sync, 0, image, &context);
+                    built += 1;
+                }
+                if !disk.has_failed() {
+                    break;
+                }
+            }
+        }
+    }
+    println!("{built} images after failed calls, no violation");
 }

@@ -8,6 +8,7 @@ mod export;
 mod get;
 mod import;
 mod positions;
+mod projections;
 mod query;
 mod read;
 mod snapshots;
@@ -36,6 +37,8 @@ pub enum Verb {
     Tags(tags::Args),
     #[command(subcommand)]
     Positions(positions::Verb),
+    #[command(subcommand)]
+    Projections(projections::Verb),
     Stats(stats::Args),
     Snapshots(snapshots::Args),
     Editions(editions::Args),
@@ -57,6 +60,7 @@ impl Verb {
             Verb::Types(args) => args.run(out),
             Verb::Tags(args) => args.run(out),
             Verb::Positions(verb) => verb.run(out),
+            Verb::Projections(verb) => verb.run(out),
             Verb::Stats(args) => args.run(out),
             Verb::Snapshots(args) => args.run(out),
             Verb::Editions(args) => args.run(out),

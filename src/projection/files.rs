@@ -181,14 +181,22 @@ fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFau
     Ok(Some(bytes))
 }
 
-/// What the files say of themselves, in order of names and versions, and those that are not intact. States are not read.
-pub(super) fn list(site: &Site) -> Result<(Vec<SavedProjection>, Vec<(PathBuf, SavedFault)>)> {
+/// What is in the directory, in order of names and versions.
+#[derive(Default)]
+pub(super) struct Listed {
+    pub saved: Vec<SavedProjection>,
+    /// What is not intact, and why.
+    pub unusable: Vec<(PathBuf, SavedFault)>,
+}
+
+/// What the files say of themselves. States are not read.
+pub(super) fn list(site: &Site) -> Result<Listed> {
     let dir = directory(site);
     let entries = match site.fs().list(&dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(|e| Error::io("list", &dir, e))?,
     };
-    let (mut saved, mut unusable) = (Vec::new(), Vec::new());
+    let Listed { mut saved, mut unusable } = Listed::default();
     for entry in entries.into_iter().filter(|entry| entry.name.ends_with(SUFFIX)) {
         let path = dir.join(&entry.name);
         match info(site, &path, &entry.name, entry.size) {
@@ -199,7 +207,7 @@ pub(super) fn list(site: &Site) -> Result<(Vec<SavedProjection>, Vec<(PathBuf, S
     }
     saved.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
     unusable.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok((saved, unusable))
+    Ok(Listed { saved, unusable })
 }
 
 fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedProjection>, SavedFault> {

@@ -335,7 +335,7 @@ impl Projections {
     ///
     /// [`Error::Io`] if the directory cannot be read. Files that cannot be used are left out: see [`Projections::unusable`].
     pub fn list(&self) -> Result<Vec<SavedProjection>> {
-        Ok(files::list(&self.store.site())?.0)
+        Ok(files::list(&self.store.site())?.saved)
     }
 
     /// The files whose headers are not intact, or that do not belong where they are, and why. They cost nothing but a longer start.
@@ -344,7 +344,7 @@ impl Projections {
     ///
     /// As [`Projections::list`].
     pub fn unusable(&self) -> Result<Vec<(PathBuf, SavedFault)>> {
-        Ok(files::list(&self.store.site())?.1)
+        Ok(files::list(&self.store.site())?.unusable)
     }
 
     /// Removes the saved state of a version, and gives whether there was one. One that is running saves its state again.

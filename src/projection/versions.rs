@@ -260,8 +260,8 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
 /// What cannot be removed is, the next time.
 fn remove_older(store: &Store, name: &str, version: u32) {
     let site = store.site();
-    let (saved, _) = files::list(&site).unwrap_or_default();
-    for older in saved.iter().filter(|saved| saved.name == name && saved.version < version) {
+    let listed = files::list(&site).unwrap_or_default();
+    for older in listed.saved.iter().filter(|saved| saved.name == name && saved.version < version) {
         let (Ok(_) | Err(_)) = files::delete(&site, name, older.version);
     }
 }

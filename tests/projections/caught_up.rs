@@ -71,7 +71,7 @@ fn live_and_continuous_follow_what_comes() {
 fn events_of_others_are_stepped_over() {
     let store = Store::in_memory();
     let model = store.projection(watch_domain("none")).save_after(SOON).live().unwrap();
-    let last = (0..50).map(|n| append(&store, n)).last();
+    let last = Some(append_all(&store, 0..50));
     let begun = std::time::Instant::now();
     while model.position() < last && begun.elapsed() < LATE {
         std::thread::sleep(SOON);
@@ -86,9 +86,7 @@ fn saves_after_events_and_after_time() {
     let model = store.projection(watch()).save_every(300).save_after(LATE).live().unwrap();
     assert_eq!(saved(), Some(999), "when it has caught up for the first time");
     model.pause();
-    (1000..1299).for_each(|n| {
-        append(&store, n);
-    });
+    append_all(&store, 1000..1299);
     model.resume();
     model.wait_for(1298, LATE).unwrap();
     assert_eq!(saved(), Some(999));
@@ -152,7 +150,7 @@ fn a_rebuild_begins_at_the_first_event_and_swaps_at_once() {
     let wrong = model.state().unwrap();
     assert_eq!(wrong.count, 3_000_000);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| (3000..3500).map(|n| append(&store, n)).last());
+        let writer = scope.spawn(|| append_all(&store, 3000..3500));
         let reader = scope.spawn(|| {
             let mut before = 0;
             while model.state().unwrap().count >= 3_000_000 {
@@ -164,7 +162,7 @@ fn a_rebuild_begins_at_the_first_event_and_swaps_at_once() {
         });
         model.rebuild().unwrap();
         reader.join().unwrap();
-        let last = writer.join().unwrap().unwrap();
+        let last = writer.join().unwrap();
         assert!(model.wait_for(last, LATE).unwrap());
         holds(&store, &model, &Query::new());
     });
@@ -207,9 +205,7 @@ fn read_only_stores() {
     let bed = Bed::directory();
     let store = filled(&bed, 20);
     store.projection(watch()).catch_up().unwrap().stop().unwrap();
-    (20..25).for_each(|n| {
-        append(&store, n);
-    });
+    append_all(&store, 20..25);
     store.close().unwrap();
     let before = snapshot(&bed.path());
     let store = bed.read_only();
@@ -253,9 +249,7 @@ fn a_saved_state_is_never_ahead_of_the_disk() {
     let bed = Bed::simulated();
     let options = |options: Options| options.durability(annals::Durability::Os);
     let store = bed.open_with(options);
-    (0..10).for_each(|n| {
-        append(&store, n);
-    });
+    append_all(&store, 0..10);
     let model = store.projection(watch()).catch_up().unwrap();
     model.save().unwrap();
     let after = Bed { disk: Disk::Simulated(bed.sim().crash(annals::fs::Image::Durable)), ..bed };

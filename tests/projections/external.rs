@@ -77,9 +77,7 @@ fn follows_until_it_is_stopped_or_the_store_closed() {
         let mut external = store.external(database.clone());
         let stop = external.stopper();
         let running = std::thread::spawn(move || external.follow().unwrap());
-        (10..60).for_each(|n| {
-            append(&store, n);
-        });
+        append_all(&store, 10..60);
         let begun = std::time::Instant::now();
         while database.committed.lock().unwrap().1 != Some(59) && begun.elapsed() < LATE {
             std::thread::sleep(SOON);
@@ -107,9 +105,7 @@ fn checkpoints_of_other_stores() {
 fn only_what_is_durable_is_handed_out() {
     let bed = Bed::simulated();
     let store = bed.open_with(|options: Options| options.durability(annals::Durability::Os));
-    (0..10).for_each(|n| {
-        append(&store, n);
-    });
+    append_all(&store, 0..10);
     let database = Database::default();
     store.external(database.clone()).batch(3).catch_up().unwrap();
     let after = Bed { disk: Disk::Simulated(bed.sim().crash(annals::fs::Image::Durable)), ..bed };

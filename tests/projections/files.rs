@@ -81,9 +81,7 @@ fn states_that_are_ahead_of_the_log() {
             bed.sim().crash(annals::fs::Image::All)
         };
         let store = bed.open();
-        (3..6).for_each(|n| {
-            append(&store, n);
-        });
+        append_all(&store, 3..6);
         store.projection(watch()).catch_up().unwrap().stop().unwrap();
         store.close().unwrap();
         let path = saved(bed.sim());

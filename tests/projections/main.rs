@@ -16,6 +16,7 @@ use annals::{Event, Expected, NewEvent, PerStream, Projection, Query, ReadModel,
 use common::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 pub const SOON: Duration = Duration::from_millis(20);
@@ -130,6 +131,11 @@ pub fn append(store: &Store, n: u64) -> u64 {
     let data = format!("{n}");
     let appended = store.append(&stream(name), Expected::Any, [NewEvent::new("T", &data)]).unwrap();
     appended.positions.start
+}
+
+/// The same for many. Gives the last position.
+pub fn append_all(store: &Store, range: Range<u64>) -> u64 {
+    range.fold(0, |_, n| append(store, n))
 }
 
 pub fn filled(bed: &Bed, count: u64) -> Store {

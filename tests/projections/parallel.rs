@@ -66,7 +66,7 @@ fn in_a_named_edition() {
 fn writers_go_on_meanwhile() {
     let store = filled(&Bed::memory(), 5000);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| (5000..6000).map(|n| append(&store, n)).last().unwrap());
+        let writer = scope.spawn(|| append_all(&store, 5000..6000));
         let model = store.projection(ByStream).parallel(2).live().unwrap();
         for _ in 0..5 {
             model.rebuild().unwrap();

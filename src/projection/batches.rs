@@ -16,8 +16,10 @@ pub(super) struct Batches {
 
 impl Batches {
     pub(super) fn new(store: &Store, query: &Query, next: u64) -> Self {
+        let head = store.len();
         let found = store.query(query).after(next.checked_sub(1)).into_iter();
-        let end = found.end().map_or(0, |end| end + 1).max(next);
+        // A search that ends before the head does so as its query ends at a time: nothing that comes later can fit.
+        let end = found.end().map_or(0, |end| end + 1).max(head).max(next);
         Batches { found: Some(found), end }
     }
 

@@ -35,7 +35,7 @@ use std::time::Duration;
 /// The state is kept in memory, and saved in a file of the store, together with the position that it has come to. So after a restart or a crash it goes on where it was saved, and no event is missing
 /// in it or in it twice. It is a cache: all of it can be made from the events again, and is, if the file is gone or not intact.
 ///
-/// [`Store::projection`] runs it.
+/// [`Store::projection`] runs it. In a query of a named edition, it takes in what the edition shows at the time: what is deleted later stays in the state until that is [made anew](ReadModel::rebuild).
 ///
 /// ```
 /// use annals::{Event, Expected, NewEvent, Projection, Query, Result, Store, StreamId};

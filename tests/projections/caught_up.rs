@@ -79,6 +79,19 @@ fn events_of_others_are_stepped_over() {
     assert_eq!((model.position(), model.state().unwrap()), (last, Seen::default()));
 }
 
+/// A query that ends at a time finds nothing more, and the position moves on all the same.
+#[test]
+fn a_query_that_ends_at_a_time() {
+    let store = filled(&Bed::memory(), 3);
+    let last = store.read_all().backwards().into_iter().next().unwrap().unwrap().recorded_at();
+    std::thread::sleep(Duration::from_millis(2));
+    let query = Query::new().recorded_until(last);
+    let model = store.projection(Watch { query: query.clone(), ..watch() }).live().unwrap();
+    let position = append(&store, 3);
+    assert!(model.wait_for(position, LATE).unwrap());
+    assert_eq!((model.state().unwrap().count, model.status().lag), (3, 0));
+}
+
 #[test]
 fn saves_after_events_and_after_time() {
     let store = filled(&Bed::memory(), 1000);

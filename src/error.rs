@@ -148,6 +148,19 @@ pub enum Error {
         /// What was interrupted: `salvage` or `repair`.
         what: &'static str,
     },
+    /// The `apply` of a projection has given an error, or panicked, so its state cannot be read any more. No event is lost by it, and appends go on.
+    ///
+    /// Correct it, and start the projection again: it goes on from where it was saved last. Or [rebuild](crate::ReadModel::rebuild) it.
+    ProjectionFailed {
+        /// Its name.
+        projection: String,
+        /// Its version.
+        version: u32,
+        /// The position of the event that it could not take in.
+        position: u64,
+        /// What it said.
+        why: String,
+    },
     /// The store was opened read-only.
     ReadOnly,
     /// The store has been closed.
@@ -260,6 +273,9 @@ impl fmt::Display for Error {
                 "a sync failed ({why}): whether the commit is durable is unknown; reopen the store and read before retrying"
             ),
             Error::Unfinished { path, what } => write!(f, "{}: a {what} did not come to its end", path.display()),
+            Error::ProjectionFailed { projection, version, position, why } => {
+                write!(f, "projection {projection}, version {version}, failed at position {position}: {why}")
+            }
             Error::ReadOnly => f.write_str("the store was opened read-only"),
             Error::Closed => f.write_str("the store is closed"),
             Error::NotAStore { path } => write!(f, "{} is not a store", path.display()),

@@ -19,6 +19,7 @@ mod log;
 mod mend;
 mod position;
 mod positions;
+mod projection;
 pub mod salvage;
 mod segment;
 mod snapshot;
@@ -38,6 +39,10 @@ pub use event::{ContentType, Event, NewEvent};
 pub use expected::{Expected, ExpectedVersion};
 pub use format::snapshot_file::{Codec, Retention};
 pub use log::{Cut, Durability, OpenReport};
+pub use projection::{
+    External, ExternalSink, PerStream, Project, Projection, ProjectionStatus, Projections, ReadModel, SavedFault,
+    SavedProjection, Start, Versions, View,
+};
 pub use store::{
     Appended, AsOf, Checkpoint, Checkpoints, Committed, EditionInfo, Editions, Events, Found, Guard, HandlerInfo,
     HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats, SkippedSnapshots,

@@ -30,6 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["codec", "format", "fs", "segment", "log", "index", "mend", "positions", "snapshot"]),
     ("subscription", &["store"]),
     ("consumer", &["store", "subscription"]),
+    ("projection", &["codec", "format", "fs", "store", "subscription"]),
     ("salvage", &["format", "fs", "segment", "index", "mend"]),
     // What a backend of another crate has: the public face.
     ("contract", &[]),
@@ -140,6 +141,7 @@ fn the_format_page_knows_the_magics() {
         "9E3779B97F4A7C15",
         "89 41 4E 58 0D 0A 1A 0A",
         "89 41 4E 53 0D 0A 1A 0A",
+        "89 41 4E 4A 0D 0A 1A 0A",
         "89 41 4E 50 0D 0A 1A 0A",
         "A7 50 42 0A",
     ] {

@@ -6,9 +6,11 @@ pub(crate) mod frame;
 pub(crate) mod head;
 pub(crate) mod index_file;
 pub(crate) mod positions_file;
+pub(crate) mod projection_file;
 pub(crate) mod record;
 pub(crate) mod segment_header;
 pub(crate) mod snapshot_file;
+pub(crate) mod state_file;
 pub(crate) mod varint;
 
 use std::path::Path;

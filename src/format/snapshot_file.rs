@@ -7,20 +7,17 @@
 //!
 //! The first CRC covers header and key, so that both can be believed without reading the state; the second one covers the first and the state, or the table in its place.
 
-use super::checksum::{CRC, crc, extend, put_table, table_holds, table_len};
+use super::checksum::{crc, extend};
+use super::state_file::{self, CRC_AT, LEN, MAX_STATE, Unfit};
 use super::{VERSION, array, put, u16_at, u32_at, u64_at};
 use std::ops::Range;
 
-pub(crate) const LEN: usize = 128;
-const CRC_AT: usize = LEN - 4;
 const MAGIC: [u8; 8] = *b"\x89ANS\r\n\x1A\n";
 
 /// The longest key of a stream: edition, domain and root at their limits.
 const MAX_KEY: usize = 2 + 255 + 1 + 255 + 4096;
 /// Bytes that hold header and key of any snapshot.
 pub(crate) const MAX_HEAD: usize = LEN + MAX_KEY;
-/// The largest state.
-pub(crate) const MAX_STATE: u64 = 1 << 30;
 
 // One CRC stands for header and key.
 const _: () = assert!(MAX_HEAD <= super::checksum::BLOCK);
@@ -66,7 +63,7 @@ impl Retention {
 }
 
 impl Codec {
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         match self {
             Codec::Bytes => 0,
             Codec::Json => 1,
@@ -75,18 +72,9 @@ impl Codec {
         }
     }
 
-    fn of(byte: u8) -> Option<Self> {
+    pub(super) fn of(byte: u8) -> Option<Self> {
         [Codec::Bytes, Codec::Json, Codec::Bincode].into_iter().find(|c| c.byte() == byte)
     }
-}
-
-/// Why the bytes of a file are not used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Unfit {
-    /// They are not a whole and intact snapshot.
-    Damaged,
-    /// A newer version wrote them.
-    Newer,
 }
 
 /// What a snapshot says of itself, but for the stream.
@@ -108,7 +96,7 @@ pub(crate) struct Head {
 impl Head {
     /// The length of the whole file, given that of the key.
     pub(crate) fn file_len(&self, key_len: usize) -> u64 {
-        (LEN + key_len) as u64 + self.state_len + table_len(self.state_len) + CRC as u64
+        state_file::len(key_len, self.state_len)
     }
 
     fn encode(&self, key: &[u8]) -> [u8; LEN] {
@@ -167,39 +155,14 @@ impl Head {
 /// The bytes of the file. The caller has checked the length of the state, which must be that of `head`.
 pub(crate) fn encode(head: &Head, key: &[u8], state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && key.len() <= MAX_KEY);
-    let header = head.encode(key);
-    let mut out = Vec::with_capacity(head.file_len(key.len()) as usize);
-    out.extend_from_slice(&header);
-    out.extend_from_slice(key);
-    let at = out.len();
-    out.extend_from_slice(state);
-    let end = out.len();
-    let piece = match table_len(head.state_len) {
-        0 => at..end,
-        _ => {
-            put_table(&mut out, at..end);
-            end..out.len()
-        }
-    };
-    let crc = extend(crc(&header[CRC_AT..]), &out[piece]);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out
+    state_file::assemble(&head.encode(key), key, state)
 }
 
 /// The whole of a file: what it says of itself, the stream, and where the state stands.
 pub(crate) fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
     let (head, key) = Head::decode(file)?;
-    if head.file_len(key.len()) != file.len() as u64 {
-        return Err(Unfit::Damaged);
-    }
-    let start = LEN + key.len();
-    let state = start..start + head.state_len as usize;
-    let table = state.end..file.len() - CRC;
-    let piece = if table.is_empty() { state.clone() } else { table.clone() };
-    let sum = extend(crc(&file[CRC_AT..LEN]), &file[piece]);
-    let intact =
-        sum == u32_at(file, table.end) && (table.is_empty() || table_holds(&file[state.clone()], &file[table]));
-    if intact { Ok((head, key, state)) } else { Err(Unfit::Damaged) }
+    let state = state_file::locate(file, key.len(), head.state_len)?;
+    Ok((head, key, state))
 }
 
 #[cfg(test)]

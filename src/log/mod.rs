@@ -200,6 +200,15 @@ impl Log {
         &self.dir
     }
 
+    pub(crate) fn fs(&self) -> &Arc<dyn Fs> {
+        &self.fs
+    }
+
+    /// Bytes of the disk that stay free.
+    pub(crate) fn reserve(&self) -> u64 {
+        self.settings.reserve
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.settings.limits
     }
@@ -226,13 +235,21 @@ impl Log {
         drained
     }
 
-    /// Makes everything durable that can be read.
+    /// Makes all events durable that can be read.
     pub(crate) fn sync_visible(&self) -> Result<()> {
-        if self.is_durable() {
+        self.make_durable(self.watermark())
+    }
+
+    /// Makes all events below this position durable, which are visible: with [`Durability::Sync`] they are.
+    pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
+        if self.durable.load(Ordering::Acquire) >= upto {
             return Ok(());
         }
         self.check_durability()?;
-        self.sync_written()
+        // What is visible may be in the hands of a leader that has not said so yet.
+        self.arrive();
+        self.sync_written()?;
+        self.check_durability()
     }
 
     /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as closed cleanly, and lets go of the lock. Reads go on.

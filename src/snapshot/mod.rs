@@ -7,7 +7,8 @@ mod retention;
 
 use crate::error::{Error, Result};
 use crate::format::index_file::hash;
-use crate::format::snapshot_file::{self, Head, MAX_HEAD, Unfit};
+use crate::format::snapshot_file::{self, Head, MAX_HEAD};
+use crate::format::state_file::Unfit;
 use crate::fs::{self, File, Fs, Mode};
 use crate::stream::split_key;
 use parking_lot::Mutex;

@@ -1,9 +1,9 @@
 //! The write path of the store: encode outside any lock, decide under the commit lock, wait.
 
-use super::Store;
 use super::guard::{Guard, Guards};
 use super::idempotency::Repeats;
 use super::view::{Noted, Part, Refused};
+use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
 use crate::expected::Expected;
@@ -15,6 +15,7 @@ use crate::system::System;
 use crate::time::Timestamp;
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, Weak};
 #[cfg(feature = "async")]
 use std::{
     pin::Pin,
@@ -253,7 +254,7 @@ impl Transaction {
         }
         self.record_notes()?;
         if self.draft.len() == 0 {
-            return Ok(Ticket { committed: Some(nothing(&self.store, &self.parts)?), waiting: None });
+            return Ok(Ticket { committed: Some(nothing(&self.store, &self.parts)?), waiting: None, inline: None });
         }
         let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.parts);
         let mut attributes = repeats.attributes();
@@ -267,7 +268,7 @@ impl Transaction {
         self.draft.set_attributes(&attributes);
         loop {
             if let Some(first) = repeats.find()? {
-                return Ok(Ticket { committed: Some(first), waiting: None });
+                return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
             }
             match self.attempt(&repeats) {
                 Ok(ticket) => return Ok(ticket),
@@ -277,7 +278,7 @@ impl Transaction {
                 Err(Refusal::Error(Error::GuardFailed { .. })) if repeats.is_pending() => repeats.wait(),
                 Err(Refusal::Error(error @ Error::GuardFailed { .. })) => {
                     let first = repeats.find()?.ok_or(error)?;
-                    return Ok(Ticket { committed: Some(first), waiting: None });
+                    return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
                 }
                 Err(Refusal::Error(error)) => return Err(error),
             }
@@ -328,7 +329,13 @@ impl Transaction {
             notes.iter().for_each(|note| store.inner.view.accept_note(note.clone(), committed.positions.end));
             Ok::<_, Refusal>(committed)
         })?;
-        Ok(Ticket { committed: Some(committed), waiting: Some(waiting) })
+        let inline = self.inline();
+        Ok(Ticket { committed: Some(committed), waiting: Some(waiting), inline })
+    }
+
+    /// The store, if there are inline projections.
+    fn inline(&self) -> Option<Weak<Inner>> {
+        self.store.inner.hooks.has_inline().then(|| Arc::downgrade(&self.store.inner))
     }
 }
 
@@ -389,6 +396,8 @@ fn nothing(store: &Store, parts: &[Part]) -> Result<Committed> {
 pub struct Ticket {
     committed: Option<Committed>,
     waiting: Option<log::Ticket>,
+    /// Where inline projections are, if there are any. A ticket does not hold the store open.
+    inline: Option<Weak<Inner>>,
 }
 
 impl Ticket {
@@ -400,12 +409,23 @@ impl Ticket {
     /// was decided against, could not be written.
     pub fn wait(self) -> Result<Committed> {
         self.waiting.map_or(Ok(()), log::Ticket::wait)?;
-        Ok(self.committed.expect("a ticket that was polled to its end is not waited for"))
+        let committed = self.committed.expect("a ticket that was polled to its end is not waited for");
+        tell_inline(self.inline, &committed);
+        Ok(committed)
     }
 
     /// Whether [`Ticket::wait`] would return at once.
     pub fn is_done(&self) -> bool {
         self.waiting.as_ref().is_none_or(log::Ticket::is_done)
+    }
+}
+
+/// Inline projections take in the commit, and what was before it, in the thread of who has made it.
+fn tell_inline(inline: Option<Weak<Inner>>, committed: &Committed) {
+    // If the store is gone, so are they.
+    if let Some(inner) = inline.and_then(|inline| inline.upgrade()) {
+        let store = Store { inner };
+        store.inner.hooks.committed(&store, committed.positions.end);
     }
 }
 
@@ -421,6 +441,9 @@ impl Future for Ticket {
         let outcome = self.waiting.as_mut().map_or(Some(Ok(())), |waiting| waiting.poll(context.waker()));
         let Some(outcome) = outcome else { return Poll::Pending };
         let committed = self.committed.take().expect("a future is not polled after it was ready");
+        if outcome.is_ok() {
+            tell_inline(self.inline.take(), &committed);
+        }
         Poll::Ready(outcome.map(|()| committed))
     }
 }

@@ -8,6 +8,7 @@ mod discover;
 mod editions;
 mod find;
 mod guard;
+pub(crate) mod hooks;
 mod idempotency;
 mod load;
 mod losses;
@@ -16,6 +17,7 @@ mod positions;
 mod query;
 mod read;
 mod signal;
+pub(crate) mod site;
 mod snapshot;
 mod snapshots;
 mod tracking;
@@ -76,6 +78,7 @@ struct Inner {
     view: Arc<View>,
     snapshots: snapshots::Cache,
     positions: Register,
+    hooks: hooks::Hooks,
     report: OpenReport,
     /// The consumers that run.
     consuming: Mutex<BTreeSet<String>>,
@@ -211,8 +214,9 @@ impl Store {
 }
 
 impl Inner {
-    /// The positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
+    /// Projections and positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
     fn close(&self) -> Result<()> {
+        self.hooks.closing();
         let flushed = self.positions.close();
         let closed = self.log.close();
         self.view.waiters.close();

@@ -1,6 +1,7 @@
 //! How a store is opened.
 
 use super::around::Around;
+use super::hooks::Hooks;
 use super::losses::Gaps;
 use super::snapshots::Cache;
 use super::view::View;
@@ -198,8 +199,18 @@ impl Options {
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
-        let (consuming, deleting, around) = (Mutex::default(), Mutex::default(), Around::new(again));
-        let inner = Inner { log: opened.log, view, snapshots, positions, report, consuming, deleting, gaps, around };
+        let inner = Inner {
+            log: opened.log,
+            view,
+            snapshots,
+            positions,
+            hooks: Hooks::default(),
+            report,
+            consuming: Mutex::default(),
+            deleting: Mutex::default(),
+            gaps,
+            around: Around::new(again),
+        };
         Ok(Store { inner: Arc::new(inner) })
     }
 

@@ -2,7 +2,8 @@
 
 use crate::codec;
 use crate::error::Result;
-use crate::format::snapshot_file::{Codec, Head, Retention, Unfit};
+use crate::format::snapshot_file::{Codec, Head, Retention};
+use crate::format::state_file::Unfit;
 use crate::snapshot::Unusable;
 use crate::stream::StreamId;
 use crate::time::Timestamp;

@@ -6,7 +6,8 @@ use super::snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, 
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::format::snapshot_file::{Codec, Head, MAX_STATE, Retention};
+use crate::format::snapshot_file::{Codec, Head, Retention};
+use crate::format::state_file::MAX_STATE;
 use crate::snapshot::{Directory, Named, Opened};
 use crate::stream::StreamId;
 use crate::time::Timestamp;

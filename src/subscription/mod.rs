@@ -41,6 +41,7 @@ impl Store {
             next: 0,
             lag: LAG,
             found: None,
+            head: 0,
             seat: None,
             live: false,
             slept: true,
@@ -90,6 +91,8 @@ pub struct Subscription {
     lag: u64,
     /// What is being handed out.
     found: Option<Found>,
+    /// Positions below this one could be read when that began.
+    head: u64,
     seat: Option<Seat>,
     /// It has caught up.
     live: bool,
@@ -158,6 +161,12 @@ impl Subscription {
         self.stop.clone()
     }
 
+    /// Is stopped by this one.
+    pub(crate) fn stopped_by(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
     /// Whether there will be nothing more: it was stopped, the store was closed, or there was an error.
     pub fn is_ended(&self) -> bool {
         self.ended
@@ -218,7 +227,8 @@ impl Subscription {
                     self.slept = false;
                     return Ok(Some(Delivery::Event(event)));
                 }
-                self.next = self.next.max(found.end().map_or(0, |end| end + 1));
+                // A search that ends before the head did so as its query ends at a time: nothing that comes later can fit.
+                self.next = self.next.max(found.end().map_or(0, |end| end + 1)).max(self.head);
                 self.found = None;
             }
             let lag = self.lag();
@@ -227,6 +237,7 @@ impl Subscription {
                 return Ok(Some(Delivery::FellBehind(lag)));
             }
             if lag > 0 {
+                self.head = self.store.len();
                 self.found = Some(self.store.query(&self.query).after(self.next.checked_sub(1)).into_iter());
                 continue;
             }

@@ -69,6 +69,20 @@ fn history_then_live() {
     });
 }
 
+/// A query that ends at a time finds nothing more, and its subscription sleeps: it once looked for more without end.
+#[test]
+fn a_query_that_ends_at_a_time() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T");
+    let last = store.read_all().into_iter().last().unwrap().unwrap().recorded_at();
+    std::thread::sleep(Duration::from_millis(2));
+    let mut subscription = store.subscribe(Query::new().recorded_until(last));
+    append(&store, "a-1", "T");
+    assert_eq!(some(&mut subscription, 3), ["0", "caught up", "nothing"]);
+    append(&store, "a-1", "T");
+    assert_eq!((next(&mut subscription), subscription.lag()), ("nothing".into(), 0));
+}
+
 #[test]
 fn an_empty_store() {
     let store = Store::in_memory();

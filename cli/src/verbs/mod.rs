@@ -9,6 +9,7 @@ mod export;
 mod get;
 mod import;
 mod positions;
+mod projections;
 mod query;
 mod read;
 mod repair;
@@ -43,6 +44,8 @@ pub enum Verb {
     Positions(positions::Verb),
     #[command(subcommand)]
     Consumers(consumers::Verb),
+    #[command(subcommand)]
+    Projections(projections::Verb),
     Stats(stats::Args),
     Snapshots(snapshots::Args),
     Editions(editions::Args),
@@ -68,6 +71,7 @@ impl Verb {
             Verb::Tags(args) => args.run(out),
             Verb::Positions(verb) => verb.run(out),
             Verb::Consumers(verb) => verb.run(out),
+            Verb::Projections(verb) => verb.run(out),
             Verb::Stats(args) => args.run(out),
             Verb::Snapshots(args) => args.run(out),
             Verb::Editions(args) => args.run(out),

@@ -13,6 +13,7 @@ mod import;
 mod import_csv;
 mod kill;
 mod positions;
+mod projections;
 mod query;
 mod query_data;
 mod read;

@@ -1,0 +1,40 @@
+//! Reading what a projection takes in.
+
+use crate::error::Result;
+use crate::event::Event;
+use crate::store::{Found, Query, Store};
+
+/// Events that are taken in between two looks of readers, and bytes of their data.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// The events of a query from a position on, up to the end of the store as it is now, in batches. Each comes with the position below which there are no others.
+pub(super) struct Batches {
+    found: Option<Found>,
+    end: u64,
+}
+
+impl Batches {
+    pub(super) fn new(store: &Store, query: &Query, next: u64) -> Self {
+        let head = store.len();
+        let found = store.query(query).after(next.checked_sub(1)).into_iter();
+        // A search that ends before the head does so as its query ends at a time: nothing that comes later can fit.
+        let end = found.end().map_or(0, |end| end + 1).max(head).max(next);
+        Batches { found: Some(found), end }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<(Vec<Event>, u64)>> {
+        let Some(found) = &mut self.found else { return Ok(None) };
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while events.len() < BATCH && bytes < BATCH_BYTES {
+            let Some(event) = found.next().transpose()? else {
+                self.found = None;
+                return Ok(Some((events, self.end)));
+            };
+            bytes += event.data().len() + event.metadata().len();
+            events.push(event);
+        }
+        let behind = events.last().map_or(self.end, |last| last.position() + 1);
+        Ok(Some((events, behind)))
+    }
+}

@@ -1,0 +1,520 @@
+//! What takes events into a state, one after the other, whoever drives it: a thread of its own, those who append, or those who wait.
+
+use super::batches::Batches;
+use super::files::{self, SavedFault};
+use super::parallel::Parallel;
+use super::progress::{Progress, Told};
+use super::{Projection, ProjectionStatus, Start};
+use crate::codec;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::format::projection_file::Head;
+use crate::format::snapshot_file::Codec;
+use crate::format::state_file::MAX_STATE;
+use crate::store::hooks::Hook;
+use crate::store::site::Site;
+use crate::store::{Query, Store};
+use parking_lot::{Mutex, ReentrantMutex, RwLock};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// A state that has nothing new is saved all the same when it has stepped over so many positions.
+const FAR: u64 = 1 << 20;
+
+/// The longest time that the thread of its own sleeps.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How a projection is run.
+pub(super) struct Settings<P: Projection> {
+    pub codec: Codec,
+    /// Events after which the state is saved.
+    pub every: u64,
+    /// Time after which it is, if there are any.
+    pub after: Duration,
+    pub parallel: Option<Parallel<P>>,
+}
+
+/// The state, its checkpoint, and who may move both on.
+pub(super) struct Engine<P: Projection> {
+    pub projection: P,
+    name: String,
+    version: u32,
+    query: Query,
+    site: Site,
+    settings: Settings<P>,
+    start: Start,
+    state: RwLock<State<P::State>>,
+    /// All events of the query below this position are in the state. Changes under the lock of the state, in the turn.
+    next: AtomicU64,
+    /// Taken by whoever moves the state on. Re-entrant, so that an `apply` that appends does not wait for itself.
+    turn: ReentrantMutex<RefCell<Turn>>,
+    progress: Progress,
+    paused: AtomicBool,
+    stopped: AtomicBool,
+    /// Nothing is saved any more.
+    forgotten: AtomicBool,
+    /// The thread of its own: to be woken for other things than events.
+    alarm: Mutex<Option<Waker>>,
+    alarmed: AtomicBool,
+    told: Mutex<Told>,
+}
+
+struct State<S> {
+    value: S,
+    /// Why the value is not that of any prefix.
+    failure: Option<Error>,
+}
+
+/// What only the one in turn knows and changes.
+#[derive(Default)]
+struct Turn {
+    /// Up to where the file is, and whether it says that the state is complete.
+    saved: Option<(u64, bool)>,
+    /// Events taken in since.
+    unsaved: u64,
+    last_save: Option<Instant>,
+    save_failed: bool,
+    complete: bool,
+}
+
+impl<P: Projection> Engine<P> {
+    /// With the state that was saved, if it can be used.
+    pub(super) fn new(store: &Store, projection: P, settings: Settings<P>) -> Self {
+        let (name, version, query) = (projection.name().to_owned(), projection.version(), projection.query());
+        let site = store.site();
+        let loaded = files::load(&site, &name, version).and_then(|loaded| {
+            let Some(loaded) = loaded else { return Ok(None) };
+            let state = match loaded.head.codec {
+                Codec::Json => codec::state_from_json(loaded.state()),
+                _ => codec::state_from_bincode(loaded.state()),
+            };
+            Ok(Some((state.map_err(|_| SavedFault::Undecodable)?, loaded.head)))
+        });
+        let mut turn = Turn::default();
+        let (value, next, start) = match loaded {
+            Ok(Some((state, head))) => {
+                turn.saved = Some((head.next, head.complete));
+                turn.complete = head.complete;
+                (state, head.next, Start::Saved(head.next.checked_sub(1)))
+            }
+            Ok(None) => (P::State::default(), 0, Start::Beginning),
+            Err(fault) => (P::State::default(), 0, Start::Unusable(fault)),
+        };
+        let told = Told::new(turn.saved.and_then(|(next, _)| next.checked_sub(1)));
+        Engine {
+            projection,
+            name,
+            version,
+            query,
+            site,
+            settings,
+            start,
+            state: RwLock::new(State { value, failure: None }),
+            next: AtomicU64::new(next),
+            turn: ReentrantMutex::new(RefCell::new(turn)),
+            progress: Progress::default(),
+            paused: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
+            alarm: Mutex::default(),
+            alarmed: AtomicBool::new(false),
+            told: Mutex::new(told),
+        }
+    }
+
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(SeqCst)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(SeqCst)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(SeqCst)
+    }
+
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.state.read().failure.clone()
+    }
+
+    /// The state, and the position below which it has taken in everything.
+    pub(super) fn read<R>(&self, read: impl FnOnce(&P::State, u64) -> R) -> Result<R> {
+        let state = self.state.read();
+        match &state.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(read(&state.value, self.next())),
+        }
+    }
+
+    /// Takes in all that is visible now, in order of positions. Returns early when it is paused or stopped meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ProjectionFailed`], for good; those of reading the log.
+    pub(super) fn advance(&self, store: &Store) -> Result<()> {
+        let advanced = {
+            let turn = self.turn.lock();
+            // Borrowed by this thread already: `apply` has appended. What it has appended comes next.
+            let Ok(mut turn) = turn.try_borrow_mut() else { return Ok(()) };
+            self.take_in(store, &mut turn, &|| false)
+        };
+        self.progress.step();
+        advanced
+    }
+
+    /// Nobody else moves the state on while `f` runs.
+    pub(super) fn hold<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _turn = self.turn.lock();
+        f()
+    }
+
+    fn take_in(&self, store: &Store, turn: &mut Turn, enough: &dyn Fn() -> bool) -> Result<()> {
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        let halted = || self.is_paused() || self.is_stopped() || enough();
+        if halted() {
+            return Ok(());
+        }
+        let taken = self.take_in_until(store, turn, &halted);
+        self.told.lock().read_error = match &taken {
+            Err(error) if !matches!(error, Error::ProjectionFailed { .. }) => Some(error.clone()),
+            _ => None,
+        };
+        taken
+    }
+
+    fn take_in_until(&self, store: &Store, turn: &mut Turn, halted: &dyn Fn() -> bool) -> Result<()> {
+        if let (0, Some(parallel)) = (self.next(), &self.settings.parallel) {
+            let folded = parallel.fold(self, store, halted).inspect_err(|error| self.fail(error));
+            let Some((value, next)) = folded? else { return Ok(()) };
+            self.install(value, next);
+            turn.unsaved += next;
+        }
+        if self.next() < store.len() {
+            let mut batches = Batches::new(store, &self.query, self.next());
+            while let Some((events, next)) = batches.next()? {
+                self.apply(&events, next)?;
+                turn.unsaved += events.len() as u64;
+                self.told.lock().count(events.len() as u64);
+                self.progress.step();
+                self.save_if_due(turn);
+                if halted() {
+                    return Ok(());
+                }
+            }
+        }
+        turn.complete = true;
+        self.save_if_due(turn);
+        Ok(())
+    }
+
+    /// Applies events to the state that readers see. If one fails half-way, the state is that of no prefix, and nobody reads it any more.
+    fn apply(&self, events: &[Event], next: u64) -> Result<()> {
+        let mut state = self.state.write();
+        let applied = self.fold(&mut state.value, events);
+        match &applied {
+            Ok(()) => self.next.store(next, SeqCst),
+            Err(failure) => state.failure = Some(failure.clone()),
+        }
+        applied
+    }
+
+    /// The events that the state is to be made of cannot be taken in.
+    fn fail(&self, error: &Error) {
+        if let Error::ProjectionFailed { .. } = error {
+            self.state.write().failure = Some(error.clone());
+        }
+    }
+
+    /// Applies events to a state.
+    pub(super) fn fold(&self, state: &mut P::State, events: &[Event]) -> Result<()> {
+        let mut at = 0;
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            events.iter().try_for_each(|event| {
+                at = event.position();
+                self.projection.apply(state, event)
+            })
+        }));
+        match applied {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.failed(at, error.to_string())),
+            Err(panic) => Err(self.failed(at, told_by(&*panic))),
+        }
+    }
+
+    pub(super) fn failed(&self, position: u64, why: String) -> Error {
+        Error::ProjectionFailed { projection: self.name.clone(), version: self.version, position, why }
+    }
+
+    /// From now on readers see this.
+    fn install(&self, value: P::State, next: u64) {
+        let mut state = self.state.write();
+        *state = State { value, failure: None };
+        self.next.store(next, SeqCst);
+    }
+
+    /// Makes the state anew, from the first event on, while the present one is read; then it takes its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::advance`]; then the present one stays.
+    pub(super) fn rebuild(&self, store: &Store) -> Result<()> {
+        let stopped = || self.is_stopped();
+        let (mut value, mut next) = match &self.settings.parallel {
+            Some(parallel) => parallel.fold(self, store, &stopped)?.ok_or(Error::Closed)?,
+            None => (P::State::default(), 0),
+        };
+        self.fold_on(store, &mut value, &mut next)?;
+        {
+            let turn = self.turn.lock();
+            let Ok(mut turn) = turn.try_borrow_mut() else {
+                return Err(Error::invalid("projection", "`apply` must not rebuild"));
+            };
+            // What has come meanwhile: the new state must not be behind the old one.
+            self.fold_on(store, &mut value, &mut next)?;
+            self.install(value, next);
+            *turn = Turn { complete: true, ..Turn::default() };
+            self.save_quietly(&mut turn);
+        }
+        self.progress.step();
+        Ok(())
+    }
+
+    fn fold_on(&self, store: &Store, value: &mut P::State, next: &mut u64) -> Result<()> {
+        let mut batches = Batches::new(store, &self.query, *next);
+        while let Some((events, behind)) = batches.next()? {
+            self.fold(value, &events)?;
+            *next = behind;
+            if self.is_stopped() {
+                return Err(Error::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves state and checkpoint together.
+    ///
+    /// # Errors
+    ///
+    /// Those of encoding, and of writing the file. What was saved before still is.
+    pub(super) fn save(&self) -> Result<()> {
+        let turn = self.turn.lock();
+        let Ok(mut turn) = turn.try_borrow_mut() else {
+            return Err(Error::invalid("projection", "`apply` must not save"));
+        };
+        let saved = self.save_in_turn(&mut turn);
+        self.tell_saved(&saved);
+        saved
+    }
+
+    /// The same for the thread of its own: only if it is due.
+    pub(super) fn save_now_and_then(&self) {
+        let turn = self.turn.lock();
+        if let Ok(mut turn) = turn.try_borrow_mut() {
+            self.save_if_due(&mut turn);
+        }
+    }
+
+    fn save_if_due(&self, turn: &mut Turn) {
+        let (saved, complete) = turn.saved.unwrap_or_default();
+        let waited = turn.last_save.get_or_insert_with(Instant::now).elapsed() >= self.settings.after;
+        let first = turn.complete && !complete && self.next() > 0;
+        let far = self.next().saturating_sub(saved) >= FAR;
+        let due = turn.unsaved >= self.settings.every || first || far;
+        // One that has failed is not tried again for each batch.
+        if (due && !turn.save_failed) || (waited && (due || turn.unsaved > 0)) {
+            self.save_quietly(turn);
+        }
+    }
+
+    /// A save that fails costs a longer catch-up after the next start, and no more: the status tells.
+    fn save_quietly(&self, turn: &mut Turn) {
+        let saved = self.save_in_turn(turn);
+        self.tell_saved(&saved);
+        (turn.last_save, turn.save_failed) = (Some(Instant::now()), saved.is_err());
+    }
+
+    fn tell_saved(&self, saved: &Result<()>) {
+        self.told.lock().save_error = match saved {
+            // Nothing was to be saved.
+            Ok(()) | Err(Error::ReadOnly | Error::Closed | Error::ProjectionFailed { .. }) => None,
+            Err(error) => Some(error.clone()),
+        };
+    }
+
+    fn save_in_turn(&self, turn: &mut Turn) -> Result<()> {
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        let next = self.next();
+        if turn.saved == Some((next, turn.complete)) || self.forgotten.load(SeqCst) {
+            return Ok(());
+        }
+        self.site.check_writable()?;
+        let encoded = catch_unwind(AssertUnwindSafe(|| {
+            self.read(|state, _| match self.settings.codec {
+                Codec::Json => codec::state_to_json(state),
+                _ => codec::state_to_bincode(state),
+            })
+        }));
+        let state = encoded.map_err(|panic| Error::Codec { codec: "state", why: told_by(&*panic) })???;
+        if state.len() as u64 > MAX_STATE {
+            return Err(Error::limit("state in bytes", state.len(), MAX_STATE as usize));
+        }
+        // The file must not know of events that a power cut may take.
+        self.site.make_durable(next)?;
+        let last = next.checked_sub(1).map_or(Ok(None), |last| self.site.recorded_at(last))?;
+        let head = Head {
+            store: self.site.store_id(),
+            saved_at: self.site.now().as_nanos(),
+            next,
+            recorded_at: last.map_or(0, |time| time.as_nanos()),
+            version: self.version,
+            codec: self.settings.codec,
+            complete: turn.complete,
+            state_len: state.len() as u64,
+        };
+        files::put(&self.site, &head, &self.name, &state)?;
+        (turn.saved, turn.unsaved) = (Some((next, turn.complete)), 0);
+        self.told.lock().saved = next.checked_sub(1);
+        Ok(())
+    }
+
+    /// Nothing is taken in any more when this returns.
+    pub(super) fn pause(&self) {
+        self.paused.store(true, SeqCst);
+        self.hold(|| ());
+    }
+
+    pub(super) fn resume(&self) {
+        self.paused.store(false, SeqCst);
+        self.progress.step();
+        self.wake();
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, SeqCst);
+        self.progress.step();
+        self.wake();
+    }
+
+    /// Nothing is saved any more when this returns.
+    pub(super) fn forget(&self) {
+        self.hold(|| self.forgotten.store(true, SeqCst));
+    }
+
+    /// Wakes the thread of its own.
+    pub(super) fn wake(&self) {
+        self.alarmed.store(true, SeqCst);
+        if let Some(waker) = self.alarm.lock().clone() {
+            waker.wake();
+        }
+    }
+
+    /// Says which thread is its own.
+    pub(super) fn set_alarm(&self, waker: Waker) {
+        *self.alarm.lock() = Some(waker);
+    }
+
+    pub(super) fn is_alarmed(&self) -> bool {
+        self.alarmed.load(SeqCst)
+    }
+
+    /// Whether it was woken since this was asked last.
+    pub(super) fn take_alarm(&self) -> bool {
+        self.alarmed.swap(false, SeqCst)
+    }
+
+    /// How long the thread of its own may sleep.
+    pub(super) fn tick(&self) -> Duration {
+        self.settings.after.clamp(Duration::from_millis(1), TICK)
+    }
+
+    /// Blocks until the state has taken in everything below `end`, which is visible, or the time is over. Whoever waits takes in what nobody else does.
+    pub(super) fn reach(&self, store: &Store, end: u64, deadline: Option<Instant>) -> Result<bool> {
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        loop {
+            let seen = self.progress.now();
+            if self.next() >= end {
+                return self.failure().map_or(Ok(true), Err);
+            }
+            if let Some(failure) = self.failure() {
+                return Err(failure);
+            }
+            if self.is_stopped() {
+                return Err(Error::Closed);
+            }
+            if is_late() {
+                return Ok(false);
+            }
+            let turn = if self.is_paused() { None } else { self.turn.try_lock() };
+            let Some(turn) = turn else {
+                self.progress.wait(seen, deadline);
+                continue;
+            };
+            if let Ok(mut turn) = turn.try_borrow_mut() {
+                self.take_in(store, &mut turn, &|| self.next() >= end || is_late())?;
+            } else {
+                return Err(Error::invalid("projection", "`apply` must not wait for its own state"));
+            }
+            drop(turn);
+            self.progress.step();
+        }
+    }
+
+    pub(super) fn status(&self, head: u64) -> ProjectionStatus {
+        let told = self.told.lock();
+        ProjectionStatus {
+            name: self.name.clone(),
+            version: self.version,
+            position: self.next().checked_sub(1),
+            lag: head.saturating_sub(self.next()),
+            rate: told.rate(),
+            applied: told.applied,
+            start: self.start,
+            saved: told.saved,
+            save_error: told.save_error.clone(),
+            read_error: told.read_error.clone(),
+            paused: self.is_paused(),
+            stopped: self.is_stopped(),
+            failure: self.failure(),
+        }
+    }
+}
+
+impl<P: Projection> Hook for Engine<P> {
+    fn id(&self) -> (&str, u32) {
+        (&self.name, self.version)
+    }
+
+    fn committed(&self, store: &Store, end: u64) {
+        if self.next() < end && !self.is_paused() {
+            // The commit is durable all the same; readers of the state and its status are told.
+            let (Ok(()) | Err(_)) = self.advance(store);
+        }
+    }
+
+    fn closing(&self) {
+        self.stop();
+        let (Ok(()) | Err(_)) = self.save();
+    }
+}
+
+/// What a panic says.
+pub(super) fn told_by(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("no text"))
+}

@@ -1,0 +1,251 @@
+//! The directory of projections: a file for each name and version, with the state and how far it has come.
+//!
+//! A file is written under another name, synced, renamed, and its directory synced; and before the rename, all events that the state has taken in are made durable. So one that is there is whole
+//! whatever crashes, and never ahead of the log.
+
+use crate::error::{Error, Result};
+use crate::format::index_file::hash;
+use crate::format::projection_file::{self, Head, MAX_HEAD};
+use crate::format::snapshot_file::Codec;
+use crate::format::state_file::Unfit;
+use crate::fs::{self, Mode};
+use crate::store::site::Site;
+use crate::time::Timestamp;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "projections";
+const SUFFIX: &str = ".state";
+const NEW: &str = ".new";
+
+/// Seeds of the two halves of the hash that names a file.
+const SEEDS: [u64; 2] = [0x7072_6F6A_6563_7469, 0x6F6E_2066_696C_6531];
+
+/// Why a saved state is not used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum SavedFault {
+    /// It is not a whole and intact file.
+    Damaged,
+    /// A newer version of Annals wrote it.
+    Newer,
+    /// It is of another store, name or version than its place says.
+    NotInPlace,
+    /// The log does not have the last event that it has taken in: a part of the store was restored from a backup.
+    NotOfLog,
+    /// It is no state of this type: the type has changed, and the version has not.
+    Undecodable,
+    /// The file or the log could not be read.
+    Unreadable,
+}
+
+impl fmt::Display for SavedFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SavedFault::Damaged => "torn or changed",
+            SavedFault::Newer => "written by a newer version",
+            SavedFault::NotInPlace => "of another store, name or version",
+            SavedFault::NotOfLog => "the log does not have its last event",
+            SavedFault::Undecodable => "not a state of this type",
+            SavedFault::Unreadable => "cannot be read",
+        })
+    }
+}
+
+impl From<Unfit> for SavedFault {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Damaged => SavedFault::Damaged,
+            Unfit::Newer => SavedFault::Newer,
+        }
+    }
+}
+
+/// What the file of a projection says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SavedProjection {
+    /// The name of the projection.
+    pub name: String,
+    /// Its version.
+    pub version: u32,
+    /// The position up to which the state has taken in all events of its query; `None` if that is none.
+    pub position: Option<u64>,
+    /// How many positions there are behind it.
+    pub lag: u64,
+    /// Whether it had caught up once: it answers, or has answered, for its name.
+    pub complete: bool,
+    /// When it was saved.
+    pub saved_at: Timestamp,
+    /// How the state is encoded.
+    pub codec: Codec,
+    /// Bytes of the encoded state.
+    pub state_bytes: u64,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// A file that was read.
+pub(super) struct Loaded {
+    pub head: Head,
+    bytes: Vec<u8>,
+    state: Range<usize>,
+}
+
+impl Loaded {
+    pub(super) fn state(&self) -> &[u8] {
+        &self.bytes[self.state.clone()]
+    }
+}
+
+fn file_name(name: &str, version: u32) -> String {
+    let [high, low] = SEEDS.map(|seed| hash(name.as_bytes(), seed));
+    format!("{high:016x}{low:016x}-{version:010}{SUFFIX}")
+}
+
+fn directory(site: &Site) -> PathBuf {
+    site.dir().join(NAME)
+}
+
+/// Writes the file; what was there before stays until it is replaced as a whole.
+///
+/// The caller has made the events durable that the state has taken in.
+pub(super) fn put(site: &Site, head: &Head, name: &str, state: &[u8]) -> Result<()> {
+    let bytes = projection_file::encode(head, name, state);
+    site.check_room(bytes.len() as u64)?;
+    let (dir, fs) = (directory(site), site.fs());
+    fs.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
+    let path = dir.join(file_name(name, head.version));
+    let new = dir.join(format!("{}{NEW}", file_name(name, head.version)));
+    let written = || -> Result<(), (&'static str, io::Error)> {
+        let file = fs.open(&new, Mode::Create).map_err(|e| ("create", e))?;
+        fs::write_full(&*file, 0, &bytes).map_err(|(_, e)| ("write", e))?;
+        file.sync().map_err(|e| ("sync", e))?;
+        fs.rename(&new, &path).map_err(|e| ("rename", e))
+    };
+    if let Err((operation, e)) = written() {
+        // It may not be there; and the next attempt takes its place.
+        let (Ok(()) | Err(_)) = fs.remove(&new);
+        return Err(Error::io(operation, &path, e));
+    }
+    // The directory may be new, too. If this fails, either file may come back, and both are whole.
+    [&*dir, site.dir()].into_iter().try_for_each(|dir| fs.sync_dir(dir)).map_err(|e| Error::io("sync", &dir, e))
+}
+
+/// What is saved of a projection, if anything is, and the log has all that it has taken in.
+pub(super) fn load(site: &Site, name: &str, version: u32) -> Result<Option<Loaded>, SavedFault> {
+    let path = directory(site).join(file_name(name, version));
+    let Some(bytes) = read(site, &path, u64::MAX)? else { return Ok(None) };
+    let (head, found, state) = projection_file::decode(&bytes)?;
+    check(site, &head, found == name && head.version == version)?;
+    Ok(Some(Loaded { head, state, bytes }))
+}
+
+fn check(site: &Site, head: &Head, in_place: bool) -> Result<(), SavedFault> {
+    if !in_place || head.store != site.store_id() {
+        return Err(SavedFault::NotInPlace);
+    }
+    let Some(last) = head.next.checked_sub(1) else { return Ok(()) };
+    match site.recorded_at(last) {
+        Ok(Some(time)) if time.as_nanos() == head.recorded_at => Ok(()),
+        Ok(_) => Err(SavedFault::NotOfLog),
+        Err(_) => Err(SavedFault::Unreadable),
+    }
+}
+
+/// At most so many bytes of a file. `None` if there is none.
+fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFault> {
+    let file = match site.fs().open(path, Mode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) => return Err(SavedFault::Unreadable),
+    };
+    let size = file.size().map_err(|_| SavedFault::Unreadable)?;
+    let mut bytes = vec![0; size.min(MAX_HEAD as u64) as usize];
+    let fill =
+        |from: usize, bytes: &mut [u8]| fs::read_full(&*file, from as u64, bytes).map_err(|_| SavedFault::Unreadable);
+    let mut had = fill(0, &mut bytes)?;
+    bytes.truncate(had);
+    if most > had as u64 {
+        // A length is not believed before the header says the same.
+        let (head, name) = Head::decode(&bytes)?;
+        if head.file_len(name.len()) != size {
+            return Err(SavedFault::Damaged);
+        }
+        bytes.resize(size as usize, 0);
+        had += fill(had, &mut bytes[had..])?;
+        bytes.truncate(had);
+    }
+    Ok(Some(bytes))
+}
+
+/// What is in the directory, in order of names and versions.
+#[derive(Default)]
+pub(super) struct Listed {
+    pub saved: Vec<SavedProjection>,
+    /// What is not intact, and why.
+    pub unusable: Vec<(PathBuf, SavedFault)>,
+}
+
+/// What the files say of themselves. States are not read.
+pub(super) fn list(site: &Site) -> Result<Listed> {
+    let dir = directory(site);
+    let entries = match site.fs().list(&dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(|e| Error::io("list", &dir, e))?,
+    };
+    let Listed { mut saved, mut unusable } = Listed::default();
+    for entry in entries.into_iter().filter(|entry| entry.name.ends_with(SUFFIX)) {
+        let path = dir.join(&entry.name);
+        match info(site, &path, &entry.name, entry.size) {
+            Ok(Some(info)) => saved.push(info),
+            Ok(None) => {}
+            Err(fault) => unusable.push((path, fault)),
+        }
+    }
+    saved.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+    unusable.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(Listed { saved, unusable })
+}
+
+fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedProjection>, SavedFault> {
+    let Some(bytes) = read(site, path, 0)? else { return Ok(None) };
+    let (head, name) = Head::decode(&bytes)?;
+    if head.file_len(name.len()) != size {
+        return Err(SavedFault::Damaged);
+    }
+    check(site, &head, file == file_name(name, head.version))?;
+    Ok(Some(SavedProjection {
+        name: name.to_owned(),
+        version: head.version,
+        position: head.next.checked_sub(1),
+        lag: site.len().saturating_sub(head.next),
+        complete: head.complete,
+        saved_at: Timestamp::from_nanos(head.saved_at),
+        codec: head.codec,
+        state_bytes: head.state_len,
+        path: path.to_owned(),
+    }))
+}
+
+/// Removes the file, durably, and what an attempt to write it has left. Gives whether it was there.
+pub(super) fn delete(site: &Site, name: &str, version: u32) -> Result<bool> {
+    site.check_writable()?;
+    let dir = directory(site);
+    let mut found = false;
+    for (suffix, counts) in [("", true), (NEW, false)] {
+        let path = dir.join(format!("{}{suffix}", file_name(name, version)));
+        match site.fs().remove(&path) {
+            Ok(()) => found |= counts,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("remove", &path, e)),
+        }
+    }
+    // Also if there was nothing to remove: the sync of an earlier attempt may have failed.
+    match site.fs().sync_dir(&dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("sync", &dir, e)),
+        _ => Ok(found),
+    }
+}

@@ -1,0 +1,155 @@
+//! Making a state with several threads: one reads, the others each take in the events of their share of the streams.
+
+use super::Projection;
+use super::batches::Batches;
+use super::engine::{Engine, told_by};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::format::index_file::hash;
+use crate::store::Store;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+/// Batches that may wait for a worker, so that the reader is not far ahead.
+const WAITING: usize = 4;
+
+/// Events that are handed to a worker at once.
+const HANDED: usize = 256;
+
+/// A projection whose state is made of parts that each depend on the events of one stream: balances of accounts, say. Not one that depends on the order of events of different streams.
+///
+/// So states of different streams can be made apart and merged, and [`Project::parallel`](crate::Project::parallel) does.
+///
+/// ```
+/// use annals::{Event, Expected, NewEvent, PerStream, Projection, Result, Store, StreamId};
+/// use std::collections::BTreeMap;
+///
+/// struct Lengths;
+/// impl Projection for Lengths {
+///     type State = BTreeMap<String, u64>;
+///     fn name(&self) -> &str {
+///         "lengths"
+///     }
+///     fn version(&self) -> u32 {
+///         1
+///     }
+///     fn apply(&self, lengths: &mut Self::State, event: &Event) -> Result<()> {
+///         *lengths.entry(event.stream().to_string()).or_default() += 1;
+///         Ok(())
+///     }
+/// }
+/// impl PerStream for Lengths {
+///     fn merge(&self, into: &mut Self::State, part: Self::State) {
+///         into.extend(part);
+///     }
+/// }
+///
+/// let store = Store::in_memory();
+/// for n in 0..10 {
+///     store.append(&StreamId::new("order", n.to_string())?, Expected::Any, [NewEvent::new("Placed", "")])?;
+/// }
+/// let lengths = store.projection(Lengths).parallel(4).catch_up()?;
+/// assert_eq!(lengths.read(|lengths| lengths.len())?, 10);
+/// # Ok::<(), annals::Error>(())
+/// ```
+pub trait PerStream: Projection {
+    /// Adds a part to another one. The two were made of the events of different streams, and each began with the default state.
+    ///
+    /// In a named edition, the events that a stream shares with the main one and its own are of one stream.
+    fn merge(&self, into: &mut Self::State, part: Self::State);
+}
+
+/// How to make a state with several threads.
+pub(super) struct Parallel<P: Projection> {
+    threads: usize,
+    merge: fn(&P, &mut P::State, P::State),
+}
+
+impl<P: PerStream> Parallel<P> {
+    pub(super) fn new(threads: usize) -> Self {
+        Parallel { threads, merge: P::merge }
+    }
+}
+
+impl<P: Projection> Parallel<P> {
+    /// The state of all events that are visible now, and the position behind them. `None` if it was halted.
+    pub(super) fn fold(
+        &self,
+        engine: &Engine<P>,
+        store: &Store,
+        halted: &dyn Fn() -> bool,
+    ) -> Result<Option<(P::State, u64)>> {
+        thread::scope(|scope| {
+            let (senders, workers): (Vec<_>, Vec<_>) = (0..self.threads)
+                .map(|_| {
+                    let (sender, receiver) = sync_channel(WAITING);
+                    (sender, scope.spawn(move || work(engine, &receiver)))
+                })
+                .unzip();
+            let read = deal(engine, store, senders, halted);
+            let mut whole = P::State::default();
+            let mut failures = Vec::new();
+            for worker in workers {
+                let part = worker.join().unwrap_or_else(|panic| Err(engine.failed(0, told_by(&*panic))));
+                let merged = part.and_then(|part| {
+                    let merge = AssertUnwindSafe(|| (self.merge)(&engine.projection, &mut whole, part));
+                    catch_unwind(merge).map_err(|panic| engine.failed(0, format!("merge {}", told_by(&*panic))))
+                });
+                failures.extend(merged.err());
+            }
+            let read = read?;
+            // The one that a single thread would have met.
+            let position = |error: &Error| match error {
+                Error::ProjectionFailed { position, .. } => *position,
+                _ => 0,
+            };
+            match failures.into_iter().min_by_key(position) {
+                Some(failure) => Err(failure),
+                None => Ok(read.map(|next| (whole, next))),
+            }
+        })
+    }
+}
+
+/// Reads, and hands each event to the worker of its stream.
+fn deal<P: Projection>(
+    engine: &Engine<P>,
+    store: &Store,
+    senders: Vec<SyncSender<Vec<Event>>>,
+    halted: &dyn Fn() -> bool,
+) -> Result<Option<u64>> {
+    let mut hands: Vec<Vec<Event>> = senders.iter().map(|_| Vec::new()).collect();
+    let mut batches = Batches::new(store, engine.query(), 0);
+    let mut end = 0;
+    while let Some((events, next)) = batches.next()? {
+        end = next;
+        for event in events {
+            let share = share_of(&event, senders.len());
+            hands[share].push(event);
+            // A worker that has failed takes nothing more; it is asked why in the end.
+            if hands[share].len() >= HANDED && senders[share].send(std::mem::take(&mut hands[share])).is_err() {
+                return Ok(None);
+            }
+        }
+        if halted() {
+            return Ok(None);
+        }
+    }
+    let (Ok(()) | Err(_)) = senders.iter().zip(hands).try_for_each(|(sender, hand)| sender.send(hand));
+    Ok(Some(end))
+}
+
+/// By domain and root: an edition's events continue those of the main one.
+fn share_of(event: &Event, shares: usize) -> usize {
+    let seed = hash(event.domain().as_bytes(), 0);
+    ((u128::from(hash(event.root(), seed)) * shares as u128) >> 64) as usize
+}
+
+fn work<P: Projection>(engine: &Engine<P>, events: &Receiver<Vec<Event>>) -> Result<P::State> {
+    let mut part = P::State::default();
+    for events in events {
+        engine.fold(&mut part, &events)?;
+    }
+    Ok(part)
+}

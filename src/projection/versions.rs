@@ -1,0 +1,458 @@
+//! Versions of one projection side by side: the old one answers until the new one has caught up, and then, at once, the new one does.
+
+use super::files;
+use super::model::ReadModel;
+use super::{Project, Projection, ProjectionStatus};
+use crate::error::{Error, Result};
+use crate::store::Store;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The new version takes the place of the old one when no more positions than this are missing: so many are taken in while the old one waits.
+const CLOSE: u64 = 1000;
+
+impl Store {
+    /// Versions of one projection, whose states may be of different types, and which answer the same questions.
+    pub fn versions<Q: ?Sized + 'static, A: 'static>(&self) -> Versions<Q, A> {
+        Versions { store: self.clone(), inline: false, candidates: Vec::new() }
+    }
+}
+
+/// Versions that are not running yet. From [`Store::versions`].
+///
+/// A question has the type `Q` and an answer the type `A`; each version brings the function that answers questions out of its state. So states may change their types as they like.
+///
+/// ```
+/// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
+/// use std::collections::BTreeMap;
+/// use std::time::Duration;
+///
+/// struct Total;
+/// impl Projection for Total {
+///     type State = u64;
+///     fn name(&self) -> &str {
+///         "placed"
+///     }
+///     fn version(&self) -> u32 {
+///         1
+///     }
+///     fn apply(&self, total: &mut u64, _: &Event) -> Result<()> {
+///         *total += 1;
+///         Ok(())
+///     }
+/// }
+/// struct ByType;
+/// impl Projection for ByType {
+///     type State = BTreeMap<String, u64>;
+///     fn name(&self) -> &str {
+///         "placed"
+///     }
+///     fn version(&self) -> u32 {
+///         2
+///     }
+///     fn apply(&self, counts: &mut Self::State, event: &Event) -> Result<()> {
+///         *counts.entry(event.event_type().to_owned()).or_default() += 1;
+///         Ok(())
+///     }
+/// }
+///
+/// let store = Store::in_memory();
+/// let order = StreamId::new("order", "1")?;
+/// store.append(&order, Expected::Any, [NewEvent::new("Placed", "")])?;
+/// store.projection(Total).catch_up()?.stop()?; // what was there before
+///
+/// let placed = store
+///     .versions::<str, u64>()
+///     .version(store.projection(Total), |total, _| *total)
+///     .version(store.projection(ByType), |counts, event_type| counts.get(event_type).copied().unwrap_or(0))
+///     .open()?;
+/// assert_eq!(placed.ask("Placed")?, 1); // one or the other
+/// assert!(placed.wait_switched(Duration::from_secs(10))?);
+/// assert_eq!((placed.version(), placed.ask("Paid")?), (2, 0));
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[must_use = "nothing happens before `open`"]
+pub struct Versions<Q: ?Sized, A> {
+    store: Store,
+    inline: bool,
+    candidates: Vec<Box<dyn Candidate<Q, A>>>,
+}
+
+/// A version that does not run.
+trait Candidate<Q: ?Sized, A>: Send {
+    fn name(&self) -> String;
+    fn version(&self) -> u32;
+    fn begin(self: Box<Self>) -> Result<Running<Q, A>>;
+}
+
+/// A version that runs.
+type Running<Q, A> = Arc<dyn Answers<Q, A>>;
+
+trait Answers<Q: ?Sized, A>: Send + Sync {
+    fn ask(&self, question: &Q) -> Result<A>;
+    fn version(&self) -> u32;
+    fn position(&self) -> Option<u64>;
+    fn wait_for(&self, position: u64, timeout: Duration) -> Result<bool>;
+    fn status(&self) -> ProjectionStatus;
+    fn catch_up(&self) -> Result<()>;
+    fn save(&self) -> Result<()>;
+    /// Goes on by itself.
+    fn go(&self, inline: bool) -> Result<()>;
+    /// Its state stays as it is while `f` runs.
+    fn hold(&self, f: &mut dyn FnMut() -> Result<()>) -> Result<()>;
+    fn retire(&self, save: bool);
+}
+
+struct Answering<P: Projection, F> {
+    project: Project<P>,
+    answer: F,
+}
+
+struct Answerer<P: Projection, F> {
+    model: ReadModel<P>,
+    answer: F,
+}
+
+impl<P, F, Q, A> Candidate<Q, A> for Answering<P, F>
+where
+    P: Projection,
+    F: Fn(&P::State, &Q) -> A + Send + Sync + 'static,
+    Q: ?Sized + 'static,
+    A: 'static,
+{
+    fn name(&self) -> String {
+        self.project.projection.name().to_owned()
+    }
+
+    fn version(&self) -> u32 {
+        self.project.projection.version()
+    }
+
+    fn begin(self: Box<Self>) -> Result<Running<Q, A>> {
+        Ok(Arc::new(Answerer { model: self.project.begin()?, answer: self.answer }))
+    }
+}
+
+impl<P, F, Q, A> Answers<Q, A> for Answerer<P, F>
+where
+    P: Projection,
+    F: Fn(&P::State, &Q) -> A + Send + Sync,
+    Q: ?Sized,
+{
+    fn ask(&self, question: &Q) -> Result<A> {
+        self.model.read(|state| (self.answer)(state, question))
+    }
+
+    fn version(&self) -> u32 {
+        self.model.engine().version()
+    }
+
+    fn position(&self) -> Option<u64> {
+        self.model.position()
+    }
+
+    fn wait_for(&self, position: u64, timeout: Duration) -> Result<bool> {
+        self.model.wait_for(position, timeout)
+    }
+
+    fn status(&self) -> ProjectionStatus {
+        self.model.status()
+    }
+
+    fn catch_up(&self) -> Result<()> {
+        self.model.catch_up().map(drop)
+    }
+
+    fn save(&self) -> Result<()> {
+        self.model.save()
+    }
+
+    fn go(&self, inline: bool) -> Result<()> {
+        if inline { self.model.set_inline() } else { self.model.follow() }
+    }
+
+    fn hold(&self, f: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.model.engine().hold(f)
+    }
+
+    fn retire(&self, save: bool) {
+        self.model.retire(save);
+    }
+}
+
+impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
+    /// Adds a version, and how it answers a question. All must have the same name.
+    pub fn version<P: Projection>(
+        mut self,
+        project: Project<P>,
+        answer: impl Fn(&P::State, &Q) -> A + Send + Sync + 'static,
+    ) -> Self {
+        self.candidates.push(Box::new(Answering { project, answer }));
+        self
+    }
+
+    /// Whichever version answers is [inline](Project::inline). [Live](Project::live) unless said otherwise.
+    pub fn inline(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
+    /// Runs the versions. Of those that had caught up before, the newest one answers. If none had, the oldest one does of which anything is saved, and if nothing is, the newest of all; it catches up first, which blocks.
+    ///
+    /// Newer ones catch up beside it, one after the other, on a thread. When one has, it is saved, takes the place of the one that answers, and that one's file is removed. Answers never go back by it: the new one has
+    /// taken in all that the old one had. Saved states of versions older than the one that answers are removed.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::Invalid`] if there is no version, if two are the same, or if names differ;
+    /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails never answers; [`View::status`] tells.
+    pub fn open(mut self) -> Result<View<Q, A>> {
+        self.candidates.sort_by_key(|candidate| candidate.version());
+        let Some(name) = self.candidates.first().map(|first| first.name()) else {
+            return Err(Error::invalid("versions", "there is none"));
+        };
+        let same = |pair: &[Box<dyn Candidate<Q, A>>]| pair[0].version() == pair[1].version();
+        if self.candidates.windows(2).any(same) || self.candidates.iter().any(|other| other.name() != name) {
+            return Err(Error::invalid("versions", "they must have one name, and each another version"));
+        }
+        let site = self.store.site();
+        let saved: Vec<Option<bool>> = (self.candidates.iter())
+            .map(|candidate| {
+                files::load(&site, &name, candidate.version()).ok().flatten().map(|file| file.head.complete)
+            })
+            .collect();
+        let complete = saved.iter().rposition(|saved| *saved == Some(true));
+        let first = complete.or(saved.iter().position(Option::is_some)).unwrap_or(saved.len() - 1);
+        let mut rest = self.candidates.drain(first..);
+        let answering = rest.next().expect("there is one at this place").begin()?;
+        let newer: Vec<_> = rest.collect();
+        answering.catch_up()?;
+        answering.go(self.inline)?;
+        if answering.save().is_ok() {
+            remove_older(&self.store, &name, answering.version());
+        }
+        let shared = Arc::new(Shared {
+            store: self.store,
+            name,
+            inline: self.inline,
+            current: RwLock::new(answering),
+            coming: Mutex::new(Coming { running: None, left: newer.len(), failure: None }),
+            changed: Condvar::new(),
+            stopped: AtomicBool::new(false),
+        });
+        let thread = match newer.is_empty() {
+            true => None,
+            false => {
+                let (shared, named) = (shared.clone(), thread::Builder::new().name("annals-versions".into()));
+                let path = shared.store.path().to_owned();
+                let spawned = named.spawn(move || shared.replace(newer));
+                Some(spawned.map_err(|e| Error::io("spawn a thread", &path, e))?)
+            }
+        };
+        Ok(View { shared, thread })
+    }
+}
+
+/// What cannot be removed is, the next time.
+fn remove_older(store: &Store, name: &str, version: u32) {
+    let site = store.site();
+    let listed = files::list(&site).unwrap_or_default();
+    for older in listed.saved.iter().filter(|saved| saved.name == name && saved.version < version) {
+        let (Ok(_) | Err(_)) = files::delete(&site, name, older.version);
+    }
+}
+
+struct Shared<Q: ?Sized, A> {
+    store: Store,
+    name: String,
+    inline: bool,
+    current: RwLock<Running<Q, A>>,
+    coming: Mutex<Coming<Q, A>>,
+    /// Told when there is less to come.
+    changed: Condvar,
+    stopped: AtomicBool,
+}
+
+struct Coming<Q: ?Sized, A> {
+    /// The one that catches up.
+    running: Option<Running<Q, A>>,
+    /// How many do not answer yet.
+    left: usize,
+    /// Why no more of them will.
+    failure: Option<Error>,
+}
+
+impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
+    /// Puts one version after the other in the place of the one that answers.
+    fn replace(&self, newer: Vec<Box<dyn Candidate<Q, A>>>) {
+        for candidate in newer {
+            let replaced = candidate.begin().and_then(|next| {
+                self.coming.lock().running = Some(next.clone());
+                self.replace_with(&next)
+            });
+            let mut coming = self.coming.lock();
+            match replaced {
+                Ok(()) => {
+                    coming.running = None;
+                    coming.left -= 1;
+                }
+                Err(error) => coming.failure = Some(error),
+            }
+            self.changed.notify_all();
+            if coming.failure.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn replace_with(&self, next: &Running<Q, A>) -> Result<()> {
+        if self.stopped.load(SeqCst) {
+            // Whoever drops the view may not have seen it.
+            next.retire(true);
+        }
+        loop {
+            next.catch_up()?;
+            if self.stopped.load(SeqCst) || self.store.waiters().is_closed() {
+                return Err(Error::Closed);
+            }
+            if self.store.len() - next.position().map_or(0, |position| position + 1) <= CLOSE {
+                break;
+            }
+        }
+        // Said on the disk before it is so: after a crash in between, the new one answers, and the old file goes.
+        let saved = next.save();
+        let old = self.current.read().clone();
+        old.hold(&mut || {
+            // In this order: an append that does not find the new one yet is taken in here.
+            next.go(self.inline)?;
+            next.catch_up()?;
+            if self.stopped.load(SeqCst) {
+                return Err(Error::Closed);
+            }
+            *self.current.write() = next.clone();
+            // It takes in nothing more: who still asks it must not learn of what the new one does not know.
+            old.retire(saved.is_err());
+            Ok(())
+        })
+        .inspect_err(|_| next.retire(true))?;
+        if saved.is_ok() {
+            remove_older(&self.store, &self.name, next.version());
+        }
+        Ok(())
+    }
+}
+
+/// The version that answers, and those that will. From [`Versions::open`].
+///
+/// When it is dropped, all versions end, and are saved.
+pub struct View<Q: ?Sized, A> {
+    shared: Arc<Shared<Q, A>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<Q: ?Sized, A> View<Q, A> {
+    fn current(&self) -> Running<Q, A> {
+        self.shared.current.read().clone()
+    }
+
+    /// Asks the version that answers now.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadModel::read`].
+    pub fn ask(&self, question: &Q) -> Result<A> {
+        self.current().ask(question)
+    }
+
+    /// The version that answers now.
+    pub fn version(&self) -> u32 {
+        self.current().version()
+    }
+
+    /// The position up to which it has taken in all events of its query.
+    pub fn position(&self) -> Option<u64> {
+        self.current().position()
+    }
+
+    /// Blocks until the version that answers has taken in everything up to this position, as [`ReadModel::wait_for`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadModel::wait_for`].
+    pub fn wait_for(&self, position: u64, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let current = self.current();
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            match current.wait_for(position, left) {
+                // It ended because another one has taken its place.
+                Err(Error::Closed) if !Arc::ptr_eq(&current, &self.current()) => {}
+                waited => return waited,
+            }
+        }
+    }
+
+    /// Blocks until the newest version answers. `false` if the time is over before.
+    ///
+    /// # Errors
+    ///
+    /// Why a version that was to take the place never will: [`Error::ProjectionFailed`] and others; [`Error::Closed`] if the store was closed.
+    pub fn wait_switched(&self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut coming = self.shared.coming.lock();
+        loop {
+            if let Some(failure) = &coming.failure {
+                return Err(failure.clone());
+            }
+            if coming.left == 0 {
+                return Ok(true);
+            }
+            match deadline {
+                Some(deadline) if self.shared.changed.wait_until(&mut coming, deadline).timed_out() => {
+                    return Ok(coming.left == 0);
+                }
+                Some(_) => {}
+                None => self.shared.changed.wait(&mut coming),
+            }
+        }
+    }
+
+    /// How the version is doing that answers, and then the one that catches up, if there is one.
+    pub fn status(&self) -> Vec<ProjectionStatus> {
+        let current = self.current().status();
+        let coming = self.shared.coming.lock().running.clone();
+        let coming = coming.map(|coming| coming.status()).filter(|coming| coming.version != current.version);
+        std::iter::once(current).chain(coming).collect()
+    }
+}
+
+impl<Q: ?Sized, A> Drop for View<Q, A> {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, SeqCst);
+        if let Some(thread) = self.thread.take() {
+            // It looks between two batches.
+            let coming = self.shared.coming.lock().running.clone();
+            if let Some(coming) = coming {
+                coming.retire(true);
+            }
+            // A panic in it has been reported by the panic hook.
+            let (Ok(()) | Err(_)) = thread.join();
+        }
+    }
+}
+
+impl<Q: ?Sized, A> fmt::Debug for Versions<Q, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Versions").field("versions", &self.candidates.len()).finish_non_exhaustive()
+    }
+}
+
+impl<Q: ?Sized, A> fmt::Debug for View<Q, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("version", &self.version()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! Where a store lies, for those who keep files of their own beside the log and must not hold the store open.
+
+use super::Store;
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::log::Log;
+use crate::time::Timestamp;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The directory of a store, and what its log can say and do.
+#[derive(Clone)]
+pub(crate) struct Site {
+    log: Arc<Log>,
+}
+
+impl Store {
+    pub(crate) fn site(&self) -> Site {
+        Site { log: self.inner.log.clone() }
+    }
+
+    pub(crate) fn hooks(&self) -> &super::hooks::Hooks {
+        &self.inner.hooks
+    }
+}
+
+impl Site {
+    pub(crate) fn fs(&self) -> &Arc<dyn Fs> {
+        self.log.fs()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.log.dir()
+    }
+
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.log.store_id()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.log.now()
+    }
+
+    /// The number of events that can be read.
+    pub(crate) fn len(&self) -> u64 {
+        self.log.watermark()
+    }
+
+    /// Whether files may be written: [`Error::ReadOnly`] or [`Error::Closed`] if not.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.log.check_writable()
+    }
+
+    /// Refuses to write so many bytes if that leaves less on the disk than is to stay free.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
+        let (dir, reserve) = (self.dir(), self.log.reserve());
+        if reserve == 0 {
+            return Ok(());
+        }
+        match self.fs().available(dir).map_err(|e| Error::io("statvfs", dir, e))? {
+            Some(available) if available < reserve.saturating_add(bytes) => {
+                Err(Error::DiskFull { path: dir.to_owned(), available, reserve })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes all events below this position durable, which are visible. No sync if they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DurabilityUnknown`] if the sync fails, or one has failed.
+    pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
+        self.log.make_durable(upto)
+    }
+
+    /// When the record at this position was recorded, whatever it is. `None` if there is none that can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub(crate) fn recorded_at(&self, position: u64) -> Result<Option<Timestamp>> {
+        if position >= self.len() {
+            return Ok(None);
+        }
+        let event = self.log.forwards(position..position + 1).next()?;
+        Ok(event.map(|event| event.recorded_at()))
+    }
+}

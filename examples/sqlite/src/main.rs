@@ -29,12 +29,12 @@ struct Balances {
 /// Where a process dies.
 #[derive(Clone, Copy, PartialEq)]
 enum Moment {
-    BeforeTransaction,
-    InTransaction,
-    BehindTransaction,
+    Before,
+    Within,
+    Behind,
 }
 
-const MOMENTS: [Moment; 3] = [Moment::BeforeTransaction, Moment::InTransaction, Moment::BehindTransaction];
+const MOMENTS: [Moment; 3] = [Moment::Before, Moment::Within, Moment::Behind];
 
 impl Balances {
     fn open(path: &Path) -> Result<Self> {
@@ -75,8 +75,8 @@ impl ExternalSink for Balances {
 
     /// Balances and checkpoint: both or nothing.
     fn apply(&mut self, events: &[Event], checkpoint: u64) -> Result<()> {
-        self.die_at(Moment::BeforeTransaction);
-        let dies_within = self.death == Some((0, Moment::InTransaction));
+        self.die_at(Moment::Before);
+        let dies_within = self.death == Some((0, Moment::Within));
         let transaction = self.database.transaction()?;
         for (n, event) in events.iter().enumerate() {
             let account = String::from_utf8_lossy(event.root()).into_owned();
@@ -94,7 +94,7 @@ impl ExternalSink for Balances {
             params![i64::try_from(checkpoint)?],
         )?;
         transaction.commit()?;
-        self.die_at(Moment::BehindTransaction);
+        self.die_at(Moment::Behind);
         if let Some((batches, _)) = &mut self.death {
             *batches = batches.saturating_sub(1);
         }

@@ -14,8 +14,9 @@ use crate::format::state_file::MAX_STATE;
 use crate::store::hooks::Hook;
 use crate::store::site::Site;
 use crate::store::{Query, Store};
-use parking_lot::{Mutex, ReentrantMutex, RwLock};
+use parking_lot::{Mutex, ReentrantMutex, ReentrantMutexGuard, RwLock};
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::task::Waker;
@@ -78,6 +79,28 @@ struct Turn {
     last_save: Option<Instant>,
     save_failed: bool,
     complete: bool,
+}
+
+/// The turn, and then those are told who wait for it.
+struct Taken<'e> {
+    /// `None` when it is over.
+    turn: Option<ReentrantMutexGuard<'e, RefCell<Turn>>>,
+    progress: &'e Progress,
+}
+
+impl Deref for Taken<'_> {
+    type Target = RefCell<Turn>;
+
+    fn deref(&self) -> &RefCell<Turn> {
+        self.turn.as_ref().expect("it is not over before this is dropped")
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.turn = None;
+        self.progress.step();
+    }
 }
 
 impl<P: Projection> Engine<P> {
@@ -164,19 +187,19 @@ impl<P: Projection> Engine<P> {
     ///
     /// [`Error::ProjectionFailed`], for good; those of reading the log.
     pub(super) fn advance(&self, store: &Store) -> Result<()> {
-        let advanced = {
-            let turn = self.turn.lock();
-            // Borrowed by this thread already: `apply` has appended. What it has appended comes next.
-            let Ok(mut turn) = turn.try_borrow_mut() else { return Ok(()) };
-            self.take_in(store, &mut turn, &|| false)
-        };
-        self.progress.step();
-        advanced
+        let turn = self.take_turn();
+        // Borrowed by this thread already: `apply` has appended. What it has appended comes next.
+        let Ok(mut turn) = turn.try_borrow_mut() else { return Ok(()) };
+        self.take_in(store, &mut turn, &|| false)
+    }
+
+    fn take_turn(&self) -> Taken<'_> {
+        Taken { turn: Some(self.turn.lock()), progress: &self.progress }
     }
 
     /// Nobody else moves the state on while `f` runs.
     pub(super) fn hold<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _turn = self.turn.lock();
+        let _turn = self.take_turn();
         f()
     }
 
@@ -278,18 +301,15 @@ impl<P: Projection> Engine<P> {
             None => (P::State::default(), 0),
         };
         self.fold_on(store, &mut value, &mut next)?;
-        {
-            let turn = self.turn.lock();
-            let Ok(mut turn) = turn.try_borrow_mut() else {
-                return Err(Error::invalid("projection", "`apply` must not rebuild"));
-            };
-            // What has come meanwhile: the new state must not be behind the old one.
-            self.fold_on(store, &mut value, &mut next)?;
-            self.install(value, next);
-            *turn = Turn { complete: true, ..Turn::default() };
-            self.save_quietly(&mut turn);
-        }
-        self.progress.step();
+        let turn = self.take_turn();
+        let Ok(mut turn) = turn.try_borrow_mut() else {
+            return Err(Error::invalid("projection", "`apply` must not rebuild"));
+        };
+        // What has come meanwhile: the new state must not be behind the old one.
+        self.fold_on(store, &mut value, &mut next)?;
+        self.install(value, next);
+        *turn = Turn { complete: true, ..Turn::default() };
+        self.save_quietly(&mut turn);
         Ok(())
     }
 
@@ -311,7 +331,7 @@ impl<P: Projection> Engine<P> {
     ///
     /// Those of encoding, and of writing the file. What was saved before still is.
     pub(super) fn save(&self) -> Result<()> {
-        let turn = self.turn.lock();
+        let turn = self.take_turn();
         let Ok(mut turn) = turn.try_borrow_mut() else {
             return Err(Error::invalid("projection", "`apply` must not save"));
         };
@@ -322,7 +342,7 @@ impl<P: Projection> Engine<P> {
 
     /// The same for the thread of its own: only if it is due.
     pub(super) fn save_now_and_then(&self) {
-        let turn = self.turn.lock();
+        let turn = self.take_turn();
         if let Ok(mut turn) = turn.try_borrow_mut() {
             self.save_if_due(&mut turn);
         }
@@ -462,16 +482,15 @@ impl<P: Projection> Engine<P> {
             }
             let turn = if self.is_paused() { None } else { self.turn.try_lock() };
             let Some(turn) = turn else {
+                // Whoever has the turn says so when it is over.
                 self.progress.wait(seen, deadline);
                 continue;
             };
-            if let Ok(mut turn) = turn.try_borrow_mut() {
-                self.take_in(store, &mut turn, &|| self.next() >= end || is_late())?;
-            } else {
+            let turn = Taken { turn: Some(turn), progress: &self.progress };
+            let Ok(mut turn) = turn.try_borrow_mut() else {
                 return Err(Error::invalid("projection", "`apply` must not wait for its own state"));
-            }
-            drop(turn);
-            self.progress.step();
+            };
+            self.take_in(store, &mut turn, &|| self.next() >= end || is_late())?;
         }
     }
 

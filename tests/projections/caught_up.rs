@@ -2,6 +2,8 @@
 
 use super::*;
 use annals::{Codec, Error, Options, Start};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn catches_up_and_goes_on_where_it_was_saved() {
@@ -183,6 +185,36 @@ fn a_rebuild_begins_at_the_first_event_and_swaps_at_once() {
     let model = store.projection(watch()).catch_up().unwrap();
     assert_eq!(model.status().start, Start::Saved(Some(3499)));
     holds(&store, &model, &Query::new());
+}
+
+/// What is appended while a rebuild reads is in the state before and after the swap.
+#[test]
+fn a_rebuild_is_not_behind_what_it_replaces() {
+    struct Gated(Store, Arc<AtomicBool>);
+    impl Projection for Gated {
+        type State = Seen;
+        fn name(&self) -> &str {
+            "gated"
+        }
+        fn version(&self) -> u32 {
+            1
+        }
+        fn apply(&self, seen: &mut Seen, event: &Event) -> Result<()> {
+            seen.take(event);
+            if self.1.swap(false, Ordering::SeqCst) {
+                // The present state takes it in, as nobody has the turn.
+                std::thread::scope(|scope| scope.spawn(|| append(&self.0, 100)).join().unwrap());
+            }
+            Ok(())
+        }
+    }
+    let (store, gate) = (filled(&Bed::memory(), 10), Arc::new(AtomicBool::new(false)));
+    let model = store.projection(Gated(store.clone(), gate.clone())).inline().unwrap();
+    gate.store(true, Ordering::SeqCst);
+    model.rebuild().unwrap();
+    assert!(!gate.load(Ordering::SeqCst));
+    assert_eq!(model.position(), Some(10));
+    assert_eq!(model.state().unwrap(), expected(&store, &Query::new(), Some(10)));
 }
 
 #[test]

@@ -87,6 +87,21 @@ fn an_error_or_a_panic_in_apply() {
     }
 }
 
+/// All who wait are told of a failure at once, whoever met it.
+#[test]
+fn all_who_wait_are_told() {
+    let store = filled(&Bed::memory(), 10_000);
+    let fails = Fails { at: Arc::new(AtomicU64::new(9000)), panics: false };
+    let model = store.projection(fails).continuous().unwrap();
+    let begun = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| failed_at(model.wait_for(9999, LATE), 9000));
+        }
+    });
+    assert!(begun.elapsed() < LATE);
+}
+
 /// A rebuild ends a failure when the cause is gone, and a thread of its own goes on.
 #[test]
 fn a_rebuild_ends_a_failure() {

@@ -213,7 +213,9 @@ impl Search {
         let gaps = &self.store.gaps;
         let start = self.after.map_or(0, |after| after.saturating_add(1));
         let untold = (!gaps.is_empty()).then(|| Untold::of_positions(gaps, start..end, self.backwards));
-        Found { store: self.store, query: self.query, walk, visible, untold, held: None, again, left: self.limit, end }
+        let (store, query, left) = (self.store, self.query, self.limit);
+        let everything = query == Query::default();
+        Found { store, query, everything, walk, visible, untold, held: None, again, left, end }
     }
 }
 
@@ -222,6 +224,8 @@ impl Search {
 pub struct Found {
     store: Arc<Inner>,
     query: Query,
+    /// The query has no condition.
+    everything: bool,
     walk: Walk,
     /// `None` if the search could not begin.
     visible: Option<Visible>,
@@ -260,6 +264,10 @@ impl Found {
                 Walk::Failed(error) => return error.take().map_or(Ok(None), Err),
             };
             let Some(event) = event else { return Ok(None) };
+            // All of the main edition: whatever begins with 0 is none of its streams.
+            if self.everything && event.key().first() != Some(&0) {
+                return Ok(Some(event));
+            }
             let Some(visible) = &mut self.visible else { return Ok(None) };
             if self.query.matches(&event) && visible.shows(&self.store, &event)? {
                 return Ok(Some(event));

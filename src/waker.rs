@@ -21,6 +21,11 @@ thread_local! {
     static THREAD: Waker = Waker::from(Arc::new(Parked(std::thread::current())));
 }
 
+/// Wakes. A waker of an async runtime is not our code: should it panic, whoever tells the others of a commit goes on.
+pub(crate) fn wake(waker: Waker) {
+    let (Ok(()) | Err(_)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+}
+
 /// What unparks this thread.
 pub(crate) fn this_thread() -> Waker {
     THREAD.with(Waker::clone)

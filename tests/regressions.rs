@@ -489,3 +489,29 @@ fn a_repeat_that_only_tracks() {
     assert!(!first.duplicate && again.duplicate);
     assert_eq!((first.positions, first.recorded_at), (again.positions, again.recorded_at));
 }
+
+/// A name is only a label of a thread, which cannot hold a NUL.
+#[test]
+fn a_consumer_with_a_nul_in_its_name() {
+    let store = Store::in_memory();
+    store.append(&s("order-1"), Expected::Any, [ev("a")]).unwrap();
+    let consumer = || store.consumer("a\0b").until_caught_up();
+    assert_eq!(consumer().spawn(|_: &Event| ()).unwrap().join().unwrap().handled, 1);
+    store.append(&s("order-1"), Expected::Any, [ev("a")]).unwrap();
+    assert_eq!(consumer().window(1 << 63).workers(2).run(|_: &Event| ()).unwrap().handled, 1);
+}
+
+/// The handler was called before the store said that nothing can be remembered.
+#[test]
+fn dead_letters_in_a_store_that_is_only_read() {
+    let disk = annals::fs::MemFs::new();
+    let options = || Options::new().file_system(disk.clone()).maintenance(false);
+    let store = options().open("s").unwrap();
+    store.append(&s("order-1"), Expected::Any, [ev("a")]).unwrap();
+    let consumer = store.consumer("mailer").until_caught_up();
+    consumer.run(|_: &Event| Outcome::Park("no".into())).unwrap();
+    store.close().unwrap();
+    let store = options().open_read_only("s").unwrap();
+    let tried = store.consumer("mailer").retry_dead_letters(|_: &Event| -> Outcome { panic!("it was handed out") });
+    assert!(matches!(tried, Err(Error::ReadOnly)), "{tried:?}");
+}

@@ -1,6 +1,7 @@
 //! Stopping, pausing and watching a consumer from other threads.
 
 use super::schedule::Schedule;
+use super::work::is_handling;
 use crate::error::{Error, Result};
 use crate::store::{Query, Store};
 use crate::subscription::Stop;
@@ -229,6 +230,11 @@ impl Meter {
 }
 
 impl Control {
+    /// Whether this thread is in a handler of the consumer.
+    pub(super) fn is_handling(&self) -> bool {
+        is_handling(&self.shared)
+    }
+
     /// Stops the consumer, also one that has not begun to run. No more events are taken in; those that were, and need not wait for another attempt, are finished, the checkpoint is made durable, and then
     /// it ends. Does not wait for that.
     pub fn stop(&self) {

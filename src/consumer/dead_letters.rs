@@ -94,6 +94,8 @@ impl Consumer {
     }
 
     fn retry_all(&self, letters: Vec<(u64, Letter)>, handler: &mut dyn FnMut(&Event) -> Outcome) -> Result<Retried> {
+        // Before the handler does something that could not be remembered.
+        self.store.check_writable()?;
         let mut retried = Retried::default();
         let mut tried = Ok(true);
         for (position, letter) in letters {

@@ -23,7 +23,8 @@ pub struct ConsumerHandle {
 
 impl ConsumerHandle {
     pub(super) fn spawn(control: Control, run: impl FnOnce() -> Result<Status> + Send + 'static) -> Result<Self> {
-        let thread = std::thread::Builder::new().name(control.name.to_string()).spawn(run);
+        // A thread's name cannot hold a NUL; it is only a label.
+        let thread = std::thread::Builder::new().name(control.name.replace('\0', "\u{FFFD}")).spawn(run);
         let thread = thread.map_err(|e| Error::io("start a thread for", control.store.path(), e))?;
         Ok(ConsumerHandle { control, thread: Some(thread) })
     }
@@ -75,8 +76,12 @@ impl ConsumerHandle {
     ///
     /// # Errors
     ///
-    /// As [`Consumer::run`](crate::Consumer::run).
+    /// As [`Consumer::run`](crate::Consumer::run); [`Error::Invalid`] in a handler of this consumer, which cannot wait for itself. The consumer goes on then.
     pub fn join(mut self) -> Result<Status> {
+        if self.control.is_handling() {
+            drop(self.thread.take());
+            return Err(Error::invalid("join", "a handler cannot wait for its own consumer to end"));
+        }
         let thread = self.thread.take().expect("it is taken once");
         // Handlers that panic are caught: this would be a panic of ours, and goes on in this thread.
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -88,7 +93,7 @@ impl Drop for ConsumerHandle {
         let Some(thread) = self.thread.take() else { return };
         self.control.stop();
         // A handler may hold the handle of its own consumer.
-        if thread.thread().id() != std::thread::current().id() {
+        if thread.thread().id() != std::thread::current().id() && !self.control.is_handling() {
             // Whoever drops it does not ask how it went.
             let _ = thread.join();
         }

@@ -19,6 +19,7 @@ use crate::store::consumers::{Kept, Letter};
 use crate::subscription::{Delivery, Subscription};
 use parking_lot::{Mutex, MutexGuard};
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,6 +32,31 @@ pub(super) struct Work<'a> {
     pub keeping: Mutex<Kept>,
     /// Events that were done since the checkpoint was kept.
     pub since: AtomicU64,
+}
+
+thread_local! {
+    /// The consumer whose handler this thread is in.
+    static HANDLING: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Whether this thread is in a handler of that consumer: then it must not wait for its end.
+pub(super) fn is_handling(shared: &Shared) -> bool {
+    HANDLING.get() == std::ptr::from_ref(shared)
+}
+
+/// Lets the workers go when the thread that reads for them ends, however it does.
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closing = true;
+        if std::thread::panicking() {
+            state.end(Ending::Now);
+        }
+        drop(state);
+        self.0.changed.notify_all();
+    }
 }
 
 impl Work<'_> {
@@ -93,7 +119,7 @@ impl Work<'_> {
         let (kept, at) = state.kept;
         let schedule = state.schedule();
         let unkept = schedule.open() > 0 || schedule.reached() != kept;
-        let keep = unkept.then(|| at.checked_add(self.settings.every.1)).flatten();
+        let keep = unkept.then(|| at.checked_add(self.settings.every.1.max(Duration::from_millis(1)))).flatten();
         // The next attempt is for the workers, if there are any, and for nobody in a pause.
         let due = schedule.due().filter(|_| self.settings.workers == 0);
         [keep, due.filter(|_| !state.status.paused)].into_iter().flatten().min()
@@ -145,8 +171,10 @@ impl Work<'_> {
     ) -> Result<()> {
         let workers = self.settings.workers;
         std::thread::scope(|scope| {
+            // Whatever ends this thread, the workers must not wait for more.
+            let _closing = Closing(self.shared);
             for n in 0..workers {
-                let thread = std::thread::Builder::new().name(format!("{}-{n}", self.name));
+                let thread = std::thread::Builder::new().name(format!("{}-{n}", self.name.replace('\0', "\u{FFFD}")));
                 let spawned = thread.spawn_scoped(scope, || self.serve(|event| handler(event)));
                 if let Err(e) = spawned {
                     let error = Error::io("start a thread for", self.store.path(), e);
@@ -154,7 +182,7 @@ impl Work<'_> {
                     break;
                 }
             }
-            let read = self.read(subscription, self.settings.window * workers, || false);
+            let read = self.read(subscription, self.settings.window.saturating_mul(workers), || false);
             let mut state = self.shared.lock();
             state.closing = true;
             if read.is_err() {
@@ -199,7 +227,9 @@ impl Work<'_> {
 
     fn handle(&self, mut job: Job, handler: &mut impl FnMut(&Event) -> Outcome) {
         // What a handler leaves half done when it panics is its own; nothing of ours is in there.
+        let before = HANDLING.replace(self.shared);
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&job.event)));
+        HANDLING.set(before);
         let outcome = outcome.unwrap_or_else(|panic| Outcome::Retry(panic_text(&*panic)));
         let now = Instant::now();
         let mut state = self.shared.lock();
@@ -231,7 +261,7 @@ impl Work<'_> {
                 }
             }
         };
-        let full = state.schedule().held() + 1 >= self.settings.window * self.settings.workers;
+        let full = state.schedule().held() + 1 >= self.settings.window.saturating_mul(self.settings.workers);
         let ends = state.ending != Ending::No;
         let idle = self.settings.until_caught_up && state.schedule().is_idle();
         drop(state);

@@ -13,6 +13,7 @@ use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, Recorded, frames};
 use crate::segment::{Segment, random};
 use crate::time::Timestamp;
+use crate::waker;
 use parking_lot::MutexGuard;
 use std::path::Path;
 use std::sync::Arc;
@@ -237,6 +238,10 @@ impl Log {
         drop(guard);
         let written = result.is_ok();
         self.settle(&group, result);
+        if written {
+            // Behind those whose commits these are.
+            self.listener.wake();
+        }
         // Whoever waits has been told.
         if let Some(settled) = group.seals.filter(|_| written)
             && !self.maintenance.settle(settled)
@@ -313,7 +318,7 @@ impl Log {
         while state.waiters.pop_front().is_some_and(|slot| !slot.promote()) {}
         self.progress.notify_all();
         drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(waker::wake);
     }
 
     /// Says what became of commits. Gives who waits for them, to be woken outside the commit lock.
@@ -388,7 +393,7 @@ impl Log {
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(waker::wake);
         Err(error)
     }
 }
@@ -414,6 +419,6 @@ impl Drop for Leader<'_> {
         let woken = self.log.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));
         self.log.progress.notify_all();
         drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(waker::wake);
     }
 }

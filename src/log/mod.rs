@@ -82,6 +82,8 @@ pub(crate) trait Listener: Send + Sync + 'static {
     /// `events` calls back with the segment and each event. Then `raise` makes them visible: whoever can learn of them from the listener must see them, so it is called before the
     /// listener lets anybody look. Gives the first position whose event is not the next one of its stream, if there is such.
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
+    /// Events have been published: wakes those who wait for them. Not called by `publish` itself, under which nobody may hold up the others.
+    fn wake(&self);
     /// The commits that were accepted and not yet published have failed, all of them. Runs under the commit lock.
     fn rolled_back(&self);
     /// The last known record of a segment at or before this ordinal.

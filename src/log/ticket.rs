@@ -2,7 +2,7 @@
 
 use super::Log;
 use crate::error::{Error, Result};
-use crate::waker::this_thread;
+use crate::waker::{this_thread, wake};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::task::Waker;
@@ -41,7 +41,7 @@ impl Slot {
         let Some(waker) = waiting.waker.take() else { return false };
         waiting.lead = true;
         drop(waiting);
-        waker.wake();
+        wake(waker);
         true
     }
 

@@ -96,7 +96,7 @@ impl<S: ExternalSink> External<S> {
         self
     }
 
-    /// What ends [`External::follow`] from another thread, between two batches.
+    /// What ends [`External::follow`] from another thread, between two batches, for good: whatever is called then gets [`Error::Closed`].
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }
@@ -115,7 +115,7 @@ impl<S: ExternalSink> External<S> {
     ///
     /// # Errors
     ///
-    /// As [`External::catch_up`]. It can be called again.
+    /// As [`External::catch_up`].
     pub fn follow(&mut self) -> Result<u64, S::Error> {
         self.run(true)
     }
@@ -135,6 +135,9 @@ impl<S: ExternalSink> External<S> {
         if let Some(checkpoint) = checkpoint.filter(|&checkpoint| checkpoint >= self.store.len()) {
             let why = format!("{checkpoint} is behind the last event: the state is not of this store");
             return Err(Error::invalid("checkpoint", why).into());
+        }
+        if self.stop.is_stopped() {
+            return Err(Error::Closed.into());
         }
         let mut events = self.store.subscribe(self.sink.query()).after(checkpoint).stopped_by(&self.stop);
         let mut count = 0;

@@ -53,7 +53,7 @@ impl<P: Projection> ReadModel<P> {
         &self.engine
     }
 
-    /// Reads the state. Events are taken in again when the closure has returned, so it should not take long; it must not read the same model.
+    /// Reads the state. Events are taken in again when the closure has returned, so it should not take long; it must not read the same model, nor wait for it, nor append to the store if the model is inline: that would wait for this.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
 //! Versions of one projection side by side: the old one answers until the new one has caught up, and then, at once, the new one does.
 
+use super::engine::told_by;
 use super::files;
 use super::model::ReadModel;
 use super::{Project, Projection, ProjectionStatus};
@@ -7,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
@@ -290,9 +292,16 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
     /// Puts one version after the other in the place of the one that answers.
     fn replace(&self, newer: Vec<Box<dyn Candidate<Q, A>>>) {
         for candidate in newer {
-            let replaced = candidate.begin().and_then(|next| {
+            let version = candidate.version();
+            // Its state may be made by code that panics; those who wait are told.
+            let replaced = catch_unwind(AssertUnwindSafe(|| {
+                let next = candidate.begin()?;
                 self.coming.lock().running = Some(next.clone());
                 self.replace_with(&next)
+            }));
+            let replaced = replaced.unwrap_or_else(|panic| {
+                let (projection, why) = (self.name.clone(), told_by(&*panic));
+                Err(Error::ProjectionFailed { projection, version, position: 0, why })
             });
             let mut coming = self.coming.lock();
             match replaced {

@@ -207,6 +207,11 @@ impl Store {
         self.inner.close()
     }
 
+    /// Whether anything can be written.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.inner.log.check_writable()
+    }
+
     /// Those who wait for events.
     pub(crate) fn waiters(&self) -> &Arc<Waiters> {
         &self.inner.view.waiters

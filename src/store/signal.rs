@@ -46,7 +46,7 @@ impl Signal {
         let waker = self.sleeper(|sleeper| std::mem::take(&mut sleeper.awaited).then(|| sleeper.waker.take()));
         // Not under the lock: it is not our code.
         if let Some(waker) = waker.flatten() {
-            waker.wake();
+            crate::waker::wake(waker);
         }
     }
 }

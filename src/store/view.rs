@@ -222,6 +222,10 @@ impl Listener for View {
         wrong
     }
 
+    fn wake(&self) {
+        self.waiters.wake();
+    }
+
     fn rolled_back(&self) {
         self.pending.lock().clear();
         self.pending_keys.lock().clear();

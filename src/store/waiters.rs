@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 pub(crate) struct Waiters {
     seats: AtomicUsize,
     registry: Mutex<Registry>,
+    /// Those who are to be woken.
+    woken: Mutex<Vec<Arc<Signal>>>,
     /// There will be no more events.
     closed: AtomicBool,
 }
@@ -90,7 +92,7 @@ impl Waiters {
         Seat { waiters: self.clone(), signal, terms }
     }
 
-    /// Wakes those whom these events, which can be read now, may interest.
+    /// Takes note of those whom these events, which can be read now, may interest.
     pub(super) fn published(&self, events: &mut dyn FnMut(Each<'_>)) {
         if self.seats.load(SeqCst) == 0 {
             return;
@@ -102,7 +104,17 @@ impl Waiters {
             events(&mut |_, event| registry.note(event, &mut woken));
         }
         drop(registry);
-        woken.iter().for_each(|signal| signal.wake());
+        if !woken.is_empty() {
+            self.woken.lock().append(&mut woken);
+        }
+    }
+
+    /// Wakes those whom events that were published may interest.
+    pub(super) fn wake(&self) {
+        if self.seats.load(SeqCst) > 0 {
+            let woken = std::mem::take(&mut *self.woken.lock());
+            woken.iter().for_each(|signal| signal.wake());
+        }
     }
 
     /// Wakes everybody, for good.

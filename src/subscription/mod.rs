@@ -6,7 +6,7 @@ mod stream;
 #[cfg(feature = "async")]
 pub use stream::SubscriptionStream;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::store::waiters::Seat;
 use crate::store::{Found, Query, Store};
@@ -116,8 +116,9 @@ impl Stop {
     /// Ends the subscription: it hands out nothing more, and wakes if it sleeps. The position that it has come to is kept.
     pub fn stop(&self) {
         self.0.stopped.store(true, SeqCst);
-        if let Some(waker) = self.0.asleep.lock().clone() {
-            waker.wake();
+        let waker = self.0.asleep.lock().clone();
+        if let Some(waker) = waker {
+            crate::waker::wake(waker);
         }
     }
 
@@ -129,6 +130,9 @@ impl Stop {
 
 impl Subscription {
     /// Begins behind this position, which is usually that of the last event that was processed; `None` begins with the first event, as without this. Set before the first event is taken.
+    ///
+    /// The first call for an event gives [`Error::Invalid`](crate::Error::Invalid) if the store has not come to this position: it was restored from a backup, or has lost events that were not synced, and others will
+    /// take their positions.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.next = position.into().map_or(0, |position| position.saturating_add(1));
         self
@@ -216,6 +220,10 @@ impl Subscription {
     }
 
     fn advance(&mut self) -> Result<Option<Delivery>> {
+        if self.next > self.store.len() {
+            let why = format!("the store has not come to position {}, behind which to begin", self.next - 1);
+            return Err(Error::invalid("subscription", why));
+        }
         loop {
             if self.ended || self.stop.is_stopped() {
                 self.ended = true;

@@ -131,3 +131,26 @@ fn dropped_streams() {
     });
     append(&store, "b-1", "T");
 }
+
+struct Panics;
+
+impl std::task::Wake for Panics {
+    fn wake(self: std::sync::Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+/// It once took the store with it: the thread that wrote the commit panicked, and all later commits were refused.
+#[test]
+fn a_waker_that_panics_harms_nobody() {
+    use futures_util::Stream;
+    let store = Store::in_memory();
+    let mut stream = store.subscribe(Query::new()).into_stream();
+    let waker = std::task::Waker::from(std::sync::Arc::new(Panics));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut poll = || std::pin::Pin::new(&mut stream).poll_next(&mut context).is_ready();
+    assert!(poll() && !poll());
+    append(&store, "a-1", "T");
+    append(&store, "a-1", "T");
+    assert!(poll());
+}

@@ -42,5 +42,5 @@ fn position(info: &ConsumerInfo) -> Option<u64> {
 
 /// Events behind the checkpoint, whatever the consumer wants of them.
 fn behind(store: &Store, info: &ConsumerInfo) -> u64 {
-    store.len().saturating_sub(position(info).map_or(0, |position| position + 1))
+    store.len().saturating_sub(position(info).map_or(0, |position| position.saturating_add(1)))
 }

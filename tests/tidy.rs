@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mend", &["format", "fs", "segment", "index"]),
     ("store", &["codec", "format", "fs", "segment", "log", "index", "mend", "positions", "snapshot"]),
     ("subscription", &["store"]),
-    ("salvage", &["format", "fs", "segment", "index", "mend"]),
+    ("salvage", &["format", "fs", "segment", "index", "mend", "positions", "snapshot"]),
     // What a backend of another crate has: the public face.
     ("contract", &[]),
     // Not in the house: it attacks each layer from outside.

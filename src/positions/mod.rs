@@ -6,7 +6,6 @@
 mod index;
 mod journal;
 mod replay;
-#[cfg_attr(not(test), expect(dead_code, reason = "salvage and repair are to use it"))]
 pub(crate) mod salvage;
 mod table;
 

@@ -6,6 +6,7 @@
 //!
 //! To read slowly beside a process that serves, and to see how far it has come, give them a [`Paced`](crate::fs::Paced) file system.
 
+mod beside;
 mod copy;
 mod dump;
 mod renumber;

@@ -70,3 +70,19 @@ fn damage_is_code_3_and_the_events_can_be_read() {
     assert!(positions(&place, "list", &[]).fails(3).contains("POSITIONS"));
     assert_eq!(lines(&place.export()).len(), 3);
 }
+
+/// Positions were acknowledged: `annals verify` says so, as of the log.
+#[test]
+fn damage_shows_in_verify() {
+    let place = kept();
+    let found = place.run("verify", &[]).ok();
+    assert!(found.contains("\npositions\t3\ncheckpoints\t1\n"), "{found}");
+    assert_eq!(json(&place.run("verify", &["--json"]).ok())["positions"], 3);
+    let path = place.store.join("POSITIONS");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let run = place.run("verify", &[]);
+    assert_eq!(run.code, 3);
+    assert!(run.stdout.contains("POSITIONS, bytes 64 to "), "{}", run.stdout);
+}

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const NAME: &str = "snapshots";
+pub(crate) const NAME: &str = "snapshots";
 const SUFFIX: &str = ".snap";
 const NEW: &str = ".new";
 

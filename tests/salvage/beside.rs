@@ -1,7 +1,8 @@
 //! What stands beside the log: handler positions, checkpoints, snapshots.
 
 use super::*;
-use annals::ExpectedVersion;
+use annals::salvage::Affected;
+use annals::{ExpectedVersion, StreamId};
 
 const POSITIONS: &str = "store/POSITIONS";
 
@@ -76,4 +77,75 @@ fn a_bad_snapshot_is_a_notice() {
     let report = verify_in(&sample.disk, "store").unwrap();
     assert_eq!(report.snapshots, 1);
     assert!(report.notices[0].contains("does not stand where it belongs"), "{report:?}");
+}
+
+/// What the new store says.
+fn kept_in(disk: &SimFs, dir: &str) -> (Vec<(String, StreamId, u64)>, Option<u64>, usize) {
+    let store = options(disk).open(dir).unwrap();
+    let mut positions = Vec::new();
+    for handler in ["billing", "mail"] {
+        let listed = store.positions().list(handler).unwrap();
+        positions.extend(listed.into_iter().map(|(stream, sequence)| (handler.to_owned(), stream, sequence)));
+    }
+    positions.sort();
+    let checkpoint = store.checkpoints().get("all").unwrap().map(|checkpoint| checkpoint.position);
+    (positions, checkpoint, store.snapshots().list_all().unwrap().len())
+}
+
+#[test]
+fn salvage_takes_them_along() {
+    let sample = kept();
+    let (report, disk) = salvage(&sample.disk, &sample.all(), "sound");
+    assert_eq!(report.copied.len(), 2, "{report:?}");
+    assert!(report.lost_entries.is_empty() && report.affected.is_empty() && report.left_out.is_empty(), "{report:?}");
+    assert_eq!(disk.contents("out/POSITIONS"), disk.contents(POSITIONS));
+    let before = kept_in(&disk, "store");
+    assert_eq!((before.0.len(), before.1, before.2), (3, Some(30), 1));
+    assert_eq!(kept_in(&disk, "out"), before);
+}
+
+/// One batch is hit: the entries of the others are there, and the report tells the bytes.
+#[test]
+fn salvage_tells_of_entries_that_are_lost() {
+    let sample = kept();
+    let before = kept_in(&sample.disk.crash(Image::All), "store");
+    let size = sample.disk.contents(POSITIONS).unwrap().len();
+    for at in (0..size).filter(|at| !(8..12).contains(at)) {
+        flip(&sample.disk, POSITIONS, at);
+        let (report, disk) = salvage(&sample.disk, &sample.all(), &format!("byte {at}"));
+        let batch = (64..size - 32).contains(&at);
+        assert_eq!(report.lost_entries.len(), usize::from(batch), "byte {at}: {report:?}");
+        assert!(report.lost_entries.iter().all(|damage| damage.bytes.contains(&(at as u64))));
+        let after = kept_in(&disk, "out");
+        let lost = before.0.len() - after.0.len() + usize::from(after.1.is_none());
+        assert_eq!(lost, usize::from(batch), "byte {at}");
+        assert!(after.0.iter().all(|found| before.0.contains(found)), "byte {at}");
+        flip(&sample.disk, POSITIONS, at);
+    }
+}
+
+/// A snapshot that is not intact stays behind; who has seen events that are lost is named.
+#[test]
+fn salvage_names_whom_a_loss_touches() {
+    let sample = kept();
+    let hit = sample.written.iter().find(|w| w.fact.stream == stream("a-1") && w.fact.sequence == 1).unwrap();
+    flip(&sample.disk, &hit.path, hit.bytes.end - 20);
+    let (report, _) = salvage(&sample.disk, &sample.outside(&hit.path, hit.bytes.clone()), "one event");
+    assert_eq!(report.lost(), 1);
+    let told: Vec<String> = report.affected.iter().map(Affected::to_string).collect();
+    let expected =
+        ["handler billing, in 1 stream", "checkpoint all at position 30", "the snapshot of a-1 at sequence 2"];
+    assert_eq!(told, expected);
+    flip(&sample.disk, snapshot(&sample.disk), 50);
+    let (report, disk) = salvage(&sample.disk, &sample.outside(&hit.path, hit.bytes.clone()), "and a snapshot");
+    assert!(report.left_out[0].path.extension().is_some_and(|e| e == "snap"), "{report:?}");
+    assert_eq!(kept_in(&disk, "out").2, 0);
+}
+
+#[test]
+fn a_renumbered_store_has_none() {
+    let disk = kept().disk;
+    let report = Salvage::new().renumber(true).run_in(&disk, "store", "out").unwrap();
+    assert_eq!((report.left_out.len(), report.copied.len()), (2, 0), "{report:?}");
+    assert_eq!(kept_in(&disk, "out"), (Vec::new(), None, 0));
 }

@@ -85,7 +85,7 @@ fn kept_in(disk: &SimFs, dir: &str) -> (Vec<(String, StreamId, u64)>, Option<u64
     let mut positions = Vec::new();
     for handler in ["billing", "mail"] {
         let listed = store.positions().list(handler).unwrap();
-        positions.extend(listed.into_iter().map(|(stream, sequence)| (handler.to_owned(), stream, sequence)));
+        positions.extend(listed.into_iter().map(|at| (handler.to_owned(), at.stream, at.sequence)));
     }
     positions.sort();
     let checkpoint = store.checkpoints().get("all").unwrap().map(|checkpoint| checkpoint.position);

@@ -278,3 +278,104 @@ fn a_repair_survives_crashes() {
         }
     }
 }
+
+const POSITIONS: &str = "store/POSITIONS";
+
+/// The sample with positions, each in a batch of its own, a checkpoint, and two snapshots.
+fn kept() -> (SimFs, Vec<Fact>) {
+    let (disk, facts) = sample();
+    let store = options(&disk).open("store").unwrap();
+    for (handler, sequence) in [("h1", 1), ("h2", 2), ("h3", 3)] {
+        store.positions().put(handler, &stream("a-1"), sequence).unwrap();
+        store.positions().flush().unwrap();
+    }
+    store.checkpoints().commit("c", 9, annals::ExpectedVersion::Missing).unwrap();
+    for id in ["a-1", "b-1"] {
+        store.snapshots().put_bytes(&stream(id), 1, b"state").unwrap();
+    }
+    store.close().unwrap();
+    (disk.crash(Image::All), facts)
+}
+
+fn snapshots(disk: &SimFs) -> Vec<PathBuf> {
+    let mut files = disk.files();
+    files.retain(|path| path.extension().is_some_and(|e| e == "snap"));
+    files.sort();
+    files
+}
+
+#[test]
+fn bad_snapshots_are_set_aside() {
+    let (disk, facts) = kept();
+    let all = snapshots(&disk);
+    let damaged = with(&disk, all[0].to_str().unwrap(), |bytes| bytes[40] ^= 1);
+    damaged.set_contents(all[1].with_file_name("00000000000000000007.snap"), disk.contents(&all[1]).unwrap());
+    let (actions, found) = repair(&damaged, &Repair::new());
+    assert!(found == facts && actions.len() == 2, "{actions:?}");
+    assert!(actions.iter().all(|action| action.contains(".snap to quarantine")), "{actions:?}");
+    assert_eq!(snapshots(&damaged), all[1..]);
+}
+
+/// The header takes no entry with it; a batch does, and that must be accepted.
+#[test]
+fn positions_are_made_anew() {
+    let (disk, facts) = kept();
+    let (actions, _) = repair(&with(&disk, POSITIONS, |bytes| bytes[20] ^= 1), &Repair::new());
+    assert!(actions.len() == 1 && actions[0].starts_with("make POSITIONS anew"), "{actions:?}");
+
+    let damaged = with(&disk, POSITIONS, |bytes| bytes[100] ^= 1);
+    assert!(matches!(Repair::new().run_in(&damaged, "store"), Err(Error::Damaged(_))));
+    let other = Repair::new().accept_lost_entries(std::iter::once(64..65));
+    assert!(matches!(other.run_in(&damaged, "store"), Err(Error::Invalid { .. })));
+    let report = Salvage::new().run_in(&damaged.crash(Image::All), "store", "out").unwrap();
+    let (actions, found) = repair(&damaged, &Repair::new().accept(&report));
+    assert!(found == facts && actions.len() == 2, "{actions:?}");
+    assert!(actions[1].starts_with("accept the loss of entries: store/POSITIONS, bytes 64 to "), "{actions:?}");
+    let store = options(&damaged).open("store").unwrap();
+    let of = |handler: &str| store.positions().get(handler, &stream("a-1")).unwrap();
+    assert_eq!([of("h1"), of("h2"), of("h3")], [None, Some(2), Some(3)]);
+    assert_eq!(store.checkpoints().get("c").unwrap().map(|checkpoint| checkpoint.position), Some(9));
+}
+
+/// Of a torn batch at the end nothing was acknowledged: the store opens, and writes over it.
+#[test]
+fn a_torn_batch_needs_no_repair() {
+    let (disk, _) = kept();
+    let torn = with(&disk, POSITIONS, |bytes| bytes.extend_from_slice(b"half a batch"));
+    assert!(Repair::new().plan_in(&torn, "store").unwrap().actions.is_empty());
+    let store = options(&torn).open("store").unwrap();
+    assert!(store.positions().put("h1", &stream("a-1"), 5).unwrap());
+    store.close().unwrap();
+    assert!(verify_in(&torn, "store").unwrap().notices.is_empty());
+}
+
+#[test]
+fn a_repair_beside_the_log_survives_crashes() {
+    let (disk, facts) = kept();
+    let damaged = with(&disk, POSITIONS, |bytes| bytes[100] ^= 1);
+    let damaged = with(&damaged, snapshots(&disk)[0].to_str().unwrap(), |bytes| bytes[40] ^= 1);
+    let accept = Repair::new().accept(&Salvage::new().run_in(&damaged.crash(Image::All), "store", "out").unwrap());
+    for call in 0.. {
+        let run = damaged.crash(Image::All);
+        run.crash_when(Crash::AtCall(run.calls() + call));
+        let done = accept.run_in(&run, "store");
+        let images = [Image::Durable, Image::All, Image::Killed, Image::NamesOnly, Image::DataOnly];
+        for image in images.into_iter().chain((0..6).map(Image::Subset)).chain((0..4).map(Image::Prefix)) {
+            let context = format!("call {call}, {image:?}");
+            let after = run.crash(image);
+            accept.run_in(&after, "store").unwrap_or_else(|e| panic!("{context}: {e}"));
+            let verified = verify_in(&after, "store").unwrap();
+            assert!(verified.is_sound() && verified.notices.is_empty(), "{context}: {verified:?}");
+            assert_eq!((verified.positions, verified.checkpoints, verified.snapshots), (2, 1, 1), "{context}");
+            let kept = files(&after);
+            for path in [POSITIONS.into(), snapshots(&disk)[0].clone()] {
+                let bytes = damaged.contents(&path).unwrap();
+                assert!(kept.values().any(|kept| *kept == bytes), "{context}: {} is gone", path.display());
+            }
+            assert!(common::facts(options(&after).open("store").unwrap().read_all()) == facts, "{context}");
+        }
+        if done.is_ok() {
+            return;
+        }
+    }
+}

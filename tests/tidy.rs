@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("subscription", &["store"]),
     ("consumer", &["store", "subscription"]),
     ("projection", &["codec", "format", "fs", "store", "subscription"]),
-    ("salvage", &["format", "fs", "segment", "index", "mend"]),
+    ("salvage", &["format", "fs", "segment", "index", "mend", "positions", "snapshot"]),
     // What a backend of another crate has: the public face.
     ("contract", &[]),
     // Not in the house: it attacks each layer from outside.

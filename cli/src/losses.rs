@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use annals::Damage;
-use annals::salvage::{Loss, LostEvents};
+use annals::salvage::{Loss, LostEvents, Repair};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
@@ -91,6 +91,9 @@ pub fn sequences(lost: &LostEvents) -> String {
 #[derive(Deserialize)]
 struct Report {
     losses: Vec<Positions>,
+    /// Reports of stores without handler positions may lack it.
+    #[serde(default)]
+    lost_entries: Vec<Bytes>,
 }
 
 #[derive(Deserialize)]
@@ -99,10 +102,18 @@ struct Positions {
     to_position: u64,
 }
 
-/// The positions that a report says are lost.
-pub fn positions(report: &Path) -> Result<Vec<Range<u64>>> {
+#[derive(Deserialize)]
+struct Bytes {
+    from_byte: u64,
+    to_byte: u64,
+}
+
+/// Accepts what a report says is lost.
+pub fn accept(repair: Repair, report: &Path) -> Result<Repair> {
     let name = report.display().to_string();
     let text = std::fs::read(report).map_err(|e| Failure::failed(e).at(&name))?;
     let report: Report = serde_json::from_slice(&text).map_err(|e| Failure::failed(e).at(&name))?;
-    Ok(report.losses.into_iter().map(|lost| lost.from_position..lost.to_position).collect())
+    let positions = report.losses.into_iter().map(|lost| lost.from_position..lost.to_position);
+    let bytes = report.lost_entries.into_iter().map(|lost| lost.from_byte..lost.to_byte);
+    Ok(repair.accept_loss(positions).accept_lost_entries(bytes))
 }

@@ -20,8 +20,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(super) const NAME: &str = "POSITIONS";
-const NEW: &str = "POSITIONS.new";
+pub(crate) const NAME: &str = "POSITIONS";
+pub(crate) const NEW: &str = "POSITIONS.new";
 
 /// A file of no more bytes is not written anew for its length.
 const SMALL: u64 = 64 << 10;
@@ -60,6 +60,34 @@ struct Tail {
     end: End,
     /// Whether all of it, and its name, is durable for sure.
     proven: bool,
+}
+
+/// Writes a whole file. `next` adds entries to a batch and gives their number, until there are none; `write` is told where bytes go. The header comes last.
+pub(super) fn write_whole<E>(
+    store: [u8; 16],
+    mut next: impl FnMut(&mut Vec<u8>) -> u32,
+    mut write: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<End, E> {
+    let salt = uuid::Uuid::new_v4().as_u64_pair().0;
+    let mut header = FileHeader { store, salt, settled: 0 };
+    let mask: Mask = header.mask();
+    let (mut at, mut number, mut previous) = (HEADER as u64, 1, header.chain());
+    let mut batch = Vec::new();
+    loop {
+        batch.clear();
+        batch.resize(BATCH, 0);
+        let entries = next(&mut batch);
+        if entries == 0 {
+            break;
+        }
+        let finished = BatchHeader::finish(&mut batch, entries, number, previous, mask, at);
+        write(at, &batch)?;
+        at += batch.len() as u64;
+        (number, previous) = (number + 1, finished.crc);
+    }
+    header.settled = at;
+    write(0, &header.encode())?;
+    Ok(End { mask, at, number, previous, marked: false, last: at..at })
 }
 
 impl Journal {
@@ -188,28 +216,12 @@ impl Journal {
 
     fn write_new(&self, table: &Mutex<Table>) -> Result<(Arc<dyn File>, End), Failed> {
         let file = self.fs.open(&self.dir.join(NEW), Mode::Create).map_err(|e| ("create", e))?;
-        let salt = uuid::Uuid::new_v4().as_u64_pair().0;
-        let mut header = FileHeader { store: self.store, salt, settled: 0 };
-        let mask: Mask = header.mask();
-        let (mut at, mut number, mut previous) = (HEADER as u64, 1, header.chain());
         let mut progress = Progress::default();
-        let mut batch = Vec::new();
-        loop {
-            batch.clear();
-            batch.resize(BATCH, 0);
-            let entries = table.lock().encode_next(&mut progress, &mut batch);
-            if entries == 0 {
-                break;
-            }
-            let finished = BatchHeader::finish(&mut batch, entries, number, previous, mask, at);
-            fs::write_full(&*file, at, &batch).map_err(|(_, e)| ("write", e))?;
-            at += batch.len() as u64;
-            (number, previous) = (number + 1, finished.crc);
-        }
-        header.settled = at;
-        fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| ("write", e))?;
+        let next = |batch: &mut Vec<u8>| table.lock().encode_next(&mut progress, batch);
+        let end = write_whole(self.store, next, |at, bytes| fs::write_full(&*file, at, bytes).map_err(|(_, e)| e));
+        let end = end.map_err(|e| ("write", e))?;
         file.sync().map_err(|e| ("sync", e))?;
-        Ok((file, End { mask, at, number, previous, marked: false, last: at..at }))
+        Ok((file, end))
     }
 
     /// Says at the end of the file that all of it is durable, so that the last batch is not taken for a torn one should it go bad. It is only a witness: an error is of no

@@ -7,7 +7,6 @@ mod index;
 mod journal;
 mod letters;
 mod replay;
-#[cfg_attr(not(test), expect(dead_code, reason = "salvage and repair are to use it"))]
 pub(crate) mod salvage;
 mod table;
 

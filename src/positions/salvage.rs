@@ -1,8 +1,9 @@
 //! What is intact in a positions file that may be damaged.
 
-use super::journal::NAME;
-use super::replay::Window;
-use super::table::Table;
+use super::journal::write_whole;
+pub(crate) use super::journal::{NAME, NEW};
+use super::replay::{Window, replay};
+use super::table::{Progress, Table};
 use super::{Letter, Reached};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Mask;
@@ -20,14 +21,42 @@ const MAX_TRIES: u32 = 64;
 pub(crate) type Position = (String, StreamId, u64, u64);
 
 /// What was found.
-#[derive(Default, Debug)]
+#[derive(Default)]
 pub(crate) struct Salvaged {
+    /// Bytes of the file; `None` if there is none.
+    pub size: Option<u64>,
+    /// Whose it is, if its header is intact.
+    pub store: Option<[u8; 16]>,
     pub positions: Vec<Position>,
     pub checkpoints: Vec<(String, Reached)>,
     /// Consumer, position of the event, and what is known of it.
     pub letters: Vec<(String, u64, Letter)>,
     /// Where it is not intact. What stood there may have been newer than what is found elsewhere, or have deleted it; a torn tail shows as damage.
     pub damage: Vec<Damage>,
+    /// The damage is nothing but a torn tail, which nothing proves to have been acknowledged: the store opens, and the next flush writes over it.
+    pub torn: bool,
+    /// Entries stood in what is damaged, or may have.
+    pub entries_lost: bool,
+    table: Table,
+}
+
+impl Salvaged {
+    /// A file of this store that holds what was found, and nothing else.
+    pub(crate) fn encode(&self, store: [u8; 16]) -> Vec<u8> {
+        let (mut bytes, mut progress) = (Vec::new(), Progress::default());
+        let written = write_whole(
+            store,
+            |batch| self.table.encode_next(&mut progress, batch),
+            |at, piece| -> Result<(), std::convert::Infallible> {
+                let end = at as usize + piece.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[at as usize..end].copy_from_slice(piece);
+                Ok(())
+            },
+        );
+        let Ok(_) = written;
+        bytes
+    }
 }
 
 /// Reads the positions file in a directory, and gives what is in its intact batches, the newest of each. Nothing is changed, and no lock is taken. A missing file holds nothing.
@@ -57,14 +86,33 @@ pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
         }
     };
     let mut table = Table::default();
-    if let Some(mask) = mask {
-        read_batches(&mut window, mask, &mut table, &mut note).map_err(io_error)?;
-    }
+    let whole = match mask {
+        Some(mask) => read_batches(&mut window, mask, &mut table, &mut note).map_err(io_error)?,
+        None => {
+            if window.size > HEADER as u64 {
+                note(HEADER as u64..window.size, "no intact batch");
+            }
+            false
+        }
+    };
     let settled = header.map_or(0, |header| header.settled);
     if window.size < settled {
         note(window.size..settled, "the end of the file is missing");
     }
-    let mut found = Salvaged { damage, ..Salvaged::default() };
+    let mut found =
+        Salvaged { size: Some(window.size), store: header.map(|header| header.store), ..Salvaged::default() };
+    let only_header = whole && damage.iter().all(|damage| damage.bytes.end <= HEADER as u64);
+    if let Some(header) = header {
+        // An open reads it like this.
+        match replay(&*file, &path, &header.store, |_| {}) {
+            Ok(_) => found.torn = !damage.is_empty(),
+            Err(Error::Damaged(first)) if damage.is_empty() => damage.push(*first),
+            Err(Error::Damaged(_)) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    found.entries_lost = !damage.is_empty() && !found.torn && (header.is_some() || !only_header);
+    found.damage = damage;
     table.each(
         |_| true,
         |group, root, sequence| {
@@ -76,28 +124,32 @@ pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
         checkpoints.map(|(name, position, version)| (name.to_owned(), Reached { position, version })).collect();
     let letters = table.letters.all();
     found.letters = letters.map(|(name, position, letter)| (name.to_owned(), position, letter.clone())).collect();
+    found.table = table;
     Ok(found)
 }
 
+/// Gives whether all batches from the first one on are there, as far as their numbers tell.
 fn read_batches(
     window: &mut Window<'_>,
     mask: Mask,
     table: &mut Table,
     note: &mut impl FnMut(Range<u64>, &str),
-) -> io::Result<()> {
-    let mut at = HEADER as u64;
+) -> io::Result<bool> {
+    let (mut at, mut next, mut whole) = (HEADER as u64, 1, true);
     while at < window.size {
         if let Some((batch, body)) = window.batch(at, mask)? {
             table.load(positions_file::entries(body));
             at += BATCH as u64 + batch.rest_len();
+            whole &= batch.number == next;
+            next = batch.number + 1;
             continue;
         }
         let good = window.search(at + 1, |window, at| Ok(window.batch(at, mask)?.is_some()))?;
         let end = good.unwrap_or(window.size);
         note(at..end, "no intact batch");
-        at = end;
+        (at, whole) = (end, false);
     }
-    Ok(())
+    Ok(whole && next > 1)
 }
 
 /// Without its header the salt of a file is lost, but a batch whose header and body agree on a mask tells it.

@@ -1,7 +1,9 @@
 //! Salvage: copying every intact event of a damaged store into a new one.
 
+use super::affected::{self, Affected};
 use super::renumber::Renumber;
-use super::{verify_in, write};
+use super::verify::{Sequences, read_all};
+use super::{beside, write};
 use crate::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
@@ -36,9 +38,13 @@ pub struct Salvaged {
     pub unproven: Range<u64>,
     /// Bytes at the end of the log that are no whole commit, and were left behind: a torn write, which an open would cut.
     pub torn: Option<Damage>,
+    /// Bytes of POSITIONS that are not intact. What stood there is not known: positions and checkpoints may be older than what was acknowledged, or gone, or back after they were deleted.
+    pub lost_entries: Vec<Damage>,
+    /// Who remembers events that are lost.
+    pub affected: Vec<Affected>,
     /// Files that were not taken, and why.
     pub left_out: Vec<LeftOut>,
-    /// Files of other kinds that were copied as they are.
+    /// Files of other kinds that were copied, by their names in the new store: snapshots as they are, and POSITIONS with all that is intact in it. Nothing, if it was renumbered.
     pub copied: Vec<PathBuf>,
     /// Things that were not as they should be and took no event with them.
     pub notices: Vec<String>,
@@ -139,9 +145,10 @@ impl Salvage {
         }
         copy.end()?;
         let mut report = copy.finish();
-        report.copied = others(fs, dir, out, self.renumber, &mut report.notices)?;
+        let kept = beside::copy(fs, dir, out, self.renumber, &mut report)?;
         write::sync_dir(fs, out)?;
-        check(fs, out, &mut report)?;
+        let sequences = check(fs, out, &mut report)?;
+        report.affected = affected::affected(&kept, &report, &sequences);
         let marker = out.join(INCOMPLETE);
         fs.remove(&marker).map_err(|e| Error::io("remove", &marker, e))?;
         write::sync_dir(fs, out)?;
@@ -167,24 +174,19 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
     write::sync_dir(fs, parent)
 }
 
-/// Reads the copy as anybody would.
-fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<()> {
-    let found = verify_in(fs, out)?;
+/// Reads the copy as anybody would. Gives the next sequence of each stream.
+fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
+    let (found, sequences) = read_all(fs, out)?;
     (report.events, report.streams) = (found.events, found.streams);
     match found.damage.into_iter().chain(found.torn).next() {
         Some(damage) => Err(Error::Damaged(Box::new(damage))),
-        None if found.events + found.lost == report.positions => Ok(()),
+        None if found.events + found.lost == report.positions => Ok(sequences),
         None => {
             let why =
                 format!("{} positions were copied, and {} are there", report.positions, found.events + found.lost);
             Err(Error::damaged(out, 0..0, 0..report.positions, why))
         }
     }
-}
-
-/// Copies what is no part of the log: modules that keep files of their own beside it join here, with the files that pass their own checks. With new numbers, they are of no use.
-fn others(_: &dyn Fs, _: &Path, _: &Path, _renumbered: bool, _: &mut Vec<String>) -> Result<Vec<PathBuf>> {
-    Ok(Vec::new())
 }
 
 struct Copy<'a> {

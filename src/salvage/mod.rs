@@ -6,6 +6,8 @@
 //!
 //! To read slowly beside a process that serves, and to see how far it has come, give them a [`Paced`](crate::fs::Paced) file system.
 
+mod affected;
+mod beside;
 mod copy;
 mod dump;
 mod renumber;
@@ -14,6 +16,7 @@ mod verify;
 mod write;
 
 pub use crate::mend::{LeftOut, Loss, LostEvents};
+pub use affected::Affected;
 pub use copy::{Salvage, Salvaged};
 pub use dump::{Kind, Piece, dump, dump_in};
 pub use repair::{Action, Plan, Repair};

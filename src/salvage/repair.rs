@@ -18,6 +18,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+mod beside;
 mod moves;
 
 use moves::Moves;
@@ -49,6 +50,13 @@ pub enum Action {
         /// Why.
         why: String,
     },
+    /// POSITIONS is made anew of the entries that are intact.
+    RewritePositions {
+        /// Why.
+        why: String,
+    },
+    /// What stood in these bytes of POSITIONS is given up: positions and checkpoints may be older than what was acknowledged, or gone, or back after they were deleted.
+    AcceptLostEntries(Damage),
     /// A file is moved to quarantine.
     SetAside {
         /// The file.
@@ -67,6 +75,8 @@ impl fmt::Display for Action {
             Action::AcceptLoss(loss) => write!(f, "accept the loss: {}", loss.damage),
             Action::RebuildIndex { path } => write!(f, "make the index {} anew", path.display()),
             Action::RewriteHead { why } => write!(f, "write HEAD anew: {why}"),
+            Action::RewritePositions { why } => write!(f, "make POSITIONS anew of what is intact in it: {why}"),
+            Action::AcceptLostEntries(damage) => write!(f, "accept the loss of entries: {damage}"),
             Action::SetAside { path, why } => write!(f, "move {} to quarantine: {why}", path.display()),
         }
     }
@@ -80,11 +90,13 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What is lost, and must be accepted first.
     pub losses: Vec<Loss>,
-    /// It is what [`Repair::accept_loss`] was told.
+    /// Bytes of POSITIONS whose entries are lost, which must be accepted as well.
+    pub lost_entries: Vec<Damage>,
+    /// It is what [`Repair::accept_loss`] and [`Repair::accept_lost_entries`] were told.
     pub accepted: bool,
 }
 
-/// Puts a store in order where it stands: cuts a torn tail, makes indexes, HEAD and segments anew, and, on demand, accepts a loss that a [`Salvaged`] report names.
+/// Puts a store in order where it stands: cuts a torn tail, makes indexes, HEAD, segments and POSITIONS anew, sets bad snapshots aside, and, on demand, accepts a loss that a [`Salvaged`] report names.
 ///
 /// What is replaced is kept in `quarantine/`. A repair that is interrupted, at whatever moment, is finished by the next one; until then no store opens there. Doing it again changes nothing.
 ///
@@ -102,6 +114,7 @@ pub struct Plan {
 #[must_use = "nothing is done before `plan` or `run`"]
 pub struct Repair {
     accepted: Option<Vec<Range<u64>>>,
+    accepted_entries: Option<Vec<Range<u64>>>,
 }
 
 impl Repair {
@@ -116,9 +129,16 @@ impl Repair {
         self
     }
 
-    /// The same, with the report of a salvage.
+    /// Gives up the entries that stood in these bytes of POSITIONS, which must be just those that are not intact.
+    pub fn accept_lost_entries(mut self, bytes: impl IntoIterator<Item = Range<u64>>) -> Self {
+        self.accepted_entries = Some(joined(bytes));
+        self
+    }
+
+    /// Both, with the report of a salvage.
     pub fn accept(self, report: &Salvaged) -> Self {
-        self.accept_loss(report.losses.iter().map(|loss| loss.damage.positions.clone()))
+        let entries = report.lost_entries.iter().map(|damage| damage.bytes.clone());
+        self.accept_loss(report.losses.iter().map(|loss| loss.damage.positions.clone())).accept_lost_entries(entries)
     }
 
     /// Says what is to be done. Changes nothing and takes no lock.
@@ -147,7 +167,7 @@ impl Repair {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if events are lost and the loss was not accepted, [`Error::Invalid`] if another one was; then nothing was touched. [`Error::Locked`] if the store is open.
+    /// [`Error::Damaged`] if events or entries are lost and the loss was not accepted, [`Error::Invalid`] if another one was; then nothing was touched. [`Error::Locked`] if the store is open.
     /// [`Error::NotAStore`], [`Error::UnsupportedFormat`], [`Error::Io`]; after the latter, do it again.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.run_in(&RealFs, path)
@@ -178,21 +198,28 @@ impl Repair {
         }
         let planned = self.look(fs, dir, None)?;
         if !planned.accepted {
-            return Err(match (&self.accepted, planned.losses.into_iter().next()) {
-                (Some(accepted), _) => {
-                    Error::invalid("report", format!("it names the positions {accepted:?}, and others are lost now"))
-                }
-                (None, Some(first)) => Error::Damaged(Box::new(first.damage)),
-                (None, None) => unreachable!("nothing is lost, so there is nothing to accept"),
+            let told = self.accepted.is_some() || self.accepted_entries.is_some();
+            let first = planned.losses.into_iter().map(|loss| loss.damage).chain(planned.lost_entries).next();
+            return Err(match first {
+                Some(first) if !told => Error::Damaged(Box::new(first)),
+                _ => Error::invalid(
+                    "report",
+                    format!(
+                        "it names the positions {:?} and the bytes {:?} of POSITIONS, and others are lost now",
+                        self.accepted.as_deref().unwrap_or_default(),
+                        self.accepted_entries.as_deref().unwrap_or_default()
+                    ),
+                ),
             });
         }
         if !planned.actions.is_empty() {
+            beside::set_aside_snapshots(fs, dir, &planned.actions)?;
             let mut moves = Moves::begin(fs, dir)?;
             self.look(fs, dir, Some(&mut moves))?;
             moves.commit(fs, dir)?.carry_out(fs, dir)?;
         }
         done.actions.extend(planned.actions);
-        Ok(Plan { accepted: true, losses: planned.losses, ..done })
+        Ok(Plan { accepted: true, losses: planned.losses, lost_entries: planned.lost_entries, ..done })
     }
 
     /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the place of other files.
@@ -213,9 +240,12 @@ impl Repair {
         }
         look.head()?;
         look.aside();
+        look.beside()?;
         let mut plan = look.plan;
-        let found = joined(plan.losses.iter().map(|loss| loss.damage.positions.clone()));
-        plan.accepted = found.is_empty() || self.accepted.as_ref() == Some(&found);
+        let events = joined(plan.losses.iter().map(|loss| loss.damage.positions.clone()));
+        let entries = joined(plan.lost_entries.iter().map(|damage| damage.bytes.clone()));
+        let is = |accepted: &Option<Vec<_>>, found: Vec<_>| found.is_empty() || accepted.as_ref() == Some(&found);
+        plan.accepted = is(&self.accepted, events) && is(&self.accepted_entries, entries);
         Ok(plan)
     }
 }

@@ -1,6 +1,6 @@
 //! Reading a whole store and saying what is wrong with it.
 
-use super::{Named, segments};
+use super::{Named, beside, segments};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::index_file::IndexHeader;
@@ -12,6 +12,7 @@ use crate::format::{
 use crate::fs::{Fs, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
+use crate::positions::salvage as positions;
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
 use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
 use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of};
@@ -19,6 +20,9 @@ use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
 use std::path::Path;
+
+/// The next sequence of each stream, by its key.
+pub(super) type Sequences = HashMap<Box<[u8]>, u64>;
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +36,12 @@ pub struct Report {
     pub lost: u64,
     /// Streams that they belong to.
     pub streams: u64,
+    /// Positions of handlers that are intact.
+    pub positions: u64,
+    /// Checkpoints that are intact.
+    pub checkpoints: u64,
+    /// Snapshots that are intact and in their place. Whether each is of an event that is there, [`Snapshots::verify`](crate::Snapshots::verify) says.
+    pub snapshots: u64,
     /// Bytes that were read.
     pub bytes: u64,
     /// Acknowledged bytes that have changed or are gone.
@@ -45,13 +55,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every acknowledged event is there, as far as can be told.
+    /// Whether every acknowledged event and position is there, as far as can be told.
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty()
     }
 }
 
-/// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD. Changes nothing and takes no lock.
+/// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD; handler positions and snapshots. Changes nothing and takes no lock.
 ///
 /// ```
 /// let dir = tempfile::tempdir()?;
@@ -74,7 +84,11 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 ///
 /// As [`verify`].
 pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
-    let dir = path.as_ref();
+    read_all(fs, path.as_ref()).map(|(report, _)| report)
+}
+
+/// The same, and the next sequence of each stream.
+pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     let mut check = Check {
         report: Report::default(),
         streams: HashMap::new(),
@@ -95,9 +109,11 @@ pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
         check.segment(fs, at_hand, &place, dir)?;
     }
     check.end(head, newest, dir);
+    let store = head.map(|head| head.store).or(check.before.as_ref().map(|before| before.header.store));
+    beside::verify(fs, dir, store, &mut check.report)?;
     check.not_covered(fs, dir)?;
     check.report.streams = check.streams.keys().filter(|key| System::of(key).is_none()).count() as u64;
-    Ok(check.report)
+    Ok((check.report, check.streams))
 }
 
 /// Makes the index of a segment anew, as far as its file goes, and compares.
@@ -185,7 +201,7 @@ impl Before {
 struct Check {
     report: Report,
     /// The next sequence of each stream.
-    streams: HashMap<Box<[u8]>, u64>,
+    streams: Sequences,
     before: Option<Before>,
     /// The number of the segment that must come next, and the position it must begin with, as far as that is known.
     number: u64,
@@ -384,7 +400,7 @@ impl Check {
     /// Names what was not looked at. Whoever checks more kinds of files beside the log takes them out here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let known = ["HEAD", "LOCK", "quarantine", "repair", "snapshots"];
+        let known = ["HEAD", "LOCK", "quarantine", "repair", "snapshots", positions::NAME, positions::NEW];
         let names = entries.iter().map(|entry| entry.name.clone());
         let of_segment = |name: &str| {
             let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
@@ -405,7 +421,7 @@ impl Check {
 /// What is wrong with the sequence of an event, if it is not the next one of its stream.
 ///
 /// Behind a hole, also one that is filled with records of lost events, it may be any later one. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
-fn out_of_sequence(streams: &mut HashMap<Box<[u8]>, u64>, event: &Recorded<'_>, holes: bool) -> Option<String> {
+fn out_of_sequence(streams: &mut Sequences, event: &Recorded<'_>, holes: bool) -> Option<String> {
     if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
         streams.retain(|key, _| !covers(edition, domain, key));
     }

@@ -3,6 +3,7 @@
 //! A directory a stream, named by a hash of the stream, so that no name from outside becomes part of a path; in it a file a snapshot, named by the sequence. A file is written under another
 //! name and then given its own, so that one that is there was written to its end, as far as nothing but the process died. After a power cut it may hold anything: its checksums tell.
 
+pub(crate) mod inspect;
 mod retention;
 
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const NAME: &str = "snapshots";
+pub(crate) const NAME: &str = "snapshots";
 const SUFFIX: &str = ".snap";
 const NEW: &str = ".new";
 
@@ -113,6 +114,46 @@ fn missing_is_empty<T>(listed: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
     }
 }
 
+/// The directories in that of all snapshots.
+fn dirs(fs: &dyn Fs, root: &Path, which: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let entries = missing_is_empty(fs.list(root)).map_err(|e| Error::io("list", root, e))?;
+    let dirs = entries.into_iter().filter(|entry| entry.is_dir && which(&entry.name));
+    let mut dirs: Vec<PathBuf> = dirs.map(|entry| root.join(entry.name)).collect();
+    dirs.sort_unstable();
+    Ok(dirs)
+}
+
+fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<Named>> {
+    let entries = missing_is_empty(fs.list(dir)).map_err(|e| Error::io("list", dir, e))?;
+    let mut files: Vec<Named> = entries
+        .into_iter()
+        .filter_map(|entry| {
+            let sequence = sequence_of(&entry.name)?;
+            Some(Named { path: dir.join(&entry.name), sequence, size: entry.size })
+        })
+        .collect();
+    files.sort_unstable_by_key(|named| named.sequence);
+    Ok(files)
+}
+
+fn open(fs: &dyn Fs, named: &Named) -> Result<Opened, Unusable> {
+    let unreadable = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => Unusable::Gone,
+        _ => Unusable::Unreadable,
+    };
+    let file = fs.open(&named.path, Mode::Read).map_err(unreadable)?;
+    let size = file.size().map_err(unreadable)?;
+    let mut bytes = vec![0; size.min(MAX_HEAD as u64) as usize];
+    let read = fs::read_full(&*file, 0, &mut bytes).map_err(unreadable)?;
+    bytes.truncate(read);
+    let (head, key) = Head::decode(&bytes).map_err(Unusable::Unfit)?;
+    if head.file_len(key.len()) != size {
+        return Err(Unusable::Unfit(Unfit::Damaged));
+    }
+    let key = key.into();
+    Ok(Opened { file, size, bytes, head, key })
+}
+
 impl Opened {
     /// The whole file, verified, and where in it the state stands.
     pub(crate) fn read(self) -> Result<(Head, Vec<u8>, Range<usize>), Unusable> {
@@ -147,24 +188,11 @@ impl Directory {
     }
 
     fn dirs(&self, which: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
-        let entries = missing_is_empty(self.fs.list(&self.root)).map_err(|e| Error::io("list", &self.root, e))?;
-        let dirs = entries.into_iter().filter(|entry| entry.is_dir && which(&entry.name));
-        let mut dirs: Vec<PathBuf> = dirs.map(|entry| self.root.join(entry.name)).collect();
-        dirs.sort_unstable();
-        Ok(dirs)
+        dirs(&*self.fs, &self.root, which)
     }
 
     fn files(&self, dir: &Path) -> Result<Vec<Named>> {
-        let entries = missing_is_empty(self.fs.list(dir)).map_err(|e| Error::io("list", dir, e))?;
-        let mut files: Vec<Named> = entries
-            .into_iter()
-            .filter_map(|entry| {
-                let sequence = sequence_of(&entry.name)?;
-                Some(Named { path: dir.join(&entry.name), sequence, size: entry.size })
-            })
-            .collect();
-        files.sort_unstable_by_key(|named| named.sequence);
-        Ok(files)
+        files(&*self.fs, dir)
     }
 
     /// Whether a file stands where one of this stream belongs.
@@ -175,21 +203,7 @@ impl Directory {
 
     /// Reads header and key. The state is not read: a snapshot that is not wanted costs the same, however large it is.
     pub(crate) fn open(&self, named: &Named) -> Result<Opened, Unusable> {
-        let unreadable = |e: io::Error| match e.kind() {
-            io::ErrorKind::NotFound => Unusable::Gone,
-            _ => Unusable::Unreadable,
-        };
-        let file = self.fs.open(&named.path, Mode::Read).map_err(unreadable)?;
-        let size = file.size().map_err(unreadable)?;
-        let mut bytes = vec![0; size.min(MAX_HEAD as u64) as usize];
-        let read = fs::read_full(&*file, 0, &mut bytes).map_err(unreadable)?;
-        bytes.truncate(read);
-        let (head, key) = Head::decode(&bytes).map_err(Unusable::Unfit)?;
-        if head.file_len(key.len()) != size {
-            return Err(Unusable::Unfit(Unfit::Damaged));
-        }
-        let key = key.into();
-        Ok(Opened { file, size, bytes, head, key })
+        open(&*self.fs, named)
     }
 
     /// Writes a snapshot, and removes those that it supersedes. `is_stale` tells of a snapshot of the stream that it can never be used: such go too, and do not count as newer.

@@ -6,6 +6,7 @@
 //! does not follow the one before it was taken, and no test saw that, before `stale_commits_are_left_behind`.
 
 mod around;
+mod beside;
 #[path = "../common/mod.rs"]
 mod common;
 mod files;

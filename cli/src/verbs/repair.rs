@@ -1,7 +1,7 @@
 //! `annals repair`: puts a store in order where it stands.
 
 use crate::failure::{Failure, Result};
-use crate::losses::{self, Lost};
+use crate::losses::{self, Bad, Lost};
 use crate::output::Out;
 use annals::salvage::{Action, Repair};
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct Args {
     /// Do it
     #[arg(long)]
     yes: bool,
-    /// Give up the events that this report of `salvage` names
+    /// Give up the events and positions that this report of `salvage` names
     #[arg(long, value_name = "REPORT")]
     accept_loss: Option<PathBuf>,
 }
@@ -27,6 +27,7 @@ struct Report {
     done: bool,
     actions: Vec<String>,
     losses: Vec<Lost>,
+    lost_entries: Vec<Bad>,
     accepted: bool,
 }
 
@@ -34,27 +35,31 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let mut repair = Repair::new();
         if let Some(report) = &self.accept_loss {
-            repair = repair.accept_loss(losses::positions(report)?);
+            repair = losses::accept(repair, report)?;
         }
         let planned = repair.plan(&self.store)?;
         // What is interrupted hides what is lost: that shows when it is finished.
         let interrupted = planned.actions == [Action::Finish];
-        let refused = !planned.losses.is_empty() && !planned.accepted;
+        let refused = !interrupted && !planned.accepted;
         let plan = if self.yes && !refused { repair.run(&self.store)? } else { planned };
         let done = self.yes && !refused;
         let report = Report {
             done,
             actions: plan.actions.iter().map(Action::to_string).collect(),
             losses: plan.losses.iter().map(Lost::of).collect(),
+            lost_entries: plan.lost_entries.iter().map(Bad::of).collect(),
             accepted: plan.accepted,
         };
         let mut parts: Vec<(&str, String)> = Vec::new();
         let what = if done { "done" } else { "to do" };
         parts.extend(report.actions.iter().map(|action| (what, action.clone())));
         let verdict = match () {
-            () if refused => {
-                "events are lost: salvage the store, read the report, and accept it with --accept-loss REPORT"
-            }
+            () if refused => match plan.losses.is_empty() {
+                false => "events are lost: salvage the store, read the report, and accept it with --accept-loss REPORT",
+                true => {
+                    "positions are lost: salvage the store, read the report, and accept it with --accept-loss REPORT"
+                }
+            },
             () if done => "repaired",
             () if report.actions.is_empty() => "nothing to do",
             () if interrupted => "nothing was changed; --yes finishes it",

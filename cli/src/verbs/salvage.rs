@@ -4,7 +4,7 @@ use crate::failure::{Failure, Result};
 use crate::losses::{self, Bad, Lost, Sequences};
 use crate::output::Out;
 use crate::progress::Progress;
-use annals::salvage::{Salvage, Salvaged};
+use annals::salvage::{Affected, Salvage, Salvaged};
 use serde::Serialize;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,10 @@ struct Report {
     /// Positions that were copied and that nothing proves to have been acknowledged.
     unproven: Option<(u64, u64)>,
     torn: Option<Bad>,
+    /// Bytes of POSITIONS that are not intact.
+    lost_entries: Vec<Bad>,
+    /// Handlers, checkpoints and snapshots that remember events that are lost.
+    affected: Vec<String>,
     left_out: Vec<LeftOut>,
     copied: Vec<String>,
     notices: Vec<String>,
@@ -61,7 +65,7 @@ impl Args {
             write(path, &report)?;
         }
         let told = out.facts(&report, &parts(&done)).and_then(|()| out.flush());
-        if done.losses.is_empty() { told } else { Err(Failure::loss_shown()) }
+        if done.losses.is_empty() && done.lost_entries.is_empty() { told } else { Err(Failure::loss_shown()) }
     }
 }
 
@@ -89,6 +93,8 @@ impl Report {
             missing: done.missing.iter().map(Sequences::of).collect(),
             unproven: (!done.unproven.is_empty()).then_some((done.unproven.start, done.unproven.end)),
             torn: done.torn.as_ref().map(Bad::of),
+            lost_entries: done.lost_entries.iter().map(Bad::of).collect(),
+            affected: done.affected.iter().map(Affected::to_string).collect(),
             left_out: done
                 .left_out
                 .iter()
@@ -118,9 +124,15 @@ fn parts(done: &Salvaged) -> Vec<(&'static str, String)> {
         parts.push(("unproven", proof));
     }
     parts.extend(done.torn.iter().map(|torn| ("torn tail", torn.to_string())));
+    parts.extend(done.lost_entries.iter().map(|damage| ("lost entries", damage.to_string())));
+    parts.extend(done.affected.iter().map(|affected| ("affected", affected.to_string())));
     parts.extend(done.left_out.iter().map(|left| ("left out", format!("{}: {}", left.path.display(), left.why))));
     parts.extend(done.notices.iter().map(|notice| ("notice", notice.clone())));
-    let verdict = if done.losses.is_empty() { "nothing is lost" } else { "events are lost" };
+    let verdict = match (done.losses.is_empty(), done.lost_entries.is_empty()) {
+        (true, true) => "nothing is lost",
+        (true, false) => "positions are lost",
+        (false, _) => "events are lost",
+    };
     parts.push(("verdict", verdict.to_owned()));
     parts
 }

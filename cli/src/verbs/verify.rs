@@ -25,6 +25,9 @@ struct Report {
     events: u64,
     lost: u64,
     streams: u64,
+    positions: u64,
+    checkpoints: u64,
+    snapshots: u64,
     bytes: u64,
     damage: Vec<Bad>,
     torn: Option<Bad>,
@@ -43,9 +46,14 @@ impl Args {
             ("streams", found.streams.to_string()),
             ("bytes", found.bytes.to_string()),
         ];
-        if found.lost > 0 {
-            parts.push(("lost earlier", found.lost.to_string()));
-        }
+        // What a store does not have needs no line.
+        let others = [
+            ("positions", found.positions),
+            ("checkpoints", found.checkpoints),
+            ("snapshots", found.snapshots),
+            ("lost earlier", found.lost),
+        ];
+        parts.extend(others.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.to_string())));
         parts.extend(found.damage.iter().map(|damage| ("damage", damage.to_string())));
         parts.extend(found.torn.iter().map(|torn| ("torn tail", torn.to_string())));
         parts.extend(found.notices.iter().map(|notice| ("notice", notice.clone())));
@@ -64,6 +72,9 @@ impl Args {
             events: found.events,
             lost: found.lost,
             streams: found.streams,
+            positions: found.positions,
+            checkpoints: found.checkpoints,
+            snapshots: found.snapshots,
             bytes: found.bytes,
             damage: found.damage.iter().map(Bad::of).collect(),
             torn: found.torn.as_ref().map(Bad::of),

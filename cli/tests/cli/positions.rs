@@ -70,3 +70,37 @@ fn damage_is_code_3_and_the_events_can_be_read() {
     assert!(positions(&place, "list", &[]).fails(3).contains("POSITIONS"));
     assert_eq!(lines(&place.export()).len(), 3);
 }
+
+/// Positions were acknowledged: `annals verify` says so, as of the log.
+#[test]
+fn damage_shows_in_verify() {
+    let place = kept();
+    let found = place.run("verify", &[]).ok();
+    assert!(found.contains("\npositions\t3\ncheckpoints\t1\n"), "{found}");
+    assert_eq!(json(&place.run("verify", &["--json"]).ok())["positions"], 3);
+    let path = place.store.join("POSITIONS");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let run = place.run("verify", &[]);
+    assert_eq!(run.code, 3);
+    assert!(run.stdout.contains("POSITIONS, bytes 64 to "), "{}", run.stdout);
+
+    // Only with a report that names them are the entries given up.
+    assert!(place.run("repair", &["--yes"]).stdout.contains("positions are lost"));
+    let (report, rescued) = (place.dir.path().join("report.json"), place.dir.path().join("rescued"));
+    let (report, rescued) = (report.to_str().unwrap(), rescued.to_str().unwrap());
+    let run = place.run("salvage", &[rescued, "--report", report]);
+    assert_eq!(run.code, 4, "{}", run.stderr);
+    assert!(
+        run.stdout.contains("lost entries\t") && run.stdout.ends_with("verdict\tpositions are lost\n"),
+        "{}",
+        run.stdout
+    );
+    annals(["verify", rescued]).ok();
+    let none = place.file("none.json", r#"{"losses":[]}"#);
+    assert_eq!(place.run("repair", &["--accept-loss", &none, "--yes"]).code, 3);
+    let out = place.run("repair", &["--accept-loss", report, "--yes"]).ok();
+    assert!(out.contains("done\tmake POSITIONS anew"), "{out}");
+    place.run("verify", &[]).ok();
+}

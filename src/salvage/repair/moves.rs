@@ -9,7 +9,7 @@ use crate::segment::REPAIRING;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const QUARANTINE: &str = "quarantine";
+pub(super) const QUARANTINE: &str = "quarantine";
 /// Where files are made that take the place of others.
 const WORKSHOP: &str = "repair";
 
@@ -25,7 +25,8 @@ pub(super) struct Moves {
     there: BTreeSet<String>,
 }
 
-fn names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
+/// The names of the files in a directory.
+pub(super) fn names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
     match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         listed => {
@@ -33,6 +34,12 @@ fn names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
             Ok(entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect())
         }
     }
+}
+
+/// What a file is called in quarantine, where these names are taken.
+pub(super) fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
+    let kept = (0..).map(|n| format!("{name}-{n}.repair")).find(|kept| !taken.contains(kept));
+    kept.expect("there is always another number")
 }
 
 /// The list of a repair that was interrupted, if there is one.
@@ -73,8 +80,7 @@ impl Moves {
         if !self.there.remove(name) {
             return;
         }
-        let kept = (0..).map(|n| format!("{name}-{n}.repair")).find(|kept| !self.taken.contains(kept));
-        let kept = kept.expect("there is always another number");
+        let kept = free_name(name, &self.taken);
         self.taken.insert(kept.clone());
         self.aside.push((name.to_owned(), kept));
     }

@@ -1,0 +1,127 @@
+//! What stands beside the log: POSITIONS and the snapshots. The first holds acknowledged bytes; the others are a cache.
+
+use super::copy::Salvaged as Copied;
+use super::{Report, write};
+use crate::error::{Damage, Error, Result};
+use crate::format::positions_file::HEADER;
+use crate::format::snapshot_file::Head;
+use crate::fs::Fs;
+use crate::mend::{LeftOut, read};
+use crate::positions::salvage::{NAME, Salvaged, salvage};
+use crate::snapshot::NAME as SNAPSHOTS;
+use crate::snapshot::inspect::{self, Verdict};
+use std::path::{Path, PathBuf};
+
+/// Reads POSITIONS. One of another store is damaged from its header on: nothing in it is of use here.
+pub(super) fn positions(fs: &dyn Fs, dir: &Path, store: Option<[u8; 16]>) -> Result<Salvaged> {
+    let mut found = salvage(fs, dir)?;
+    if let (Some(theirs), Some(ours)) = (found.store, store)
+        && theirs != ours
+    {
+        let why = "it belongs to another store".into();
+        let damage = Damage { path: dir.join(NAME), bytes: 0..HEADER as u64, positions: 0..0, why };
+        let size = found.size;
+        found = Salvaged::default();
+        (found.size, found.store, found.entries_lost) = (size, Some(theirs), true);
+        found.damage.push(damage);
+    }
+    Ok(found)
+}
+
+/// Reads POSITIONS and each snapshot for a report.
+pub(super) fn verify(fs: &dyn Fs, dir: &Path, store: Option<[u8; 16]>, report: &mut Report) -> Result<()> {
+    let found = positions(fs, dir, store)?;
+    report.bytes += found.size.unwrap_or(0);
+    report.positions = found.positions.len() as u64;
+    report.checkpoints = found.checkpoints.len() as u64;
+    match found.torn {
+        true => {
+            let torn = found.damage.iter().map(|torn| {
+                format!(
+                    "{NAME}: bytes {} to {} are no whole batch; they are written over",
+                    torn.bytes.start, torn.bytes.end
+                )
+            });
+            report.notices.extend(torn);
+        }
+        false => report.damage.extend(found.damage),
+    }
+    inspect::each(fs, dir, store, |snapshot| {
+        report.bytes += snapshot.size;
+        let why = match snapshot.verdict {
+            Verdict::Intact { .. } => {
+                report.snapshots += 1;
+                return Ok(());
+            }
+            Verdict::Bad(why) | Verdict::Unclear(why) => why,
+        };
+        let name = snapshot.path.strip_prefix(dir).unwrap_or(&snapshot.path);
+        report.notices.push(format!("{}: {why}; it is not used", name.display()));
+        Ok(())
+    })
+}
+
+/// What was copied, for those who ask whom a loss touches.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub positions: Salvaged,
+    /// Name, head, and key of the stream.
+    pub snapshots: Vec<(PathBuf, Head, Box<[u8]>)>,
+}
+
+/// Copies snapshots as they are, and POSITIONS as it is or, if it is not intact, with all entries that are. With new numbers, both would say what is wrong.
+pub(super) fn copy(fs: &dyn Fs, dir: &Path, out: &Path, renumbered: bool, report: &mut Copied) -> Result<Kept> {
+    let store = *report.store.as_bytes();
+    let leave_out = |path: PathBuf, why: &str| LeftOut { path, why: why.to_owned() };
+    let mut kept = Kept::default();
+    if renumbered {
+        let why = "it names positions and sequences as they were";
+        let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let names = entries.into_iter().map(|entry| entry.name);
+        let names = names.filter(|name| [NAME, SNAPSHOTS].contains(&&**name));
+        report.left_out.extend(names.map(|name| leave_out(dir.join(name), why)));
+        return Ok(kept);
+    }
+    kept.positions = positions(fs, dir, Some(store))?;
+    let found = &kept.positions;
+    if let Some(size) = found.size {
+        // A longer one is not read at once.
+        let as_it_is = found.damage.is_empty() && size <= u32::MAX.into();
+        let bytes = if as_it_is { read(fs, &dir.join(NAME))? } else { found.encode(store) };
+        write::file(fs, &out.join(NAME), &bytes)?;
+        report.copied.push(NAME.into());
+    }
+    if found.torn {
+        report.notices.extend(found.damage.iter().map(|torn| format!("a torn batch was left behind: {torn}")));
+    } else if found.entries_lost {
+        report.lost_entries.extend(found.damage.iter().cloned());
+    } else {
+        report.notices.extend(found.damage.iter().map(|damage| format!("no entry is lost with it: {damage}")));
+    }
+    let mut made: Option<PathBuf> = None;
+    inspect::each(fs, dir, Some(store), |snapshot| {
+        let (head, key, bytes) = match snapshot.verdict {
+            Verdict::Intact { head, key, bytes } => (head, key, bytes),
+            Verdict::Bad(why) | Verdict::Unclear(why) => {
+                report.left_out.push(leave_out(snapshot.path, why));
+                return Ok(());
+            }
+        };
+        let name = snapshot.path.strip_prefix(dir).unwrap_or(&snapshot.path).to_owned();
+        let stream = out.join(name.parent().unwrap_or(Path::new("")));
+        if made.as_ref() != Some(&stream) {
+            fs.create_dir(&stream).map_err(|e| Error::io("create", &stream, e))?;
+            made.iter().try_for_each(|before| write::sync_dir(fs, before))?;
+            made = Some(stream);
+        }
+        write::file(fs, &out.join(&name), &bytes)?;
+        report.copied.push(name.clone());
+        kept.snapshots.push((name, head, key));
+        Ok(())
+    })?;
+    if let Some(last) = made {
+        write::sync_dir(fs, &last)?;
+        write::sync_dir(fs, &out.join(SNAPSHOTS))?;
+    }
+    Ok(kept)
+}

@@ -103,6 +103,8 @@ fn registered_while_others_append() {
                     while !done.load(Ordering::SeqCst) {
                         append(store, writer + n);
                         n += 1;
+                        // The store stays small, however slow the others are.
+                        thread::sleep(Duration::from_micros(200));
                     }
                 })
             })

@@ -159,10 +159,10 @@ mod tests {
             "01",
             "01",
             &"00".repeat(40),
-            "HEADCRC",
+            "85FB30B3",
             "746F74616C73",
             "7B7D",
-            "FILECRC",
+            "D0501715",
         ];
         assert_eq!(hex, expected.concat());
     }

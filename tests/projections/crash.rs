@@ -2,6 +2,9 @@
 //!
 //! What is then on the disk is opened, and held against this: what is saved is the fold of all events up to its checkpoint, and the log has that checkpoint; after catching up, the state is the fold of all events;
 //! each acknowledged event of a store that syncs is in it, once. Then it goes on: more is appended and saved, and the next power cut is survived.
+//!
+//! Shown to see, each by running the tests against a library with that bug: state and checkpoint in two files, each synced and renamed; a saved state not synced before it gets its name; its directory not synced; events not
+//! made durable before the state that knows them (`logs_that_do_not_sync`).
 
 use super::*;
 use annals::fs::{Crash, Fault, Image, Operation, SimFs};

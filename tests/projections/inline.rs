@@ -104,6 +104,8 @@ fn registered_while_others_append() {
                     while !done.load(Ordering::SeqCst) && n < 3000 {
                         append(store, writer + n);
                         n += 1;
+                        // The store stays small, however slow the others are.
+                        thread::sleep(Duration::from_micros(200));
                     }
                 })
             })

@@ -131,6 +131,7 @@ fn under_writes() {
                             }
                             assert!(view.ask("order").unwrap() > before, "it does not know what was just appended");
                             n += 1;
+                            thread::sleep(Duration::from_micros(100));
                         }
                     })
                 })

@@ -2,6 +2,7 @@
 
 use crate::expected::{Expected, ExpectedVersion};
 use crate::stream::StreamId;
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -209,6 +210,12 @@ impl Error {
     pub(crate) fn damaged(path: &Path, bytes: Range<u64>, positions: Range<u64>, why: impl Into<String>) -> Self {
         Error::Damaged(Box::new(Damage { path: path.to_owned(), bytes, positions, why: why.into() }))
     }
+}
+
+/// What a panic says that was caught in code that is not ours.
+pub(crate) fn told_by(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("no text"))
 }
 
 impl fmt::Display for Damage {

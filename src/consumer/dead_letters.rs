@@ -1,8 +1,7 @@
 //! The events that a consumer has given up.
 
-use super::work::panic_text;
 use super::{Consumer, Outcome};
-use crate::error::Result;
+use crate::error::{Result, told_by};
 use crate::event::Event;
 use crate::store::consumers::Letter;
 use crate::time::Timestamp;
@@ -121,7 +120,7 @@ impl Consumer {
             return Ok(true);
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&event)));
-        match outcome.unwrap_or_else(|panic| Outcome::Retry(panic_text(&*panic))) {
+        match outcome.unwrap_or_else(|panic| Outcome::Retry(told_by(&*panic))) {
             Outcome::Ack => {
                 self.store.delete_letter(&self.name, position)?;
                 retried.handled += 1;

@@ -12,13 +12,12 @@ use super::control::{Ending, Shared, State};
 use super::outcome::Outcome;
 use super::schedule::Job;
 use super::{Poison, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, told_by};
 use crate::event::Event;
 use crate::store::Store;
 use crate::store::consumers::{Kept, Letter};
 use crate::subscription::{Delivery, Subscription};
 use parking_lot::{Mutex, MutexGuard};
-use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -230,7 +229,7 @@ impl Work<'_> {
         let before = HANDLING.replace(self.shared);
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&job.event)));
         HANDLING.set(before);
-        let outcome = outcome.unwrap_or_else(|panic| Outcome::Retry(panic_text(&*panic)));
+        let outcome = outcome.unwrap_or_else(|panic| Outcome::Retry(told_by(&*panic)));
         let now = Instant::now();
         let mut state = self.shared.lock();
         let more = match outcome {
@@ -322,11 +321,4 @@ impl Work<'_> {
         self.shared.changed.notify_all();
         Ok(())
     }
-}
-
-/// What a panic says.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("it does not say why"))
 }

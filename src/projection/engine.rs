@@ -6,7 +6,7 @@ use super::parallel::Parallel;
 use super::progress::{Progress, Told};
 use super::{Projection, ProjectionStatus, Start};
 use crate::codec;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, told_by};
 use crate::event::Event;
 use crate::format::projection_file::Head;
 use crate::format::snapshot_file::Codec;
@@ -530,10 +530,4 @@ impl<P: Projection> Hook for Engine<P> {
         self.stop();
         let (Ok(()) | Err(_)) = self.save();
     }
-}
-
-/// What a panic says.
-pub(super) fn told_by(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no text"))
 }

@@ -2,8 +2,8 @@
 
 use super::Projection;
 use super::batches::Batches;
-use super::engine::{Engine, told_by};
-use crate::error::{Error, Result};
+use super::engine::Engine;
+use crate::error::{Error, Result, told_by};
 use crate::event::Event;
 use crate::format::index_file::hash;
 use crate::store::Store;

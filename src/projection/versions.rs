@@ -1,10 +1,9 @@
 //! Versions of one projection side by side: the old one answers until the new one has caught up, and then, at once, the new one does.
 
-use super::engine::told_by;
 use super::files;
 use super::model::ReadModel;
 use super::{Project, Projection, ProjectionStatus};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, told_by};
 use crate::store::Store;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::fmt;

@@ -6,7 +6,7 @@
 mod index;
 mod journal;
 mod replay;
-#[cfg_attr(not(test), expect(dead_code, reason = "salvage and repair are to use it"))]
+#[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code, reason = "salvage and repair are to use it"))]
 pub(crate) mod salvage;
 mod table;
 

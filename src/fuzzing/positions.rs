@@ -354,6 +354,40 @@ fn changed(input: &Input) {
     assert!(good == file.states.len() || !has_mark, "a batch below a mark is missing, and nobody says so");
 }
 
+/// What flushes may have written.
+fn samples() -> [Vec<Written>; 4] {
+    let of = |which, epoch| Of { which, epoch };
+    let put = |which, epoch, sequence| Written::Put { of: of(which, epoch), sequence };
+    [
+        vec![put(0, 0, 3), put(1, 0, 300), Written::Checkpoint { name: 0, position: 9, version: 1 }],
+        vec![put(5, 0, 7), put(5, 1, 8), put(0x95, 0, u64::MAX), Written::Delete { of: of(1, 0) }],
+        vec![Written::Long { handler: 2, count: 5 }, Written::NoCheckpoint { name: 0 }],
+        vec![put(0, 0, 4)],
+    ]
+}
+
+/// A file as it may stand in a store.
+pub(super) fn sample() -> Vec<u8> {
+    File::new(&samples(), 2, true).bytes
+}
+
+/// Whether what the store shows stood in that file after some flush.
+pub(super) fn is_of_sample(store: &Store) -> Result<bool, Error> {
+    let found = state(store)?;
+    let states = File::new(&samples(), 2, true).states;
+    // Of an edition that was deleted, nothing is shown, nor of one that its name has got since.
+    Ok(states.iter().any(|(_, known)| {
+        let in_main = |((_, stream, _), _): &(&(String, StreamId, u64), &u64)| stream.edition().is_none();
+        let positions = found.positions.iter();
+        found.checkpoints == known.checkpoints
+            && positions.clone().filter(in_main).eq(known.positions.iter().filter(in_main))
+            && positions.filter(|of| !in_main(of)).all(|((handler, stream, _), at)| {
+                let epochs = 0..=2;
+                epochs.into_iter().any(|n| known.positions.get(&(handler.clone(), stream.clone(), n)) == Some(at))
+            })
+    }))
+}
+
 pub(super) fn show(input: &[u8]) -> String {
     match input.split_first() {
         Some((mode, rest)) if mode % 3 == 2 => format!("{:#?}", Input::arbitrary_take_rest(Unstructured::new(rest))),
@@ -362,14 +396,7 @@ pub(super) fn show(input: &[u8]) -> String {
 }
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    let of = |which, epoch| Of { which, epoch };
-    let put = |which, epoch, sequence| Written::Put { of: of(which, epoch), sequence };
-    let batches = [
-        vec![put(0, 0, 3), put(1, 0, 300), Written::Checkpoint { name: 0, position: 9, version: 1 }],
-        vec![put(5, 0, 7), put(5, 1, 8), put(0x95, 0, u64::MAX), Written::Delete { of: of(1, 0) }],
-        vec![Written::Long { handler: 2, count: 5 }, Written::NoCheckpoint { name: 0 }],
-        vec![put(0, 0, 4)],
-    ];
+    let batches = samples();
     let mut seeds = vec![Vec::new()];
     for (count, settled, mark) in [(0, 0, false), (2, 0, false), (2, 2, true), (4, 1, true), (4, 4, false)] {
         let file = File::new(&batches[..count], settled, mark);

@@ -45,7 +45,8 @@ fn line(name: &str, unit: &str, rounds: &[(f64, f64)]) {
     let of = |n: fn(&(f64, f64)) -> f64| median(rounds.iter().map(n).collect());
     let (ratio, low, high) = of(|(base, annals)| annals / base);
     let (base, annals) = (of(|round| round.0).0, of(|round| round.1).0);
-    println!("{name:<58} {base:>11.2} {annals:>11.2} {unit:<9} {ratio:.2} [{low:.2}..{high:.2}]");
+    let ratio = if base > 0.0 { format!("{ratio:.2} [{low:.2}..{high:.2}]") } else { "-".to_owned() };
+    println!("{name:<58} {base:>11.2} {annals:>11.2} {unit:<9} {ratio}");
 }
 
 impl Bench {

@@ -215,7 +215,7 @@ impl Error {
 /// What a panic says that was caught in code that is not ours.
 pub(crate) fn told_by(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no text"))
+    format!("panicked: {}", text.unwrap_or("it does not say why"))
 }
 
 impl fmt::Display for Damage {

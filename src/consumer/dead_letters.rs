@@ -120,7 +120,7 @@ impl Consumer {
             return Ok(true);
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&event)));
-        match outcome.unwrap_or_else(|panic| Outcome::Retry(told_by(&*panic))) {
+        match outcome.unwrap_or_else(|panic| Outcome::Retry(format!("the handler {}", told_by(&*panic)))) {
             Outcome::Ack => {
                 self.store.delete_letter(&self.name, position)?;
                 retried.handled += 1;

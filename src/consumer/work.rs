@@ -229,7 +229,7 @@ impl Work<'_> {
         let before = HANDLING.replace(self.shared);
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&job.event)));
         HANDLING.set(before);
-        let outcome = outcome.unwrap_or_else(|panic| Outcome::Retry(told_by(&*panic)));
+        let outcome = outcome.unwrap_or_else(|panic| Outcome::Retry(format!("the handler {}", told_by(&*panic))));
         let now = Instant::now();
         let mut state = self.shared.lock();
         let more = match outcome {

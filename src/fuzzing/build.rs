@@ -6,13 +6,15 @@ use crate::event::{ContentType, NewEvent};
 use crate::format::draft::{Draft, Limits, Place};
 use crate::format::frame::{self, Chain};
 use crate::format::head::{self, Head};
-use crate::format::put;
 use crate::format::segment_header::SegmentHeader;
+use crate::format::{put, snapshot_file};
 use crate::fs::{File, Fs, MemFs, Mode};
 use crate::index::{file, memory::Memory};
 use crate::segment::scan::frames;
 use crate::segment::{START, Segment, file_name};
+use crate::snapshot::{Directory, Settings};
 use crate::stream::StreamId;
+use crate::system::System;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,14 +24,86 @@ use uuid::Uuid;
 /// A commit of so many events is one that this code does not write: see [`odd`].
 const ODD: u64 = 7;
 
+/// A commit of no events is a record of the store's own: it only says how far an upstream was taken in, or deletes an edition, or a domain of it.
+pub(super) const TRACKED: (u64, usize) = (0, 0);
+pub(super) const DELETED: (u64, usize) = (0, 1);
+pub(super) const DELETED_IN_A: (u64, usize) = (0, 2);
+
+/// What is tracked.
+pub(super) const UPSTREAM: &str = "inbox";
+/// The edition that is deleted.
+pub(super) const EDITION: &str = "what-if";
+
 /// Streams that are written to.
 pub(super) const STREAMS: [&str; 4] = ["a-1", "b-2", "b-%FF", "a-1@what-if"];
 
 /// A store as its files.
+#[derive(Default)]
 pub(super) struct Built {
     pub files: BTreeMap<String, Vec<u8>>,
-    /// The events of all segments that came with a seal or are known to HEAD.
+    /// All events that were written.
     pub facts: Vec<Fact>,
+    /// Where the edition was deleted, or which domain of it.
+    pub deletions: Vec<(u64, Option<&'static str>)>,
+    /// Where it is said how far the upstream was taken in, and how far.
+    pub tracked: Vec<(u64, u64)>,
+    /// The position behind all.
+    pub end: u64,
+}
+
+impl Built {
+    /// The events that are to be seen if the log ends before this position.
+    pub(super) fn live(&self, end: u64) -> Vec<Fact> {
+        let is_gone = |fact: &Fact| {
+            self.deletions.iter().any(|(position, domain)| {
+                (fact.position..end).contains(position)
+                    && fact.stream.edition() == Some(EDITION)
+                    && domain.is_none_or(|domain| domain == fact.stream.domain())
+            })
+        };
+        self.facts.iter().filter(|fact| fact.position < end && !is_gone(fact)).cloned().collect()
+    }
+
+    /// How far the upstream has been taken in if the log ends before this position.
+    pub(super) fn tracked(&self, end: u64) -> Option<u64> {
+        self.tracked.iter().rev().find(|(position, _)| *position < end).map(|(_, upto)| *upto)
+    }
+
+    /// Adds a positions file, and snapshots of the last events of two streams.
+    pub(super) fn with_caches(mut self) -> Built {
+        self.files.insert("POSITIONS".into(), super::positions::sample());
+        let root = Path::new("store");
+        let settings = Settings { kept: 1, sync: false, reserve: 0 };
+        for stream in [stream(0), stream(3)] {
+            let fs = MemFs::new();
+            let directory = Directory::new(Arc::new(fs.clone()), root.to_owned(), settings);
+            let fact = self.live(self.end).into_iter().rfind(|fact| fact.stream == stream);
+            let fact = fact.expect("a stream with events");
+            let state = state(&fact);
+            let head = snapshot_file::Head {
+                store: first_header().store,
+                created_at: 0,
+                sequence: fact.sequence,
+                position: fact.position,
+                recorded_at: fact.recorded_at.as_nanos(),
+                fingerprint: 0,
+                codec: snapshot_file::Codec::Bytes,
+                retention: snapshot_file::Retention::Default,
+                state_len: state.len() as u64,
+            };
+            directory.put(&head, stream.key(), &state, &|_| false).expect("memory takes any file");
+            let listed = directory.list(stream.key()).expect("memory");
+            let path = listed[0].path.strip_prefix(root).expect("it is in the store");
+            let bytes = snapshot_file::encode(&head, stream.key(), &state);
+            self.files.insert(path.to_string_lossy().into_owned(), bytes);
+        }
+        self
+    }
+}
+
+/// The state that a snapshot after this event holds.
+pub(super) fn state(fact: &Fact) -> Vec<u8> {
+    format!("{} {} {}", fact.stream, fact.sequence, fact.position).repeat(3).into_bytes()
 }
 
 /// How a store came to its end.
@@ -84,10 +158,10 @@ pub(super) fn put_file(fs: &MemFs, path: &Path, bytes: &[u8]) -> Arc<dyn File> {
     file
 }
 
-/// A store whose segments hold commits of so many events, with data of so many bytes each.
+/// A store whose segments hold commits of so many events, with data of so many bytes each. Commits of two events have an idempotency key.
 pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
-    let mut built = Built { files: BTreeMap::new(), facts: Vec::new() };
-    let mut next = BTreeMap::new();
+    let mut built = Built::default();
+    let (mut next, mut next_own) = (BTreeMap::new(), BTreeMap::new());
     let mut header = first_header();
     let mut number = 0;
     for (n, commits) in segments.iter().enumerate() {
@@ -110,9 +184,33 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
                 *sequence += 1;
             }
             number += events;
+            let mut attributes = Vec::new();
             if events == 2 {
-                let mut attributes = Vec::new();
                 frame::put_attribute(&mut attributes, frame::IDEMPOTENCY_KEY, format!("key {number}").as_bytes());
+            }
+            if events == 0 {
+                let domain = (len == DELETED_IN_A.1).then_some("a");
+                let system = match (events, len) {
+                    TRACKED => System::Tracking,
+                    _ => System::Deletion { edition: EDITION, domain },
+                };
+                let event = NewEvent::new(system.event_type(), "");
+                draft.push(&system.key(), &event, false).expect("it is good");
+                let sequence = next_own.entry(system.key()).or_insert(0);
+                assert!(draft.set_sequences(0..1, *sequence));
+                *sequence += 1;
+                if system == System::Tracking {
+                    frame::put_tracking(&mut attributes, UPSTREAM, number);
+                    built.tracked.push((chain.next_position, number));
+                } else {
+                    built.deletions.push((chain.next_position, domain));
+                    // It is begun anew.
+                    next.retain(|stream: &StreamId, _| {
+                        stream.edition() != Some(EDITION) || domain.is_some_and(|domain| domain != stream.domain())
+                    });
+                }
+            }
+            if !attributes.is_empty() {
                 draft.set_attributes(&attributes);
             }
             let offset = bytes.len() as u64;
@@ -129,6 +227,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
         }
         let end = bytes.len() as u64;
         built.facts.extend(facts(&header, &bytes));
+        built.end = chain.next_position;
         if !newest || ended == Ended::Closed {
             let index = memory.encode(&header, end, chain);
             built.files.insert(file::file_name(header.number), index);
@@ -179,6 +278,9 @@ fn facts(header: &SegmentHeader, bytes: &[u8]) -> Vec<Fact> {
     let mut found = Vec::new();
     for frame in frames(&bytes[START as usize..], START, header.mask()) {
         let shown = frame.records(path, |event| {
+            if System::of(event.key).is_some() {
+                return;
+            }
             let event = segment.event_at(event.offset).expect("the records are good");
             found.push(Fact::of(&event));
         });
@@ -190,6 +292,13 @@ fn facts(header: &SegmentHeader, bytes: &[u8]) -> Vec<Fact> {
 /// The small store that most seeds are taken from: three segments, with short and long commits.
 pub(super) fn small(ended: Ended) -> Built {
     store(&[&[(1, 20), (2, 40), (3, 0)], &[(2, 9000), (1, 10)], &[(1, 5), (2, 30), (1, 300)]], ended)
+}
+
+/// A store with an edition that was deleted and begun anew, more than once, and an upstream.
+pub(super) fn edited(ended: Ended) -> Built {
+    let first = [(5, 20), TRACKED, DELETED_IN_A, (3, 40)];
+    let second = [(5, 10), DELETED, (2, 30), (1, 0), (4, 300)];
+    store(&[&first, &second, &[TRACKED, (3, 5), (1, 10), DELETED_IN_A, (4, 9)]], ended)
 }
 
 /// A store that this code does not write, and would not mind if somebody else had: an event has the same tag many times, and one stands in a wide record.

@@ -2,7 +2,7 @@
 
 use super::build::{self, Built, Ended, put_file, stream};
 use super::facts::{Fact, drain};
-use super::{noise, seal};
+use super::{noise, positions, seal};
 use crate::format::frame::frame_len;
 use crate::format::u32_at;
 use crate::fs::{Fs, MemFs};
@@ -103,7 +103,7 @@ enum Edit {
 }
 
 /// Number of stores to begin with. Another number would give each kept input another meaning.
-const BASES: u8 = 8;
+const BASES: u8 = 12;
 
 fn bases() -> &'static [Built] {
     static STORES: OnceLock<Vec<Built>> = OnceLock::new();
@@ -118,6 +118,10 @@ fn bases() -> &'static [Built] {
             build::store(&[&[]], Ended::Closed),
             build::odd(),
             build::store(&[&[(2, 70_000), (1, 10)]], Ended::Killed),
+            build::edited(Ended::Closed),
+            build::edited(Ended::Killed),
+            build::edited(Ended::Closed).with_caches(),
+            build::small(Ended::Killed).with_caches(),
         ]
     })
 }
@@ -221,6 +225,8 @@ impl Files {
         for (name, bytes) in &mut self.files {
             match name.as_str() {
                 "HEAD" => seal::head(bytes),
+                "POSITIONS" => seal::positions(bytes),
+                name if name.ends_with(".snap") => seal::snapshot(bytes, false),
                 name if name.ends_with(".idx") => seal::index(bytes),
                 name if name.ends_with(".seg") => {
                     if let Some(before) = before {
@@ -276,20 +282,19 @@ fn run(input: &Input) {
         put_file(&fs, &Path::new(DIR).join(name), bytes);
     }
     let verified = verify_in(&fs, DIR);
-    let written = (!tampered).then_some(&base.facts[..]);
-    let seen = open(&fs, input.read_only, written);
+    let seen = open(&fs, input.read_only, (!tampered).then_some((base, base.end)));
     if tampered {
         return;
     }
     if let Ok(report) = &verified {
-        is_told(report, &seen, &base.facts);
+        is_told(report, &seen, base.end);
     }
-    let Seen::Store { facts, error: None } = seen else { return };
+    let Seen::Store { facts, end, error: None } = seen else { return };
     // Whatever the first open has made of it is settled.
-    let Seen::Store { facts: again, error: None } = open(&fs, false, Some(&facts)) else {
+    let Seen::Store { facts: again, end: end_again, error: None } = open(&fs, false, Some((base, end))) else {
         panic!("what was opened once does not open again");
     };
-    assert_eq!(facts, again);
+    assert_eq!((facts, end), (again.clone(), end_again));
     // Damage that takes no event with it is not mended by opening, and shows when an index is made anew.
     if verified.is_ok_and(|report| report.is_sound()) {
         go_on(&fs, &again);
@@ -299,11 +304,11 @@ fn run(input: &Input) {
 /// What an open has shown.
 enum Seen {
     Refused(Error),
-    Store { facts: Vec<Fact>, error: Option<Error> },
+    Store { facts: Vec<Fact>, end: u64, error: Option<Error> },
 }
 
-/// Opens the store and reads it in every way. Holds what it shows against what was written.
-fn open(fs: &MemFs, read_only: bool, written: Option<&[Fact]>) -> Seen {
+/// Opens the store and reads it in every way. Holds what it shows against what was written, up to some position.
+fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
     let options = options(fs);
     let opened = if read_only { options.open_read_only(DIR) } else { options.open(DIR) };
     let store = match opened {
@@ -315,19 +320,61 @@ fn open(fs: &MemFs, read_only: bool, written: Option<&[Fact]>) -> Seen {
     };
     let (facts, error) = drain(store.read_all().into_iter());
     assert!(error.as_ref().is_none_or(is_refusal), "{error:?}");
-    assert!(facts.iter().zip(0..).all(|(fact, n)| fact.position == n), "positions have gaps");
-    assert!(error.is_some() || facts.len() as u64 == store.len());
+    let end = store.len();
+    assert!(facts.iter().all(|fact| fact.position < end) && facts.is_sorted_by(|a, b| a.position < b.position));
     let others = others(&store, &facts, written.is_none());
-    if let Some(written) = written {
-        assert!(written.starts_with(&facts), "an event that was not written, or in another order");
+    caches(&store, written.map(|(built, _)| built), &facts);
+    if let Some((built, all)) = written {
+        let live = built.live(end);
+        // A store that is only read is read around damage: all that is intact is there, behind gaps that are named. What was deleted is there again if the deletion is in a gap.
+        let around = read_only && error.is_some();
+        let live = if around { built.facts.clone() } else { live };
+        let whole = if around { facts.iter().all(|fact| live.contains(fact)) } else { live.starts_with(&facts) };
+        assert!(whole, "an event that was not written, or in another order");
+        assert!(error.is_some() || facts.len() == live.len());
         for fact in &others {
-            assert_eq!(Some(fact), written.get(fact.position as usize), "an event that was not written");
+            assert!(live.contains(fact), "an event that was not written, or was deleted: {fact:?}");
+        }
+        match store.tracked(build::UPSTREAM) {
+            Ok(tracked) => assert!(around || tracked == built.tracked(end)),
+            Err(error) => assert!(is_refusal(&error), "{error}"),
         }
         let report = store.open_report();
         let told = report.created || report.cut.is_some() || !report.notices.is_empty() || error.is_some();
-        assert!(told || facts.len() == written.len(), "events are gone without a word: {report:?}");
+        assert!(end <= all && (told || end == all), "events are gone without a word: {report:?}");
     }
-    Seen::Store { facts, error }
+    Seen::Store { facts, end, error }
+}
+
+/// Handler positions and snapshots: refused, or as they were put; and loading gives what reading gives.
+fn caches(store: &Store, written: Option<&Built>, facts: &[Fact]) {
+    match positions::is_of_sample(store) {
+        Ok(is_known) => {
+            let has_none = written.is_none_or(|built| !built.files.contains_key("POSITIONS"));
+            assert!(is_known || has_none, "handler positions that were not put");
+        }
+        Err(error) => assert!(is_refusal(&error), "{error}"),
+    }
+    for name in 0..build::STREAMS.len() {
+        let snapshot = match store.snapshots().latest(&stream(name)) {
+            Ok(Some(snapshot)) => snapshot,
+            Ok(None) => continue,
+            Err(error) => {
+                let is_index = matches!(error, Error::Invalid { what: "index", .. });
+                assert!(is_refusal(&error) || written.is_none() && is_index, "{error}");
+                continue;
+            }
+        };
+        let fact = facts.iter().find(|fact| fact.position == snapshot.position());
+        if let (Some(_), Some(fact)) = (written, fact) {
+            assert_eq!((snapshot.sequence(), snapshot.bytes()), (fact.sequence, &build::state(fact)[..]));
+        }
+    }
+    let reports = [store.snapshots().list_all().map(drop), store.snapshots().verify().map(drop)];
+    for error in reports.into_iter().filter_map(Result::err) {
+        let is_index = matches!(error, Error::Invalid { what: "index", .. });
+        assert!(is_refusal(&error) || written.is_none() && is_index, "{error}");
+    }
 }
 
 fn is_refusal(error: &Error) -> bool {
@@ -370,15 +417,15 @@ fn others(store: &Store, facts: &[Fact], tampered: bool) -> Vec<Fact> {
 }
 
 /// What is missing is told by verify, too; and what it finds no fault with can be opened and read.
-fn is_told(report: &Report, seen: &Seen, written: &[Fact]) {
+fn is_told(report: &Report, seen: &Seen, all: u64) {
     let silent = report.is_sound() && report.torn.is_none() && report.notices.is_empty();
     match seen {
         Seen::Refused(error) => assert!(!silent, "verify finds nothing, and open says: {error}"),
         Seen::Store { error: Some(error), .. } => {
             assert!(!report.is_sound(), "verify calls the store sound, and a read says: {error}");
         }
-        Seen::Store { facts, .. } => {
-            assert!(!silent || facts.len() == written.len(), "verify does not miss what is missing: {report:?}");
+        Seen::Store { end, .. } => {
+            assert!(!silent || *end == all, "verify does not miss what is missing: {report:?}");
         }
     }
 }
@@ -389,7 +436,7 @@ fn go_on(fs: &MemFs, facts: &[Fact]) {
     let appended = store.append(&stream(0), Expected::Any, [NewEvent::new("More", "more")]);
     appended.expect("nothing stands against an append");
     store.close().expect("nothing stands against closing");
-    let Seen::Store { facts: more, error: None } = open(fs, true, None) else {
+    let Seen::Store { facts: more, error: None, .. } = open(fs, true, None) else {
         panic!("what was closed does not open");
     };
     assert_eq!((more.len(), &more[..facts.len()]), (facts.len() + 1, facts));
@@ -403,7 +450,10 @@ pub(super) fn show(input: &[u8]) -> String {
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let lens = [0, 12, 20, 33, 47, 64, 90, 130];
-    (0..24).map(|seed| noise(seed + 100, lens[seed as usize % lens.len()])).collect()
+    let any = (0..24).map(|seed| noise(seed + 100, lens[seed as usize % lens.len()]));
+    // Those of the stores with editions.
+    let edited = (0..16).map(|seed| [&[8 + (seed % 4) as u8][..], &noise(seed + 200, 20 + seed as usize * 9)].concat());
+    any.chain(edited).collect()
 }
 
 #[cfg(test)]
@@ -424,8 +474,9 @@ mod tests {
             }
             let report = verify_in(&fs, DIR).unwrap();
             assert!(report.is_sound() && report.torn.is_none() && report.notices.is_empty(), "{report:?}");
-            let Seen::Store { facts, error: None } = open(&fs, false, Some(&base.facts)) else { panic!() };
-            assert_eq!(facts, base.facts);
+            let Seen::Store { facts, error: None, .. } = open(&fs, false, Some((base, base.end))) else { panic!() };
+            assert_eq!(facts, base.live(base.end));
+            assert_eq!(base.facts.len() + base.deletions.len() + base.tracked.len(), base.end as usize);
             go_on(&fs, &facts);
         }
     }

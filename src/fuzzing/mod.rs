@@ -5,20 +5,26 @@
 //!
 //! A target is a function of bytes that panics if it finds something, a file in `fuzz/fuzz_targets` that calls it, and its line in [`TARGETS`].
 
+mod bounded;
 mod build;
+mod change;
 mod directory;
 mod facts;
 mod frame;
 mod index;
 mod operations;
+mod positions;
 mod seal;
 mod segment;
+mod snapshot;
 
 pub use directory::open_directory;
 pub use frame::frame;
 pub use index::index_file;
 pub use operations::operations;
+pub use positions::positions_file;
 pub use segment::segment_scan;
+pub use snapshot::snapshot_file;
 
 /// A target: its name, what it runs, and its seeds.
 pub struct Target {
@@ -37,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame, seeds: frame::seeds, show: bytes },
     Target { name: "segment_scan", run: segment_scan, seeds: segment::seeds, show: bytes },
     Target { name: "index_file", run: index_file, seeds: index::seeds, show: bytes },
+    Target { name: "snapshot_file", run: snapshot_file, seeds: snapshot::seeds, show: snapshot::show },
+    Target { name: "positions_file", run: positions_file, seeds: positions::seeds, show: positions::show },
     Target { name: "open_directory", run: open_directory, seeds: directory::seeds, show: directory::show },
     Target { name: "operations", run: operations, seeds: operations::seeds, show: operations::show },
 ];

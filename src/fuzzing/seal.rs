@@ -3,6 +3,7 @@
 use crate::format::checksum::{self, BLOCK, CRC, Mask, crc};
 use crate::format::frame::{self, ALIGN, HEADER, MAGIC, SEAL, Seal, TRAILER};
 use crate::format::index_file::{self, BUCKET, IndexHeader, PAGE, PRELUDE};
+use crate::format::positions_file::{self, BATCH, BATCH_MAGIC, FileHeader, HEADER as POSITIONS_HEADER, MAX_BODY};
 use crate::format::segment_header::{self, LEN as SEGMENT_HEADER, SegmentHeader};
 use crate::format::{head, put, record, u16_at, u32_at, u64_at, varint};
 use std::path::Path;
@@ -182,5 +183,68 @@ pub(super) fn follow(bytes: &mut [u8], (digest, end): (u64, u64)) {
     if bytes.len() >= SEGMENT_HEADER && u64_at(bytes, 64) != digest {
         put(bytes, 64, &digest.to_le_bytes());
         put(bytes, 72, &end.to_le_bytes());
+    }
+}
+
+/// Seals a snapshot file, as far as it has the length that it tells; with `fit`, it tells the length that it has.
+pub(super) fn snapshot(bytes: &mut [u8], fit: bool) {
+    const HEAD: usize = crate::format::state_file::LEN;
+    if bytes.len() < HEAD {
+        return;
+    }
+    put(bytes, 0, b"\x89ANS\r\n\x1A\n");
+    let key_end = HEAD + usize::from(u16_at(bytes, 80));
+    if bytes.len() < key_end {
+        return;
+    }
+    let both = (bytes.len() - key_end).checked_sub(CRC).and_then(|both| checksum::piece_len(both as u64));
+    if let Some(len) = both.filter(|_| fit) {
+        put(bytes, 72, &len.to_le_bytes());
+    }
+    let sum = checksum::extend(crc(&bytes[..HEAD - CRC]), &bytes[HEAD..key_end]);
+    put(bytes, HEAD - CRC, &sum.to_le_bytes());
+    let Some(len) = both.filter(|&len| len == u64_at(bytes, 72)) else { return };
+    let (state_end, end) = (key_end + len as usize, bytes.len() - CRC);
+    if state_end < end {
+        let table = table_of(&bytes[key_end..state_end]);
+        put(bytes, state_end, &table);
+    }
+    let piece = if state_end < end { state_end..end } else { key_end..state_end };
+    let sum = checksum::extend(crc(&bytes[HEAD - CRC..HEAD]), &bytes[piece]);
+    put(bytes, end, &sum.to_le_bytes());
+}
+
+/// Seals a positions file: its header, and its batches one behind the other, numbered and chained, up to the first place where there is none.
+pub(super) fn positions(bytes: &mut [u8]) {
+    if bytes.len() < POSITIONS_HEADER {
+        return;
+    }
+    put(bytes, 0, b"\x89ANP\r\n\x1A\n");
+    let sum = crc(&bytes[..POSITIONS_HEADER - CRC]);
+    put(bytes, POSITIONS_HEADER - CRC, &sum.to_le_bytes());
+    let Ok(Some(header)) = FileHeader::decode(bytes, Path::new("")) else { return };
+    let mask = header.mask();
+    let (mut at, mut number, mut previous) = (POSITIONS_HEADER, 1u64, header.chain());
+    while at + BATCH <= bytes.len() && bytes[at..at + BATCH_MAGIC.len()] == BATCH_MAGIC {
+        let len = u32_at(bytes, at + 16) as usize;
+        let body = at + BATCH;
+        let end = body + len.min(MAX_BODY);
+        let table_end = end + checksum::table_len((end - body) as u64) as usize;
+        if len <= MAX_BODY && table_end <= bytes.len() {
+            if end < table_end {
+                let table = table_of(&bytes[body..end]);
+                put(bytes, end, &table);
+            }
+            let entries = positions_file::entries(&bytes[body..end]).count() as u32;
+            put(bytes, at + 20, &entries.to_le_bytes());
+            let covered = if end < table_end { end..table_end } else { body..end };
+            let body_crc = mask.stored(crc(&bytes[covered]), at as u64 + 28);
+            put(bytes, at + 28, &body_crc.to_le_bytes());
+        }
+        put(bytes, at + 8, &number.to_le_bytes());
+        put(bytes, at + 24, &previous.to_le_bytes());
+        previous = mask.stored(crc(&bytes[at + 8..body]), at as u64);
+        put(bytes, at + 4, &previous.to_le_bytes());
+        (at, number) = (table_end, number + 1);
     }
 }

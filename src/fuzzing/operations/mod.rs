@@ -1,23 +1,26 @@
-//! Operations on the simulated disk against a model that is a list of commits.
+//! Operations on the simulated disk against a model that is a list of commits, and a map of handler positions.
+//!
+//! Snapshots have no model: a state is the list of the positions of its events, and whatever is loaded must be what a replay of the model gives.
 
+mod beside;
 mod model;
 mod steps;
 
 pub(super) use steps::{seeds, show};
 
-use super::build::{self, stream};
+use super::build;
 use super::facts::{Fact, drain};
 use crate::event::NewEvent;
 use crate::fs::{Crash, Fault, Image, Operation, SimFs};
 use crate::salvage::verify_in;
 use crate::time::Timestamp;
 use crate::{Committed, Error, Guard, Options, Result, Store, Ticket};
-use model::{Accepted, Answer, Model, same};
+use model::{Accepted, Answer, Model, Places, Says, same};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use steps::{Asked, Part, Step, expected, step_image, steps};
+use steps::{Commit, Step, step_image, steps, stream};
 
 const DIR: &str = "store";
 /// So many commits may be on their way while calls fail.
@@ -54,7 +57,7 @@ impl World {
             store: None,
             clock: Arc::new(AtomicI64::new(1_000)),
             large_segments: false,
-            model: Model::default(),
+            model: Model { flushed: vec![Places::new()], ..Model::default() },
             held: Vec::new(),
             trouble: false,
         };
@@ -102,22 +105,47 @@ impl World {
             return self.power_cut(step_image(self.model.written as u8, 4));
         }
         assert!(error.is_none(), "{error:?}");
-        let mut left = &found[..];
-        let mut kept = Vec::new();
+        self.keep(&store, &found);
+        let mut places = self.places(&store);
+        if places.is_err() && self.trouble && !self.disk.is_dead() {
+            self.heal();
+            places = self.places(&store);
+        }
+        if self.disk.is_dead() {
+            self.disk.while_dead(|| drop(store));
+            return self.power_cut(step_image(self.model.written as u8, 5));
+        }
+        let found = places.unwrap_or_else(|error| panic!("handler positions cannot be read: {error}"));
+        let allowed = self.model.flushed.iter().any(|flushed| self.model.shown(flushed) == found);
+        assert!(allowed, "{found:?} was not there after any flush: {:?}", self.model.flushed);
+        self.model.places = found;
+        self.store = Some(store);
+    }
+
+    /// Holds what an open store has against the commits, and forgets those that are not there.
+    fn keep(&mut self, store: &Store, found: &[Fact]) {
+        let end = store.len();
+        let (mut kept, mut upto) = (Vec::new(), 0);
         for commit in std::mem::take(&mut self.model.commits) {
-            let there = left.len() >= commit.facts.len() && left.iter().zip(&commit.facts).all(|(f, c)| same(f, c));
-            if there {
-                let (facts, rest) = left.split_at(commit.facts.len());
-                kept.push(Accepted { facts: facts.to_vec(), acknowledged: true, ..commit });
-                left = rest;
+            if upto + commit.len > end || upto == end {
+                assert!(!commit.acknowledged, "an acknowledged commit is gone: {:?}", store.open_report());
                 continue;
             }
-            assert!(!commit.acknowledged, "an acknowledged commit is gone: {:?}", store.open_report());
-            assert!(left.is_empty(), "something else is there: {:?}", &left[0]);
+            assert_eq!(commit.first, upto, "a commit is not where it was accepted");
+            upto += commit.len;
+            kept.push(Accepted { acknowledged: true, ..commit });
         }
-        assert!(left.is_empty(), "more is there than was written: {:?}", &left[0]);
+        assert_eq!(upto, end, "a part of a commit is there, or more than was written");
         self.model.commits = kept;
-        self.store = Some(store);
+        let right = self.model.live(end);
+        assert_eq!(found.len(), right.len(), "{found:?} instead of {right:?}");
+        assert!(found.iter().zip(&right).all(|(found, right)| same(found, right)), "{found:?}, not {right:?}");
+        let mut known = found.iter().peekable();
+        for fact in self.model.commits.iter_mut().flat_map(|commit| &mut commit.facts) {
+            if let Some(found) = known.next_if(|found| found.position == fact.position) {
+                *fact = found.clone();
+            }
+        }
     }
 
     /// Lets go as a process does that dies, and opens again.
@@ -138,7 +166,9 @@ impl World {
 
     fn close(&mut self) {
         if let Some(store) = self.store.take() {
+            self.flushes();
             let closed = store.close();
+            self.flushed(closed.is_ok());
             assert!(closed.as_ref().err().is_none_or(|error| self.trouble_allows(error)), "{closed:?}");
         }
         if self.disk.is_dead() {
@@ -158,9 +188,8 @@ impl World {
         }
     }
 
-    fn commit(&mut self, parts: &[Part], asked: Option<&(Asked, Option<u8>)>, key: u8, wait: bool) {
-        let parts = &parts[..parts.len().min(3)];
-        let key = key % 4;
+    fn commit(&mut self, Commit { parts, guard, key, tracking, wait }: &Commit) {
+        let (asked, key, says) = (guard.as_ref(), *key, tracking.map(Says::tracked));
         // A repeat waits for the first commit, and takes its place if that fails; and if many groups wait, submitting writes them, and what is accepted then does not stand on those that fail.
         if self.trouble && (key != 0 || self.held.len() >= HELD) {
             self.wait_for_all();
@@ -168,18 +197,11 @@ impl World {
                 return;
             }
         }
-        let (written, accepted) = (self.model.written, self.model.accepted().count());
-        let conflicts = parts.iter().map(|part| {
-            let stream = stream(part.stream.into());
-            self.model.accepted().filter(|fact| fact.stream == stream).count() as u64
-        });
-        let before: Vec<u64> = conflicts.collect();
-        let answer = self.model.decide(parts, asked, key);
+        let mut number = self.model.written;
+        let visible = self.store().len();
+        let (hopes, answer) = self.model.decide(parts, asked, key, says.as_ref(), visible);
         let mut transaction = self.store().transaction();
-        let (mut number, mut earlier) = (written, Vec::new());
-        for (part, before) in parts.iter().zip(before) {
-            let stream = stream(part.stream.into());
-            let next = before + earlier.iter().filter(|other| **other == stream).count() as u64;
+        for (part, hope) in parts.iter().zip(hopes) {
             let events: Vec<NewEvent<'_>> = part
                 .events
                 .iter()
@@ -188,8 +210,7 @@ impl World {
                     build::event((number - 1) << 4 | u64::from(bits % 16), usize::from(len % 3000))
                 })
                 .collect();
-            earlier.extend(events.iter().map(|_| stream.clone()));
-            transaction = transaction.append(&stream, expected(part.hope, next), events);
+            transaction = transaction.append(&stream(part.stream), hope, events);
         }
         if let Some((asked, after)) = asked {
             transaction = transaction.guard(Guard::unchanged(asked.query(), after.map(u64::from)));
@@ -197,17 +218,18 @@ impl World {
         if key != 0 {
             transaction = transaction.idempotency_key(format!("key {key}"));
         }
+        if let Some(Says::Tracked { upstream, position }) = says {
+            transaction = transaction.tracking(upstream, position);
+        }
         let submitted = transaction.submit();
-        // Numbers are used once, whatever came of them.
-        self.model.written = self.model.written.max(number);
-        self.compare(submitted, answer, accepted as u64, key);
-        if wait {
+        self.compare(submitted, answer);
+        if *wait {
             self.wait_for_all();
         }
     }
 
     /// Holds what the store says to a commit against what it should say.
-    fn compare(&mut self, submitted: Result<Ticket>, answer: Answer, accepted: u64, key: u8) {
+    fn compare(&mut self, submitted: Result<Ticket>, answer: Answer) {
         let ticket = match submitted {
             Err(error) if self.trouble_allows(&error) => return self.after_failure(&error),
             other => other,
@@ -226,14 +248,14 @@ impl World {
                     other => other.expect("it was stored before"),
                 };
                 let is_first = |n: &usize| {
-                    let facts = &self.model.commits[*n].facts;
-                    first.positions == (facts[0].position..facts[0].position + facts.len() as u64)
+                    let commit = &self.model.commits[*n];
+                    first.positions == (commit.first..commit.first + commit.len)
                 };
                 assert!(first.duplicate && firsts.iter().any(is_first), "{first:?}");
             }
-            (Ok(ticket), Answer::Accepted(facts, ranges)) => {
-                assert_eq!(facts[0].position, accepted);
-                self.model.commits.push(Accepted { facts, key, acknowledged: false });
+            (Err(Error::AlreadyTracked { tracked, .. }), Answer::AlreadyTracked(at)) => assert_eq!(tracked, at),
+            (Ok(ticket), Answer::Accepted(accepted, ranges)) => {
+                self.model.commits.push(accepted);
                 self.held.push((ticket, self.model.commits.len() - 1, ranges));
             }
             (Ok(_), _) => panic!("the store accepts what it should refuse"),
@@ -285,25 +307,18 @@ impl World {
     fn acknowledge(&mut self, number: usize, committed: &Committed, ranges: &[Range<u64>]) {
         let commit = &mut self.model.commits[number];
         commit.acknowledged = true;
-        let first = commit.facts[0].position;
-        assert_eq!(committed.positions, first..first + commit.facts.len() as u64);
+        assert_eq!(committed.positions, commit.first..commit.first + commit.len);
         assert!(committed.appends.iter().map(|appended| &appended.sequences).eq(ranges) && !committed.duplicate);
         commit.facts.iter_mut().for_each(|fact| fact.recorded_at = committed.recorded_at);
     }
 
-    /// What can be seen now: whole commits, all acknowledged ones among them.
-    fn visible(&self) -> Vec<Fact> {
+    /// The position behind all that can be seen now: whole commits, all acknowledged ones among them.
+    fn visible(&self) -> u64 {
         let visible = self.store().len();
         assert!(visible >= self.model.acknowledged());
-        let mut all = Vec::new();
-        for commit in &self.model.commits {
-            if all.len() as u64 == visible {
-                return all;
-            }
-            all.extend(commit.facts.iter().cloned());
-        }
-        assert_eq!(all.len() as u64, visible, "a part of a commit is visible, or more than there is");
-        all
+        let mut ends = self.model.commits.iter().map(|commit| commit.first + commit.len);
+        assert!(visible == 0 || ends.any(|end| end == visible), "a part of a commit is visible, or more than there is");
+        visible
     }
 
     fn held_against(&self, found: (Vec<Fact>, Option<Error>), right: &[Fact]) {
@@ -316,7 +331,13 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Commit { parts, guard, key, wait } => self.commit(parts, guard.as_ref(), *key, *wait),
+            Step::Commit(commit) => self.commit(commit),
+            Step::Delete { edition, domain } => self.delete(*edition, *domain),
+            Step::List => self.list(),
+            Step::Load { of, every, as_of } => self.load(*of, *every, *as_of),
+            Step::Snapshot { of, sequence, retention } => self.snapshot(*of, *sequence, *retention),
+            Step::Position { handler, of, sequence, change } => self.position(*handler, *of, *sequence, *change),
+            Step::Flush => self.flush(),
             Step::WaitForAll => self.wait_for_all(),
             Step::DropTicket => {
                 // Without a thread of maintenance, a ticket that is dropped writes its commit; its fate is seen later.
@@ -330,15 +351,14 @@ impl World {
                 self.wait_for_all();
             }
             Step::Read { of, from, len, limit, backwards, as_of } => {
-                let mut right = self.visible();
-                let mut read = match of {
-                    Some(n) => self.store().read(&stream((*n).into())),
-                    None => self.store().read_all(),
+                let (end, until) = (self.visible(), as_of.map_or(u64::MAX, u64::from));
+                let (mut read, mut right) = match of {
+                    Some(n) => (self.store().read(&stream(*n)), self.model.stream(&stream(*n), end, until)),
+                    None => (self.store().read_all(), self.model.live(end)),
                 };
-                right.retain(|fact| of.is_none_or(|n| fact.stream == stream(n.into())));
                 if let Some(position) = as_of {
                     read = read.as_of(u64::from(*position));
-                    right.retain(|fact| fact.position <= (*position).into());
+                    right.retain(|fact| fact.position <= until);
                 }
                 let range = u64::from(*from % 16)..u64::from(*from % 16) + u64::from(*len);
                 right.retain(|fact| range.contains(if of.is_some() { &fact.sequence } else { &fact.position }));
@@ -351,7 +371,7 @@ impl World {
                 self.held_against(drain(read.into_iter()), &right);
             }
             Step::Query { asked, after, limit, backwards } => {
-                let mut right = self.visible();
+                let mut right = self.model.seen(asked.edition(), self.visible());
                 right.retain(|fact| asked.finds(fact) && after.is_none_or(|after| fact.position > after.into()));
                 let query = asked.query();
                 let mut search = self.store().query(&query).after(after.map(u64::from)).limit((*limit).into());
@@ -409,7 +429,7 @@ impl World {
             return;
         }
         let mut files = self.disk.files();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "idx"));
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "idx" || extension == "snap"));
         if let Some(path) = files.get(usize::from(file) % files.len().max(1)) {
             let mut bytes = self.disk.contents(path).unwrap_or_default();
             match (usize::from(at)).checked_rem(bytes.len()) {
@@ -435,9 +455,8 @@ impl World {
         store.close().expect("nothing fails any more");
         let report = verify_in(&self.disk, DIR).expect("a store");
         assert!(report.is_sound() && report.torn.is_none(), "{report:?}");
-        assert_eq!(report.events, self.model.accepted().count() as u64);
+        assert_eq!(report.events, self.model.end());
         self.power_cut(Image::Durable);
-        let (again, right) = (self.store().len(), self.model.accepted().count() as u64);
-        assert_eq!(again, right);
+        assert_eq!(self.store().len(), self.model.end());
     }
 }

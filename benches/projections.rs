@@ -5,7 +5,7 @@
 mod common;
 
 use annals::{Durability, Event, Expected, PerStream, Projection, Query, Result, Store};
-use common::Workload;
+use common::{Workload, line};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -99,18 +99,6 @@ impl Projection for Bulk {
         bulk.resize(self.0 / 9, u64::MAX - event.position());
         Ok(())
     }
-}
-
-fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
-}
-
-fn line(name: &str, unit: &str, rounds: &[(f64, f64)]) {
-    let of = |n: fn(&(f64, f64)) -> f64| median(rounds.iter().map(n).collect());
-    let (ratio, low, high) = of(|(base, annals)| annals / base);
-    let (base, annals) = (of(|round| round.0).0, of(|round| round.1).0);
-    println!("{name:<62} {base:>11.2} {annals:>11.2} {unit:<9} {ratio:.2} [{low:.2}..{high:.2}]");
 }
 
 impl Bench {

@@ -5,7 +5,7 @@
 mod common;
 
 use annals::{Delivery, Durability, Event, Expected, NewEvent, Query, Reset, Result, Store, Subscription};
-use common::{Workload, Writer};
+use common::{Workload, Writer, line, median};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,19 +34,6 @@ fn main() {
     bench.idle(Durability::Sync, "durable");
     bench.idle(Durability::Os, "not synced");
     bench.catch_up();
-}
-
-fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
-}
-
-fn line(name: &str, unit: &str, rounds: &[(f64, f64)]) {
-    let of = |n: fn(&(f64, f64)) -> f64| median(rounds.iter().map(n).collect());
-    let (ratio, low, high) = of(|(base, annals)| annals / base);
-    let (base, annals) = (of(|round| round.0).0, of(|round| round.1).0);
-    let ratio = if base > 0.0 { format!("{ratio:.2} [{low:.2}..{high:.2}]") } else { "-".to_owned() };
-    println!("{name:<58} {base:>11.2} {annals:>11.2} {unit:<9} {ratio}");
 }
 
 impl Bench {

@@ -329,3 +329,18 @@ impl Readers {
         }
     }
 }
+
+/// The median, the lowest and the highest.
+pub fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
+/// Tells what was compared: the medians of both sides, and the ratio of the rounds.
+pub fn line(name: &str, unit: &str, rounds: &[(f64, f64)]) {
+    let of = |n: fn(&(f64, f64)) -> f64| median(rounds.iter().map(n).collect());
+    let (ratio, low, high) = of(|(base, annals)| annals / base);
+    let (base, annals) = (of(|round| round.0).0, of(|round| round.1).0);
+    let ratio = if base > 0.0 { format!("{ratio:.2} [{low:.2}..{high:.2}]") } else { "-".to_owned() };
+    println!("{name:<62} {base:>11.2} {annals:>11.2} {unit:<9} {ratio}");
+}

@@ -182,13 +182,9 @@ impl Work<'_> {
                 }
             }
             let read = self.read(subscription, self.settings.window.saturating_mul(workers), || false);
-            let mut state = self.shared.lock();
-            state.closing = true;
             if read.is_err() {
-                state.end(Ending::Now);
+                self.shared.lock().end(Ending::Now);
             }
-            drop(state);
-            self.shared.changed.notify_all();
             read
         })
     }

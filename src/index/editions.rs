@@ -58,7 +58,7 @@ pub(crate) type Diverged = HashMap<Vec<u8>, Divergence>;
 
 impl Parts {
     /// The offsets of a term's events in a segment that stand behind `since`. On an error, the segment whose file is not intact.
-    fn offsets_since(&self, segment: u64, term: &[u8], since: Location) -> Result<Vec<u32>, u64> {
+    pub(super) fn offsets_since(&self, segment: u64, term: &[u8], since: Location) -> Result<Vec<u32>, u64> {
         let mut found = Vec::new();
         let from = if segment == since.segment { since.offset + 1 } else { 0 };
         let range = from..u64::MAX;

@@ -66,21 +66,22 @@ impl Parts {
     /// The next sequence of a stream, as the newest part says that knows it; 0 if none does. On an error, the segment whose file is not intact.
     fn next_sequence(&self, key: &[u8]) -> std::result::Result<u64, u64> {
         let since = self.deletions.of_key(key).at;
-        let newest = self.newest(Term::stream(key).bytes(), since.segment.max(1))?;
-        let live =
-            newest.filter(|(segment, posted)| Location { segment: *segment, offset: posted.last.into() } > since);
-        Ok(live.map_or(0, |(_, posted)| posted.value))
+        let term = Term::stream(key);
+        let Some((segment, next)) = self.newest(term.bytes(), since.segment.max(1))? else { return Ok(0) };
+        // Only beside the deletion itself it matters where the events stand.
+        let gone = segment == since.segment && self.offsets_since(segment, term.bytes(), since)?.is_empty();
+        Ok(if gone { 0 } else { next })
     }
 
-    /// The newest segment, from this one on, that a term has postings in, and these.
-    fn newest(&self, term: &[u8], from: u64) -> std::result::Result<Option<(u64, Posted)>, u64> {
+    /// The newest segment, from this one on, that a term has postings in, and what the last of them says.
+    fn newest(&self, term: &[u8], from: u64) -> std::result::Result<Option<(u64, u64)>, u64> {
         for segment in (from..=self.segments()).rev() {
             if let Some(posted) = self.memory.get(&segment).and_then(|memory| memory.posted(term)) {
-                return Ok(Some((segment, posted)));
+                return Ok(Some((segment, posted.value)));
             }
             let Some(file) = self.files.get(segment as usize - 1).and_then(Option::as_deref) else { continue };
             if let Some(entry) = file.find(term).map_err(|Broken| segment)? {
-                return Ok(Some((segment, file.posted(&entry).map_err(|Broken| segment)?)));
+                return Ok(Some((segment, entry.value)));
             }
         }
         Ok(None)
@@ -295,7 +296,7 @@ impl Index {
             return Ok(position);
         }
         let term = Term::new(Kind::Tracking, None, upstream.as_bytes());
-        let position = self.at_once(|parts| parts.newest(term.bytes(), 1))?.map(|(_, posted)| posted.value);
+        let position = self.at_once(|parts| parts.newest(term.bytes(), 1))?.map(|(_, position)| position);
         // Whoever has tracked it in between knows better.
         Ok(*self.parts.write().tracked.entry(upstream.into()).or_insert(position))
     }

@@ -306,7 +306,7 @@ impl Opening<'_> {
     /// The error for something bad, with the bytes and positions that it takes.
     fn damage(&self, source: &Source<'_>, header: &SegmentHeader, scanned: &Scanned, place: Place) -> Result<Error> {
         let later = source.resync(header, scanned.end)?;
-        let ending = Ending::of(scanned, &later, self.head_position());
+        let ending = Ending::of(scanned, &later, self.head_position(), false);
         let next = later.iter().find(|found| found.header.first_position >= scanned.chain.next_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
         let until = next.map_or(u64::MAX, |found| found.header.first_position);
@@ -342,7 +342,8 @@ impl Opening<'_> {
             Stop::Bad { .. } => source.resync(header, scanned.end)?,
             _ => Vec::new(),
         };
-        let ending = Ending::of(&scanned, &later, self.head_position());
+        // The scan began behind what an index covers.
+        let ending = Ending::of(&scanned, &later, self.head_position(), false);
         let cuts = match judge(Place::Active, ending) {
             Verdict::Keep => false,
             Verdict::Damage(_) => return Err(self.damage(source, header, &scanned, Place::Active)?),

@@ -369,10 +369,8 @@ impl Check {
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
         let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
         let segment = if place.newest { verdict::Place::Active } else { verdict::Place::Sealed };
-        let ending = Ending::of(scanned, &later, place.head.map(|head| head.position));
-        if let Verdict::CutTornGroup | Verdict::CutTornTail = judge(segment, ending)
-            && !indexed
-        {
+        let ending = Ending::of(scanned, &later, place.head.map(|head| head.position), indexed);
+        if let Verdict::CutTornGroup | Verdict::CutTornTail = judge(segment, ending) {
             self.report.torn = Some(damage);
             return Ok(false);
         }

@@ -33,7 +33,7 @@ pub(crate) enum Ending {
     Bad {
         /// HEAD says that a position from here on is durable.
         below_head: bool,
-        /// A later good frame says so.
+        /// A later good frame, or the index, says so.
         vouched: bool,
         /// There are later good frames.
         later: bool,
@@ -41,13 +41,13 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// How a scan ended, with the good frames that stand behind that, and the position that HEAD knows to be durable.
-    pub(crate) fn of(scanned: &Scanned, later: &[Found], head_position: Option<u64>) -> Self {
+    /// How a scan ended, with the good frames that stand behind that, the position that HEAD knows to be durable, and whether the index covers more: what it covers was durable when it was written.
+    pub(crate) fn of(scanned: &Scanned, later: &[Found], head_position: Option<u64>, indexed: bool) -> Self {
         let position = scanned.chain.next_position;
         match scanned.stop {
             Stop::Bad { .. } => Ending::Bad {
                 below_head: head_position.is_some_and(|head| head > position),
-                vouched: later.iter().any(|found| found.header.durable_upto > position),
+                vouched: indexed || later.iter().any(|found| found.header.durable_upto > position),
                 later: !later.is_empty(),
             },
             Stop::End | Stop::Sealed { .. } => Ending::Clean,

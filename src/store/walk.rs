@@ -180,11 +180,8 @@ impl EditionWalk {
 
 fn own_event(store: &Inner, stream: &StreamId, own: &Own, sequence: u64) -> Result<Event> {
     let location = own.location(sequence).ok_or_else(|| lost(stream, sequence))?;
-    let event = store.log.event_at(location)?;
-    if !event.is_in(stream) || event.sequence() != sequence {
-        return Err(lost(stream, sequence));
-    }
-    Ok(event)
+    let event = event_of(store, stream, location)?;
+    if event.sequence() == sequence { Ok(event) } else { Err(lost(stream, sequence)) }
 }
 
 /// The events of a stream in a store that has lost some: its sequences may have gaps, so that its places are taken all at once, and looked into.
@@ -277,9 +274,7 @@ impl Inner {
         let main = if next == 0 { stream.in_main() } else { None };
         main.map_or(Ok(next), |main| self.view.index.next_sequence_to_write(main.key()))
     }
-}
 
-impl Inner {
     /// The sequence behind the last event of a stream of the main edition that stands below a position: positions rise with sequences.
     pub(super) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
         bisect(0..self.view.index.next_sequence(stream.key())?, |sequence| {

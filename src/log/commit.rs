@@ -11,7 +11,7 @@ use crate::format::draft::{Draft, Place};
 use crate::format::frame::Seal;
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, Recorded, frames};
-use crate::segment::{Segment, random};
+use crate::segment::{START, Segment, random};
 use crate::time::Timestamp;
 use crate::waker;
 use parking_lot::MutexGuard;
@@ -256,6 +256,8 @@ impl Log {
         if group.create {
             let segment = writer.create(group.segment)?;
             self.register(segment);
+            // Nothing behind it would miss it, if its file should get lost.
+            self.mark_at(&group.segment, group.segment.first_position, START);
         }
         writer.write(group.at, &group.bytes)?;
         let upto = group.end.next_position();

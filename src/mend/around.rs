@@ -9,8 +9,8 @@ use crate::segment::{file_name, head, random};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Lost positions that are filled in memory at most, some 130 MB of records: a damaged file can claim that there were any number.
-const MOST_LOST: u64 = 1 << 22;
+/// Lost positions that are filled in memory at most, some 250 bytes for each while that is done: a damaged file can claim that there were any number.
+const MOST_LOST: u64 = 1 << 20;
 
 /// What can be opened in place of a damaged store.
 pub(crate) struct Around {
@@ -22,10 +22,10 @@ pub(crate) struct Around {
 
 /// Shows what is intact of a damaged store. Segments that are sound are read from where they are, the others from memory.
 ///
-/// Without `lock`, the lock of the store is taken to be held already.
-pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around> {
+/// With `open_to`, the store is open already, holds its lock, and has shown positions up to there. Behind that stands what it took for a torn write, which is not shown now.
+pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<Around> {
     let survey = Survey::new(&**fs, dir)?;
-    let mut overlay = Overlay::new(fs.clone(), lock);
+    let mut overlay = Overlay::new(fs.clone(), open_to.is_none());
     let (mut gaps, mut notices) = (Vec::new(), survey.notices.clone());
     notices.extend(
         survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
@@ -34,7 +34,9 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
     // Behind the segment before: its number, position and time.
     let mut before: Option<SegmentHeader> = None;
     let (mut head, mut lost) = (None, 0u64);
-    for (n, place) in survey.places.iter().enumerate() {
+    let end = open_to.unwrap_or(u64::MAX);
+    let shown = survey.places.iter().take_while(|place| place.positions.start < end || place.number == 1).count();
+    for (n, place) in survey.places[..shown].iter().enumerate() {
         let path = dir.join(file_name(place.number));
         if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
             overlay.reveal(&path);
@@ -46,7 +48,8 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
             head = Some((place.number, scanned.chain.next_position, scanned.end));
             continue;
         }
-        let mended = survey.mend(&**fs, n)?;
+        let mut mended = survey.mend(&**fs, n)?;
+        mended.end_at(end);
         // With another salt, no index of the damaged segment is taken for one of this.
         let earliest = before.map(|before| before.base_time);
         let time = survey.base_time(n).or(earliest);
@@ -72,7 +75,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
         }
         mended.parts.iter().for_each(|part| builder.add(&mended, part));
         gaps.extend(mended.losses);
-        if n + 1 < survey.places.len() {
+        if n + 1 < shown {
             builder.seal();
         }
         let end = builder.bytes.len() as u64;

@@ -6,7 +6,7 @@ use crate::format::segment_header::MAX_EVENTS;
 use std::ops::Range;
 
 /// So many segments in a row may be missing. A number that is higher is not believed.
-const MAX_MISSING: u64 = 1 << 20;
+const MAX_MISSING: u64 = 1 << 16;
 
 /// The files of one segment.
 pub(super) struct Group {

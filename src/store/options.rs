@@ -229,14 +229,14 @@ impl Options {
         self.settings.read_only = true;
         let path = path.as_ref();
         match self.clone().open(path) {
-            Err(Error::Damaged(_)) => self.open_around(path, true),
+            Err(Error::Damaged(_)) => self.open_around(path, None),
             opened => opened,
         }
     }
 
-    /// Puts in place of what is damaged what is intact of it, in memory. Without the lock, somebody else in this process must hold it.
-    pub(super) fn open_around(mut self, path: &Path, lock: bool) -> Result<Store> {
-        let around = around::overlay(&self.fs, path, lock)?;
+    /// Puts in place of what is damaged what is intact of it, in memory. With `open_to`, the store is open already, and shows positions up to there.
+    pub(super) fn open_around(mut self, path: &Path, open_to: Option<u64>) -> Result<Store> {
+        let around = around::overlay(&self.fs, path, open_to)?;
         self.fs = around.fs;
         self.settings.mended = true;
         let mut store = self.open_with(path, around.gaps.clone().into())?;

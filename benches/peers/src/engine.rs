@@ -45,6 +45,7 @@ pub type Seen = Box<dyn FnMut(u64) + Send>;
 
 pub trait Session: Send {
     /// Appends these in one atomic commit, if each stream has come exactly to where its events say.
+    /// Those of a stream stand together.
     fn commit(&mut self, events: &[Event<'_>]) -> Result<()>;
 
     /// Reads the events at these positions, in order.

@@ -1,7 +1,7 @@
 //! Makes a data set for the workloads that read, and W8: what it takes on the disk.
 //!
-//! The events go to the streams in turn, 1,000 a durable commit. Before the store is closed, its files are copied to `<dir>-crashed`: that is what a kill at this moment
-//! leaves, as the system keeps what a process has written.
+//! The events go to the streams in turn, 1,000 a durable commit. What a crash leaves is copied before the store is closed: a kill at this moment would leave exactly these
+//! files, as the system keeps what a process has written.
 
 use crate::engine::Options;
 use crate::engines;
@@ -25,6 +25,9 @@ pub struct Load {
     /// Give each event one of so many tags.
     #[arg(long, default_value_t = 0)]
     tags: u64,
+    /// Put what a kill would have left before the store was closed into `<dir>-crashed`.
+    #[arg(long)]
+    crashed: bool,
 }
 
 /// What stands in a data set.
@@ -57,13 +60,15 @@ pub fn run(engine: &str, arguments: &Load) -> Result<Figures> {
     let Load { dir, events: count, tags, .. } = arguments;
     let crashed = crashed(dir);
     engines::clear(dir)?;
-    engines::clear(&crashed)?;
+    if arguments.crashed {
+        engines::clear(&crashed)?;
+    }
     let options = Options { dir: dir.clone(), durable: true, threads: 1, batch: BATCH, kept: true, subscribed: false };
     let store = engines::open(engine, &options)?;
     let mut session = store.session()?;
     let events = Events::tagged(*tags);
-    // Streams of 100 events each.
-    let streams: Vec<Stream> = (0..(count / 100).max(1)).map(Stream::new).collect();
+    // Streams of 100 events each, and so many that no commit comes to one twice.
+    let streams: Vec<Stream> = (0..(count / 100).max(BATCH)).map(Stream::new).collect();
     let mut facts = Facts { streams: streams.len() as u64, tags: *tags, sum: Sum::default() };
     let event = |n: u64| events.event(n, &streams[(n % facts.streams) as usize], n / facts.streams);
     let started = Instant::now();
@@ -73,12 +78,13 @@ pub fn run(engine: &str, arguments: &Load) -> Result<Figures> {
         batch.iter().for_each(|event| facts.sum.add(event.event_type.as_bytes(), event.metadata, event.data));
     }
     let took = started.elapsed().as_secs_f64();
-    copy(dir, &crashed).context("copying what a kill would leave")?;
+    if arguments.crashed {
+        copy(dir, &crashed).context("copying what a kill would leave")?;
+    }
     drop(session);
     store.close()?;
     settle();
     facts.write(dir)?;
-    facts.write(&crashed)?;
     let bytes = allocated(dir) as f64 / *count as f64;
     Ok(vec![("loaded_per_second", *count as f64 / took), ("bytes", bytes), ("content", CONTENT as f64)])
 }

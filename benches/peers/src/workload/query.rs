@@ -21,10 +21,12 @@ pub struct Query {
 }
 
 pub fn run(engine: &str, arguments: &Query) -> Result<Figures> {
-    let facts = arguments.set.facts()?;
-    ensure!(facts.tags > 0, "the data set has no tags");
     let store = engines::open(engine, &arguments.set.options())?;
     let mut session = store.session()?;
+    // An engine without queries has no data set to ask.
+    session.find(&wanted(&mut Random::new(1), 1, None), &mut Sum::default())?;
+    let facts = arguments.set.facts()?;
+    ensure!(facts.tags > 0, "the data set has no tags");
     let time = Duration::from_secs_f64(arguments.seconds);
 
     let (mut random, mut sum) = (Random::new(5), Sum::default());

@@ -20,9 +20,9 @@ pub struct Streams {
 }
 
 pub fn run(engine: &str, arguments: &Streams) -> Result<Figures> {
+    let store = engines::open(engine, &arguments.set.options())?;
     let facts = arguments.set.facts()?;
     let each = facts.sum.events / facts.streams;
-    let store = engines::open(engine, &arguments.set.options())?;
     let mut session = store.session()?;
     let streams: Vec<Stream> = (0..facts.streams).map(Stream::new).collect();
     for stream in streams.iter().step_by(10) {

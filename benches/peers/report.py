@@ -22,7 +22,7 @@ TABLES = [
     ("W6: streams at random", [("W6", "per_second", "events of whole streams", "/s"), ("W6", "newest_p50_us", "newest event, median", "µs")]),
     ("W7: open, and read one event", [("W7 clean", "ready_ms", "closed cleanly", "ms"), ("W7 crashed", "ready_ms", "after a crash", "ms")]),
     ("W7: the same with 10 M events", [("W7 10 M clean", "ready_ms", "closed cleanly", "ms"), ("W7 10 M crashed", "ready_ms", "after a crash", "ms")]),
-    ("W8: disk, with indexes, 1,000 events a commit", [("W8", "bytes", "an event", "B")]),
+    ("W8: disk, with indexes, 1,000 events a commit", [("W8", "bytes", "an event", "B"), ("W8 10 M", "bytes", "of 10 M", "B")]),
     ("W9: from an append to a subscriber, median", [("W9", "p50_us", "from its return", "µs"), ("W9", "from_call_p50_us", "from its call", "µs")]),
     ("W10: by tag and type, median", [("W10", "find_p50_us", "find some 25 events", "µs"), ("W10", "guarded_p50_us", "durable append on condition", "µs")]),
 ]
@@ -78,13 +78,17 @@ def number(value, unit=""):
     return f"{value:.{digits}f} {unit}".strip()
 
 
+def ratio(value):
+    return f"{value:.{3 if value < 0.1 else 2 if value < 10 else 0}f}"
+
+
 def cell(results, workload, engine, figure, unit):
     values = results.values(workload, engine, figure)
     if not values:
         return results.reason(workload, engine) or "–"
     ratios = results.ratios(workload, engine, figure, unit)
-    spread = f" [{min(ratios):.2f} .. {max(ratios):.2f}]" if len(ratios) > 1 else ""
-    return f"{number(statistics.median(values), unit)}; **{statistics.median(ratios):.2f}**{spread}"
+    spread = f" [{ratio(min(ratios))} .. {ratio(max(ratios))}]" if len(ratios) > 1 else ""
+    return f"{number(statistics.median(values), unit)}; **{ratio(statistics.median(ratios))}**{spread}"
 
 
 def more(results, workload, engine, figure):
@@ -93,12 +97,24 @@ def more(results, workload, engine, figure):
 
 
 def durability(results, engine):
-    """System calls and flushes of a commit. Others may flush at the same time, so the fewest count."""
+    """System calls and flushes of a commit. Other programs may flush at the same time, so the fewest count."""
     run = (results.runs.get(("syscalls", engine)) or [None])[0]
     calls = ", ".join(f"{count:g} {name}" for name, count in sorted(run["figures"]["calls"].items())) if run else "–"
     side = ("W1", results.order[0], "flushes", "floor") if engine == "floor" else ("W1", engine, "flushes")
     flushes = results.values(*side)
     return [calls, number(min(flushes)) if flushes else "–"]
+
+
+def notices(results, engine):
+    run = (results.runs.get(("flipped", engine)) or [None])[0]
+    return ["–" if run is None or "notices" not in run["figures"] else "yes" if run["figures"]["notices"] else "no"]
+
+
+# Columns that come from elsewhere, by the workload of a table's first column.
+LAST = {
+    "W1": (["system calls of a commit", "flushes of a commit"], durability),
+    "W5 1 thread": (["notices a flipped bit"], notices),
+}
 
 
 def table(results, title, columns):
@@ -107,7 +123,7 @@ def table(results, title, columns):
         return []
     engines = [e for e in results.order if any((c[0], e) in results.runs for c in asked)]
     extra = [(workload, *each) for workload in dict.fromkeys(c[0] for c in asked) for each in MORE.get(workload, [])]
-    last = ["system calls of a commit", "flushes of a commit"] if columns[0][0] == "W1" else []
+    last, tell = LAST.get(columns[0][0], ([], lambda *_: []))
     heads = ["", *(c[2] for c in asked), *(e[2] for e in extra), *last]
     lines = ["", f"### {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
 
@@ -116,7 +132,7 @@ def table(results, title, columns):
 
     floors = [[v for e in engines for v in results.values(w, e, f, "floor")] for w, f, _, _ in asked]
     cells = [number(statistics.median(values), c[3]) if values else "–" for values, c in zip(floors, asked)]
-    row("floor", cells + ["" for _ in extra] + (durability(results, "floor") if last else []))
+    row("floor", cells + ["" for _ in extra] + tell(results, "floor"))
     for engine in engines:
         reasons = {results.reason(c[0], engine) for c in asked} - {None}
         if len(reasons) == 1 and not any(results.values(c[0], engine, c[1]) for c in asked):
@@ -124,7 +140,7 @@ def table(results, title, columns):
             continue
         cells = [cell(results, w, engine, f, unit) for w, f, _, unit in asked]
         cells += [more(results, w, engine, f) for w, f, _ in extra]
-        row("**annals**" if engine == "annals" else engine, cells + (durability(results, engine) if last else []))
+        row("**annals**" if engine == "annals" else engine, cells + tell(results, engine))
     return lines
 
 
@@ -137,8 +153,8 @@ def behind(results):
             medians = {e: statistics.median(results.ratios(workload, e, figure, unit)) for e in engines}
             ahead = [e for e in engines if medians[e] > medians.get("annals", float("inf"))]
             if ahead:
-                names = ", ".join(f"{e} {medians[e]:.2f}" for e in sorted(ahead, key=lambda e: -medians[e]))
-                lines.append(f"* {title.split(':')[0]}, {heading}: annals {medians['annals']:.2f}; {names}")
+                names = ", ".join(f"{e} {ratio(medians[e])}" for e in sorted(ahead, key=lambda e: -medians[e]))
+                lines.append(f"* {title.split(':')[0]}, {heading}: annals {ratio(medians['annals'])}; {names}")
     return ["", "### Where others are ahead", "", *lines] if lines else []
 
 

@@ -41,8 +41,11 @@ PLANS = {  # rounds, seconds a run, events, numbers of threads
     "syscalls": (0, 0.0, 0, []),
 }
 CALLS = "fdatasync,fsync,sync_file_range,msync,pwrite64,pwritev,pwritev2,write,writev,io_uring_enter"
-SYNCS = {"fdatasync", "fsync", "sync_file_range", "msync"}
 TAGS = 10_000
+# What `replay` says when the engine has noticed nothing.
+CHANGED = "something else is read than was written"
+# In the data of every event.
+MARK = b'"note":"'
 
 
 class Runner:
@@ -105,6 +108,8 @@ class Runner:
             return self.large()
         if self.wants("W1"):
             self.syscalls()
+        if self.wants("W5"):
+            self.flipped()
         self.load()
         for round in range(self.rounds):
             self.appends(round)
@@ -173,7 +178,7 @@ class Runner:
         started = time.time()
         figures = self.call(engine, "load", "--dir", dir, "--events", self.events, *how)
         self.failed += "error" in figures
-        workload = "tagged" if "--tags" in how else "W8"
+        workload = "tagged" if "--tags" in how else "W8 10 M" if self.plan == "large" else "W8"
         self.write(round=0, workload=workload, engine=engine, floor={"bytes": figures.get("content")}, figures=figures)
         print(f"- load {dir.name:<20} {time.time() - started:5.1f} s  {figures}", flush=True)
 
@@ -187,6 +192,21 @@ class Runner:
             for dir in (self.set(engine), self.dir / f"set-{engine}-crashed"):
                 shutil.rmtree(dir, ignore_errors=True)
 
+    # ---- a flipped bit ----
+
+    def flipped(self):
+        """Whether a replay notices that one bit of an event in the middle of a closed store is another."""
+        for engine in self.some(ENGINES):
+            dir = self.set(engine)
+            if "bytes" in self.call(engine, "load", "--dir", dir, "--events", 50_000):
+                flip(dir)
+            figures = self.call(engine, "replay", "--dir", dir, "--seconds", 0)
+            if "not_offered" not in figures:
+                figures = {"notices": figures.get("error", CHANGED) != CHANGED}
+            self.write(round=0, workload="flipped", engine=engine, floor={}, figures=figures)
+            print(f"- a flipped bit  {engine:<12} {figures}", flush=True)
+            shutil.rmtree(dir, ignore_errors=True)
+
     # ---- system calls ----
 
     def syscalls(self):
@@ -198,8 +218,7 @@ class Runner:
             few, many = self.count(engine, 20), self.count(engine, 220)
             each = {name: round((many[name] - few.get(name, 0)) / 200, 2) for name in many}
             each = {name: count for name, count in each.items() if count >= 0.005}
-            syncs = sum(count for name, count in each.items() if name in SYNCS)
-            self.write(round=0, workload="syscalls", engine=engine, floor={}, figures={"calls": each, "syncs": syncs})
+            self.write(round=0, workload="syscalls", engine=engine, floor={}, figures={"calls": each})
             print(f"- system calls of a commit  {engine:<12} {each}", flush=True)
 
     def count(self, engine, commits):
@@ -208,6 +227,15 @@ class Runner:
             self.call(engine, "append", "--dir", self.dir / "run", "--commits", commits, "--seconds", 60, before=strace)
             rows = [line.split() for line in counted.read().splitlines()]
         return {row[-1]: int(row[3]) for row in rows if len(row) >= 5 and row[-1] in CALLS.split(",")}
+
+
+def flip(dir):
+    """In the file that has the most events."""
+    path = max((path for path in dir.rglob("*") if path.is_file()), key=lambda path: path.read_bytes().count(MARK))
+    content = bytearray(path.read_bytes())
+    events = [found.end() for found in re.finditer(MARK, content)]
+    content[events[len(events) // 2] + 50] ^= 1
+    path.write_bytes(content)
 
 
 def build():
@@ -223,7 +251,7 @@ def about(dir, command, rounds, events):
     memory = re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())
     return {
         "machine": f"{os.cpu_count()} cores ({cpu.group(1) if cpu else platform.machine()}), {int(memory.group(1)) >> 20} GiB, "
-        f"{file_system(dir)}, Linux {platform.release()}",
+        f"{file_system(dir)}, Linux {'.'.join(platform.release().split('.')[:2])}",
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["run.py", *command]),
         "rounds": rounds,

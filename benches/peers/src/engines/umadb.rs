@@ -1,7 +1,8 @@
 //! UmaDB, its core without the server. A stream is a tag, and the expected sequence is a condition: no event with this tag behind the last one that was seen.
 //!
 //! A thread alone appends for itself, which is quicker; where threads share the store or somebody waits for events, the server's own writing thread does it for them. A read
-//! gathers all that it finds before it gives any, so replay asks for 1,000 events at a time, as the server does.
+//! gathers all that it finds before it gives any, so replay asks for 1,000 events at a time, as the server does. Its cache of pages, which it has not unless asked, holds all
+//! that is read: with it, reads are several times quicker.
 
 use crate::engine::{Engine, Options, Seen, Session, Wanted, not_offered};
 use crate::events::{Event, Stream, Sum};
@@ -31,7 +32,8 @@ impl Umadb {
         if !options.durable {
             return not_offered("every commit is synced");
         }
-        let mvcc = Arc::new(Mvcc::new(false, StorageOptions::default().db_path(&options.dir))?);
+        let storage = StorageOptions::default().db_path(&options.dir).page_cache_max_mb(1024);
+        let mvcc = Arc::new(Mvcc::new(false, storage)?);
         let (head, _) = watch::channel(None);
         let mut writer = None;
         if options.threads > 1 || options.subscribed {

@@ -14,6 +14,9 @@ use std::sync::Arc;
 const MIN_STEP: u64 = 64 << 10;
 const MAX_STEP: u64 = 4 << 20;
 
+/// Above this size of a group, zeros ahead of it do not pay: all bytes would go to the disk twice, which takes longer than a new length of the file.
+const MOST_GAINING: usize = 64 << 10;
+
 /// Zeros are written in pieces of this size, at multiples of it.
 const PIECE: u64 = 64 << 10;
 
@@ -88,7 +91,7 @@ impl Writer {
         if more {
             self.zeroed = end;
             // Zeros only make syncs cheaper: if they cannot be written, the file grows as it goes.
-            if self.fs.gains_from_zeros() && step > 0 {
+            if self.fs.gains_from_zeros() && step > 0 && bytes.len() <= MOST_GAINING {
                 self.write_zeros(end, step);
                 self.zeroed = self.segment.file.size().unwrap_or(end).max(end);
             }

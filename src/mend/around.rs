@@ -1,7 +1,7 @@
 //! A damaged store as one that can be opened to read.
 
 use super::{Builder, Loss, Overlay, Part, Survey};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::Fs;
@@ -17,6 +17,8 @@ pub(crate) struct Around {
     pub fs: Arc<dyn Fs>,
     /// What is lost, in order of positions.
     pub gaps: Vec<Loss>,
+    /// The torn write at the end that is left out.
+    pub torn: Option<Damage>,
     pub notices: Vec<String>,
 }
 
@@ -26,7 +28,7 @@ pub(crate) struct Around {
 pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<Around> {
     let survey = Survey::new(&**fs, dir)?;
     let mut overlay = Overlay::new(fs.clone(), open_to.is_none());
-    let (mut gaps, mut notices) = (Vec::new(), survey.notices.clone());
+    let (mut gaps, mut torn, mut notices) = (Vec::new(), None, survey.notices.clone());
     notices.extend(
         survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
     );
@@ -75,6 +77,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         }
         mended.parts.iter().for_each(|part| builder.add(&mended, part));
         gaps.extend(mended.losses);
+        torn = mended.torn.or(torn);
         if n + 1 < shown {
             builder.seal();
         }
@@ -92,5 +95,5 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
             overlay.show(dir.join(head::NAME), bytes);
         }
     }
-    Ok(Around { fs: Arc::new(overlay), gaps, notices })
+    Ok(Around { fs: Arc::new(overlay), gaps, torn, notices })
 }

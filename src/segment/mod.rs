@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::{Block, Event};
 use crate::format::checksum::Mask;
 use crate::format::frame::{self, FrameHeader};
-use crate::format::record;
+use crate::format::record::{self, Beginning};
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::fs::{self, File, Fs, Map, Mode};
 use parking_lot::RwLock;
@@ -164,7 +164,7 @@ impl Segment {
     pub(crate) fn event_at(&self, offset: u64) -> Result<Event> {
         let mut bytes = Vec::new();
         let record = self.record_at(offset, self.map_for(offset)?.as_deref(), &mut bytes)?;
-        self.event(&self.block(bytes), record)
+        self.event(&self.block(bytes), record, &mut Beginning::default())
     }
 
     /// Reads and verifies the events whose records stand at these offsets, in this order: as many as share a block of memory well, and at least one. What follows an event that is not intact is left to
@@ -192,8 +192,9 @@ impl Segment {
             }
         }
         let block = self.block(bytes);
+        let mut last = Beginning::default();
         for record in records {
-            match self.event(&block, record) {
+            match self.event(&block, record, &mut last) {
                 Ok(event) => out.push(event),
                 Err(error) if out.is_empty() => return Err(error),
                 Err(_) => break,
@@ -237,8 +238,8 @@ impl Segment {
         Ok(Record { offset, at, len })
     }
 
-    fn event(&self, block: &Arc<Block>, record: Record) -> Result<Event> {
-        let parts = record::decode(&block.bytes, record.at, record.at + record.len);
+    fn event(&self, block: &Arc<Block>, record: Record, last: &mut Beginning) -> Result<Event> {
+        let parts = record::decode_next(&block.bytes, record.at, record.at + record.len, last);
         let event = parts.and_then(|parts| parts.into_event(block, &self.header));
         event.ok_or_else(|| self.bad_record(record.offset, record.len as u64))
     }

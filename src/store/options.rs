@@ -6,13 +6,13 @@ use super::losses::Gaps;
 use super::snapshots::Cache;
 use super::view::View;
 use super::{Inner, Store};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::draft::Limits;
 use crate::format::frame::MAX_BODY;
 use crate::format::record::MAX_RECORD;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
-use crate::log::{Durability, Log, Settings};
+use crate::log::{Cut, Durability, Log, Settings};
 use crate::mend::around;
 use crate::positions::Register;
 use crate::snapshot;
@@ -243,6 +243,16 @@ impl Options {
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.report.damage = around.gaps.iter().map(|gap| gap.damage.clone()).collect();
             inner.report.notices.extend(around.notices);
+            let cut = |Damage { path, bytes, positions, why }| Cut {
+                path,
+                bytes,
+                position: positions.start,
+                why,
+                quarantine: None,
+            };
+            // HEAD is made to fit what is shown.
+            inner.report.clean = false;
+            inner.report.cut = around.torn.map(cut).or(inner.report.cut.take());
         }
         Ok(store)
     }

@@ -41,7 +41,8 @@ impl Survey {
                 let candidate = &self.candidates[n];
                 (!candidate.has_header, candidate.scanned.is_none(), std::cmp::Reverse(candidate.events))
             });
-            group.number = group.members.iter().find_map(|&n| self.candidates[n].number);
+            // There is no segment 0, whatever a file is called.
+            group.number = group.members.iter().find_map(|&n| self.candidates[n].number.filter(|&number| number > 0));
             let known = self.candidates[group.members[0]].known;
             for &n in group.members.iter().filter(|_| known.exact) {
                 self.candidates[n].known = known;

@@ -9,7 +9,7 @@ use crate::format::segment_header::{self, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::scan::{Scanned, Source, Stop};
-use crate::segment::{START, file_name, number_of};
+use crate::segment::{SPARE, START, file_name, number_of};
 use std::path::{Path, PathBuf};
 
 /// Places that look like commits are tried to find out what a lost header said; not more often than this, as a file may be made to look like many.
@@ -143,7 +143,7 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
 
 /// Files of a store that are something else by their names.
 fn may_be_segment(name: &str) -> bool {
-    let others = ["HEAD", "LOCK", "POSITIONS", "REPAIR"];
+    let others = ["HEAD", "LOCK", "POSITIONS", "REPAIR", SPARE];
     let endings = [".idx", ".new", ".snap", ".cut"];
     !others.iter().any(|other| name.starts_with(other)) && !endings.iter().any(|ending| name.ends_with(ending))
 }

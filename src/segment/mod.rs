@@ -24,6 +24,9 @@ pub(crate) const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
 /// A directory with this file is being repaired: it says what is left to do.
 pub(crate) const REPAIRING: &str = "REPAIR";
 
+/// What the names of files begin with that hold zeros and are going to be segments. Nothing in them belongs to the store.
+pub(crate) const SPARE: &str = "SPARE.";
+
 /// Where the first frame of a segment stands.
 pub(crate) const START: u64 = segment_header::LEN as u64;
 
@@ -95,6 +98,21 @@ impl Segment {
         let path = dir.join(file_name(header.number));
         let file = fs.open(&path, Mode::Create).map_err(|e| Error::io("create", &path, e))?;
         fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| Error::io("write", &path, e))?;
+        Ok(Segment::new(path, header, file, use_map))
+    }
+
+    /// The same of a file of zeros under another name, which it gets when its header is on the disk.
+    pub(crate) fn adopt(
+        fs: &dyn Fs,
+        (spare, file): (&Path, Arc<dyn File>),
+        dir: &Path,
+        header: SegmentHeader,
+        use_map: bool,
+    ) -> io::Result<Self> {
+        let path = dir.join(file_name(header.number));
+        fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| e)?;
+        file.sync()?;
+        fs.rename(spare, &path)?;
         Ok(Segment::new(path, header, file, use_map))
     }
 

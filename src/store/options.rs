@@ -229,7 +229,14 @@ impl Options {
         self.settings.read_only = true;
         let path = path.as_ref();
         match self.clone().open(path) {
-            Err(Error::Damaged(_)) => self.open_around(path, None),
+            Err(Error::Damaged(damage)) => {
+                let mut store = self.open_around(path, None)?;
+                if let Some(inner) = Arc::get_mut(&mut store.inner) {
+                    // Also where nothing that can be told is lost, as of files under wrong names.
+                    inner.report.notices.insert(0, format!("read around damage: {damage}"));
+                }
+                Ok(store)
+            }
             opened => opened,
         }
     }

@@ -78,6 +78,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         mended.parts.iter().for_each(|part| builder.add(&mended, part));
         gaps.extend(mended.losses);
         torn = mended.torn.or(torn);
+        notices.extend(mended.notices);
         if n + 1 < shown {
             builder.seal();
         }

@@ -79,6 +79,8 @@ pub(crate) struct Mended {
     pub losses: Vec<Loss>,
     /// What was left out of the end of the log: bytes that are no whole commit, and that nothing proves to have been acknowledged.
     pub torn: Option<Damage>,
+    /// What else may be lost.
+    pub notices: Vec<String>,
 }
 
 impl Mended {

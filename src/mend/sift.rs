@@ -68,9 +68,7 @@ impl Sieve {
             expected = self.expected(key, sequence);
         }
         if sequence < expected || (sequence > expected && !self.lossy) {
-            self.sifted.bad.insert(position);
-            self.lose(position..position + 1);
-            return;
+            return self.refuse(position);
         }
         if let Some(stream) = StreamId::from_key(key).filter(|_| sequence > expected) {
             self.sifted.missing.push(LostEvents { stream, sequences: expected..sequence });
@@ -82,6 +80,12 @@ impl Sieve {
                 self.streams.insert(key.into(), Reached { next, position });
             }
         }
+    }
+
+    /// What stands at this position is of no use: it is lost.
+    pub(super) fn refuse(&mut self, position: u64) {
+        self.sifted.bad.insert(position);
+        self.lose(position..position + 1);
     }
 
     /// The sequence that must come next. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.

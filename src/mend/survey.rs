@@ -14,6 +14,7 @@ use crate::format::{is_zero, record};
 use crate::fs::Fs;
 use crate::segment::scan::{Scanned, Source, Stop};
 use crate::segment::{START, file_name};
+use crate::system::System;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -114,8 +115,14 @@ impl Survey {
                 }
                 for (position, bytes) in sift::records(&mended.files, part) {
                     let record = &mended.files[part.file()][bytes];
-                    if let Some(parts) = record::decode(record, 0, record.len()) {
-                        sieve.note(position, parts.key(record), parts.sequence);
+                    let Some(parts) = record::decode(record, 0, record.len()) else { continue };
+                    let key = parts.key(record);
+                    // What a commit tracks stands beside its events.
+                    let is_bare = matches!(part, Part::Events { attributes, .. } if attributes.is_empty());
+                    if is_bare && System::of(key) == Some(System::Tracking) {
+                        sieve.refuse(position);
+                    } else {
+                        sieve.note(position, key, parts.sequence);
                     }
                 }
             }
@@ -303,6 +310,7 @@ impl Survey {
             mended.torn = Some(Damage { path, bytes, positions: position..position, why });
         }
         self.ask_witness(fs, n, &picked, &mut mended);
+        mended.notices = bare(&mended.parts, &picked);
         Ok(mended)
     }
 
@@ -336,7 +344,7 @@ impl Survey {
         let why = if place.candidates.is_empty() {
             "the segment is missing"
         } else if self.sifted.bad.range(positions.clone()).next().is_some() {
-            "what stands there contradicts the events before it"
+            "what stands there contradicts the events before it, or says nothing without the header of its commit"
         } else if bytes.start >= size {
             "the file ends before them"
         } else if picked.broken_at(positions.start).is_some() {
@@ -369,6 +377,22 @@ impl Survey {
             witness(fs, &self.dir, &header, &known, &mut mended.losses);
         }
     }
+}
+
+/// Events whose commits have lost their headers, and with them what they may have said beside the events.
+fn bare(parts: &[Part], picked: &Picked) -> Vec<String> {
+    let bare = parts.iter().filter_map(|part| match part {
+        Part::Events { first, records, .. } if picked.broken_at(*first).is_none() => {
+            Some(format!("{first} to {}", first + records.len() as u64 - 1))
+        }
+        _ => None,
+    });
+    let tell = |positions| {
+        format!(
+            "positions {positions}: the header of the commit is lost, with the idempotency key and the position of an upstream that it may have had"
+        )
+    };
+    bare.map(tell).collect()
 }
 
 /// Whether a seal stands at `at`, and nothing behind it.

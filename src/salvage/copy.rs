@@ -211,7 +211,8 @@ impl Copy<'_> {
                 None => builder.add(&mended, part),
             }
         }
-        let Mended { losses, torn, .. } = mended;
+        let Mended { losses, torn, notices, .. } = mended;
+        self.report.notices.extend(notices);
         self.report.losses.extend(losses);
         self.report.torn = torn.or(self.report.torn.take());
         if builder.chain.frames > 0 || self.before.is_none() {

@@ -341,7 +341,8 @@ impl Look<'_> {
                 self.plan.actions.push(Action::CutTail(torn.clone()));
             }
             torn => {
-                self.plan.actions.push(Action::Rewrite { path: path.to_owned(), why: why.into() });
+                let whys: Vec<&str> = [why].into_iter().chain(mended.notices.iter().map(String::as_str)).collect();
+                self.plan.actions.push(Action::Rewrite { path: path.to_owned(), why: whys.join("; ") });
                 self.plan.actions.extend(torn.clone().map(Action::CutTail));
             }
         }

@@ -9,6 +9,7 @@ mod bounded;
 mod build;
 mod change;
 mod directory;
+mod edits;
 mod facts;
 mod frame;
 mod index;

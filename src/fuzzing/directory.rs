@@ -20,7 +20,7 @@ struct Input {
     read_only: bool,
 }
 
-fn options(fs: &MemFs) -> Options {
+pub(super) fn options(fs: &MemFs) -> Options {
     let clock = || Timestamp::from_nanos(5_000);
     Options::new().file_system(fs.clone()).maintenance(false).segment_size(16 << 10).reserve(0).clock(clock)
 }

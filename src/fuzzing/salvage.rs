@@ -28,7 +28,7 @@ struct Input {
 ///
 /// The damaged store stays as it was. The copy is sound, opens clean, takes events, and a salvage of it loses nothing. A repair does what its plan says, refuses what was not accepted without having touched
 /// anything, comes to the same events as the salvage, and finds nothing to do when it is done again. If no checksum was made right, each event in the copy is one that was written, those that the damage did not touch
-/// ([`Intact`]) are there, and what is not there is told.
+/// (`intact.rs`) are there, and what is not there is told.
 pub fn salvage(input: &[u8]) {
     if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(input)) {
         run(&input);

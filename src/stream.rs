@@ -144,22 +144,43 @@ impl StreamId {
 
 /// Takes a key apart; `None` if the bytes are not a canonical key.
 pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
+    let Names { edition, domain, root } = names(key)?;
+    let text = |bytes| str::from_utf8(bytes).ok();
+    let edition = if edition.is_empty() { None } else { Some(text(edition)?) };
+    Some(KeyParts { edition, domain: text(domain)?, root })
+}
+
+/// Whether the bytes are a canonical key.
+#[inline]
+pub(crate) fn is_key(key: &[u8]) -> bool {
+    let is_text = |bytes: &[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
+    names(key).is_some_and(|names| is_text(names.edition) && is_text(names.domain))
+}
+
+/// The names in a key, as bytes.
+pub(crate) struct Names<'a> {
+    /// Empty in the main edition.
+    pub edition: &'a [u8],
+    pub domain: &'a [u8],
+    pub root: &'a [u8],
+}
+
+/// The names in a key. Whether they are text is not looked at, which takes longer than all the rest: see [`is_key`].
+#[inline]
+pub(crate) fn names(key: &[u8]) -> Option<Names<'_>> {
     let (edition, rest) = match key {
         [0, len, rest @ ..] => {
             let (edition, rest) = rest.split_at_checked(*len as usize)?;
-            let edition = str::from_utf8(edition).ok()?;
-            if edition.is_empty() || edition == MAIN {
+            if edition.is_empty() || edition == MAIN.as_bytes() {
                 return None;
             }
-            (Some(edition), rest)
+            (edition, rest)
         }
-        _ => (None, key),
+        _ => (&key[..0], key),
     };
     let (len, rest) = rest.split_first()?;
     let (domain, root) = rest.split_at_checked(*len as usize)?;
-    let domain = str::from_utf8(domain).ok()?;
-    let sound = !domain.is_empty() && root.len() <= MAX_ROOT;
-    sound.then_some(KeyParts { edition, domain, root })
+    (!domain.is_empty() && root.len() <= MAX_ROOT).then_some(Names { edition, domain, root })
 }
 
 /// The key of the same stream in the main edition.

@@ -99,7 +99,8 @@ struct Report {
 #[derive(Deserialize)]
 struct Positions {
     from_position: u64,
-    to_position: u64,
+    /// `None` if nothing tells how far the loss goes.
+    to_position: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -113,7 +114,7 @@ pub fn accept(repair: Repair, report: &Path) -> Result<Repair> {
     let name = report.display().to_string();
     let text = std::fs::read(report).map_err(|e| Failure::failed(e).at(&name))?;
     let report: Report = serde_json::from_slice(&text).map_err(|e| Failure::failed(e).at(&name))?;
-    let positions = report.losses.into_iter().map(|lost| lost.from_position..lost.to_position);
+    let positions = report.losses.into_iter().map(|lost| lost.from_position..lost.to_position.unwrap_or(u64::MAX));
     let bytes = report.lost_entries.into_iter().map(|lost| lost.from_byte..lost.to_byte);
     Ok(repair.accept_loss(positions).accept_lost_entries(bytes))
 }

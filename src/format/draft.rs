@@ -33,9 +33,12 @@ pub(crate) struct Place<'a> {
     pub durable_upto: u64,
 }
 
+/// Bytes that are reserved at most for events that are only announced.
+const MOST_RESERVED: usize = 1 << 20;
+
 impl Draft {
     pub(crate) fn new(limits: Limits) -> Self {
-        Draft { frame: vec![0; HEADER], records: Vec::new(), attributes_len: 0, limits }
+        Draft { frame: Vec::new(), records: Vec::new(), attributes_len: 0, limits }
     }
 
     /// Adds an event of the stream with this key.
@@ -47,6 +50,7 @@ impl Draft {
         if self.records.len() as u64 == MAX_EVENTS {
             return Err(Error::limit("events of a commit", self.records.len() + 1, MAX_EVENTS as usize));
         }
+        self.begin(key.len() + event.event_type.len() + event.metadata.len() + event.data.len());
         let record = record::encode(&mut self.frame, key, event, wide, self.limits.event)?;
         let body = self.frame.len() - HEADER;
         let limit = self.limits.commit.min(MAX_BODY as usize);
@@ -57,9 +61,26 @@ impl Draft {
         Ok(())
     }
 
+    /// Makes room for the header, and with the first event for all of the frame if, as most often, there is no other.
+    fn begin(&mut self, content: usize) {
+        if self.frame.is_empty() {
+            self.frame.reserve(HEADER + content + 128);
+            self.frame.resize(HEADER, 0);
+        }
+    }
+
+    /// Makes room for so many events more of about the size of the last one: a hint, as far as that is worth a hint.
+    pub(crate) fn reserve(&mut self, events: usize) {
+        let Some(last) = self.records.last() else { return };
+        let each = self.frame.len() - last.start();
+        self.frame.reserve(events.saturating_mul(each).min(MOST_RESERVED));
+        self.records.reserve(events.min(MOST_RESERVED / each.max(1)));
+    }
+
     /// Adds a record that is intact, as it is; it gets another sequence only if one is given. `false` if it breaks the grammar, or has no room for that sequence.
     #[must_use]
     pub(crate) fn adopt(&mut self, record: &[u8], sequence: Option<u64>) -> bool {
+        self.begin(record.len());
         let Some(mut adopted) = record::adopt(&mut self.frame, record) else { return false };
         let fits = sequence.is_none_or(|sequence| adopted.set_sequence(sequence));
         self.records.push(adopted);
@@ -68,6 +89,7 @@ impl Draft {
 
     /// Puts the attributes of the commit before its events, in place of those that it had.
     pub(crate) fn set_attributes(&mut self, attributes: &[u8]) {
+        self.begin(attributes.len());
         self.frame.splice(HEADER..HEADER + self.attributes_len, attributes.iter().copied());
         for record in &mut self.records {
             record.shift(self.attributes_len, attributes.len());
@@ -82,12 +104,12 @@ impl Draft {
 
     /// Bytes of the body so far.
     pub(crate) fn body_len(&self) -> usize {
-        self.frame.len() - HEADER
+        self.frame.len().saturating_sub(HEADER)
     }
 
     /// Bytes that the frame will take.
     pub(crate) fn frame_len(&self) -> u64 {
-        frame::frame_len((self.frame.len() - HEADER) as u64)
+        frame::frame_len(self.body_len() as u64)
     }
 
     /// Gives the events from `first` on the sequences from `sequence` on. `false` if a record has no room for one as high as that.
@@ -100,6 +122,7 @@ impl Draft {
 
     /// Fills in the rest, and gives the frame and its header CRC's chain.
     pub(crate) fn finish(mut self, place: &Place<'_>) -> (Vec<u8>, Chain) {
+        self.begin(0);
         let first = place.chain.next_position;
         let ordinal = first - place.segment.first_position;
         let time = place.recorded_at.wrapping_sub(place.segment.base_time) as u64;

@@ -5,7 +5,7 @@ use super::segment_header::SegmentHeader;
 use super::{array, put, u16_at, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
 use crate::event::{Block, Content, ContentType, Event, Extras, NewEvent, Span, Spans};
-use crate::stream::{MAX_KEY, check_name, split_key};
+use crate::stream::{MAX_KEY, check_name, is_key};
 use crate::system::System;
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -31,6 +31,9 @@ const UNUSED: u16 = !((1 << 11) - 1);
 
 const ORDINAL: usize = 3;
 const TIME: usize = 7;
+
+/// Bytes of the longest tail.
+const TAIL: usize = ORDINAL + TIME + 8 + CRC;
 
 /// Bytes of the tail.
 fn tail_len(wide: bool) -> usize {
@@ -205,7 +208,7 @@ pub(crate) fn encode(
         checksum::crc(&out[covered])
     };
     let tail_at = out.len();
-    out.resize(tail_at + tail, 0);
+    out.extend_from_slice(&[0; TAIL][..tail]);
     debug_assert_eq!(out.len() - at, total);
     Ok(Unfinished { at: at as u32, tail_at: tail_at as u32, crc, wide, sequence: 0 })
 }
@@ -231,6 +234,11 @@ impl Unfinished {
     pub(crate) fn set_sequence(&mut self, sequence: u64) -> bool {
         self.sequence = sequence;
         self.wide || sequence <= u32::MAX.into()
+    }
+
+    /// Where the record begins in its buffer.
+    pub(crate) fn start(&self) -> usize {
+        self.at as usize
     }
 
     /// Follows its buffer, in which something before it has changed its length from `before` to `after`.
@@ -336,9 +344,35 @@ impl Reader<'_> {
     }
 }
 
+/// How the last record began that was decoded: its flags, stream and type. The next one most often begins with the same bytes, which need no second look.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beginning {
+    at: usize,
+    /// From `at` on; 0 if there is none.
+    len: usize,
+    key: Span,
+    event_type: Span,
+}
+
+impl Beginning {
+    /// Stream and type of a record whose flags stand at `at`, if it begins in the same way.
+    #[inline]
+    fn again(&self, bytes: &[u8], at: usize, end: usize) -> Option<(Span, Span)> {
+        let same = self.len > 0 && self.len <= end - at && bytes[at..at + self.len] == bytes[self.at..][..self.len];
+        let moved = |span: Span| Span { at: (span.at as usize - self.at + at) as u32, len: span.len };
+        same.then(|| (moved(self.key), moved(self.event_type)))
+    }
+}
+
 /// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been verified. `None` if it breaks the grammar.
 #[inline]
 pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
+    decode_next(bytes, at, end, &mut Beginning::default())
+}
+
+/// The same for one of many records in the same bytes, which must not change meanwhile.
+#[inline]
+pub(crate) fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<Parts> {
     let (_, field) = varint::get(&bytes[at..end])?;
     let flags_at = at + field;
     if end - flags_at < 2 {
@@ -353,16 +387,26 @@ pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
         return None;
     }
     let mut reader = Reader { bytes, at: flags_at + 2, end: content_end };
-    let key = reader.string()?;
-    let event_type = reader.text(crate::stream::MAX_NAME)?;
+    let (key, event_type) = match last.again(bytes, flags_at, content_end) {
+        Some((key, event_type)) => {
+            reader.at = flags_at + last.len;
+            (key, event_type)
+        }
+        None => {
+            let key = reader.string()?;
+            let event_type = reader.text(crate::stream::MAX_NAME)?;
+            let key_bytes = &bytes[key.at as usize..][..key.len as usize];
+            if key_bytes.len() > MAX_KEY || !(is_key(key_bytes) || System::of(key_bytes).is_some()) {
+                return None;
+            }
+            *last = Beginning { at: flags_at, len: reader.at - flags_at, key, event_type };
+            (key, event_type)
+        }
+    };
     let metadata_len = reader.varint()?;
     let extras = if flags & HAS_EXTRAS != 0 { reader.string()? } else { Span::default() };
     let metadata = reader.take(metadata_len)?;
     let data = reader.take(content_end - reader.at)?;
-    let key_bytes = &bytes[key.at as usize..][..key.len as usize];
-    if key_bytes.len() > MAX_KEY || (split_key(key_bytes).is_none() && System::of(key_bytes).is_none()) {
-        return None;
-    }
     let sequence_at = tail_at + ORDINAL + TIME;
     Some(Parts {
         flags,
@@ -382,17 +426,20 @@ impl Parts {
         &bytes[self.spans.key.at as usize..][..self.spans.key.len as usize]
     }
 
-    pub(crate) fn event_type<'a>(&self, bytes: &'a [u8]) -> &'a str {
+    /// Text, as was checked when the record was decoded.
+    pub(crate) fn event_type<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         let Span { at, len } = self.spans.event_type;
-        // It was checked when the record was decoded.
-        str::from_utf8(&bytes[at as usize..][..len as usize]).unwrap_or_default()
+        &bytes[at as usize..][..len as usize]
     }
 
     /// The parts that few events have. `None` if they break the grammar.
     pub(crate) fn extras(&self, bytes: &[u8]) -> Option<Extras> {
+        let mut extras = Extras::default();
+        if self.flags & HAS_EXTRAS == 0 {
+            return Some(extras);
+        }
         let mut reader = Reader { bytes, at: self.extras_at, end: self.extras_at + self.extras_len };
         let has = |bit| self.flags & bit != 0;
-        let mut extras = Extras::default();
         if has(HAS_ID) {
             extras.id = Some(Uuid::from_bytes(reader.array()?));
         }

@@ -3,6 +3,7 @@
 /// Most bytes in a varint.
 pub(crate) const MAX: usize = 10;
 
+#[inline]
 pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

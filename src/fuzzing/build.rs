@@ -49,6 +49,8 @@ pub(super) struct Built {
     pub tracked: Vec<(u64, u64)>,
     /// The position behind all.
     pub end: u64,
+    /// HEAD says that all below this position is durable.
+    pub proven: u64,
 }
 
 impl Built {
@@ -238,6 +240,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
                 Ended::Killed => (false, header.first_position, START),
             };
             built.files.insert("HEAD".into(), head(&header, clean, upto, len));
+            built.proven = upto;
         } else {
             let seal = chain.seal(&header).frame(chain.previous, chain.recorded_at, chain.next_position, mask, end);
             bytes.extend_from_slice(&seal);

@@ -78,10 +78,8 @@ impl Parts {
         let since = self.deletions.of_key(key).at;
         let term = Term::stream(key);
         let main = main_key(key);
-        let mut own = Own {
-            main: self.heads.get(main).map_or_else(|| self.next_sequence(main), |&next| Ok(next))?,
-            ..Own::default()
-        };
+        let mut own =
+            Own { main: self.heads.get(main).map_or_else(|| self.next_sequence(main), Ok)?, ..Own::default() };
         let mut count = 0;
         for segment in since.segment.max(1)..=self.segments() {
             let offsets = self.offsets_since(segment, term.bytes(), since)?;

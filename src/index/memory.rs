@@ -5,6 +5,7 @@ use crate::format::frame::Chain;
 use crate::format::index_file::{self, IndexHeader, NewEntry, Waypoint};
 use crate::format::segment_header::SegmentHeader;
 use crate::segment::scan::Recorded;
+use crate::stream::names;
 use crate::system::System;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -80,20 +81,52 @@ pub(crate) fn sequences(next: u64, count: u64) -> Range<u64> {
 /// The part of a segment's index that is in memory.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    terms: HashMap<Box<[u8]>, Postings, TermHash>,
+    /// The number of the postings of each term.
+    terms: HashMap<Box<[u8]>, u32, TermHash>,
+    postings: Vec<Postings>,
     waypoints: Vec<Waypoint>,
     events: u64,
     /// A term that is being looked for, so that looking allocates nothing.
     scratch: Term,
+    last: Last,
+}
+
+/// The terms of the last event: the next one often has the same, and need not look for them.
+#[derive(Clone, Default)]
+struct Last {
+    key: Vec<u8>,
+    event_type: Vec<u8>,
+    /// The numbers of their postings.
+    stream: u32,
+    domain: u32,
+    typed: u32,
 }
 
 impl Memory {
-    fn post(&mut self, offset: u64, value: u64) {
+    fn get(&self, term: &[u8]) -> Option<&Postings> {
+        self.terms.get(term).map(|&n| &self.postings[n as usize])
+    }
+
+    /// The number of the postings of the term that is being looked for.
+    fn number(&mut self) -> u32 {
         let term = self.scratch.bytes();
-        let postings = match self.terms.get_mut(term) {
-            Some(postings) => postings,
-            None => self.terms.entry(term.into()).or_default(),
-        };
+        if let Some(&n) = self.terms.get(term) {
+            return n;
+        }
+        let n = self.postings.len() as u32;
+        self.terms.insert(term.into(), n);
+        self.postings.push(Postings::default());
+        n
+    }
+
+    fn post(&mut self, offset: u64, value: u64) {
+        let number = self.number();
+        self.post_to(number, offset, value);
+    }
+
+    #[inline]
+    fn post_to(&mut self, number: u32, offset: u64, value: u64) {
+        let postings = &mut self.postings[number as usize];
         postings.value = value;
         // What a commit says is posted once for all events of it. And the format lets an event have a tag twice, which this code does not write: offsets rise.
         if postings.offsets.last() != Some(&(offset as u32)) {
@@ -113,10 +146,10 @@ impl Memory {
             });
         }
         self.events += 1;
-        self.scratch.set_stream(event.key);
-        self.post(event.offset, event.sequence.saturating_add(1));
+        self.find(event);
+        self.post_to(self.last.stream, event.offset, event.sequence.saturating_add(1));
         if let Some((upstream, position)) = event.tracking {
-            self.scratch.set(Kind::Tracking, None, upstream.as_bytes());
+            self.scratch.set(Kind::Tracking, b"", upstream.as_bytes());
             self.post(event.frame, position);
         }
         if let Some(key) = event.idempotency_key {
@@ -126,17 +159,15 @@ impl Memory {
         }
         if let Some(system) = System::of(event.key) {
             if let System::Deletion { edition, domain } = system {
-                self.scratch.set(Kind::Deletion, Some(edition), domain.unwrap_or("").as_bytes());
+                self.scratch.set(Kind::Deletion, edition.as_bytes(), domain.unwrap_or("").as_bytes());
                 self.post(event.offset, event.position);
             }
             return;
         }
-        let edition = event.edition();
-        self.scratch.set(Kind::Domain, edition, event.domain().as_bytes());
-        self.post(event.offset, 0);
-        self.scratch.set(Kind::Type, edition, event.event_type.as_bytes());
-        self.post(event.offset, 0);
-        if edition.is_some() {
+        let edition = event.edition;
+        self.post_to(self.last.domain, event.offset, 0);
+        self.post_to(self.last.typed, event.offset, 0);
+        if !edition.is_empty() {
             self.scratch.set(Kind::Edition, edition, b"");
             self.post(event.offset, 0);
         }
@@ -149,24 +180,50 @@ impl Memory {
             self.post(event.offset, 0);
         }
         if let Some(id) = event.given_id() {
-            self.scratch.set(Kind::Id, None, id.as_bytes());
+            self.scratch.set(Kind::Id, b"", id.as_bytes());
             self.post(event.offset, 0);
+        }
+    }
+
+    /// Finds the terms that each event has: stream, domain, type.
+    fn find(&mut self, event: &Recorded<'_>) {
+        let same_stream = self.last.key == event.key;
+        let before = names(&self.last.key);
+        let (same_edition, same_domain) = before.map_or((false, false), |before| {
+            (before.edition == event.edition, before.edition == event.edition && before.domain == event.domain)
+        });
+        let same_type = same_edition && self.last.event_type == event.event_type;
+        if !same_stream {
+            self.scratch.set_stream(event.key);
+            self.last.stream = self.number();
+            self.last.key.clear();
+            self.last.key.extend_from_slice(event.key);
+        }
+        // Records of the store's own have no domain, and no type that they are found by.
+        if event.domain.is_empty() {
+            return;
+        }
+        if !same_domain {
+            self.scratch.set(Kind::Domain, event.edition, event.domain);
+            self.last.domain = self.number();
+        }
+        if !same_type {
+            self.scratch.set(Kind::Type, event.edition, event.event_type);
+            self.last.typed = self.number();
+            self.last.event_type.clear();
+            self.last.event_type.extend_from_slice(event.event_type);
         }
     }
 
     /// This, with what came behind it.
     pub(crate) fn followed_by(mut self, behind: Option<Memory>) -> Memory {
         let Some(behind) = behind else { return self };
-        for (term, postings) in behind.terms {
-            match self.terms.get_mut(&term) {
-                Some(ours) => {
-                    ours.value = postings.value;
-                    ours.offsets.extend(postings.offsets);
-                }
-                None => {
-                    self.terms.insert(term, postings);
-                }
-            }
+        for (term, &number) in &behind.terms {
+            self.scratch.set_bytes(term);
+            let ours = self.number();
+            let (ours, theirs) = (&mut self.postings[ours as usize], &behind.postings[number as usize]);
+            ours.value = theirs.value;
+            ours.offsets.extend_from_slice(&theirs.offsets);
         }
         self.waypoints.extend(behind.waypoints);
         self.events += behind.events;
@@ -174,22 +231,22 @@ impl Memory {
     }
 
     pub(crate) fn count(&self, term: &[u8]) -> u64 {
-        self.terms.get(term).map_or(0, |postings| postings.offsets.len() as u64)
+        self.get(term).map_or(0, |postings| postings.offsets.len() as u64)
     }
 
     /// The postings of a term.
     pub(crate) fn posted(&self, term: &[u8]) -> Option<Posted> {
-        self.terms.get(term)?.posted()
+        self.get(term)?.posted()
     }
 
     /// The sequences of the events of a stream. If a deletion stands among them, of those behind it only the last are right.
     pub(crate) fn sequences(&self, term: &[u8]) -> Range<u64> {
-        self.terms.get(term).map_or(0..0, |postings| sequences(postings.value, postings.offsets.len() as u64))
+        self.get(term).map_or(0..0, |postings| sequences(postings.value, postings.offsets.len() as u64))
     }
 
     /// Appends the offsets of a term within `range` to `out`.
     pub(crate) fn offsets(&self, term: &[u8], range: &Range<u64>, out: &mut Vec<u32>) {
-        let Some(postings) = self.terms.get(term) else { return };
+        let Some(postings) = self.get(term) else { return };
         let start = postings.offsets.partition_point(|&offset| u64::from(offset) < range.start);
         let end = postings.offsets.partition_point(|&offset| u64::from(offset) < range.end);
         out.extend_from_slice(&postings.offsets[start..end.max(start)]);
@@ -197,7 +254,7 @@ impl Memory {
 
     /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
     pub(crate) fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
-        let Some(postings) = self.terms.get(term) else { return };
+        let Some(postings) = self.get(term) else { return };
         let held = sequences(postings.value, postings.offsets.len() as u64);
         let skip = first.saturating_sub(held.start) as usize;
         out.extend(postings.offsets.iter().skip(skip).take(count));
@@ -205,7 +262,7 @@ impl Memory {
 
     /// The last offset of a term.
     pub(crate) fn last(&self, term: &[u8]) -> Option<u32> {
-        self.terms.get(term)?.offsets.last().copied()
+        self.get(term)?.offsets.last().copied()
     }
 
     pub(crate) fn waypoints(&self) -> &[Waypoint] {
@@ -215,14 +272,14 @@ impl Memory {
     /// The terms that begin with `prefix`, in no order.
     pub(crate) fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (&[u8], Posted)> {
         let found = self.terms.iter().filter(move |(term, _)| term.starts_with(prefix));
-        found.filter_map(|(term, postings)| Some((&**term, postings.posted()?)))
+        found.filter_map(|(term, &number)| Some((&**term, self.postings[number as usize].posted()?)))
     }
 
     /// The index file for what is in memory, which must be all of the segment from its first event on.
     pub(crate) fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
         let mask = index_file::mask(segment);
         let mut terms: Vec<(&[u8], &Postings)> =
-            self.terms.iter().map(|(term, postings)| (&**term, postings)).collect();
+            self.terms.iter().map(|(term, &number)| (&**term, &self.postings[number as usize])).collect();
         terms.sort_unstable_by_key(|(term, _)| *term);
         let entries_at = (index_file::HEADER + index_file::bucket_count(terms.len()) * index_file::BUCKET) as u64;
         let (mut entries, mut places, mut samples) = (Vec::new(), Vec::with_capacity(terms.len()), Vec::new());

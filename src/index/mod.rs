@@ -5,6 +5,7 @@
 pub(crate) mod deletions;
 pub(crate) mod editions;
 pub(crate) mod file;
+mod heads;
 pub(crate) mod memory;
 pub(crate) mod term;
 
@@ -20,7 +21,8 @@ use crate::stream::main_key;
 use crate::system::System;
 use deletions::{Deletion, Deletions};
 use file::{Broken, IndexFile};
-use memory::{Memory, Posted, TermHash};
+use heads::Heads;
+use memory::{Memory, Posted};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -34,8 +36,7 @@ struct Parts {
     files: Vec<Option<Arc<IndexFile>>>,
     /// What has no index file, by number of the segment. Where there is a file too, this is what came behind it.
     memory: BTreeMap<u64, Arc<Memory>>,
-    /// The next sequence of streams that were written to or asked about; 0 for those that have no events.
-    heads: HashMap<Box<[u8]>, u64, TermHash>,
+    heads: Heads,
     deletions: Arc<Deletions>,
     /// Segments whose index files were made anew.
     made_anew: BTreeSet<u64>,
@@ -117,16 +118,10 @@ impl Parts {
 
     /// Takes note of what an event says about others. Gives whether it may come next in its stream.
     fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
-        let next = event.sequence.saturating_add(1);
-        let expected = match self.heads.get_mut(event.key) {
-            Some(head) => std::mem::replace(head, next),
-            None => {
-                // A file that is not intact is made anew by whoever asks; until then the event is believed.
-                let expected = self.next_sequence(event.key).unwrap_or(event.sequence);
-                self.heads.insert(event.key.into(), next);
-                expected
-            }
-        };
+        // A file that is not intact is made anew by whoever asks; until then the event is believed.
+        let known = self.heads.get(event.key);
+        let expected = known.unwrap_or_else(|| self.next_sequence(event.key).unwrap_or(event.sequence));
+        self.heads.set(event.key, event.sequence.saturating_add(1));
         if let Some((upstream, position)) = event.tracking {
             self.tracked.insert(upstream.into(), Some(position));
         }
@@ -136,7 +131,7 @@ impl Parts {
             let mut deletions = Deletions::clone(&self.deletions);
             deletions.note(edition, domain, deletion);
             self.deletions = Arc::new(deletions);
-            self.heads.retain(|key, _| !deletions::covers(edition, domain, key));
+            self.heads.forget(|key| deletions::covers(edition, domain, key));
         }
         self.lossy |= System::of(event.key) == Some(System::Lost);
         let next_or_behind_a_gap = event.sequence == expected || (self.lossy && event.sequence > expected);
@@ -146,7 +141,7 @@ impl Parts {
     /// Whether the first event of a stream in a named edition stands where it may.
     fn diverges(&self, event: &Recorded<'_>) -> bool {
         let main = main_key(event.key);
-        let next = || self.heads.get(main).map_or_else(|| self.next_sequence(main), |&next| Ok(next));
+        let next = || self.heads.get(main).map_or_else(|| self.next_sequence(main), Ok);
         main.len() < event.key.len() && next().map_or(true, |next| event.sequence <= next)
     }
 }
@@ -197,7 +192,7 @@ impl Index {
         parts.lossy |= lossy;
         parts.set_file(segment.number, file.map(Arc::new));
         // Events of this segment may follow those that are in memory already.
-        parts.heads.clear();
+        parts.heads = Heads::default();
         parts.tracked.clear();
         covered
     }
@@ -244,7 +239,7 @@ impl Index {
             let (found, deletions) = {
                 let parts = self.parts.read();
                 match parts.heads.get(key) {
-                    Some(&next) => return Ok(next),
+                    Some(next) => return Ok(next),
                     None => (parts.next_sequence(key), parts.deletions.clone()),
                 }
             };
@@ -255,7 +250,7 @@ impl Index {
                     // What was found may have been deleted in between: a head that was kept then gave sequences that the log refused on the next open.
                     if Arc::ptr_eq(&parts.deletions, &deletions) {
                         // Whoever has added events in between knows better.
-                        return Ok(*parts.heads.entry(key.into()).or_insert(next));
+                        return Ok(parts.heads.learn(key, next));
                     }
                 }
                 Err(segment) => self.rebuild(segment)?,

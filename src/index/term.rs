@@ -1,6 +1,6 @@
 //! Terms: what events can be found by, as bytes that sort by kind, edition and text.
 
-use crate::stream::split_key;
+use crate::stream::{main_key, names};
 
 /// What a term is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,13 +30,12 @@ pub(crate) struct Term(Vec<u8>);
 impl Term {
     pub(crate) fn new(kind: Kind, edition: Option<&str>, text: &[u8]) -> Self {
         let mut term = Term::default();
-        term.set(kind, edition, text);
+        term.set(kind, edition.unwrap_or("").as_bytes(), text);
         term
     }
 
-    /// Makes another term of this one, in the same memory.
-    pub(crate) fn set(&mut self, kind: Kind, edition: Option<&str>, text: &[u8]) {
-        let edition = edition.unwrap_or("").as_bytes();
+    /// Makes another term of this one, in the same memory. The name of the main edition is empty here.
+    pub(crate) fn set(&mut self, kind: Kind, edition: &[u8], text: &[u8]) {
         self.0.clear();
         self.0.extend_from_slice(&[kind as u8, edition.len() as u8]);
         self.0.extend_from_slice(edition);
@@ -50,16 +49,19 @@ impl Term {
         term
     }
 
+    pub(crate) fn set_bytes(&mut self, term: &[u8]) {
+        self.0.clear();
+        self.0.extend_from_slice(term);
+    }
+
     pub(crate) fn set_stream(&mut self, key: &[u8]) {
-        let edition = split_key(key).and_then(|parts| parts.edition);
-        let rest = &key[edition.map_or(0, |edition| 2 + edition.len())..];
-        self.set(Kind::Stream, edition, rest);
+        let edition = names(key).map_or(&key[..0], |names| names.edition);
+        self.set(Kind::Stream, edition, main_key(key));
     }
 
     /// The stream with the domain and root of this key, in another edition.
     pub(crate) fn stream_in(edition: Option<&str>, key: &[u8]) -> Self {
-        let own = split_key(key).and_then(|parts| parts.edition);
-        Term::new(Kind::Stream, edition, &key[own.map_or(0, |own| 2 + own.len())..])
+        Term::new(Kind::Stream, edition, main_key(key))
     }
 
     /// The idempotency key `text` of the stream with this key.

@@ -11,7 +11,7 @@ use crate::format::draft::{Draft, Place};
 use crate::format::frame::Seal;
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, Recorded, frames};
-use crate::segment::{Segment, random};
+use crate::segment::{START, Segment, random};
 use crate::time::Timestamp;
 use crate::waker;
 use parking_lot::MutexGuard;
@@ -236,8 +236,8 @@ impl Log {
         let result = self.write(&group);
         guard.done = true;
         drop(guard);
-        let written = result.is_ok();
-        self.settle(&group, result);
+        let (written, wants_spare) = (result.is_ok(), *result.as_ref().unwrap_or(&false));
+        self.settle(&group, result.map(drop));
         if written {
             // Behind those whose commits these are.
             self.listener.wake();
@@ -248,14 +248,19 @@ impl Log {
         {
             self.settle_segment(&settled);
         }
+        if wants_spare && !self.maintenance.make_spare() {
+            self.make_spare();
+        }
     }
 
-    /// One write, one sync, and the group is visible.
-    fn write(&self, group: &Group) -> Result<(), Failure> {
+    /// One write, one sync, and the group is visible. Gives whether a spare file is to be made.
+    fn write(&self, group: &Group) -> Result<bool, Failure> {
         let mut writer = self.writer.lock();
         if group.create {
             let segment = writer.create(group.segment)?;
             self.register(segment);
+            // Nothing behind it would miss it, if its file should get lost.
+            self.mark_at(&group.segment, group.segment.first_position, START);
         }
         writer.write(group.at, &group.bytes)?;
         let upto = group.end.next_position();
@@ -267,10 +272,10 @@ impl Log {
         if group.seals.is_some() {
             self.mark_at(&group.segment, upto, group.at + group.bytes.len() as u64);
         }
-        let segment = writer.segment();
+        let (segment, wants_spare) = (writer.segment(), writer.wants_spare());
         drop(writer);
         self.publish(group, &segment, upto);
-        Ok(())
+        Ok(wants_spare)
     }
 
     fn publish(&self, group: &Group, segment: &Segment, upto: u64) {

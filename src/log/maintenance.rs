@@ -1,12 +1,16 @@
 //! The one background thread of a store, off the commit path: syncs for `Interval`, the mark in HEAD after a short idle time, and commits whose tickets
 //! nobody waits for. Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle mark.
 
+use super::spare::Spare;
 use super::{Durability, Log, Settled};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How often it is looked whether a spare file must go on.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Without a commit for this long, a store counts as idle.
 const IDLE: Duration = Duration::from_millis(100);
@@ -18,6 +22,8 @@ struct Wishes {
     orphans: bool,
     /// Segments that have been sealed.
     settled: Vec<Settled>,
+    /// The segment at hand is half full.
+    spare: bool,
 }
 
 /// What the thread and the others share.
@@ -63,6 +69,16 @@ impl Signal {
             return false;
         }
         self.shared.wishes.lock().settled.push(settled);
+        self.shared.wake.notify_one();
+        true
+    }
+
+    /// Asks the thread to make a spare file. `false` if there is no thread.
+    pub(super) fn make_spare(&self) -> bool {
+        if self.thread.lock().is_none() {
+            return false;
+        }
+        self.shared.wishes.lock().spare = true;
         self.shared.wake.notify_one();
         true
     }
@@ -131,20 +147,27 @@ impl Log {
 fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
     let mut seen = u64::MAX;
     let mut synced = Instant::now();
+    let (mut making, mut pause) = (None::<Spare>, Duration::ZERO);
     loop {
         let mut wishes = shared.wishes.lock();
-        if !wishes.stop && !wishes.orphans && wishes.settled.is_empty() {
-            if shared.asleep.load(Ordering::SeqCst) {
+        if !wishes.stop && !wishes.orphans && !wishes.spare && wishes.settled.is_empty() {
+            if making.is_some() {
+                shared.wake.wait_for(&mut wishes, pause);
+            } else if shared.asleep.load(Ordering::SeqCst) {
                 shared.wake.wait(&mut wishes);
             } else {
                 shared.wake.wait_for(&mut wishes, tick);
             }
         }
         if wishes.stop {
+            if let (Some(spare), Some(log)) = (making, log.upgrade()) {
+                spare.remove(&*log.fs);
+            }
             return;
         }
         let orphans = std::mem::take(&mut wishes.orphans);
         let settled = std::mem::take(&mut wishes.settled);
+        let spare = std::mem::take(&mut wishes.spare);
         drop(wishes);
         let Some(log) = log.upgrade() else { return };
         if orphans {
@@ -154,6 +177,13 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
             }
         }
         settled.iter().for_each(|settled| log.settle_segment(settled));
+        making = making.or_else(|| spare.then(|| log.begin_spare()).flatten());
+        // No faster than the segment at hand fills: others want to use the disk, too.
+        let waits = log.watermark() != seen && making.as_ref().is_some_and(|spare| log.is_spare_ahead(spare));
+        pause = if waits { PAUSE } else { Duration::ZERO };
+        if !waits {
+            making = making.and_then(|spare| log.further_spare(spare));
+        }
         if let Durability::Interval(interval) = log.settings.durability
             && synced.elapsed() >= interval
         {

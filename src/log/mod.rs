@@ -11,6 +11,7 @@ mod quarantine;
 mod read;
 mod recover;
 mod replay;
+mod spare;
 mod ticket;
 mod writer;
 
@@ -182,6 +183,8 @@ pub(crate) struct Log {
     durable: AtomicU64,
     head: Mutex<HeadFile>,
     maintenance: maintenance::Signal,
+    /// How many spare files have been begun.
+    spares: AtomicU64,
     /// What closing has come to.
     closed: Mutex<Option<Result<()>>>,
     lock: Mutex<Option<Lock>>,

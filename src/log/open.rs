@@ -3,6 +3,7 @@
 use super::head::HeadFile;
 use super::recover::OpenReport;
 use super::replay::Opening;
+use super::spare;
 use super::{Listener, Log, Settings, State, writer::Writer};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, Lock, LockMode};
@@ -38,6 +39,9 @@ impl Log {
             if entries.iter().any(|entry| entry.name == name) {
                 return Err(Error::Unfinished { path: dir, what });
             }
+        }
+        if !settings.read_only {
+            spare::remove_left(&*fs, &dir, &entries);
         }
         let (head, slots) = HeadFile::read(&*fs, &dir)?;
         let opening = Opening {
@@ -93,6 +97,7 @@ impl Log {
             durable: AtomicU64::new(position),
             head: Mutex::new(head),
             maintenance: Default::default(),
+            spares: AtomicU64::new(0),
             closed: Mutex::default(),
             lock: Mutex::new(lock),
             dir,

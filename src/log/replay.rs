@@ -157,12 +157,13 @@ impl Opening<'_> {
 
     /// Whether a file without a good header is one that was being created.
     fn is_unborn(&self, source: &Source<'_>, newest: bool, before: &Option<(SegmentHeader, Scanned)>) -> Result<bool> {
-        let first = before.as_ref().map_or(0, |(_, scanned)| scanned.chain.next_position);
+        let (number, first) =
+            before.as_ref().map_or((1, 0), |(header, scanned)| (header.number + 1, scanned.chain.next_position));
         Ok(was_being_created(NoHeader {
             newest,
             sealed_before: before.as_ref().is_none_or(|(_, scanned)| matches!(scanned.stop, Stop::Sealed { .. })),
             content: source.content_end(START.min(source.size))? > START,
-            in_head: self.slots.newest.is_some_and(|head| head.position > first),
+            in_head: self.slots.newest.is_some_and(|head| head.segment >= number || head.position > first),
         }))
     }
 

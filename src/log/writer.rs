@@ -1,6 +1,7 @@
 //! What the leader holds: the active file, zeros ahead of its end, and what to do when a write fails.
 
 use super::commit::Failure;
+use super::spare::{self, Spare};
 use crate::error::Error;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Fs};
@@ -14,8 +15,8 @@ use std::sync::Arc;
 const MIN_STEP: u64 = 64 << 10;
 const MAX_STEP: u64 = 4 << 20;
 
-/// Zeros are written in pieces of this size, at multiples of it.
-const PIECE: u64 = 64 << 10;
+/// Above this size of a group, zeros ahead of it do not pay: all bytes would go to the disk twice, which takes longer than a new length of the file.
+const MOST_GAINING: usize = 64 << 10;
 
 pub(super) struct Writer {
     fs: Arc<dyn Fs>,
@@ -29,6 +30,10 @@ pub(super) struct Writer {
     end: u64,
     /// The file has zeros up to here.
     zeroed: u64,
+    /// The file of the next segment.
+    spare: Option<Spare>,
+    /// Somebody has been asked to make one.
+    asked: bool,
     /// A sync has failed. It is never tried again: the system forgets what it could not write, and the next sync would succeed and prove nothing.
     unknown: Option<Error>,
 }
@@ -43,7 +48,19 @@ impl Writer {
     ) -> Self {
         let (use_map, segment_size, reserve) = (settings.memory_map, settings.segment_size, settings.reserve);
         let zeroed = segment.file.size().unwrap_or(end);
-        Writer { fs, dir, use_map, segment_size, reserve, segment, end, zeroed, unknown: None }
+        Writer {
+            fs,
+            dir,
+            use_map,
+            segment_size,
+            reserve,
+            segment,
+            end,
+            zeroed,
+            spare: None,
+            asked: false,
+            unknown: None,
+        }
     }
 
     pub(super) fn segment(&self) -> Arc<Segment> {
@@ -58,8 +75,15 @@ impl Writer {
     /// Creates a segment and makes it durable, name and header, before anything in it is. If this is the second attempt, the file of the first one is taken over.
     pub(super) fn create(&mut self, header: SegmentHeader) -> Result<Arc<Segment>, Failure> {
         self.check()?;
-        self.check_space(MIN_STEP)?;
-        let segment = Segment::create(&*self.fs, &self.dir, header, self.use_map).map_err(Failure::NotStored)?;
+        self.asked = false;
+        let (segment, zeroed) = match self.adopt_spare(header) {
+            Some(adopted) => adopted,
+            None => {
+                self.check_space(MIN_STEP)?;
+                let segment = Segment::create(&*self.fs, &self.dir, header, self.use_map);
+                (segment.map_err(Failure::NotStored)?, START)
+            }
+        };
         segment.file.sync().map_err(|e| self.latch(&segment.path, &e))?;
         self.fs.sync_dir(&self.dir).map_err(|e| match fs::is_out_of_files(&e) {
             // The directory could not be opened: no sync has failed, and the next attempt begins anew.
@@ -68,8 +92,33 @@ impl Writer {
         })?;
         self.segment = Arc::new(segment);
         self.end = START;
-        self.zeroed = START;
+        self.zeroed = zeroed;
         Ok(self.segment.clone())
+    }
+
+    /// Makes a segment of the spare file. If that cannot be done, the file is forgotten: nothing of the log is in it.
+    fn adopt_spare(&mut self, header: SegmentHeader) -> Option<(Segment, u64)> {
+        let spare = self.spare.take()?;
+        let adopted = Segment::adopt(&*self.fs, (&spare.path, spare.file.clone()), &self.dir, header, self.use_map);
+        if adopted.is_err() {
+            spare.remove(&*self.fs);
+        }
+        adopted.ok().map(|segment| (segment, spare.zeroed))
+    }
+
+    /// Whether a spare file is to be made now: once for each segment, when it is half full.
+    pub(super) fn wants_spare(&mut self) -> bool {
+        let wants =
+            !self.asked && self.spare.is_none() && self.end >= self.segment_size / 2 && self.fs.gains_from_zeros();
+        self.asked |= wants;
+        wants
+    }
+
+    /// Takes a spare file that is whole, in place of one that there may be.
+    pub(super) fn keep_spare(&mut self, spare: Spare) {
+        if let Some(before) = self.spare.replace(spare) {
+            before.remove(&*self.fs);
+        }
     }
 
     /// Writes a group at the end of the segment, and zeros behind it if it has come to where they end. Nothing is synced.
@@ -88,26 +137,12 @@ impl Writer {
         if more {
             self.zeroed = end;
             // Zeros only make syncs cheaper: if they cannot be written, the file grows as it goes.
-            if self.fs.gains_from_zeros() && step > 0 {
-                self.write_zeros(end, step);
+            if self.fs.gains_from_zeros() && step > 0 && bytes.len() <= MOST_GAINING {
+                let (Ok(()) | Err(_)) = spare::write_zeros(&*self.segment.file, end, step);
                 self.zeroed = self.segment.file.size().unwrap_or(end).max(end);
             }
         }
         Ok(())
-    }
-
-    /// Writes zeros, in pieces that are not too large: a write leaves folios of its size in the page cache, and Linux then walks all blocks of a folio for each small write into it. Measured on
-    /// ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more and 3.3 µs.
-    fn write_zeros(&self, from: u64, len: u64) {
-        let zeros = vec![0; PIECE as usize];
-        let (mut at, end) = (from, from + len);
-        while at < end {
-            let step = (PIECE - at % PIECE).min(end - at);
-            if fs::write_full(&*self.segment.file, at, &zeros[..step as usize]).is_err() {
-                return;
-            }
-            at += step;
-        }
     }
 
     /// Takes back what a failed write has left in the file: a commit that was refused must not be there after a crash.
@@ -151,8 +186,11 @@ impl Writer {
         Failure::Unknown(self.unknown.insert(Error::DurabilityUnknown { why }).clone())
     }
 
-    /// Gives the zeros ahead back, on closing. Nothing below `end` is touched, and no map reaches beyond it.
+    /// Gives the zeros ahead back, and the spare file, on closing. Nothing below `end` is touched, and no map reaches beyond it.
     pub(super) fn trim(&mut self) {
+        if let Some(spare) = self.spare.take() {
+            spare.remove(&*self.fs);
+        }
         if self.check().is_ok() && self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {
             self.zeroed = self.end;
         }

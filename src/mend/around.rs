@@ -1,7 +1,7 @@
 //! A damaged store as one that can be opened to read.
 
 use super::{Builder, Loss, Overlay, Part, Survey};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::Fs;
@@ -9,24 +9,26 @@ use crate::segment::{file_name, head, random};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Lost positions that are filled in memory at most, some 130 MB of records: a damaged file can claim that there were any number.
-const MOST_LOST: u64 = 1 << 22;
+/// Lost positions that are filled in memory at most, some 250 bytes for each while that is done: a damaged file can claim that there were any number.
+const MOST_LOST: u64 = 1 << 20;
 
 /// What can be opened in place of a damaged store.
 pub(crate) struct Around {
     pub fs: Arc<dyn Fs>,
     /// What is lost, in order of positions.
     pub gaps: Vec<Loss>,
+    /// The torn write at the end that is left out.
+    pub torn: Option<Damage>,
     pub notices: Vec<String>,
 }
 
 /// Shows what is intact of a damaged store. Segments that are sound are read from where they are, the others from memory.
 ///
-/// Without `lock`, the lock of the store is taken to be held already.
-pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around> {
+/// With `open_to`, the store is open already, holds its lock, and has shown positions up to there. Behind that stands what it took for a torn write, which is not shown now.
+pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<Around> {
     let survey = Survey::new(&**fs, dir)?;
-    let mut overlay = Overlay::new(fs.clone(), lock);
-    let (mut gaps, mut notices) = (Vec::new(), survey.notices.clone());
+    let mut overlay = Overlay::new(fs.clone(), open_to.is_none());
+    let (mut gaps, mut torn, mut notices) = (Vec::new(), None, survey.notices.clone());
     notices.extend(
         survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
     );
@@ -34,7 +36,9 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
     // Behind the segment before: its number, position and time.
     let mut before: Option<SegmentHeader> = None;
     let (mut head, mut lost) = (None, 0u64);
-    for (n, place) in survey.places.iter().enumerate() {
+    let end = open_to.unwrap_or(u64::MAX);
+    let shown = survey.places.iter().take_while(|place| place.positions.start < end || place.number == 1).count();
+    for (n, place) in survey.places[..shown].iter().enumerate() {
         let path = dir.join(file_name(place.number));
         if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
             overlay.reveal(&path);
@@ -46,7 +50,8 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
             head = Some((place.number, scanned.chain.next_position, scanned.end));
             continue;
         }
-        let mended = survey.mend(&**fs, n)?;
+        let mut mended = survey.mend(&**fs, n)?;
+        mended.end_at(end);
         // With another salt, no index of the damaged segment is taken for one of this.
         let earliest = before.map(|before| before.base_time);
         let time = survey.base_time(n).or(earliest);
@@ -72,7 +77,8 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
         }
         mended.parts.iter().for_each(|part| builder.add(&mended, part));
         gaps.extend(mended.losses);
-        if n + 1 < survey.places.len() {
+        torn = mended.torn.or(torn);
+        if n + 1 < shown {
             builder.seal();
         }
         let end = builder.bytes.len() as u64;
@@ -89,5 +95,5 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, lock: bool) -> Result<Around
             overlay.show(dir.join(head::NAME), bytes);
         }
     }
-    Ok(Around { fs: Arc::new(overlay), gaps, notices })
+    Ok(Around { fs: Arc::new(overlay), gaps, torn, notices })
 }

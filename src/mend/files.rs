@@ -9,7 +9,7 @@ use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::scan::{Scanned, Source, Stop};
-use crate::segment::{START, file_name, number_of};
+use crate::segment::{SPARE, START, file_name, number_of};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -144,7 +144,7 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
 
 /// Files of a store that are something else by their names.
 fn may_be_segment(name: &str) -> bool {
-    let others = ["HEAD", "LOCK", "POSITIONS", "REPAIR"];
+    let others = ["HEAD", "LOCK", "POSITIONS", "REPAIR", SPARE];
     let endings = [".idx", ".new", ".snap", ".cut"];
     !others.iter().any(|other| name.starts_with(other)) && !endings.iter().any(|ending| name.ends_with(ending))
 }
@@ -204,7 +204,7 @@ impl Files {
             }
         };
         let has_header = raw.intact;
-        let number = Some(known.header.number).filter(|&number| number > 0).or(named.filter(|&number| number > 0));
+        let number = (known.header.number > 0).then_some(known.header.number).or(named);
         let mut candidate = Candidate {
             has_header,
             number,

@@ -28,7 +28,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::stream::StreamId;
 use std::ops::Range;
 
-/// Positions whose events are lost, and what is known of them.
+/// Positions whose events are lost, and what is known of them. If the newest segment is gone, nothing tells how many events it held: the positions of the last loss are then without end (`u64::MAX`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
@@ -79,4 +79,18 @@ pub(crate) struct Mended {
     pub losses: Vec<Loss>,
     /// What was left out of the end of the log: bytes that are no whole commit, and that nothing proves to have been acknowledged.
     pub torn: Option<Damage>,
+}
+
+impl Mended {
+    /// Forgets what stands behind a position, at which a commit begins.
+    fn end_at(&mut self, end: u64) {
+        self.parts.retain(|part| part.positions().start < end);
+        if let Some(Part::Lost { positions }) = self.parts.last_mut() {
+            positions.end = positions.end.min(end);
+        }
+        self.losses.retain(|loss| loss.damage.positions.start < end);
+        if let Some(last) = self.losses.last_mut() {
+            last.damage.positions.end = last.damage.positions.end.min(end);
+        }
+    }
 }

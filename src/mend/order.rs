@@ -41,7 +41,8 @@ impl Survey {
                 let candidate = &self.candidates[n];
                 (!candidate.has_header, candidate.scanned.is_none(), std::cmp::Reverse(candidate.events))
             });
-            group.number = group.members.iter().find_map(|&n| self.candidates[n].number);
+            // There is no segment 0, whatever a file is called.
+            group.number = group.members.iter().find_map(|&n| self.candidates[n].number.filter(|&number| number > 0));
             let known = self.candidates[group.members[0]].known;
             for &n in group.members.iter().filter(|_| known.exact) {
                 self.candidates[n].known = known;
@@ -145,7 +146,7 @@ impl Survey {
         if end > next {
             self.believe_up_to(position.saturating_add((end - next).saturating_mul(MAX_EVENTS)), position);
             // None of them was empty, but perhaps the last.
-            let end = end.min(next.saturating_add(self.proven.saturating_sub(position)).max(next + 1));
+            let end = end.min((next + 1).saturating_add(self.proven.saturating_sub(position)));
             self.add_missing(next..end, position..self.proven.max(position));
         }
     }

@@ -287,7 +287,15 @@ impl Survey {
         let size = mended.files.first().map_or(0, Vec::len);
         if position < place.positions.end {
             self.lose(place, &mut mended, position..place.positions.end, at.min(size)..size, &picked);
-        } else if let Some(bytes) = mended.files.first().filter(|_| place.newest)
+        }
+        if place.newest && place.candidates.is_empty() && !self.head.is_some_and(|head| head.clean) {
+            // A process that is killed leaves HEAD as it was when the segment was begun.
+            let path = self.dir.join(file_name(place.number));
+            let why = "the newest segment is missing, and nothing tells how many events it held".into();
+            let end = place.positions.end;
+            mended.losses.push(Loss::new(Damage { path, bytes: 0..0, positions: end..u64::MAX, why }));
+        } else if position >= place.positions.end
+            && let Some(bytes) = mended.files.first().filter(|_| place.newest)
             && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &mended.sources[0], at))
         {
             let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
@@ -389,7 +397,7 @@ impl Part {
         }
     }
 
-    fn positions(&self) -> Range<u64> {
+    pub(super) fn positions(&self) -> Range<u64> {
         match self {
             Part::Commit { header, .. } => header.first_position..header.end_position(),
             Part::Events { first, records, .. } => *first..first + records.len() as u64,

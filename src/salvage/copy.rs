@@ -54,9 +54,10 @@ pub struct Salvaged {
 }
 
 impl Salvaged {
-    /// Number of positions whose events are lost.
+    /// Number of positions whose events are lost, as far as it is known where they end.
     pub fn lost(&self) -> u64 {
-        self.losses.iter().map(|loss| loss.damage.positions.end - loss.damage.positions.start).sum()
+        let positions = self.losses.iter().map(|loss| &loss.damage.positions);
+        positions.filter(|positions| positions.end < u64::MAX).map(|positions| positions.end - positions.start).sum()
     }
 }
 

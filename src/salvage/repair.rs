@@ -334,7 +334,13 @@ impl Look<'_> {
         let place = &self.survey.places[n];
         let mended = self.survey.mend(self.fs, n)?;
         let lost = self.plan.losses.iter().chain(&mended.losses).map(|loss| &loss.damage.positions);
-        if lost.map(|positions| positions.end - positions.start).sum::<u64>() > MOST_LOST {
+        // Of what has no end that is known, nothing is filled.
+        if lost
+            .filter(|positions| positions.end < u64::MAX)
+            .map(|positions| positions.end - positions.start)
+            .sum::<u64>()
+            > MOST_LOST
+        {
             let why = "too many positions are lost for a repair in place; salvage the store";
             return Err(Error::damaged(path, 0..0, place.positions.clone(), why));
         }

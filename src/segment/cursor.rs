@@ -9,7 +9,7 @@ use crate::event::{Block, Event};
 use crate::format::checksum::{self, BLOCK, CRC};
 use crate::format::frame::{EVENTS, FrameHeader, HEADER};
 use crate::format::index_file::Waypoint;
-use crate::format::record;
+use crate::format::record::{self, Beginning};
 use std::sync::Arc;
 
 /// Bytes that are read at a time: they stay in the second-level cache until their events have been looked at.
@@ -38,6 +38,8 @@ pub(crate) struct Cursor {
     /// Where the next frame begins that has not been read.
     offset: u64,
     block: Arc<Block>,
+    /// Of the records of this block.
+    last: Beginning,
     /// Runs that have been read and verified, in reverse order.
     runs: Vec<Run>,
     large: Option<Large>,
@@ -52,6 +54,7 @@ impl Cursor {
         let mut cursor = Cursor {
             offset: START,
             block: Arc::new(Block { bytes: Vec::new(), id_seed }),
+            last: Beginning::default(),
             runs: Vec::new(),
             large: None,
             from,
@@ -125,7 +128,7 @@ impl Cursor {
             if position < self.from {
                 continue;
             }
-            let parts = record::decode(bytes, start, start + len);
+            let parts = record::decode_next(bytes, start, start + len, &mut self.last);
             let event = parts.and_then(|parts| parts.into_event(&self.block, &self.segment.header));
             match event {
                 Some(event) if event.position == position => return Ok(Some(event)),
@@ -151,6 +154,7 @@ impl Cursor {
     }
 
     fn set_block(&mut self, bytes: Vec<u8>) {
+        self.last = Beginning::default();
         match Arc::get_mut(&mut self.block) {
             Some(block) => block.bytes = bytes,
             None => self.block = Arc::new(Block { bytes, id_seed: self.block.id_seed }),

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::{Block, Event};
 use crate::format::checksum::Mask;
 use crate::format::frame::{self, FrameHeader};
-use crate::format::record;
+use crate::format::record::{self, Beginning};
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::fs::{self, File, Fs, Map, Mode};
 use parking_lot::RwLock;
@@ -23,6 +23,9 @@ pub(crate) const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
 
 /// A directory with this file is being repaired: it says what is left to do.
 pub(crate) const REPAIRING: &str = "REPAIR";
+
+/// What the names of files begin with that hold zeros and are going to be segments. Nothing in them belongs to the store.
+pub(crate) const SPARE: &str = "SPARE.";
 
 /// Where the first frame of a segment stands.
 pub(crate) const START: u64 = segment_header::LEN as u64;
@@ -98,6 +101,21 @@ impl Segment {
         Ok(Segment::new(path, header, file, use_map))
     }
 
+    /// The same of a file of zeros under another name, which it gets when its header is on the disk.
+    pub(crate) fn adopt(
+        fs: &dyn Fs,
+        (spare, file): (&Path, Arc<dyn File>),
+        dir: &Path,
+        header: SegmentHeader,
+        use_map: bool,
+    ) -> io::Result<Self> {
+        let path = dir.join(file_name(header.number));
+        fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| e)?;
+        file.sync()?;
+        fs.rename(spare, &path)?;
+        Ok(Segment::new(path, header, file, use_map))
+    }
+
     pub(crate) fn readable(&self) -> u64 {
         self.readable.load(Ordering::Acquire)
     }
@@ -164,7 +182,7 @@ impl Segment {
     pub(crate) fn event_at(&self, offset: u64) -> Result<Event> {
         let mut bytes = Vec::new();
         let record = self.record_at(offset, self.map_for(offset)?.as_deref(), &mut bytes)?;
-        self.event(&self.block(bytes), record)
+        self.event(&self.block(bytes), record, &mut Beginning::default())
     }
 
     /// Reads and verifies the events whose records stand at these offsets, in this order: as many as share a block of memory well, and at least one. What follows an event that is not intact is left to
@@ -192,8 +210,9 @@ impl Segment {
             }
         }
         let block = self.block(bytes);
+        let mut last = Beginning::default();
         for record in records {
-            match self.event(&block, record) {
+            match self.event(&block, record, &mut last) {
                 Ok(event) => out.push(event),
                 Err(error) if out.is_empty() => return Err(error),
                 Err(_) => break,
@@ -237,8 +256,8 @@ impl Segment {
         Ok(Record { offset, at, len })
     }
 
-    fn event(&self, block: &Arc<Block>, record: Record) -> Result<Event> {
-        let parts = record::decode(&block.bytes, record.at, record.at + record.len);
+    fn event(&self, block: &Arc<Block>, record: Record, last: &mut Beginning) -> Result<Event> {
+        let parts = record::decode_next(&block.bytes, record.at, record.at + record.len, last);
         let event = parts.and_then(|parts| parts.into_event(block, &self.header));
         event.ok_or_else(|| self.bad_record(record.offset, record.len as u64))
     }

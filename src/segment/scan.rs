@@ -8,7 +8,7 @@ use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{checksum::Mask, is_zero, u32_at};
 use crate::fs::{self, File};
-use crate::stream::split_key;
+use crate::stream;
 use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -46,7 +46,10 @@ pub(crate) struct Recorded<'a> {
     pub sequence: u64,
     pub recorded_at: i64,
     pub key: &'a [u8],
-    pub event_type: &'a str,
+    /// The name of its edition, empty in the main one and for records of the store's own, and of its domain.
+    pub edition: &'a [u8],
+    pub domain: &'a [u8],
+    pub event_type: &'a [u8],
     /// That of the commit.
     pub idempotency_key: Option<&'a str>,
     /// How far which upstream has been taken in with the commit.
@@ -61,14 +64,6 @@ pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
 impl Recorded<'_> {
     fn at(&self, span: Span) -> &[u8] {
         &self.bytes[span.at as usize..][..span.len as usize]
-    }
-
-    pub(crate) fn edition(&self) -> Option<&str> {
-        split_key(self.key)?.edition
-    }
-
-    pub(crate) fn domain(&self) -> &str {
-        split_key(self.key).map_or("", |parts| parts.domain)
     }
 
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
@@ -390,8 +385,11 @@ impl Frame<'_> {
     pub(crate) fn records(&self, path: &Path, mut each: impl FnMut(Recorded<'_>)) -> Result<()> {
         let idempotency_key = frame::idempotency_key(self.attributes());
         let tracking = frame::tracking(self.attributes());
+        let mut last = record::Beginning::default();
         let sound = self.walk(|start, end, position| {
-            let recorded = record::decode(self.bytes, start, end).and_then(|parts| {
+            let recorded = record::decode_next(self.bytes, start, end, &mut last).and_then(|parts| {
+                let key = parts.key(self.bytes);
+                let (edition, domain) = stream::names(key).map_or_else(Default::default, |n| (n.edition, n.domain));
                 Some(Recorded {
                     frame: self.offset,
                     offset: self.offset + start as u64,
@@ -399,7 +397,9 @@ impl Frame<'_> {
                     position,
                     sequence: parts.sequence,
                     recorded_at: self.header.recorded_at,
-                    key: parts.key(self.bytes),
+                    key,
+                    edition,
+                    domain,
                     event_type: parts.event_type(self.bytes),
                     idempotency_key,
                     tracking,

@@ -87,7 +87,7 @@ pub(crate) struct NoHeader {
     pub sealed_before: bool,
     /// There is something other than zeros behind the header.
     pub content: bool,
-    /// HEAD says that events in this segment are durable.
+    /// HEAD says that this segment was there, header and name, or that events in it are durable.
     pub in_head: bool,
 }
 

@@ -157,11 +157,14 @@ impl Transaction {
                 false
             }
         };
-        for event in events {
-            if self.error.is_some() {
-                break;
-            }
+        let mut events = events.into_iter();
+        while self.error.is_none()
+            && let Some(event) = events.next()
+        {
             self.error = self.draft.push(stream.key(), &event, wide).err();
+            if self.draft.len() == before + 1 {
+                self.draft.reserve(events.size_hint().0);
+            }
         }
         let events = self.draft.len() - before;
         self.parts.push(Part { stream: stream.clone(), expected, events });

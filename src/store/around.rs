@@ -31,7 +31,7 @@ impl Inner {
         let Some(how) = &self.around.how else { return Ok(None) };
         let mut view = self.around.view.lock();
         if view.is_none() {
-            *view = Some(how.clone().open_around(self.log.dir(), false)?);
+            *view = Some(how.clone().open_around(self.log.dir(), Some(self.log.watermark()))?);
         }
         Ok(view.as_ref().map(|store| store.inner.clone()))
     }

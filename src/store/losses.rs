@@ -76,7 +76,11 @@ impl Untold {
     /// For a read of these positions.
     pub(super) fn of_positions(gaps: &Gaps, positions: Range<u64>, backwards: bool) -> Self {
         let first = gaps.partition_point(|gap| gap.damage.positions.end <= positions.start);
-        let end = gaps.partition_point(|gap| gap.damage.positions.start < positions.end);
+        // One without an end begins where the log now ends, and so do the positions of a read up to there.
+        let end = gaps.partition_point(|gap| match gap.damage.positions {
+            Range { start, end: u64::MAX } => start <= positions.end,
+            Range { start, .. } => start < positions.end,
+        });
         Untold { gaps: gaps.clone(), left: first..end.max(first), backwards, of: None, ready: VecDeque::new() }
     }
 

@@ -6,13 +6,13 @@ use super::losses::Gaps;
 use super::snapshots::Cache;
 use super::view::View;
 use super::{Inner, Store};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::draft::Limits;
 use crate::format::frame::MAX_BODY;
 use crate::format::record::MAX_RECORD;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
-use crate::log::{Durability, Log, Settings};
+use crate::log::{Cut, Durability, Log, Settings};
 use crate::mend::around;
 use crate::positions::Register;
 use crate::snapshot;
@@ -229,20 +229,37 @@ impl Options {
         self.settings.read_only = true;
         let path = path.as_ref();
         match self.clone().open(path) {
-            Err(Error::Damaged(_)) => self.open_around(path, true),
+            Err(Error::Damaged(damage)) => {
+                let mut store = self.open_around(path, None)?;
+                if let Some(inner) = Arc::get_mut(&mut store.inner) {
+                    // Also where nothing that can be told is lost, as of files under wrong names.
+                    inner.report.notices.insert(0, format!("read around damage: {damage}"));
+                }
+                Ok(store)
+            }
             opened => opened,
         }
     }
 
-    /// Puts in place of what is damaged what is intact of it, in memory. Without the lock, somebody else in this process must hold it.
-    pub(super) fn open_around(mut self, path: &Path, lock: bool) -> Result<Store> {
-        let around = around::overlay(&self.fs, path, lock)?;
+    /// Puts in place of what is damaged what is intact of it, in memory. With `open_to`, the store is open already, and shows positions up to there.
+    pub(super) fn open_around(mut self, path: &Path, open_to: Option<u64>) -> Result<Store> {
+        let around = around::overlay(&self.fs, path, open_to)?;
         self.fs = around.fs;
         self.settings.mended = true;
         let mut store = self.open_with(path, around.gaps.clone().into())?;
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.report.damage = around.gaps.iter().map(|gap| gap.damage.clone()).collect();
             inner.report.notices.extend(around.notices);
+            let cut = |Damage { path, bytes, positions, why }| Cut {
+                path,
+                bytes,
+                position: positions.start,
+                why,
+                quarantine: None,
+            };
+            // HEAD is made to fit what is shown.
+            inner.report.clean = false;
+            inner.report.cut = around.torn.map(cut).or(inner.report.cut.take());
         }
         Ok(store)
     }

@@ -163,7 +163,7 @@ impl Query {
         let tags = |tag: &str| event.tags().any(|t| t == tag.as_bytes());
         self.matches_facts(&Facts {
             key: event.key,
-            event_type: event.event_type,
+            event_type: str::from_utf8(event.event_type).unwrap_or_default(),
             correlation: event.correlation_id().unwrap_or_default(),
             has_tag: &tags,
             recorded_at: Timestamp::from_nanos(event.recorded_at),

@@ -8,6 +8,7 @@ use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::index::Index;
 use crate::index::deletions::covers;
+use crate::index::memory::TermHash;
 use crate::index::term::Term;
 use crate::log::{Listener, Settled};
 use crate::segment::scan::Each;
@@ -20,7 +21,7 @@ pub(super) struct View {
     pub index: Index,
     pub waiters: Arc<Waiters>,
     /// Streams with commits that have been accepted and not yet published. Locked under the commit lock, and when a group is published.
-    pending: Mutex<HashMap<Arc<[u8]>, Pending>>,
+    pending: Mutex<HashMap<Arc<[u8]>, Pending, TermHash>>,
     /// Idempotency keys of such commits, and the positions behind them.
     pending_keys: Mutex<HashMap<Term, u64>>,
     /// What such commits say of editions and upstreams.

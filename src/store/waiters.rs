@@ -39,18 +39,18 @@ impl Registry {
 
     /// Collects those whom an event may interest.
     fn note(&mut self, event: &Recorded<'_>, woken: &mut Vec<Arc<Signal>>) {
-        let edition = event.edition();
+        let edition = event.edition;
         let mut scratch = std::mem::take(&mut self.scratch);
         if self.has(Kind::Stream) {
             scratch.set_stream(event.key);
             self.collect(&scratch, woken);
         }
         if self.has(Kind::Domain) {
-            scratch.set(Kind::Domain, edition, event.domain().as_bytes());
+            scratch.set(Kind::Domain, edition, event.domain);
             self.collect(&scratch, woken);
         }
         if self.has(Kind::Type) {
-            scratch.set(Kind::Type, edition, event.event_type.as_bytes());
+            scratch.set(Kind::Type, edition, event.event_type);
             self.collect(&scratch, woken);
         }
         if self.has(Kind::Tag) {

@@ -134,3 +134,35 @@ fn streams_that_a_gap_does_not_touch_read_as_ever() {
     assert_eq!(store.stream(&busy).unwrap().unwrap().next_sequence, 40);
     assert!(matches!(store.append(&busy, Expected::Any, common::texts(["x"])), Err(Error::ReadOnly)));
 }
+
+/// A process is killed, and then the newest segment goes. HEAD knows that there was one, and nothing knows how far it went: each reader was told of an end at the segment before, as if nothing had been behind it.
+#[test]
+fn a_newest_segment_that_is_missing_is_told_of_though_nobody_knows_what_it_held() {
+    for commits in [1, 40] {
+        let disk = SimFs::new();
+        let store = options(&disk).open("store").unwrap();
+        fill(&store, commits);
+        let killed = disk.crash(Image::Killed);
+        let newest = segments(&killed).pop().unwrap();
+        killed.delete(&newest);
+        let left = options(&killed).open_read_only("store").unwrap();
+        let end = left.len();
+        assert_eq!(left.open_report().damage.last().map(|damage| damage.positions.clone()), Some(end..u64::MAX));
+        let last = |read: annals::Read| read.into_iter().last().unwrap().unwrap_err().to_string();
+        assert!(last(left.read_all()).contains(&format!("positions from {end}")));
+        assert!(last(left.read_all().from(end)).contains("the newest segment is missing"));
+        assert!(last(left.read(&stream("a-1"))).contains("a-1 may have had sequences from"));
+        assert!(matches!(left.read_all().backwards().into_iter().next(), Some(Err(Error::Damaged(_)))));
+        assert!(matches!(left.query(&annals::Query::new()).into_iter().last(), Some(Err(Error::Damaged(_)))));
+        if let Some(last) = end.checked_sub(1) {
+            assert_eq!(left.read_all().to(last).into_iter().filter(Result::is_err).count(), 0);
+        }
+        drop(left);
+        let report = Salvage::new().run_in(&killed, "store", "out").unwrap();
+        assert_eq!((report.lost(), report.losses.len()), (0, 1), "{report:?}");
+        let refused = annals::salvage::Repair::new().run_in(&killed, "store");
+        assert!(refused.is_err(), "what is gone must be given up first");
+        annals::salvage::Repair::new().accept(&report).run_in(&killed, "store").unwrap();
+        assert_eq!(options(&killed).open("store").unwrap().len(), end);
+    }
+}

@@ -1,0 +1,113 @@
+//! The file of the next segment, made ahead: zeros that are on the disk before anybody commits into them.
+//!
+//! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros that are written by whoever commits go to the disk with his own bytes, and a file that grows costs each
+//! sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs without (ext4 without a journal; with one, more). So once a segment is half full, the maintenance thread makes a spare
+//! one, no faster than the segment fills, and rolling gives it its name. Nobody depends on it: if it cannot be made, segments grow as they did, and whoever opens the store removes what is left of one.
+
+use super::Log;
+use crate::fs::{self, Entry, File, Fs, Mode};
+use crate::segment::SPARE;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Zeros are written in pieces of this size, at multiples of it: a write leaves folios of its size in the page cache, and Linux then walks all blocks of a folio for each small write into it. Measured on
+/// ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more and 3.3 µs.
+const PIECE: u64 = 64 << 10;
+
+/// Bytes that are written between two syncs, so that no sync takes long.
+const STEP: u64 = 1 << 20;
+
+/// Writes zeros into a file.
+pub(super) fn write_zeros(file: &dyn File, from: u64, len: u64) -> io::Result<()> {
+    let zeros = vec![0; PIECE.min(len) as usize];
+    let (mut at, end) = (from, from + len);
+    while at < end {
+        let step = (PIECE - at % PIECE).min(end - at);
+        fs::write_full(file, at, &zeros[..step as usize]).map_err(|(_, e)| e)?;
+        at += step;
+    }
+    Ok(())
+}
+
+/// A spare file, as far as it has come. Each has a name and a file of its own, and whoever has it is the only one: zeros that one thread still writes can never come down on what another has made a segment of.
+pub(super) struct Spare {
+    pub path: PathBuf,
+    pub file: Arc<dyn File>,
+    /// Zeros that are on the disk.
+    pub zeroed: u64,
+    len: u64,
+}
+
+impl Spare {
+    fn begin(fs: &dyn Fs, path: PathBuf, len: u64) -> io::Result<Spare> {
+        let file = fs.open(&path, Mode::Create)?;
+        Ok(Spare { path, file, zeroed: 0, len })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.zeroed == self.len
+    }
+
+    /// Gives the room back.
+    pub(super) fn remove(&self, fs: &dyn Fs) {
+        let (Ok(()) | Err(_)) = fs.remove(&self.path);
+    }
+
+    fn go_on(&mut self) -> io::Result<()> {
+        let step = STEP.min(self.len - self.zeroed);
+        write_zeros(&*self.file, self.zeroed, step)?;
+        self.file.sync()?;
+        self.zeroed += step;
+        Ok(())
+    }
+}
+
+/// Removes what a process has left that died.
+pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
+    for entry in entries.iter().filter(|entry| entry.name.starts_with(SPARE)) {
+        let (Ok(()) | Err(_)) = fs.remove(&dir.join(&entry.name));
+    }
+}
+
+impl Log {
+    /// Begins a spare file, if there is room for it and the rest of the segment at hand.
+    pub(super) fn begin_spare(&self) -> Option<Spare> {
+        let len = self.settings.segment_size;
+        let wanted = self.settings.reserve.saturating_add(2 * len);
+        let has_room = self.fs.available(&self.dir).is_ok_and(|free| free.is_none_or(|free| free >= wanted));
+        if !has_room {
+            return None;
+        }
+        let number = self.spares.fetch_add(1, Ordering::Relaxed);
+        Spare::begin(&*self.fs, self.dir.join(format!("{SPARE}{number}")), len).ok()
+    }
+
+    /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it is not whole yet.
+    pub(super) fn further_spare(&self, mut spare: Spare) -> Option<Spare> {
+        if spare.go_on().is_err() {
+            spare.remove(&*self.fs);
+            return None;
+        }
+        if !spare.is_whole() {
+            return Some(spare);
+        }
+        self.writer.lock().keep_spare(spare);
+        None
+    }
+
+    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole when that is seven eighths full.
+    pub(super) fn is_spare_ahead(&self, spare: &Spare) -> bool {
+        let filled = self.state.lock().written.offset;
+        spare.zeroed / 8 * 3 > filled.saturating_sub(self.settings.segment_size / 2) + STEP
+    }
+
+    /// All of it at once, where there is no thread that would.
+    pub(super) fn make_spare(&self) {
+        let mut making = self.begin_spare();
+        while let Some(spare) = making {
+            making = self.further_spare(spare);
+        }
+    }
+}

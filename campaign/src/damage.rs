@@ -5,9 +5,10 @@
 //! 64 is opened to be written, too, on a copy, and all of it is read in all ways, twice.
 
 use crate::pool::{Case, Pool};
+use crate::salvage;
 use crate::schedules::Random;
 use crate::settings::Settings;
-use annals::fs::{Entry, File, Fs, Image, Lock, LockMode, Map, Mode, SimFs};
+use annals::fs::{Entry, File, Fs, Image, Lock, LockMode, Map, MemFs, Mode, SimFs};
 use annals::salvage::verify_in;
 use annals::{Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use std::collections::BTreeMap;
@@ -26,9 +27,9 @@ pub enum Damage {
 
 /// One change of one file.
 #[derive(Clone, Debug)]
-struct Change {
-    file: PathBuf,
-    at: usize,
+pub struct Change {
+    pub file: PathBuf,
+    pub at: usize,
     what: What,
 }
 
@@ -83,13 +84,14 @@ impl Change {
     }
 }
 
-type Files = Arc<BTreeMap<PathBuf, Arc<Vec<u8>>>>;
+pub type Files = Arc<BTreeMap<PathBuf, Arc<Vec<u8>>>>;
 
-/// Files that are only read, one of them changed.
+/// Files that are only read, one of them changed; and a directory in memory that is written to.
 #[derive(Clone, Debug)]
-struct Patched {
+pub struct Patched {
     files: Files,
     change: Option<Change>,
+    pub out: MemFs,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,10 @@ struct PatchedFile {
 }
 
 impl Patched {
+    pub fn new(files: Files, change: Option<Change>) -> Patched {
+        Patched { files, change, out: MemFs::new() }
+    }
+
     fn change_of(&self, path: &Path) -> Option<Change> {
         self.change.clone().filter(|change| change.file == path)
     }
@@ -108,12 +114,19 @@ fn refused<T>() -> io::Result<T> {
     Err(io::ErrorKind::PermissionDenied.into())
 }
 
+fn is_out(path: &Path) -> bool {
+    path.starts_with("out")
+}
+
 impl Fs for Patched {
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        refused()
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        if is_out(path) { self.out.create_dir(path) } else { refused() }
     }
 
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
+        if is_out(path) {
+            return self.out.open(path, mode);
+        }
         if mode != Mode::Read {
             return refused();
         }
@@ -122,6 +135,9 @@ impl Fs for Patched {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        if is_out(dir) {
+            return self.out.list(dir);
+        }
         let files = self.files.iter().filter(|(path, _)| path.parent() == Some(dir));
         let entries = files.map(|(path, good)| Entry {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -135,16 +151,17 @@ impl Fs for Patched {
         refused()
     }
 
-    fn remove(&self, _: &Path) -> io::Result<()> {
-        refused()
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if is_out(path) { self.out.remove(path) } else { refused() }
     }
 
     fn remove_dir(&self, _: &Path) -> io::Result<()> {
         refused()
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        refused()
+    /// The new directory stands beside the store.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if is_out(dir) || dir == Path::new(".") { Ok(()) } else { refused() }
     }
 
     /// As on a medium that cannot be written to, in a copy without its lock file.
@@ -203,15 +220,15 @@ fn written(event: &Event) -> Written {
 }
 
 /// A closed store.
-struct Base {
+pub struct Base {
     disk: SimFs,
-    files: Files,
+    pub files: Files,
     written: Vec<Written>,
     /// The positions in each segment.
     segments: BTreeMap<PathBuf, Range<u64>>,
 }
 
-fn options(segment_size: u64) -> Options {
+pub fn options(segment_size: u64) -> Options {
     // The clock stands still: what is out of order must be seen by other marks.
     let clock = || Timestamp::from_nanos(1_000);
     Options::new().maintenance(false).segment_size(segment_size).reserve(0).clock(clock)
@@ -256,7 +273,7 @@ impl Base {
 
     /// Holds the store with a change against what was written. Says what became of it.
     fn check(&self, change: &Change, thorough: bool) -> &'static str {
-        let fs = Patched { files: self.files.clone(), change: Some(change.clone()) };
+        let fs = Patched::new(self.files.clone(), Some(change.clone()));
         let report = verify_in(&fs, "store");
         let sound = report.as_ref().is_ok_and(|report| report.is_sound() && report.torn.is_none());
         let silent = sound && report.as_ref().is_ok_and(|report| report.notices.is_empty());
@@ -352,12 +369,20 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Damaged(_) | Error::UnsupportedFormat { .. } | Error::NotAStore { .. })
 }
 
+/// What is done with a store that has a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Done {
+    Opened,
+    Salvaged,
+}
+
 /// All cases of one kind of damage, or one in so many.
-pub fn run(settings: &Settings, pool: &Pool, damage: Damage) {
+pub fn run(settings: &Settings, pool: &Pool, damage: Damage, done: Done) {
     let base = match damage {
         Damage::Bits | Damage::Lengths => Base::new(64 << 10, 200),
         Damage::Bytes => Base::new(1 << 20, 3_000),
     };
+    let salvaged = (done == Done::Salvaged).then(|| salvage::Expected::of(&base));
     let ways = match damage {
         Damage::Bits => 8,
         Damage::Bytes => 3,
@@ -387,14 +412,20 @@ pub fn run(settings: &Settings, pool: &Pool, damage: Damage) {
             },
         };
         let change = Change { file: path.to_path_buf(), at, what };
-        let base = &base;
+        let (base, salvaged) = (&base, salvaged.as_ref());
         Case {
             name: format!("{change:?}"),
             run: Box::new(move || {
                 if change.changes_nothing(bytes) {
                     return (1, "no change");
                 }
-                (1, base.check(&change, n.is_multiple_of(THOROUGH)))
+                (
+                    1,
+                    salvaged.map_or_else(
+                        || base.check(&change, n.is_multiple_of(THOROUGH)),
+                        |all| all.check(base, &change),
+                    ),
+                )
             }),
         }
     });

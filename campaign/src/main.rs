@@ -21,10 +21,11 @@ mod sweeps;
 
 mod damage;
 mod pool;
+mod salvage;
 mod settings;
 mod stale;
 
-use damage::Damage;
+use damage::{Damage, Done};
 use oracle::{Step, workloads};
 use pool::{Case, Pool};
 use settings::Settings;
@@ -47,12 +48,20 @@ const HARNESSES: &[Harness] = &[
     }),
     ("schedules", "images of random schedules", random_schedules),
     ("stale", "commits of another history behind the last one", stale::run),
-    ("bits", "flipped bits of a store of 64 KiB", |settings, pool| damage::run(settings, pool, Damage::Bits)),
+    ("bits", "flipped bits of a store of 64 KiB", |settings, pool| {
+        damage::run(settings, pool, Damage::Bits, Done::Opened)
+    }),
     ("bytes", "bytes of a store of 1 MiB set to 0, 255 and a random value", |settings, pool| {
-        damage::run(settings, pool, Damage::Bytes);
+        damage::run(settings, pool, Damage::Bytes, Done::Opened);
     }),
     ("lengths", "lengths of the segments of a store of 64 KiB, with four fills", |settings, pool| {
-        damage::run(settings, pool, Damage::Lengths);
+        damage::run(settings, pool, Damage::Lengths, Done::Opened);
+    }),
+    ("salvage-bits", "flipped bits of a store of 64 KiB, salvaged", |settings, pool| {
+        damage::run(settings, pool, Damage::Bits, Done::Salvaged);
+    }),
+    ("salvage-bytes", "bytes of a store of 1 MiB set to 0, 255 and a random value, salvaged", |settings, pool| {
+        damage::run(settings, pool, Damage::Bytes, Done::Salvaged);
     }),
 ];
 
@@ -77,9 +86,9 @@ fn main() -> ExitCode {
         run(&settings, &pool);
         let (took, cases) = (started.elapsed(), pool.cases());
         let rate = cases as f64 / took.as_secs_f64();
-        println!("{name:<11} {cases:>12} {what}; {took:.1?}, {rate:.0}/s; violations: {}", pool.violations());
+        println!("{name:<13} {cases:>12} {what}; {took:.1?}, {rate:.0}/s; violations: {}", pool.violations());
         for (told, times) in pool.outcomes() {
-            println!("{:<11} {times:>12} {told}", "");
+            println!("{:<13} {times:>12} {told}", "");
         }
         violations += pool.violations();
     }

@@ -80,6 +80,16 @@ impl FileHeader {
         Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), settled: u64_at(bytes, 40) }))
     }
 
+    /// The header of a file that may be damaged. A version that is newer only counts if the checksum holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnsupportedFormat`] if the header is intact, and of a newer version.
+    pub(crate) fn decode_damaged(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+        let whole = bytes.len() >= HEADER && crc(&bytes[..CRC_AT]) == u32_at(bytes, CRC_AT);
+        if whole { Self::decode(bytes, path) } else { Ok(None) }
+    }
+
     /// Segments are numbered from 1 on: 0 is for this file.
     pub(crate) fn mask(&self) -> Mask {
         Mask::new(&self.store, 0, self.salt)

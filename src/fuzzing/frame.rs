@@ -8,6 +8,7 @@ use crate::format::frame::{self, EVENTS, FrameHeader, HEADER, Seal};
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{head, put, record};
 use crate::segment::{START, file_name};
+use crate::system::System;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,6 +89,10 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     let (ordinal, time, sequence) = (parts.ordinal, parts.time, parts.sequence);
     let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: segment.id_seed() });
     let Some(event) = parts.into_event(&block, segment) else { return };
+    if System::of(event.key()).is_some() {
+        // One of the store's own: no reader is handed it, and it stands in no stream that has a name.
+        return;
+    }
     let fact = Fact::of(&event);
     assert_eq!((fact.position, fact.sequence), (segment.first_position + ordinal, sequence));
 

@@ -9,11 +9,14 @@ mod bounded;
 mod build;
 mod change;
 mod directory;
+mod edits;
 mod facts;
 mod frame;
 mod index;
+mod intact;
 mod operations;
 mod positions;
+mod salvage;
 mod seal;
 mod segment;
 mod snapshot;
@@ -23,6 +26,7 @@ pub use frame::frame;
 pub use index::index_file;
 pub use operations::operations;
 pub use positions::positions_file;
+pub use salvage::salvage;
 pub use segment::segment_scan;
 pub use snapshot::snapshot_file;
 
@@ -46,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "snapshot_file", run: snapshot_file, seeds: snapshot::seeds, show: snapshot::show },
     Target { name: "positions_file", run: positions_file, seeds: positions::seeds, show: positions::show },
     Target { name: "open_directory", run: open_directory, seeds: directory::seeds, show: directory::show },
+    Target { name: "salvage", run: salvage, seeds: salvage::seeds, show: salvage::show },
     Target { name: "operations", run: operations, seeds: operations::seeds, show: operations::show },
 ];
 

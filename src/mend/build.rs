@@ -64,7 +64,8 @@ impl Builder {
                     rest = behind;
                 }
                 draft.set_attributes(attributes);
-                self.commit(draft, header.recorded_at, header.durable_upto);
+                // It says nothing of what stands behind it, if nobody has made that up.
+                self.commit(draft, header.recorded_at, header.durable_upto.min(header.first_position));
             }
             Part::Events { file, first, recorded_at, records, attributes } => {
                 assert_eq!(self.chain.next_position, *first, "parts follow one another");
@@ -85,8 +86,8 @@ impl Builder {
             }
             Part::Implied { position, deletion } => {
                 assert_eq!(self.chain.next_position, *position, "parts follow one another");
-                let Implied { edition, domain, sequence } = deletion;
-                let system = System::Deletion { edition, domain: Some(domain) };
+                let Implied { edition, domain, sequence, .. } = deletion;
+                let system = System::Deletion { edition, domain: domain.as_deref() };
                 let event = NewEvent::new(system.event_type(), "");
                 let mut draft = draft();
                 let wide = *sequence > u32::MAX.into();

@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::frame::{ALIGN, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
 use crate::format::index_file::IndexHeader;
-use crate::format::segment_header::{self, SegmentHeader};
+use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::scan::{Scanned, Source, Stop};
 use crate::segment::{SPARE, START, file_name, number_of};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Places that look like commits are tried to find out what a lost header said; not more often than this, as a file may be made to look like many.
@@ -163,7 +164,9 @@ fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(Path
 /// Which store the directory is: the one that HEAD names, if a segment agrees; otherwise the one that most segments name; otherwise whoever says anything.
 fn store_of(raw: &[Raw], head: Option<&head::Head>, indexes: &[(PathBuf, IndexHeader)]) -> [u8; 16] {
     let stores: Vec<[u8; 16]> = raw.iter().filter_map(|raw| Some(raw.header?.store)).collect();
-    let votes = |store: &[u8; 16]| stores.iter().filter(|other| *other == store).count();
+    let mut counted: HashMap<[u8; 16], usize> = HashMap::new();
+    stores.iter().for_each(|store| *counted.entry(*store).or_default() += 1);
+    let votes = |store: &[u8; 16]| counted.get(store).copied().unwrap_or(0);
     // Of those with as many, the one that comes first.
     let most = stores.iter().rev().max_by_key(|store| votes(store)).copied();
     let head = head.map(|head| head.store);
@@ -192,7 +195,7 @@ impl Files {
             None => {
                 let bytes = read(fs, &raw.path)?;
                 let Some(known) = self.guess(&bytes) else {
-                    if named.is_some() && raw.size > START {
+                    if named.is_some() {
                         self.leave_out(raw.path, "no commit in it can be read");
                     }
                     return Ok(());
@@ -290,6 +293,11 @@ fn base(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64
     Some((frame.first_position.checked_sub(parts.ordinal)?, frame.recorded_at.checked_sub_unsigned(parts.time)?))
 }
 
+/// What a commit says was durable when it was written: nothing of itself, if nobody has made that up.
+fn durable_upto(header: &FrameHeader) -> u64 {
+    header.durable_upto.min(header.first_position)
+}
+
 impl Candidate {
     /// Finds out how far the file is intact, and what it says.
     fn look(&mut self, fs: &dyn Fs) -> Result<()> {
@@ -299,7 +307,7 @@ impl Candidate {
             let scanned = source.scan(&self.known.header, None, |_| Ok(()))?;
             self.end = scanned.chain.next_position;
             self.events = self.end - self.known.header.first_position;
-            self.proven = self.proven.max(scanned.durable_upto);
+            self.proven = self.proven.max(scanned.durable_upto.min(self.end));
             match scanned.stop {
                 Stop::Sealed { .. } => self.proven = self.end,
                 Stop::End => {}
@@ -320,9 +328,12 @@ impl Candidate {
                 Find::Commit { header, .. } => {
                     self.events += u64::from(header.events);
                     self.end = self.end.max(header.end_position());
-                    self.proven = self.proven.max(header.durable_upto);
+                    self.proven = self.proven.max(durable_upto(&header));
                 }
-                Find::Seal(seal) if seal.first_position == self.known.header.first_position => {
+                Find::Seal(seal)
+                    if seal.first_position == self.known.header.first_position
+                        && seal.next_position.saturating_sub(seal.first_position) <= MAX_EVENTS =>
+                {
                     self.end = self.end.max(seal.next_position);
                     self.proven = self.proven.max(seal.next_position);
                 }
@@ -330,7 +341,7 @@ impl Candidate {
                     self.events += 1;
                     self.end = self.end.max(position + 1);
                 }
-                Find::Broken { header, .. } => self.proven = self.proven.max(header.durable_upto),
+                Find::Broken { header, .. } => self.proven = self.proven.max(durable_upto(&header)),
                 Find::Seal(_) => {}
             }
         }

@@ -115,7 +115,9 @@ impl Survey {
             let begins = self.places.last().map_or(0, |before| before.positions.start);
             // What is between belongs to segments that are missing, or else to the one before.
             let room = (number - next + u64::from(next > 1)).saturating_mul(MAX_EVENTS);
-            if first < begins || first.saturating_sub(position) > room {
+            // None of them was empty.
+            let too_few = first.saturating_sub(begins) < number - next;
+            if first < begins || first.saturating_sub(position) > room || too_few {
                 self.leave_out(&group, "its positions contradict those of the others");
                 continue;
             }
@@ -142,7 +144,21 @@ impl Survey {
             }
         }
         if end > next {
+            self.believe_up_to(position.saturating_add((end - next).saturating_mul(MAX_EVENTS)), position);
+            // None of them was empty, but perhaps the last.
+            let end = end.min((next + 1).saturating_add(self.proven.saturating_sub(position)));
             self.add_missing(next..end, position..self.proven.max(position));
+        }
+    }
+
+    /// Whoever claims that more positions were durable than the segments can have had is not believed: then nothing behind `end` is proven.
+    pub(super) fn believe_up_to(&mut self, most: u64, end: u64) {
+        if self.proven > most {
+            let claimed = self.proven;
+            self.notices
+                .push(format!("that positions below {claimed} were durable is not believed: no segment has so many"));
+            self.proven = end;
+            self.head = self.head.filter(|head| head.position <= most);
         }
     }
 

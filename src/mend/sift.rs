@@ -16,9 +16,12 @@ use std::ops::Range;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Implied {
     pub edition: String,
-    pub domain: String,
+    /// `None`: all of it.
+    pub domain: Option<String>,
     /// In the stream of such records.
     pub sequence: u64,
+    /// It can have stood nowhere else. Otherwise it may have taken the place of an event, which is lost.
+    pub certain: bool,
 }
 
 /// What all events together say.
@@ -60,18 +63,27 @@ impl Sieve {
     pub(super) fn note(&mut self, position: u64, key: &[u8], sequence: u64) {
         let system = System::of(key);
         self.lossy |= system == Some(System::Lost);
-        if let Some(System::Deletion { edition, domain }) = system {
-            self.streams.retain(|key, _| !covers(edition, domain, key));
-        }
+        let deletion =
+            if let Some(System::Deletion { edition, domain }) = system { Some((edition, domain)) } else { None };
         let mut expected = self.expected(key, sequence);
         if sequence < expected && self.imply_deletion(position, key) {
             expected = self.expected(key, sequence);
+        }
+        if let Some((edition, domain)) = deletion.filter(|_| sequence < expected) {
+            // One that was put back has taken its sequence: it gets the next.
+            self.sifted.bad.insert(position);
+            let (edition, domain) = (edition.to_owned(), domain.map(str::to_owned));
+            self.imply(position, key, Implied { edition, domain, sequence: expected, certain: true });
+            return;
         }
         if sequence < expected || (sequence > expected && !self.lossy) {
             return self.refuse(position);
         }
         if let Some(stream) = StreamId::from_key(key).filter(|_| sequence > expected) {
             self.sifted.missing.push(LostEvents { stream, sequences: expected..sequence });
+        }
+        if let Some((edition, domain)) = deletion {
+            self.streams.retain(|key, _| !covers(edition, domain, key));
         }
         let next = sequence.saturating_add(1);
         match self.streams.get_mut(key) {
@@ -105,12 +117,18 @@ impl Sieve {
         let free = |at: &u64| !self.sifted.implied.contains_key(at);
         let mut behind = self.lost.iter().flat_map(|range| range.start.max(last.position + 1)..range.end.min(position));
         let Some(at) = behind.find(free) else { return false };
+        let certain = behind.find(free).is_none();
         let deletion = System::Deletion { edition: &edition, domain: Some(&domain) }.key();
         let sequence = self.streams.get(&*deletion).map_or(0, |reached| reached.next);
-        self.streams.retain(|key, _| !covers(&edition, Some(&domain), key));
-        self.streams.insert(deletion.into(), Reached { next: sequence + 1, position: at });
-        self.sifted.implied.insert(at, Implied { edition, domain, sequence });
+        self.imply(at, &deletion, Implied { edition, domain: Some(domain), sequence, certain });
         true
+    }
+
+    /// Puts a deletion at a position. Its stream has this key.
+    fn imply(&mut self, at: u64, key: &[u8], deletion: Implied) {
+        self.streams.retain(|key, _| !covers(&deletion.edition, deletion.domain.as_deref(), key));
+        self.streams.insert(key.into(), Reached { next: deletion.sequence.saturating_add(1), position: at });
+        self.sifted.implied.insert(at, deletion);
     }
 }
 

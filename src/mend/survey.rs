@@ -9,7 +9,7 @@ use super::{Loss, LostEvents, Mended, Part};
 use crate::error::{Damage, Result};
 use crate::format::frame::{FrameHeader, SEAL, Seal};
 use crate::format::head::Head;
-use crate::format::segment_header::SegmentHeader;
+use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::format::{is_zero, record};
 use crate::fs::Fs;
 use crate::segment::scan::{Scanned, Source, Stop};
@@ -93,11 +93,8 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Sees what the events say of one another. If nothing is damaged, nothing contradicts.
+    /// Sees what the events say of one another. They may contradict also where no byte is damaged: whoever made them up made their checksums.
     fn sift(&mut self, fs: &dyn Fs) -> Result<()> {
-        if (0..self.places.len()).all(|n| self.sound(n).is_some()) {
-            return Ok(());
-        }
         let mut sieve = Sieve::default();
         for n in 0..self.places.len() {
             if let (Some((header, _)), Some((path, _))) = (self.sound(n), self.file_of(n)) {
@@ -129,9 +126,13 @@ impl Survey {
         }
         self.sifted = sieve.sifted;
         for (position, Implied { edition, domain, .. }) in &self.sifted.implied {
-            let deleted =
-                format!("the edition {edition} was deleted in the domain {domain} at a position that is lost");
-            self.notices.push(format!("{deleted}; that is said again at position {position}"));
+            let of = domain.as_ref().map_or(String::new(), |domain| format!(" in the domain {domain}"));
+            self.notices.push(match self.sifted.bad.contains(position) {
+                true => format!("the deletion of the edition {edition}{of} at position {position} has another number now"),
+                false => format!(
+                    "the edition {edition} was deleted{of} at a position that is lost; that is said again at position {position}"
+                ),
+            });
         }
         Ok(())
     }
@@ -162,8 +163,9 @@ impl Survey {
             Some(&first) => self.candidates[first].end,
             None => 0,
         };
-        let range = &mut self.places[last].positions;
-        range.end = end.max(self.proven).max(range.start);
+        let start = self.places[last].positions.start;
+        self.believe_up_to(start.saturating_add(MAX_EVENTS), end.max(start));
+        self.places[last].positions.end = end.max(self.proven).max(start);
         let complete: Vec<usize> = (0..self.places.len()).filter(|&n| !self.places[n].candidates.is_empty()).collect();
         for n in complete {
             self.complete(fs, n)?;
@@ -319,6 +321,10 @@ impl Survey {
         let mut first = positions.start;
         for (&at, deletion) in self.sifted.implied.range(positions.clone()) {
             self.lose_all(place, mended, first..at, &bytes, picked);
+            if !deletion.certain {
+                let why = "what stood there is lost, if it was not the deletion of an edition that is said there now";
+                mended.losses.push(self.loss(place, at..at + 1, &bytes, why));
+            }
             mended.parts.push(Part::Implied { position: at, deletion: deletion.clone() });
             first = at + 1;
         }
@@ -336,10 +342,6 @@ impl Survey {
         if positions.is_empty() {
             return;
         }
-        let path = match place.candidates.first() {
-            Some(&first) => self.candidates[first].path.clone(),
-            None => self.dir.join(file_name(place.number)),
-        };
         let size = mended.files.first().map_or(0, Vec::len);
         let why = if place.candidates.is_empty() {
             "the segment is missing"
@@ -352,9 +354,17 @@ impl Survey {
         } else {
             "no commit and no event that is intact stands there"
         };
-        let bytes = bytes.start as u64..bytes.end as u64;
-        mended.losses.push(Loss::new(Damage { path, bytes, positions: positions.clone(), why: why.into() }));
+        mended.losses.push(self.loss(place, positions.clone(), bytes, why));
         mended.parts.push(Part::Lost { positions });
+    }
+
+    fn loss(&self, place: &Place, positions: Range<u64>, bytes: &Range<usize>, why: &str) -> Loss {
+        let path = match place.candidates.first() {
+            Some(&first) => self.candidates[first].path.clone(),
+            None => self.dir.join(file_name(place.number)),
+        };
+        let bytes = bytes.start as u64..bytes.end as u64;
+        Loss::new(Damage { path, bytes, positions, why: why.into() })
     }
 
     /// Asks the index of the segment what is lost.

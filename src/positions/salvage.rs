@@ -77,7 +77,7 @@ pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
     let mut note = |bytes: Range<u64>, why: &str| {
         damage.push(Damage { path: path.clone(), bytes, positions: 0..0, why: why.into() });
     };
-    let header = FileHeader::decode(window.get(0, HEADER).map_err(io_error)?, &path)?;
+    let header = FileHeader::decode_damaged(window.get(0, HEADER).map_err(io_error)?, &path)?;
     let mask = match header {
         Some(header) => Some(header.mask()),
         None => {

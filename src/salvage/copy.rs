@@ -9,10 +9,13 @@ use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, RealFs};
-use crate::mend::{Builder, LeftOut, Loss, LostEvents, Mended, Survey};
+use crate::mend::{Builder, LeftOut, Loss, LostEvents, Mended, Part, Survey};
 use crate::segment::{INCOMPLETE, random};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// Lost positions that are filled in one segment.
+const LOST_AT_ONCE: u64 = 1 << 20;
 
 /// What [`Salvage::run`] found and did.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +129,9 @@ impl Salvage {
     pub fn run_in(self, fs: &dyn Fs, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
         let (dir, out) = (store.as_ref(), out.as_ref());
         let survey = Survey::new(fs, dir)?;
+        if survey.places.is_empty() {
+            return Err(Error::NotAStore { path: dir.to_owned() });
+        }
         begin(fs, out)?;
         let mut copy = Copy {
             fs,
@@ -206,9 +212,10 @@ impl Copy<'_> {
         let mended = self.survey.mend(self.fs, n)?;
         let mut builder = Builder::new(self.header(n));
         for part in &mended.parts {
-            match &mut self.renumber {
-                Some(renumber) => renumber.add(&mut builder, &mended, part)?,
-                None => builder.add(&mended, part),
+            match (&mut self.renumber, part) {
+                (Some(renumber), _) => renumber.add(&mut builder, &mended, part)?,
+                (None, Part::Lost { positions }) => builder = self.lose(n, builder, positions.clone())?,
+                (None, _) => builder.add(&mended, part),
             }
         }
         let Mended { losses, torn, notices, .. } = mended;
@@ -221,6 +228,21 @@ impl Copy<'_> {
             self.before = Some(builder);
         }
         Ok(())
+    }
+
+    /// Fills lost positions, in as many segments as it takes: a damaged file can claim that there were any number, and a segment is made in memory.
+    fn lose(&mut self, n: usize, mut builder: Builder, mut positions: Range<u64>) -> Result<Builder> {
+        loop {
+            let end = positions.end.min(positions.start.saturating_add(LOST_AT_ONCE));
+            builder.lose(positions.start..end);
+            positions.start = end;
+            if positions.is_empty() {
+                return Ok(builder);
+            }
+            self.write_before(true)?;
+            self.before = Some(builder);
+            builder = Builder::new(self.header(n));
+        }
     }
 
     /// The header of the segment that is made for a place.

@@ -88,7 +88,7 @@ impl Renumber {
 
     /// Adds a deletion that is lost, and must have been there.
     fn delete(&mut self, builder: &mut Builder, deletion: &Implied) -> Result<()> {
-        let system = System::Deletion { edition: &deletion.edition, domain: Some(&deletion.domain) };
+        let system = System::Deletion { edition: &deletion.edition, domain: deletion.domain.as_deref() };
         let sequence = self.sequence(&system.key(), deletion.sequence);
         let mut draft = draft();
         draft.push(&system.key(), &NewEvent::new(system.event_type(), ""), sequence > u32::MAX.into())?;

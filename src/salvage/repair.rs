@@ -14,9 +14,13 @@ use crate::index::memory::Memory;
 use crate::mend::{Builder, Loss, Survey, read};
 use crate::segment::scan::{Scanned, Source};
 use crate::segment::{REPAIRING, file_name, head, number_of, random};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// Lost positions that a repair fills at most: it makes each segment in memory, and a damaged file can claim that there were any number.
+const MOST_LOST: u64 = 1 << 22;
 
 mod beside;
 mod moves;
@@ -145,7 +149,7 @@ impl Repair {
     ///
     /// # Errors
     ///
-    /// [`Error::NotAStore`], [`Error::UnsupportedFormat`], [`Error::Io`].
+    /// [`Error::NotAStore`] also if nothing is left of a log, [`Error::Damaged`] if more than four million positions are lost, [`Error::UnsupportedFormat`], [`Error::Io`].
     pub fn plan(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.plan_in(&RealFs, path)
     }
@@ -168,7 +172,7 @@ impl Repair {
     /// # Errors
     ///
     /// [`Error::Damaged`] if events or entries are lost and the loss was not accepted, [`Error::Invalid`] if another one was; then nothing was touched. [`Error::Locked`] if the store is open.
-    /// [`Error::NotAStore`], [`Error::UnsupportedFormat`], [`Error::Io`]; after the latter, do it again.
+    /// Otherwise as [`Repair::plan`]; after [`Error::Io`], do it again.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.run_in(&RealFs, path)
     }
@@ -225,6 +229,9 @@ impl Repair {
     /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the place of other files.
     fn look(&self, fs: &dyn Fs, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
         let survey = Survey::new(fs, dir)?;
+        if survey.places.is_empty() {
+            return Err(Error::NotAStore { path: dir.to_owned() });
+        }
         let mut look = Look {
             fs,
             dir,
@@ -326,6 +333,17 @@ impl Look<'_> {
     fn remake(&mut self, n: usize, path: &Path, newest: bool) -> Result<()> {
         let place = &self.survey.places[n];
         let mended = self.survey.mend(self.fs, n)?;
+        let lost = self.plan.losses.iter().chain(&mended.losses).map(|loss| &loss.damage.positions);
+        // Of what has no end that is known, nothing is filled.
+        if lost
+            .filter(|positions| positions.end < u64::MAX)
+            .map(|positions| positions.end - positions.start)
+            .sum::<u64>()
+            > MOST_LOST
+        {
+            let why = "too many positions are lost for a repair in place; salvage the store";
+            return Err(Error::damaged(path, 0..0, place.positions.clone(), why));
+        }
         let own = self.survey.header(n).filter(|header| mended.losses.is_empty() && self.follows(header));
         // The same header makes the same bytes of the same commits: then the segments behind it may stay.
         let header = own.unwrap_or_else(|| self.new_header(n));
@@ -425,7 +443,8 @@ impl Look<'_> {
 
     /// Files that hold segments and are no part of the store any more.
     fn aside(&mut self) {
-        for path in self.survey.files().filter(|path| !self.kept.iter().any(|kept| kept == path)) {
+        let files: BTreeSet<&Path> = self.survey.files().collect();
+        for path in files.into_iter().filter(|path| !self.kept.iter().any(|kept| kept == path)) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let replaced =
                 number_of(&name).is_some_and(|number| self.survey.places.iter().any(|place| place.number == number));

@@ -96,6 +96,25 @@ fn foreign_files_are_left_out() {
     salvage(&copy, &sample.not_in(path), "a foreign segment in place of one of its own");
 }
 
+/// A file that has a name no segment has, and one that is too short to be one.
+#[test]
+fn names_and_lengths_that_no_segment_has() {
+    let sample = sample();
+    let last = segments(&sample.disk).pop().unwrap();
+    let copy = sample.disk.crash(Image::Killed);
+    copy.set_contents("store/00000000000000000000.seg", vec![0xAA; 500]);
+    let mut bytes = copy.contents(&last).unwrap();
+    bytes[..128].fill(0xAA);
+    copy.set_contents(&last, bytes);
+    salvage(&copy, &sample.all(), "a segment 0");
+    copy.delete(&last);
+    copy.delete(last.with_extension("idx"));
+    copy.delete("store/HEAD");
+    copy.set_contents(&last, vec![1; 90]);
+    let (report, _) = salvage(&copy, &sample.not_in(&last), "a short one");
+    assert!(report.left_out.iter().any(|left_out| left_out.path == last), "{report:?}");
+}
+
 /// Without HEAD, index files and segment headers, the commits themselves tell all that is needed, but for the id of the store.
 #[test]
 fn headers_are_found_out() {

@@ -212,6 +212,47 @@ fn editions_that_were_deleted() {
     }
 }
 
+/// A deletion of a whole edition is lost between two of a domain of it: it is put back as one of the domain and takes a number there, and the next one, which is intact, gets another. If an event is lost, too,
+/// nobody knows which of the two stood where: then both are told.
+#[test]
+fn a_deletion_of_an_edition_between_two_of_a_domain() {
+    let disk = SimFs::new();
+    let store = options(&disk).segment_size(1 << 20).open("store").unwrap();
+    let (a, branch) = (stream("a-1"), stream("a-1@x"));
+    store.append(&a, Expected::Any, common::texts(["0", "1"])).unwrap();
+    for (n, domain) in [Some("a"), None, Some("a"), Some("a")].into_iter().enumerate() {
+        let (first, second) = (format!("{n} first"), format!("{n} second"));
+        store.append(&branch, Expected::Any, common::texts([&*first, &*second])).unwrap();
+        store.append(&a, Expected::Any, common::texts([&*format!("between {n}")])).unwrap();
+        store.editions().delete("x", domain).unwrap();
+    }
+    store.append(&branch, Expected::Any, common::texts(["last"])).unwrap();
+    let visible = common::facts(store.read_all());
+    store.close().unwrap();
+    let path = &segments(&disk)[0];
+    let mut bad = disk.contents(path).unwrap();
+    let mut deletions = (0..bad.len() - 14).filter(|&at| bad[at..].starts_with(b"EditionDeleted"));
+    let second = deletions.nth(1).unwrap();
+    bad[second] ^= 1;
+    disk.set_contents(path, bad.clone());
+    let report = Salvage::new().run_in(&disk, "store", "out").unwrap();
+    assert_eq!(report.lost(), 0, "{report:?}");
+    let store = options(&disk).open("out").unwrap();
+    assert_eq!(common::facts(store.read_all()), visible);
+    drop(store);
+
+    let event = bad.windows(9).position(|window| window == b"between 1").unwrap();
+    bad[event] ^= 1;
+    disk.set_contents(path, bad);
+    let report = Salvage::new().run_in(&disk, "store", "out of two").unwrap();
+    assert_eq!(report.lost(), 2, "{report:?}");
+    let store = options(&disk).open("out of two").unwrap();
+    let found = common::facts(store.read_all());
+    assert!(
+        found.iter().eq(visible.iter().filter(|fact| common::data_of(std::slice::from_ref(fact)) != ["between 1"]))
+    );
+}
+
 /// A commit of an earlier attempt, whole, in its place, with just the position that comes next: it does not follow the commit that is now before it, so it was never acknowledged.
 #[test]
 fn stale_commits_are_left_behind() {

@@ -423,6 +423,7 @@ impl Entry {
             return false;
         }
         let (before, mut rest, mut offset) = (out.len(), bytes, chunk.first);
+        out.reserve(bytes.len().min(CHUNK));
         while let Some((gap, len)) = varint::get(rest) {
             let Some(next) = u32::try_from(gap).ok().and_then(|gap| offset.checked_add(gap)) else { return false };
             offset = next;

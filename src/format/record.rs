@@ -281,9 +281,10 @@ pub(crate) fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     let Some(tail_at) = record.len().checked_sub(tail) else { return false };
     let Some(covered) = checksum::piece_len(tail_at as u64) else { return false };
     let (content, table) = record[..tail_at].split_at(covered as usize);
-    let stands_in = if table.is_empty() { content } else { table };
     let crc_at = record.len() - CRC;
-    let crc = checksum::extend(checksum::crc(stands_in), &record[tail_at..crc_at]);
+    // The table, and else the content, stands right before the tail.
+    let from = if table.is_empty() { 0 } else { content.len() };
+    let crc = checksum::crc(&record[from..crc_at]);
     mask.stored(crc, offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
 }
 

@@ -4,6 +4,7 @@ use super::recover::{Cut, OpenReport};
 use super::{Listener, Settings, Settled, Tail, quarantine};
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
+use crate::format::head;
 use crate::format::head::Slots;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Entry, Fs, Mode};
@@ -157,13 +158,12 @@ impl Opening<'_> {
 
     /// Whether a file without a good header is one that was being created.
     fn is_unborn(&self, source: &Source<'_>, newest: bool, before: &Option<(SegmentHeader, Scanned)>) -> Result<bool> {
-        let (number, first) =
-            before.as_ref().map_or((1, 0), |(header, scanned)| (header.number + 1, scanned.chain.next_position));
+        let first = before.as_ref().map_or(0, |(_, scanned)| scanned.chain.next_position);
         Ok(was_being_created(NoHeader {
             newest,
             sealed_before: before.as_ref().is_none_or(|(_, scanned)| matches!(scanned.stop, Stop::Sealed { .. })),
             content: source.content_end(START.min(source.size))? > START,
-            in_head: self.slots.newest.is_some_and(|head| head.segment >= number || head.position > first),
+            in_head: self.slots.newest.is_some_and(|head| head.position > first),
         }))
     }
 
@@ -368,8 +368,11 @@ impl Opening<'_> {
         if writable && head.is_none() {
             self.sync_parents()?;
         }
-        if writable && (cuts || !at_head) {
-            if head.is_none_or(|head| head.segment != header.number) {
+        // That HEAD names the segment says that a header was durable: a second attempt to create it may have written another.
+        let in_head = |head: head::Head| head.segment == header.number && head.position > header.first_position;
+        let has_header = report.clean || head.is_some_and(in_head);
+        if writable && (cuts || !at_head || !has_header) {
+            if !has_header {
                 self.rewrite(source, 0, START)?;
             }
             self.rewrite(source, scanned.unproven, scanned.end)?;

@@ -249,7 +249,7 @@ impl Check {
                 newest,
                 sealed_before: self.before.as_ref().map_or(self.number == 2, Before::is_sealed),
                 content: source.content_end(START.min(named.size))? > START,
-                in_head: head.is_some_and(|head| head.segment >= named.number || head.position > next),
+                in_head: head.is_some_and(|head| head.position > next),
             });
             if unborn {
                 self.report.notices.push(format!("{}: was being created", file_name(named.number)));

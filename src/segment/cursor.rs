@@ -167,9 +167,23 @@ impl Cursor {
         if self.offset >= readable {
             return Ok(false);
         }
-        let mut bytes = self.buffer();
-        self.segment.copy(self.offset, (readable - self.offset).min(CHUNK as u64) as usize, &mut bytes)?;
         let mask = self.segment.mask;
+        let mut bytes = self.buffer();
+        // The first frame says how much is wanted: no byte of a frame that does not fit is to be copied twice.
+        let left = readable - self.offset;
+        self.segment.copy(self.offset, left.min(HEADER as u64) as usize, &mut bytes)?;
+        let first = FrameHeader::decode(&bytes, mask, self.offset).filter(|header| header.frame_len() <= left);
+        if let Some(header) = first
+            && header.frame_len() > CHUNK as u64
+        {
+            self.large = Some(self.open_large(header)?);
+            self.fill_large(self.block.bytes.len(), 0, header.first_position)?;
+            return Ok(true);
+        }
+        let is_most = |header: &FrameHeader| header.frame_len() > CHUNK as u64 / 2;
+        let wanted = first.filter(is_most).map_or(CHUNK as u64, |header| header.frame_len());
+        let copied = bytes.len() as u64;
+        self.segment.copy(self.offset + copied, (left.min(wanted) - copied) as usize, &mut bytes)?;
         let mut at = 0;
         while at < bytes.len() {
             let offset = self.offset + at as u64;

@@ -87,7 +87,7 @@ pub(crate) struct NoHeader {
     pub sealed_before: bool,
     /// There is something other than zeros behind the header.
     pub content: bool,
-    /// HEAD says that this segment was there, header and name, or that events in it are durable.
+    /// HEAD says that events in this segment are durable. That it only names the segment proves nothing: the attempt after one that failed creates it anew.
     pub in_head: bool,
 }
 

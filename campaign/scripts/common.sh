@@ -3,6 +3,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 name=$(basename "$0" .sh)
 
+# No step fails without a word.
+trap 'echo "$name: FAILED in line $LINENO" >&2; keep=1' ERR
 skip() { echo "$name: skipped: $*"; exit 0; }
 fail() { echo "$name: FAILED: $*" >&2; echo "$name: kept: $place" >&2; keep=1; exit 1; }
 need() { command -v "$1" > /dev/null || skip "$1 is not installed"; }

@@ -28,7 +28,8 @@ for ((round = 1; round <= rounds; round++)); do
     # Verify may see a torn tail, but no damage; opening cuts it.
     "$annals" verify "$place/store" > "$place/verified" 2>&1 || fail "round $round: $(cat "$place/verified")"
     if grep -q torn "$place/verified"; then torn=$((torn + 1)); fi
-    found=$("$annals" export "$place/store" 2> "$place/errors" | awk -F'"n":' '{ split($2, n, "}"); if (n[1] != NR - 1) { print "event " NR - 1 " is " $0; exit } } END { print NR }' | tail -1)
+    found=$("$annals" export "$place/store" 2> "$place/errors" | awk -F'"n":' '{ split($2, n, "}"); if (n[1] != NR - 1) { print "event " NR - 1 " is " $0; exit } } END { print NR }' | tail -1) \
+        || fail "round $round: no export: $(cat "$place/errors")"
     case $found in *[!0-9]*) fail "round $round: $found" ;; esac
     [ "$found" -ge "$acknowledged" ] || fail "round $round: $acknowledged acknowledged, $found there"
     [ "$found" -ge "$stored" ] || fail "round $round: $stored were there, $found are"

@@ -22,7 +22,7 @@ struct Wishes {
     orphans: bool,
     /// Segments that have been sealed.
     settled: Vec<Settled>,
-    /// The segment at hand is half full.
+    /// The segment at hand is a quarter full.
     spare: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The file of the next segment, made ahead: zeros that are on the disk before anybody commits into them.
 //!
 //! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros that are written by whoever commits go to the disk with his own bytes, and a file that grows costs each
-//! sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs without (ext4 without a journal; with one, more). So once a segment is half full, the maintenance thread makes a spare
+//! sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs without (ext4 without a journal; with one, more). So once a segment is a quarter full, the maintenance thread makes a spare
 //! one, no faster than the segment fills, and rolling gives it its name. Nobody depends on it: if it cannot be made, segments grow as they did, and whoever opens the store removes what is left of one.
 
 use super::Log;
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 const PIECE: u64 = 64 << 10;
 
 /// Bytes that are written between two syncs, so that no sync takes long.
-const STEP: u64 = 1 << 20;
+const STEP: u64 = 4 << 20;
 
 /// Writes zeros into a file.
 pub(super) fn write_zeros(file: &dyn File, from: u64, len: u64) -> io::Result<()> {
@@ -97,10 +97,10 @@ impl Log {
         None
     }
 
-    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole when that is seven eighths full.
+    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole when that is three quarters full.
     pub(super) fn is_spare_ahead(&self, spare: &Spare) -> bool {
         let filled = self.state.lock().written.offset;
-        spare.zeroed / 8 * 3 > filled.saturating_sub(self.settings.segment_size / 2) + STEP
+        spare.zeroed / 2 > filled.saturating_sub(self.settings.segment_size / 4) + STEP
     }
 
     /// All of it at once, where there is no thread that would.

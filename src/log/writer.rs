@@ -106,12 +106,18 @@ impl Writer {
         adopted.ok().map(|segment| (segment, spare.zeroed))
     }
 
-    /// Whether a spare file is to be made now: once for each segment, when it is half full.
+    /// Whether a spare file is to be made now: once for each segment, when it is a quarter full.
     pub(super) fn wants_spare(&mut self) -> bool {
         let wants =
-            !self.asked && self.spare.is_none() && self.end >= self.segment_size / 2 && self.fs.gains_from_zeros();
+            !self.asked && self.spare.is_none() && self.end >= self.segment_size / 4 && self.fs.gains_from_zeros();
         self.asked |= wants;
         wants
+    }
+
+    /// Gives the room of the spare file back, if there is one.
+    fn give_up_spare(&mut self) -> bool {
+        let spare = self.spare.take();
+        spare.as_ref().inspect(|spare| spare.remove(&*self.fs)).is_some()
     }
 
     /// Takes a spare file that is whole, in place of one that there may be.
@@ -147,6 +153,8 @@ impl Writer {
 
     /// Takes back what a failed write has left in the file: a commit that was refused must not be there after a crash.
     fn withdraw(&mut self, at: u64, end: u64, error: io::Error) -> Failure {
+        // Perhaps it is room that was wanting.
+        self.give_up_spare();
         let segment = self.segment.clone();
         let file = &*segment.file;
         let withdrawn = file.size().and_then(|size| {
@@ -160,11 +168,14 @@ impl Writer {
         }
     }
 
-    fn check_space(&self, bytes: u64) -> Result<(), Failure> {
+    fn check_space(&mut self, bytes: u64) -> Result<(), Failure> {
         // Who cannot say how much is free will say when nothing is.
         let Ok(Some(available)) = self.fs.available(&self.dir) else { return Ok(()) };
         if self.reserve == 0 || available >= self.reserve.saturating_add(bytes) {
             return Ok(());
+        }
+        if self.give_up_spare() {
+            return self.check_space(bytes);
         }
         Err(Failure::NotStored(Error::DiskFull { path: self.dir.clone(), available, reserve: self.reserve }))
     }
@@ -188,9 +199,7 @@ impl Writer {
 
     /// Gives the zeros ahead back, and the spare file, on closing. Nothing below `end` is touched, and no map reaches beyond it.
     pub(super) fn trim(&mut self) {
-        if let Some(spare) = self.spare.take() {
-            spare.remove(&*self.fs);
-        }
+        self.give_up_spare();
         if self.check().is_ok() && self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {
             self.zeroed = self.end;
         }

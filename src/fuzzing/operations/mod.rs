@@ -235,8 +235,12 @@ impl World {
             other => other,
         };
         match (ticket, answer) {
-            (Err(Error::GuardFailed { position, .. }), Answer::GuardFailed(at)) => assert_eq!(position, at),
-            (Err(Error::Conflict { actual, .. }), Answer::Conflict(next)) => assert_eq!(actual, next),
+            (Err(Error::GuardFailed { position, .. }), Answer::GuardFailed(at)) if !self.disk.is_dead() => {
+                assert_eq!(position, at)
+            }
+            (Err(Error::Conflict { actual, .. }), Answer::Conflict(next)) if !self.disk.is_dead() => {
+                assert_eq!(actual, next)
+            }
             (Ok(ticket), Answer::Nothing) => {
                 let nothing = ticket.wait().expect("there is nothing to write");
                 assert!(nothing.positions.is_empty() && !nothing.duplicate);
@@ -258,6 +262,8 @@ impl World {
                 self.model.commits.push(accepted);
                 self.held.push((ticket, self.model.commits.len() - 1, ranges));
             }
+            // It died over commits before this one, which then were judged as if they had never been. Nobody hears of this one.
+            _ if self.disk.is_dead() => {}
             (Ok(_), _) => panic!("the store accepts what it should refuse"),
             (Err(error), _) => panic!("{error}"),
         }

@@ -98,7 +98,11 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
         holes: false,
     };
     let head = check.head(fs, dir)?;
-    let named = segments(fs, dir)?;
+    let named = match segments(fs, dir) {
+        // It was one, and knows of a segment: that is missing.
+        Err(Error::NotAStore { .. }) if head.is_some() => Vec::new(),
+        named => named?,
+    };
     let newest = named.last().map_or(0, |named| named.number);
     for (n, at_hand) in named.iter().enumerate() {
         let next = match named.get(n + 1) {

@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::index::term::Term;
 use crate::log::{Backwards, Forwards};
-use crate::position::Location;
 use crate::time::Timestamp;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -24,6 +23,9 @@ const DENSE: u64 = 4;
 /// Bytes of a segment in which candidates are looked for at first. Doubled as long as there are few.
 const WINDOW: u64 = 256 << 10;
 const FEW: usize = 256;
+
+/// Candidates that are read at once.
+const MOST_AT_ONCE: usize = 64;
 
 /// A point in the history: a position, or a time. What was recorded up to and including then counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -356,6 +358,9 @@ struct Postings {
     window: u64,
     /// Candidates that come next, in reverse order.
     batch: Vec<u32>,
+    /// Those of them that have been read, in reverse order, and how many are read the next time.
+    read: Vec<Event>,
+    at_once: usize,
 }
 
 impl Postings {
@@ -373,6 +378,8 @@ impl Postings {
             offsets: 0..0,
             window: WINDOW,
             batch: Vec::new(),
+            read: Vec::new(),
+            at_once: 1,
         }
     }
 
@@ -387,17 +394,30 @@ impl Postings {
                 return Ok(scanned);
             }
             (self.scan, self.scan_back) = (None, None);
-            if let Some(offset) = self.batch.pop() {
-                let event = store.log.event_at(Location { segment: self.segment, offset: offset.into() })?;
+            if let Some(event) = self.read.pop() {
                 if self.positions.contains(&event.position()) {
                     return Ok(Some(event));
                 }
+            } else if !self.batch.is_empty() {
+                self.read_some(store)?;
             } else if !self.offsets.is_empty() {
                 self.look(store)?;
             } else if !self.next_segment(store)? {
                 return Ok(None);
             }
         }
+    }
+
+    /// Reads the next candidates: one at first, as many want no more, then several at once, which costs half.
+    fn read_some(&mut self, store: &Inner) -> Result<()> {
+        let count = self.at_once.min(self.batch.len());
+        self.at_once = (self.at_once * 4).min(MOST_AT_ONCE);
+        let mut offsets = self.batch.split_off(self.batch.len() - count);
+        offsets.reverse();
+        store.log.events_at(self.segment, &offsets, &mut self.read)?;
+        self.batch.extend(offsets[self.read.len()..].iter().rev());
+        self.read.reverse();
+        Ok(())
     }
 
     /// Goes to the next segment, and sees what it can be asked for.

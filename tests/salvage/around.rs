@@ -158,6 +158,8 @@ fn a_newest_segment_that_is_missing_is_told_of_though_nobody_knows_what_it_held(
             assert_eq!(left.read_all().to(last).into_iter().filter(Result::is_err).count(), 0);
         }
         drop(left);
+        let verified = verify_in(&killed, "store").unwrap();
+        assert!(verified.damage.iter().any(|damage| damage.why.contains("missing")), "{verified:?}");
         let report = Salvage::new().run_in(&killed, "store", "out").unwrap();
         assert_eq!((report.lost(), report.losses.len()), (0, 1), "{report:?}");
         let refused = annals::salvage::Repair::new().run_in(&killed, "store");

@@ -179,7 +179,8 @@ def main():
     parser.add_argument("results", nargs="*", default=[HERE / "results.jsonl"])
     parser.add_argument("--into", type=pathlib.Path)
     arguments = parser.parse_args()
-    report = text(Results(arguments.results))
+    # Each file is a measurement of its own: what was measured on one disk is not mixed with another.
+    report = "\n".join(text(Results([results])) for results in arguments.results)
     if not arguments.into:
         print(report, end="")
         return

@@ -159,7 +159,7 @@ impl Search {
         let positions = start..end;
         let walk = match (self.query.groups(), self.backwards) {
             _ if positions.is_empty() => Walk::Nothing,
-            (Some(groups), backwards) => Walk::Postings(Postings::new(store, groups, positions, backwards)),
+            (Some(groups), backwards) => Walk::Postings(Box::new(Postings::new(store, groups, positions, backwards))),
             (None, false) => Walk::Forwards(store.log.forwards(positions)),
             (None, true) => Walk::Backwards(store.log.backwards(positions)),
         };
@@ -246,7 +246,7 @@ enum Walk {
     Nothing,
     Forwards(Forwards),
     Backwards(Backwards),
-    Postings(Postings),
+    Postings(Box<Postings>),
     Failed(Option<Error>),
 }
 

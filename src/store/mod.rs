@@ -2,6 +2,7 @@
 
 mod append;
 mod around;
+mod candidates;
 mod checkpoints;
 pub(crate) mod consumers;
 mod discover;

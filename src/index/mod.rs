@@ -462,6 +462,8 @@ impl Index {
         }
         let memory = match covered {
             // Encoded outside the lock: nothing is added to a segment that is settled.
+            // A segment that was sealed without an event has nothing in memory, and an index all the same.
+            0 if chain.next_position == segment.first_position => Some(Arc::default()),
             0 => self.parts.read().memory.get(&number).cloned(),
             _ => Some(Arc::new(self.read_segment(number, end)?.1)),
         };

@@ -1,7 +1,7 @@
 //! A whole store that something has happened to: bytes, files and names.
 
-use super::build::{self, Built, put_file, stream};
-use super::edits::{BASES, DIR, Edit, Files, bases};
+use super::build::{self, Built, stream};
+use super::edits::{self, BASES, DIR, Edit, bases, disk};
 use super::facts::{Fact, drain};
 use super::{noise, positions};
 use crate::fs::{Fs, MemFs, Mode};
@@ -36,22 +36,8 @@ pub fn open_directory(input: &[u8]) {
 
 fn run(input: &Input) {
     let base = &bases()[usize::from(input.base % BASES)];
-    let mut files = Files { files: base.files.clone(), tampering: true };
-    for edit in input.tampered.iter().take(6) {
-        files.apply(edit);
-    }
     let tampered = !input.tampered.is_empty();
-    if tampered {
-        files.seal();
-    }
-    files.tampering = false;
-    for edit in input.damaged.iter().take(6) {
-        files.apply(edit);
-    }
-    let fs = MemFs::new();
-    for (name, bytes) in &files.files {
-        put_file(&fs, &Path::new(DIR).join(name), bytes);
-    }
+    let fs = disk(&edits::after(base, &input.tampered, &input.damaged));
     let verified = verify_in(&fs, DIR);
     let seen = open(&fs, input.read_only, (!tampered).then_some((base, base.end)));
     if tampered {
@@ -262,6 +248,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::edits::Files;
     use super::*;
 
     #[test]
@@ -272,10 +259,7 @@ mod tests {
             for (name, bytes) in &base.files {
                 assert_eq!(&files.files[name], bytes, "{name}");
             }
-            let fs = MemFs::new();
-            for (name, bytes) in &base.files {
-                put_file(&fs, &Path::new(DIR).join(name), bytes);
-            }
+            let fs = disk(&base.files);
             let report = verify_in(&fs, DIR).unwrap();
             assert!(report.is_sound() && report.torn.is_none() && report.notices.is_empty(), "{report:?}");
             let Seen::Store { facts, error: None, .. } = open(&fs, false, Some((base, base.end))) else { panic!() };

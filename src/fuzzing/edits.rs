@@ -1,12 +1,14 @@
 //! What can happen to the files of a small store: bytes, files and names change. Inputs that are kept mean what stands here, so that none of it can be taken away or put in another order.
 
-use super::build::{self, Built, Ended};
+use super::build::{self, Built, Ended, put_file};
 use super::{noise, seal};
 use crate::format::frame::frame_len;
 use crate::format::u32_at;
+use crate::fs::MemFs;
 use crate::segment::START;
 use arbitrary::Arbitrary;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// Where the store stands.
@@ -234,4 +236,29 @@ fn next_header(bytes: &[u8], start: usize) -> usize {
         None => 0,
     };
     start.saturating_add(len).min(bytes.len())
+}
+
+/// The files of a store after all that an input says: what happens before the checksums are made right, if anything does, and what happens behind that.
+pub(super) fn after(base: &Built, tampered: &[Edit], damaged: &[Edit]) -> BTreeMap<String, Vec<u8>> {
+    let mut files = Files { files: base.files.clone(), tampering: true };
+    for edit in tampered.iter().take(6) {
+        files.apply(edit);
+    }
+    if !tampered.is_empty() {
+        files.seal();
+    }
+    files.tampering = false;
+    for edit in damaged.iter().take(6) {
+        files.apply(edit);
+    }
+    files.files
+}
+
+/// These files on a disk.
+pub(super) fn disk(files: &BTreeMap<String, Vec<u8>>) -> MemFs {
+    let fs = MemFs::new();
+    for (name, bytes) in files {
+        put_file(&fs, &Path::new(DIR).join(name), bytes);
+    }
+    fs
 }

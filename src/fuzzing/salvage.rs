@@ -1,8 +1,8 @@
 //! A store that something has happened to, salvaged and repaired.
 
-use super::build::{self, Built, put_file, stream};
+use super::build::{self, Built, stream};
 use super::directory::options;
-use super::edits::{BASES, DIR, Edit, Files, bases};
+use super::edits::{self, BASES, DIR, Edit, bases, disk};
 use super::facts::{Fact, drain};
 use super::intact::Intact;
 use super::{noise, positions};
@@ -37,19 +37,8 @@ pub fn salvage(input: &[u8]) {
 
 fn run(input: &Input) {
     let base = &bases()[usize::from(input.base % BASES)];
-    let mut files = Files { files: base.files.clone(), tampering: true };
-    for edit in input.tampered.iter().take(6) {
-        files.apply(edit);
-    }
     let tampered = !input.tampered.is_empty();
-    if tampered {
-        files.seal();
-    }
-    files.tampering = false;
-    for edit in input.damaged.iter().take(6) {
-        files.apply(edit);
-    }
-    let files = files.files;
+    let files = edits::after(base, &input.tampered, &input.damaged);
     let fs = disk(&files);
     let renumbered = salvaged(&fs, "dense", true);
     if let Ok(copy) = &renumbered
@@ -74,14 +63,6 @@ fn run(input: &Input) {
         is_dense(plain, renumbered, tampered);
     }
     repair(&files, plain.as_ref().ok(), tampered);
-}
-
-fn disk(files: &BTreeMap<String, Vec<u8>>) -> MemFs {
-    let fs = MemFs::new();
-    for (name, bytes) in files {
-        put_file(&fs, &Path::new(DIR).join(name), bytes);
-    }
-    fs
 }
 
 /// The files in a directory and below it.

@@ -81,10 +81,11 @@ impl Writer {
             None => {
                 self.check_space(MIN_STEP)?;
                 let segment = Segment::create(&*self.fs, &self.dir, header, self.use_map);
-                (segment.map_err(Failure::NotStored)?, START)
+                let segment = segment.map_err(Failure::NotStored)?;
+                segment.file.sync().map_err(|e| self.latch(&segment.path, &e))?;
+                (segment, START)
             }
         };
-        segment.file.sync().map_err(|e| self.latch(&segment.path, &e))?;
         self.fs.sync_dir(&self.dir).map_err(|e| match fs::is_out_of_files(&e) {
             // The directory could not be opened: no sync has failed, and the next attempt begins anew.
             true => Failure::NotStored(Error::io("open", &self.dir, e)),

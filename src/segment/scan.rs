@@ -2,7 +2,7 @@
 
 use super::START;
 use crate::error::{Error, Result};
-use crate::event::{Extras, Span};
+use crate::format::extras::Extras;
 use crate::format::frame::{self, ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal, TRAILER};
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
@@ -54,33 +54,28 @@ pub(crate) struct Recorded<'a> {
     pub idempotency_key: Option<&'a str>,
     /// How far which upstream has been taken in with the commit.
     pub tracking: Option<(&'a str, u64)>,
-    bytes: &'a [u8],
-    extras: Extras,
+    extras: Extras<'a>,
 }
 
 /// Called with each of some events: the number of its segment, and what it says.
 pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
 
 impl Recorded<'_> {
-    fn at(&self, span: Span) -> &[u8] {
-        &self.bytes[span.at as usize..][..span.len as usize]
-    }
-
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
-        self.extras.tags.iter().map(|&tag| self.at(tag))
+        self.extras.tags()
     }
 
     pub(crate) fn correlation_id(&self) -> Option<&[u8]> {
-        self.extras.correlation_id.map(|span| self.at(span))
+        self.extras.correlation_id()
     }
 
     pub(crate) fn occurred_at(&self) -> Option<Timestamp> {
-        self.extras.occurred_at
+        self.extras.occurred_at()
     }
 
     /// The id, if the writer gave one.
     pub(crate) fn given_id(&self) -> Option<Uuid> {
-        self.extras.id
+        self.extras.id()
     }
 }
 
@@ -364,7 +359,7 @@ impl Frame<'_> {
         let mut known = true;
         let hold = self.walk(|start, end, position| {
             let intact = record::verify(&self.bytes[start..end], mask, self.offset + start as u64);
-            let parts = record::decode(self.bytes, start, end).filter(|parts| parts.extras(self.bytes).is_some());
+            let parts = record::decode(self.bytes, start, end);
             // Intact, and not to be understood: no torn write looks like that.
             known &= !intact || parts.is_some();
             let in_place =
@@ -387,10 +382,10 @@ impl Frame<'_> {
         let tracking = frame::tracking(self.attributes());
         let mut last = record::Beginning::default();
         let sound = self.walk(|start, end, position| {
-            let recorded = record::decode_next(self.bytes, start, end, &mut last).and_then(|parts| {
-                let key = parts.key(self.bytes);
+            let recorded = record::decode_next(self.bytes, start, end, &mut last).map(|parts| {
+                let key = parts.layout.key(self.bytes);
                 let (edition, domain) = stream::names(key).map_or_else(Default::default, |n| (n.edition, n.domain));
-                Some(Recorded {
+                Recorded {
                     frame: self.offset,
                     offset: self.offset + start as u64,
                     ordinal: parts.ordinal as u32,
@@ -400,12 +395,11 @@ impl Frame<'_> {
                     key,
                     edition,
                     domain,
-                    event_type: parts.event_type(self.bytes),
+                    event_type: parts.layout.event_type(self.bytes),
                     idempotency_key,
                     tracking,
-                    bytes: self.bytes,
-                    extras: parts.extras(self.bytes)?,
-                })
+                    extras: parts.layout.extras(self.bytes),
+                }
             });
             recorded.map(&mut each).is_some()
         });

@@ -1,6 +1,6 @@
 //! Queries: events of any stream, found by what they are about.
 
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::index::term::{Kind, Term};
 use crate::segment::scan::Recorded;
 use crate::stream::{StreamId, split_key};

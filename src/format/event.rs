@@ -72,7 +72,7 @@ impl Event {
     }
 
     #[inline]
-    fn extras(&self) -> Extras<'_> {
+    pub(crate) fn extras(&self) -> Extras<'_> {
         self.layout.extras(self.bytes())
     }
 
@@ -118,6 +118,11 @@ impl Event {
     #[inline]
     pub fn event_type(&self) -> &str {
         self.layout.type_name(self.bytes())
+    }
+
+    #[inline]
+    pub(crate) fn type_bytes(&self) -> &[u8] {
+        self.layout.event_type(self.bytes())
     }
 
     /// The id: the caller's, or the one the store gave, a UUID version 7.

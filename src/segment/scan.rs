@@ -9,7 +9,6 @@ use crate::format::segment_header::SegmentHeader;
 use crate::format::{checksum::Mask, is_zero, u32_at};
 use crate::fs::{self, File};
 use crate::stream;
-use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
@@ -54,7 +53,7 @@ pub(crate) struct Recorded<'a> {
     pub idempotency_key: Option<&'a str>,
     /// How far which upstream has been taken in with the commit.
     pub tracking: Option<(&'a str, u64)>,
-    extras: Extras<'a>,
+    pub extras: Extras<'a>,
 }
 
 /// Called with each of some events: the number of its segment, and what it says.
@@ -67,10 +66,6 @@ impl Recorded<'_> {
 
     pub(crate) fn correlation_id(&self) -> Option<&[u8]> {
         self.extras.correlation_id()
-    }
-
-    pub(crate) fn occurred_at(&self) -> Option<Timestamp> {
-        self.extras.occurred_at()
     }
 
     /// The id, if the writer gave one.

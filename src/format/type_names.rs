@@ -21,12 +21,21 @@ fn place(name: &[u8]) -> u8 {
     ((word ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
 
+/// Whether two names are the same. Most have 8 to 16 bytes, which two words cover.
+#[inline]
+fn are_same(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<8>(), a.last_chunk::<8>(), b.first_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a0), Some(a1), Some(b0), Some(b1)) if a.len() == b.len() && a.len() <= 16 => a0 == b0 && a1 == b1,
+        _ => a == b,
+    }
+}
+
 /// Where the name with these bytes is kept. `None` if they are not text.
 #[inline]
 pub(crate) fn slot(name: &[u8]) -> Option<Slot> {
     let at = place(name);
     match NAMES[usize::from(at)].get() {
-        Some(known) if known.as_bytes() == name => Some(Slot(Some(at))),
+        Some(known) if are_same(known.as_bytes(), name) => Some(Slot(Some(at))),
         known => keep(name, at, known.is_none()),
     }
 }

@@ -11,10 +11,14 @@ use crate::format::event::Event;
 use crate::format::frame::{EVENTS, FrameHeader, HEADER};
 use crate::format::index_file::Waypoint;
 use crate::format::record;
+use crate::fs::Map;
 use std::sync::Arc;
 
 /// Bytes that are read at a time: they stay in the second-level cache until their events have been looked at.
 const CHUNK: usize = 64 << 10;
+
+/// Bytes that come from memory at a time.
+const LINE: usize = 64;
 
 /// A run of verified records in a block.
 struct Run {
@@ -44,6 +48,8 @@ pub(crate) struct Cursor {
     /// Runs of the same block that come next, in reverse order.
     runs: Vec<Run>,
     large: Option<Large>,
+    /// Where the next block begins in the map. While events of this one are handed out, the same bytes of the next one come from memory: without that, each waits for the other.
+    ahead: Option<(Arc<dyn Map>, u64)>,
     /// Positions below this one are passed over.
     from: u64,
 }
@@ -57,6 +63,7 @@ impl Cursor {
             position: from,
             runs: Vec::new(),
             large: None,
+            ahead: None,
             from,
             segment,
         };
@@ -104,6 +111,11 @@ impl Cursor {
         let next = self.verified.peek().filter(|next| next.position == self.position)?;
         if !all && self.verified.key(&next).first() == Some(&0) {
             return None;
+        }
+        if let Some((map, behind)) = &self.ahead {
+            // Each line once: that in which the record before ended has been asked for.
+            let (start, end) = (self.verified.at.next_multiple_of(LINE), next.end());
+            map.prefetch(behind + start as u64, end.saturating_sub(start));
         }
         self.verified.pass(&next);
         self.position += 1;
@@ -210,8 +222,17 @@ impl Cursor {
         }
         self.runs.reverse();
         self.offset += at as u64;
+        self.look_ahead(self.offset);
         self.verified.set_block(bytes, &self.segment.header);
         Ok(true)
+    }
+
+    fn look_ahead(&mut self, offset: u64) {
+        let map = self.segment.map.read();
+        self.ahead = map
+            .as_ref()
+            .filter(|map| offset < map.mapped())
+            .map(|map| (map.clone(), offset / LINE as u64 * LINE as u64));
     }
 
     /// Reads and verifies the table of the frame at `self.offset`, and moves the offset behind the frame.
@@ -257,6 +278,7 @@ impl Cursor {
         let attributes = if large.done == 0 { large.header.attributes_len as usize } else { 0 };
         large.done += piece as u64;
         let (at, end) = (skip + attributes, bytes.len());
+        self.look_ahead(large.offset + HEADER as u64 + large.done);
         self.large = (large.done < len).then_some(large);
         self.verified.set_block(bytes, &self.segment.header);
         self.begin(Run { at, end, position });

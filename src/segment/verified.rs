@@ -26,6 +26,14 @@ pub(crate) struct Next {
     end: usize,
 }
 
+impl Next {
+    /// Where its record ends.
+    #[inline]
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+}
+
 impl Verified {
     /// No records yet.
     pub(crate) fn none() -> Self {

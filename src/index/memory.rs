@@ -85,6 +85,8 @@ pub(crate) struct Memory {
     terms: HashMap<Box<[u8]>, u32, TermHash>,
     postings: Vec<Postings>,
     waypoints: Vec<Waypoint>,
+    /// The first event of the newest frame: whoever follows the log reads from there, and the last of the others can stand 16 KiB before.
+    newest: Option<Waypoint>,
     events: u64,
     /// A term that is being looked for, so that looking allocates nothing.
     scratch: Term,
@@ -100,6 +102,11 @@ struct Last {
     stream: u32,
     domain: u32,
     typed: u32,
+}
+
+fn waypoint(event: &Recorded<'_>) -> Waypoint {
+    let (frame, record) = (event.frame as u32, event.offset as u32);
+    Waypoint { ordinal: event.ordinal, frame, record, recorded_at: event.recorded_at }
 }
 
 impl Memory {
@@ -136,14 +143,12 @@ impl Memory {
 
     /// Adds an event. They come in rising order of positions.
     pub(crate) fn add(&mut self, event: &Recorded<'_>) {
+        if self.newest.is_none_or(|newest| u64::from(newest.frame) != event.frame) {
+            self.newest = Some(waypoint(event));
+        }
         let last = self.waypoints.last().map(|waypoint| u64::from(waypoint.record));
         if last.is_none_or(|last| event.offset - last >= WAYPOINT_EVERY) {
-            self.waypoints.push(Waypoint {
-                ordinal: event.ordinal,
-                frame: event.frame as u32,
-                record: event.offset as u32,
-                recorded_at: event.recorded_at,
-            });
+            self.waypoints.push(waypoint(event));
         }
         self.events += 1;
         self.find(event);
@@ -226,6 +231,7 @@ impl Memory {
             ours.offsets.extend_from_slice(&theirs.offsets);
         }
         self.waypoints.extend(behind.waypoints);
+        self.newest = behind.newest.or(self.newest);
         self.events += behind.events;
         self
     }
@@ -265,8 +271,16 @@ impl Memory {
         self.get(term)?.offsets.last().copied()
     }
 
-    pub(crate) fn waypoints(&self) -> &[Waypoint] {
-        &self.waypoints
+    /// The last waypoint for which `before` holds, and the first for which it does not. Those for which it holds come first.
+    pub(crate) fn waypoints(&self, before: impl Fn(&Waypoint) -> bool) -> (Option<Waypoint>, Option<Waypoint>) {
+        let n = self.waypoints.partition_point(&before);
+        let (last, next) = (n.checked_sub(1).map(|n| self.waypoints[n]), self.waypoints.get(n).copied());
+        match self.newest {
+            Some(newest) if before(&newest) => {
+                (last.filter(|last| last.ordinal > newest.ordinal).or(Some(newest)), next)
+            }
+            _ => (last, next),
+        }
     }
 
     /// The terms that begin with `prefix`, in no order.

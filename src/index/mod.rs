@@ -428,19 +428,18 @@ impl Index {
         segment: u64,
         before: impl Fn(&Waypoint) -> bool,
     ) -> Result<(Option<Waypoint>, Option<Waypoint>)> {
-        let memory = |memory: &Memory| {
-            let waypoints = memory.waypoints();
-            let n = waypoints.partition_point(&before);
-            (n.checked_sub(1).map(|n| waypoints[n]), waypoints.get(n).copied())
-        };
-        self.look(segment, memory, |file, memory| {
-            let (last, next) = memory.unwrap_or_default();
-            let Some(file) = file.filter(|_| last.is_none()) else { return Ok((last, next)) };
-            let n = file.waypoints_before(&before)?;
-            let last = n.checked_sub(1).map(|n| file.waypoint(n)).transpose()?;
-            let next = if n < file.waypoint_count() { Some(file.waypoint(n)?) } else { next };
-            Ok((last, next))
-        })
+        self.look(
+            segment,
+            |memory| memory.waypoints(&before),
+            |file, memory| {
+                let (last, next) = memory.unwrap_or_default();
+                let Some(file) = file.filter(|_| last.is_none()) else { return Ok((last, next)) };
+                let n = file.waypoints_before(&before)?;
+                let last = n.checked_sub(1).map(|n| file.waypoint(n)).transpose()?;
+                let next = if n < file.waypoint_count() { Some(file.waypoint(n)?) } else { next };
+                Ok((last, next))
+            },
+        )
     }
 
     /// Bytes of the index file of a segment; 0 if it has none.

@@ -433,6 +433,12 @@ impl Parts {
         &bytes[at as usize..][..len as usize]
     }
 
+    /// Whether there are any of the parts that few events have.
+    #[inline]
+    pub(crate) fn has_extras(&self) -> bool {
+        self.flags & HAS_EXTRAS != 0
+    }
+
     /// The parts that few events have. `None` if they break the grammar.
     pub(crate) fn extras(&self, bytes: &[u8]) -> Option<Extras> {
         let mut extras = Extras::default();

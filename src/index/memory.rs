@@ -97,11 +97,22 @@ pub(crate) struct Memory {
 #[derive(Clone, Default)]
 struct Last {
     key: Vec<u8>,
-    event_type: Vec<u8>,
-    /// The numbers of their postings.
+    /// The numbers of its postings, and of those of its domain.
     stream: u32,
     domain: u32,
-    typed: u32,
+    /// Types that were met in its edition, each in the place that its bytes give it, and the numbers of their postings.
+    types: [(Vec<u8>, u32); TYPES],
+}
+
+/// Types that are remembered: commits often hold a few of them in turn.
+const TYPES: usize = 8;
+
+/// Where a type is remembered.
+#[inline]
+fn place_of(event_type: &[u8]) -> usize {
+    let last = event_type.last().copied().unwrap_or_default();
+    let middle = event_type.get(event_type.len() / 2).copied().unwrap_or_default();
+    (event_type.len() + usize::from(last) + usize::from(middle) * 3) % TYPES
 }
 
 fn waypoint(event: &Recorded<'_>) -> Waypoint {
@@ -151,7 +162,7 @@ impl Memory {
             self.waypoints.push(waypoint(event));
         }
         self.events += 1;
-        self.find(event);
+        let typed = self.find(event);
         self.post_to(self.last.stream, event.offset, event.sequence.saturating_add(1));
         if let Some((upstream, position)) = event.tracking {
             self.scratch.set(Kind::Tracking, b"", upstream.as_bytes());
@@ -171,7 +182,7 @@ impl Memory {
         }
         let edition = event.edition;
         self.post_to(self.last.domain, event.offset, 0);
-        self.post_to(self.last.typed, event.offset, 0);
+        self.post_to(typed, event.offset, 0);
         if !edition.is_empty() {
             self.scratch.set(Kind::Edition, edition, b"");
             self.post(event.offset, 0);
@@ -190,33 +201,44 @@ impl Memory {
         }
     }
 
-    /// Finds the terms that each event has: stream, domain, type.
-    fn find(&mut self, event: &Recorded<'_>) {
-        let same_stream = self.last.key == event.key;
-        let before = names(&self.last.key);
-        let (same_edition, same_domain) = before.map_or((false, false), |before| {
-            (before.edition == event.edition, before.edition == event.edition && before.domain == event.domain)
-        });
-        let same_type = same_edition && self.last.event_type == event.event_type;
-        if !same_stream {
-            self.scratch.set_stream(event.key);
-            self.last.stream = self.number();
-            self.last.key.clear();
-            self.last.key.extend_from_slice(event.key);
+    /// Finds the terms that each event has: stream, domain, and type, whose number it gives.
+    fn find(&mut self, event: &Recorded<'_>) -> u32 {
+        if self.last.key != event.key {
+            self.find_stream(event);
         }
-        // Records of the store's own have no domain, and no type that they are found by.
+        // Records of the store's own have no type that they are found by.
         if event.domain.is_empty() {
-            return;
+            return 0;
         }
-        if !same_domain {
+        let place = place_of(event.event_type);
+        let (known, number) = &self.last.types[place];
+        if known == event.event_type {
+            return *number;
+        }
+        self.scratch.set(Kind::Type, event.edition, event.event_type);
+        let number = self.number();
+        let remembered = &mut self.last.types[place];
+        remembered.0.clear();
+        remembered.0.extend_from_slice(event.event_type);
+        remembered.1 = number;
+        number
+    }
+
+    fn find_stream(&mut self, event: &Recorded<'_>) {
+        let before = names(&self.last.key).map_or((&[][..], &[][..]), |before| (before.edition, before.domain));
+        let same_edition = before.0 == event.edition;
+        let same_domain = same_edition && before.1 == event.domain;
+        if !same_edition {
+            self.last.types.iter_mut().for_each(|(known, _)| known.clear());
+        }
+        self.scratch.set_stream(event.key);
+        self.last.stream = self.number();
+        self.last.key.clear();
+        self.last.key.extend_from_slice(event.key);
+        // Records of the store's own have no domain.
+        if !same_domain && !event.domain.is_empty() {
             self.scratch.set(Kind::Domain, event.edition, event.domain);
             self.last.domain = self.number();
-        }
-        if !same_type {
-            self.scratch.set(Kind::Type, event.edition, event.event_type);
-            self.last.typed = self.number();
-            self.last.event_type.clear();
-            self.last.event_type.extend_from_slice(event.event_type);
         }
     }
 

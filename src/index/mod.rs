@@ -119,9 +119,12 @@ impl Parts {
     /// Takes note of what an event says about others. Gives whether it may come next in its stream.
     fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
         // A file that is not intact is made anew by whoever asks; until then the event is believed.
-        let known = self.heads.get(event.key);
-        let expected = known.unwrap_or_else(|| self.next_sequence(event.key).unwrap_or(event.sequence));
-        self.heads.set(event.key, event.sequence.saturating_add(1));
+        let next = event.sequence.saturating_add(1);
+        let expected = self.heads.replace(event.key, next).unwrap_or_else(|| {
+            let expected = self.next_sequence(event.key).unwrap_or(event.sequence);
+            self.heads.learn(event.key, next);
+            expected
+        });
         if let Some((upstream, position)) = event.tracking {
             self.tracked.insert(upstream.into(), Some(position));
         }

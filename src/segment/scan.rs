@@ -55,7 +55,7 @@ pub(crate) struct Recorded<'a> {
     /// How far which upstream has been taken in with the commit.
     pub tracking: Option<(&'a str, u64)>,
     bytes: &'a [u8],
-    extras: Extras,
+    extras: Option<Extras>,
 }
 
 /// Called with each of some events: the number of its segment, and what it says.
@@ -67,20 +67,20 @@ impl Recorded<'_> {
     }
 
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
-        self.extras.tags.iter().map(|&tag| self.at(tag))
+        self.extras.iter().flat_map(|extras| &extras.tags).map(|&tag| self.at(tag))
     }
 
     pub(crate) fn correlation_id(&self) -> Option<&[u8]> {
-        self.extras.correlation_id.map(|span| self.at(span))
+        self.extras.as_ref()?.correlation_id.map(|span| self.at(span))
     }
 
     pub(crate) fn occurred_at(&self) -> Option<Timestamp> {
-        self.extras.occurred_at
+        self.extras.as_ref()?.occurred_at
     }
 
     /// The id, if the writer gave one.
     pub(crate) fn given_id(&self) -> Option<Uuid> {
-        self.extras.id
+        self.extras.as_ref()?.id
     }
 }
 
@@ -386,28 +386,35 @@ impl Frame<'_> {
         let idempotency_key = frame::idempotency_key(self.attributes());
         let tracking = frame::tracking(self.attributes());
         let mut last = record::Beginning::default();
+        let (mut before, mut names): (&[u8], _) = (&[], None);
         let sound = self.walk(|start, end, position| {
-            let recorded = record::decode_next(self.bytes, start, end, &mut last).and_then(|parts| {
-                let key = parts.key(self.bytes);
-                let (edition, domain) = stream::names(key).map_or_else(Default::default, |n| (n.edition, n.domain));
-                Some(Recorded {
-                    frame: self.offset,
-                    offset: self.offset + start as u64,
-                    ordinal: parts.ordinal as u32,
-                    position,
-                    sequence: parts.sequence,
-                    recorded_at: self.header.recorded_at,
-                    key,
-                    edition,
-                    domain,
-                    event_type: parts.event_type(self.bytes),
-                    idempotency_key,
-                    tracking,
-                    bytes: self.bytes,
-                    extras: parts.extras(self.bytes)?,
-                })
+            let Some(parts) = record::decode_next(self.bytes, start, end, &mut last) else { return false };
+            let extras = if parts.has_extras() { parts.extras(self.bytes) } else { None };
+            if parts.has_extras() && extras.is_none() {
+                return false;
+            }
+            let key = parts.key(self.bytes);
+            if key != before {
+                (before, names) = (key, stream::names(key));
+            }
+            let (edition, domain) = names.as_ref().map_or_else(Default::default, |n| (n.edition, n.domain));
+            each(Recorded {
+                frame: self.offset,
+                offset: self.offset + start as u64,
+                ordinal: parts.ordinal as u32,
+                position,
+                sequence: parts.sequence,
+                recorded_at: self.header.recorded_at,
+                key,
+                edition,
+                domain,
+                event_type: parts.event_type(self.bytes),
+                idempotency_key,
+                tracking,
+                bytes: self.bytes,
+                extras,
             });
-            recorded.map(&mut each).is_some()
+            true
         });
         if sound {
             return Ok(());

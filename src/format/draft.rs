@@ -89,6 +89,9 @@ impl Draft {
 
     /// Puts the attributes of the commit before its events, in place of those that it had.
     pub(crate) fn set_attributes(&mut self, attributes: &[u8]) {
+        if attributes.is_empty() && self.attributes_len == 0 {
+            return;
+        }
         self.begin(attributes.len());
         self.frame.splice(HEADER..HEADER + self.attributes_len, attributes.iter().copied());
         for record in &mut self.records {

@@ -1,7 +1,11 @@
 //! The next sequences of streams that were written to or asked about.
 
+use super::Index;
 use super::memory::TermHash;
+use crate::error::Result;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(Default)]
 pub(super) struct Heads {
@@ -51,6 +55,48 @@ impl Heads {
         for (key, place) in kept {
             self.known.insert(key, self.next.len() as u32);
             self.next.push(before.next[place as usize]);
+        }
+    }
+}
+
+impl Index {
+    /// How often events have been added.
+    #[inline]
+    pub(crate) fn added(&self) -> u64 {
+        self.added.load(SeqCst)
+    }
+
+    /// The next sequence of a stream: the number of its events.
+    pub(crate) fn next_sequence(&self, key: &[u8]) -> Result<u64> {
+        self.head(key, false)
+    }
+
+    /// The same for a stream that is about to be written to: it is remembered also if it is new, so that it need not be looked for under a lock.
+    pub(crate) fn next_sequence_to_write(&self, key: &[u8]) -> Result<u64> {
+        self.head(key, true)
+    }
+
+    fn head(&self, key: &[u8], keep: bool) -> Result<u64> {
+        loop {
+            let (found, deletions) = {
+                let parts = self.parts.read();
+                match parts.heads.get(key) {
+                    Some(next) => return Ok(next),
+                    None => (parts.next_sequence(key), parts.deletions.clone()),
+                }
+            };
+            match found {
+                Ok(0) if !keep => return Ok(0),
+                Ok(next) => {
+                    let mut parts = self.parts.write();
+                    // What was found may have been deleted in between: a head that was kept then gave sequences that the log refused on the next open.
+                    if Arc::ptr_eq(&parts.deletions, &deletions) {
+                        // Whoever has added events in between knows better.
+                        return Ok(parts.heads.learn(key, next));
+                    }
+                }
+                Err(segment) => self.rebuild(segment)?,
+            }
         }
     }
 }

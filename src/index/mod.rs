@@ -28,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use term::{Kind, Term};
 
 #[derive(Default)]
@@ -166,13 +168,23 @@ pub(crate) struct Index {
     use_map: bool,
     read_only: bool,
     parts: RwLock<Parts>,
+    /// How often events have been added: as long as it stays the same, so do the heads of streams.
+    added: AtomicU64,
     /// What was found wrong and made anew.
     notices: Mutex<Vec<String>>,
 }
 
 impl Index {
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, use_map: bool, read_only: bool) -> Self {
-        Index { fs, dir, use_map, read_only, parts: RwLock::default(), notices: Mutex::default() }
+        Index {
+            fs,
+            dir,
+            use_map,
+            read_only,
+            parts: RwLock::default(),
+            added: AtomicU64::new(0),
+            notices: Mutex::default(),
+        }
     }
 
     /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
@@ -217,6 +229,7 @@ impl Index {
     pub(crate) fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let mut wrong = None;
         let mut parts = self.parts.write();
+        self.added.fetch_add(1, SeqCst);
         events(&mut |segment, event| {
             if !parts.note(segment, event) {
                 wrong.get_or_insert(event.position);
@@ -225,40 +238,6 @@ impl Index {
         });
         raise();
         wrong
-    }
-
-    /// The next sequence of a stream: the number of its events.
-    pub(crate) fn next_sequence(&self, key: &[u8]) -> Result<u64> {
-        self.head(key, false)
-    }
-
-    /// The same for a stream that is about to be written to: it is remembered also if it is new, so that it need not be looked for under a lock.
-    pub(crate) fn next_sequence_to_write(&self, key: &[u8]) -> Result<u64> {
-        self.head(key, true)
-    }
-
-    fn head(&self, key: &[u8], keep: bool) -> Result<u64> {
-        loop {
-            let (found, deletions) = {
-                let parts = self.parts.read();
-                match parts.heads.get(key) {
-                    Some(next) => return Ok(next),
-                    None => (parts.next_sequence(key), parts.deletions.clone()),
-                }
-            };
-            match found {
-                Ok(0) if !keep => return Ok(0),
-                Ok(next) => {
-                    let mut parts = self.parts.write();
-                    // What was found may have been deleted in between: a head that was kept then gave sequences that the log refused on the next open.
-                    if Arc::ptr_eq(&parts.deletions, &deletions) {
-                        // Whoever has added events in between knows better.
-                        return Ok(parts.heads.learn(key, next));
-                    }
-                }
-                Err(segment) => self.rebuild(segment)?,
-            }
-        }
     }
 
     /// Looks at all parts while nothing is published. Makes an index file anew that turns out to be wrong.

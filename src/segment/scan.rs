@@ -491,7 +491,7 @@ mod tests {
         };
         change(&mut header, &mut frame);
         header.body_len = (frame.len() - HEADER) as u32;
-        frame::finish(&mut frame, header, SEGMENT.mask(), offset);
+        frame::finish(&mut frame, header, None, SEGMENT.mask(), offset);
         frame
     }
 

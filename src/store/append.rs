@@ -2,7 +2,7 @@
 
 use super::guard::{Guard, Guards};
 use super::idempotency::Repeats;
-use super::view::{First, Noted, Part, Refused};
+use super::view::{First, Known, Noted, Part, Refused};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
@@ -150,13 +150,15 @@ impl Transaction {
     ) -> Self {
         let before = self.draft.len();
         // Asked here, outside the commit lock, it is known under it.
-        let wide = match self.store.inner.next_sequence_to_write(stream) {
-            Ok(next) => next >= WIDE_FROM,
+        let added = self.store.inner.view.index.added();
+        let known = match self.store.inner.next_sequence_to_write(stream) {
+            Ok(next) => Some(Known { added, next }),
             Err(error) => {
                 self.error.get_or_insert(error);
-                false
+                None
             }
         };
+        let wide = known.is_some_and(|known| known.next >= WIDE_FROM);
         let mut events = events.into_iter();
         while self.error.is_none()
             && let Some(event) = events.next()
@@ -167,7 +169,7 @@ impl Transaction {
             }
         }
         let events = self.draft.len() - before;
-        self.parts.push(Part { stream: stream.clone(), expected, events });
+        self.parts.push(Part { stream: stream.clone(), expected, events, known });
         self
     }
 
@@ -310,7 +312,7 @@ impl Transaction {
             };
             let stream = StreamId::of_system(system);
             self.draft.push(stream.key(), &NewEvent::new(system.event_type(), ""), false)?;
-            self.parts.push(Part { stream, expected: Expected::Any, events: 1 });
+            self.parts.push(Part { stream, expected: Expected::Any, events: 1, known: None });
         }
         Ok(())
     }

@@ -66,6 +66,15 @@ pub(super) struct Part {
     pub expected: Expected,
     /// Number of events.
     pub events: usize,
+    /// Its next sequence, as it was when events had been [added](Index::added) so often. `None` if that is to be looked up.
+    pub known: Option<Known>,
+}
+
+/// The next sequence of a stream at some time.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub added: u64,
+    pub next: u64,
 }
 
 /// What a part of a commit begins with.
@@ -117,14 +126,19 @@ impl View {
         let mut end_position = first_position;
         for (n, (part, first)) in parts.iter().zip(&mut *firsts).enumerate() {
             let key = part.stream.key();
+            let main = main_key(key);
+            let is_main = main.len() == key.len();
             let next_of = |key: &[u8]| match (ends.as_ref().and_then(|ends| ends.get(key)), accepted.streams.get(key)) {
                 (Some(&next), _) => Ok(next),
                 (None, Some(pending)) => Ok(pending.next_sequence),
                 (None, None) if accepted.is_being_deleted(key) => Ok(0),
-                (None, None) => self.index.next_sequence(key),
+                (None, None) => match part.known {
+                    Some(known) if is_main && known.added == self.index.added() => Ok(known.next),
+                    _ => self.index.next_sequence(key),
+                },
             };
-            let (next, main) = (next_of(key)?, main_key(key));
-            let begins = next == 0 && main.len() < key.len();
+            let next = next_of(key)?;
+            let begins = next == 0 && !is_main;
             let sequence = if begins {
                 let next = next_of(main)?;
                 part.expected.diverges(next).ok_or(Refused::Conflict { part: n, next })?

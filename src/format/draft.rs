@@ -1,6 +1,6 @@
 //! A commit on its way into the log: encoded outside the commit lock, finished under it.
 
-use super::checksum::Mask;
+use super::checksum::{BLOCK, Mask};
 use super::frame::{self, Chain, EVENTS, FrameHeader, HEADER, MAX_BODY};
 use super::record::{self, Unfinished};
 use super::segment_header::{MAX_EVENTS, SegmentHeader};
@@ -89,6 +89,9 @@ impl Draft {
 
     /// Puts the attributes of the commit before its events, in place of those that it had.
     pub(crate) fn set_attributes(&mut self, attributes: &[u8]) {
+        if attributes.is_empty() && self.attributes_len == 0 {
+            return;
+        }
         self.begin(attributes.len());
         self.frame.splice(HEADER..HEADER + self.attributes_len, attributes.iter().copied());
         for record in &mut self.records {
@@ -126,9 +129,13 @@ impl Draft {
         let first = place.chain.next_position;
         let ordinal = first - place.segment.first_position;
         let time = place.recorded_at.wrapping_sub(place.segment.base_time) as u64;
+        let mut whole = None;
         for (record, ordinal) in self.records.iter().zip(ordinal..) {
-            record.finish(&mut self.frame, place.mask, place.offset, ordinal, time);
+            whole = Some(record.finish(&mut self.frame, place.mask, place.offset, ordinal, time));
         }
+        // A body that is one record has its CRC, which need not be made of all the bytes once more.
+        let is_record = self.records.len() == 1 && self.attributes_len == 0 && self.body_len() <= BLOCK;
+        let body_crc = whole.filter(|_| is_record).map(|whole| whole.crc());
         let mut header = FrameHeader {
             kind: EVENTS,
             reserved: 0,
@@ -142,7 +149,7 @@ impl Draft {
             body_crc: 0,
             crc: 0,
         };
-        header.crc = frame::finish(&mut self.frame, header, place.mask, place.offset);
+        header.crc = frame::finish(&mut self.frame, header, body_crc, place.mask, place.offset);
         (self.frame, place.chain.then(&header))
     }
 }

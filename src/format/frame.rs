@@ -258,9 +258,9 @@ pub(crate) fn frame_len(body_len: u64) -> u64 {
     (HEADER as u64 + body_len + checksum::table_len(body_len)).next_multiple_of(ALIGN) + TRAILER as u64
 }
 
-/// Makes a frame of `frame`, which holds room for the header and a finished body: fills the header, appends table, padding and trailer. Gives the CRC
-/// of the header.
-pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, mask: Mask, offset: u64) -> u32 {
+/// Makes a frame of `frame`, which holds room for the header and a finished body: fills the header, appends table, padding and trailer. The CRC of the body
+/// can be given if it is known and the body has no table. Gives the CRC of the header.
+pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, body_crc: Option<u32>, mask: Mask, offset: u64) -> u32 {
     let body = HEADER..frame.len();
     debug_assert_eq!(body.len(), header.body_len as usize);
     let table_at = frame.len();
@@ -269,7 +269,9 @@ pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, mask: Mask, offse
         checksum::put_table(frame, body.clone());
     }
     let vouched = if long { table_at..frame.len() } else { body };
-    let body_crc = mask.stored(checksum::crc(&frame[vouched]), offset + BODY_CRC_AT as u64);
+    let body_crc = body_crc.unwrap_or_else(|| checksum::crc(&frame[vouched.clone()]));
+    debug_assert_eq!(body_crc, checksum::crc(&frame[vouched]));
+    let body_crc = mask.stored(body_crc, offset + BODY_CRC_AT as u64);
     frame.resize(frame.len().next_multiple_of(ALIGN as usize), 0);
 
     let header = FrameHeader { body_crc, ..header };
@@ -318,7 +320,7 @@ impl Seal {
             body_crc: 0,
             crc: 0,
         };
-        finish(&mut frame, header, mask, offset);
+        finish(&mut frame, header, None, mask, offset);
         frame
     }
 
@@ -407,7 +409,7 @@ mod tests {
             body_crc: 0,
             crc: 0,
         };
-        finish(&mut frame, header, mask, 128);
+        finish(&mut frame, header, None, mask, 128);
         (frame, mask)
     }
 

@@ -43,6 +43,20 @@ pub(crate) struct Unfinished {
     sequence: u64,
 }
 
+/// What the CRC of a record that has no table goes on from.
+#[derive(Clone, Copy)]
+pub(crate) struct Whole {
+    covered: u32,
+    stored: [u8; CRC],
+}
+
+impl Whole {
+    /// The CRC of the record, its own CRC included.
+    pub(crate) fn crc(&self) -> u32 {
+        checksum::extend(self.covered, &self.stored)
+    }
+}
+
 /// Checks an event against all limits but those on its size.
 fn check(event: &NewEvent<'_>) -> Result<()> {
     check_name("event type", &event.event_type)?;
@@ -250,17 +264,19 @@ impl Unfinished {
     }
 
     /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will stand at `buffer_at` in the segment; `ordinal` and
-    /// `time` count from the segment's first position and base time.
+    /// `time` count from the segment's first position and base time. Gives what the CRC of all of it goes on from.
     #[inline]
-    pub(crate) fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) {
+    pub(crate) fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) -> Whole {
         let mut tail = [0; ORDINAL + TIME + 8];
         put(&mut tail, 0, &ordinal.to_le_bytes()[..ORDINAL]);
         put(&mut tail, ORDINAL, &time.to_le_bytes()[..TIME]);
         put(&mut tail, ORDINAL + TIME, &self.sequence.to_le_bytes());
         let tail = &tail[..tail_len(self.wide) - CRC];
-        let crc = mask.stored(checksum::extend(self.crc, tail), buffer_at + u64::from(self.at));
+        let covered = checksum::extend(self.crc, tail);
+        let stored = mask.stored(covered, buffer_at + u64::from(self.at)).to_le_bytes();
         put(out, self.tail_at as usize, tail);
-        put(out, self.tail_at as usize + tail.len(), &crc.to_le_bytes());
+        put(out, self.tail_at as usize + tail.len(), &stored);
+        Whole { covered, stored }
     }
 }
 

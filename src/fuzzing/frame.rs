@@ -117,7 +117,7 @@ fn again(header: &FrameHeader, whole: &[u8]) {
     }
     let mut again = vec![0; HEADER];
     again.extend_from_slice(&whole[HEADER..header.table_at() as usize]);
-    frame::finish(&mut again, *header, first_header().mask(), START);
+    frame::finish(&mut again, *header, None, first_header().mask(), START);
     assert_eq!(again, whole, "the frame is another one when it is written again");
 }
 

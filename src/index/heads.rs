@@ -1,57 +1,102 @@
 //! The next sequences of streams that were written to or asked about.
 
+use super::Index;
 use super::memory::TermHash;
+use crate::error::Result;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(Default)]
 pub(super) struct Heads {
-    /// By the keys of the streams; 0 for those that have no events.
-    known: HashMap<Box<[u8]>, u64, TermHash>,
-    /// The stream that was set last, and its head: events of one stream often follow one another, and are not looked up each. Empty if there is none.
+    /// The places of the heads in `next`, by the keys of the streams.
+    known: HashMap<Box<[u8]>, u32, TermHash>,
+    /// 0 for streams that have no events.
+    next: Vec<u64>,
+    /// The stream that was set last, and its place: events of one stream often follow one another, and are not looked up each. Empty if there is none.
     last: Vec<u8>,
-    next: u64,
+    place: u32,
 }
 
 impl Heads {
     #[inline]
     pub(super) fn get(&self, key: &[u8]) -> Option<u64> {
-        match self.last == key {
-            true => Some(self.next),
-            false => self.known.get(key).copied(),
-        }
+        let place = match self.last == key {
+            true => self.place,
+            false => *self.known.get(key)?,
+        };
+        Some(self.next[place as usize])
     }
 
+    /// Sets a head, if it is known. Gives the one before.
     #[inline]
-    pub(super) fn set(&mut self, key: &[u8], next: u64) {
+    pub(super) fn replace(&mut self, key: &[u8], next: u64) -> Option<u64> {
         if self.last != key {
-            self.put_back();
+            self.place = *self.known.get(key)?;
+            self.last.clear();
             self.last.extend_from_slice(key);
         }
-        self.next = next;
+        Some(std::mem::replace(&mut self.next[self.place as usize], next))
     }
 
     /// Sets a head that was looked up, if it is not known meanwhile. Gives the one that is.
     pub(super) fn learn(&mut self, key: &[u8], next: u64) -> u64 {
-        match self.get(key) {
-            Some(known) => known,
-            None => *self.known.entry(key.into()).or_insert(next),
-        }
+        self.get(key).unwrap_or_else(|| {
+            self.known.insert(key.into(), self.next.len() as u32);
+            self.next.push(next);
+            next
+        })
     }
 
     /// Forgets the heads of these streams.
     pub(super) fn forget(&mut self, is_gone: impl Fn(&[u8]) -> bool) {
-        self.put_back();
-        self.known.retain(|key, _| !is_gone(key));
+        let before = std::mem::take(self);
+        let kept = before.known.into_iter().filter(|(key, _)| !is_gone(key));
+        for (key, place) in kept {
+            self.known.insert(key, self.next.len() as u32);
+            self.next.push(before.next[place as usize]);
+        }
+    }
+}
+
+impl Index {
+    /// How often events have been added.
+    #[inline]
+    pub(crate) fn added(&self) -> u64 {
+        self.added.load(SeqCst)
     }
 
-    fn put_back(&mut self) {
-        if self.last.is_empty() {
-            return;
+    /// The next sequence of a stream: the number of its events.
+    pub(crate) fn next_sequence(&self, key: &[u8]) -> Result<u64> {
+        self.head(key, false)
+    }
+
+    /// The same for a stream that is about to be written to: it is remembered also if it is new, so that it need not be looked for under a lock.
+    pub(crate) fn next_sequence_to_write(&self, key: &[u8]) -> Result<u64> {
+        self.head(key, true)
+    }
+
+    fn head(&self, key: &[u8], keep: bool) -> Result<u64> {
+        loop {
+            let (found, deletions) = {
+                let parts = self.parts.read();
+                match parts.heads.get(key) {
+                    Some(next) => return Ok(next),
+                    None => (parts.next_sequence(key), parts.deletions.clone()),
+                }
+            };
+            match found {
+                Ok(0) if !keep => return Ok(0),
+                Ok(next) => {
+                    let mut parts = self.parts.write();
+                    // What was found may have been deleted in between: a head that was kept then gave sequences that the log refused on the next open.
+                    if Arc::ptr_eq(&parts.deletions, &deletions) {
+                        // Whoever has added events in between knows better.
+                        return Ok(parts.heads.learn(key, next));
+                    }
+                }
+                Err(segment) => self.rebuild(segment)?,
+            }
         }
-        match self.known.get_mut(self.last.as_slice()) {
-            Some(known) => *known = self.next,
-            None => drop(self.known.insert(self.last.as_slice().into(), self.next)),
-        }
-        self.last.clear();
     }
 }

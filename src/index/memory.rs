@@ -85,6 +85,8 @@ pub(crate) struct Memory {
     terms: HashMap<Box<[u8]>, u32, TermHash>,
     postings: Vec<Postings>,
     waypoints: Vec<Waypoint>,
+    /// The first event of the newest frame: whoever follows the log reads from there, and the last of the others can stand 16 KiB before.
+    newest: Option<Waypoint>,
     events: u64,
     /// A term that is being looked for, so that looking allocates nothing.
     scratch: Term,
@@ -95,11 +97,27 @@ pub(crate) struct Memory {
 #[derive(Clone, Default)]
 struct Last {
     key: Vec<u8>,
-    event_type: Vec<u8>,
-    /// The numbers of their postings.
+    /// The numbers of its postings, and of those of its domain.
     stream: u32,
     domain: u32,
-    typed: u32,
+    /// Types that were met in its edition, each in the place that its bytes give it, and the numbers of their postings.
+    types: [(Vec<u8>, u32); TYPES],
+}
+
+/// Types that are remembered: commits often hold a few of them in turn.
+const TYPES: usize = 8;
+
+/// Where a type is remembered.
+#[inline]
+fn place_of(event_type: &[u8]) -> usize {
+    let last = event_type.last().copied().unwrap_or_default();
+    let middle = event_type.get(event_type.len() / 2).copied().unwrap_or_default();
+    (event_type.len() + usize::from(last) + usize::from(middle) * 3) % TYPES
+}
+
+fn waypoint(event: &Recorded<'_>) -> Waypoint {
+    let (frame, record) = (event.frame as u32, event.offset as u32);
+    Waypoint { ordinal: event.ordinal, frame, record, recorded_at: event.recorded_at }
 }
 
 impl Memory {
@@ -136,17 +154,15 @@ impl Memory {
 
     /// Adds an event. They come in rising order of positions.
     pub(crate) fn add(&mut self, event: &Recorded<'_>) {
+        if self.newest.is_none_or(|newest| u64::from(newest.frame) != event.frame) {
+            self.newest = Some(waypoint(event));
+        }
         let last = self.waypoints.last().map(|waypoint| u64::from(waypoint.record));
         if last.is_none_or(|last| event.offset - last >= WAYPOINT_EVERY) {
-            self.waypoints.push(Waypoint {
-                ordinal: event.ordinal,
-                frame: event.frame as u32,
-                record: event.offset as u32,
-                recorded_at: event.recorded_at,
-            });
+            self.waypoints.push(waypoint(event));
         }
         self.events += 1;
-        self.find(event);
+        let typed = self.find(event);
         self.post_to(self.last.stream, event.offset, event.sequence.saturating_add(1));
         if let Some((upstream, position)) = event.tracking {
             self.scratch.set(Kind::Tracking, b"", upstream.as_bytes());
@@ -166,7 +182,7 @@ impl Memory {
         }
         let edition = event.edition;
         self.post_to(self.last.domain, event.offset, 0);
-        self.post_to(self.last.typed, event.offset, 0);
+        self.post_to(typed, event.offset, 0);
         if !edition.is_empty() {
             self.scratch.set(Kind::Edition, edition, b"");
             self.post(event.offset, 0);
@@ -185,33 +201,44 @@ impl Memory {
         }
     }
 
-    /// Finds the terms that each event has: stream, domain, type.
-    fn find(&mut self, event: &Recorded<'_>) {
-        let same_stream = self.last.key == event.key;
-        let before = names(&self.last.key);
-        let (same_edition, same_domain) = before.map_or((false, false), |before| {
-            (before.edition == event.edition, before.edition == event.edition && before.domain == event.domain)
-        });
-        let same_type = same_edition && self.last.event_type == event.event_type;
-        if !same_stream {
-            self.scratch.set_stream(event.key);
-            self.last.stream = self.number();
-            self.last.key.clear();
-            self.last.key.extend_from_slice(event.key);
+    /// Finds the terms that each event has: stream, domain, and type, whose number it gives.
+    fn find(&mut self, event: &Recorded<'_>) -> u32 {
+        if self.last.key != event.key {
+            self.find_stream(event);
         }
-        // Records of the store's own have no domain, and no type that they are found by.
+        // Records of the store's own have no type that they are found by.
         if event.domain.is_empty() {
-            return;
+            return 0;
         }
-        if !same_domain {
+        let place = place_of(event.event_type);
+        let (known, number) = &self.last.types[place];
+        if known == event.event_type {
+            return *number;
+        }
+        self.scratch.set(Kind::Type, event.edition, event.event_type);
+        let number = self.number();
+        let remembered = &mut self.last.types[place];
+        remembered.0.clear();
+        remembered.0.extend_from_slice(event.event_type);
+        remembered.1 = number;
+        number
+    }
+
+    fn find_stream(&mut self, event: &Recorded<'_>) {
+        let before = names(&self.last.key).map_or((&[][..], &[][..]), |before| (before.edition, before.domain));
+        let same_edition = before.0 == event.edition;
+        let same_domain = same_edition && before.1 == event.domain;
+        if !same_edition {
+            self.last.types.iter_mut().for_each(|(known, _)| known.clear());
+        }
+        self.scratch.set_stream(event.key);
+        self.last.stream = self.number();
+        self.last.key.clear();
+        self.last.key.extend_from_slice(event.key);
+        // Records of the store's own have no domain.
+        if !same_domain && !event.domain.is_empty() {
             self.scratch.set(Kind::Domain, event.edition, event.domain);
             self.last.domain = self.number();
-        }
-        if !same_type {
-            self.scratch.set(Kind::Type, event.edition, event.event_type);
-            self.last.typed = self.number();
-            self.last.event_type.clear();
-            self.last.event_type.extend_from_slice(event.event_type);
         }
     }
 
@@ -226,6 +253,7 @@ impl Memory {
             ours.offsets.extend_from_slice(&theirs.offsets);
         }
         self.waypoints.extend(behind.waypoints);
+        self.newest = behind.newest.or(self.newest);
         self.events += behind.events;
         self
     }
@@ -265,8 +293,16 @@ impl Memory {
         self.get(term)?.offsets.last().copied()
     }
 
-    pub(crate) fn waypoints(&self) -> &[Waypoint] {
-        &self.waypoints
+    /// The last waypoint for which `before` holds, and the first for which it does not. Those for which it holds come first.
+    pub(crate) fn waypoints(&self, before: impl Fn(&Waypoint) -> bool) -> (Option<Waypoint>, Option<Waypoint>) {
+        let n = self.waypoints.partition_point(&before);
+        let (last, next) = (n.checked_sub(1).map(|n| self.waypoints[n]), self.waypoints.get(n).copied());
+        match self.newest {
+            Some(newest) if before(&newest) => {
+                (last.filter(|last| last.ordinal > newest.ordinal).or(Some(newest)), next)
+            }
+            _ => (last, next),
+        }
     }
 
     /// The terms that begin with `prefix`, in no order.

@@ -28,6 +28,8 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use term::{Kind, Term};
 
 #[derive(Default)]
@@ -119,9 +121,12 @@ impl Parts {
     /// Takes note of what an event says about others. Gives whether it may come next in its stream.
     fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
         // A file that is not intact is made anew by whoever asks; until then the event is believed.
-        let known = self.heads.get(event.key);
-        let expected = known.unwrap_or_else(|| self.next_sequence(event.key).unwrap_or(event.sequence));
-        self.heads.set(event.key, event.sequence.saturating_add(1));
+        let next = event.sequence.saturating_add(1);
+        let expected = self.heads.replace(event.key, next).unwrap_or_else(|| {
+            let expected = self.next_sequence(event.key).unwrap_or(event.sequence);
+            self.heads.learn(event.key, next);
+            expected
+        });
         if let Some((upstream, position)) = event.tracking {
             self.tracked.insert(upstream.into(), Some(position));
         }
@@ -163,13 +168,23 @@ pub(crate) struct Index {
     use_map: bool,
     read_only: bool,
     parts: RwLock<Parts>,
+    /// How often events have been added: as long as it stays the same, so do the heads of streams.
+    added: AtomicU64,
     /// What was found wrong and made anew.
     notices: Mutex<Vec<String>>,
 }
 
 impl Index {
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, use_map: bool, read_only: bool) -> Self {
-        Index { fs, dir, use_map, read_only, parts: RwLock::default(), notices: Mutex::default() }
+        Index {
+            fs,
+            dir,
+            use_map,
+            read_only,
+            parts: RwLock::default(),
+            added: AtomicU64::new(0),
+            notices: Mutex::default(),
+        }
     }
 
     /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
@@ -214,6 +229,7 @@ impl Index {
     pub(crate) fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let mut wrong = None;
         let mut parts = self.parts.write();
+        self.added.fetch_add(1, SeqCst);
         events(&mut |segment, event| {
             if !parts.note(segment, event) {
                 wrong.get_or_insert(event.position);
@@ -222,40 +238,6 @@ impl Index {
         });
         raise();
         wrong
-    }
-
-    /// The next sequence of a stream: the number of its events.
-    pub(crate) fn next_sequence(&self, key: &[u8]) -> Result<u64> {
-        self.head(key, false)
-    }
-
-    /// The same for a stream that is about to be written to: it is remembered also if it is new, so that it need not be looked for under a lock.
-    pub(crate) fn next_sequence_to_write(&self, key: &[u8]) -> Result<u64> {
-        self.head(key, true)
-    }
-
-    fn head(&self, key: &[u8], keep: bool) -> Result<u64> {
-        loop {
-            let (found, deletions) = {
-                let parts = self.parts.read();
-                match parts.heads.get(key) {
-                    Some(next) => return Ok(next),
-                    None => (parts.next_sequence(key), parts.deletions.clone()),
-                }
-            };
-            match found {
-                Ok(0) if !keep => return Ok(0),
-                Ok(next) => {
-                    let mut parts = self.parts.write();
-                    // What was found may have been deleted in between: a head that was kept then gave sequences that the log refused on the next open.
-                    if Arc::ptr_eq(&parts.deletions, &deletions) {
-                        // Whoever has added events in between knows better.
-                        return Ok(parts.heads.learn(key, next));
-                    }
-                }
-                Err(segment) => self.rebuild(segment)?,
-            }
-        }
     }
 
     /// Looks at all parts while nothing is published. Makes an index file anew that turns out to be wrong.
@@ -341,19 +323,18 @@ impl Index {
         segment: u64,
         before: impl Fn(&Waypoint) -> bool,
     ) -> Result<(Option<Waypoint>, Option<Waypoint>)> {
-        let memory = |memory: &Memory| {
-            let waypoints = memory.waypoints();
-            let n = waypoints.partition_point(&before);
-            (n.checked_sub(1).map(|n| waypoints[n]), waypoints.get(n).copied())
-        };
-        self.look(segment, memory, |file, memory| {
-            let (last, next) = memory.unwrap_or_default();
-            let Some(file) = file.filter(|_| last.is_none()) else { return Ok((last, next)) };
-            let n = file.waypoints_before(&before)?;
-            let last = n.checked_sub(1).map(|n| file.waypoint(n)).transpose()?;
-            let next = if n < file.waypoint_count() { Some(file.waypoint(n)?) } else { next };
-            Ok((last, next))
-        })
+        self.look(
+            segment,
+            |memory| memory.waypoints(&before),
+            |file, memory| {
+                let (last, next) = memory.unwrap_or_default();
+                let Some(file) = file.filter(|_| last.is_none()) else { return Ok((last, next)) };
+                let n = file.waypoints_before(&before)?;
+                let last = n.checked_sub(1).map(|n| file.waypoint(n)).transpose()?;
+                let next = if n < file.waypoint_count() { Some(file.waypoint(n)?) } else { next };
+                Ok((last, next))
+            },
+        )
     }
 
     /// Bytes of the index file of a segment; 0 if it has none.

@@ -27,6 +27,9 @@ const MAX_PENDING: usize = 64 << 20;
 /// The same for groups: there is one for each segment that accepted commits reach into.
 const MAX_GROUPS: usize = 8;
 
+/// Room that a group gets at least when another commit joins it.
+const GATHERED: usize = 64 << 10;
+
 /// What `prepare` may see and set of the commit that it is to decide on.
 pub(crate) struct Proposal<'a> {
     pub draft: &'a mut Draft,
@@ -141,6 +144,10 @@ impl Log {
         if group.bytes.is_empty() {
             group.bytes = frame;
         } else {
+            // Where there is a second commit, there often are many.
+            if group.bytes.capacity() - group.bytes.len() < len {
+                group.bytes.reserve(len.max(GATHERED));
+            }
             group.bytes.extend_from_slice(&frame);
         }
         group.end.created = true;

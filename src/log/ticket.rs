@@ -5,11 +5,17 @@ use crate::error::{Error, Result};
 use crate::waker::{this_thread, wake};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Waker;
 
 /// What became of one commit, and who waits for it.
 #[derive(Default)]
-pub(super) struct Slot(Mutex<Waiting>);
+pub(super) struct Slot {
+    /// There is an outcome: whoever only looks takes no lock.
+    settled: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -27,14 +33,15 @@ impl Slot {
     /// Says what became of the commit. Gives who waits for it, to be woken.
     #[must_use]
     pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Waker> {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         waiting.outcome = Some(outcome);
+        self.settled.store(true, Release);
         waiting.waker.take()
     }
 
     /// Wakes who waits, to lead the next group. `false` if nobody waits any more.
     pub(super) fn promote(&self) -> bool {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         if !waiting.can_lead {
             return false;
         }
@@ -46,16 +53,16 @@ impl Slot {
     }
 
     pub(super) fn outcome(&self) -> Option<Result<(), Error>> {
-        self.0.lock().outcome.clone()
+        if self.settled.load(Acquire) { self.waiting.lock().outcome.clone() } else { None }
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
-        self.0.lock().abandoned
+        self.waiting.lock().abandoned
     }
 
     /// Says that this thread waits. Called under the commit lock, so that no leader misses it.
     pub(super) fn register(&self) {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         waiting.waker = Some(this_thread());
         waiting.can_lead = true;
     }
@@ -63,7 +70,7 @@ impl Slot {
     /// Sleeps until the commit is settled or is to be led.
     pub(super) fn park(&self) {
         loop {
-            let mut waiting = self.0.lock();
+            let mut waiting = self.waiting.lock();
             if waiting.outcome.is_some() || std::mem::take(&mut waiting.lead) {
                 return;
             }
@@ -90,14 +97,14 @@ impl Ticket {
     /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit is written in the background, or here if there is no maintenance thread.
     #[cfg(feature = "async")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<()>> {
-        let mut waiting = self.slot.0.lock();
+        let mut waiting = self.slot.waiting.lock();
         if waiting.outcome.is_none() {
             waiting.waker = Some(waker.clone());
             drop(waiting);
             if !self.log.maintenance.take_over() {
                 let (Ok(()) | Err(_)) = self.log.wait(&self.slot);
             }
-            waiting = self.slot.0.lock();
+            waiting = self.slot.waiting.lock();
         }
         let outcome = waiting.outcome.clone();
         self.waited |= outcome.is_some();
@@ -106,7 +113,7 @@ impl Ticket {
 
     /// Whether waiting would not block.
     pub(crate) fn is_done(&self) -> bool {
-        self.slot.outcome().is_some()
+        self.slot.settled.load(Acquire)
     }
 }
 
@@ -116,7 +123,7 @@ impl Drop for Ticket {
         if self.waited {
             return;
         }
-        self.slot.0.lock().abandoned = true;
+        self.slot.waiting.lock().abandoned = true;
         if !self.is_done() && !self.log.maintenance.take_over() {
             // An error is told by the next sync or close.
             let (Ok(()) | Err(_)) = self.log.wait(&self.slot);

@@ -376,27 +376,30 @@ impl Frame<'_> {
         let idempotency_key = frame::idempotency_key(self.attributes());
         let tracking = frame::tracking(self.attributes());
         let mut last = record::Beginning::default();
+        let (mut before, mut names): (&[u8], _) = (&[], None);
         let sound = self.walk(|start, end, position| {
-            let recorded = record::decode_next(self.bytes, start, end, &mut last).map(|parts| {
-                let key = parts.layout.key(self.bytes);
-                let (edition, domain) = stream::names(key).map_or_else(Default::default, |n| (n.edition, n.domain));
-                Recorded {
-                    frame: self.offset,
-                    offset: self.offset + start as u64,
-                    ordinal: parts.ordinal as u32,
-                    position,
-                    sequence: parts.sequence,
-                    recorded_at: self.header.recorded_at,
-                    key,
-                    edition,
-                    domain,
-                    event_type: parts.layout.event_type(self.bytes),
-                    idempotency_key,
-                    tracking,
-                    extras: parts.layout.extras(self.bytes),
-                }
+            let Some(parts) = record::decode_next(self.bytes, start, end, &mut last) else { return false };
+            let key = parts.layout.key(self.bytes);
+            if key != before {
+                (before, names) = (key, stream::names(key));
+            }
+            let (edition, domain) = names.as_ref().map_or_else(Default::default, |n| (n.edition, n.domain));
+            each(Recorded {
+                frame: self.offset,
+                offset: self.offset + start as u64,
+                ordinal: parts.ordinal as u32,
+                position,
+                sequence: parts.sequence,
+                recorded_at: self.header.recorded_at,
+                key,
+                edition,
+                domain,
+                event_type: parts.layout.event_type(self.bytes),
+                idempotency_key,
+                tracking,
+                extras: parts.layout.extras(self.bytes),
             });
-            recorded.map(&mut each).is_some()
+            true
         });
         if sound {
             return Ok(());
@@ -473,7 +476,7 @@ mod tests {
         };
         change(&mut header, &mut frame);
         header.body_len = (frame.len() - HEADER) as u32;
-        frame::finish(&mut frame, header, SEGMENT.mask(), offset);
+        frame::finish(&mut frame, header, None, SEGMENT.mask(), offset);
         frame
     }
 

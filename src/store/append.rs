@@ -2,7 +2,7 @@
 
 use super::guard::{Guard, Guards};
 use super::idempotency::Repeats;
-use super::view::{Noted, Part, Refused};
+use super::view::{First, Known, Noted, Part, Refused};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
@@ -150,13 +150,15 @@ impl Transaction {
     ) -> Self {
         let before = self.draft.len();
         // Asked here, outside the commit lock, it is known under it.
-        let wide = match self.store.inner.next_sequence_to_write(stream) {
-            Ok(next) => next >= WIDE_FROM,
+        let added = self.store.inner.view.index.added();
+        let known = match self.store.inner.next_sequence_to_write(stream) {
+            Ok(next) => Some(Known { added, next }),
             Err(error) => {
                 self.error.get_or_insert(error);
-                false
+                None
             }
         };
+        let wide = known.is_some_and(|known| known.next >= WIDE_FROM);
         let mut events = events.into_iter();
         while self.error.is_none()
             && let Some(event) = events.next()
@@ -167,7 +169,7 @@ impl Transaction {
             }
         }
         let events = self.draft.len() - before;
-        self.parts.push(Part { stream: stream.clone(), expected, events });
+        self.parts.push(Part { stream: stream.clone(), expected, events, known });
         self
     }
 
@@ -260,7 +262,8 @@ impl Transaction {
             return Ok(Ticket { committed: Some(nothing(&self.store, &self.parts)?), waiting: None, inline: None });
         }
         let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.parts);
-        let mut attributes = repeats.attributes();
+        let mut attributes = Vec::new();
+        repeats.iter().for_each(|repeats| repeats.put_attributes(&mut attributes));
         for note in &self.notes {
             if let Noted::Tracking { upstream, position } = note {
                 frame::put_tracking(&mut attributes, upstream, *position);
@@ -269,18 +272,22 @@ impl Transaction {
             }
         }
         self.draft.set_attributes(&attributes);
+        let repeats = repeats.as_ref();
+        let find = || repeats.map_or(Ok(None), Repeats::find);
         loop {
-            if let Some(first) = repeats.find()? {
+            if let Some(first) = find()? {
                 return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
             }
-            match self.attempt(&repeats) {
+            match self.attempt(repeats) {
                 Ok(ticket) => return Ok(ticket),
                 // It is on its way: when it has arrived, it will be found, or it has failed and this one may go.
-                Err(Refusal::Repeat) => repeats.wait(),
+                Err(Refusal::Repeat) => self.store.inner.log.arrive(),
                 // What broke the guard may have been the first commit with the key, and a repeat is not to be checked.
-                Err(Refusal::Error(Error::GuardFailed { .. })) if repeats.is_pending() => repeats.wait(),
+                Err(Refusal::Error(Error::GuardFailed { .. })) if repeats.is_some_and(Repeats::is_pending) => {
+                    self.store.inner.log.arrive();
+                }
                 Err(Refusal::Error(error @ Error::GuardFailed { .. })) => {
-                    let first = repeats.find()?.ok_or(error)?;
+                    let first = find()?.ok_or(error)?;
                     return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
                 }
                 Err(Refusal::Error(error)) => return Err(error),
@@ -305,30 +312,44 @@ impl Transaction {
             };
             let stream = StreamId::of_system(system);
             self.draft.push(stream.key(), &NewEvent::new(system.event_type(), ""), false)?;
-            self.parts.push(Part { stream, expected: Expected::Any, events: 1 });
+            self.parts.push(Part { stream, expected: Expected::Any, events: 1, known: None });
         }
         Ok(())
     }
 
-    fn attempt(&mut self, repeats: &Repeats) -> Result<Ticket, Refusal> {
+    fn attempt(&mut self, repeats: Option<&Repeats>) -> Result<Ticket, Refusal> {
         let Transaction { store, draft, parts, guards, notes, .. } = self;
         let guards = Guards::check(guards, store)?;
+        // Most commits have one part, and need no memory for this.
+        let (mut one, mut many) = ([First::default()], Vec::new());
+        let firsts = match parts.len() {
+            1 => &mut one[..],
+            more => {
+                many.resize(more, First::default());
+                &mut many[..]
+            }
+        };
         let (committed, waiting) = store.inner.log.commit(draft, |proposal| {
-            if repeats.is_pending() || guards.meet_a_deletion(store) || repeats.find()?.is_some() {
+            if guards.meet_a_deletion(store) {
+                return Err(Refusal::Repeat);
+            }
+            if let Some(repeats) = repeats
+                && (repeats.is_pending() || repeats.find()?.is_some())
+            {
                 return Err(Refusal::Repeat);
             }
             guards.check_again(store, &proposal.pending)?;
             notes.iter().try_for_each(|note| store.inner.view.check_note(note))?;
-            let accepted = store.inner.view.accept(parts, proposal.first_position);
-            let firsts = accepted.map_err(|refused| match refused {
+            let accepted = store.inner.view.accept(parts, firsts, proposal.first_position);
+            accepted.map_err(|refused| match refused {
                 Refused::Failed(error) => error,
                 Refused::Conflict { part, next } => {
                     let Part { stream, expected, .. } = &parts[part];
                     Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }
                 }
             })?;
-            let committed = place(proposal, parts, &firsts);
-            repeats.accepted(committed.positions.end);
+            let committed = place(proposal, parts, firsts);
+            repeats.iter().for_each(|repeats| repeats.accepted(committed.positions.end));
             notes.iter().for_each(|note| store.inner.view.accept_note(note.clone(), committed.positions.end));
             Ok::<_, Refusal>(committed)
         })?;
@@ -356,11 +377,11 @@ impl From<Error> for Refusal {
 }
 
 /// Gives the events of a commit their sequences.
-fn place(proposal: Proposal<'_>, parts: &[Part], firsts: &[u64]) -> Committed {
+fn place(proposal: Proposal<'_>, parts: &[Part], firsts: &[First]) -> Committed {
     let recorded_at = proposal.recorded_at;
     let (mut at, mut position) = (0, proposal.first_position);
     let mut appends = Vec::with_capacity(parts.len());
-    for (part, &first) in parts.iter().zip(firsts) {
+    for (part, &First { sequence: first, .. }) in parts.iter().zip(firsts) {
         let events = part.events as u64;
         let fits = proposal.draft.set_sequences(at..at + part.events, first);
         assert!(fits, "a stream grew by 2^31 events while one commit was encoded");

@@ -95,14 +95,17 @@ impl Guard {
 /// The guards of a commit, and how far each has been looked at outside the commit lock.
 pub(super) struct Guards {
     guards: Vec<(Guard, Option<u64>)>,
-    /// The deletions that were known before.
-    deletions: Arc<Deletions>,
+    /// The deletions that were known before. `None` if there are no guards.
+    deletions: Option<Arc<Deletions>>,
 }
 
 impl Guards {
     /// Looks at all that is visible now, outside the commit lock.
     pub(super) fn check(guards: &[Guard], store: &Store) -> Result<Self> {
-        let deletions = store.inner.view.index.deletions();
+        if guards.is_empty() {
+            return Ok(Guards { guards: Vec::new(), deletions: None });
+        }
+        let deletions = Some(store.inner.view.index.deletions());
         let checked = guards.iter().enumerate().map(|(number, guard)| {
             let looked_at = guard.check_visible(number, store, None)?;
             Ok((guard.clone(), looked_at))
@@ -118,7 +121,8 @@ impl Guards {
 
     /// Looks at what has come since, and at what is on its way. Runs under the commit lock.
     pub(super) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<()> {
-        let same = Arc::ptr_eq(&store.inner.view.index.deletions(), &self.deletions);
+        let Some(before) = &self.deletions else { return Ok(()) };
+        let same = Arc::ptr_eq(&store.inner.view.index.deletions(), before);
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
             // A deletion lets older events be seen again.
             let seen = looked_at.filter(|_| same || guard.query.named_edition().is_none());

@@ -25,26 +25,22 @@ pub(super) struct Repeats {
 
 impl Repeats {
     /// Without a key, there are none.
-    pub(super) fn new(store: &Store, key: &str, parts: &[Part]) -> Self {
-        let written = parts.iter().filter(|part| part.events > 0 && !key.is_empty());
+    pub(super) fn new(store: &Store, key: &str, parts: &[Part]) -> Option<Self> {
+        if key.is_empty() {
+            return None;
+        }
+        let written = parts.iter().filter(|part| part.events > 0);
         let terms = written.map(|part| Term::idempotency(part.stream.key(), key)).collect();
-        Repeats { store: store.clone(), key: key.to_owned(), terms, searched: Cell::new(1) }
+        Some(Repeats { store: store.clone(), key: key.to_owned(), terms, searched: Cell::new(1) })
     }
 
-    /// The attributes that the frame of the commit gets.
-    pub(super) fn attributes(&self) -> Vec<u8> {
-        let mut attributes = Vec::new();
-        if !self.key.is_empty() {
-            frame::put_attribute(&mut attributes, frame::IDEMPOTENCY_KEY, self.key.as_bytes());
-        }
-        attributes
+    /// Adds what the frame of the commit says of it.
+    pub(super) fn put_attributes(&self, attributes: &mut Vec<u8>) {
+        frame::put_attribute(attributes, frame::IDEMPOTENCY_KEY, self.key.as_bytes());
     }
 
     /// What an earlier commit has stored, if one is visible. Asked again, it only looks at what has come since.
     pub(super) fn find(&self) -> Result<Option<Committed>> {
-        if self.terms.is_empty() {
-            return Ok(None);
-        }
         let index = &self.store.inner.view.index;
         let segments = index.segments();
         for term in &self.terms {
@@ -66,11 +62,6 @@ impl Repeats {
     /// The commit itself is on its way now. Called under the commit lock.
     pub(super) fn accepted(&self, end_position: u64) {
         self.store.inner.view.accept_keys(&self.terms, end_position);
-    }
-
-    /// Waits until what is on its way has arrived, or has failed.
-    pub(super) fn wait(&self) {
-        self.store.inner.log.arrive();
     }
 
     /// Reads what the commit whose frame stands there has stored.

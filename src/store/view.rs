@@ -14,18 +14,25 @@ use crate::log::{Listener, Settled};
 use crate::segment::scan::Each;
 use crate::stream::{StreamId, main_key};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(super) struct View {
     pub index: Index,
     pub waiters: Arc<Waiters>,
-    /// Streams with commits that have been accepted and not yet published. Locked under the commit lock, and when a group is published.
-    pending: Mutex<HashMap<Arc<[u8]>, Pending, TermHash>>,
-    /// Idempotency keys of such commits, and the positions behind them.
-    pending_keys: Mutex<HashMap<Term, u64>>,
-    /// What such commits say of editions and upstreams.
-    pending_notes: Mutex<Vec<Note>>,
+    /// Locked under the commit lock, and when a group is published.
+    accepted: Mutex<Accepted>,
+}
+
+/// What commits say that have been accepted and not yet published.
+#[derive(Default)]
+struct Accepted {
+    /// The streams that they write to.
+    streams: HashMap<Arc<[u8]>, Pending, TermHash>,
+    /// Their idempotency keys, and the positions behind them.
+    keys: HashMap<Term, u64>,
+    /// What they say of editions and upstreams.
+    notes: Vec<Note>,
 }
 
 /// What a commit on its way says beside its events.
@@ -59,6 +66,23 @@ pub(super) struct Part {
     pub expected: Expected,
     /// Number of events.
     pub events: usize,
+    /// Its next sequence, as it was when events had been [added](Index::added) so often. `None` if that is to be looked up.
+    pub known: Option<Known>,
+}
+
+/// The next sequence of a stream at some time.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub added: u64,
+    pub next: u64,
+}
+
+/// What a part of a commit begins with.
+#[derive(Clone, Copy, Default)]
+pub(super) struct First {
+    pub sequence: u64,
+    /// The stream had no events before, in a named edition.
+    begins: bool,
 }
 
 /// Why a commit is not accepted.
@@ -79,68 +103,65 @@ impl From<Error> for Refused {
 
 impl View {
     pub(super) fn new(index: Index) -> Self {
-        let (pending, pending_keys, pending_notes) = Default::default();
-        View { index, waiters: Arc::default(), pending, pending_keys, pending_notes }
+        View { index, waiters: Arc::default(), accepted: Mutex::default() }
     }
 
     /// Whether a commit with one of these idempotency keys is on its way.
     pub(super) fn is_key_pending(&self, keys: &[Term]) -> bool {
-        !keys.is_empty() && {
-            let pending = self.pending_keys.lock();
-            keys.iter().any(|key| pending.contains_key(key))
-        }
+        let accepted = self.accepted.lock();
+        keys.iter().any(|key| accepted.keys.contains_key(key))
     }
 
     /// A commit with these idempotency keys has been accepted.
     pub(super) fn accept_keys(&self, keys: &[Term], end_position: u64) {
-        if !keys.is_empty() {
-            self.pending_keys.lock().extend(keys.iter().map(|key| (key.clone(), end_position)));
-        }
+        self.accepted.lock().keys.extend(keys.iter().map(|key| (key.clone(), end_position)));
     }
 
-    /// Checks the parts of a commit against all that was accepted before, and gives the first sequence of each. Runs under the commit lock. The commit
+    /// Checks the parts of a commit against all that was accepted before, and says what each begins with. Runs under the commit lock. The commit
     /// counts as accepted if all parts are as expected.
-    pub(super) fn accept(&self, parts: &[Part], first_position: u64) -> Result<Vec<u64>, Refused> {
-        let mut pending = self.pending.lock();
-        let mut firsts = Vec::with_capacity(parts.len());
-        let mut ends: HashMap<&[u8], u64> = HashMap::new();
-        let mut begun: HashSet<&[u8]> = HashSet::new();
-        for (n, part) in parts.iter().enumerate() {
+    pub(super) fn accept(&self, parts: &[Part], firsts: &mut [First], first_position: u64) -> Result<(), Refused> {
+        let accepted = &mut *self.accepted.lock();
+        // A part sees what the parts before it have added, and those what is on its way.
+        let mut ends: Option<HashMap<&[u8], u64>> = None;
+        let mut end_position = first_position;
+        for (n, (part, first)) in parts.iter().zip(&mut *firsts).enumerate() {
             let key = part.stream.key();
-            // A part sees what the parts before it have added, and those what is on its way.
-            let next_of = |key: &[u8]| match (ends.get(key), pending.get(key)) {
+            let main = main_key(key);
+            let is_main = main.len() == key.len();
+            let next_of = |key: &[u8]| match (ends.as_ref().and_then(|ends| ends.get(key)), accepted.streams.get(key)) {
                 (Some(&next), _) => Ok(next),
                 (None, Some(pending)) => Ok(pending.next_sequence),
-                (None, None) if self.is_deletion_pending(key) => Ok(0),
-                (None, None) => self.index.next_sequence(key),
+                (None, None) if accepted.is_being_deleted(key) => Ok(0),
+                (None, None) => match part.known {
+                    Some(known) if is_main && known.added == self.index.added() => Ok(known.next),
+                    _ => self.index.next_sequence(key),
+                },
             };
-            let (next, main) = (next_of(key)?, main_key(key));
-            let first = if next == 0 && main.len() < key.len() {
-                begun.insert(key);
+            let next = next_of(key)?;
+            let begins = next == 0 && !is_main;
+            let sequence = if begins {
                 let next = next_of(main)?;
                 part.expected.diverges(next).ok_or(Refused::Conflict { part: n, next })?
             } else {
                 part.expected.allows(next).then_some(next).ok_or(Refused::Conflict { part: n, next })?
             };
-            let Some(end) = first.checked_add(part.events as u64) else {
+            let Some(end) = sequence.checked_add(part.events as u64) else {
                 return Err(Error::invalid("append", "the stream has no more sequences").into());
             };
-            firsts.push(first);
+            *first = First { sequence, begins };
+            end_position += part.events as u64;
             if parts.len() > 1 && part.events > 0 {
-                ends.insert(key, end);
+                ends.get_or_insert_default().insert(key, end);
             }
         }
-        let events: usize = parts.iter().map(|part| part.events).sum();
-        let end_position = first_position + events as u64;
-        for (part, first) in parts.iter().zip(&firsts).filter(|(part, _)| part.events > 0) {
-            let next_sequence = first + part.events as u64;
-            let begins_at = match pending.get(part.stream.key()) {
-                Some(before) => before.begins_at,
-                None => begun.contains(part.stream.key()).then_some(*first),
-            };
-            pending.insert(part.stream.shared_key(), Pending { next_sequence, begins_at, end_position });
+        for (part, first) in parts.iter().zip(&*firsts).filter(|(part, _)| part.events > 0) {
+            let next_sequence = first.sequence + part.events as u64;
+            let pending = accepted.streams.entry(part.stream.shared_key());
+            let begins_at = || first.begins.then_some(first.sequence);
+            let pending = pending.or_insert_with(|| Pending { next_sequence, begins_at: begins_at(), end_position });
+            (pending.next_sequence, pending.end_position) = (next_sequence, end_position);
         }
-        Ok(firsts)
+        Ok(())
     }
 
     /// Whether a commit may say this. Called under the commit lock.
@@ -156,33 +177,25 @@ impl View {
 
     /// A commit that says this has been accepted. Called under the commit lock.
     pub(super) fn accept_note(&self, what: Noted, end_position: u64) {
+        let accepted = &mut *self.accepted.lock();
         if let Noted::Deletion { edition, domain } = &what {
             let covered = |key: &[u8]| covers(edition, domain.as_deref(), key);
-            self.pending.lock().retain(|key, _| !covered(key));
-            self.pending_keys.lock().retain(|term, _| !term.stream_of_key().is_some_and(covered));
+            accepted.streams.retain(|key, _| !covered(key));
+            accepted.keys.retain(|term, _| !term.stream_of_key().is_some_and(covered));
         }
-        self.pending_notes.lock().push(Note { what, end_position });
+        accepted.notes.push(Note { what, end_position });
     }
 
     /// Whether a deletion in this edition is on its way.
     pub(super) fn is_edition_being_deleted(&self, name: &str) -> bool {
-        let notes = self.pending_notes.lock();
+        let notes = &self.accepted.lock().notes;
         notes.iter().any(|note| matches!(&note.what, Noted::Deletion { edition, .. } if edition == name))
-    }
-
-    /// Whether a deletion on its way hits the stream with this key.
-    fn is_deletion_pending(&self, key: &[u8]) -> bool {
-        let notes = self.pending_notes.lock();
-        notes.iter().any(|note| match &note.what {
-            Noted::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
-            Noted::Tracking { .. } => false,
-        })
     }
 
     /// How far an upstream has been taken in, by commits on their way or visible.
     pub(super) fn tracked(&self, wanted: &str) -> Result<Option<u64>> {
-        let notes = self.pending_notes.lock();
-        let pending = notes.iter().rev().find_map(|note| match &note.what {
+        let accepted = self.accepted.lock();
+        let pending = accepted.notes.iter().rev().find_map(|note| match &note.what {
             Noted::Tracking { upstream, position } if upstream == wanted => Some(*position),
             _ => None,
         });
@@ -191,15 +204,33 @@ impl View {
 
     /// From which sequence on a stream of the main edition is shadowed in a named one, going by all that was accepted. `None` if it is not.
     pub(super) fn diverges_at(&self, stream: &StreamId) -> Result<Option<u64>> {
-        let pending = self.pending.lock().get(stream.key()).map(|pending| pending.begins_at);
-        if let Some(Some(sequence)) = pending {
-            return Ok(Some(sequence));
+        let accepted = self.accepted.lock();
+        if let Some(Pending { begins_at: Some(sequence), .. }) = accepted.streams.get(stream.key()) {
+            return Ok(Some(*sequence));
         }
-        if self.is_deletion_pending(stream.key()) {
+        if accepted.is_being_deleted(stream.key()) {
             return Ok(None);
         }
+        drop(accepted);
         let own = self.index.own(stream.key())?.sequences;
         Ok((!own.is_empty()).then_some(own.start))
+    }
+}
+
+impl Accepted {
+    /// Whether a deletion on its way hits the stream with this key.
+    fn is_being_deleted(&self, key: &[u8]) -> bool {
+        self.notes.iter().any(|note| match &note.what {
+            Noted::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
+            Noted::Tracking { .. } => false,
+        })
+    }
+
+    /// Forgets what commits have said that end at this position or before: it is published.
+    fn forget(&mut self, upto: u64) {
+        self.notes.retain(|note| note.end_position > upto);
+        self.streams.retain(|_, pending| pending.end_position > upto);
+        self.keys.retain(|_, end_position| *end_position > upto);
     }
 }
 
@@ -215,10 +246,7 @@ impl Listener for View {
             },
             raise,
         );
-        // Deletions first: a stream that was begun anew behind one is known by its head.
-        self.pending_notes.lock().retain(|note| note.end_position > upto);
-        self.pending.lock().retain(|_, pending| pending.end_position > upto);
-        self.pending_keys.lock().retain(|_, end_position| *end_position > upto);
+        self.accepted.lock().forget(upto);
         self.waiters.published(events);
         wrong
     }
@@ -228,9 +256,7 @@ impl Listener for View {
     }
 
     fn rolled_back(&self) {
-        self.pending.lock().clear();
-        self.pending_keys.lock().clear();
-        self.pending_notes.lock().clear();
+        *self.accepted.lock() = Accepted::default();
     }
 
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>> {

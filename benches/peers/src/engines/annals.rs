@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, Options, Seen, Session, Wanted};
 use crate::events::{Event, Stream, Sum};
-use annals::{Delivery, Durability, Expected, Guard, NewEvent, Query, Store, StreamId};
+use annals::{Delivery, Durability, Expected, Guard, NewEvent, Query, Read, Store, StreamId};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -60,10 +60,14 @@ fn query(wanted: &Wanted) -> Query {
     Query::new().event_type(wanted.event_type).tag(&*wanted.tag)
 }
 
-fn add(sum: &mut Sum, events: impl IntoIterator<Item = annals::Result<annals::Event>>) -> Result<()> {
-    for event in events {
-        let event = event?;
-        sum.add(event.event_type().as_bytes(), event.metadata(), event.data());
+fn add_event(sum: &mut Sum, event: &annals::Event) {
+    sum.add(event.event_type().as_bytes(), event.metadata(), event.data());
+}
+
+fn add(sum: &mut Sum, read: Read) -> Result<()> {
+    let mut events = read.into_iter();
+    while let Some(event) = events.advance()? {
+        add_event(sum, event);
     }
     Ok(())
 }
@@ -100,7 +104,10 @@ impl Session for AnnalsSession {
     }
 
     fn find(&mut self, wanted: &Wanted, sum: &mut Sum) -> Result<()> {
-        add(sum, self.store.query(&query(wanted)))
+        for event in self.store.query(&query(wanted)) {
+            add_event(sum, &event?);
+        }
+        Ok(())
     }
 
     fn commit_if_absent(&mut self, event: &Event<'_>, absent: &Wanted) -> Result<()> {

@@ -4,7 +4,8 @@
 //! relies on are made by it. Events carry the codec as their content type, so that what was written stays readable when another codec takes its place.
 
 use crate::error::{Error, Result};
-use crate::event::{ContentType, Event, NewEvent};
+use crate::event::{ContentType, NewEvent};
+use crate::format::event::Event;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;

@@ -35,8 +35,9 @@ pub use consumer::{
     Retry, Status, Workers,
 };
 pub use error::{Damage, Error, Result};
-pub use event::{ContentType, Event, NewEvent};
+pub use event::{ContentType, NewEvent};
 pub use expected::{Expected, ExpectedVersion};
+pub use format::event::Event;
 pub use format::snapshot_file::{Codec, Retention};
 pub use log::{Cut, Durability, OpenReport};
 pub use projection::{

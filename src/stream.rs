@@ -151,7 +151,7 @@ pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
 }
 
 /// Whether the bytes are a canonical key.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_key(key: &[u8]) -> bool {
     let is_text = |bytes: &[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
     names(key).is_some_and(|names| is_text(names.edition) && is_text(names.domain))
@@ -166,7 +166,7 @@ pub(crate) struct Names<'a> {
 }
 
 /// The names in a key. Whether they are text is not looked at, which takes longer than all the rest: see [`is_key`].
-#[inline]
+#[inline(always)]
 pub(crate) fn names(key: &[u8]) -> Option<Names<'_>> {
     let (edition, rest) = match key {
         [0, len, rest @ ..] => {

@@ -6,7 +6,7 @@
 
 pub mod floor;
 
-use annals::{Durability, Event, Expected, NewEvent, Options, Store, StreamId};
+use annals::{Durability, Event, Expected, NewEvent, Options, Read, Store, StreamId};
 use floor::Records;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -304,9 +304,7 @@ impl Readers {
     /// Reads the whole store.
     pub fn replay(&self) -> Sum {
         let mut sum = Sum::default();
-        for event in self.store.read_all() {
-            sum.add_event(&event.expect("the event can be read"));
-        }
+        add_all(self.store.read_all(), &mut sum);
         sum
     }
 
@@ -316,9 +314,7 @@ impl Readers {
     }
 
     pub fn stream(&self, n: u64, sum: &mut Sum) {
-        for event in self.store.read(&self.ids[n as usize]) {
-            sum.add_event(&event.expect("the event can be read"));
-        }
+        add_all(self.store.read(&self.ids[n as usize]), sum);
     }
 
     /// Reads the newest event of a stream, on both sides.
@@ -330,6 +326,13 @@ impl Readers {
         for event in self.store.read(&self.ids[n as usize]).backwards().limit(1) {
             sum.add_event(&event.expect("the event can be read"));
         }
+    }
+}
+
+fn add_all(read: Read, sum: &mut Sum) {
+    let mut events = read.into_iter();
+    while let Some(event) = events.advance().expect("the event can be read") {
+        sum.add_event(event);
     }
 }
 

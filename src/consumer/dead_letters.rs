@@ -1,8 +1,8 @@
 //! The events that a consumer has given up.
 
 use super::{Consumer, Outcome};
+use crate::Event;
 use crate::error::{Result, told_by};
-use crate::event::Event;
 use crate::store::consumers::Letter;
 use crate::time::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -18,8 +18,8 @@ pub use partition::Partition;
 pub use place::{ConsumerInfo, Reset};
 pub use retry::Retry;
 
+use crate::Event;
 use crate::error::Result;
-use crate::event::Event;
 use crate::store::consumers::{Claim, Kept};
 use crate::store::{Query, Store};
 use crate::subscription::Subscription;

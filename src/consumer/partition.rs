@@ -1,6 +1,6 @@
 //! Which events must wait for one another.
 
-use crate::event::Event;
+use crate::Event;
 use std::hash::{BuildHasher, RandomState};
 
 /// Which events are handled one after the other, in order: those with the same key. An event that is tried again holds back only those of its own key.

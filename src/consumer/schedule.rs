@@ -1,7 +1,7 @@
 //! Which event is to be handled next, and up to where all of them are done. No threads, no clock of its own.
 
 use super::partition::{Keys, Partition};
-use crate::event::Event;
+use crate::Event;
 use crate::store::consumers::{Letter, Progress};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;

@@ -2,6 +2,8 @@
 
 pub(crate) mod checksum;
 pub(crate) mod draft;
+pub(crate) mod event;
+pub(crate) mod extras;
 pub(crate) mod frame;
 pub(crate) mod head;
 pub(crate) mod index_file;
@@ -11,6 +13,7 @@ pub(crate) mod record;
 pub(crate) mod segment_header;
 pub(crate) mod snapshot_file;
 pub(crate) mod state_file;
+pub(crate) mod type_names;
 pub(crate) mod varint;
 
 use std::path::Path;

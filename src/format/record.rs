@@ -1,29 +1,20 @@
 //! A record: one event, as it stands in the body of a frame. The grammar is in `docs/FORMAT.md`.
 
 use super::checksum::{self, BLOCK, CRC, Mask};
-use super::segment_header::SegmentHeader;
-use super::{array, put, u16_at, u32_at, u64_at, varint};
+use super::extras::{
+    Extras, HAS_CAUSATION, HAS_CORRELATION, HAS_EXTRAS, HAS_ID, HAS_NAMED_TYPE, HAS_OCCURRED, HAS_SCHEMA, HAS_TAGS,
+    MAX_LABEL, MAX_TAGS, Reader,
+};
+use super::type_names::{self, Slot};
+use super::{put, u16_at, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
-use crate::event::{Block, Content, ContentType, Event, Extras, NewEvent, Span, Spans};
-use crate::stream::{MAX_KEY, check_name, is_key};
+use crate::event::{ContentType, NewEvent};
+use crate::stream::{MAX_KEY, MAX_NAME, check_name, is_key};
 use crate::system::System;
-use crate::time::Timestamp;
-use std::sync::Arc;
-use uuid::Uuid;
 
 /// The longest record, and the highest that the limit for events can be set to.
 pub(crate) const MAX_RECORD: usize = 1 << 29;
-const MAX_TAGS: usize = 1024;
-const MAX_LABEL: usize = 1024;
 
-const HAS_ID: u16 = 1;
-const HAS_OCCURRED: u16 = 1 << 1;
-const HAS_SCHEMA: u16 = 1 << 2;
-const HAS_NAMED_TYPE: u16 = 1 << 3;
-const HAS_CORRELATION: u16 = 1 << 4;
-const HAS_CAUSATION: u16 = 1 << 5;
-const HAS_TAGS: u16 = 1 << 6;
-const HAS_EXTRAS: u16 = (1 << 7) - 1;
 const WIDE: u16 = 1 << 7;
 const CONTENT_SHIFT: u32 = 8;
 const CONTENT_MASK: u16 = 7;
@@ -100,6 +91,16 @@ fn content_code(content_type: &ContentType) -> u16 {
         ContentType::Bincode => 3,
         ContentType::Named(_) => 7,
     }
+}
+
+/// The content type of an event; a name stands in its extras.
+#[derive(Clone, Copy)]
+enum Content {
+    Bytes,
+    Json,
+    Text,
+    Bincode,
+    Named,
 }
 
 /// The content type that flags tell of, if there is one.
@@ -232,7 +233,7 @@ pub(crate) fn encode(
 /// `None` if it breaks the grammar; `out` is then as before.
 pub(crate) fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
     let parts = decode(record, 0, record.len())?;
-    let wide = parts.flags & WIDE != 0;
+    let wide = parts.layout.flags & WIDE != 0;
     let tail_at = record.len() - tail_len(wide);
     let covered = checksum::piece_len(tail_at as u64)? as usize;
     let stands_in = if covered < tail_at { &record[covered..tail_at] } else { &record[..covered] };
@@ -304,60 +305,83 @@ pub(crate) fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     mask.stored(crc, offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
 }
 
-/// What a record says, with places instead of copies: offsets count from the start of the slice that was decoded.
-pub(crate) struct Parts {
+/// Where the parts of an event stand, counted from the start of the bytes that were decoded. They were checked: text is text.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    key_at: u32,
+    type_at: u32,
+    extras_at: u32,
+    metadata_at: u32,
+    data_at: u32,
+    data_end: u32,
+    key_len: u16,
     flags: u16,
+    type_len: u8,
+    type_slot: Slot,
     content: Content,
-    spans: Spans,
-    extras_at: usize,
-    extras_len: usize,
+}
+
+impl Layout {
+    #[inline]
+    pub(crate) fn key(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.key_at as usize..][..self.key_len.into()]
+    }
+
+    #[inline]
+    pub(crate) fn event_type(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.type_at as usize..][..self.type_len.into()]
+    }
+
+    #[inline]
+    pub(crate) fn type_name(self, bytes: &[u8]) -> &str {
+        type_names::name(self.type_slot, self.event_type(bytes))
+    }
+
+    #[inline]
+    pub(crate) fn metadata(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.metadata_at as usize..self.data_at as usize]
+    }
+
+    #[inline]
+    pub(crate) fn data(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.data_at as usize..self.data_end as usize]
+    }
+
+    /// The parts that few events have.
+    #[inline]
+    pub(crate) fn extras(self, bytes: &[u8]) -> Extras<'_> {
+        let Layout { flags, extras_at, metadata_at, .. } = self;
+        let bytes = if flags & HAS_EXTRAS == 0 { &[] } else { &bytes[extras_at as usize..metadata_at as usize] };
+        Extras::new(flags, bytes)
+    }
+
+    pub(crate) fn content_type(self, bytes: &[u8]) -> ContentType {
+        match self.content {
+            Content::Bytes => ContentType::Bytes,
+            Content::Json => ContentType::Json,
+            Content::Text => ContentType::Text,
+            Content::Bincode => ContentType::Bincode,
+            Content::Named => {
+                let name = self.extras(bytes).content_name().unwrap_or_default();
+                ContentType::Named(String::from_utf8_lossy(name).into_owned())
+            }
+        }
+    }
+}
+
+/// What a record says.
+pub(crate) struct Parts {
+    pub layout: Layout,
     pub ordinal: u64,
     pub time: u64,
     pub sequence: u64,
 }
 
-/// A reader over bytes that came from a file: nothing in it panics, and nothing in it allocates.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    end: usize,
-}
-
-impl Reader<'_> {
+impl Parts {
+    /// The position and the time of an event in a segment that begins with these. `None` if they would overflow.
     #[inline]
-    fn varint(&mut self) -> Option<usize> {
-        let (value, len) = varint::get(&self.bytes[self.at..self.end])?;
-        self.at += len;
-        usize::try_from(value).ok()
-    }
-
-    #[inline]
-    fn take(&mut self, len: usize) -> Option<Span> {
-        let at = self.at;
-        if len > self.end - at {
-            return None;
-        }
-        self.at += len;
-        Some(Span { at: at as u32, len: len as u32 })
-    }
-
-    #[inline]
-    fn string(&mut self) -> Option<Span> {
-        let len = self.varint()?;
-        self.take(len)
-    }
-
-    #[inline]
-    fn text(&mut self, max: usize) -> Option<Span> {
-        let span = self.string()?;
-        let bytes = &self.bytes[span.at as usize..][..span.len as usize];
-        let sound = !bytes.is_empty() && bytes.len() <= max && (bytes.is_ascii() || str::from_utf8(bytes).is_ok());
-        sound.then_some(span)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let span = self.take(N)?;
-        Some(array(self.bytes, span.at as usize))
+    pub(crate) fn place(&self, first_position: u64, base_time: i64) -> Option<(u64, i64)> {
+        Some((first_position.checked_add(self.ordinal)?, base_time.checked_add_unsigned(self.time)?))
     }
 }
 
@@ -367,28 +391,61 @@ pub(crate) struct Beginning {
     at: usize,
     /// From `at` on; 0 if there is none.
     len: usize,
-    key: Span,
-    event_type: Span,
+    /// Where stream and type stand, from `at` on.
+    names: Names,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Names {
+    key: u16,
+    key_len: u16,
+    event_type: u16,
+    type_len: u8,
+    type_slot: Slot,
 }
 
 impl Beginning {
-    /// Stream and type of a record whose flags stand at `at`, if it begins in the same way.
-    #[inline]
-    fn again(&self, bytes: &[u8], at: usize, end: usize) -> Option<(Span, Span)> {
-        let same = self.len > 0 && self.len <= end - at && bytes[at..at + self.len] == bytes[self.at..][..self.len];
-        let moved = |span: Span| Span { at: (span.at as usize - self.at + at) as u32, len: span.len };
-        same.then(|| (moved(self.key), moved(self.event_type)))
+    /// Whether a record whose flags stand at `at` begins in the same way.
+    #[inline(always)]
+    fn is_again(&self, bytes: &[u8], at: usize, end: usize) -> bool {
+        if self.len == 0 || self.len > end - at {
+            return false;
+        }
+        let (this, last) = (&bytes[at..at + self.len], &bytes[self.at..][..self.len]);
+        // Where streams take turns, most differ in the last byte of their keys.
+        let behind = usize::from(self.names.key + self.names.key_len);
+        this[behind - 1] == last[behind - 1] && this == last
+    }
+
+    /// That of the record whose flags stand at `at`. `None` if its stream or its type break the grammar.
+    #[inline(always)]
+    fn read(bytes: &[u8], at: usize, end: usize) -> Option<Self> {
+        let mut reader = Reader::new(&bytes[..end], at + 2);
+        let key = reader.string()?;
+        let key_at = reader.at() - key.len();
+        let event_type = reader.string().filter(|name| (1..=MAX_NAME).contains(&name.len()))?;
+        let type_slot = type_names::slot(event_type)?;
+        if key.len() > MAX_KEY || !(is_key(key) || System::of(key).is_some()) {
+            return None;
+        }
+        let names = Names {
+            key: (key_at - at) as u16,
+            key_len: key.len() as u16,
+            event_type: (reader.at() - event_type.len() - at) as u16,
+            type_len: event_type.len() as u8,
+            type_slot,
+        };
+        Some(Beginning { at, len: reader.at() - at, names })
     }
 }
 
 /// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been verified. `None` if it breaks the grammar.
-#[inline]
 pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
     decode_next(bytes, at, end, &mut Beginning::default())
 }
 
 /// The same for one of many records in the same bytes, which must not change meanwhile.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<Parts> {
     let (_, field) = varint::get(&bytes[at..end])?;
     let flags_at = at + field;
@@ -403,34 +460,35 @@ pub(crate) fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginn
     if flags & UNUSED != 0 || content_end < flags_at + 2 {
         return None;
     }
-    let mut reader = Reader { bytes, at: flags_at + 2, end: content_end };
-    let (key, event_type) = match last.again(bytes, flags_at, content_end) {
-        Some((key, event_type)) => {
-            reader.at = flags_at + last.len;
-            (key, event_type)
-        }
-        None => {
-            let key = reader.string()?;
-            let event_type = reader.text(crate::stream::MAX_NAME)?;
-            let key_bytes = &bytes[key.at as usize..][..key.len as usize];
-            if key_bytes.len() > MAX_KEY || !(is_key(key_bytes) || System::of(key_bytes).is_some()) {
-                return None;
-            }
-            *last = Beginning { at: flags_at, len: reader.at - flags_at, key, event_type };
-            (key, event_type)
-        }
-    };
+    if !last.is_again(bytes, flags_at, content_end) {
+        *last = Beginning::read(bytes, flags_at, content_end)?;
+    }
+    let mut reader = Reader::new(&bytes[..content_end], flags_at + last.len);
     let metadata_len = reader.varint()?;
-    let extras = if flags & HAS_EXTRAS != 0 { reader.string()? } else { Span::default() };
-    let metadata = reader.take(metadata_len)?;
-    let data = reader.take(content_end - reader.at)?;
+    let extras_len = if flags & HAS_EXTRAS != 0 { reader.varint()? } else { 0 };
+    let extras_at = reader.at();
+    let extras = reader.take(extras_len)?;
+    if flags & HAS_EXTRAS != 0 && !Extras::new(flags, extras).is_sound() {
+        return None;
+    }
+    let metadata_at = reader.at();
+    reader.take(metadata_len)?;
     let sequence_at = tail_at + ORDINAL + TIME;
+    let names = &last.names;
     Some(Parts {
-        flags,
-        content,
-        spans: Spans { key, event_type, metadata, data },
-        extras_at: extras.at as usize,
-        extras_len: extras.len as usize,
+        layout: Layout {
+            key_at: (flags_at + usize::from(names.key)) as u32,
+            type_at: (flags_at + usize::from(names.event_type)) as u32,
+            extras_at: extras_at as u32,
+            metadata_at: metadata_at as u32,
+            data_at: reader.at() as u32,
+            data_end: content_end as u32,
+            key_len: names.key_len,
+            flags,
+            type_len: names.type_len,
+            type_slot: names.type_slot,
+            content,
+        },
         // Overlapping reads of eight bytes; the tail and what must stand before it are long enough.
         ordinal: u64::from(u32_at(bytes, tail_at) & 0xFF_FFFF),
         time: u64_at(bytes, tail_at + ORDINAL - 1) >> 8,
@@ -438,82 +496,14 @@ pub(crate) fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginn
     })
 }
 
-impl Parts {
-    pub(crate) fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.spans.key.at as usize..][..self.spans.key.len as usize]
-    }
-
-    /// Text, as was checked when the record was decoded.
-    pub(crate) fn event_type<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let Span { at, len } = self.spans.event_type;
-        &bytes[at as usize..][..len as usize]
-    }
-
-    /// Whether there are any of the parts that few events have.
-    #[inline]
-    pub(crate) fn has_extras(&self) -> bool {
-        self.flags & HAS_EXTRAS != 0
-    }
-
-    /// The parts that few events have. `None` if they break the grammar.
-    pub(crate) fn extras(&self, bytes: &[u8]) -> Option<Extras> {
-        let mut extras = Extras::default();
-        if self.flags & HAS_EXTRAS == 0 {
-            return Some(extras);
-        }
-        let mut reader = Reader { bytes, at: self.extras_at, end: self.extras_at + self.extras_len };
-        let has = |bit| self.flags & bit != 0;
-        if has(HAS_ID) {
-            extras.id = Some(Uuid::from_bytes(reader.array()?));
-        }
-        if has(HAS_OCCURRED) {
-            extras.occurred_at = Some(Timestamp::from_nanos(i64::from_le_bytes(reader.array()?)));
-        }
-        if has(HAS_SCHEMA) {
-            extras.schema_version = u32::try_from(reader.varint()?).ok()?;
-        }
-        if has(HAS_NAMED_TYPE) {
-            extras.content_name = Some(reader.text(crate::stream::MAX_NAME)?);
-        }
-        if has(HAS_CORRELATION) {
-            extras.correlation_id = Some(reader.text(MAX_LABEL)?);
-        }
-        if has(HAS_CAUSATION) {
-            extras.causation_id = Some(reader.text(MAX_LABEL)?);
-        }
-        if has(HAS_TAGS) {
-            let count = reader.varint().filter(|&count| count <= MAX_TAGS)?;
-            extras.tags = Vec::with_capacity(count);
-            for _ in 0..count {
-                extras.tags.push(reader.text(MAX_LABEL)?);
-            }
-        }
-        (reader.at == reader.end).then_some(extras)
-    }
-
-    /// Makes an event of a decoded record. `None` if it breaks the grammar.
-    #[inline]
-    pub(crate) fn into_event(self, block: &Arc<Block>, header: &SegmentHeader) -> Option<Event> {
-        let extras = match self.flags & HAS_EXTRAS {
-            0 => None,
-            _ => Some(Box::new(self.extras(&block.bytes)?)),
-        };
-        let nanos = i128::from(header.base_time) + i128::from(self.time);
-        Some(Event {
-            block: Arc::clone(block),
-            position: header.first_position.checked_add(self.ordinal)?,
-            sequence: self.sequence,
-            recorded_at: Timestamp::from_nanos(i64::try_from(nanos).ok()?),
-            content: self.content,
-            spans: self.spans,
-            extras,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::event::{Block, Event};
+    use crate::format::segment_header::SegmentHeader;
+    use crate::time::Timestamp;
+    use std::sync::Arc;
+    use uuid::Uuid;
 
     const HEADER: SegmentHeader = SegmentHeader {
         store: [4; 16],
@@ -542,7 +532,7 @@ mod tests {
         }
         let parts = decode(bytes, 0, bytes.len())?;
         let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: HEADER.id_seed() });
-        parts.into_event(&block, &HEADER)
+        Event::new(&block, &parts, &HEADER)
     }
 
     fn full() -> NewEvent<'static> {
@@ -639,7 +629,7 @@ mod tests {
                 for end in 0..=bytes.len() {
                     if let Some(parts) = decode(&bytes, 0, end) {
                         let block = Arc::new(Block { bytes: bytes.clone(), id_seed: 0 });
-                        if let Some(event) = parts.into_event(&block, &HEADER) {
+                        if let Some(event) = Event::new(&block, &parts, &HEADER) {
                             let _ = (event.data(), event.tags().count(), event.id(), event.stream());
                         }
                     }

@@ -18,18 +18,27 @@ pub(crate) fn len(value: u64) -> usize {
 }
 
 /// Reads a varint at the start of `bytes`: its value and length. `None` if it is cut off, too long, or not in its shortest form.
-#[inline]
+#[inline(always)]
 pub(crate) fn get(bytes: &[u8]) -> Option<(u64, usize)> {
-    let first = *bytes.first()?;
-    if first < 0x80 {
-        return Some((first.into(), 1));
+    match *bytes {
+        [first, ..] if first < 0x80 => Some((first.into(), 1)),
+        [first, second, ..] if second < 0x80 => {
+            (second != 0).then_some((u64::from(first & 0x7F) | u64::from(second) << 7, 2))
+        }
+        _ => get_long(bytes),
     }
-    let mut value = u64::from(first & 0x7F);
-    for (i, &byte) in bytes.iter().enumerate().take(MAX).skip(1) {
-        value |= u64::from(byte & 0x7F) << (7 * i);
+}
+
+/// The same for one of three bytes or more.
+fn get_long(bytes: &[u8]) -> Option<(u64, usize)> {
+    let (mut value, mut at) = (0, 0);
+    while at < MAX {
+        let byte = *bytes.get(at)?;
+        value |= u64::from(byte & 0x7F) << (7 * at);
+        at += 1;
         if byte < 0x80 {
-            let fits = i < MAX - 1 || byte == 1;
-            return (byte != 0 && fits).then_some((value, i + 1));
+            let fits = at < MAX || byte == 1;
+            return (byte != 0 && fits).then_some((value, at));
         }
     }
     None

@@ -58,7 +58,8 @@ impl Map for FileMap {
     fn prefetch(&self, offset: u64, len: usize) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let end = self.map.len().min((offset as usize).saturating_add(len));
-        for at in (offset as usize..end).step_by(64) {
+        // From the start of a line on: what begins in the middle of one ends in one more.
+        for at in (offset as usize & !63..end).step_by(64) {
             // SAFETY: the address is inside the map (`at` is below its length), and a prefetch reads nothing and faults never.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(self.map.as_ptr().add(at).cast()) };
         }

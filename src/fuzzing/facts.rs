@@ -1,7 +1,8 @@
 //! Events as values that can be compared.
 
 use crate::error::{Error, Result};
-use crate::event::{ContentType, Event};
+use crate::event::ContentType;
+use crate::format::event::Event;
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use uuid::Uuid;

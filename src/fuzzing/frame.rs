@@ -3,7 +3,7 @@
 use super::build::{self, Ended, first_header};
 use super::facts::Fact;
 use super::seal;
-use crate::event::Block;
+use crate::format::event::{Block, Event};
 use crate::format::frame::{self, EVENTS, FrameHeader, HEADER, Seal};
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{head, put, record};
@@ -74,7 +74,7 @@ fn pieces(bytes: &[u8], path: &Path) {
     let mut bytes = bytes.to_vec();
     if let Some(len) = record::len(&bytes).filter(|&len| len <= bytes.len()) {
         // Records are decoded under the checksum of their frame, too, which says nothing of their own.
-        let _ = record::decode(&bytes, 0, len).map(|parts| parts.extras(&bytes).is_some());
+        let _ = record::decode(&bytes, 0, len);
         seal::record(&mut bytes[..len], segment.mask(), START);
         one_record(&bytes[..len], START, &segment);
     }
@@ -88,7 +88,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     let Some(parts) = record::decode(bytes, 0, bytes.len()) else { return };
     let (ordinal, time, sequence) = (parts.ordinal, parts.time, parts.sequence);
     let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: segment.id_seed() });
-    let Some(event) = parts.into_event(&block, segment) else { return };
+    let Some(event) = Event::new(&block, &parts, segment) else { return };
     if System::of(event.key()).is_some() {
         // One of the store's own: no reader is handed it, and it stands in no stream that has a name.
         return;
@@ -106,7 +106,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     assert_eq!(record::len(&again), Some(again.len()));
     let parts = record::decode(&again, 0, again.len()).expect("what was just encoded");
     let block = Arc::new(Block { bytes: again, id_seed: segment.id_seed() });
-    let event = parts.into_event(&block, segment).expect("what was just encoded");
+    let event = Event::new(&block, &parts, segment).expect("what was just encoded");
     assert_eq!(Fact::of(&event), fact);
 }
 

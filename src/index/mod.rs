@@ -6,12 +6,13 @@ pub(crate) mod deletions;
 pub(crate) mod editions;
 pub(crate) mod file;
 mod heads;
+mod lookup;
 pub(crate) mod memory;
 pub(crate) mod term;
 
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
-use crate::format::index_file::{Entry, Waypoint};
+use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
@@ -25,7 +26,6 @@ use heads::Heads;
 use memory::{Memory, Posted};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -297,93 +297,6 @@ impl Index {
         }
     }
 
-    /// The sequences of a stream that stand in a segment.
-    pub(crate) fn sequences(&self, segment: u64, term: &Term) -> Result<Range<u64>> {
-        let term = term.bytes();
-        let memory = |memory: &Memory| memory.sequences(term);
-        self.look(segment, memory, |file, memory| {
-            let entry = file.map_or(Ok(None), |file| file.find(term))?;
-            let in_memory = memory.unwrap_or_default();
-            Ok(match entry {
-                Some(entry) if in_memory.is_empty() => entry.sequences(),
-                Some(entry) => entry.sequences().start..in_memory.end,
-                None => in_memory,
-            })
-        })
-    }
-
-    /// Appends the offsets of the events of a stream in a segment to `out`: from this sequence on, which stands there, at most `count`.
-    pub(crate) fn stream(&self, segment: u64, term: &Term, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
-        let term = term.bytes();
-        let memory = |memory: &Memory| {
-            let mut found = Vec::new();
-            memory.stream(term, first, count, &mut found);
-            found
-        };
-        let found = self.look(segment, memory, |file, memory| {
-            let mut found = Vec::new();
-            if let Some((file, entry)) = entry_of(file, term)?
-                && let held = entry.sequences()
-                && held.contains(&first)
-            {
-                file.nth(&entry, first - held.start, count, &mut found)?;
-            }
-            let left = count - found.len();
-            found.extend(memory.unwrap_or_default().into_iter().take(left));
-            Ok(found)
-        })?;
-        out.extend(found);
-        Ok(())
-    }
-
-    /// How many events of a segment a term stands in.
-    pub(crate) fn count(&self, segment: u64, term: &Term) -> Result<u64> {
-        let term = term.bytes();
-        let memory = |memory: &Memory| memory.count(term);
-        self.look(segment, memory, |file, memory| {
-            let in_file = entry_of(file, term)?.map_or(0, |(_, entry)| u64::from(entry.count));
-            Ok(in_file + memory.unwrap_or_default())
-        })
-    }
-
-    /// Appends the offsets of the events of a term in a segment, within `range`, to `out`.
-    pub(crate) fn offsets(&self, segment: u64, term: &Term, range: &Range<u64>, out: &mut Vec<u32>) -> Result<()> {
-        let term = term.bytes();
-        let memory = |memory: &Memory| {
-            let mut found = Vec::new();
-            memory.offsets(term, range, &mut found);
-            found
-        };
-        let found = self.look(segment, memory, |file, memory| {
-            let mut found = Vec::new();
-            if let Some((file, entry)) = entry_of(file, term)? {
-                file.offsets(&entry, range, &mut found)?;
-            }
-            found.extend(memory.unwrap_or_default());
-            Ok(found)
-        })?;
-        out.extend(found);
-        Ok(())
-    }
-
-    /// Where the last posting of a term stands in the segments from this one on, if it has any.
-    pub(crate) fn newest(&self, term: &Term, from: u64) -> Result<Option<Location>> {
-        let bytes = term.bytes();
-        for segment in (from.max(1)..=self.segments()).rev() {
-            let memory = |memory: &Memory| memory.last(bytes);
-            let found =
-                self.look(segment, memory, |file, memory| match (memory.flatten(), entry_of(file, bytes)?) {
-                    (Some(last), _) => Ok(Some(last)),
-                    (None, Some((file, entry))) => file.last(&entry),
-                    (None, None) => Ok(None),
-                })?;
-            if let Some(offset) = found {
-                return Ok(Some(Location { segment, offset: offset.into() }));
-            }
-        }
-        Ok(None)
-    }
-
     /// All terms that begin with `prefix`, in order, over all segments.
     pub(crate) fn terms(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, TermInfo>> {
         let mut all: BTreeMap<Vec<u8>, TermInfo> = BTreeMap::new();
@@ -500,12 +413,4 @@ impl Index {
         }
         Ok((header, memory))
     }
-}
-
-fn entry_of<'f>(
-    file: Option<&'f IndexFile>,
-    term: &[u8],
-) -> std::result::Result<Option<(&'f IndexFile, Entry)>, Broken> {
-    let Some(file) = file else { return Ok(None) };
-    Ok(file.find(term)?.map(|entry| (file, entry)))
 }

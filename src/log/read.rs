@@ -2,10 +2,11 @@
 
 use super::Log;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::position::Location;
 use crate::segment::Segment;
 use crate::segment::cursor::Cursor;
+use crate::segment::verified::{Next, Verified};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,10 +17,16 @@ impl Log {
         segment.event_at(location.offset)
     }
 
-    /// Reads and verifies the events at these offsets of a segment: see [`Segment::events_at`].
-    pub(crate) fn events_at(&self, segment: u64, offsets: &[u32], out: &mut Vec<Event>) -> Result<()> {
+    /// Reads and verifies the records at these offsets of a segment: see [`Segment::records_at`].
+    pub(crate) fn records_at(
+        &self,
+        segment: u64,
+        offsets: &[u32],
+        most: usize,
+        verified: &mut Verified,
+    ) -> Result<usize> {
         let segment = self.segment(segment).expect("the index only knows segments of the log");
-        segment.events_at(offsets, out)
+        segment.records_at(offsets, most, verified)
     }
 
     /// The number of the segment that has the event at this position.
@@ -97,7 +104,19 @@ pub(crate) struct Forwards {
 }
 
 impl Forwards {
-    #[inline]
+    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
+    #[inline(always)]
+    pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
+        let position = self.positions.start;
+        if position >= self.positions.end {
+            return None;
+        }
+        let cursor = self.cursor.as_mut().filter(|cursor| cursor.position() == position)?;
+        let found = cursor.at_hand(all)?;
+        self.positions.start += 1;
+        Some(found)
+    }
+
     pub(crate) fn next(&mut self) -> Result<Option<Event>> {
         while self.positions.start < self.positions.end {
             let cursor = match &mut self.cursor {
@@ -105,9 +124,9 @@ impl Forwards {
                 None => self.cursor.insert(self.log.cursor(self.positions.start)?),
             };
             if let Some(event) = cursor.next()? {
-                if event.position != self.positions.start {
+                if event.position() != self.positions.start {
                     let segment = cursor.segment();
-                    let positions = self.positions.start..event.position;
+                    let positions = self.positions.start..event.position();
                     return Err(Error::damaged(&segment.path, 0..segment.readable(), positions, "events are missing"));
                 }
                 self.positions.start += 1;

@@ -130,9 +130,7 @@ fn event(bytes: &[u8], at: usize, known: &Known) -> Option<Find> {
     let left = &bytes[at..];
     let len = record::len(left).filter(|&len| SHORTEST <= len && len <= left.len())?;
     let parts = record::decode(bytes, at, at + len)?;
-    let position = known.header.first_position.checked_add(parts.ordinal)?;
-    let nanos = i128::from(known.header.base_time) + i128::from(parts.time);
-    let recorded_at = i64::try_from(nanos).ok()?;
-    let intact = record::verify(&left[..len], known.mask, at as u64) && parts.extras(bytes).is_some();
+    let (position, recorded_at) = parts.place(known.header.first_position, known.header.base_time)?;
+    let intact = record::verify(&left[..len], known.mask, at as u64);
     intact.then_some(Find::Event { bytes: at..at + len, position, recorded_at })
 }

@@ -113,7 +113,7 @@ impl Survey {
                 for (position, bytes) in sift::records(&mended.files, part) {
                     let record = &mended.files[part.file()][bytes];
                     let Some(parts) = record::decode(record, 0, record.len()) else { continue };
-                    let key = parts.key(record);
+                    let key = parts.layout.key(record);
                     // What a commit tracks stands beside its events.
                     let is_bare = matches!(part, Part::Events { attributes, .. } if attributes.is_empty());
                     if is_bare && System::of(key) == Some(System::Tracking) {

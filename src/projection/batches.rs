@@ -1,7 +1,7 @@
 //! Reading what a projection takes in.
 
+use crate::Event;
 use crate::error::Result;
-use crate::event::Event;
 use crate::store::{Found, Query, Store};
 
 /// Events that are taken in between two looks of readers, and bytes of their data.

@@ -1,7 +1,7 @@
 //! States in a database of the application's own: the checkpoint goes into the same transaction as the state.
 
+use crate::Event;
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::store::{Query, Store};
 use crate::subscription::{Delivery, Stop, Subscription};
 use std::fmt;

@@ -16,8 +16,8 @@ pub use model::ReadModel;
 pub use parallel::PerStream;
 pub use versions::{Versions, View};
 
+use crate::Event;
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::format::snapshot_file::Codec;
 use crate::store::{Query, Store};
 use crate::stream::check_name;

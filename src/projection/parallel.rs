@@ -3,8 +3,8 @@
 use super::Projection;
 use super::batches::Batches;
 use super::engine::Engine;
+use crate::Event;
 use crate::error::{Error, Result, told_by};
-use crate::event::Event;
 use crate::format::index_file::hash;
 use crate::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,7 +1,8 @@
 //! Giving events positions and sequences without gaps.
 
 use crate::error::{Error, Result};
-use crate::event::{Block, Event, NewEvent};
+use crate::event::NewEvent;
+use crate::format::event::{Block, Event};
 use crate::format::frame::HEADER;
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
@@ -131,5 +132,5 @@ fn split(bytes: &[u8], all: std::ops::Range<usize>) -> Vec<std::ops::Range<usize
 /// The event that a verified record of this segment holds.
 fn event(record: &[u8], segment: &SegmentHeader) -> Option<Event> {
     let block = Arc::new(Block { bytes: record.to_vec(), id_seed: segment.id_seed() });
-    record::decode(record, 0, record.len())?.into_event(&block, segment)
+    Event::new(&block, &record::decode(record, 0, record.len())?, segment)
 }

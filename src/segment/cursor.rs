@@ -3,17 +3,22 @@
 //! A block is copied out of the file and verified as a whole (by the checksums of the frames, a block of 8 KiB at a time), which costs half of
 //! verifying each record. Frames that are larger than a block are read in pieces, so that memory stays bounded.
 
+use super::verified::{Next, Verified};
 use super::{START, Segment};
 use crate::error::{Error, Result};
-use crate::event::{Block, Event};
 use crate::format::checksum::{self, BLOCK, CRC};
+use crate::format::event::Event;
 use crate::format::frame::{EVENTS, FrameHeader, HEADER};
 use crate::format::index_file::Waypoint;
-use crate::format::record::{self, Beginning};
+use crate::format::record;
+use crate::fs::Map;
 use std::sync::Arc;
 
 /// Bytes that are read at a time: they stay in the second-level cache until their events have been looked at.
 const CHUNK: usize = 64 << 10;
+
+/// Bytes that come from memory at a time.
+const LINE: usize = 64;
 
 /// A run of verified records in a block.
 struct Run {
@@ -37,12 +42,14 @@ pub(crate) struct Cursor {
     segment: Arc<Segment>,
     /// Where the next frame begins that has not been read.
     offset: u64,
-    block: Arc<Block>,
-    /// Of the records of this block.
-    last: Beginning,
-    /// Runs that have been read and verified, in reverse order.
+    /// The run at hand, and the position of its next record.
+    verified: Verified,
+    position: u64,
+    /// Runs of the same block that come next, in reverse order.
     runs: Vec<Run>,
     large: Option<Large>,
+    /// Where the next block begins in the map. While events of this one are handed out, the same bytes of the next one come from memory: without that, each waits for the other.
+    ahead: Option<(Arc<dyn Map>, u64)>,
     /// Positions below this one are passed over.
     from: u64,
 }
@@ -50,13 +57,13 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// A cursor that begins with the event at `from`. It reads from `waypoint` on, which must not be behind that, or from the first event of the segment.
     pub(crate) fn new(segment: Arc<Segment>, from: u64, waypoint: Option<Waypoint>) -> Result<Self> {
-        let id_seed = segment.header.id_seed();
         let mut cursor = Cursor {
             offset: START,
-            block: Arc::new(Block { bytes: Vec::new(), id_seed }),
-            last: Beginning::default(),
+            verified: Verified::none(),
+            position: from,
             runs: Vec::new(),
             large: None,
+            ahead: None,
             from,
             segment,
         };
@@ -89,76 +96,75 @@ impl Cursor {
         let skip = (into - large.done) as usize;
         self.large = Some(large);
         let position = self.segment.header.first_position.saturating_add(waypoint.ordinal.into());
-        self.fill_large(self.block.bytes.len(), skip, position)
+        self.fill_large(skip, position)
+    }
+
+    /// The position of the next event, unless events are missing there.
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
+    #[inline(always)]
+    pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
+        let next = self.verified.peek().filter(|next| next.position == self.position)?;
+        if !all && self.verified.key(&next).first() == Some(&0) {
+            return None;
+        }
+        if let Some((map, behind)) = &self.ahead {
+            // Each line once: that in which the record before ended has been asked for.
+            let (start, end) = (self.verified.at.next_multiple_of(LINE), next.end());
+            map.prefetch(behind + start as u64, end.saturating_sub(start));
+        }
+        self.verified.pass(&next);
+        self.position += 1;
+        Some((next, &self.verified))
     }
 
     /// The next event, or `None` at the end of what is readable.
-    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Event>> {
         loop {
-            let Some(run) = self.runs.last_mut() else {
-                if !self.fill()? {
-                    return Ok(None);
-                }
-                continue;
-            };
-            if run.at == run.end {
-                let (at, position) = (run.at, run.position);
-                self.runs.pop();
-                // A piece of a large frame may end with a record, and the next piece goes on with the next.
-                if self.large.is_some() {
-                    self.fill_large(at, 0, position)?;
-                }
-                continue;
+            if let Some((next, verified)) = self.at_hand(true) {
+                return Ok(Some(verified.event(&next)));
             }
-            let bytes = &self.block.bytes;
-            let len = record::len(&bytes[run.at..run.end]).filter(|&len| len <= run.end - run.at);
-            let Some(len) = len else {
-                if self.large.is_none() {
-                    return Err(self.broken());
-                }
-                let (at, position) = (run.at, run.position);
-                self.runs.pop();
-                self.fill_large(at, 0, position)?;
-                continue;
-            };
-            let (start, position) = (run.at, run.position);
-            run.at += len;
-            run.position += 1;
-            if position < self.from {
-                continue;
+            if !self.go_on()? {
+                return Ok(None);
             }
-            let parts = record::decode_next(bytes, start, start + len, &mut self.last);
-            let event = parts.and_then(|parts| parts.into_event(&self.block, &self.segment.header));
-            match event {
-                Some(event) if event.position == position => return Ok(Some(event)),
-                _ => return Err(self.broken()),
-            }
+        }
+    }
+
+    /// Goes to the next records, when those at hand have come to their end. `false` if there are none.
+    #[inline(never)]
+    fn go_on(&mut self) -> Result<bool> {
+        if self.verified.is_empty()
+            && let Some(run) = self.runs.pop()
+        {
+            self.begin(run);
+        } else if self.large.is_some() && self.verified.len().is_none() {
+            // The rest of a record, or the next one, stands in the next piece.
+            self.fill_large(0, self.position)?;
+        } else if !self.verified.is_empty() {
+            return Err(self.broken());
+        } else if !self.fill()? {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn begin(&mut self, run: Run) {
+        (self.verified.at, self.verified.end) = (run.at, run.end);
+        self.position = run.position;
+        while self.position < self.from
+            && let Some(len) = self.verified.len()
+        {
+            self.verified.at += len;
+            self.position += 1;
         }
     }
 
     fn broken(&self) -> Error {
         self.segment.damaged(self.offset..self.segment.readable(), "an event breaks the grammar")
-    }
-
-    /// A buffer for the next block: the old one again, if no event holds on to it.
-    fn buffer(&mut self) -> Vec<u8> {
-        match Arc::get_mut(&mut self.block) {
-            Some(block) => {
-                let mut bytes = std::mem::take(&mut block.bytes);
-                bytes.clear();
-                bytes
-            }
-            None => Vec::with_capacity(CHUNK),
-        }
-    }
-
-    fn set_block(&mut self, bytes: Vec<u8>) {
-        self.last = Beginning::default();
-        match Arc::get_mut(&mut self.block) {
-            Some(block) => block.bytes = bytes,
-            None => self.block = Arc::new(Block { bytes, id_seed: self.block.id_seed }),
-        }
     }
 
     /// Reads the next block. `false` at the end.
@@ -168,7 +174,7 @@ impl Cursor {
             return Ok(false);
         }
         let mask = self.segment.mask;
-        let mut bytes = self.buffer();
+        let mut bytes = self.verified.buffer(CHUNK);
         // The first frame says how much is wanted: no byte of a frame that does not fit is to be copied twice.
         let left = readable - self.offset;
         self.segment.copy(self.offset, left.min(HEADER as u64) as usize, &mut bytes)?;
@@ -177,7 +183,7 @@ impl Cursor {
             && header.frame_len() > CHUNK as u64
         {
             self.large = Some(self.open_large(header)?);
-            self.fill_large(self.block.bytes.len(), 0, header.first_position)?;
+            self.fill_large(0, header.first_position)?;
             return Ok(true);
         }
         let is_most = |header: &FrameHeader| header.frame_len() > CHUNK as u64 / 2;
@@ -197,7 +203,7 @@ impl Cursor {
             if len > bytes.len() - at {
                 if at == 0 {
                     self.large = Some(self.open_large(header)?);
-                    self.fill_large(self.block.bytes.len(), 0, header.first_position)?;
+                    self.fill_large(0, header.first_position)?;
                     return Ok(true);
                 }
                 break;
@@ -216,8 +222,17 @@ impl Cursor {
         }
         self.runs.reverse();
         self.offset += at as u64;
-        self.set_block(bytes);
+        self.look_ahead(self.offset);
+        self.verified.set_block(bytes, &self.segment.header);
         Ok(true)
+    }
+
+    fn look_ahead(&mut self, offset: u64) {
+        let map = self.segment.map.read();
+        self.ahead = map
+            .as_ref()
+            .filter(|map| offset < map.mapped())
+            .map(|map| (map.clone(), offset / LINE as u64 * LINE as u64));
     }
 
     /// Reads and verifies the table of the frame at `self.offset`, and moves the offset behind the frame.
@@ -233,11 +248,11 @@ impl Cursor {
         Ok(Large { offset, header, table, done: 0 })
     }
 
-    /// Reads the next piece of a large frame: what was left of the block from `keep` on, then blocks of 8 KiB. The first `skip` bytes of the piece are
+    /// Reads the next piece of a large frame: what was left of the one before, then blocks of 8 KiB. The first `skip` bytes of the piece are
     /// passed over; the next record has this position.
-    fn fill_large(&mut self, keep: usize, skip: usize, position: u64) -> Result<()> {
+    fn fill_large(&mut self, skip: usize, position: u64) -> Result<()> {
         let Some(mut large) = self.large.take() else { return Err(self.broken()) };
-        let kept = &self.block.bytes[keep..];
+        let kept = self.verified.left();
         let len = u64::from(large.header.body_len);
         // A record that is longer than a block asks for all of itself at once.
         let wanted = record::len(kept).map_or(CHUNK, |len| len.saturating_sub(kept.len()).max(CHUNK));
@@ -245,8 +260,7 @@ impl Cursor {
         if piece == 0 {
             return Err(self.broken());
         }
-        let mut bytes = Vec::with_capacity(kept.len() + piece);
-        bytes.extend_from_slice(kept);
+        let mut bytes = self.verified.buffer_with_left(piece);
         let start = bytes.len();
         let offset = large.offset + HEADER as u64 + large.done;
         self.segment.copy(offset, piece, &mut bytes)?;
@@ -263,9 +277,11 @@ impl Cursor {
         }
         let attributes = if large.done == 0 { large.header.attributes_len as usize } else { 0 };
         large.done += piece as u64;
-        self.runs.push(Run { at: skip + attributes, end: bytes.len(), position });
+        let (at, end) = (skip + attributes, bytes.len());
+        self.look_ahead(large.offset + HEADER as u64 + large.done);
         self.large = (large.done < len).then_some(large);
-        self.set_block(bytes);
+        self.verified.set_block(bytes, &self.segment.header);
+        self.begin(Run { at, end, position });
         Ok(())
     }
 }

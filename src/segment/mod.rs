@@ -4,12 +4,15 @@ pub(crate) mod cursor;
 pub(crate) mod head;
 pub(crate) mod scan;
 pub(crate) mod verdict;
+pub(crate) mod verified;
+
+use verified::Verified;
 
 use crate::error::{Error, Result};
-use crate::event::{Block, Event};
 use crate::format::checksum::Mask;
+use crate::format::event::Event;
 use crate::format::frame::{self, FrameHeader};
-use crate::format::record::{self, Beginning};
+use crate::format::record;
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::fs::{self, File, Fs, Map, Mode};
 use parking_lot::RwLock;
@@ -59,8 +62,9 @@ pub(crate) fn number_of(file_name: &str) -> Option<u64> {
 
 /// Bytes that events which are read together may share.
 const SHARED: usize = 64 << 10;
-/// Bytes that are taken for a record before its length is known.
+/// Bytes that are taken for a record before its length is known, and how many more than the one before had.
 const GUESS: usize = 512;
+const SLACK: usize = 16;
 /// Memory is asked for so many records ahead: those of one stream lie far apart.
 const AHEAD: usize = 8;
 
@@ -68,15 +72,6 @@ const AHEAD: usize = 8;
 pub(crate) fn random() -> u64 {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     high ^ low.rotate_left(32)
-}
-
-/// A verified record in a block.
-#[derive(Clone, Copy)]
-struct Record {
-    /// Where it stands in the file.
-    offset: u64,
-    at: usize,
-    len: usize,
 }
 
 impl Segment {
@@ -181,27 +176,32 @@ impl Segment {
     /// Reads and verifies the one event whose record stands at `offset`.
     pub(crate) fn event_at(&self, offset: u64) -> Result<Event> {
         let mut bytes = Vec::new();
-        let record = self.record_at(offset, self.map_for(offset)?.as_deref(), &mut bytes)?;
-        self.event(&self.block(bytes), record, &mut Beginning::default())
+        let len = self.record_at(offset, self.map_for(offset)?.as_deref(), GUESS, &mut bytes)?;
+        let mut verified = Verified::none();
+        verified.set_records(bytes, &self.header);
+        let next = verified.peek().ok_or_else(|| self.bad_record(offset, len as u64))?;
+        Ok(verified.event(&next))
     }
 
-    /// Reads and verifies the events whose records stand at these offsets, in this order: as many as share a block of memory well, and at least one. What follows an event that is not intact is left to
-    /// the next call, whose error that is.
-    pub(crate) fn events_at(&self, offsets: &[u32], out: &mut Vec<Event>) -> Result<()> {
+    /// Reads and verifies records at the first of these offsets, in this order, instead of those in `verified`: at most so many, as many as share a block of memory well, and at least one. Says how
+    /// many. What follows a record that is not intact is left to the next call, whose error that is.
+    pub(crate) fn records_at(&self, offsets: &[u32], most: usize, verified: &mut Verified) -> Result<usize> {
         let map = self.map_for(offsets.iter().copied().max().unwrap_or(0).into())?;
         let map = map.or_else(|| self.map.read().clone());
-        let ahead = |n: usize| {
+        // Records of one stream most often have nearly the same length.
+        let (mut guess, mut count) = (GUESS, 0);
+        let ahead = |n: usize, guess: usize| {
             if let (Some(map), Some(&offset)) = (&map, offsets.get(n)) {
-                map.prefetch(offset.into(), GUESS);
+                map.prefetch(offset.into(), guess);
             }
         };
-        (0..AHEAD).for_each(ahead);
-        let mut bytes = Vec::with_capacity((offsets.len() * GUESS).min(SHARED));
-        let mut records = Vec::with_capacity(offsets.len());
-        for (n, &offset) in offsets.iter().enumerate() {
-            ahead(n + AHEAD);
-            match self.record_at(offset.into(), map.as_deref(), &mut bytes) {
-                Ok(record) => records.push(record),
+        (0..AHEAD).for_each(|n| ahead(n, guess));
+        let most = most.min(offsets.len());
+        let mut bytes = verified.buffer((most * GUESS).min(SHARED));
+        for (n, &offset) in offsets[..most].iter().enumerate() {
+            ahead(n + AHEAD, guess);
+            match self.record_at(offset.into(), map.as_deref(), guess, &mut bytes) {
+                Ok(len) => (guess, count) = ((len + SLACK).min(GUESS), n + 1),
                 Err(error) if n == 0 => return Err(error),
                 Err(_) => break,
             }
@@ -209,57 +209,41 @@ impl Segment {
                 break;
             }
         }
-        let block = self.block(bytes);
-        let mut last = Beginning::default();
-        for record in records {
-            match self.event(&block, record, &mut last) {
-                Ok(event) => out.push(event),
-                Err(error) if out.is_empty() => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(())
+        verified.set_records(bytes, &self.header);
+        Ok(count)
     }
 
-    fn block(&self, bytes: Vec<u8>) -> Arc<Block> {
-        Arc::new(Block { bytes, id_seed: self.header.id_seed() })
-    }
-
-    /// Appends the record at `offset` to `bytes`, verified. Gives where it stands there.
-    fn record_at(&self, offset: u64, map: Option<&dyn Map>, bytes: &mut Vec<u8>) -> Result<Record> {
+    /// Appends the record at `offset` to `bytes`, verified. Gives its length. Who guesses it well spares a second look.
+    fn record_at(&self, offset: u64, map: Option<&dyn Map>, guess: usize, bytes: &mut Vec<u8>) -> Result<usize> {
         let left = self.readable().saturating_sub(offset);
         let at = bytes.len();
-        let copy = |len: usize, bytes: &mut Vec<u8>| match map.filter(|map| offset + len as u64 <= map.mapped()) {
-            Some(map) if len as u64 <= left => {
-                map.copy(offset, len, bytes);
-                Ok(())
+        let copy = |from: usize, len: usize, bytes: &mut Vec<u8>| {
+            let (offset, len_wanted) = (offset + from as u64, len as u64);
+            match map.filter(|map| offset + len_wanted <= map.mapped()) {
+                Some(map) if from as u64 + len_wanted <= left => {
+                    map.copy(offset, len, bytes);
+                    Ok(())
+                }
+                _ => self.copy(offset, len, bytes),
             }
-            _ => self.copy(offset, len, bytes),
         };
-        // Few records are longer: most are had in one go.
-        copy(left.min(GUESS as u64) as usize, bytes)?;
+        copy(0, left.min(guess as u64) as usize, bytes)?;
         let len = record::len(&bytes[at..]).filter(|&len| len as u64 <= left);
         let Some(len) = len else {
             bytes.truncate(at);
             return Err(self.bad_record(offset, left));
         };
-        if at + len > bytes.len() {
-            bytes.truncate(at);
-            bytes.reserve_exact(len);
-            copy(len, bytes)?;
+        let had = bytes.len() - at;
+        if len > had {
+            bytes.reserve_exact(len - had);
+            copy(had, len - had, bytes)?;
         }
         bytes.truncate(at + len);
         if !record::verify(&bytes[at..], self.mask, offset) {
             bytes.truncate(at);
             return Err(self.bad_record(offset, len as u64));
         }
-        Ok(Record { offset, at, len })
-    }
-
-    fn event(&self, block: &Arc<Block>, record: Record, last: &mut Beginning) -> Result<Event> {
-        let parts = record::decode_next(&block.bytes, record.at, record.at + record.len, last);
-        let event = parts.and_then(|parts| parts.into_event(block, &self.header));
-        event.ok_or_else(|| self.bad_record(record.offset, record.len as u64))
+        Ok(len)
     }
 
     /// Reads and verifies the header of the frame at `offset`.

@@ -2,14 +2,13 @@
 
 use super::START;
 use crate::error::{Error, Result};
-use crate::event::{Extras, Span};
+use crate::format::extras::Extras;
 use crate::format::frame::{self, ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal, TRAILER};
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{checksum::Mask, is_zero, u32_at};
 use crate::fs::{self, File};
 use crate::stream;
-use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
@@ -54,33 +53,24 @@ pub(crate) struct Recorded<'a> {
     pub idempotency_key: Option<&'a str>,
     /// How far which upstream has been taken in with the commit.
     pub tracking: Option<(&'a str, u64)>,
-    bytes: &'a [u8],
-    extras: Option<Extras>,
+    pub extras: Extras<'a>,
 }
 
 /// Called with each of some events: the number of its segment, and what it says.
 pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
 
 impl Recorded<'_> {
-    fn at(&self, span: Span) -> &[u8] {
-        &self.bytes[span.at as usize..][..span.len as usize]
-    }
-
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
-        self.extras.iter().flat_map(|extras| &extras.tags).map(|&tag| self.at(tag))
+        self.extras.tags()
     }
 
     pub(crate) fn correlation_id(&self) -> Option<&[u8]> {
-        self.extras.as_ref()?.correlation_id.map(|span| self.at(span))
-    }
-
-    pub(crate) fn occurred_at(&self) -> Option<Timestamp> {
-        self.extras.as_ref()?.occurred_at
+        self.extras.correlation_id()
     }
 
     /// The id, if the writer gave one.
     pub(crate) fn given_id(&self) -> Option<Uuid> {
-        self.extras.as_ref()?.id
+        self.extras.id()
     }
 }
 
@@ -364,7 +354,7 @@ impl Frame<'_> {
         let mut known = true;
         let hold = self.walk(|start, end, position| {
             let intact = record::verify(&self.bytes[start..end], mask, self.offset + start as u64);
-            let parts = record::decode(self.bytes, start, end).filter(|parts| parts.extras(self.bytes).is_some());
+            let parts = record::decode(self.bytes, start, end);
             // Intact, and not to be understood: no torn write looks like that.
             known &= !intact || parts.is_some();
             let in_place =
@@ -388,33 +378,29 @@ impl Frame<'_> {
         let mut last = record::Beginning::default();
         let (mut before, mut names): (&[u8], _) = (&[], None);
         let sound = self.walk(|start, end, position| {
-            let Some(parts) = record::decode_next(self.bytes, start, end, &mut last) else { return false };
-            let extras = if parts.has_extras() { parts.extras(self.bytes) } else { None };
-            if parts.has_extras() && extras.is_none() {
-                return false;
-            }
-            let key = parts.key(self.bytes);
-            if key != before {
-                (before, names) = (key, stream::names(key));
-            }
-            let (edition, domain) = names.as_ref().map_or_else(Default::default, |n| (n.edition, n.domain));
-            each(Recorded {
-                frame: self.offset,
-                offset: self.offset + start as u64,
-                ordinal: parts.ordinal as u32,
-                position,
-                sequence: parts.sequence,
-                recorded_at: self.header.recorded_at,
-                key,
-                edition,
-                domain,
-                event_type: parts.event_type(self.bytes),
-                idempotency_key,
-                tracking,
-                bytes: self.bytes,
-                extras,
+            let recorded = record::decode_next(self.bytes, start, end, &mut last).map(|parts| {
+                let key = parts.layout.key(self.bytes);
+                if key != before {
+                    (before, names) = (key, stream::names(key));
+                }
+                let (edition, domain) = names.as_ref().map_or_else(Default::default, |n| (n.edition, n.domain));
+                Recorded {
+                    frame: self.offset,
+                    offset: self.offset + start as u64,
+                    ordinal: parts.ordinal as u32,
+                    position,
+                    sequence: parts.sequence,
+                    recorded_at: self.header.recorded_at,
+                    key,
+                    edition,
+                    domain,
+                    event_type: parts.layout.event_type(self.bytes),
+                    idempotency_key,
+                    tracking,
+                    extras: parts.layout.extras(self.bytes),
+                }
             });
-            true
+            recorded.map(&mut each).is_some()
         });
         if sound {
             return Ok(());

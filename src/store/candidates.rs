@@ -2,9 +2,11 @@
 
 use super::Inner;
 use crate::error::Result;
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::index::term::Term;
 use crate::log::{Backwards, Forwards};
+use crate::position::Location;
+use crate::segment::verified::Verified;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -42,8 +44,9 @@ pub(super) struct Candidates {
     window: u64,
     /// Candidates that come next, in reverse order.
     batch: Vec<u32>,
-    /// Those of them that have been read, in reverse order, and how many are read the next time.
-    read: Vec<Event>,
+    /// Those that have been read, where they stand, in reverse order, and how many are read the next time.
+    read: Verified,
+    reading: Vec<u32>,
     at_once: usize,
 }
 
@@ -62,7 +65,8 @@ impl Candidates {
             offsets: 0..0,
             window: WINDOW,
             batch: Vec::new(),
-            read: Vec::new(),
+            read: Verified::none(),
+            reading: Vec::new(),
             at_once: 1,
         }
     }
@@ -78,9 +82,16 @@ impl Candidates {
                 return Ok(scanned);
             }
             (self.scan, self.scan_back) = (None, None);
-            if let Some(event) = self.read.pop() {
-                if self.positions.contains(&event.position()) {
-                    return Ok(Some(event));
+            if !self.read.is_empty() {
+                let offset = self.reading.pop().unwrap_or_default();
+                let Some(next) = self.read.peek() else {
+                    // What breaks the grammar is an error of its own.
+                    let location = Location { segment: self.segment, offset: offset.into() };
+                    return store.log.event_at(location).map(Some);
+                };
+                self.read.pass(&next);
+                if self.positions.contains(&next.position) {
+                    return Ok(Some(self.read.event(&next)));
                 }
             } else if !self.batch.is_empty() {
                 self.read_some(store)?;
@@ -96,11 +107,11 @@ impl Candidates {
     fn read_some(&mut self, store: &Inner) -> Result<()> {
         let count = self.at_once.min(self.batch.len());
         self.at_once = (self.at_once * 4).min(MOST_AT_ONCE);
-        let mut offsets = self.batch.split_off(self.batch.len() - count);
-        offsets.reverse();
-        store.log.events_at(self.segment, &offsets, &mut self.read)?;
-        self.batch.extend(offsets[self.read.len()..].iter().rev());
-        self.read.reverse();
+        let from = self.batch.len() - count;
+        self.batch[from..].reverse();
+        let count = store.log.records_at(self.segment, &self.batch[from..], count, &mut self.read)?;
+        self.batch[from..].reverse();
+        self.reading = self.batch.split_off(self.batch.len() - count);
         Ok(())
     }
 

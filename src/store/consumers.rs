@@ -2,8 +2,8 @@
 
 use super::{AsOf, Store};
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::expected::ExpectedVersion;
+use crate::format::event::Event;
 use crate::stream::check_name;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use super::{Query, Store};
 use crate::Uuid;
 use crate::error::{Error, Result};
-use crate::event::{Event, derived_position};
+use crate::format::event::{Event, derived_position};
 use crate::index::TermInfo;
 use crate::index::term::{self, Kind, Term};
 use crate::position::Location;

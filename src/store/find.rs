@@ -6,7 +6,7 @@ use super::query::Query;
 use super::visible::Visible;
 use super::{Inner, Store};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::log::{Backwards, Forwards};
 use crate::time::Timestamp;
 use std::fmt;
@@ -146,7 +146,7 @@ impl Search {
         let walk = match (self.query.groups(), self.backwards) {
             _ if positions.is_empty() => Walk::Nothing,
             (Some(groups), backwards) => Walk::Index(Box::new(Candidates::new(store, groups, positions, backwards))),
-            (None, false) => Walk::Forwards(store.log.forwards(positions)),
+            (None, false) => Walk::Forwards(Box::new(store.log.forwards(positions))),
             (None, true) => Walk::Backwards(store.log.backwards(positions)),
         };
         Ok((walk, visible, end))
@@ -230,7 +230,7 @@ pub struct Found {
 
 enum Walk {
     Nothing,
-    Forwards(Forwards),
+    Forwards(Box<Forwards>),
     Backwards(Backwards),
     Index(Box<Candidates>),
     Failed(Option<Error>),

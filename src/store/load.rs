@@ -5,7 +5,7 @@ use super::snapshot::SnapshotFault;
 use super::snapshots::Wanted;
 use super::{Events, Store};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::format::snapshot_file::Codec;
 use crate::stream::StreamId;
 use serde::Serialize;

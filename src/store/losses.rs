@@ -2,7 +2,7 @@
 
 use super::{Inner, Store};
 use crate::error::{Damage, Error, Result};
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::index::term::Term;
 use crate::mend::Loss;
 use crate::position::Location;

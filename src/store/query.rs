@@ -1,9 +1,10 @@
 //! Queries: events of any stream, found by what they are about.
 
-use crate::event::Event;
+use crate::format::event::Event;
+use crate::format::extras::Extras;
 use crate::index::term::{Kind, Term};
 use crate::segment::scan::Recorded;
-use crate::stream::{StreamId, split_key};
+use crate::stream::{Names, StreamId, main_key, names};
 use crate::time::Timestamp;
 
 /// Which events: a description that can be stored, sent, and used again.
@@ -62,7 +63,7 @@ impl Query {
 
     /// The items that say something; none if any event may fit.
     fn conditions(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| **item != Item::default())
+        self.items.iter().filter(|item| !item.is_empty())
     }
 
     /// Events of streams in this domain; with other domains or streams, of any of them.
@@ -143,42 +144,36 @@ impl Query {
 
     /// Whether an event is one that this query finds. Whether a named edition shares an event of the main one, the event alone cannot tell: it counts as shared.
     pub fn matches(&self, event: &Event) -> bool {
-        // All of the main edition: what begins with 0 is none of its streams.
-        if *self == Query::default() {
-            return event.key().first() != Some(&0);
-        }
-        let tags = |tag: &str| event.tags().any(|t| t == tag);
         self.matches_facts(&Facts {
             key: event.key(),
-            event_type: event.event_type(),
-            correlation: event.correlation_id().unwrap_or("").as_bytes(),
-            has_tag: &tags,
+            event_type: event.type_bytes(),
+            extras: event.extras(),
             recorded_at: event.recorded_at(),
-            occurred_at: event.occurred_at(),
         })
     }
 
     /// The same for an event that is on its way.
     pub(super) fn matches_recorded(&self, event: &Recorded<'_>) -> bool {
-        let tags = |tag: &str| event.tags().any(|t| t == tag.as_bytes());
         self.matches_facts(&Facts {
             key: event.key,
-            event_type: str::from_utf8(event.event_type).unwrap_or_default(),
-            correlation: event.correlation_id().unwrap_or_default(),
-            has_tag: &tags,
+            event_type: event.event_type,
+            extras: event.extras,
             recorded_at: Timestamp::from_nanos(event.recorded_at),
-            occurred_at: event.occurred_at(),
         })
     }
 
+    /// Text is compared as bytes: looking whether it is text was done when the event was decoded, and takes longer than all the rest.
     fn matches_facts(&self, facts: &Facts<'_>) -> bool {
-        let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time| {
-            bounds.0.is_none_or(|since| since <= time) && bounds.1.is_none_or(|until| time <= until)
+        let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time: &dyn Fn() -> Timestamp| match bounds {
+            (None, None) => true,
+            (since, until) => since.is_none_or(|since| since <= time()) && until.is_none_or(|until| time() <= until),
         };
-        split_key(facts.key).is_some_and(|parts| parts.edition.is_none() || parts.edition == self.edition.as_deref())
-            && within(self.recorded, facts.recorded_at)
-            && within(self.occurred, facts.occurred_at.unwrap_or(facts.recorded_at))
-            && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(facts)))
+        let Some(names) = names(facts.key) else { return false };
+        let edition = self.edition.as_deref().unwrap_or_default().as_bytes();
+        (names.edition.is_empty() || names.edition == edition)
+            && within(self.recorded, &|| facts.recorded_at)
+            && within(self.occurred, &|| facts.extras.occurred_at().unwrap_or(facts.recorded_at))
+            && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(&names, facts)))
     }
 
     /// When the events that can be found were recorded: from the first time to the second.
@@ -218,24 +213,25 @@ impl From<&Query> for Query {
 /// What of an event a query looks at.
 struct Facts<'a> {
     key: &'a [u8],
-    event_type: &'a str,
-    /// Empty if it has none.
-    correlation: &'a [u8],
-    has_tag: &'a dyn Fn(&str) -> bool,
+    event_type: &'a [u8],
+    extras: Extras<'a>,
     recorded_at: Timestamp,
-    occurred_at: Option<Timestamp>,
 }
 
 impl Item {
-    fn matches(&self, facts: &Facts<'_>) -> bool {
-        let Some(parts) = split_key(facts.key) else { return false };
+    fn is_empty(&self) -> bool {
+        let Item { domains, streams, types, tags, correlation } = self;
+        domains.is_empty() && streams.is_empty() && types.is_empty() && tags.is_empty() && correlation.is_none()
+    }
+
+    fn matches(&self, names: &Names<'_>, facts: &Facts<'_>) -> bool {
         let anywhere = self.domains.is_empty() && self.streams.is_empty();
-        let in_domain = || self.domains.iter().any(|domain| domain == parts.domain);
-        let in_stream = || self.streams.iter().any(|s| (s.domain(), s.root()) == (parts.domain, parts.root));
-        let correlated = |id: &String| !id.is_empty() && facts.correlation == id.as_bytes();
+        let in_domain = || self.domains.iter().any(|domain| domain.as_bytes() == names.domain);
+        let in_stream = || self.streams.iter().any(|stream| main_key(stream.key()) == main_key(facts.key));
+        let correlated = |id: &String| !id.is_empty() && facts.extras.correlation_id() == Some(id.as_bytes());
         (anywhere || in_domain() || in_stream())
-            && (self.types.is_empty() || self.types.iter().any(|t| t == facts.event_type))
-            && self.tags.iter().all(|tag| (facts.has_tag)(tag))
+            && (self.types.is_empty() || self.types.iter().any(|t| t.as_bytes() == facts.event_type))
+            && self.tags.iter().all(|tag| facts.extras.tags().any(|t| t == tag.as_bytes()))
             && self.correlation.as_ref().is_none_or(correlated)
     }
 

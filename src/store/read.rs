@@ -6,9 +6,10 @@ use super::query::Query;
 use super::walk::{EditionWalk, GapWalk, StreamWalk};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::index::deletions::Deletions;
 use crate::log::{Backwards, Forwards};
+use crate::segment::verified::{Next, Verified};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use std::fmt;
@@ -166,7 +167,9 @@ impl Read {
         let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
         let walk = self.begin(end).unwrap_or_else(|error| Walk::Failed(Some(error)));
         let untold = self.untold(end);
+        let all_times = self.occurred == (Timestamp::MIN, Timestamp::MAX);
         Events {
+            plain: all_times && untold.is_none() && again.is_none(),
             store: self.store,
             occurred: self.occurred,
             deletions,
@@ -175,6 +178,7 @@ impl Read {
             held: None,
             again,
             left: self.limit,
+            lent: None,
         }
     }
 }
@@ -264,6 +268,8 @@ fn occurred_within(event: &Event, (since, until): (Timestamp, Timestamp)) -> boo
 
 /// The events of a read, verified one by one or in blocks.
 ///
+/// It is an iterator, whose events can be kept; [`Events::advance`] lends them instead, which costs less where many are looked at once.
+///
 /// After an error it ends; but in a store that is [read around damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, and the events behind it follow.
 /// It holds the store open.
 pub struct Events {
@@ -278,6 +284,10 @@ pub struct Events {
     /// The rest of the read, to be begun anew if damage shows that can be read around.
     again: Option<Box<Read>>,
     left: u64,
+    /// What the walk finds is given as it is, but for events that a deletion may hide.
+    plain: bool,
+    /// What [`Events::advance`] has lent.
+    lent: Option<Event>,
 }
 
 enum Walk {
@@ -289,11 +299,74 @@ enum Walk {
     Failed(Option<Error>),
 }
 
+impl Walk {
+    /// The next event, if its record is at hand and nothing can hide it.
+    #[inline(always)]
+    fn at_hand(&mut self) -> Option<(Next, &Verified)> {
+        match self {
+            Walk::Forwards(walk) => walk.at_hand(false),
+            Walk::Stream(walk) => walk.at_hand(false),
+            _ => None,
+        }
+    }
+}
+
 impl Iterator for Events {
     type Item = Result<Event>;
 
     #[inline]
     fn next(&mut self) -> Option<Result<Event>> {
+        if self.plain
+            && self.left > 0
+            && let Some((next, verified)) = self.walk.at_hand()
+        {
+            self.left -= 1;
+            return Some(Ok(verified.event(&next)));
+        }
+        self.seek()
+    }
+}
+
+impl Events {
+    /// The next event, lent until the one after it is asked for: `None` at the end. The events are the same as those of the iterator, and both can be used in turn.
+    ///
+    /// An event that is kept needs a count of who shares its memory, and memory for the events behind it. A lent one needs neither: a replay of small events takes two thirds of the time.
+    ///
+    /// ```
+    /// use annals::{Expected, NewEvent, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let order = StreamId::new("order", "1")?;
+    /// store.append(&order, Expected::Any, ["A", "B"].map(|event_type| NewEvent::new(event_type, b"12")))?;
+    /// let (mut bytes, mut events) = (0, store.read_all().into_iter());
+    /// while let Some(event) = events.advance()? {
+    ///     bytes += event.data().len();
+    /// }
+    /// assert_eq!(bytes, 4);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those that the iterator gives as items; what follows is the same, too.
+    #[inline]
+    pub fn advance(&mut self) -> Result<Option<&Event>> {
+        if self.plain
+            && self.left > 0
+            && let Some((next, verified)) = self.walk.at_hand()
+        {
+            self.left -= 1;
+            verified.replace(&mut self.lent, &next);
+            return Ok(self.lent.as_ref());
+        }
+        // What is no longer lent need not be kept by who reads on.
+        self.lent = None;
+        self.lent = self.seek().transpose()?;
+        Ok(self.lent.as_ref())
+    }
+
+    /// The next event, wherever it stands.
+    #[inline(never)]
+    fn seek(&mut self) -> Option<Result<Event>> {
         if self.left == 0 {
             return None;
         }

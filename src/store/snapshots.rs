@@ -5,7 +5,7 @@ use super::find::AsOf;
 use super::snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
 use crate::codec;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::format::snapshot_file::{Codec, Head, Retention};
 use crate::format::state_file::MAX_STATE;
 use crate::snapshot::{Directory, Named, Opened};

@@ -3,7 +3,7 @@
 use super::Inner;
 use super::query::Query;
 use crate::error::Result;
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::index::deletions::Deletions;
 use crate::index::editions::{Diverged, Divergence};
 use crate::segment::scan::Recorded;

@@ -2,17 +2,22 @@
 
 use super::Inner;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::format::event::Event;
 use crate::index::editions::Own;
 use crate::index::term::Term;
 use crate::position::Location;
+use crate::segment::verified::{Next, Verified};
 use crate::stream::StreamId;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Events that are read at a time: at first, and at most.
-const FIRST_BATCH: u64 = 8;
-const BATCH: u64 = 128;
+const FIRST_BATCH: usize = 16;
+const BATCH: usize = 128;
+
+/// Places that the index is asked for at a time. It has them in pieces of 512.
+const FIRST_PLACES: u64 = 512;
+const PLACES: u64 = 1024;
 
 /// The events of a stream, of its own edition only, one by one.
 pub(super) struct StreamWalk {
@@ -23,10 +28,15 @@ pub(super) struct StreamWalk {
     /// The segment that the next event is looked for in first.
     segment: u64,
     segments: u64,
-    /// The events that come next, in reverse order.
-    batch: Vec<Event>,
+    /// The records that come next.
+    batch: Verified,
+    /// Where records stand, and how many of these have been read.
+    offsets: Vec<u32>,
+    taken: usize,
+    /// How many places are asked for next.
+    places: u64,
     /// How many are read next: more each time, as who reads a few may not want more.
-    ahead: u64,
+    ahead: usize,
 }
 
 impl StreamWalk {
@@ -38,60 +48,107 @@ impl StreamWalk {
         let near_the_end = backwards || sequences.start > next / 2;
         let segment = if near_the_end { segments } else { 1 };
         let term = Term::stream(stream.key());
-        Ok(StreamWalk { stream, term, sequences, backwards, segment, segments, batch: Vec::new(), ahead: FIRST_BATCH })
+        Ok(StreamWalk {
+            stream,
+            term,
+            sequences,
+            backwards,
+            segment,
+            segments,
+            batch: Verified::none(),
+            offsets: Vec::new(),
+            taken: 0,
+            places: FIRST_PLACES,
+            ahead: FIRST_BATCH,
+        })
     }
 
     /// No more than so many will be asked for.
     pub(super) fn limit(mut self, limit: u64) -> Self {
-        self.ahead = self.ahead.min(limit).max(1);
+        self.ahead = limit.clamp(1, BATCH as u64) as usize;
+        self.places = self.places.min(limit).max(1);
         self
     }
 
+    /// The sequence that comes next.
+    #[inline]
+    fn ahead_of(&self) -> Option<u64> {
+        let Range { start, end } = self.sequences;
+        (start < end).then(|| if self.backwards { end - 1 } else { start })
+    }
+
+    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
+    #[inline(always)]
+    pub(super) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
+        let sequence = self.ahead_of()?;
+        let batch = &mut self.batch;
+        let next = batch.peek()?;
+        let key = batch.key(&next);
+        if next.parts.sequence != sequence || key != self.stream.key() || (!all && key.first() == Some(&0)) {
+            return None;
+        }
+        batch.pass(&next);
+        match self.backwards {
+            false => self.sequences.start += 1,
+            true => self.sequences.end -= 1,
+        }
+        Some((next, batch))
+    }
+
     pub(super) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
-        let next = if self.backwards { self.sequences.next_back() } else { self.sequences.next() };
-        let Some(sequence) = next else { return Ok(None) };
+        let Some(sequence) = self.ahead_of() else { return Ok(None) };
         if self.batch.is_empty() {
             self.fill(store, sequence)?;
         }
-        let event = self.batch.pop().ok_or_else(|| lost(&self.stream, sequence))?;
-        if !event.is_in(&self.stream) || event.sequence() != sequence {
-            return Err(lost(&self.stream, sequence));
+        match self.at_hand(true) {
+            Some((next, batch)) => Ok(Some(batch.event(&next))),
+            None => Err(self.astray(store, sequence)),
         }
-        Ok(Some(event))
+    }
+
+    /// Why there is no event with this sequence where the index leads to.
+    #[cold]
+    fn astray(&self, store: &Inner, sequence: u64) -> Error {
+        let mut offsets = Vec::new();
+        let wanted = |held: &Range<u64>| held.contains(&sequence).then_some((sequence, 1));
+        let place = store.view.index.stream(self.segment, &self.term, wanted, &mut offsets);
+        let read = place.and_then(|_| match offsets.first() {
+            Some(&offset) => store.log.event_at(Location { segment: self.segment, offset: offset.into() }).map(|_| ()),
+            None => Ok(()),
+        });
+        read.err().unwrap_or_else(|| lost(&self.stream, sequence))
     }
 
     /// Reads the next events, from that of `sequence` on in the direction of the read, all in one segment.
     fn fill(&mut self, store: &Inner, sequence: u64) -> Result<()> {
-        let held = self.find(store, sequence)?;
+        if self.taken == self.offsets.len() {
+            self.look(store, sequence)?;
+        }
         let most = self.ahead;
-        self.ahead = (most * 4).min(BATCH);
-        let (first, count) = match self.backwards {
-            false => (sequence, (held.end.min(self.sequences.end.max(sequence + 1)) - sequence).min(most)),
-            true => {
-                let lowest = held.start.max(self.sequences.start).max((sequence + 1).saturating_sub(most));
-                (lowest, sequence + 1 - lowest)
-            }
-        };
-        let mut offsets = Vec::with_capacity(count as usize);
-        store.view.index.stream(self.segment, &self.term, first, count as usize, &mut offsets)?;
-        if self.backwards {
-            offsets.reverse();
-        }
-        if offsets.is_empty() {
-            return Err(lost(&self.stream, sequence));
-        }
-        store.log.events_at(self.segment, &offsets, &mut self.batch)?;
-        self.batch.reverse();
+        self.ahead = (most * 8).min(BATCH);
+        self.taken += store.log.records_at(self.segment, &self.offsets[self.taken..], most, &mut self.batch)?;
         Ok(())
     }
 
-    /// Goes to the segment that holds this sequence, and gives all that it holds.
-    fn find(&mut self, store: &Inner, sequence: u64) -> Result<Range<u64>> {
+    /// Asks the index where the next events stand, from that of `sequence` on in the direction of the read: those of the segment that holds it.
+    fn look(&mut self, store: &Inner, sequence: u64) -> Result<()> {
+        let (most, backwards, Range { start, end }) = (self.places, self.backwards, self.sequences.clone());
+        let wanted = |held: &Range<u64>| {
+            let first = match backwards {
+                false => sequence,
+                true => held.start.max(start).max((sequence + 1).saturating_sub(most)),
+            };
+            let behind = if backwards { sequence + 1 } else { held.end.min(end) };
+            held.contains(&sequence).then(|| (first, (behind - first).min(most) as usize))
+        };
+        self.places = PLACES;
+        self.offsets.clear();
+        self.taken = 0;
         let mut upwards = None;
         loop {
-            let held = store.view.index.sequences(self.segment, &self.term)?;
+            let held = store.view.index.stream(self.segment, &self.term, wanted, &mut self.offsets)?;
             if held.contains(&sequence) {
-                return Ok(held);
+                break;
             }
             // Segments that do not hold the stream say nothing: go on as before, at first with the read.
             let up = match held.is_empty() {
@@ -107,6 +164,10 @@ impl StreamWalk {
                 return Err(lost(&self.stream, sequence));
             }
         }
+        if backwards {
+            self.offsets.reverse();
+        }
+        if self.offsets.is_empty() { Err(lost(&self.stream, sequence)) } else { Ok(()) }
     }
 }
 

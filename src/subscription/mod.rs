@@ -6,8 +6,8 @@ mod stream;
 #[cfg(feature = "async")]
 pub use stream::SubscriptionStream;
 
+use crate::Event;
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::store::waiters::Seat;
 use crate::store::{Found, Query, Store};
 use crate::waker::this_thread;

@@ -1,0 +1,128 @@
+//! What the index says of a term in one segment: part of that may stand in a file, and part in memory.
+
+use super::Index;
+use super::file::{Broken, IndexFile};
+use super::memory::Memory;
+use super::term::Term;
+use crate::error::Result;
+use crate::format::index_file::Entry;
+use crate::position::Location;
+use std::ops::Range;
+
+impl Index {
+    /// The sequences of a stream that stand in a segment. Of these, `wanted` says from which on offsets are wanted, and how many; they are appended to `out`.
+    pub(crate) fn stream(
+        &self,
+        segment: u64,
+        term: &Term,
+        wanted: impl Fn(&Range<u64>) -> Option<(u64, usize)>,
+        out: &mut Vec<u32>,
+    ) -> Result<Range<u64>> {
+        let bytes = term.bytes();
+        let memory = |memory: &Memory| {
+            let (held, mut found) = (memory.sequences(bytes), Vec::new());
+            if let Some((first, count)) = wanted(&held) {
+                memory.stream(bytes, first, count, &mut found);
+            }
+            (held, found)
+        };
+        let (held, found) = self.look(segment, memory, |file, memory| {
+            let (in_memory, mut found) = memory.unwrap_or_default();
+            let Some((file, entry)) = entry_of(file, bytes)? else { return Ok((in_memory, Some(found))) };
+            let held = entry.sequences();
+            if !in_memory.is_empty() {
+                return Ok((held.start..in_memory.end, None));
+            }
+            if let Some((first, count)) = wanted(&held) {
+                file.nth(&entry, first - held.start, count, &mut found)?;
+            }
+            Ok((held, Some(found)))
+        })?;
+        match (found, wanted(&held)) {
+            (Some(found), _) => out.extend(found),
+            (None, Some((first, count))) => self.stream_in_both(segment, bytes, first, count, out)?,
+            (None, None) => {}
+        }
+        Ok(held)
+    }
+
+    /// Appends the offsets of the events of a stream to `out` in a segment of which part is in a file and part in memory: from this sequence on, which stands there, at most `count`.
+    fn stream_in_both(&self, segment: u64, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
+        let memory = |memory: &Memory| {
+            let mut found = Vec::new();
+            memory.stream(term, first, count, &mut found);
+            found
+        };
+        let found = self.look(segment, memory, |file, memory| {
+            let mut found = Vec::new();
+            if let Some((file, entry)) = entry_of(file, term)?
+                && let held = entry.sequences()
+                && held.contains(&first)
+            {
+                file.nth(&entry, first - held.start, count, &mut found)?;
+            }
+            let left = count - found.len();
+            found.extend(memory.unwrap_or_default().into_iter().take(left));
+            Ok(found)
+        })?;
+        out.extend(found);
+        Ok(())
+    }
+
+    /// How many events of a segment a term stands in.
+    pub(crate) fn count(&self, segment: u64, term: &Term) -> Result<u64> {
+        let term = term.bytes();
+        let memory = |memory: &Memory| memory.count(term);
+        self.look(segment, memory, |file, memory| {
+            let in_file = entry_of(file, term)?.map_or(0, |(_, entry)| u64::from(entry.count));
+            Ok(in_file + memory.unwrap_or_default())
+        })
+    }
+
+    /// Appends the offsets of the events of a term in a segment, within `range`, to `out`.
+    pub(crate) fn offsets(&self, segment: u64, term: &Term, range: &Range<u64>, out: &mut Vec<u32>) -> Result<()> {
+        let term = term.bytes();
+        let memory = |memory: &Memory| {
+            let mut found = Vec::new();
+            memory.offsets(term, range, &mut found);
+            found
+        };
+        let found = self.look(segment, memory, |file, memory| {
+            let mut found = Vec::new();
+            if let Some((file, entry)) = entry_of(file, term)? {
+                file.offsets(&entry, range, &mut found)?;
+            }
+            found.extend(memory.unwrap_or_default());
+            Ok(found)
+        })?;
+        out.extend(found);
+        Ok(())
+    }
+
+    /// Where the last posting of a term stands in the segments from this one on, if it has any.
+    pub(crate) fn newest(&self, term: &Term, from: u64) -> Result<Option<Location>> {
+        let bytes = term.bytes();
+        for segment in (from.max(1)..=self.segments()).rev() {
+            let memory = |memory: &Memory| memory.last(bytes);
+            let found =
+                self.look(segment, memory, |file, memory| match (memory.flatten(), entry_of(file, bytes)?) {
+                    (Some(last), _) => Ok(Some(last)),
+                    (None, Some((file, entry))) => file.last(&entry),
+                    (None, None) => Ok(None),
+                })?;
+            if let Some(offset) = found {
+                return Ok(Some(Location { segment, offset: offset.into() }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The file and its entry of a term, if there are both.
+fn entry_of<'f>(
+    file: Option<&'f IndexFile>,
+    term: &[u8],
+) -> std::result::Result<Option<(&'f IndexFile, Entry)>, Broken> {
+    let Some(file) = file else { return Ok(None) };
+    Ok(file.find(term)?.map(|entry| (file, entry)))
+}

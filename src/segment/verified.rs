@@ -1,0 +1,144 @@
+//! Records that have been copied out of a segment and verified, to be handed out one by one as events.
+
+use crate::format::event::{Block, Event};
+use crate::format::record::{self, Beginning, Parts};
+use crate::format::segment_header::SegmentHeader;
+use std::sync::Arc;
+
+/// Records that stand one behind the other in a block of memory.
+pub(crate) struct Verified {
+    pub(super) block: Arc<Block>,
+    /// What ordinals and times are counted from.
+    first_position: u64,
+    base_time: i64,
+    /// Where the next record begins, and where the last one ends.
+    pub(super) at: usize,
+    pub(super) end: usize,
+    last: Beginning,
+}
+
+/// The next event, decoded.
+pub(crate) struct Next {
+    pub parts: Parts,
+    pub position: u64,
+    recorded_at: i64,
+    /// Where its record ends.
+    end: usize,
+}
+
+impl Next {
+    /// Where its record ends.
+    #[inline]
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+}
+
+impl Verified {
+    /// No records yet.
+    pub(crate) fn none() -> Self {
+        let block = Arc::new(Block { bytes: Vec::new(), id_seed: 0 });
+        Verified { block, first_position: 0, base_time: 0, at: 0, end: 0, last: Beginning::default() }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at == self.end
+    }
+
+    /// Memory for the next block: that of this one again, if no event holds on to it.
+    pub(super) fn buffer(&mut self, capacity: usize) -> Vec<u8> {
+        (self.at, self.end) = (0, 0);
+        let mut bytes = match Arc::get_mut(&mut self.block) {
+            Some(block) => {
+                let mut bytes = std::mem::take(&mut block.bytes);
+                bytes.clear();
+                bytes
+            }
+            None => Vec::new(),
+        };
+        bytes.reserve(capacity);
+        bytes
+    }
+
+    /// The same, beginning with the bytes that have not been handed out.
+    pub(super) fn buffer_with_left(&mut self, capacity: usize) -> Vec<u8> {
+        let (at, end) = (std::mem::take(&mut self.at), std::mem::take(&mut self.end));
+        let mut bytes = match Arc::get_mut(&mut self.block) {
+            Some(block) => {
+                let mut bytes = std::mem::take(&mut block.bytes);
+                bytes.truncate(end);
+                bytes.drain(..at);
+                bytes
+            }
+            None => self.block.bytes[at..end].to_vec(),
+        };
+        bytes.reserve(capacity);
+        bytes
+    }
+
+    /// Another block, of which no record has been chosen.
+    pub(super) fn set_block(&mut self, bytes: Vec<u8>, header: &SegmentHeader) {
+        (self.first_position, self.base_time) = (header.first_position, header.base_time);
+        (self.at, self.end, self.last) = (0, 0, Beginning::default());
+        let block = Block { bytes, id_seed: header.id_seed() };
+        match Arc::get_mut(&mut self.block) {
+            Some(shared) => *shared = block,
+            None => self.block = Arc::new(block),
+        }
+    }
+
+    /// Another block, which is nothing but records.
+    pub(super) fn set_records(&mut self, bytes: Vec<u8>, header: &SegmentHeader) {
+        let end = bytes.len();
+        self.set_block(bytes, header);
+        self.end = end;
+    }
+
+    /// The bytes that have not been handed out.
+    #[inline(always)]
+    pub(super) fn left(&self) -> &[u8] {
+        &self.block.bytes[self.at..self.end]
+    }
+
+    /// The length of the next record, if all of it is there.
+    #[inline(always)]
+    pub(super) fn len(&self) -> Option<usize> {
+        record::len(self.left()).filter(|&len| len <= self.end - self.at)
+    }
+
+    /// The next event. `None` if there is none, if it is cut off, or if it breaks the grammar.
+    #[inline(always)]
+    pub(crate) fn peek(&mut self) -> Option<Next> {
+        let end = self.at + self.len()?;
+        let parts = record::decode_next(&self.block.bytes, self.at, end, &mut self.last)?;
+        let (position, recorded_at) = parts.place(self.first_position, self.base_time)?;
+        Some(Next { parts, position, recorded_at, end })
+    }
+
+    /// Goes on behind what was just looked at.
+    #[inline]
+    pub(crate) fn pass(&mut self, next: &Next) {
+        self.at = next.end;
+    }
+
+    #[inline]
+    pub(crate) fn key(&self, next: &Next) -> &[u8] {
+        next.parts.layout.key(&self.block.bytes)
+    }
+
+    /// Makes an event of what was looked at.
+    #[inline(always)]
+    pub(crate) fn event(&self, next: &Next) -> Event {
+        Event::of(&self.block, next.position, next.recorded_at, &next.parts)
+    }
+
+    /// Makes an event of what was looked at, in the place of another one. One of the same block costs a few stores then, and no count of who shares it.
+    #[inline(always)]
+    pub(crate) fn replace(&self, slot: &mut Option<Event>, next: &Next) {
+        match slot {
+            Some(event) if event.is_of(&self.block) => event.become_of(next.position, next.recorded_at, &next.parts),
+            _ => *slot = Some(self.event(next)),
+        }
+    }
+}

@@ -41,8 +41,16 @@ fn expected(all: &[Fact], from: u64, to: u64, limit: u64, backwards: bool) -> Ve
     found
 }
 
+/// What a read gives, and lends.
 fn positions(read: Read) -> Vec<u64> {
-    read.into_iter().map(|event| event.unwrap().position()).collect()
+    let mut lent = Vec::new();
+    let mut events = read.clone().into_iter();
+    while let Some(event) = events.advance().unwrap() {
+        lent.push(event.position());
+    }
+    let given: Vec<u64> = read.into_iter().map(|event| event.unwrap().position()).collect();
+    assert!(given == lent, "{} given, {} lent", given.len(), lent.len());
+    given
 }
 
 /// The read gives these positions.
@@ -314,6 +322,7 @@ fn a_read_that_ended_stays_ended() {
         assert_eq!(events.by_ref().count(), 2);
         store.append(&id, Expected::Any, texts(["later"])).unwrap();
         assert!(events.next().is_none() && events.next().is_none());
+        assert!(events.advance().unwrap().is_none() && events.next().is_none());
     }
 }
 

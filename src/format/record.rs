@@ -424,10 +424,10 @@ impl Beginning {
         let key = reader.string()?;
         let key_at = reader.at() - key.len();
         let event_type = reader.string().filter(|name| (1..=MAX_NAME).contains(&name.len()))?;
-        let type_slot = type_names::slot(event_type)?;
         if key.len() > MAX_KEY || !(is_key(key) || System::of(key).is_some()) {
             return None;
         }
+        let type_slot = type_names::slot(event_type)?;
         let names = Names {
             key: (key_at - at) as u16,
             key_len: key.len() as u16,

@@ -278,10 +278,48 @@ impl Cursor {
         let attributes = if large.done == 0 { large.header.attributes_len as usize } else { 0 };
         large.done += piece as u64;
         let (at, end) = (skip + attributes, bytes.len());
+        // The header of a frame that nobody has scanned can say what it likes.
+        if at > end {
+            return Err(self.broken());
+        }
         self.look_ahead(large.offset + HEADER as u64 + large.done);
         self.large = (large.done < len).then_some(large);
         self.verified.set_block(bytes, &self.segment.header);
         self.begin(Run { at, end, position });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::format::frame::HEADER;
+    use crate::format::segment_header::SegmentHeader;
+    use crate::format::{checksum, put};
+    use crate::{Error, Expected, NewEvent, Options, Store, StreamId};
+
+    /// In a sealed segment whose index fits, opening reads no frame: this one says that its attributes are longer than the piece that is read first, and once made a read panic.
+    #[test]
+    fn attributes_that_are_longer_than_a_piece() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Options::new().segment_size(1 << 20).maintenance(false).open(dir.path()).unwrap();
+        let stream = StreamId::new("order", "1").unwrap();
+        store.append(&stream, Expected::Any, (0..200).map(|_| NewEvent::with_data("T", vec![7; 1000]))).unwrap();
+        // The seal vouches for the last frame, and two more events fill the segment.
+        for size in [1, 900_000, 900_000] {
+            store.append(&stream, Expected::Any, [NewEvent::with_data("T", vec![1; size])]).unwrap();
+        }
+        store.close().unwrap();
+
+        let path = dir.path().join("00000000000000000001.seg");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let mask = SegmentHeader::decode(&bytes, &path).unwrap().unwrap().mask();
+        put(&mut bytes, 128 + 20, &150_000u32.to_le_bytes());
+        let crc = mask.stored(checksum::crc(&bytes[128 + 8..128 + HEADER]), 128);
+        put(&mut bytes, 128 + 4, &crc.to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+
+        let store = Store::open(dir.path()).unwrap();
+        assert!(matches!(store.read_all().into_iter().next(), Some(Err(Error::Damaged(_)))));
+        assert!(store.read_all().into_iter().advance().is_err());
     }
 }

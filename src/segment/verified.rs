@@ -5,6 +5,9 @@ use crate::format::record::{self, Beginning, Parts};
 use crate::format::segment_header::SegmentHeader;
 use std::sync::Arc;
 
+/// Bytes that a block may have room for beyond what it is to hold. Whoever keeps an event keeps its block: the memory of a large event is not for the small ones behind it.
+const SPARE: usize = 64 << 10;
+
 /// Records that stand one behind the other in a block of memory.
 pub(crate) struct Verified {
     pub(super) block: Arc<Block>,
@@ -57,6 +60,9 @@ impl Verified {
             }
             None => Vec::new(),
         };
+        if bytes.capacity() > capacity + SPARE {
+            bytes = Vec::new();
+        }
         bytes.reserve(capacity);
         bytes
     }
@@ -65,13 +71,13 @@ impl Verified {
     pub(super) fn buffer_with_left(&mut self, capacity: usize) -> Vec<u8> {
         let (at, end) = (std::mem::take(&mut self.at), std::mem::take(&mut self.end));
         let mut bytes = match Arc::get_mut(&mut self.block) {
-            Some(block) => {
+            Some(block) if block.bytes.capacity() <= end - at + capacity + SPARE => {
                 let mut bytes = std::mem::take(&mut block.bytes);
                 bytes.truncate(end);
                 bytes.drain(..at);
                 bytes
             }
-            None => self.block.bytes[at..end].to_vec(),
+            _ => self.block.bytes[at..end].to_vec(),
         };
         bytes.reserve(capacity);
         bytes
@@ -140,5 +146,34 @@ impl Verified {
             Some(event) if event.is_of(&self.block) => event.become_of(next.position, next.recorded_at, &next.parts),
             _ => *slot = Some(self.event(next)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::segment_header::SegmentHeader;
+
+    /// A small event behind a large one once kept the memory of both, as its block was that of the large one.
+    #[test]
+    fn the_memory_of_a_large_event_is_not_used_again() {
+        let header = SegmentHeader {
+            store: [4; 16],
+            number: 1,
+            first_position: 0,
+            salt: 1,
+            base_time: 0,
+            previous_digest: 0,
+            previous_len: 0,
+        };
+        let mut verified = Verified::none();
+        verified.set_records(vec![0; 8 << 20], &header);
+        assert!(verified.buffer(1000).capacity() <= 1000 + SPARE);
+        verified.set_records(vec![7; 8 << 20], &header);
+        verified.at = (8 << 20) - 10;
+        let bytes = verified.buffer_with_left(1000);
+        assert!(bytes.capacity() <= 2000 + SPARE && bytes == [7; 10]);
+        verified.set_records(bytes, &header);
+        assert_eq!(verified.buffer_with_left(1000), [7; 10]);
     }
 }

@@ -65,8 +65,10 @@ impl StreamWalk {
 
     /// No more than so many will be asked for.
     pub(super) fn limit(mut self, limit: u64) -> Self {
-        self.ahead = limit.clamp(1, BATCH as u64) as usize;
-        self.places = self.places.min(limit).max(1);
+        if limit < u64::MAX {
+            self.ahead = limit.clamp(1, BATCH as u64) as usize;
+            self.places = self.places.min(limit).max(1);
+        }
         self
     }
 

@@ -2,6 +2,7 @@
 //!
 //! An event is demanded back if its record stands at its place in a file that may be a segment and still has the header of that segment. One in a commit that is not whole is demanded only below what
 //! is left to prove that it was acknowledged; above, it may be half of a commit that never was.
+//! Of a commit that only tracks an upstream, nothing is demanded: without its header, its record says nothing.
 
 use super::build::Built;
 use crate::format::frame::{FrameHeader, HEADER, SEAL, Seal};
@@ -117,7 +118,9 @@ impl Intact {
             }
         }
         found.demanded = whole;
-        found.demanded.extend(single.range(..found.proven));
+        // What a commit tracks stands in its attributes, so that its record alone says nothing.
+        let is_tracking = |position: &&u64| base.tracked.iter().any(|(at, _)| at == *position);
+        found.demanded.extend(single.range(..found.proven).filter(|position| !is_tracking(position)));
         found
     }
 }

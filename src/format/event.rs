@@ -21,7 +21,7 @@ pub(crate) struct Block {
 /// A fact as it stands in the store, for ever.
 ///
 /// Its bytes were verified against their checksum after they were copied out of the log. An event shares a block of memory with the events that
-/// were read with it (up to 64 KiB, or one event if that is larger); clones share it too. To keep a few events for long, copy what is needed.
+/// were read with it (up to 128 KiB, or one event if that is larger); clones share it too. To keep a few events for long, copy what is needed.
 #[derive(Clone)]
 pub struct Event {
     block: Arc<Block>,

@@ -434,15 +434,7 @@ mod tests {
     fn headers_depend_on_records() {
         use crate::event::NewEvent;
         use crate::format::draft::{Draft, Limits, Place};
-        let segment = SegmentHeader {
-            store: [1; 16],
-            number: 1,
-            first_position: 0,
-            salt: 2,
-            base_time: 0,
-            previous_digest: 0,
-            previous_len: 0,
-        };
+        let segment = SegmentHeader::SAMPLE;
         let crcs = ["first", "again"].map(|data| {
             let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
             draft.push(b"\x01a", &NewEvent::new("T", data), false).unwrap();

@@ -31,6 +31,18 @@ pub(crate) struct SegmentHeader {
 }
 
 impl SegmentHeader {
+    /// The header of a first segment, for tests that need one and do not care.
+    #[cfg(test)]
+    pub(crate) const SAMPLE: Self = SegmentHeader {
+        store: [1; 16],
+        number: 1,
+        first_position: 0,
+        salt: 2,
+        base_time: 0,
+        previous_digest: 0,
+        previous_len: 0,
+    };
+
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut out = [0; LEN];
         put(&mut out, 0, &MAGIC);

@@ -187,15 +187,15 @@ impl Memory {
             self.scratch.set(Kind::Edition, edition, b"");
             self.post(event.offset, 0);
         }
-        for tag in event.tags() {
+        for tag in event.extras.tags() {
             self.scratch.set(Kind::Tag, edition, tag);
             self.post(event.offset, 0);
         }
-        if let Some(correlation) = event.correlation_id() {
+        if let Some(correlation) = event.extras.correlation_id() {
             self.scratch.set(Kind::Correlation, edition, correlation);
             self.post(event.offset, 0);
         }
-        if let Some(id) = event.given_id() {
+        if let Some(id) = event.extras.id() {
             self.scratch.set(Kind::Id, b"", id.as_bytes());
             self.post(event.offset, 0);
         }

@@ -12,7 +12,6 @@ use crate::stream;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
-use uuid::Uuid;
 
 /// Frames end before this: offsets in a segment have 32 bits.
 const MAX_END: u64 = u32::MAX as u64;
@@ -53,26 +52,12 @@ pub(crate) struct Recorded<'a> {
     pub idempotency_key: Option<&'a str>,
     /// How far which upstream has been taken in with the commit.
     pub tracking: Option<(&'a str, u64)>,
+    /// What few events have.
     pub extras: Extras<'a>,
 }
 
 /// Called with each of some events: the number of its segment, and what it says.
 pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
-
-impl Recorded<'_> {
-    pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
-        self.extras.tags()
-    }
-
-    pub(crate) fn correlation_id(&self) -> Option<&[u8]> {
-        self.extras.correlation_id()
-    }
-
-    /// The id, if the writer gave one.
-    pub(crate) fn given_id(&self) -> Option<Uuid> {
-        self.extras.id()
-    }
-}
 
 /// Why a scan stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]

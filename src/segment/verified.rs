@@ -152,20 +152,11 @@ impl Verified {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::segment_header::SegmentHeader;
 
     /// A small event behind a large one once kept the memory of both, as its block was that of the large one.
     #[test]
     fn the_memory_of_a_large_event_is_not_used_again() {
-        let header = SegmentHeader {
-            store: [4; 16],
-            number: 1,
-            first_position: 0,
-            salt: 1,
-            base_time: 0,
-            previous_digest: 0,
-            previous_len: 0,
-        };
+        let header = SegmentHeader::SAMPLE;
         let mut verified = Verified::none();
         verified.set_records(vec![0; 8 << 20], &header);
         assert!(verified.buffer(1000).capacity() <= 1000 + SPARE);

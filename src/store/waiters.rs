@@ -54,12 +54,12 @@ impl Registry {
             self.collect(&scratch, woken);
         }
         if self.has(Kind::Tag) {
-            for tag in event.tags() {
+            for tag in event.extras.tags() {
                 scratch.set(Kind::Tag, edition, tag);
                 self.collect(&scratch, woken);
             }
         }
-        if let Some(correlation) = event.correlation_id().filter(|_| self.has(Kind::Correlation)) {
+        if let Some(correlation) = event.extras.correlation_id().filter(|_| self.has(Kind::Correlation)) {
             scratch.set(Kind::Correlation, edition, correlation);
             self.collect(&scratch, woken);
         }

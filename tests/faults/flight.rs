@@ -1,0 +1,1 @@
+//! Answers that rest on what is in flight, and limits together.

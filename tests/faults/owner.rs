@@ -1,0 +1,1 @@
+//! Who owns a directory: locks, names, foreign files, a directory that moves.

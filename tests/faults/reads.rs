@@ -1,0 +1,1 @@
+//! Every form of reading, in editions and around gaps.

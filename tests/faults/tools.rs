@@ -1,0 +1,1 @@
+//! Verify, salvage, repair and reading around damage, on disks and in directories that are not as they should be.

@@ -10,40 +10,104 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 
-/// Most bytes that decoding may allocate for: a length inside of the bytes is not believed beyond it.
-const DECODE_LIMIT: usize = 64 << 20;
+/// A value takes at most so many bytes of memory for each of its bytes as bincode: a `u128` of one byte.
+const EXPANSION: usize = 16;
 
-/// The same for states of 1 MiB or more, which may be as large as snapshots can be.
-const LARGE_LIMIT: usize = (1 << 30) + (1 << 20);
-const LARGE: usize = 1 << 20;
+fn bincode_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).map_err(|e| codec_error("bincode")(&e))
+}
 
-fn bincode_config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<DECODE_LIMIT>()
+/// Decodes a value that takes all of `bytes`. A length inside of the bytes is not believed beyond what so many of them can stand for, or 64 MiB:
+/// all that was encoded can be decoded, and a lie allocates no more than that.
+fn from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    /// The next step is tried where this one does not suffice for so many bytes.
+    fn step<T: DeserializeOwned, const LIMIT: usize>(
+        bytes: &[u8],
+        next: impl FnOnce(&[u8]) -> Decoded<T>,
+    ) -> Decoded<T> {
+        if bytes.len() > LIMIT / EXPANSION {
+            return next(bytes);
+        }
+        bincode::serde::decode_from_slice(bytes, bincode::config::standard().with_limit::<LIMIT>())
+    }
+    type Decoded<T> = std::result::Result<(T, usize), bincode::error::DecodeError>;
+    const MIB: usize = 1 << 20;
+    let huge = |bytes: &[u8]| bincode::serde::decode_from_slice(bytes, bincode::config::standard());
+    let decoded = step::<T, { 64 * MIB }>(bytes, |bytes| {
+        step::<T, { 256 * MIB }>(bytes, |bytes| {
+            step::<T, { 1024 * MIB }>(bytes, |bytes| step::<T, { 2047 * MIB }>(bytes, huge))
+        })
+    });
+    let (value, read) = decoded.map_err(|e| codec_error("bincode")(&e))?;
+    if read == bytes.len() { Ok(value) } else { Err(codec_error("bincode")(&"bytes are left over")) }
+}
+
+/// The deepest nesting that the parser of JSON follows.
+#[cfg(feature = "json")]
+const MAX_DEPTH: usize = 127;
+
+/// Writes compact JSON, and refuses what nests deeper than the parser follows: it could never be read.
+#[cfg(feature = "json")]
+struct Shallow {
+    depth: usize,
+}
+
+#[cfg(feature = "json")]
+impl Shallow {
+    fn open<W: std::io::Write + ?Sized>(&mut self, out: &mut W, bracket: &[u8]) -> std::io::Result<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(std::io::Error::other(format!("the value nests deeper than {MAX_DEPTH} levels")));
+        }
+        out.write_all(bracket)
+    }
+
+    fn close<W: std::io::Write + ?Sized>(&mut self, out: &mut W, bracket: &[u8]) -> std::io::Result<()> {
+        self.depth -= 1;
+        out.write_all(bracket)
+    }
+}
+
+#[cfg(feature = "json")]
+impl serde_json::ser::Formatter for Shallow {
+    fn begin_array<W: std::io::Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.open(out, b"[")
+    }
+
+    fn end_array<W: std::io::Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.close(out, b"]")
+    }
+
+    fn begin_object<W: std::io::Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.open(out, b"{")
+    }
+
+    fn end_object<W: std::io::Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.close(out, b"}")
+    }
+}
+
+#[cfg(feature = "json")]
+fn json_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(128);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Shallow { depth: 0 });
+    value.serialize(&mut serializer).map_err(|e| codec_error("json")(&e))?;
+    Ok(out)
 }
 
 /// The state of an aggregate as bincode.
 pub(crate) fn state_to_bincode<T: Serialize + ?Sized>(state: &T) -> Result<Vec<u8>> {
-    bincode::serde::encode_to_vec(state, bincode_config()).map_err(|e| codec_error("bincode")(&e))
+    bincode_of(state)
 }
 
 pub(crate) fn state_from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let decoded = match bytes.len() < LARGE {
-        true => bincode::serde::decode_from_slice(bytes, bincode_config()),
-        false => bincode::serde::decode_from_slice(bytes, bincode::config::standard().with_limit::<LARGE_LIMIT>()),
-    };
-    whole(decoded, bytes.len())
-}
-
-/// A value whose bytes are all used.
-fn whole<T>(decoded: Result<(T, usize), bincode::error::DecodeError>, len: usize) -> Result<T> {
-    let (value, read) = decoded.map_err(|e| codec_error("bincode")(&e))?;
-    if read == len { Ok(value) } else { Err(codec_error("bincode")(&"bytes are left over")) }
+    from_bincode(bytes)
 }
 
 /// The state of an aggregate as JSON.
 #[cfg(feature = "json")]
 pub(crate) fn state_to_json<T: Serialize + ?Sized>(state: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(state).map_err(|e| codec_error("json")(&e))
+    json_of(state)
 }
 
 #[cfg(feature = "json")]
@@ -90,10 +154,11 @@ impl<'a> NewEvent<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Codec`] if the value cannot be written as JSON.
+    /// [`Error::Codec`] if the value cannot be written as JSON, or nests deeper than 127 levels, which no parser would read. JSON has no
+    /// number for NaN and infinity: they are written as `null`.
     #[cfg(feature = "json")]
     pub fn json<T: Serialize + ?Sized>(event_type: impl Into<Cow<'a, str>>, value: &T) -> Result<Self> {
-        let data = serde_json::to_vec(value).map_err(|e| codec_error("json")(&e))?;
+        let data = json_of(value)?;
         Ok(NewEvent::with_data(event_type, data).content_type(ContentType::Json))
     }
 
@@ -103,7 +168,7 @@ impl<'a> NewEvent<'a> {
     ///
     /// [`Error::Codec`] if the value cannot be written as bincode.
     pub fn bincode<T: Serialize + ?Sized>(event_type: impl Into<Cow<'a, str>>, value: &T) -> Result<Self> {
-        let data = bincode::serde::encode_to_vec(value, bincode_config()).map_err(|e| codec_error("bincode")(&e))?;
+        let data = bincode_of(value)?;
         Ok(NewEvent::with_data(event_type, data).content_type(ContentType::Bincode))
     }
 }
@@ -118,10 +183,7 @@ impl Event {
         match self.content_type() {
             #[cfg(feature = "json")]
             ContentType::Json => serde_json::from_slice(self.data()).map_err(|e| codec_error("json")(&e)),
-            ContentType::Bincode => {
-                let decoded = bincode::serde::decode_from_slice(self.data(), bincode_config());
-                whole(decoded, self.data().len())
-            }
+            ContentType::Bincode => from_bincode(self.data()),
             other => Err(codec_error("content type")(&format!("{other:?} cannot be decoded"))),
         }
     }

@@ -26,8 +26,7 @@ pub enum Error {
         stream: StreamId,
         /// What the writer expected of it.
         expected: Expected,
-        /// What was found: its next sequence, which is also the number of its events, those of commits included that have been accepted just now and are still on their way to
-        /// the disk.
+        /// What was found: its next sequence, which is also the number of its events. They can be read.
         actual: u64,
     },
     /// Something matches the query of a guard, so nothing of the commit was stored.
@@ -36,7 +35,7 @@ pub enum Error {
     GuardFailed {
         /// The name of the guard, or its number among those of the commit, from 0 on.
         guard: String,
-        /// The first position that broke it. If that commit fails to be written, there may be another event there later.
+        /// The position of the first event that matches. It can be read.
         position: u64,
     },
     /// The upstream has been taken in up to this position already, so nothing of the commit was stored.
@@ -49,6 +48,16 @@ pub enum Error {
         tracked: u64,
         /// The position that the commit came with.
         position: u64,
+    },
+    /// An earlier commit has the same idempotency key in one of these streams, and says something else. Nothing was stored.
+    ///
+    /// An outcome to match on: the key was used for two requests, or the request was changed. Send what was sent before to learn
+    /// its result, or choose a new key.
+    IdempotencyMismatch {
+        /// The key.
+        key: String,
+        /// The positions of the earlier commit.
+        positions: Range<u64>,
     },
     /// A checkpoint does not have the version that a commit expects, so it was not moved.
     ///
@@ -246,6 +255,11 @@ impl fmt::Display for Error {
                     "{upstream} has been taken in up to {tracked}, and {position} is not behind that; nothing was stored"
                 )
             }
+            Error::IdempotencyMismatch { key, positions } => write!(
+                f,
+                "the idempotency key {key:?} was used for another content, that of position {}; nothing was stored",
+                positions.start
+            ),
             Error::CheckpointConflict { name, expected, actual } => {
                 write!(
                     f,

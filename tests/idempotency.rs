@@ -30,18 +30,20 @@ fn repeats_of_all_kinds() {
     let first = pay(&store, "k", Expected::NoStream, "1").unwrap();
     assert!(!first.duplicate && !first.appends[0].duplicate);
     let check = |store: &Store, expected: Expected, data: &str| {
+        let other = pay(store, "k", expected, &format!("not {data}"));
+        assert!(matches!(other, Err(Error::IdempotencyMismatch { .. })), "{other:?}");
         let again = pay(store, "k", expected, data).unwrap();
         assert!(again.duplicate && again.appends[0].duplicate);
         assert_eq!((again.positions, again.recorded_at), (first.positions.clone(), first.recorded_at));
         assert_eq!((&again.appends[0].stream, &again.appends[0].sequences), (&stream("1"), &(0..1)));
     };
     check(&store, Expected::NoStream, "1");
-    check(&store, Expected::Next(77), "other data");
+    check(&store, Expected::Next(77), "1");
     // Many segments later, after a close, and after a power cut.
     for n in 0..30 {
         pay(&store, &format!("k{n}"), Expected::Any, &"x".repeat(500)).unwrap();
     }
-    check(&store, Expected::Any, "");
+    check(&store, Expected::Any, "1");
     store.close().unwrap();
     let store = options(&disk).open("store").unwrap();
     check(&store, Expected::NoStream, "1");
@@ -61,8 +63,12 @@ fn keys_belong_to_streams() {
     };
     let first = commit(&["1", "2"], "k");
     assert!(!commit(&["3"], "k").duplicate, "another stream");
-    let repeat = commit(&["2"], "k");
-    assert!(repeat.duplicate && repeat.positions == first.positions, "one of its streams is enough");
+    let event = || [NewEvent::new("A", ""), NewEvent::new("B", "")];
+    let part = store.transaction().append(&stream("2"), Expected::Any, event()).idempotency_key("k").commit();
+    let found = matches!(&part, Err(Error::IdempotencyMismatch { positions, .. }) if *positions == first.positions);
+    assert!(found, "one of its streams is enough: {part:?}");
+    let repeat = commit(&["1", "2"], "k");
+    assert!(repeat.duplicate && repeat.positions == first.positions);
     assert_eq!(repeat.appends.iter().map(|a| a.sequences.clone()).collect::<Vec<_>>(), [0..2, 0..2]);
     assert!(!commit(&["1"], "").duplicate && !commit(&["1"], "").duplicate, "the empty key is none");
     let long = pay(&store, &"x".repeat(1025), Expected::Any, "");

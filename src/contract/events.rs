@@ -278,12 +278,13 @@ pub fn expectations_hold<B: EventStore>(store: &B) {
     }
 }
 
-/// An append without events succeeds, whatever it expects, and changes nothing. Beside others, it checks its expectation.
+/// An append without events checks its expectation, alone and beside others, and changes nothing.
 pub fn an_append_of_nothing_changes_nothing<B: EventStore>(store: &B) {
     begin(store, 2);
     let before = everything(store);
     try_append(store, "order-1", Expected::Any, &[]).must("an append of nothing");
-    try_append(store, "order-1", Expected::Next(7), &[]).must("an append of nothing, whatever it expects,");
+    try_append(store, "order-1", Expected::Next(2), &[]).must("an append of nothing that expects what is there");
+    refused(store, &[part("order-1", Expected::Next(7), &[])], "an append of nothing with a wrong expectation");
     store.commit(&[], "").must("a commit of nothing");
     assert!(everything(store) == before, "an append of nothing changes nothing");
     assert_eq!(next_sequence(store, "order-1"), 2);
@@ -380,17 +381,23 @@ pub fn a_repeated_key_stores_nothing<B: EventStore>(store: &B) {
     assert!(!first.duplicate, "the first commit with a key is no duplicate");
     append(store, "order-1", Expected::Next(3), &["shipped"]);
     let before = everything(store);
-    for (what, appends) in [
-        ("the same again, now stale,", &pay[..]),
-        ("other events", &[part("order-1", Expected::Any, &["other", "events"])]),
-        ("other expectations", &[part("order-1", Expected::Next(99), &["paid"])]),
-        ("one of its streams", &pay[1..]),
-    ] {
+    let other_hopes =
+        [part("order-1", Expected::Next(99), &["paid"]), part("bill-1", Expected::NoStream, &["settled"])];
+    for (what, appends) in [("the same again, now stale,", &pay), ("other expectations", &other_hopes)] {
         let again = store.commit(appends, "request-42").must(what);
         assert!(again.duplicate, "{what}: a repeat is marked as a duplicate");
         assert_eq!(again.sequences, first.sequences, "{what}: a repeat gives the result of the first");
         assert_eq!(again.positions, first.positions, "{what}: a repeat gives the result of the first");
         assert!(everything(store) == before, "{what}: a repeat stores nothing");
+    }
+    for (what, appends) in [
+        ("other events under the key", &[part("order-1", Expected::Any, &["other", "events"])][..]),
+        ("one of its streams under the key", &pay[1..]),
+        ("its streams in another order under the key", &[pay[1].clone(), pay[0].clone()]),
+    ] {
+        let refused = store.commit(appends, "request-42");
+        assert!(refused.is_err(), "{what}: it must be refused, and gave {refused:?}");
+        assert!(everything(store) == before, "{what}: nothing is stored");
     }
     for key in ["request-43", "request-4", "Request-42", " request-42"] {
         let other = store.commit(&[part("order-1", Expected::Any, &["x"])], key).must("another key");

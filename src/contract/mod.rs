@@ -46,11 +46,12 @@ pub trait EventStore: Sync {
 
     /// Stores all of it, or nothing. The expectation of each part is held against the stream as those before it leave it.
     ///
-    /// With a key that is not empty, a repeat stores nothing and checks nothing: if one of the streams has a commit with this key, the result is that of the first one, marked as a duplicate.
+    /// With a key that is not empty, a repeat stores nothing and checks no expectation: if one of the streams has a commit with this key that says the same (streams, types, data and tags in the
+    /// same order), the result is that of the first one, marked as a duplicate.
     ///
     /// # Errors
     ///
-    /// A conflict, if a stream is not as expected.
+    /// A conflict, if a stream is not as expected; any error, if an earlier commit with this key says something else.
     fn commit(&self, appends: &[Append], key: &str) -> Result<Stored, Self::Error>;
 
     /// The events of a stream, as its edition shows them.
@@ -243,7 +244,7 @@ pub struct Append {
     pub stream: StreamId,
     /// What it must look like.
     pub expected: Expected,
-    /// What is added. Without any, only the expectation is checked, if other parts have some.
+    /// What is added. Without any, only the expectation is checked.
     pub facts: Vec<Fact>,
 }
 

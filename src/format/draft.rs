@@ -1,6 +1,7 @@
 //! A commit on its way into the log: encoded outside the commit lock, finished under it.
 
 use super::checksum::{BLOCK, Mask};
+use super::content_digest::ContentDigest;
 use super::frame::{self, Chain, EVENTS, FrameHeader, HEADER, MAX_BODY};
 use super::record::{self, Unfinished};
 use super::segment_header::{MAX_EVENTS, SegmentHeader};
@@ -52,13 +53,18 @@ impl Draft {
         }
         self.begin(key.len() + event.event_type.len() + event.metadata.len() + event.data.len());
         let record = record::encode(&mut self.frame, key, event, wide, self.limits.event)?;
-        let body = self.frame.len() - HEADER;
-        let limit = self.limits.commit.min(MAX_BODY as usize);
-        if body > limit {
-            return Err(Error::limit("commit in bytes", body, limit));
-        }
         self.records.push(record);
-        Ok(())
+        self.check_len()
+    }
+
+    /// Refuses a body that is longer than the limit, or than a frame can have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`].
+    fn check_len(&self) -> Result<()> {
+        let (body, limit) = (self.body_len(), self.limits.commit.min(MAX_BODY as usize));
+        if body > limit { Err(Error::limit("commit in bytes", body, limit)) } else { Ok(()) }
     }
 
     /// Makes room for the header, and with the first event for all of the frame if, as most often, there is no other.
@@ -98,6 +104,29 @@ impl Draft {
             record.shift(self.attributes_len, attributes.len());
         }
         self.attributes_len = attributes.len();
+    }
+
+    /// Puts the attributes of a new commit before its events. They count towards the limit as its events do: a commit within
+    /// a few bytes of the longest body was once acknowledged together with its idempotency key,
+    /// and no reader took a body as long as that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`].
+    pub(crate) fn put_attributes(&mut self, attributes: &[u8]) -> Result<()> {
+        self.set_attributes(attributes);
+        self.check_len()
+    }
+
+    /// What the commit says, apart from its attributes.
+    pub(crate) fn digest(&self) -> ContentDigest {
+        let mut digest = ContentDigest::new();
+        let ends = self.records.iter().skip(1).map(Unfinished::start).chain([self.frame.len()]);
+        for (record, end) in self.records.iter().zip(ends) {
+            let parts = record::decode(&self.frame, record.start(), end);
+            digest.event(&parts.expect("a record that was just encoded can be decoded").layout, &self.frame);
+        }
+        digest
     }
 
     /// Number of events.

@@ -9,7 +9,7 @@
 
 use super::checksum::{self, BLOCK, CRC, Mask};
 use super::segment_header::{LEN as SEGMENT_HEADER, SegmentHeader};
-use super::{is_zero, put, u32_at, u64_at, varint};
+use super::{content_digest, is_zero, put, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -34,6 +34,8 @@ const FIRST_OPTIONAL_ATTRIBUTE: u64 = 128;
 pub(crate) const IDEMPOTENCY_KEY: u64 = 1;
 /// The attribute that says how far an upstream has been taken in: the position, then the name of the upstream.
 pub(crate) const TRACKING: u64 = 2;
+/// The attribute with the digest of what an idempotent commit says. A reader that does not know it takes each repeat for one.
+pub(crate) const CONTENT_DIGEST: u64 = 129;
 
 pub(crate) const EVENTS: u8 = 1;
 pub(crate) const SEAL: u8 = 2;
@@ -228,6 +230,11 @@ fn attribute(bytes: &[u8], wanted: u64) -> Option<&[u8]> {
 /// The idempotency key among the attributes of a frame.
 pub(crate) fn idempotency_key(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(attribute(bytes, IDEMPOTENCY_KEY)?).ok()
+}
+
+/// The digest of what the commit says, among the attributes of a frame.
+pub(crate) fn content_digest(bytes: &[u8]) -> Option<[u8; content_digest::LEN]> {
+    attribute(bytes, CONTENT_DIGEST)?.try_into().ok()
 }
 
 /// How far which upstream has been taken in, according to the attributes of a frame.

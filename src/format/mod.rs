@@ -1,6 +1,7 @@
 //! Bytes to structs and back: pure functions on slices. `docs/FORMAT.md` is the specification.
 
 pub(crate) mod checksum;
+pub(crate) mod content_digest;
 pub(crate) mod draft;
 pub(crate) mod event;
 pub(crate) mod extras;

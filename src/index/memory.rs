@@ -170,7 +170,8 @@ impl Memory {
         }
         if let Some(key) = event.idempotency_key {
             // Once for each stream in the commit.
-            self.scratch = Term::idempotency(event.key, key);
+            let upstream = event.tracking.map(|(upstream, _)| upstream);
+            self.scratch = Term::idempotency(event.key, upstream, key);
             self.post(event.frame, 0);
         }
         if let Some(system) = System::of(event.key) {

@@ -1,6 +1,7 @@
 //! Terms: what events can be found by, as bytes that sort by kind, edition and text.
 
 use crate::stream::{main_key, names};
+use crate::system::System;
 
 /// What a term is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -13,7 +14,7 @@ pub(crate) enum Kind {
     Correlation = 5,
     /// An event id that the writer gave.
     Id = 6,
-    /// An idempotency key, of one stream.
+    /// An idempotency key, of one stream or one upstream.
     Idempotency = 7,
     /// All events of a named edition.
     Edition = 8,
@@ -64,11 +65,16 @@ impl Term {
         Term::new(Kind::Stream, edition, main_key(key))
     }
 
-    /// The idempotency key `text` of the stream with this key.
-    pub(crate) fn idempotency(key: &[u8], text: &str) -> Self {
+    /// The idempotency key `text` of the stream with this key. Commits that only track an upstream share
+    /// one stream of the store's own, so there it is the upstream that the key belongs to.
+    pub(crate) fn idempotency(key: &[u8], upstream: Option<&str>, text: &str) -> Self {
         let mut scoped = Vec::with_capacity(2 + key.len() + text.len());
         scoped.extend_from_slice(&(key.len() as u16).to_le_bytes());
         scoped.extend_from_slice(key);
+        if let (Some(System::Tracking), Some(upstream)) = (System::of(key), upstream) {
+            scoped.push(upstream.len() as u8);
+            scoped.extend_from_slice(upstream.as_bytes());
+        }
         scoped.extend_from_slice(text.as_bytes());
         Term::new(Kind::Idempotency, None, &scoped)
     }

@@ -37,6 +37,21 @@ pub(crate) struct Proposal<'a> {
     /// The position of its first event.
     pub first_position: u64,
     pub recorded_at: Timestamp,
+    pub in_flight: InFlight,
+}
+
+/// The commits in flight that a decision rests on: the position after the last of them, and how often accepted commits had been given up by then.
+#[derive(Clone, Copy)]
+pub(crate) struct InFlight {
+    end: u64,
+    rollbacks: u64,
+}
+
+impl InFlight {
+    /// Those of them that end at this position or before; `None` for 0, where a decision rests on none.
+    pub(crate) fn upto(self, end: u64) -> Option<InFlight> {
+        (end > 0).then_some(InFlight { end, ..self })
+    }
 }
 
 /// The commits that have been accepted before and may not be visible yet.
@@ -73,27 +88,32 @@ pub(super) enum Failure {
 }
 
 impl Log {
-    /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been accepted before: it sets the sequences, or refuses. If it refuses, the draft is as
-    /// before; if not, it is empty.
+    /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been
+    /// accepted before: it sets the sequences, or refuses. If it refuses, the draft is as before; if
+    /// not, it is empty. A draft without events is only decided on, and there is nothing to wait for.
     pub(crate) fn commit<T, E: From<Error>>(
         self: &Arc<Self>,
         draft: &mut Draft,
         prepare: impl FnOnce(Proposal<'_>) -> Result<T, E>,
-    ) -> Result<(T, Ticket), E> {
+    ) -> Result<(T, Option<Ticket>), E> {
         let now = self.now().as_nanos();
         let mut state = self.room()?;
         let recorded_at = now.max(state.tail.chain.recorded_at);
         let proposal = Proposal {
             first_position: state.tail.next_position(),
             recorded_at: Timestamp::from_nanos(recorded_at),
+            in_flight: InFlight { end: state.tail.next_position(), rollbacks: state.rollbacks },
             pending: Pending(&state),
             draft: &mut *draft,
         };
         let prepared = prepare(proposal)?;
+        if draft.len() == 0 {
+            return Ok((prepared, None));
+        }
         let draft = std::mem::replace(draft, Draft::new(self.settings.limits));
         let slot = self.accept(&mut state, draft, recorded_at);
         drop(state);
-        Ok((prepared, Ticket { log: self.clone(), slot, waited: false }))
+        Ok((prepared, Some(Ticket { log: self.clone(), slot, waited: false })))
     }
 
     /// The commit lock, once there is room for one more commit.
@@ -356,6 +376,7 @@ impl Log {
     fn roll_back(&self, state: &mut State) -> Vec<Arc<Slot>> {
         state.tail = state.written.clone();
         state.pending_bytes = 0;
+        state.rollbacks += 1;
         self.listener.rolled_back();
         state.groups.drain(..).flat_map(|group| group.slots).collect()
     }
@@ -363,6 +384,21 @@ impl Log {
     /// Writes all that was accepted before the call, or waits until others have. What became of each commit, its own ticket tells.
     pub(crate) fn arrive(&self) {
         drop(self.arrived(self.state.lock()));
+    }
+
+    /// Returns when the commits in flight that a decision rests on can be read, or have failed: whether they can be read. If not, the decision is void, as nobody will ever see what it rests on.
+    ///
+    /// Whoever is told of a conflict reads again and decides again. Told earlier, they would find nothing new, and would be told of the same conflict until the group is written; or they would
+    /// take for done what a full disk or a power cut undoes.
+    pub(crate) fn arrives(&self, in_flight: InFlight) -> bool {
+        let mut state = self.state.lock();
+        while state.rollbacks == in_flight.rollbacks
+            && state.written.next_position() < in_flight.end
+            && (state.leading || !state.groups.is_empty())
+        {
+            state = self.help(state);
+        }
+        state.rollbacks == in_flight.rollbacks && state.written.next_position() >= in_flight.end
     }
 
     fn arrived<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

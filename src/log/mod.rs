@@ -15,7 +15,7 @@ mod spare;
 mod ticket;
 mod writer;
 
-pub(crate) use commit::{Pending, Proposal};
+pub(crate) use commit::{InFlight, Pending, Proposal};
 pub(crate) use read::{Backwards, Forwards};
 pub use recover::{Cut, OpenReport};
 pub(crate) use ticket::Ticket;
@@ -160,6 +160,8 @@ struct State {
     untold: Option<Error>,
     /// How many groups have failed, and the last error.
     failures: (u64, Option<Error>),
+    /// How often accepted commits have been given up. What was decided on them before counts no more.
+    rollbacks: u64,
     /// A thread is writing a group.
     leading: bool,
     /// Why no more commits are accepted.

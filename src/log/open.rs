@@ -86,6 +86,7 @@ impl Log {
                 waiters: VecDeque::new(),
                 untold: None,
                 failures: (0, None),
+                rollbacks: 0,
                 pending_bytes: 0,
                 leading: false,
                 refused: settings.read_only.then_some(Error::ReadOnly),

@@ -51,6 +51,12 @@ impl Log {
         Ok(header.first_position..header.end_position())
     }
 
+    /// The attributes of the commit whose frame stands at a location.
+    pub(crate) fn attributes_at(&self, frame: Location) -> Result<Vec<u8>> {
+        let segment = self.segment(frame.segment).expect("the index only knows segments of the log");
+        segment.attributes_at(frame.offset)
+    }
+
     /// Bytes of a segment that may be read.
     pub(crate) fn readable(&self, segment: u64) -> u64 {
         self.segment(segment).map_or(0, |segment| segment.readable())

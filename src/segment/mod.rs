@@ -9,7 +9,7 @@ pub(crate) mod verified;
 use verified::Verified;
 
 use crate::error::{Error, Result};
-use crate::format::checksum::Mask;
+use crate::format::checksum::{self, BLOCK, CRC, Mask};
 use crate::format::event::Event;
 use crate::format::frame::{self, FrameHeader};
 use crate::format::record;
@@ -254,6 +254,38 @@ impl Segment {
             let bytes = offset..offset + frame::HEADER as u64;
             self.damaged(bytes, "the header of a commit fails its checksum")
         })
+    }
+
+    /// Reads and verifies the attributes of the commit whose frame stands at `offset`, without the rest of its body.
+    pub(crate) fn attributes_at(&self, offset: u64) -> Result<Vec<u8>> {
+        let header = self.frame_at(offset)?;
+        let (len, body_at) = (header.attributes_len as usize, offset + frame::HEADER as u64);
+        // Attributes are at most two blocks long; a header that says more is not believed here either.
+        let whole = u64::from(header.body_len) <= BLOCK as u64;
+        let wanted =
+            if whole { header.body_len as usize } else { len.next_multiple_of(BLOCK).min(header.body_len as usize) };
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let (mut bytes, mut table) = (Vec::new(), Vec::new());
+        let fits = header.frame_len() <= self.readable().saturating_sub(offset);
+        if fits && header.is_known() {
+            self.copy(body_at, wanted, &mut bytes)?;
+            self.copy(offset + header.table_at(), header.table_len() as usize, &mut table)?;
+        }
+        let holds = match bytes.is_empty() {
+            true => false,
+            false if whole => header.vouches_for(&bytes, self.mask, offset),
+            false => {
+                let first = &table[..wanted.div_ceil(BLOCK) * CRC];
+                header.vouches_for(&table, self.mask, offset) && checksum::table_holds(&bytes, first)
+            }
+        };
+        if !holds {
+            return Err(self.damaged(offset..body_at + len as u64, "the attributes of a commit fail their checksum"));
+        }
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     fn bad_record(&self, offset: u64, len: u64) -> Error {

@@ -9,7 +9,7 @@ use crate::event::NewEvent;
 use crate::expected::Expected;
 use crate::format::draft::Draft;
 use crate::format::frame;
-use crate::log::{self, Proposal};
+use crate::log::{self, InFlight, Proposal};
 use crate::stream::{StreamId, check_name};
 use crate::system::System;
 use crate::time::Timestamp;
@@ -62,8 +62,8 @@ pub struct Committed {
 impl Store {
     /// Appends events to a stream, as one commit. Returns when they are as durable as [`Durability`](crate::Durability) asks for.
     ///
-    /// Blocks for a write and a sync, which threads that append at the same time share. An append without events succeeds and changes nothing,
-    /// whatever it expects.
+    /// Blocks for a write and a sync, which threads that append at the same time share. An append without events stores nothing: it
+    /// returns whether the stream is as expected.
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -82,10 +82,14 @@ impl Store {
     ///
     /// * [`Error::Conflict`] if the stream is not as expected;
     /// * [`Error::GuardFailed`] if a guard of the transaction does not hold;
+    /// * [`Error::AlreadyTracked`], [`Error::IdempotencyMismatch`] if the transaction tracks an upstream or has an idempotency key;
     /// * [`Error::Invalid`], [`Error::LimitExceeded`] if an event breaks a [limit](NewEvent#limits);
     /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store goes on when the cause is gone;
     /// * [`Error::DurabilityUnknown`] if the sync failed;
     /// * [`Error::Closed`], [`Error::ReadOnly`].
+    ///
+    /// What a refusal rests on can be read when it is returned: commits in flight are waited for first. If they fail, the decision is
+    /// made again without them. So whoever reads again after a conflict finds what caused it.
     pub fn append<'e>(
         &self,
         stream: &StreamId,
@@ -173,7 +177,7 @@ impl Transaction {
         self
     }
 
-    /// Binds the commit to a condition on the whole store; all guards must hold. In a transaction without events they are not looked at.
+    /// Binds the commit to a condition on the whole store; all guards must hold.
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guards.push(guard);
         self
@@ -181,7 +185,7 @@ impl Transaction {
 
     /// Stores all of it, and returns when it is as durable as [`Durability`](crate::Durability) asks for.
     ///
-    /// A transaction without any event succeeds and changes nothing.
+    /// A transaction without any event stores nothing: it returns whether its expectations and guards hold.
     ///
     /// # Errors
     ///
@@ -190,8 +194,13 @@ impl Transaction {
         self.submit()?.wait()
     }
 
-    /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit with the same key already, nothing is stored, nothing is checked (the
-    /// expectations may be stale, the events others), and the result is that of the first commit, marked as a duplicate. Also after a crash, and also for repeats that race.
+    /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit with the same key already, nothing is stored, expectations and guards are not
+    /// checked (they may be stale), and the result is that of the first commit, marked as a duplicate. Also after a crash, and also for repeats that race.
+    ///
+    /// A repeat must say the same: the same streams, and for each event the same type, data, content type, schema version and tags, and the same
+    /// [position of an upstream](Self::tracking). Anything else under the same key is [`Error::IdempotencyMismatch`]. Ids, times, correlation,
+    /// causation and metadata may differ, as they belong to the attempt. (JSON of a hash map has no fixed order; use a sorted map.) A commit that only
+    /// tracks an upstream shares its keys with other such commits of this upstream. A transaction that stores nothing remembers no key.
     ///
     /// Up to 1,024 bytes; the empty key is none. For a key that counts in the whole store, whatever stream a repeat writes to, use a tag and [`Guard::absent`].
     ///
@@ -246,7 +255,8 @@ impl Transaction {
     }
 
     /// Decides on the commit and gives it its place, without waiting until it is durable: whoever submits the next one before waiting for this one shares its
-    /// sync. Blocks only if 64 MiB wait to be written, or for an earlier commit with the same idempotency key.
+    /// sync. Blocks only if 64 MiB wait to be written, for an earlier commit with the same idempotency key, and, before it refuses, for the commits in
+    /// flight that the refusal rests on.
     ///
     /// Positions and sequences are final if the ticket's [wait](Ticket::wait) succeeds. Until then nobody can read the events.
     ///
@@ -258,20 +268,25 @@ impl Transaction {
             return Err(error);
         }
         self.record_notes()?;
-        if self.draft.len() == 0 {
+        let is_condition = self.parts.iter().any(|part| part.expected != Expected::Any) || !self.guards.is_empty();
+        if self.draft.len() == 0 && !is_condition {
             return Ok(Ticket { committed: Some(nothing(&self.store, &self.parts)?), waiting: None, inline: None });
         }
-        let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.parts);
+        let tracking = self.notes.iter().find_map(|note| match note {
+            Noted::Tracking { upstream, position } => Some((&**upstream, *position)),
+            Noted::Deletion { .. } => None,
+        });
+        let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.draft, &self.parts, tracking);
+        // In rising order of their keys.
         let mut attributes = Vec::new();
-        repeats.iter().for_each(|repeats| repeats.put_attributes(&mut attributes));
-        for note in &self.notes {
-            if let Noted::Tracking { upstream, position } = note {
-                frame::put_tracking(&mut attributes, upstream, *position);
-                // Asked here, outside the commit lock, it is known under it.
-                self.store.tracked(upstream)?;
-            }
+        repeats.iter().for_each(|repeats| repeats.put_key(&mut attributes));
+        if let Some((upstream, position)) = tracking {
+            frame::put_tracking(&mut attributes, upstream, position);
+            // Asked here, outside the commit lock, it is known under it.
+            self.store.tracked(upstream)?;
         }
-        self.draft.set_attributes(&attributes);
+        repeats.iter().for_each(|repeats| repeats.put_digest(&mut attributes));
+        self.draft.put_attributes(&attributes)?;
         let repeats = repeats.as_ref();
         let find = || repeats.map_or(Ok(None), Repeats::find);
         loop {
@@ -280,17 +295,19 @@ impl Transaction {
             }
             match self.attempt(repeats) {
                 Ok(ticket) => return Ok(ticket),
-                // It is on its way: when it has arrived, it will be found, or it has failed and this one may go.
+                // It is in flight: when it has arrived, it will be found, or it has failed and this one may go.
                 Err(Refusal::Repeat) => self.store.inner.log.arrive(),
                 // What broke the guard may have been the first commit with the key, and a repeat is not to be checked.
-                Err(Refusal::Error(Error::GuardFailed { .. })) if repeats.is_some_and(Repeats::is_pending) => {
+                Err(Refusal::Error(Error::GuardFailed { .. }, _)) if repeats.is_some_and(Repeats::is_pending) => {
                     self.store.inner.log.arrive();
                 }
-                Err(Refusal::Error(error @ Error::GuardFailed { .. })) => {
+                // Nobody will ever see what the decision rests on: it is made again.
+                Err(Refusal::Error(_, Some(in_flight))) if !self.store.inner.log.arrives(in_flight) => {}
+                Err(Refusal::Error(error @ Error::GuardFailed { .. }, _)) => {
                     let first = find()?.ok_or(error)?;
                     return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
                 }
-                Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Error(error, _)) => return Err(error),
             }
         }
     }
@@ -329,7 +346,8 @@ impl Transaction {
                 &mut many[..]
             }
         };
-        let (committed, waiting) = store.inner.log.commit(draft, |proposal| {
+        let ((in_flight, committed), waiting) = store.inner.log.commit(draft, |proposal| {
+            let in_flight = proposal.in_flight;
             if guards.meet_a_deletion(store) {
                 return Err(Refusal::Repeat);
             }
@@ -338,23 +356,28 @@ impl Transaction {
             {
                 return Err(Refusal::Repeat);
             }
-            guards.check_again(store, &proposal.pending)?;
-            notes.iter().try_for_each(|note| store.inner.view.check_note(note))?;
+            let refuse = |(error, rests_on)| Refusal::Error(error, in_flight.upto(rests_on));
+            guards.check_again(store, &proposal.pending).map_err(refuse)?;
+            notes.iter().try_for_each(|note| store.inner.view.check_note(note)).map_err(refuse)?;
             let accepted = store.inner.view.accept(parts, firsts, proposal.first_position);
             accepted.map_err(|refused| match refused {
-                Refused::Failed(error) => error,
-                Refused::Conflict { part, next } => {
+                Refused::Failed(error) => Refusal::from(error),
+                Refused::Conflict { part, next, rests_on } => {
                     let Part { stream, expected, .. } = &parts[part];
-                    Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }
+                    refuse((Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }, rests_on))
                 }
             })?;
             let committed = place(proposal, parts, firsts);
             repeats.iter().for_each(|repeats| repeats.accepted(committed.positions.end));
             notes.iter().for_each(|note| store.inner.view.accept_note(note.clone(), committed.positions.end));
-            Ok::<_, Refusal>(committed)
+            Ok::<_, Refusal>((in_flight, committed))
         })?;
+        // Without events, the outcome is an answer like any other.
+        if waiting.is_none() && !store.inner.log.arrives(in_flight) {
+            return Err(Refusal::Repeat);
+        }
         let inline = self.inline();
-        Ok(Ticket { committed: Some(committed), waiting: Some(waiting), inline })
+        Ok(Ticket { committed: Some(committed), waiting, inline })
     }
 
     /// The store, if there are inline projections.
@@ -365,14 +388,15 @@ impl Transaction {
 
 /// Why an attempt to commit was refused.
 enum Refusal {
-    /// Something on its way must have arrived first: another commit with the same idempotency key, or a deletion that a guard asks about.
+    /// Something in flight must have arrived first: another commit with the same idempotency key, or a deletion that a guard asks about.
     Repeat,
-    Error(Error),
+    /// The commits in flight that the error rests on stand beside it.
+    Error(Error, Option<InFlight>),
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal::Error(error)
+        Refusal::Error(error, None)
     }
 }
 

@@ -63,22 +63,22 @@ impl Guard {
         }
     }
 
-    /// Looks at what has been accepted and may not be visible; what stands up to `looked_at` has been seen.
+    /// Looks at what has been accepted and may not be visible; what stands up to `looked_at` has been seen. Beside an error stands the position after the event in flight that breaks the guard.
     pub(super) fn check_pending(
         &self,
         number: usize,
         store: &Store,
         pending: &Pending<'_>,
         looked_at: Option<u64>,
-    ) -> Result<()> {
+    ) -> Result<(), (Error, u64)> {
         let mut broken_by = None;
         pending.events(looked_at.map_or(0, |position| position + 1), |event| {
             let new = self.after.is_none_or(|after| event.position > after);
             if new && self.query.matches_recorded(event) {
                 broken_by = match store.inner.shares(&self.query, event) {
-                    Ok(true) => Some(Err(self.failed(number, event.position))),
+                    Ok(true) => Some(Err((self.failed(number, event.position), event.position + 1))),
                     Ok(false) => None,
-                    Err(error) => Some(Err(error)),
+                    Err(error) => Some(Err((error, 0))),
                 };
             }
             broken_by.is_none()
@@ -119,14 +119,14 @@ impl Guards {
         editions.any(|edition| store.inner.view.is_edition_being_deleted(edition))
     }
 
-    /// Looks at what has come since, and at what is on its way. Runs under the commit lock.
-    pub(super) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<()> {
+    /// Looks at what has come since, and at what is in flight. Runs under the commit lock. Beside an error stands the position after the event in flight that it rests on, 0 if that can be read.
+    pub(super) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<(), (Error, u64)> {
         let Some(before) = &self.deletions else { return Ok(()) };
         let same = Arc::ptr_eq(&store.inner.view.index.deletions(), before);
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
             // A deletion lets older events be seen again.
             let seen = looked_at.filter(|_| same || guard.query.named_edition().is_none());
-            let looked_at = guard.check_visible(number, store, seen)?;
+            let looked_at = guard.check_visible(number, store, seen).map_err(|error| (error, 0))?;
             guard.check_pending(number, store, pending, looked_at)?;
         }
         Ok(())

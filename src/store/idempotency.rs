@@ -5,8 +5,9 @@
 use super::Store;
 use super::append::{Appended, Committed};
 use super::view::Part;
-use crate::error::Result;
-use crate::format::frame;
+use crate::error::{Error, Result};
+use crate::format::draft::Draft;
+use crate::format::{content_digest, frame};
 use crate::index::term::Term;
 use crate::position::Location;
 use crate::system::System;
@@ -17,6 +18,8 @@ use std::cell::Cell;
 pub(super) struct Repeats {
     store: Store,
     key: String,
+    /// What the commit says.
+    digest: [u8; content_digest::LEN],
     /// What the index knows them by: the key, in each stream that is written to.
     terms: Vec<Term>,
     /// Segments before this one have been searched.
@@ -25,21 +28,40 @@ pub(super) struct Repeats {
 
 impl Repeats {
     /// Without a key, there are none.
-    pub(super) fn new(store: &Store, key: &str, parts: &[Part]) -> Option<Self> {
+    pub(super) fn new(
+        store: &Store,
+        key: &str,
+        draft: &Draft,
+        parts: &[Part],
+        tracking: Option<(&str, u64)>,
+    ) -> Option<Self> {
         if key.is_empty() {
             return None;
         }
+        let upstream = tracking.map(|(upstream, _)| upstream);
         let written = parts.iter().filter(|part| part.events > 0);
-        let terms = written.map(|part| Term::idempotency(part.stream.key(), key)).collect();
-        Some(Repeats { store: store.clone(), key: key.to_owned(), terms, searched: Cell::new(1) })
+        let terms = written.map(|part| Term::idempotency(part.stream.key(), upstream, key)).collect();
+        let mut digest = draft.digest();
+        tracking.iter().for_each(|(upstream, position)| digest.tracking(upstream, *position));
+        let digest = digest.finish();
+        Some(Repeats { store: store.clone(), key: key.to_owned(), digest, terms, searched: Cell::new(1) })
     }
 
-    /// Adds what the frame of the commit says of it.
-    pub(super) fn put_attributes(&self, attributes: &mut Vec<u8>) {
+    /// The attribute with the key.
+    pub(super) fn put_key(&self, attributes: &mut Vec<u8>) {
         frame::put_attribute(attributes, frame::IDEMPOTENCY_KEY, self.key.as_bytes());
     }
 
+    /// The attribute with the digest.
+    pub(super) fn put_digest(&self, attributes: &mut Vec<u8>) {
+        frame::put_attribute(attributes, frame::CONTENT_DIGEST, &self.digest);
+    }
+
     /// What an earlier commit has stored, if one is visible. Asked again, it only looks at what has come since.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdempotencyMismatch`] if the earlier commit says something else.
     pub(super) fn find(&self) -> Result<Option<Committed>> {
         let index = &self.store.inner.view.index;
         let segments = index.segments();
@@ -68,6 +90,10 @@ impl Repeats {
     fn first(&self, frame: Location) -> Result<Committed> {
         let log = &self.store.inner.log;
         let positions = log.positions_at(frame)?;
+        let stored = frame::content_digest(&log.attributes_at(frame)?);
+        if stored.is_some_and(|stored| stored != self.digest) {
+            return Err(Error::IdempotencyMismatch { key: self.key.clone(), positions });
+        }
         let mut events = log.forwards(positions.clone());
         let mut appends: Vec<Appended> = Vec::new();
         let mut recorded_at = Timestamp::default();

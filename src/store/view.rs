@@ -87,10 +87,11 @@ pub(super) struct First {
 
 /// Why a commit is not accepted.
 pub(super) enum Refused {
-    /// The expectation of a part does not hold: its number, and the next sequence of its stream.
+    /// The expectation of a part does not hold: its number, the next sequence of its stream, and the position after the commits in flight that say so, 0 if it can be read.
     Conflict {
         part: usize,
         next: u64,
+        rests_on: u64,
     },
     Failed(Error),
 }
@@ -129,22 +130,25 @@ impl View {
             let main = main_key(key);
             let is_main = main.len() == key.len();
             let next_of = |key: &[u8]| match (ends.as_ref().and_then(|ends| ends.get(key)), accepted.streams.get(key)) {
-                (Some(&next), _) => Ok(next),
-                (None, Some(pending)) => Ok(pending.next_sequence),
-                (None, None) if accepted.is_being_deleted(key) => Ok(0),
-                (None, None) => match part.known {
-                    Some(known) if is_main && known.added == self.index.added() => Ok(known.next),
-                    _ => self.index.next_sequence(key),
+                // What the commit itself adds stands on whatever is in flight.
+                (Some(&next), _) => Ok((next, first_position)),
+                (None, Some(pending)) => Ok((pending.next_sequence, pending.end_position)),
+                (None, None) => match (accepted.deletion_of(key), part.known) {
+                    (Some(end_position), _) => Ok((0, end_position)),
+                    (None, Some(known)) if is_main && known.added == self.index.added() => Ok((known.next, 0)),
+                    _ => self.index.next_sequence(key).map(|next| (next, 0)),
                 },
             };
-            let next = next_of(key)?;
+            let (next, mut rests_on) = next_of(key)?;
             let begins = next == 0 && !is_main;
-            let sequence = if begins {
-                let next = next_of(main)?;
-                part.expected.diverges(next).ok_or(Refused::Conflict { part: n, next })?
+            let (next, sequence) = if begins {
+                let (next, of_main) = next_of(main)?;
+                rests_on = rests_on.max(of_main);
+                (next, part.expected.diverges(next))
             } else {
-                part.expected.allows(next).then_some(next).ok_or(Refused::Conflict { part: n, next })?
+                (next, part.expected.allows(next).then_some(next))
             };
+            let sequence = sequence.ok_or(Refused::Conflict { part: n, next, rests_on })?;
             let Some(end) = sequence.checked_add(part.events as u64) else {
                 return Err(Error::invalid("append", "the stream has no more sequences").into());
             };
@@ -164,12 +168,13 @@ impl View {
         Ok(())
     }
 
-    /// Whether a commit may say this. Called under the commit lock.
-    pub(super) fn check_note(&self, what: &Noted) -> Result<()> {
+    /// Whether a commit may say this. Called under the commit lock. If not, the error says why, and beside it stands the position after the commit in flight that it rests on, 0 if that can be read.
+    pub(super) fn check_note(&self, what: &Noted) -> Result<(), (Error, u64)> {
         let Noted::Tracking { upstream, position } = what else { return Ok(()) };
-        match self.tracked(upstream)? {
-            Some(tracked) if tracked >= *position => {
-                Err(Error::AlreadyTracked { upstream: upstream.clone(), tracked, position: *position })
+        match self.tracked(upstream).map_err(|error| (error, 0))? {
+            Some((tracked, rests_on)) if tracked >= *position => {
+                let (upstream, position) = (upstream.clone(), *position);
+                Err((Error::AlreadyTracked { upstream, tracked, position }, rests_on))
             }
             _ => Ok(()),
         }
@@ -192,14 +197,17 @@ impl View {
         notes.iter().any(|note| matches!(&note.what, Noted::Deletion { edition, .. } if edition == name))
     }
 
-    /// How far an upstream has been taken in, by commits on their way or visible.
-    pub(super) fn tracked(&self, wanted: &str) -> Result<Option<u64>> {
+    /// How far an upstream has been taken in, and the position after the commit in flight that says so, 0 if it can be read.
+    fn tracked(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
         let accepted = self.accepted.lock();
         let pending = accepted.notes.iter().rev().find_map(|note| match &note.what {
-            Noted::Tracking { upstream, position } if upstream == wanted => Some(*position),
+            Noted::Tracking { upstream, position } if upstream == wanted => Some((*position, note.end_position)),
             _ => None,
         });
-        pending.map_or_else(|| self.index.tracked(wanted), |position| Ok(Some(position)))
+        match pending {
+            Some(pending) => Ok(Some(pending)),
+            None => Ok(self.index.tracked(wanted)?.map(|position| (position, 0))),
+        }
     }
 
     /// From which sequence on a stream of the main edition is shadowed in a named one, going by all that was accepted. `None` if it is not.
@@ -208,7 +216,7 @@ impl View {
         if let Some(Pending { begins_at: Some(sequence), .. }) = accepted.streams.get(stream.key()) {
             return Ok(Some(*sequence));
         }
-        if accepted.is_being_deleted(stream.key()) {
+        if accepted.deletion_of(stream.key()).is_some() {
             return Ok(None);
         }
         drop(accepted);
@@ -218,12 +226,13 @@ impl View {
 }
 
 impl Accepted {
-    /// Whether a deletion on its way hits the stream with this key.
-    fn is_being_deleted(&self, key: &[u8]) -> bool {
-        self.notes.iter().any(|note| match &note.what {
+    /// The position after the last deletion in flight that hits the stream with this key, if there is one.
+    fn deletion_of(&self, key: &[u8]) -> Option<u64> {
+        let hits = |note: &&Note| match &note.what {
             Noted::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
             Noted::Tracking { .. } => false,
-        })
+        };
+        self.notes.iter().rev().find(hits).map(|note| note.end_position)
     }
 
     /// Forgets what commits have said that end at this position or before: it is published.

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 type Result<T> = std::result::Result<T, Fault>;
 
 /// Lies about events.
-const EVENTS: [Lie; 39] = [
+const EVENTS: [Lie; 41] = [
     Lie::ExpectsNothing,
     Lie::NoConflicts,
     Lie::PartByPart,
@@ -43,6 +43,8 @@ const EVENTS: [Lie; 39] = [
     Lie::KeysOfAllStreams,
     Lie::KeysOfRefused,
     Lie::EmptyKeyCounts,
+    Lie::KeysTakeAnything,
+    Lie::NothingChecksNothing,
     Lie::NoTypes,
     Lie::AnyEdition,
     Lie::EmptyIdFinds,
@@ -129,6 +131,8 @@ enum Lie {
     KeysOfAllStreams,
     KeysOfRefused,
     EmptyKeyCounts,
+    KeysTakeAnything,
+    NothingChecksNothing,
     NoTypes,
     AnyEdition,
     EmptyIdFinds,
@@ -299,9 +303,19 @@ impl EventStore for Liar {
                 Ok(Stored { sequences, positions: begin..end, duplicate: false })
             }
             Lie::RefusesNothing if twisted.iter().all(|append| append.facts.is_empty()) => Err(Fault::Refused),
+            Lie::NothingChecksNothing if twisted.iter().all(|append| append.facts.is_empty()) => {
+                self.honest.commit(&[], "")
+            }
             _ => self.honest.commit(&twisted, key),
         };
+        if self.is(Lie::KeysTakeAnything) && matches!(done, Err(Fault::Mismatch)) {
+            let first = locked(&self.keys).get(key).cloned().expect("there is one that says something else");
+            return Ok(Stored { duplicate: true, ..first });
+        }
         match &done {
+            Ok(stored) if self.is(Lie::KeysTakeAnything) && !stored.duplicate => {
+                locked(&self.keys).insert(key.to_owned(), stored.clone());
+            }
             Err(_) if self.is(Lie::KeysOfRefused) => {
                 let stored = Stored { sequences: vec![], positions: 0..0, duplicate: false };
                 locked(&self.keys).insert(key.to_owned(), stored);

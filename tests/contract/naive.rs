@@ -24,6 +24,9 @@ impl BackendError for Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
+/// What a commit says.
+type Said = Vec<(StreamId, Fact)>;
+
 #[derive(Clone, Default)]
 pub struct Naive(Arc<Mutex<State>>);
 
@@ -32,7 +35,7 @@ struct State {
     /// By position. A deleted event leaves a hole.
     log: Vec<Option<Recorded>>,
     /// What the first commit with a key has said, and stored.
-    keys: HashMap<(StreamId, String), (Vec<(StreamId, Fact)>, Stored)>,
+    keys: HashMap<(StreamId, String), (Said, Stored)>,
     positions: BTreeMap<(String, StreamId), u64>,
     /// With the position of the event that each follows.
     snapshots: BTreeMap<(StreamId, u64), (u64, Snapshot)>,

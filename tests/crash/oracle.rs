@@ -37,6 +37,62 @@ pub enum Step {
     Full(u64),
     /// Calls fail no more, and the disk has room.
     Heal,
+    /// Another owner opens the store while this one has it.
+    Second,
+    /// The handle that was closed last is used again: by a thread that has not heard of it, say.
+    Late,
+    /// The user puts files of their own beside those of the store.
+    Foreign,
+}
+
+/// Files of the user, with names that look like those of the store.
+const FOREIGN: [&str; 5] = ["notes.txt", "SPAR_.txt", "SPAR_.7.bak", "00000000000000000001.seg.bak", "LOCK.orig"];
+
+/// What the clock of a store does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clock {
+    Ticks,
+    Stands,
+    /// Forth and back, by hours.
+    Jumps,
+}
+
+/// How a store is opened. Options are tried together, as a fault may need two of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setup {
+    pub durability: Durability,
+    pub segment_size: u64,
+    pub memory_map: bool,
+    pub max_commit: usize,
+    pub clock: Clock,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (durability, clock) = (Durability::Sync, Clock::Ticks);
+        Setup { durability, segment_size: 4096, memory_map: true, max_commit: 64 << 20, clock }
+    }
+}
+
+impl Setup {
+    fn options(&self, disk: &SimFs) -> Options {
+        let Setup { durability, segment_size, memory_map, max_commit, clock } = *self;
+        let readings = Arc::new(AtomicI64::new(0));
+        let now = move || {
+            let n = readings.fetch_add(1, Ordering::Relaxed);
+            Timestamp::from_nanos(match clock {
+                Clock::Ticks => 1_000 + n,
+                Clock::Stands => 1_000,
+                Clock::Jumps => n * 7_919 % 23 * 3_600_000_000_000,
+            })
+        };
+        options(disk)
+            .durability(durability)
+            .segment_size(segment_size)
+            .memory_map(memory_map)
+            .max_commit_bytes(max_commit)
+            .clock(now)
+    }
 }
 
 /// Those that workloads are made of exhaustively.
@@ -93,6 +149,8 @@ enum Fate {
 #[derive(Default)]
 pub struct History {
     commits: Vec<(Vec<Written>, Fate)>,
+    /// Whether the user has put files of their own beside those of the store.
+    foreign: bool,
 }
 
 impl History {
@@ -102,7 +160,7 @@ impl History {
 
     /// The same, but what was acknowledged without a sync may be lost from some commit on.
     pub fn any_prefix(&self) -> impl Iterator<Item = History> {
-        (0..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec() })
+        (0..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec(), ..*self })
     }
 
     /// Whether `found` is what may be there: the acknowledged commits and, at any of their places, those whose fate is unknown, as a whole.
@@ -124,8 +182,10 @@ impl History {
 pub struct Run {
     pub disk: SimFs,
     pub history: History,
-    durability: Durability,
+    setup: Setup,
     store: Option<Store>,
+    /// The handle that was closed last.
+    closed: Option<Store>,
     written: u32,
 }
 
@@ -135,8 +195,12 @@ impl Run {
     }
 
     pub fn with(disk: SimFs, durability: Durability) -> Run {
-        let store = options(&disk).durability(durability).open("store").ok();
-        Run { disk, history: History::default(), durability, store, written: 0 }
+        Self::set_up(disk, Setup { durability, ..Setup::default() })
+    }
+
+    pub fn set_up(disk: SimFs, setup: Setup) -> Run {
+        let store = setup.options(&disk).open("store").ok();
+        Run { disk, history: History::default(), setup, store, closed: None, written: 0 }
     }
 
     pub fn all(mut self, steps: &[Step]) -> Run {
@@ -149,12 +213,42 @@ impl Run {
 
     /// Lets go of the store as a process does that dies: without closing.
     fn abandon(&mut self) {
-        let store = self.store.take();
-        self.disk.while_dead(|| drop(store));
+        let gone = (self.store.take(), self.closed.take());
+        self.disk.while_dead(|| drop(gone));
     }
 
     fn reopen(&mut self) {
-        self.store = options(&self.disk).durability(self.durability).open("store").ok();
+        self.store = self.setup.options(&self.disk).open("store").ok();
+    }
+
+    /// A store has one owner.
+    fn second_owner(&self) {
+        let second = self.setup.options(&self.disk).open("store");
+        if self.store.is_some() && !self.disk.is_dead() {
+            assert!(matches!(second, Err(Error::Locked { .. })), "{second:?}");
+        }
+    }
+
+    /// A handle that was closed writes nothing, whatever is asked of it, and whoever has the store now.
+    fn late_calls(&self) {
+        let Some(closed) = &self.closed else { return };
+        let stream = StreamId::new("s", "late").expect("a good name");
+        let appended = closed.append(&stream, Expected::Any, [NewEvent::new("T", "late")]);
+        assert!(appended.is_err(), "a closed handle stores {appended:?}");
+        let _ = closed.read_all().into_iter().count();
+        let _ = closed.query(&annals::Query::new().event_type("T")).into_iter().count();
+        let _ = closed.positions().put("late", &stream, 1);
+        let _ = closed.positions().flush();
+        let _ = closed.snapshots().put(&StreamId::new("s", "a").expect("a good name"), 0, &1u8);
+        let _ = closed.sync();
+        let _ = closed.clone().close();
+    }
+
+    fn put_files_of_the_user(&mut self) {
+        if !self.disk.is_dead() && self.disk.files().iter().any(|path| path.starts_with("store")) {
+            FOREIGN.iter().for_each(|name| self.disk.set_contents(format!("store/{name}"), name.as_bytes().to_vec()));
+            self.history.foreign = true;
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -168,7 +262,8 @@ impl Run {
             Step::Group => self.group(),
             Step::Reopen => {
                 if let Some(store) = self.store.take() {
-                    let _ = store.close();
+                    let _ = store.clone().close();
+                    self.closed = Some(store);
                 }
                 self.reopen();
             }
@@ -185,6 +280,9 @@ impl Run {
                 self.disk.set_capacity(used as u64 + room);
             }
             Step::Heal => self.disk.heal(),
+            Step::Second => self.second_owner(),
+            Step::Late => self.late_calls(),
+            Step::Foreign => self.put_files_of_the_user(),
         }
     }
 
@@ -204,15 +302,15 @@ impl Run {
     }
 
     fn submit(&mut self, parts: &[(&str, u32, usize)]) -> (Vec<Written>, Result<annals::Ticket, Error>) {
-        self.submit_with_key(parts, "")
+        let events = self.events(parts);
+        self.submit_with_key(&events, "")
     }
 
     fn submit_with_key(
-        &mut self,
-        parts: &[(&str, u32, usize)],
+        &self,
+        events: &[(StreamId, Vec<Vec<u8>>)],
         key: &str,
     ) -> (Vec<Written>, Result<annals::Ticket, Error>) {
-        let events = self.events(parts);
         let written =
             events.iter().flat_map(|(stream, data)| data.iter().map(|data| (stream.to_string(), data.clone())));
         let written = written.collect();
@@ -246,11 +344,12 @@ impl Run {
     /// If the first one is there, the second one is told so; if not, the second one may be. One of a dead process is told nothing.
     fn repeat(&mut self) {
         let key = format!("key {}", self.written);
-        let (first, ticket) = self.submit_with_key(&[("a", 1, 40)], &key);
+        let events = self.events(&[("a", 1, 40)]);
+        let (first, ticket) = self.submit_with_key(&events, &key);
         let result = ticket.and_then(annals::Ticket::wait).map(drop);
         let stored = result.is_ok();
         self.note(first, result);
-        let (second, ticket) = self.submit_with_key(&[("a", 1, 40)], &key);
+        let (second, ticket) = self.submit_with_key(&events, &key);
         match ticket.and_then(annals::Ticket::wait) {
             Ok(committed) if stored => assert!(committed.duplicate, "a repeat is stored again"),
             result => self.note(second, result.map(drop)),
@@ -303,6 +402,7 @@ pub fn check_prefix(disk: &SimFs, history: &History, context: &dyn Display) {
 
 fn check_with(disk: &SimFs, allows: impl Fn(&[Written]) -> bool, history: &History, context: &dyn Display) {
     let open = |disk: &SimFs| options(disk).open("store").unwrap_or_else(|e| panic!("{context}: {e}"));
+    let foreign = || FOREIGN.iter().filter(|_| history.foreign);
     let store = open(disk);
     let found = contents(&store, context);
     if !allows(&found) {
@@ -321,6 +421,10 @@ fn check_with(disk: &SimFs, allows: impl Fn(&[Written]) -> bool, history: &Histo
     for n in 0..2u8 {
         let appended = store.append(&stream, Expected::Next(n.into()), [NewEvent::with_data("T", vec![n; 1500])]);
         appended.unwrap_or_else(|e| panic!("{context}: append after recovery: {e}"));
+    }
+    for name in foreign() {
+        let there = disk.contents(format!("store/{name}"));
+        assert_eq!(there.as_deref(), Some(name.as_bytes()), "{context}: {name} is the user's");
     }
     let store = open(&disk.crash(Image::Durable));
     let all = contents(&store, context);

@@ -1,6 +1,6 @@
 //! Random schedules: a workload, failing calls and full disks in between, a death, an image, and deaths of the recoveries from that. All of it follows from one number.
 
-use super::oracle::{self, Run, Step, check, check_prefix};
+use super::oracle::{self, Clock, Run, Setup, Step, check, check_prefix};
 use super::sweeps::KINDS;
 use annals::Durability;
 use annals::fs::{Crash, Image, Operation, SimFs};
@@ -51,7 +51,7 @@ impl Random {
 #[derive(Debug)]
 pub struct Schedule {
     pub steps: Vec<Step>,
-    pub durability: Durability,
+    pub setup: Setup,
     /// How many images are built of the disk that it leaves.
     images: u64,
 }
@@ -75,28 +75,38 @@ pub fn schedule(random: &mut Random) -> Schedule {
                 }
             };
         }
+        if random.one_in(6) {
+            return random.pick(&[Step::Second, Step::Late, Step::Late, Step::Foreign]);
+        }
         let plain =
             [Step::One, Step::Batch, Step::Group, Step::Roll, Step::Large, Step::Repeat, Step::Reopen, Step::Abandon];
         random.pick(&plain)
     });
     let steps = steps.collect();
-    Schedule { steps, durability, images: 4 + random.below(8) }
+    let setup = Setup {
+        durability,
+        segment_size: random.pick(&[4096, 4096, 6000, 16 << 10, 1 << 20]),
+        memory_map: random.one_in(2),
+        max_commit: random.pick(&[64 << 20, 12_000, 2_600]),
+        clock: random.pick(&[Clock::Ticks, Clock::Stands, Clock::Jumps]),
+    };
+    Schedule { steps, setup, images: 4 + random.below(8) }
 }
 
 /// Runs the schedule that follows from a number. Gives how many images were built of it, and panics at a violation.
 pub fn run(seed: u64) -> u64 {
     let mut random = Random(seed);
-    let Schedule { steps, durability, images } = schedule(&mut random);
-    let calls = Run::with(SimFs::new(), durability).all(&steps).disk.calls();
+    let Schedule { steps, setup, images } = schedule(&mut random);
+    let durability = setup.durability;
+    let calls = Run::set_up(SimFs::new(), setup).all(&steps).disk.calls();
     let call = random.below(calls + 2);
     let disk = SimFs::new();
     disk.crash_when(Crash::AtCall(call));
-    let run = Run::with(disk, durability).all(&steps);
+    let run = Run::set_up(disk, setup).all(&steps);
     for number in 0..images {
         let image = random.image(&run.disk);
         let mut disk = run.disk.crash(image);
-        let mut context =
-            format!("schedule {seed}: {steps:?}, {durability:?}, death at call {call} of {calls}, {image:?}");
+        let mut context = format!("schedule {seed}: {steps:?}, {setup:?}, death at call {call} of {calls}, {image:?}");
         // What a power cut takes from a store that does not sync, it takes once: nothing more may be gone after the recovery.
         let lossy = durability == Durability::Os && image != Image::Killed;
         let mut depth = if lossy { 0 } else { random.below(3) };

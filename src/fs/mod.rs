@@ -3,12 +3,14 @@
 //! [`RealFs`] is the operating system's, [`MemFs`] a directory in memory, [`SimFs`] the simulator of the crash tests. A store is told which one to use by
 //! [`Options::file_system`](crate::Options::file_system).
 
+mod holes;
 mod map;
 mod mem;
 mod paced;
 mod real;
 mod sim;
 
+pub(crate) use holes::{Holes, read_error};
 pub use mem::MemFs;
 pub use paced::Paced;
 pub use real::RealFs;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 ///
 /// Implementations must be safe to use from several threads. Calls block. A name that was created, renamed or removed is durable only after
 /// [`Fs::sync_dir`], the bytes and the length of a file only after [`File::sync`].
-pub trait Fs: Debug + Send + Sync + 'static {
+pub trait Fs: Debug + Send + Sync {
     /// Creates a directory and what is missing above it. No error if it is there.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Opens a file.

@@ -56,7 +56,7 @@ impl Pace {
 
 impl Paced {
     /// The same files, without a limit.
-    pub fn new(under: impl Fs) -> Self {
+    pub fn new(under: impl Fs + 'static) -> Self {
         let pace = Pace { rate: 0, progress: Box::new(|_| {}), began: Mutex::default() };
         Paced { under: Arc::new(under), pace: Arc::new(pace) }
     }

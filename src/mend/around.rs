@@ -4,7 +4,7 @@ use super::{Builder, Loss, Overlay, Part, Survey};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::Fs;
+use crate::fs::{Fs, Holes};
 use crate::segment::{file_name, head, random};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +20,16 @@ pub(crate) struct Around {
     /// The torn write at the end that is left out.
     pub torn: Option<Damage>,
     pub notices: Vec<String>,
+    /// There are bytes that the disk does not give up.
+    pub unreadable: bool,
 }
 
 /// Shows what is intact of a damaged store. Segments that are sound are read from where they are, the others from memory.
 ///
 /// With `open_to`, the store is open already, holds its lock, and has shown positions up to there. Behind that stands what it took for a torn write, which is not shown now.
 pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<Around> {
-    let survey = Survey::new(&**fs, dir)?;
+    let holes = Holes::new(&**fs);
+    let survey = Survey::new(&holes, dir)?;
     let mut overlay = Overlay::new(fs.clone(), open_to.is_none());
     let (mut gaps, mut torn, mut notices) = (Vec::new(), None, survey.notices.clone());
     notices.extend(
@@ -50,7 +53,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
             head = Some((place.number, scanned.chain.next_position, scanned.end));
             continue;
         }
-        let mut mended = survey.mend(&**fs, n)?;
+        let mut mended = survey.mend(&holes, n)?;
         mended.end_at(end);
         // With another salt, no index of the damaged segment is taken for one of this.
         let earliest = before.map(|before| before.base_time);
@@ -96,5 +99,8 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
             overlay.show(dir.join(head::NAME), bytes);
         }
     }
-    Ok(Around { fs: Arc::new(overlay), gaps, torn, notices })
+    let met = holes.met();
+    let unreadable = !met.is_empty();
+    notices.extend(met.iter().map(ToString::to_string));
+    Ok(Around { fs: Arc::new(overlay), gaps, torn, notices, unreadable })
 }

@@ -60,6 +60,11 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    /// A scan has found nothing but zeros behind the last commit.
+    pub(super) fn ends_in_zeros(&self) -> bool {
+        self.scanned.as_ref().is_some_and(|scanned| scanned.stop == Stop::End)
+    }
+
     pub(super) fn is_sealed(&self) -> bool {
         self.scanned.as_ref().is_some_and(|scanned| matches!(scanned.stop, Stop::Sealed { .. }))
     }
@@ -106,14 +111,15 @@ pub(super) struct Files {
 ///
 /// [`Error::NotAStore`] if nothing in it is a segment, [`Error::UnsupportedFormat`], [`Error::Io`].
 pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
+    // HEAD first: beside a process that writes, it must not know more than the segments that are looked at.
+    let head_bytes = crate::segment::head::bytes(fs, dir)?.unwrap_or_default();
+    let head = head::decode_damaged(&head_bytes, &dir.join(crate::segment::head::NAME))?;
     let mut entries = match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
         other => other.map_err(|e| Error::io("list", dir, e)),
     }?;
     entries.retain(|entry| !entry.is_dir);
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    let head_bytes = crate::segment::head::bytes(fs, dir)?.unwrap_or_default();
-    let head = head::decode_damaged(&head_bytes, &dir.join(crate::segment::head::NAME))?;
     let indexes = index_headers(fs, dir, &entries)?;
     let mut raw = Vec::new();
     for entry in entries.iter().filter(|entry| may_be_segment(&entry.name)) {

@@ -11,7 +11,7 @@ use crate::format::frame::{FrameHeader, SEAL, Seal};
 use crate::format::head::Head;
 use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::format::{is_zero, record};
-use crate::fs::Fs;
+use crate::fs::{Fs, Holes};
 use crate::segment::scan::{Scanned, Source, Stop};
 use crate::segment::{START, file_name};
 use crate::system::System;
@@ -51,7 +51,7 @@ impl Survey {
     /// # Errors
     ///
     /// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io).
-    pub(crate) fn new(fs: &dyn Fs, dir: &Path) -> Result<Self> {
+    pub(crate) fn new(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
         let Files { store, head, candidates, indexes, left_out } = files(fs, dir)?;
         let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
         let witnesses = witnesses.map(|(path, index)| {
@@ -94,7 +94,7 @@ impl Survey {
     }
 
     /// Sees what the events say of one another. They may contradict also where no byte is damaged: whoever made them up made their checksums.
-    fn sift(&mut self, fs: &dyn Fs) -> Result<()> {
+    fn sift(&mut self, fs: &Holes<'_>) -> Result<()> {
         let mut sieve = Sieve::default();
         for n in 0..self.places.len() {
             if let (Some((header, _)), Some((path, _))) = (self.sound(n), self.file_of(n)) {
@@ -261,7 +261,7 @@ impl Survey {
     }
 
     /// What is intact of a place, and what is lost.
-    pub(crate) fn mend(&self, fs: &dyn Fs, n: usize) -> Result<Mended> {
+    pub(crate) fn mend(&self, fs: &Holes<'_>, n: usize) -> Result<Mended> {
         let place = &self.places[n];
         let (picked, files) = self.pick(fs, place)?;
         let candidates = || place.candidates.iter().map(|&n| &self.candidates[n]);
@@ -295,7 +295,19 @@ impl Survey {
         if position < place.positions.end {
             self.lose(place, &mut mended, position..place.positions.end, at.min(size)..size, &picked);
         }
-        if place.newest && place.candidates.is_empty() && !self.head.is_some_and(|head| head.clean) {
+        let closed = self.head.is_some_and(|head| head.clean);
+        let rest = at as u64..size as u64;
+        let unread =
+            place.newest && place.candidates.first().is_some_and(|&n| fs.is_met(&self.candidates[n].path, &rest));
+        if unread {
+            // HEAD says how far the log went when it was closed. Otherwise commits may stand where nobody can read them.
+            if !closed {
+                let path = self.candidates[place.candidates[0]].path.clone();
+                let why = "the end of the log cannot be read, and nothing tells how many events stood there".into();
+                let positions = position.max(place.positions.end)..u64::MAX;
+                mended.losses.push(Loss::new(Damage { path, bytes: rest, positions, why }));
+            }
+        } else if place.newest && place.candidates.is_empty() && !closed {
             // A process that is killed leaves HEAD as it was when the segment was begun.
             let path = self.dir.join(file_name(place.number));
             let why = "the newest segment is missing, and nothing tells how many events it held".into();
@@ -304,6 +316,9 @@ impl Survey {
         } else if position >= place.positions.end
             && let Some(bytes) = mended.files.first().filter(|_| place.newest)
             && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &mended.sources[0], at))
+            // Not what a process has written since the survey has seen the end of the log.
+            && !self.candidates[place.candidates[0]].ends_in_zeros()
+            && !is_commit(torn, &mended.sources[0], at)
         {
             let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let path = self.candidates[place.candidates[0]].path.clone();
@@ -403,6 +418,15 @@ fn bare(parts: &[Part], picked: &Picked) -> Vec<String> {
         )
     };
     bare.map(tell).collect()
+}
+
+/// Whether a commit that is intact stands at `at`.
+fn is_commit(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
+    let (mask, offset) = (segment.mask(), at as u64);
+    FrameHeader::decode(bytes, mask, offset).is_some_and(|header| {
+        let len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
+        bytes.get(..len).is_some_and(|frame| header.verify(frame, mask, offset).is_ok())
+    })
 }
 
 /// Whether a seal stands at `at`, and nothing behind it.

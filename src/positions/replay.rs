@@ -117,7 +117,7 @@ pub(super) fn replay(
     store: &[u8; 16],
     mut show: impl FnMut(&mut dyn Iterator<Item = Entry<'_>>),
 ) -> Result<End> {
-    let io_error = |e| Error::io("read", path, e);
+    let io_error = |e| fs::read_error(file, path, 0..file.size().unwrap_or(0), e);
     let mut window = Window::new(file).map_err(io_error)?;
     let header = window.get(0, HEADER).map_err(io_error)?;
     let Some(header) = FileHeader::decode(header, path)? else {

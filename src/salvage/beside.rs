@@ -5,16 +5,46 @@ use super::{Report, write};
 use crate::error::{Damage, Error, Result};
 use crate::format::positions_file::HEADER;
 use crate::format::snapshot_file::Head;
-use crate::fs::Fs;
+use crate::fs::{Fs, Holes, MemFs, Mode, write_full};
 use crate::mend::{LeftOut, read};
 use crate::positions::salvage::{NAME, Salvaged, salvage};
 use crate::snapshot::NAME as SNAPSHOTS;
 use crate::snapshot::inspect::{self, Verdict};
 use std::path::{Path, PathBuf};
 
-/// Reads POSITIONS. One of another store is damaged from its header on: nothing in it is of use here.
-pub(super) fn positions(fs: &dyn Fs, dir: &Path, store: Option<[u8; 16]>) -> Result<Salvaged> {
-    let mut found = salvage(fs, dir)?;
+/// POSITIONS as it was at one moment: what is intact in it, and its bytes.
+#[derive(Default)]
+pub(super) struct Early {
+    found: Salvaged,
+    /// `None` if there are none, or more than are held in memory.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Early {
+    /// Reads the file, once. Beside a process that writes, this comes before the log is read: what it says was stored when the events were, so that nothing in it is ahead of the log.
+    pub(super) fn read(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
+        let path = dir.join(NAME);
+        let size = match fs.open(&path, Mode::Read) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Early::default()),
+            opened => opened.and_then(|file| file.size()).map_err(|e| Error::io("open", &path, e))?,
+        };
+        if size > u32::MAX.into() {
+            return Ok(Early { found: salvage(fs, dir)?, bytes: None });
+        }
+        let (bytes, memory) = (read(fs, &path)?, MemFs::new());
+        let file = memory.open(&path, Mode::Create).map_err(|e| Error::io("copy", &path, e))?;
+        write_full(&*file, 0, &bytes).map_err(|(_, e)| Error::io("copy", &path, e))?;
+        Ok(Early { found: salvage(&memory, dir)?, bytes: Some(bytes) })
+    }
+}
+
+/// Reads POSITIONS, as part of this store.
+pub(super) fn positions(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>) -> Result<Salvaged> {
+    Ok(of_store(fs, dir, store, salvage(fs, dir)?))
+}
+
+/// A POSITIONS of another store is damaged from its header on: nothing in it is of use here.
+fn of_store(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, mut found: Salvaged) -> Salvaged {
     if let (Some(theirs), Some(ours)) = (found.store, store)
         && theirs != ours
     {
@@ -25,11 +55,15 @@ pub(super) fn positions(fs: &dyn Fs, dir: &Path, store: Option<[u8; 16]>) -> Res
         (found.size, found.store, found.entries_lost) = (size, Some(theirs), true);
         found.damage.push(damage);
     }
-    Ok(found)
+    if found.torn && found.damage.iter().any(|torn| fs.is_met(&torn.path, &torn.bytes)) {
+        // Nobody knows what stands there: it need not be a write that was torn.
+        (found.torn, found.entries_lost) = (false, true);
+    }
+    found
 }
 
 /// Reads POSITIONS and each snapshot for a report.
-pub(super) fn verify(fs: &dyn Fs, dir: &Path, store: Option<[u8; 16]>, report: &mut Report) -> Result<()> {
+pub(super) fn verify(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, report: &mut Report) -> Result<()> {
     let found = positions(fs, dir, store)?;
     report.bytes += found.size.unwrap_or(0);
     report.positions = found.positions.len() as u64;
@@ -69,25 +103,25 @@ pub(super) struct Kept {
     pub snapshots: Vec<(PathBuf, Head, Box<[u8]>)>,
 }
 
-/// Copies snapshots as they are, and POSITIONS as it is or, if it is not intact, with all entries that are. With new numbers, both would say what is wrong.
-pub(super) fn copy(fs: &dyn Fs, dir: &Path, out: &Path, renumbered: bool, report: &mut Copied) -> Result<Kept> {
+/// Copies snapshots as they are, and POSITIONS as it was read early or, if that is not intact, with all entries that are. Nothing is copied if nothing was read: with new numbers, both would say
+/// what is wrong.
+pub(super) fn copy(fs: &Holes<'_>, dir: &Path, out: &Path, early: Option<Early>, report: &mut Copied) -> Result<Kept> {
     let store = *report.store.as_bytes();
     let leave_out = |path: PathBuf, why: &str| LeftOut { path, why: why.to_owned() };
     let mut kept = Kept::default();
-    if renumbered {
+    let Some(early) = early else {
         let why = "it names positions and sequences as they were";
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let names = entries.into_iter().map(|entry| entry.name);
         let names = names.filter(|name| [NAME, SNAPSHOTS].contains(&&**name));
         report.left_out.extend(names.map(|name| leave_out(dir.join(name), why)));
         return Ok(kept);
-    }
-    kept.positions = positions(fs, dir, Some(store))?;
+    };
+    kept.positions = of_store(fs, dir, Some(store), early.found);
     let found = &kept.positions;
-    if let Some(size) = found.size {
-        // A longer one is not read at once.
-        let as_it_is = found.damage.is_empty() && size <= u32::MAX.into();
-        let bytes = if as_it_is { read(fs, &dir.join(NAME))? } else { found.encode(store) };
+    if found.size.is_some() {
+        let as_it_is = early.bytes.filter(|_| found.damage.is_empty());
+        let bytes = as_it_is.unwrap_or_else(|| found.encode(store));
         write::file(fs, &out.join(NAME), &bytes)?;
         report.copied.push(NAME.into());
     }

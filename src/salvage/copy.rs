@@ -8,7 +8,7 @@ use crate::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::{Fs, RealFs};
+use crate::fs::{Fs, Holes, RealFs};
 use crate::mend::{Builder, LeftOut, Loss, LostEvents, Mended, Part, Survey};
 use crate::segment::{INCOMPLETE, random};
 use std::ops::Range;
@@ -49,6 +49,8 @@ pub struct Salvaged {
     pub left_out: Vec<LeftOut>,
     /// Files of other kinds that were copied, by their names in the new store: snapshots as they are, and POSITIONS with all that is intact in it. Nothing, if it was renumbered.
     pub copied: Vec<PathBuf>,
+    /// Bytes that the disk does not give up, in whatever file of the store. What they held is named in `losses` and `lost_entries`, as far as it mattered.
+    pub unreadable: Vec<Damage>,
     /// Things that were not as they should be and took no event with them.
     pub notices: Vec<String>,
 }
@@ -128,6 +130,8 @@ impl Salvage {
     /// As [`Salvage::run`].
     pub fn run_in(self, fs: &dyn Fs, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
         let (dir, out) = (store.as_ref(), out.as_ref());
+        let fs = &Holes::new(fs);
+        let early = if self.renumber { None } else { Some(beside::Early::read(fs, dir)?) };
         let survey = Survey::new(fs, dir)?;
         if survey.places.is_empty() {
             return Err(Error::NotAStore { path: dir.to_owned() });
@@ -152,7 +156,8 @@ impl Salvage {
         }
         copy.end()?;
         let mut report = copy.finish();
-        let kept = beside::copy(fs, dir, out, self.renumber, &mut report)?;
+        let kept = beside::copy(fs, dir, out, early, &mut report)?;
+        report.unreadable = fs.met();
         write::sync_dir(fs, out)?;
         let sequences = check(fs, out, &mut report)?;
         report.affected = affected::affected(&kept, &report, &sequences);
@@ -197,7 +202,7 @@ fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
 }
 
 struct Copy<'a> {
-    fs: &'a dyn Fs,
+    fs: &'a Holes<'a>,
     out: &'a Path,
     survey: &'a Survey,
     renumber: Option<Renumber>,

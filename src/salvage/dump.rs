@@ -3,7 +3,7 @@
 use super::segments;
 use crate::error::Result;
 use crate::format::frame::{EVENTS, FrameHeader};
-use crate::fs::{Fs, RealFs};
+use crate::fs::{Fs, Holes, RealFs};
 use crate::segment::START;
 use crate::segment::scan::Source;
 use crate::time::Timestamp;
@@ -64,8 +64,10 @@ pub fn dump(path: impl AsRef<Path>, each: impl FnMut(Piece)) -> Result<()> {
 ///
 /// As [`dump`].
 pub fn dump_in(fs: &dyn Fs, path: impl AsRef<Path>, mut each: impl FnMut(Piece)) -> Result<()> {
+    let fs = &Holes::new(fs);
     for named in segments(fs, path.as_ref())? {
-        let source = Source { path: &named.path, file: &*named.file, size: named.size };
+        let (file, size) = named.open(fs)?;
+        let source = Source { path: &named.path, file: &*file, size };
         let piece = |offset, len, kind, verdict: &str| Piece {
             path: named.path.clone(),
             offset,
@@ -75,11 +77,14 @@ pub fn dump_in(fs: &dyn Fs, path: impl AsRef<Path>, mut each: impl FnMut(Piece))
             events: 0,
             recorded_at: None,
             durable_upto: None,
-            verdict: verdict.into(),
+            verdict: match fs.is_met(&named.path, &(offset..offset + len)) {
+                true => format!("{verdict}; some of these bytes cannot be read"),
+                false => verdict.into(),
+            },
         };
         let Some(header) = source.header()? else {
             let why = "the header of the segment is not intact; without it no commit can be verified";
-            each(piece(0, named.size, Kind::Unreadable, why));
+            each(piece(0, size, Kind::Unreadable, why));
             continue;
         };
         let first_position = Some(header.first_position);
@@ -114,8 +119,8 @@ pub fn dump_in(fs: &dyn Fs, path: impl AsRef<Path>, mut each: impl FnMut(Piece))
             each(piece(at, content - at, Kind::Unreadable, "not a commit"));
         }
         let zeros = content.max(at);
-        if named.size > zeros {
-            each(piece(zeros, named.size - zeros, Kind::Zeros, "ok"));
+        if size > zeros {
+            each(piece(zeros, size - zeros, Kind::Zeros, "ok"));
         }
     }
     Ok(())

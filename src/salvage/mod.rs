@@ -22,8 +22,8 @@ pub use dump::{Kind, Piece, dump, dump_in};
 pub use repair::{Action, Plan, Repair};
 pub use verify::{Report, verify, verify_in};
 
-use crate::error::{Error, Result};
-use crate::fs::{File, Fs, Mode};
+use crate::error::{Damage, Error, Result};
+use crate::fs::{File, Fs, Holes, Mode};
 use crate::segment::number_of;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,8 +32,14 @@ use std::sync::Arc;
 struct Named {
     number: u64,
     path: PathBuf,
-    file: Arc<dyn File>,
-    size: u64,
+}
+
+impl Named {
+    /// Opens it, and says how long it is. A store may have more segments than a process may have open files.
+    fn open(&self, fs: &dyn Fs) -> Result<(Arc<dyn File>, u64)> {
+        let opened = fs.open(&self.path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
+        opened.map(|(size, file)| (file, size)).map_err(|e| Error::io("open", &self.path, e))
+    }
 }
 
 /// The segments in a directory, by number.
@@ -45,14 +51,31 @@ fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<Named>> {
     let mut found = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         let Some(number) = number_of(&entry.name) else { continue };
-        let path = dir.join(&entry.name);
-        let opened = fs.open(&path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
-        let (size, file) = opened.map_err(|e| Error::io("open", &path, e))?;
-        found.push(Named { number, path, file, size });
+        found.push(Named { number, path: dir.join(&entry.name) });
     }
     found.sort_by_key(|named| named.number);
     if found.is_empty() {
         return Err(Error::NotAStore { path: dir.to_owned() });
     }
     Ok(found)
+}
+
+/// Says of what was found damaged which of its bytes cannot be read at all, and adds the holes that nothing else tells of. `torn` with a hole in it is no torn write.
+fn tell_holes(holes: &Holes<'_>, damage: &mut Vec<Damage>, torn: &mut Option<Damage>) {
+    let met = holes.met();
+    let touches = |damage: &Damage, hole: &Damage| {
+        damage.path == hole.path && damage.bytes.start < hole.bytes.end && hole.bytes.start < damage.bytes.end
+    };
+    if torn.as_ref().is_some_and(|torn| met.iter().any(|hole| touches(torn, hole))) {
+        damage.extend(torn.take());
+    }
+    for hole in met {
+        match damage.iter_mut().find(|damage| touches(damage, &hole)) {
+            Some(damage) => {
+                let Damage { bytes, why, .. } = hole;
+                damage.why = format!("{}; bytes {} to {}: {why}", damage.why, bytes.start, bytes.end);
+            }
+            None => damage.push(hole),
+        }
+    }
 }

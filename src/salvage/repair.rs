@@ -8,7 +8,7 @@ use super::write;
 use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::{Fs, Lock, LockMode, RealFs};
+use crate::fs::{Fs, Holes, Lock, LockMode, RealFs};
 use crate::index::file::file_name as index_name;
 use crate::index::memory::Memory;
 use crate::mend::{Builder, Loss, Survey, read};
@@ -96,6 +96,8 @@ pub struct Plan {
     pub losses: Vec<Loss>,
     /// Bytes of POSITIONS whose entries are lost, which must be accepted as well.
     pub lost_entries: Vec<Damage>,
+    /// Bytes that the disk does not give up, in whatever file of the store.
+    pub unreadable: Vec<Damage>,
     /// It is what [`Repair::accept_loss`] and [`Repair::accept_lost_entries`] were told.
     pub accepted: bool,
 }
@@ -160,7 +162,7 @@ impl Repair {
     ///
     /// As [`Repair::plan`].
     pub fn plan_in(&self, fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Plan> {
-        let dir = path.as_ref();
+        let (fs, dir) = (&Holes::new(fs), path.as_ref());
         if moves::pending(fs, dir)?.is_some() {
             return Ok(Plan { actions: vec![Action::Finish], ..Plan::default() });
         }
@@ -183,7 +185,7 @@ impl Repair {
     ///
     /// As [`Repair::run`].
     pub fn run_in(&self, fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Plan> {
-        let dir = path.as_ref();
+        let (fs, dir) = (&Holes::new(fs), path.as_ref());
         if fs.list(dir).map_or(true, |entries| entries.is_empty()) {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
@@ -222,12 +224,12 @@ impl Repair {
             self.look(fs, dir, Some(&mut moves))?;
             moves.commit(fs, dir)?.carry_out(fs, dir)?;
         }
-        done.actions.extend(planned.actions);
-        Ok(Plan { accepted: true, losses: planned.losses, lost_entries: planned.lost_entries, ..done })
+        done.actions.extend(planned.actions.iter().cloned());
+        Ok(Plan { accepted: true, actions: done.actions, ..planned })
     }
 
     /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the place of other files.
-    fn look(&self, fs: &dyn Fs, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
+    fn look(&self, fs: &Holes<'_>, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
         let survey = Survey::new(fs, dir)?;
         if survey.places.is_empty() {
             return Err(Error::NotAStore { path: dir.to_owned() });
@@ -249,6 +251,7 @@ impl Repair {
         look.aside();
         look.beside()?;
         let mut plan = look.plan;
+        plan.unreadable = fs.met();
         let events = joined(plan.losses.iter().map(|loss| loss.damage.positions.clone()));
         let entries = joined(plan.lost_entries.iter().map(|damage| damage.bytes.clone()));
         let is = |accepted: &Option<Vec<_>>, found: Vec<_>| found.is_empty() || accepted.as_ref() == Some(&found);
@@ -280,7 +283,7 @@ struct Before {
 }
 
 struct Look<'a> {
-    fs: &'a dyn Fs,
+    fs: &'a Holes<'a>,
     dir: &'a Path,
     survey: &'a Survey,
     moves: Option<&'a mut Moves>,
@@ -405,6 +408,13 @@ impl Look<'_> {
         let stored = read(self.fs, &path).unwrap_or_default();
         // That of the active segment covers what it likes, and may be missing.
         if newest {
+            if self.fs.is_met(&path, &(0..u64::MAX)) {
+                if let Some(moves) = &mut self.moves {
+                    moves.set_aside(&name);
+                }
+                let why = "some of its bytes cannot be read".into();
+                self.plan.actions.push(Action::SetAside { path, why });
+            }
             return Ok(());
         }
         let opened = self.fs.open(file, crate::fs::Mode::Read).map_err(|e| Error::io("open", file, e))?;

@@ -1,6 +1,6 @@
 //! Reading a whole store and saying what is wrong with it.
 
-use super::{Named, beside, segments};
+use super::{Named, beside, segments, tell_holes};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::Head;
 use crate::format::index_file::IndexHeader;
@@ -9,7 +9,7 @@ use crate::format::{
     self,
     frame::{Chain, Seal},
 };
-use crate::fs::{Fs, Mode, RealFs};
+use crate::fs::{Fs, Holes, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::positions::salvage as positions;
@@ -89,6 +89,7 @@ pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
 
 /// The same, and the next sequence of each stream.
 pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
+    let fs = &Holes::new(fs);
     let mut check = Check {
         report: Report::default(),
         streams: HashMap::new(),
@@ -106,7 +107,10 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     let newest = named.last().map_or(0, |named| named.number);
     for (n, at_hand) in named.iter().enumerate() {
         let next = match named.get(n + 1) {
-            Some(next) => Source { path: &next.path, file: &*next.file, size: next.size }.header()?,
+            Some(next) => {
+                let (file, size) = next.open(fs)?;
+                Source { path: &next.path, file: &*file, size }.header()?
+            }
             None => None,
         };
         let place = Place { newest: n + 1 == named.len(), next, head };
@@ -116,6 +120,7 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     let store = head.map(|head| head.store).or(check.before.as_ref().map(|before| before.header.store));
     beside::verify(fs, dir, store, &mut check.report)?;
     check.not_covered(fs, dir)?;
+    tell_holes(fs, &mut check.report.damage, &mut check.report.torn);
     check.report.streams = check.streams.keys().filter(|key| System::of(key).is_none()).count() as u64;
     Ok((check.report, check.streams))
 }
@@ -234,9 +239,10 @@ impl Check {
 
     fn segment(&mut self, fs: &dyn Fs, named: &Named, place: &Place, dir: &Path) -> Result<()> {
         let &Place { newest, head, .. } = place;
-        let source = Source { path: &named.path, file: &*named.file, size: named.size };
+        let (file, size) = named.open(fs)?;
+        let mut source = Source { path: &named.path, file: &*file, size };
         self.report.segments += 1;
-        self.report.bytes += named.size;
+        self.report.bytes += size;
         let next = self.position;
         if named.number > self.number {
             let why = match named.number - self.number {
@@ -248,18 +254,25 @@ impl Check {
             self.holes = true;
         }
         self.number = named.number.saturating_add(1);
-        let Some(header) = source.header()? else {
+        let (mut found, mut content) = (source.header()?, false);
+        if found.is_none() {
+            // It may be created just now. Whatever stands behind the header was written when that was there.
+            source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
+            content = source.content_end(START.min(source.size))? > START;
+            found = source.header()?;
+        }
+        let Some(header) = found else {
             let unborn = was_being_created(NoHeader {
                 newest,
                 sealed_before: self.before.as_ref().map_or(self.number == 2, Before::is_sealed),
-                content: source.content_end(START.min(named.size))? > START,
+                content,
                 in_head: head.is_some_and(|head| head.position > next),
             });
             if unborn {
                 self.report.notices.push(format!("{}: was being created", file_name(named.number)));
             } else {
                 let why = "the header of the segment is not intact".into();
-                self.damage(&named.path, 0..named.size, next..u64::MAX, why);
+                self.damage(&named.path, 0..size, next..u64::MAX, why);
             }
             self.before = None;
             self.holes = true;
@@ -271,7 +284,7 @@ impl Check {
         let (streams, holes) = (&mut self.streams, &mut self.holes);
         let mut gaps: Vec<Damage> = Vec::new();
         let (mut events, mut lost) = (0, 0);
-        let scanned = source.scan(&header, None, |frame| {
+        let mut visit = |frame: &Frame<'_>| {
             index.frame(frame);
             frame.records(&named.path, |event| {
                 events += 1;
@@ -285,7 +298,17 @@ impl Check {
                     gaps.push(Damage { path: named.path.clone(), bytes, positions, why });
                 }
             })
-        })?;
+        };
+        let mut scanned = source.scan(&header, None, &mut visit)?;
+        // A process may be writing. What stands behind a bad commit was written after it: if the commit is still bad when that has been seen, it is damage, and else it was on its way.
+        while newest && matches!(scanned.stop, Stop::Bad { .. }) && !source.resync(&header, scanned.end)?.is_empty() {
+            source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
+            let more = source.scan(&header, Some((scanned.end, scanned.chain)), &mut visit)?;
+            if more.end == scanned.end {
+                break;
+            }
+            scanned = more;
+        }
         self.report.events += events - lost;
         self.report.lost += lost;
         self.report.damage.append(&mut gaps);

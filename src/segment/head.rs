@@ -21,13 +21,13 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Slots>> {
 /// The bytes of HEAD, as many as count. `None` if there is none.
 pub(crate) fn bytes(fs: &dyn Fs, dir: &Path) -> Result<Option<Vec<u8>>> {
     let path = dir.join(NAME);
-    let io_error = |e| Error::io("read", &path, e);
     let file = match fs.open(&path, Mode::Read) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(io_error)?,
+        other => other.map_err(|e| Error::io("open", &path, e))?,
     };
     let mut bytes = vec![0; head::LEN];
-    let read = fs::read_full(&*file, 0, &mut bytes).map_err(io_error)?;
+    let read = fs::read_full(&*file, 0, &mut bytes);
+    let read = read.map_err(|e| fs::read_error(&*file, &path, 0..head::LEN as u64, e))?;
     bytes.truncate(read);
     Ok(Some(bytes))
 }

@@ -136,8 +136,11 @@ impl Segment {
         }
         let start = out.len();
         out.resize(start + len, 0);
-        let read =
-            fs::read_full(&*self.file, offset, &mut out[start..]).map_err(|e| Error::io("read", &self.path, e))?;
+        let read = fs::read_full(&*self.file, offset, &mut out[start..]);
+        let read = read.map_err(|e| match fs::read_error(&*self.file, &self.path, offset..end, e) {
+            Error::Damaged(hole) => self.damaged(hole.bytes, &hole.why),
+            error => error,
+        })?;
         if read < len {
             return Err(self.damaged(offset..end, "the file ends here; it has been shortened"));
         }

@@ -168,7 +168,7 @@ impl Options {
     }
 
     /// Where the files are: [`RealFs`] unless said otherwise.
-    pub fn file_system(mut self, fs: impl Fs) -> Self {
+    pub fn file_system(mut self, fs: impl Fs + 'static) -> Self {
         self.fs = Arc::new(fs);
         self
     }
@@ -246,6 +246,8 @@ impl Options {
         let around = around::overlay(&self.fs, path, open_to)?;
         self.fs = around.fs;
         self.settings.mended = true;
+        // A bad sector ends a process that reads it through a map.
+        self.settings.memory_map &= !around.unreadable;
         let mut store = self.open_with(path, around.gaps.clone().into())?;
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.report.damage = around.gaps.iter().map(|gap| gap.damage.clone()).collect();

@@ -1,1 +1,4 @@
 //! Verify, salvage, repair and reading around damage, on disks and in directories that are not as they should be.
+
+mod beside;
+mod sectors;

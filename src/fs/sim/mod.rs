@@ -18,6 +18,9 @@
 //!
 //! **Errors.** A call of a kind, the n-th from now on, once or for ever, fails with an error, or is short, or is interrupted; a disk of a certain size is full.
 //!
+//! **Unreadable bytes.** [`SimFs::make_unreadable`]: a read that begins among them fails as one of a bad sector does, one that begins before them ends there. They stay unreadable, under whatever
+//! name, until the disk is healed.
+//!
 //! **Damage.** Tests change the bytes of files as they like: [`SimFs::contents`], [`SimFs::set_contents`].
 //!
 //! Not modelled: a disk that lies about a sync, and bytes that go bad while the store is open (the tests of damage reopen).
@@ -26,12 +29,14 @@ mod disk;
 
 pub use disk::Image;
 
+use super::holes::bad_sector;
 use super::mem::{entries, read_vec};
 use super::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
 use disk::{Change, Disk, Inode};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +97,7 @@ struct State {
     /// A fault has struck.
     failed: bool,
     capacity: Option<u64>,
+    unreadable: BTreeMap<Inode, Vec<Range<u64>>>,
 }
 
 /// A simulated file system. Its fault model: simulated power cuts, killed processes, failing calls, a full disk.
@@ -166,7 +172,19 @@ impl SimFs {
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.faults.clear();
+        state.unreadable.clear();
         state.capacity = None;
+    }
+
+    /// Lets reads of these bytes of a file fail, as those of a bad sector do: with an error that says so on the first of them, and short before.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such file.
+    pub fn make_unreadable(&self, path: impl AsRef<Path>, bytes: Range<u64>) {
+        let mut state = self.state.lock();
+        let inode = *state.cache.names.get(path.as_ref()).expect("the file must be there");
+        state.unreadable.entry(inode).or_default().push(bytes);
     }
 
     /// Lets the disk hold at most this many bytes in all files together.
@@ -238,10 +256,11 @@ impl SimFs {
         state.durable.names.remove(path.as_ref());
     }
 
-    /// The disk as it is after a crash now. It has no faults, no locks, and (but for [`Image::Killed`]) nothing unsynced.
+    /// The disk as it is after a crash now. It has no faults (but bytes that cannot be read stay so), no locks, and (but for [`Image::Killed`]) nothing unsynced.
     pub fn crash(&self, image: Image) -> SimFs {
         let state = self.state.lock();
         let mut next = State::new(state.durable.clone());
+        next.unreadable = state.unreadable.clone();
         if image == Image::Killed {
             next.cache = state.cache.clone();
             next.durable = state.durable.clone();
@@ -268,6 +287,7 @@ impl State {
             faults: Vec::new(),
             failed: false,
             capacity: None,
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -448,7 +468,16 @@ impl File for SimFile {
         if let Some(kind) = state.fault(Operation::Read) {
             return Err(kind.into());
         }
-        Ok(read_vec(&state.cache.contents[self.inode], offset, out))
+        let mut len = out.len();
+        for bad in state.unreadable.get(&self.inode).into_iter().flatten() {
+            if bad.contains(&offset) {
+                return Err(bad_sector());
+            }
+            if offset < bad.start {
+                len = len.min((bad.start - offset) as usize);
+            }
+        }
+        Ok(read_vec(&state.cache.contents[self.inode], offset, &mut out[..len]))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {

@@ -5,6 +5,7 @@
 
 mod map;
 mod mem;
+pub(crate) mod owned;
 mod paced;
 mod real;
 mod sim;

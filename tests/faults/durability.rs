@@ -359,9 +359,10 @@ fn two_indexes_of_one_segment_have_different_masks() {
     let store = options().open("store").unwrap();
     fill(&store, (2 << 20) + 300_000);
     store.close().unwrap();
-    // The header of the newer one, and behind it, as far as they go, the pieces of the older one.
+    // The newer one, with the buckets of the older one, 256 bytes each, as far as they go.
     let mut mixed = disk.contents(INDEX).unwrap();
-    mixed[512..older.len()].copy_from_slice(&older[512..]);
+    let buckets = u32::from_le_bytes(older[100..104].try_into().unwrap()) as usize;
+    mixed[512..][..buckets * 256].copy_from_slice(&older[512..][..buckets * 256]);
     disk.set_contents(INDEX, mixed);
     let store = options().open("store").unwrap();
     assert!((0..count).all(|n| by_tag(&store, &format!("only-{n}")) == 1));

@@ -213,6 +213,9 @@ impl Error {
     }
 
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        if source.get_ref().is_some_and(|inner| inner.is::<NotOwner>()) {
+            return Error::Closed;
+        }
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
@@ -220,6 +223,18 @@ impl Error {
         Error::Damaged(Box::new(Damage { path: path.to_owned(), bytes, positions, why: why.into() }))
     }
 }
+
+/// The inner error of a call that comes too late: the store has given up its lock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NotOwner;
+
+impl fmt::Display for NotOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the store is closed, and its lock is given up")
+    }
+}
+
+impl std::error::Error for NotOwner {}
 
 /// What a panic says that was caught in code that is not ours.
 pub(crate) fn told_by(panic: &(dyn Any + Send)) -> String {

@@ -35,9 +35,16 @@ pub(crate) const PRELUDE: usize = 12;
 const CHUNK: usize = 512;
 const CHUNK_ENTRY: usize = 16;
 
-/// The masks of an index file are not those of its segment.
-pub(crate) fn mask(segment: &SegmentHeader) -> Mask {
-    Mask::new(&segment.store, segment.number, !segment.salt)
+/// The masks of an index file are not those of its segment, nor those of another file that was the index of the same
+/// segment: a piece of that one never passes for a piece of this one.
+pub(crate) fn mask(segment: &SegmentHeader, generation: u64) -> Mask {
+    Mask::new(&segment.store, segment.number, !segment.salt ^ generation)
+}
+
+/// What tells the indexes of a segment apart: how far they cover it. Two that cover the same are the same, byte by byte.
+pub(crate) fn generation(end: u64, chain: &Chain) -> u64 {
+    let [end, digest, position] = [end, chain.digest, chain.next_position].map(u64::to_le_bytes);
+    hash(&[end, digest, position].concat(), 0)
 }
 
 /// Where the parts of the file are, and what of the segment they cover.
@@ -46,6 +53,8 @@ pub(crate) struct IndexHeader {
     pub store: [u8; 16],
     pub segment: u64,
     pub salt: u64,
+    /// Of the file, as a segment may get several indexes, one after the other: see [`generation`].
+    pub generation: u64,
     /// Events that are covered.
     pub events: u64,
     /// Where the last covered frame ends.
@@ -86,6 +95,7 @@ impl IndexHeader {
         put(&mut out, 120, &self.samples_at.to_le_bytes());
         put(&mut out, 128, &self.waypoints_at.to_le_bytes());
         put(&mut out, 136, &self.len.to_le_bytes());
+        put(&mut out, 144, &self.generation.to_le_bytes());
         let crc = crc(&out[..HEADER - CRC]);
         put(&mut out, HEADER - CRC, &crc.to_le_bytes());
         out
@@ -119,6 +129,7 @@ impl IndexHeader {
             samples_at: u64_at(bytes, 120),
             waypoints_at: u64_at(bytes, 128),
             len: u64_at(bytes, 136),
+            generation: u64_at(bytes, 144),
         };
         header.is_sound().then_some(header)
     }

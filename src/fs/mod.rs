@@ -6,6 +6,7 @@
 mod holes;
 mod map;
 mod mem;
+pub(crate) mod owned;
 mod paced;
 mod real;
 mod sim;

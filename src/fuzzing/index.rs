@@ -157,7 +157,7 @@ fn round_trip(bytes: &[u8]) {
     if rising.is_empty() {
         return;
     }
-    let mask = index_file::mask(&base().segment);
+    let mask = index_file::mask(&base().segment, 7);
     let new = NewEntry { term: b"\x04\0tag", value: bytes.len() as u64, offsets: &rising };
     let mut out = Vec::new();
     index_file::encode_entry(&mut out, &new, mask, 512);

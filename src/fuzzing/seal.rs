@@ -123,7 +123,7 @@ pub(super) fn index(bytes: &mut [u8]) {
     put(bytes, index_file::HEADER - CRC, &sum.to_le_bytes());
     let Some(header) = IndexHeader::decode(bytes) else { return };
     // As `index_file::mask`, of what the file says of its segment.
-    let mask = Mask::new(&header.store, header.segment, !header.salt);
+    let mask = Mask::new(&header.store, header.segment, !header.salt ^ header.generation);
     let end = bytes.len();
     for n in 0..header.buckets as usize {
         let at = index_file::HEADER + n * BUCKET;

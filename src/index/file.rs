@@ -9,6 +9,7 @@ use crate::format::index_file::{
 };
 use crate::format::segment_header::SegmentHeader;
 use crate::format::u32_at;
+use crate::fs::owned::Owned;
 use crate::fs::{self, File, Fs, Map, Mode};
 use std::io;
 use std::ops::Range;
@@ -37,6 +38,56 @@ pub(crate) struct IndexFile {
     salt: u64,
 }
 
+/// An index file that is written and synced, and does not have its name yet. Nobody else knows the name that it has, so
+/// that several threads may write indexes of one segment; which of them is published, the index decides.
+pub(crate) struct Unnamed {
+    path: PathBuf,
+    name: PathBuf,
+    file: IndexFile,
+}
+
+impl Unnamed {
+    /// Writes the index file of a segment under a name of its own, and syncs it.
+    pub(super) fn write(fs: &Owned, dir: &Path, segment: &SegmentHeader, bytes: &[u8], use_map: bool) -> Result<Self> {
+        let name = file_name(segment.number);
+        let path = dir.join(fs.temporary(&name));
+        let written = || -> Result<IndexFile, (&'static str, io::Error)> {
+            let file = fs.open(&path, Mode::Create).map_err(|e| ("create", e))?;
+            fs::write_full(&*file, 0, bytes).map_err(|(_, e)| ("write", e))?;
+            file.sync().map_err(|e| ("sync", e))?;
+            IndexFile::of(file, segment, use_map).ok_or(("read", io::ErrorKind::InvalidData.into()))
+        };
+        match written() {
+            Ok(file) => Ok(Unnamed { name: dir.join(name), path, file }),
+            Err((operation, e)) => {
+                // It only takes room; what a crash leaves of one is removed by whoever opens the store next.
+                let (Ok(()) | Err(_)) = fs.remove(&path);
+                Err(Error::io(operation, &path, e))
+            }
+        }
+    }
+
+    /// Gives it its name. That is not synced: an index that is missing is made anew.
+    pub(super) fn publish(self, fs: &dyn Fs) -> Result<IndexFile> {
+        let Unnamed { path, name, file } = self;
+        if let Err(e) = fs.rename(&path, &name) {
+            let (Ok(()) | Err(_)) = fs.remove(&path);
+            return Err(Error::io("rename", &path, e));
+        }
+        Ok(file)
+    }
+
+    /// How far it goes.
+    pub(super) fn covered(&self) -> u64 {
+        self.file.covered().0
+    }
+
+    /// Another one was published meanwhile.
+    pub(super) fn discard(self, fs: &dyn Fs) {
+        let (Ok(()) | Err(_)) = fs.remove(&self.path);
+    }
+}
+
 /// The file name of the index of a segment.
 pub(crate) fn file_name(segment: u64) -> String {
     format!("{segment:020}.idx")
@@ -46,6 +97,10 @@ impl IndexFile {
     /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the index of this segment.
     pub(crate) fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
         let file = fs.open(&dir.join(file_name(segment.number)), Mode::Read).ok()?;
+        IndexFile::of(file, segment, use_map)
+    }
+
+    fn of(file: Arc<dyn File>, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
         let mut bytes = [0; index_file::HEADER];
         let read = fs::read_full(&*file, 0, &mut bytes).ok()?;
         let header = IndexHeader::decode(&bytes[..read])?;
@@ -55,21 +110,7 @@ impl IndexFile {
         let map = if use_map { file.map(header.len).unwrap_or(None) } else { None };
         // A map needs no open file, and a process may have few of those.
         let bytes = map.map_or(Bytes::File(file), Bytes::Map);
-        Some(IndexFile { bytes, header, mask: index_file::mask(segment), salt: segment.salt })
-    }
-
-    /// Writes the index file of a segment under another name, syncs it, and then gives it its name. That is not synced: an index that is missing is made anew.
-    pub(crate) fn write(fs: &dyn Fs, dir: &Path, segment: u64, bytes: &[u8]) -> Result<()> {
-        let path = dir.join(file_name(segment));
-        let new: PathBuf = dir.join(format!("{}.new", file_name(segment)));
-        let io_error = |operation| move |e: io::Error| (operation, e);
-        let written = (|| {
-            let file = fs.open(&new, Mode::Create).map_err(io_error("create"))?;
-            fs::write_full(&*file, 0, bytes).map_err(|(_, e)| ("write", e))?;
-            file.sync().map_err(io_error("sync"))?;
-            fs.rename(&new, &path).map_err(io_error("rename"))
-        })();
-        written.map_err(|(operation, e)| Error::io(operation, &new, e))
+        Some(IndexFile { bytes, header, mask: index_file::mask(segment, header.generation), salt: segment.salt })
     }
 
     /// Where the last frame ends that is covered, and the chain there.

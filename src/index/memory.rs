@@ -314,7 +314,8 @@ impl Memory {
 
     /// The index file for what is in memory, which must be all of the segment from its first event on.
     pub(crate) fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
-        let mask = index_file::mask(segment);
+        let generation = index_file::generation(end, &chain);
+        let mask = index_file::mask(segment, generation);
         let mut terms: Vec<(&[u8], &Postings)> =
             self.terms.iter().map(|(term, &number)| (&**term, &self.postings[number as usize])).collect();
         terms.sort_unstable_by_key(|(term, _)| *term);
@@ -340,6 +341,7 @@ impl Memory {
             store: segment.store,
             segment: segment.number,
             salt: segment.salt,
+            generation,
             events: self.events,
             end,
             chain,

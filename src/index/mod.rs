@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
+use crate::fs::owned::Owned;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
 use crate::segment;
@@ -21,11 +22,12 @@ use crate::segment::scan::{Each, Recorded, Source};
 use crate::stream::main_key;
 use crate::system::System;
 use deletions::{Deletion, Deletions};
-use file::{Broken, IndexFile};
+use file::{Broken, IndexFile, Unnamed};
 use heads::Heads;
 use memory::{Memory, Posted};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -163,11 +165,14 @@ pub(crate) struct TermInfo {
 }
 
 pub(crate) struct Index {
-    fs: Arc<dyn Fs>,
+    fs: Arc<Owned>,
     dir: PathBuf,
     use_map: bool,
     read_only: bool,
     parts: RwLock<Parts>,
+    /// Held while an index file is published: whether it is still wanted, its name, and that it is served from then on
+    /// are one step. Locked before `parts`.
+    publishing: Mutex<()>,
     /// How often events have been added: as long as it stays the same, so do the heads of streams.
     added: AtomicU64,
     /// What was found wrong and made anew.
@@ -175,13 +180,14 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, use_map: bool, read_only: bool) -> Self {
+    pub(crate) fn new(fs: Arc<Owned>, dir: PathBuf, use_map: bool, read_only: bool) -> Self {
         Index {
             fs,
             dir,
             use_map,
             read_only,
             parts: RwLock::default(),
+            publishing: Mutex::default(),
             added: AtomicU64::new(0),
             notices: Mutex::default(),
         }
@@ -359,46 +365,66 @@ impl Index {
             // A segment that was sealed without an event has nothing in memory, and an index all the same.
             0 if chain.next_position == segment.first_position => Some(Arc::default()),
             0 => self.parts.read().memory.get(&number).cloned(),
-            _ => Some(Arc::new(self.read_segment(number, end)?.1)),
+            _ => Some(Arc::new(self.read_segment(number, end, chain)?.1)),
         };
         let Some(memory) = memory else { return Ok(()) };
-        self.store(segment, &memory.encode(segment, end, chain))?;
-        if let Some(file) = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map) {
-            let mut parts = self.parts.write();
-            parts.set_file(number, Some(Arc::new(file)));
-            parts.memory.remove(&number);
+        let written = self.write(segment, &memory.encode(segment, end, chain), end)?;
+        let _publishing = self.publishing.lock();
+        // A reader may have made the file anew that was there, which covers less. Nobody makes one that covers more.
+        if self.settled(number) >= end {
+            written.discard(&*self.fs);
+            return Ok(());
         }
+        let file = written.publish(&*self.fs)?;
+        let mut parts = self.parts.write();
+        parts.set_file(number, Some(Arc::new(file)));
+        parts.memory.remove(&number);
         Ok(())
     }
 
-    fn store(&self, segment: &SegmentHeader, bytes: &[u8]) -> Result<()> {
-        IndexFile::write(&*self.fs, &self.dir, segment.number, bytes)
+    /// Writes an index file that covers a segment up to `end`. Nobody sees it yet.
+    fn write(&self, segment: &SegmentHeader, bytes: &[u8], end: u64) -> Result<Unnamed> {
+        let written = Unnamed::write(&self.fs, &self.dir, segment, bytes, self.use_map)?;
+        if written.covered() == end {
+            return Ok(written);
+        }
+        written.discard(&*self.fs);
+        let path = self.dir.join(file::file_name(segment.number));
+        Err(Error::io("read", &path, io::ErrorKind::InvalidData.into()))
     }
 
     /// Makes the index of a segment anew from the segment, after its file was found wrong.
     fn rebuild(&self, segment: u64) -> Result<()> {
         let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
+        // What closing waits for; behind it, an index stays in memory, as the directory may be another's.
+        let work = self.fs.work().ok().filter(|_| !self.read_only);
         let (end, chain) = file.covered();
-        let (header, memory) = self.read_segment(segment, end)?;
+        let (header, memory) = self.read_segment(segment, end, chain)?;
         // In memory, if it cannot be written, or does not come out better than before: nobody is to make it anew for ever.
         let first = self.parts.write().made_anew.insert(segment);
-        let written = first && !self.read_only && self.store(&header, &memory.encode(&header, end, chain)).is_ok();
-        let anew = if written { IndexFile::open(&*self.fs, &self.dir, &header, self.use_map) } else { None };
-        let mut parts = self.parts.write();
+        let write = || self.write(&header, &memory.encode(&header, end, chain), end).ok();
+        let written = work.is_some().then(|| first.then(write)).flatten().flatten();
+        let _publishing = self.publishing.lock();
         // Another thread may have been faster.
-        if parts.file(segment).is_some_and(|now| Arc::ptr_eq(&now, &file)) {
-            if anew.is_none() {
-                let behind = parts.memory.remove(&segment).map(Arc::unwrap_or_clone);
-                parts.memory.insert(segment, Arc::new(memory.followed_by(behind)));
+        if !self.parts.read().file(segment).is_some_and(|now| Arc::ptr_eq(&now, &file)) {
+            if let Some(written) = written {
+                written.discard(&*self.fs);
             }
-            parts.set_file(segment, anew.map(Arc::new));
-            self.notices.lock().push(format!("{}: not intact; made anew", file::file_name(segment)));
+            return Ok(());
         }
+        let anew = written.and_then(|written| written.publish(&*self.fs).ok());
+        let mut parts = self.parts.write();
+        if anew.is_none() {
+            let behind = parts.memory.remove(&segment).map(Arc::unwrap_or_clone);
+            parts.memory.insert(segment, Arc::new(memory.followed_by(behind)));
+        }
+        parts.set_file(segment, anew.map(Arc::new));
+        self.notices.lock().push(format!("{}: not intact; made anew", file::file_name(segment)));
         Ok(())
     }
 
-    /// Reads a segment from its start up to `end`: its header, and what its index is.
-    fn read_segment(&self, number: u64, end: u64) -> Result<(SegmentHeader, Memory)> {
+    /// Reads a segment from its start up to `end`, where its chain is to be `chain`: its header, and what its index is.
+    fn read_segment(&self, number: u64, end: u64, chain: Chain) -> Result<(SegmentHeader, Memory)> {
         let path = self.dir.join(segment::file_name(number));
         let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
         let source = Source { path: &path, file: &*opened, size: end };
@@ -406,9 +432,9 @@ impl Index {
         let header = source.header()?.ok_or_else(|| damaged("the header of the segment is not intact"))?;
         let mut memory = Memory::default();
         let scanned = source.scan(&header, None, |frame| frame.records(&path, |event| memory.add(&event)))?;
-        if scanned.end < end {
+        if scanned.end < end || scanned.chain != chain {
             let bytes = scanned.end..end;
-            let why = "its index cannot be made anew, as a commit is not intact";
+            let why = "its index cannot be made anew, as a commit is not intact or not what the index covers";
             return Err(Error::damaged(&path, bytes, scanned.chain.next_position..u64::MAX, why));
         }
         Ok((header, memory))

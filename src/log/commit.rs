@@ -259,6 +259,8 @@ impl Log {
         state.in_flight = Some(group.clone());
         state.leading = true;
         drop(state);
+        // Of what is done behind the commits: closing waits for these anyway.
+        let work = self.owner.work().ok();
         let mut guard = Leader { log: self, slots: &group.slots, done: false };
         let result = self.write(&group);
         guard.done = true;
@@ -266,10 +268,16 @@ impl Log {
         let (written, wants_spare) = (result.is_ok(), *result.as_ref().unwrap_or(&false));
         self.settle(&group, result.map(drop));
         if written {
+            if let Durability::Interval(_) = self.settings.durability {
+                self.syncing.written();
+            }
             // Behind those whose commits these are.
             self.listener.wake();
         }
         // Whoever waits has been told.
+        if work.is_none() {
+            return;
+        }
         if let Some(settled) = group.seals.filter(|_| written)
             && !self.maintenance.settle(settled)
         {
@@ -291,8 +299,7 @@ impl Log {
         }
         writer.write(group.at, &group.bytes)?;
         let upto = group.end.next_position();
-        let durability = self.settings.durability;
-        if durability == Durability::Sync || group.seals.is_some() || self.maintenance.sync_is_due(durability) {
+        if self.settings.durability == Durability::Sync || group.seals.is_some() {
             writer.sync()?;
             self.durable.store(upto, Release);
         }

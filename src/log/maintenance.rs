@@ -1,5 +1,5 @@
-//! The one background thread of a store, off the commit path: syncs for `Interval`, the mark in HEAD after a short idle time, and commits whose tickets
-//! nobody waits for. Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle mark.
+//! The background thread of a store, off the commit path: index files of sealed segments, spare files, the mark in HEAD after a short idle time, and commits
+//! whose tickets nobody waits for. Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle mark.
 
 use super::spare::Spare;
 use super::{Durability, Log, Settled};
@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often it is looked whether a spare file must go on.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -39,7 +39,6 @@ struct Shared {
 pub(super) struct Signal {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    last_sync: Mutex<Option<Instant>>,
 }
 
 impl Signal {
@@ -96,20 +95,6 @@ impl Signal {
         // A panic in it has been reported by the panic hook; what it held is released.
         let (Ok(()) | Err(_)) = thread.join();
     }
-
-    /// Whether the caller is to sync, as an interval is over and there is no thread that would.
-    pub(super) fn sync_is_due(&self, durability: Durability) -> bool {
-        let Durability::Interval(interval) = durability else { return false };
-        if self.thread.lock().is_some() {
-            return false;
-        }
-        let mut last = self.last_sync.lock();
-        let due = last.is_none_or(|last| last.elapsed() >= interval);
-        if due {
-            *last = Some(Instant::now());
-        }
-        due
-    }
 }
 
 /// Bytes of the active segment that may be read again on the next open, rather than being told to the listener on every close.
@@ -133,20 +118,15 @@ impl Log {
 
     pub(super) fn start_maintenance(self: &Arc<Self>) -> std::io::Result<()> {
         let (log, shared) = (Arc::downgrade(self), self.maintenance.shared.clone());
-        let tick = match self.settings.durability {
-            Durability::Interval(interval) => interval.clamp(Duration::from_millis(1), IDLE),
-            _ => IDLE,
-        };
         let thread = std::thread::Builder::new().name("annals-maintenance".into());
-        let thread = thread.spawn(move || run(&log, &shared, tick))?;
+        let thread = thread.spawn(move || run(&log, &shared))?;
         *self.maintenance.thread.lock() = Some(thread);
         Ok(())
     }
 }
 
-fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
+fn run(log: &Weak<Log>, shared: &Shared) {
     let mut seen = u64::MAX;
-    let mut synced = Instant::now();
     let (mut making, mut pause) = (None::<Spare>, Duration::ZERO);
     loop {
         let mut wishes = shared.wishes.lock();
@@ -156,7 +136,7 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
             } else if shared.asleep.load(Ordering::SeqCst) {
                 shared.wake.wait(&mut wishes);
             } else {
-                shared.wake.wait_for(&mut wishes, tick);
+                shared.wake.wait_for(&mut wishes, IDLE);
             }
         }
         if wishes.stop {
@@ -183,13 +163,6 @@ fn run(log: &Weak<Log>, shared: &Shared, tick: Duration) {
         pause = if waits { PAUSE } else { Duration::ZERO };
         if !waits {
             making = making.and_then(|spare| log.further_spare(spare));
-        }
-        if let Durability::Interval(interval) = log.settings.durability
-            && synced.elapsed() >= interval
-        {
-            synced = Instant::now();
-            // A failed sync ends all commits: the next append says so.
-            let (Ok(()) | Err(_)) = log.sync_written();
         }
         let watermark = log.watermark();
         if std::mem::replace(&mut seen, watermark) != watermark {

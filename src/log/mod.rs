@@ -5,6 +5,7 @@
 
 mod commit;
 mod head;
+mod interval;
 mod maintenance;
 mod open;
 mod quarantine;
@@ -26,6 +27,7 @@ use crate::format::draft::Limits;
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
+use crate::fs::owned::{Owned, Work};
 use crate::fs::{Fs, Lock};
 use crate::segment::scan::Each;
 use crate::segment::{START, Segment};
@@ -45,7 +47,7 @@ use writer::Writer;
 /// | | an append returns when its bytes are | survives a crash of the process | survives a power cut | cost |
 /// |---|---|---|---|---|
 /// | `Sync` | on the disk (`fdatasync`, shared by all who wait) | yes | yes | a disk flush a group |
-/// | `Interval(d)` | with the operating system; synced every `d` | yes | all but the last `d` | a system call |
+/// | `Interval(d)` | with the operating system; synced every `d` | yes | all but the last `d` and one sync | a system call |
 /// | `Os` | with the operating system, which syncs when it likes (often within 30 s) | yes | what it has synced | a system call |
 ///
 /// In all three, a commit is whole or absent after any crash, and what survives is a prefix of what was acknowledged. [`Store::sync`](crate::Store::sync)
@@ -55,7 +57,9 @@ pub enum Durability {
     /// Acknowledged means durable. The default.
     #[default]
     Sync,
-    /// Synced in the background at least this often while there is something to sync.
+    /// Synced in the background at least this often while there is something to sync, by a thread that does nothing else.
+    /// It runs in every store that is opened with it, also with [`maintenance(false)`](crate::Options::maintenance): the
+    /// commits before an idle time have nobody else.
     Interval(Duration),
     /// Synced by the operating system, and when a segment is full or the store is closed.
     Os,
@@ -171,6 +175,8 @@ struct State {
 pub(crate) struct Log {
     dir: PathBuf,
     fs: Arc<dyn Fs>,
+    /// The same files, as the owner of the lock has them.
+    owner: Arc<Owned>,
     settings: Settings,
     listener: Arc<dyn Listener>,
     state: Mutex<State>,
@@ -185,7 +191,8 @@ pub(crate) struct Log {
     durable: AtomicU64,
     head: Mutex<HeadFile>,
     maintenance: maintenance::Signal,
-    /// How many spare files have been begun.
+    syncing: interval::Syncing,
+    /// The number of the next spare file.
     spares: AtomicU64,
     /// What closing has come to.
     closed: Mutex<Option<Result<()>>>,
@@ -266,8 +273,11 @@ impl Log {
             return result.clone();
         }
         self.maintenance.stop();
+        self.syncing.stop();
         let result = if self.settings.read_only { Ok(()) } else { self.close_files() };
         self.state.lock().refused.get_or_insert(Error::Closed);
+        // Whatever is still at work for this handle: the files are another's from now on.
+        self.owner.end();
         *self.lock.lock() = None;
         closed.insert(result).clone()
     }
@@ -275,6 +285,8 @@ impl Log {
     fn close_files(&self) -> Result<()> {
         self.state.lock().refused.get_or_insert(Error::Closed);
         let drained = self.drain();
+        // What leaders do behind their commits, and readers for their own: a spare file, an index.
+        self.owner.end_work();
         self.check_durability()?;
         self.sync_written()?;
         if self.state.lock().written.created {
@@ -292,6 +304,16 @@ impl Log {
             () if self.lock.lock().is_none() => Err(Error::Closed),
             () => Ok(()),
         }
+    }
+
+    /// Begins work on the files of the store, beside the log: closing waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::check_writable`].
+    pub(crate) fn work(&self) -> Result<Work<'_>> {
+        self.check_writable()?;
+        self.owner.work()
     }
 
     /// Whether all syncs have gone well so far.

@@ -6,8 +6,9 @@ use super::replay::Opening;
 use super::spare;
 use super::{Listener, Log, Settings, State, writer::Writer};
 use crate::error::{Error, Result};
+use crate::fs::owned::Owned;
 use crate::fs::{Fs, Lock, LockMode};
-use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, number_of};
+use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, number_of, random};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -26,12 +27,13 @@ pub(crate) struct Opened {
 
 impl Log {
     pub(crate) fn open(
-        fs: Arc<dyn Fs>,
+        owner: Arc<Owned>,
         dir: PathBuf,
         settings: Settings,
         listener: Arc<dyn Listener>,
     ) -> Result<Opened> {
         let started = Instant::now();
+        let fs: Arc<dyn Fs> = owner.clone();
         let mut report = OpenReport::default();
         let lock = lock(&*fs, &dir, &settings)?;
         let entries = fs.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
@@ -98,11 +100,14 @@ impl Log {
             durable: AtomicU64::new(position),
             head: Mutex::new(head),
             maintenance: Default::default(),
-            spares: AtomicU64::new(0),
+            syncing: Default::default(),
+            // Of no other owner: a spare file must not get the name of one that another makes.
+            spares: AtomicU64::new(random()),
             closed: Mutex::default(),
             lock: Mutex::new(lock),
             dir,
             fs,
+            owner,
             settings,
             listener,
         });
@@ -115,6 +120,10 @@ impl Log {
             }
             if maintained {
                 log.start_maintenance().map_err(|e| Error::io("start the maintenance thread of", &log.dir, e))?;
+            }
+            if let Err(e) = log.start_syncing() {
+                log.maintenance.stop();
+                return Err(Error::io("start the syncing thread of", &log.dir, e));
             }
         }
         report.took = started.elapsed();

@@ -5,8 +5,9 @@
 //! one, no faster than the segment fills, and rolling gives it its name. Nobody depends on it: if it cannot be made, segments grow as they did, and whoever opens the store removes what is left of one.
 
 use super::Log;
+use crate::fs::owned::meant_by;
 use crate::fs::{self, Entry, File, Fs, Mode};
-use crate::segment::SPARE;
+use crate::segment::{SPARE, number_of};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,9 +65,11 @@ impl Spare {
     }
 }
 
-/// Removes what a process has left that died.
+/// Removes what a process has left that died: spare files, and files of segments that never got their names.
 pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
-    for entry in entries.iter().filter(|entry| entry.name.starts_with(SPARE)) {
+    let is_of_segment = |name: &str| number_of(&format!("{}.seg", name.split('.').next().unwrap_or(""))).is_some();
+    let is_unnamed = |name: &str| meant_by(name).is_some_and(is_of_segment);
+    for entry in entries.iter().filter(|entry| entry.name.starts_with(SPARE) || is_unnamed(&entry.name)) {
         let (Ok(()) | Err(_)) = fs.remove(&dir.join(&entry.name));
     }
 }
@@ -86,7 +89,7 @@ impl Log {
 
     /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it is not whole yet.
     pub(super) fn further_spare(&self, mut spare: Spare) -> Option<Spare> {
-        if spare.go_on().is_err() {
+        if self.owner.is_ending() || spare.go_on().is_err() {
             spare.remove(&*self.fs);
             return None;
         }

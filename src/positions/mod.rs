@@ -102,7 +102,9 @@ impl Register {
         let mut table = Table::default();
         let sync_events = self.sync_events.clone();
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
-        let journal = Journal::open(fs, dir, self.store, self.read_only, sync_events, &mut table)?;
+        // After closing, the file may be another's: it is only read.
+        let read_only = self.read_only || self.shut.load(Ordering::Acquire);
+        let journal = Journal::open(fs, dir, self.store, read_only, sync_events, &mut table)?;
         Ok(self.loaded.get_or_init(|| Loaded { table: Mutex::new(table), journal: Mutex::new(journal) }))
     }
 

@@ -114,6 +114,7 @@ fn directory(site: &Site) -> PathBuf {
 /// The caller has made the events durable that the state has taken in.
 pub(super) fn put(site: &Site, head: &Head, name: &str, state: &[u8]) -> Result<()> {
     let bytes = projection_file::encode(head, name, state);
+    let _work = site.work()?;
     site.check_room(bytes.len() as u64)?;
     let (dir, fs) = (directory(site), site.fs());
     fs.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
@@ -232,7 +233,7 @@ fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedP
 
 /// Removes the file, durably, and what an attempt to write it has left. Gives whether it was there.
 pub(super) fn delete(site: &Site, name: &str, version: u32) -> Result<bool> {
-    site.check_writable()?;
+    let _work = site.work()?;
     let dir = directory(site);
     let mut found = false;
     for (suffix, counts) in [("", true), (NEW, false)] {

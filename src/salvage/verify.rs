@@ -9,6 +9,7 @@ use crate::format::{
     self,
     frame::{Chain, Seal},
 };
+use crate::fs::owned::meant_by;
 use crate::fs::{Fs, Holes, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
@@ -428,6 +429,7 @@ impl Check {
         let known = ["HEAD", "LOCK", "quarantine", "repair", "snapshots", positions::NAME, positions::NEW];
         let names = entries.iter().map(|entry| entry.name.clone());
         let of_segment = |name: &str| {
+            let name = meant_by(name).unwrap_or(name);
             let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
             number_of(segment.as_deref().unwrap_or(name)).is_some()
         };

@@ -198,6 +198,9 @@ impl Store {
     /// Writes what has been accepted, makes it durable, flushes [positions](Store::positions) and [checkpoints](Store::checkpoints), marks the store as closed cleanly, and gives up the lock. Blocks
     /// for up to three syncs, and as many for positions, if there are new ones.
     ///
+    /// Waits for what other handles do to files of the store meanwhile: a snapshot or a state of a projection that is saved, the index of a full segment. When it returns, nothing
+    /// of this store reaches the directory any more, whichever thread is still at work, so that the next owner has it alone.
+    ///
     /// Other handles stay good for reading; their appends get [`Error::Closed`](crate::Error::Closed). Dropping the last handle closes too, but
     /// cannot tell of errors.
     ///

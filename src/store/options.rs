@@ -10,6 +10,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::draft::Limits;
 use crate::format::frame::MAX_BODY;
 use crate::format::record::MAX_RECORD;
+use crate::fs::owned::Owned;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Cut, Durability, Log, Settings};
@@ -109,7 +110,7 @@ impl Options {
     }
 
     /// Whether a background thread does what can be done off the commit path (the default). Without it, callers do the same inline, and HEAD is not marked when
-    /// the store is idle.
+    /// the store is idle. The thread that syncs for [`Durability::Interval`] is another one, and runs in any case.
     pub fn maintenance(mut self, thread: bool) -> Self {
         self.settings.maintenance = thread;
         self
@@ -184,14 +185,16 @@ impl Options {
 
     fn open_with(self, path: &Path, gaps: Gaps) -> Result<Store> {
         self.check()?;
-        let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
+        let owner = Arc::new(Owned::new(self.fs.clone()));
+        let fs: Arc<dyn Fs> = owner.clone();
+        let index = Index::new(owner.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
         let view = Arc::new(View::new(index));
         let kept =
             snapshot::Settings { kept: self.snapshots_kept, sync: self.sync_snapshots, reserve: self.settings.reserve };
-        let directory = snapshot::Directory::new(self.fs.clone(), path.to_owned(), kept);
-        let (fs, read_only) = (self.fs.clone(), self.settings.read_only);
+        let directory = snapshot::Directory::new(fs.clone(), path.to_owned(), kept);
+        let read_only = self.settings.read_only;
         let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
-        let opened = Log::open(self.fs, path.to_owned(), self.settings, view.clone())?;
+        let opened = Log::open(owner, path.to_owned(), self.settings, view.clone())?;
         let log = opened.log.clone();
         let sync_events = Arc::new(move || log.sync_visible());
         let (id, sync) = (opened.log.store_id(), self.sync_positions);

@@ -3,6 +3,7 @@
 use super::Store;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
+use crate::fs::owned::Work;
 use crate::log::Log;
 use crate::time::Timestamp;
 use std::path::Path;
@@ -49,6 +50,11 @@ impl Site {
     /// Whether files may be written: [`Error::ReadOnly`] or [`Error::Closed`] if not.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.log.check_writable()
+    }
+
+    /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or [`Error::Closed`] if there is to be none.
+    pub(crate) fn work(&self) -> Result<Work<'_>> {
+        self.log.work()
     }
 
     /// Refuses to write so many bytes if that leaves less on the disk than is to stay free.

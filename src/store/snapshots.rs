@@ -158,7 +158,7 @@ impl Snapshots {
 
     fn write(&self, stream: &StreamId, event: &Event, codec: Codec, state: &[u8]) -> Result<()> {
         let inner = &self.store.inner;
-        inner.log.check_writable()?;
+        let _work = inner.log.work()?;
         if state.len() as u64 > MAX_STATE {
             return Err(Error::limit("state in bytes", state.len(), MAX_STATE as usize));
         }
@@ -263,7 +263,7 @@ impl Snapshots {
     ///
     /// [`Error::Io`] if one cannot be removed, [`Error::ReadOnly`], [`Error::Closed`].
     pub fn delete(&self, stream: &StreamId) -> Result<u64> {
-        self.store.inner.log.check_writable()?;
+        let _work = self.store.inner.log.work()?;
         self.directory().delete(stream.key())
     }
 
@@ -273,7 +273,7 @@ impl Snapshots {
     ///
     /// As [`Snapshots::delete`].
     pub fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64> {
-        self.store.inner.log.check_writable()?;
+        let _work = self.store.inner.log.work()?;
         self.directory().delete_edition(edition, domain)
     }
 

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod held;
+
 use annals::fs::{Fs, Image, MemFs, Mode, RealFs, SimFs};
 use annals::salvage::verify_in;
 use annals::{

@@ -1,1 +1,459 @@
 //! Handles, threads and time: what works on the files of a store, and until when.
+
+use super::common::held::{Call, HeldFs, Hold};
+use super::common::{all_facts, assert_same, facts, stream, texts};
+use annals::fs::{Entry, Fs, Image, SimFs};
+use annals::salvage::verify_in;
+use annals::{Durability, Error, Event, Expected, Guard, NewEvent, Options, Projection, Query, Result, Store};
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+const INDEX: &str = "store/00000000000000000001.idx";
+
+fn named<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::Builder::new().name(name.into()).spawn(run).unwrap()
+}
+
+fn names(disk: &SimFs) -> Vec<String> {
+    let listed = disk.list(Path::new("store")).unwrap();
+    let mut names: Vec<String> = listed.into_iter().map(|Entry { name, .. }| name).collect();
+    names.sort();
+    names
+}
+
+/// Closes a store while another thread is held at a call, in the middle of something. Closing does not come to its end before
+/// the other thread has gone on, and nothing reaches the directory behind it.
+///
+/// (A close that did not wait would be through long before the pause ends; one that waits never is, however slow the machine.)
+#[track_caller]
+fn closes_behind(fs: &HeldFs, hold: &Hold, store: Store) {
+    let (tell, told) = channel();
+    let closer = named("closer", move || {
+        let closed = store.close();
+        tell.send(()).unwrap();
+        closed
+    });
+    let early = told.recv_timeout(Duration::from_millis(300));
+    assert_eq!(early, Err(RecvTimeoutError::Timeout), "closed beside work on the directory");
+    hold.go();
+    closer.join().unwrap().unwrap();
+    let late = fs.changes_since_unlock();
+    assert!(late.is_empty(), "behind the lock: {late:#?}");
+}
+
+/// The next owner finds all events, writes, and what it leaves is sound.
+#[track_caller]
+fn the_next_owner_is_alone(disk: &SimFs, before: u64) {
+    let store = Options::new().file_system(disk.clone()).maintenance(false).open("store").unwrap();
+    assert!(store.open_report().clean, "{:?}", store.open_report());
+    assert_eq!(store.len(), before);
+    store.append(&stream("next-1"), Expected::NoStream, texts(["x"])).unwrap();
+    let found = all_facts(&store);
+    store.close().unwrap();
+    let report = verify_in(disk, "store").unwrap();
+    assert!(report.is_sound() && report.torn.is_none() && report.events == before + 1, "{report:?}");
+    let store = Options::new().file_system(disk.clone()).open("store").unwrap();
+    assert_same(&all_facts(&store), &found, &"reopened");
+}
+
+/// The lock was given up while the thread that had led the last group still made a spare file. The next owner gave its own
+/// spare file the same name, made a segment of it, and acknowledged events into it; then the zeros of the first owner came
+/// down on them: 10 of 13 acknowledged events were left. Now closing waits for what a leader does behind its commit, and
+/// numbers of spare files are of one owner only.
+#[test]
+fn closing_waits_for_the_spare_file_of_the_last_leader() {
+    for call in [Call::Create, Call::Write, Call::Sync] {
+        let disk = SimFs::new();
+        let fs = HeldFs::over(disk.clone());
+        let options = Options::new().file_system(fs.clone()).maintenance(false).segment_size(1 << 20).reserve(0);
+        let store = options.open("store").unwrap();
+        let hold = fs.hold(call, "SPARE.");
+        let leader = {
+            let store = store.clone();
+            named("leader", move || {
+                let events = (0..3).map(|_| NewEvent::with_data("T", vec![7; 100_000]));
+                store.append(&stream("order-1"), Expected::NoStream, events).unwrap();
+            })
+        };
+        hold.arrived();
+        assert_eq!(store.len(), 3, "visible, as the spare file comes behind it");
+        closes_behind(&fs, &hold, store);
+        leader.join().unwrap();
+        assert!(names(&disk).iter().all(|name| !name.starts_with("SPARE")), "{:?}", names(&disk));
+        the_next_owner_is_alone(&disk, 3);
+    }
+}
+
+/// Two owners, one after the other, never give one name to two spare files, also if the first one never came to remove its own.
+#[test]
+fn spare_files_of_two_owners_have_different_names() {
+    let spare = |disk: &SimFs| names(disk).into_iter().find(|name| name.starts_with("SPARE."));
+    let disk = SimFs::new();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let options = Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0);
+        let store = options.open("store").unwrap();
+        let found = (0..40).find_map(|_| {
+            store.append(&stream("s-1"), Expected::Any, [NewEvent::with_data("T", vec![7; 300])]).unwrap();
+            spare(&disk)
+        });
+        seen.push(found.expect("a spare file"));
+        store.close().unwrap();
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:?}");
+}
+
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Counted(u64);
+
+struct Count;
+
+impl Projection for Count {
+    type State = Counted;
+
+    fn name(&self) -> &str {
+        "count"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn query(&self) -> Query {
+        Query::new()
+    }
+
+    fn apply(&self, state: &mut Counted, _: &Event) -> Result<()> {
+        state.0 += 1;
+        Ok(())
+    }
+}
+
+/// Whatever works on the directory, beside commits: closing waits for it, and it ends as if nobody had closed.
+#[test]
+fn closing_waits_for_all_work_on_the_directory() {
+    type Job = fn(&Store) -> Result<()>;
+    let put: Job = |store| store.snapshots().put_bytes(&stream("order-1"), 1, b"state");
+    let delete: Job = |store| store.snapshots().delete(&stream("order-1")).map(drop);
+    let save: Job = |store| store.projection(Count).catch_up()?.save();
+    let flush: Job = |store| store.positions().flush();
+    let roll: Job = |store| {
+        let event = NewEvent::with_data("T", vec![7; 4000]);
+        store.append(&stream("order-2"), Expected::Any, [event]).map(drop)
+    };
+    let jobs: [(&str, Call, &str, Job, u64); 9] = [
+        ("a snapshot is put", Call::Create, ".snap", put, 2),
+        ("a snapshot is put", Call::Rename, ".snap", put, 2),
+        ("snapshots are deleted", Call::Remove, ".snap", delete, 2),
+        ("a state is saved", Call::Write, ".state", save, 2),
+        ("a state is saved", Call::Rename, ".state", save, 2),
+        ("positions are flushed", Call::Write, "POSITIONS", flush, 2),
+        ("positions are flushed", Call::Rename, "POSITIONS", flush, 2),
+        ("a full segment gets its index", Call::Write, ".idx.", roll, 3),
+        ("a full segment gets its index", Call::Rename, ".idx", roll, 3),
+    ];
+    for (what, call, file, job, events) in jobs {
+        let disk = SimFs::new();
+        let fs = HeldFs::over(disk.clone());
+        let options = Options::new().file_system(fs.clone()).maintenance(false).segment_size(4096).reserve(0);
+        let store = options.open("store").unwrap();
+        store.append(&stream("order-1"), Expected::NoStream, texts(["x", "y"])).unwrap();
+        if what.contains("deleted") {
+            store.snapshots().put_bytes(&stream("order-1"), 0, b"state").unwrap();
+        }
+        if what.contains("positions") {
+            store.positions().put("handler", &stream("order-1"), 1).unwrap();
+        }
+        let hold = fs.hold(call, file);
+        let worker = {
+            let store = store.clone();
+            named("worker", move || job(&store))
+        };
+        hold.arrived();
+        closes_behind(&fs, &hold, store);
+        worker.join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
+        the_next_owner_is_alone(&disk, events);
+    }
+}
+
+/// A store with an index that covers only a part of its segment, and is not intact where the tag `a-wanted` stands in it: the
+/// tag of all events of `order-1`, of which there are as many as this gives.
+fn with_a_bad_index(disk: &SimFs) -> u64 {
+    let options = Options::new().file_system(disk.clone()).maintenance(false).segment_size(2 << 20);
+    let store = options.open("store").unwrap();
+    let mut count = 0;
+    // As much as makes an index of a part of a segment worth while, on closing.
+    while store.stats().unwrap().segments[0].bytes < (1 << 20) + 100_000 {
+        append(&store, count);
+        count += 1;
+    }
+    store.close().unwrap();
+    let mut bytes = disk.contents(INDEX).expect("an index of a part of the segment");
+    let at = bytes.windows(8).rposition(|window| window == b"a-wanted").unwrap();
+    bytes[at] ^= 1;
+    disk.set_contents(INDEX, bytes);
+    count
+}
+
+fn append(store: &Store, n: u64) {
+    let event = NewEvent::with_data("T", vec![n as u8; 20_000]).tag("a-wanted").tag(format!("only-{n}"));
+    // Opening looks at the last terms of an index: the one that is not intact is to be another.
+    let event = event.tag(format!("p-{n}")).tag(format!("q-{n}"));
+    store.append(&stream("order-1"), Expected::Next(n), [event]).unwrap();
+}
+
+fn by_tag(store: &Store, tag: &str) -> usize {
+    store.query(&Query::new().tag(tag)).into_iter().map(|event| event.unwrap()).count()
+}
+
+/// A handle that was closed went on making index files anew, under the name and beside the work of the next owner. Now it
+/// keeps them in memory, and its answers are as right as before.
+#[test]
+fn a_closed_handle_makes_indexes_anew_in_memory() {
+    let disk = SimFs::new();
+    let count = with_a_bad_index(&disk);
+    let fs = HeldFs::over(disk.clone());
+    let options = Options::new().file_system(fs.clone()).maintenance(false).segment_size(2 << 20);
+    let (store, closed) = {
+        let store = options.open("store").unwrap();
+        (store.clone(), store)
+    };
+    closed.close().unwrap();
+    assert_eq!(by_tag(&store, "a-wanted") as u64, count);
+    assert_eq!(by_tag(&store, "only-3"), 1);
+    assert!(matches!(store.append(&stream("s-1"), Expected::Any, texts(["x"])), Err(Error::Closed)));
+    assert!(matches!(store.snapshots().put_bytes(&stream("order-1"), 0, b""), Err(Error::Closed)));
+    assert!(matches!(store.projection(Count).catch_up().and_then(|model| model.save()), Err(Error::Closed)));
+    assert_eq!(store.positions().get("handler", &stream("order-1")).unwrap(), None);
+    assert_eq!(facts(store.read_all()).len() as u64, count);
+    drop(store);
+    assert_eq!(fs.changes_since_unlock(), []);
+}
+
+/// A reader that is about to make an index anew when the store is closed: closing waits for it.
+#[test]
+fn closing_waits_for_a_reader_that_makes_an_index_anew() {
+    for call in [Call::Create, Call::Sync, Call::Rename] {
+        let disk = SimFs::new();
+        let count = with_a_bad_index(&disk);
+        let fs = HeldFs::over(disk.clone());
+        let options = Options::new().file_system(fs.clone()).maintenance(false).segment_size(2 << 20);
+        let store = options.open("store").unwrap();
+        let hold = fs.hold(call, ".idx");
+        let reader = {
+            let store = store.clone();
+            named("reader", move || by_tag(&store, "a-wanted"))
+        };
+        hold.arrived();
+        closes_behind(&fs, &hold, store);
+        assert_eq!(reader.join().unwrap() as u64, count);
+        the_next_owner_is_alone(&disk, count);
+    }
+}
+
+/// A reader made the bad index of the active segment anew while the segment was filled and sealed; both wrote to
+/// `….idx.new`, and the one that came last wrote into the file that had just been published, under maps that were in use:
+/// pieces of the wrong index, whose checksums held. A reader found 0 of 508 events, and a guard "no event has this tag"
+/// passed though one had. Now each writes a file of its own, and what is published under the name is decided by one thread
+/// at a time: the index that covers less is thrown away.
+#[test]
+fn an_index_that_is_made_anew_never_replaces_one_that_covers_more() {
+    for (maintenance, call) in
+        [Call::Create, Call::Write, Call::Sync].map(|call| [(false, call), (true, call)]).concat()
+    {
+        let disk = SimFs::new();
+        let before = with_a_bad_index(&disk);
+        let fs = HeldFs::over(disk.clone());
+        let options =
+            || Options::new().file_system(fs.clone()).maintenance(maintenance).segment_size(2 << 20).reserve(0);
+        let store = options().open("store").unwrap();
+        let hold = fs.hold_thread(call, ".idx", Some("reader"));
+        let reader = {
+            let store = store.clone();
+            named("reader", move || by_tag(&store, "a-wanted"))
+        };
+        hold.arrived();
+        let mut count = before;
+        while store.stats().unwrap().segments.len() == 1 {
+            append(&store, count);
+            count += 1;
+        }
+        // With maintenance, the thread writes the index of the sealed segment soon.
+        while store.stats().unwrap().segments[0].index_bytes == 0 {
+            thread::yield_now();
+        }
+        let published = disk.contents(INDEX).unwrap();
+        hold.go();
+        assert!(reader.join().unwrap() as u64 >= before);
+
+        let holds = |store: &Store| {
+            assert_eq!(by_tag(store, "a-wanted") as u64, count);
+            assert_eq!(facts(store.read(&stream("order-1"))).len() as u64, count);
+            assert!((0..count).all(|n| by_tag(store, &format!("only-{n}")) == 1));
+            assert_eq!(store.stream(&stream("order-1")).unwrap().unwrap().next_sequence, count);
+            let guarded = |guard| {
+                let twice = [NewEvent::new("Registered twice", "")];
+                store.transaction().append(&stream("other-1"), Expected::Any, twice).guard(guard).commit()
+            };
+            let absent = Guard::absent(Query::new().tag(format!("only-{}", before + 1)));
+            assert!(matches!(guarded(absent), Err(Error::GuardFailed { .. })));
+            let unchanged = Guard::unchanged(Query::new().tag("a-wanted"), before);
+            assert!(matches!(guarded(unchanged), Err(Error::GuardFailed { .. })));
+        };
+        holds(&store);
+        store.close().unwrap();
+        let now = disk.contents(INDEX).unwrap();
+        assert!(maintenance || now == published, "the index of all of the segment stays");
+        assert!(names(&disk).iter().all(|name| !name.ends_with(".new")), "{:?}", names(&disk));
+        let store = options().open("store").unwrap();
+        assert!(store.open_report().notices.is_empty(), "{:?}", store.open_report());
+        holds(&store);
+    }
+}
+
+/// Many readers come to a bad index at once. One index is published, whole, and all find the same.
+#[test]
+fn readers_that_make_one_index_anew_do_not_meet() {
+    let disk = SimFs::new();
+    let count = with_a_bad_index(&disk);
+    let fs = HeldFs::over(disk.clone());
+    let store = Options::new().file_system(fs.clone()).maintenance(false).segment_size(2 << 20).open("store").unwrap();
+    let hold = fs.hold(Call::Write, ".idx");
+    let read = |store: &Store| {
+        let store = store.clone();
+        named("reader", move || by_tag(&store, "a-wanted") as u64)
+    };
+    let first = read(&store);
+    hold.arrived();
+    let others: Vec<_> = (0..3).map(|_| read(&store)).collect();
+    for other in others {
+        assert_eq!(other.join().unwrap(), count, "nobody waits for the one that is held");
+    }
+    hold.go();
+    assert_eq!(first.join().unwrap(), count);
+    store.close().unwrap();
+    assert!(names(&disk).iter().all(|name| !name.ends_with(".new")), "{:?}", names(&disk));
+    the_next_owner_is_alone(&disk, count);
+}
+
+/// Pieces of one index of a segment passed for pieces of another one of the same segment, as both had the same masks: an
+/// index that was made of two, by a torn write or a copy, answered with what the older one knew. Now each file has masks of
+/// its own.
+#[test]
+fn two_indexes_of_one_segment_have_different_masks() {
+    let disk = SimFs::new();
+    let options = || Options::new().file_system(disk.clone()).maintenance(false).segment_size(8 << 20);
+    let store = options().open("store").unwrap();
+    let mut count = 0;
+    let mut fill = |store: &Store, bytes: u64| {
+        while store.stats().unwrap().segments[0].bytes < bytes {
+            append(store, count);
+            count += 1;
+        }
+    };
+    fill(&store, (1 << 20) + 100_000);
+    store.close().unwrap();
+    let older = disk.contents(INDEX).unwrap();
+    let store = options().open("store").unwrap();
+    fill(&store, (2 << 20) + 300_000);
+    store.close().unwrap();
+    // The newer one, with the buckets of the older one, 256 bytes each, as far as they go.
+    let mut mixed = disk.contents(INDEX).unwrap();
+    let buckets = u32::from_le_bytes(older[100..104].try_into().unwrap()) as usize;
+    mixed[512..][..buckets * 256].copy_from_slice(&older[512..][..buckets * 256]);
+    disk.set_contents(INDEX, mixed);
+    let store = options().open("store").unwrap();
+    assert!((0..count).all(|n| by_tag(&store, &format!("only-{n}")) == 1));
+    assert_eq!(by_tag(&store, "a-wanted") as u64, count);
+}
+
+/// What a crash leaves of an index that never got its name is removed by the next owner; files of the user's that only look
+/// alike stay.
+#[test]
+fn indexes_without_a_name_are_removed_by_the_next_owner() {
+    let disk = SimFs::new();
+    let count = with_a_bad_index(&disk);
+    let fs = HeldFs::over(disk.clone());
+    let options = |fs: &HeldFs| Options::new().file_system(fs.clone()).maintenance(false).segment_size(2 << 20);
+    let store = options(&fs).open("store").unwrap();
+    let hold = fs.hold(Call::Rename, ".idx");
+    let reader = {
+        let store = store.clone();
+        named("reader", move || by_tag(&store, "a-wanted"))
+    };
+    hold.arrived();
+    let left = disk.crash(Image::Killed);
+    hold.go();
+    assert_eq!(reader.join().unwrap() as u64, count);
+    assert_eq!(names(&left).iter().filter(|name| name.ends_with(".new")).count(), 1, "{:?}", names(&left));
+    let report = verify_in(&left, "store").unwrap();
+    assert!(report.is_sound() && report.not_covered.is_empty(), "{report:?}");
+    let foreign = ["notes.new", "00000000000000000001.idx.new", "a.0123456789abcdef-0.new"];
+    foreign.iter().for_each(|name| left.set_contents(format!("store/{name}"), b"the user's".to_vec()));
+    let store = Options::new().file_system(left.clone()).open("store").unwrap();
+    assert_eq!(by_tag(&store, "a-wanted") as u64, count);
+    store.close().unwrap();
+    let mut new: Vec<_> = names(&left).into_iter().filter(|name| name.ends_with(".new")).collect();
+    new.sort();
+    assert_eq!(new, ["00000000000000000001.idx.new", "a.0123456789abcdef-0.new", "notes.new"]);
+}
+
+/// Waits until a power cut would leave so many events: what is synced comes in its time, and a test that waits for ever says so.
+#[track_caller]
+fn until_durable(disk: &SimFs, events: u64) {
+    for _ in 0..12_000 {
+        let options = Options::new().file_system(disk.crash(Image::Durable)).maintenance(false);
+        if options.open("store").unwrap().len() == events {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("not all of {events} events are synced");
+}
+
+/// `Durability::Interval` with `maintenance(false)` synced only when a commit came by: of five commits in a row, four were
+/// lost in a power cut at any time after, if nothing followed. Now a thread syncs in every store that is opened so.
+#[test]
+fn an_interval_is_kept_without_maintenance() {
+    for maintenance in [false, true] {
+        let disk = SimFs::new();
+        let options = Options::new().durability(Durability::Interval(Duration::from_millis(20)));
+        let store = options.maintenance(maintenance).file_system(disk.clone()).open("store").unwrap();
+        for _ in 0..5 {
+            store.append(&stream("a-1"), Expected::Any, texts(["x"])).unwrap();
+        }
+        until_durable(&disk, 5);
+        // Again, after an idle time.
+        for _ in 0..3 {
+            store.append(&stream("a-1"), Expected::Any, texts(["x"])).unwrap();
+        }
+        until_durable(&disk, 8);
+        store.close().unwrap();
+    }
+}
+
+/// The thread that synced also wrote the index files of full segments, and made spare files: as long as that took, nothing
+/// was synced, whatever the interval. Now syncing has a thread of its own.
+#[test]
+fn an_interval_is_kept_while_an_index_is_written() {
+    let disk = SimFs::new();
+    let fs = HeldFs::over(disk.clone());
+    let options = Options::new().durability(Durability::Interval(Duration::from_millis(20))).segment_size(4096);
+    let store = options.maintenance(true).reserve(0).file_system(fs.clone()).open("store").unwrap();
+    let hold = fs.hold_thread(Call::Write, ".idx", Some("annals-maintenance"));
+    let mut count = 0;
+    while store.stats().unwrap().segments.len() == 1 {
+        store.append(&stream("a-1"), Expected::Any, texts(["some text that fills it"])).unwrap();
+        count += 1;
+    }
+    hold.arrived();
+    for _ in 0..5 {
+        store.append(&stream("a-1"), Expected::Any, texts(["x"])).unwrap();
+        count += 1;
+    }
+    until_durable(&disk, count);
+    hold.go();
+    store.close().unwrap();
+}

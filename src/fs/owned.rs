@@ -1,0 +1,228 @@
+//! The files of one owner of a directory: nothing of a handle reaches them once its lock is gone.
+//!
+//! A store gives up its lock while threads may still be at work for it: a leader that makes a spare file behind its
+//! commit, a reader that makes an index anew. Two things keep those away from the files of the next owner. Work that
+//! takes several calls holds the owner's token, and closing waits for it; and every single call that changes anything
+//! passes a gate that is shut before the lock is released, whoever makes it and whatever it forgot.
+
+use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
+use crate::error::{Error, NotOwner, Result};
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What the names of files end in that have not got their own name yet.
+const NEW: &str = ".new";
+
+/// A file system as the owner of a directory has it, from taking the lock to releasing it.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    under: Arc<dyn Fs>,
+    gate: Arc<Gate>,
+    /// Held by work that takes several calls.
+    work: RwLock<()>,
+    /// No work begins any more.
+    ending: AtomicBool,
+    /// Random, for names.
+    owner: u64,
+    named: AtomicU64,
+}
+
+/// Held by each call that changes something; says whether there may be no more of them.
+type Gate = RwLock<bool>;
+
+/// Work on the directory is under way: the lock is not released before this is dropped.
+pub(crate) type Work<'a> = RwLockReadGuard<'a, ()>;
+
+impl Owned {
+    pub(crate) fn new(under: Arc<dyn Fs>) -> Self {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        Owned {
+            under,
+            gate: Arc::default(),
+            work: RwLock::default(),
+            ending: AtomicBool::new(false),
+            owner: high ^ low.rotate_left(32),
+            named: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins work that takes several calls. It must not wait for anything that closing waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] once the owner is about to leave.
+    pub(crate) fn work(&self) -> Result<Work<'_>> {
+        // Recursive: whoever works may come to more work, and must not wait behind the one who waits for him.
+        let work = self.work.read_recursive();
+        match self.ending.load(Ordering::SeqCst) {
+            true => Err(Error::Closed),
+            false => Ok(work),
+        }
+    }
+
+    /// Whether work that takes long had better stop.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    /// Lets no more work begin, and waits for what is under way.
+    pub(crate) fn end_work(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        drop(self.work.write());
+    }
+
+    /// Waits for the calls that are under way, and refuses all further ones that would change something. Reading goes on.
+    pub(crate) fn end(&self) {
+        self.end_work();
+        *self.gate.write() = true;
+    }
+
+    /// A name that no other file has, of this owner or another, for what will be called `name`.
+    pub(crate) fn temporary(&self, name: &str) -> String {
+        let number = self.named.fetch_add(1, Ordering::Relaxed);
+        format!("{name}.{:016x}-{number}{NEW}", self.owner)
+    }
+}
+
+/// The name that a file was to get, if `name` is a [temporary](Owned::temporary) one.
+pub(crate) fn meant_by(name: &str) -> Option<&str> {
+    let (meant, unique) = name.strip_suffix(NEW)?.rsplit_once('.')?;
+    let (owner, number) = unique.split_once('-')?;
+    let hex = owner.len() == 16 && owner.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    (hex && digits).then_some(meant)
+}
+
+/// Lets a call through that changes something, as long as the lock is held.
+fn pass<T>(gate: &Gate, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let over = gate.read();
+    match *over {
+        true => Err(io::Error::other(NotOwner)),
+        false => call(),
+    }
+}
+
+impl Fs for Owned {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        pass(&self.gate, || self.under.create_dir(path))
+    }
+
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
+        if mode == Mode::Read {
+            return self.under.open(path, mode);
+        }
+        let file = pass(&self.gate, || self.under.open(path, mode))?;
+        Ok(Arc::new(OwnedFile { file, gate: self.gate.clone() }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.under.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        pass(&self.gate, || self.under.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        pass(&self.gate, || self.under.remove(path))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        pass(&self.gate, || self.under.remove_dir(path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        pass(&self.gate, || self.under.sync_dir(dir))
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
+        pass(&self.gate, || self.under.lock(path, mode))
+    }
+
+    fn available(&self, dir: &Path) -> io::Result<Option<u64>> {
+        self.under.available(dir)
+    }
+
+    fn gains_from_zeros(&self) -> bool {
+        self.under.gains_from_zeros()
+    }
+}
+
+/// A file that was opened to be written.
+#[derive(Debug)]
+struct OwnedFile {
+    file: Arc<dyn File>,
+    gate: Arc<Gate>,
+}
+
+impl File for OwnedFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        pass(&self.gate, || self.file.write_at(offset, bytes))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        pass(&self.gate, || self.file.sync())
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        pass(&self.gate, || self.file.truncate(size))
+    }
+
+    fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Map>>> {
+        self.file.map(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::MemFs;
+
+    #[test]
+    fn nothing_is_changed_behind_the_end() {
+        let fs = MemFs::new();
+        let owned = Owned::new(Arc::new(fs.clone()));
+        let path = Path::new("d/file");
+        let file = owned.open(path, Mode::Create).unwrap();
+        file.write_at(0, b"before").unwrap();
+        let reader = owned.open(path, Mode::Read).unwrap();
+        owned.end();
+
+        let refused = |e: io::Error| matches!(Error::io("write", path, e), Error::Closed);
+        assert!(refused(file.write_at(0, b"behind").unwrap_err()));
+        assert!(refused(file.truncate(0).unwrap_err()) && refused(file.sync().unwrap_err()));
+        assert!([Mode::Write, Mode::Create].into_iter().all(|mode| refused(owned.open(path, mode).unwrap_err())));
+        assert!(refused(owned.rename(path, Path::new("d/other")).unwrap_err()));
+        assert!(refused(owned.remove(path).unwrap_err()) && refused(owned.remove_dir(Path::new("d")).unwrap_err()));
+        assert!(refused(owned.create_dir(Path::new("e")).unwrap_err()));
+        assert!(refused(owned.sync_dir(Path::new("d")).unwrap_err()));
+        assert!(matches!(owned.work(), Err(Error::Closed)));
+
+        let mut bytes = [0; 6];
+        reader.read_at(0, &mut bytes).unwrap();
+        assert_eq!((&bytes, file.size().unwrap()), (b"before", 6));
+        assert!(owned.open(path, Mode::Read).is_ok());
+    }
+
+    #[test]
+    fn names_tell_owners_apart_and_what_is_meant() {
+        let [one, other] = [(); 2].map(|()| Owned::new(Arc::new(MemFs::new())));
+        let names = [one.temporary("1.idx"), one.temporary("1.idx"), other.temporary("1.idx")];
+        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2]);
+        assert!(names.iter().all(|name| meant_by(name) == Some("1.idx")));
+        for name in ["1.idx.new", "1.idx", "notes.new", "a.0123456789abcdef-.new", "a.0123456789ABCDEF-1.new"] {
+            assert_eq!(meant_by(name), None, "{name}");
+        }
+    }
+}

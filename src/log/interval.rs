@@ -1,0 +1,91 @@
+//! The thread that syncs for [`Durability::Interval`], in every store that is opened with it: nobody else comes by after
+//! the last commit.
+//!
+//! It does nothing else, so that no index and no spare file that is being made holds a sync up. A commit that comes when
+//! none was synced for an interval is synced at once; those behind it together, one interval later.
+
+use super::{Durability, Log};
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+#[derive(Default)]
+struct Shared {
+    stop: Mutex<bool>,
+    wake: Condvar,
+    /// The thread has been told that something is to be synced, and has not begun.
+    told: AtomicBool,
+}
+
+/// How the thread is reached. Without an interval, there is none.
+#[derive(Default)]
+pub(super) struct Syncing {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Syncing {
+    /// Says that something has been written.
+    #[inline]
+    pub(super) fn written(&self) {
+        if !self.shared.told.swap(true, Ordering::SeqCst) {
+            // The lock, so that the thread either sees that it was told or sleeps already.
+            let _stop = self.shared.stop.lock();
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Ends the thread, and waits until it has ended.
+    pub(super) fn stop(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        *self.shared.stop.lock() = true;
+        self.shared.wake.notify_one();
+        // Whoever is woken by a failed sync may drop the last handle in this very thread, which then ends by itself.
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic in it has been reported by the panic hook.
+            let (Ok(()) | Err(_)) = thread.join();
+        }
+    }
+}
+
+impl Log {
+    /// Begins to sync in the background, if that was asked for.
+    pub(super) fn start_syncing(self: &Arc<Self>) -> std::io::Result<()> {
+        let Durability::Interval(interval) = self.settings.durability else { return Ok(()) };
+        let (log, shared) = (Arc::downgrade(self), self.syncing.shared.clone());
+        let thread = std::thread::Builder::new().name("annals-sync".into());
+        *self.syncing.thread.lock() = Some(thread.spawn(move || run(&log, &shared, interval))?);
+        Ok(())
+    }
+}
+
+fn run(log: &Weak<Log>, shared: &Shared, interval: Duration) {
+    let mut last = None::<Instant>;
+    loop {
+        let mut stop = shared.stop.lock();
+        while !*stop && !shared.told.load(Ordering::SeqCst) {
+            shared.wake.wait(&mut stop);
+        }
+        while !*stop && let Some(left) = left_of(last, interval) {
+            shared.wake.wait_for(&mut stop, left);
+        }
+        if *stop {
+            return;
+        }
+        drop(stop);
+        last = Some(Instant::now());
+        // Before the sync: what is written while it runs may need another one.
+        shared.told.store(false, Ordering::SeqCst);
+        let Some(log) = log.upgrade() else { return };
+        // A failed sync ends all commits: the next append says so.
+        let (Ok(()) | Err(_)) = log.sync_written();
+    }
+}
+
+/// What is left of the interval since the last sync began; `None` when it is over.
+fn left_of(last: Option<Instant>, interval: Duration) -> Option<Duration> {
+    let left = interval.checked_sub(last?.elapsed())?;
+    (!left.is_zero()).then_some(left)
+}

@@ -80,9 +80,12 @@ struct State {
 
 #[derive(Debug)]
 struct Point {
-    call: Call,
+    /// Any, if it is none.
+    call: Option<Call>,
     name: String,
     thread: Option<String>,
+    /// Calls that pass before.
+    after: u64,
     arrived: bool,
     open: bool,
 }
@@ -110,6 +113,14 @@ impl Hold {
         assert!(arrived, "{why}");
     }
 
+    /// Whether a thread stands before the call, or comes to it in this time.
+    pub fn arrives_within(&self, time: Duration) -> bool {
+        let missing = |state: &mut State| !state.holds[self.number].arrived;
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), time, missing);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.holds[self.number].arrived
+    }
+
     /// Lets the thread make the call.
     pub fn go(&self) {
         self.shared.lock().holds[self.number].open = true;
@@ -135,9 +146,19 @@ impl HeldFs {
 
     /// The same for the thread with this name; others pass.
     pub fn hold_thread(&self, call: Call, name: &str, thread: Option<&str>) -> Hold {
+        let (call, thread) = (Some(call), thread.map(str::to_owned));
+        self.add(Point { call, name: name.to_owned(), thread, after: 0, arrived: false, open: false })
+    }
+
+    /// Holds the thread with this name before any call, after so many others of its own.
+    pub fn hold_after(&self, calls: u64, thread: &str) -> Hold {
+        let thread = Some(thread.to_owned());
+        self.add(Point { call: None, name: String::new(), thread, after: calls, arrived: false, open: false })
+    }
+
+    fn add(&self, point: Point) -> Hold {
         let mut state = self.shared.lock();
-        let (name, thread) = (name.to_owned(), thread.map(str::to_owned));
-        state.holds.push(Point { call, name, thread, arrived: false, open: false });
+        state.holds.push(point);
         Hold { number: state.holds.len() - 1, shared: self.shared.clone() }
     }
 
@@ -166,10 +187,14 @@ impl Shared {
             let named =
                 paths.iter().filter_map(|path| path.file_name()?.to_str()).any(|name| name.contains(&point.name));
             let by = point.thread.is_none() || point.thread == thread;
-            point.call == call && named && by && !point.arrived
+            point.call.is_none_or(|of| of == call) && named && by && !point.arrived
         };
         let mut state = self.lock();
         let Some(number) = state.holds.iter().position(is_meant) else { return };
+        if let Some(after) = state.holds[number].after.checked_sub(1) {
+            state.holds[number].after = after;
+            return;
+        }
         state.holds[number].arrived = true;
         self.changed.notify_all();
         let held = self.changed.wait_while(state, |state| !state.holds[number].open);

@@ -17,7 +17,12 @@
 //!
 //! `cargo test --release --test crash` runs workloads of up to 2 steps with 2 seeds an image mode. `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4` runs the whole of it (minutes).
 
+#[path = "../common/held.rs"]
+#[allow(dead_code)]
+mod held;
+mod holds;
 mod oracle;
+mod pages;
 mod schedules;
 mod snapshots;
 mod sweeps;
@@ -75,6 +80,20 @@ fn what_is_not_synced_is_lost_from_the_end() {
 fn random_schedules() {
     let built: u64 = (0..setting("ANNALS_CRASH_SCHEDULES", 3_000)).map(schedules::run).sum();
     println!("{built} images of random schedules, no violation");
+}
+
+/// Two threads, one of which is held before a call. `ANNALS_CRASH_HOLDS` says how many cases.
+#[test]
+fn held_threads() {
+    let cases: u64 = (0..setting("ANNALS_CRASH_HOLDS", 500)).map(holds::run).sum();
+    println!("{cases} cases of held threads, no violation");
+}
+
+/// Pages that cannot be read, of stores that random schedules leave. `ANNALS_CRASH_PAGES` says how many.
+#[test]
+fn unreadable_pages() {
+    let cases: u64 = (0..setting("ANNALS_CRASH_PAGES", 500)).map(pages::run).sum();
+    println!("{cases} unreadable pages, no violation");
 }
 
 /// A sync in the background that failed was tried again: the second one succeeded and proved nothing, HEAD claimed what the disk did not hold, and the store did not open after a power cut.

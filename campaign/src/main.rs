@@ -10,8 +10,17 @@
 
 // The harness of the crash tests; each of the two uses its own part of it.
 #[allow(dead_code)]
+#[path = "../../tests/common/held.rs"]
+mod held;
+#[allow(dead_code)]
+#[path = "../../tests/crash/holds.rs"]
+mod holds;
+#[allow(dead_code)]
 #[path = "../../tests/crash/oracle.rs"]
 mod oracle;
+#[allow(dead_code)]
+#[path = "../../tests/crash/pages.rs"]
+mod pages;
 #[allow(dead_code)]
 #[path = "../../tests/crash/schedules.rs"]
 mod schedules;
@@ -46,7 +55,11 @@ const HARNESSES: &[Harness] = &[
     ("unsynced", "images of a store that does not sync", |settings, pool| {
         sweep(settings, pool, sweeps::without_syncs);
     }),
-    ("schedules", "images of random schedules", random_schedules),
+    ("schedules", "images of random schedules", |settings, pool| at_random(settings, pool, schedules::run)),
+    ("holds", "cases of two threads, one of them held at a call", |settings, pool| {
+        at_random(settings, pool, holds::run);
+    }),
+    ("pages", "pages that cannot be read", |settings, pool| at_random(settings, pool, pages::run)),
     ("stale", "commits of another history behind the last one", stale::run),
     ("bits", "flipped bits of a store of 64 KiB", |settings, pool| {
         damage::run(settings, pool, Damage::Bits, Done::Opened)
@@ -74,8 +87,15 @@ fn main() -> ExitCode {
         }
     };
     if let Some(case) = settings.case {
-        println!("{:#?}", schedules::schedule(&mut schedules::Random(case)));
-        println!("{} images, no violation", schedules::run(case));
+        let run = match settings.only.first().map_or("schedules", String::as_str) {
+            "holds" => holds::run,
+            "pages" => pages::run,
+            _ => {
+                println!("{:#?}", schedules::schedule(&mut schedules::Random(case)));
+                schedules::run
+            }
+        };
+        println!("{} cases, no violation", run(case));
         return ExitCode::SUCCESS;
     }
     pool::quiet_panics();
@@ -105,15 +125,15 @@ fn sweep(settings: &Settings, pool: &Pool, each: impl Fn(&[Step]) -> u64 + Sync)
     });
 }
 
-/// Random schedules until the time or the number of images is spent.
-fn random_schedules(settings: &Settings, pool: &Pool) {
+/// Cases that each follow from a number, until the time or the number of images is spent.
+fn at_random(settings: &Settings, pool: &Pool, run: fn(u64) -> u64) {
     let (end, most) = (Instant::now() + Duration::from_secs_f64(settings.minutes * 60.0), settings.images);
     pool.run_while(
         || most.map_or(Instant::now() < end, |most| pool.cases() < most),
         |n| {
             // Seeds of two campaigns that begin with neighbouring numbers do not meet.
             let seed = schedules::Random(settings.seed ^ n.wrapping_mul(0xD134_2543_DE82_EF95)).next();
-            Case { name: format!("--case {seed}"), run: Box::new(move || (schedules::run(seed), "")) }
+            Case { name: format!("--case {seed}"), run: Box::new(move || (run(seed), "")) }
         },
     );
 }

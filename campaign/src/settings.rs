@@ -19,14 +19,14 @@ pub struct Settings {
 }
 
 const HELP: &str = "\
---only NAME,…    of: deaths, recoveries, calls, syncs, full, unsynced, schedules, stale, bits, bytes, lengths, salvage-bits, salvage-bytes
+--only NAME,…    of: deaths, recoveries, calls, syncs, full, unsynced, schedules, holds, pages, stale, bits, bytes, lengths, salvage-bits, salvage-bytes
 --seed N         where the random numbers begin (1)
 --threads N      (as many as there are processors)
 --steps N        longest workloads of the exhaustive harnesses (2; 3 takes half an hour)
---minutes N      how long random schedules are run (1)
---images N       how many images of random schedules are built, instead of a time
+--minutes N      how long schedules, holds and pages are run, each (1)
+--images N       how many cases of each of them, instead of a time
 --sample N       one in N of the bits, bytes and lengths, salvaged or not (1: all of them)
---case N         runs one random schedule again and shows it";
+--case N         runs one random schedule again and shows it; with --only holds or pages, one of those";
 
 impl Settings {
     pub fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Settings, String> {

@@ -7,6 +7,7 @@ use super::spare;
 use super::{Listener, Log, Settings, State, writer::Writer};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, Lock, LockMode};
+use crate::segment::vestiges::index_number;
 use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, number_of};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
@@ -154,5 +155,5 @@ fn lock(fs: &dyn Fs, dir: &Path, settings: &Settings) -> Result<Option<Lock>> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name == head::NAME || name == LOCK || number_of(name).is_some()
+    name == head::NAME || name == LOCK || number_of(name).or(index_number(name)).is_some()
 }

@@ -3,7 +3,7 @@
 use super::rescue::{Find, finds};
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
-use crate::format::frame::{ALIGN, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
+use crate::format::frame::{ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
@@ -57,6 +57,8 @@ pub(super) struct Candidate {
     pub events: u64,
     /// Positions below this one were durable, as the file says.
     pub proven: u64,
+    /// It holds another commit than HEAD says was durable.
+    pub is_other: bool,
 }
 
 impl Candidate {
@@ -218,11 +220,12 @@ impl Files {
             end: known.header.first_position,
             events: 0,
             proven: known.header.first_position,
+            is_other: false,
             known,
             path: raw.path,
             size: raw.size,
         };
-        candidate.look(fs)?;
+        candidate.look(fs, self.head.as_ref())?;
         self.candidates.push(candidate);
         Ok(())
     }
@@ -306,11 +309,17 @@ fn durable_upto(header: &FrameHeader) -> u64 {
 
 impl Candidate {
     /// Finds out how far the file is intact, and what it says.
-    fn look(&mut self, fs: &dyn Fs) -> Result<()> {
+    fn look(&mut self, fs: &dyn Fs, head: Option<&head::Head>) -> Result<()> {
         let (file, size) = open(fs, &self.path)?;
         let source = Source { path: &self.path, file: &*file, size };
         if self.known.exact {
-            let scanned = source.scan(&self.known.header, None, |_| Ok(()))?;
+            let mut chain = Chain::start(&self.known.header);
+            let scanned = source.scan(&self.known.header, None, |frame| {
+                let before = chain.next_position;
+                chain = chain.then(&frame.header);
+                self.is_other |= head.is_some_and(|head| !head.is_of(before, &chain));
+                Ok(())
+            })?;
             self.end = scanned.chain.next_position;
             self.events = self.end - self.known.header.first_position;
             self.proven = self.proven.max(scanned.durable_upto.min(self.end));

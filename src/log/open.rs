@@ -37,7 +37,7 @@ impl Log {
         let lock = lock(&*fs, &dir, &settings)?;
         let entries = fs.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
-            if entries.iter().any(|entry| entry.name == name) {
+            if entries.iter().any(|entry| entry.name == name && entry.is_file) {
                 return Err(Error::Unfinished { path: dir, what });
             }
         }
@@ -65,6 +65,10 @@ impl Log {
                 // An index that cannot be written stays in memory.
                 let (Ok(()) | Err(_)) = listener.settle(settled);
             }
+        }
+        if entries.iter().any(|entry| entry.name == head::NAME && !entry.is_file) {
+            let why = "what has this name is not a regular file, so that nothing says how far the log is durable; move it away";
+            report.notices.push(format!("HEAD: {why}"));
         }
         if slots.bad > 0 {
             report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));

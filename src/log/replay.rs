@@ -45,7 +45,7 @@ impl Opening<'_> {
         let mut numbers = Vec::new();
         for entry in entries.iter().filter(|entry| entry.name.ends_with(".seg")) {
             match number_of(&entry.name) {
-                Some(number) if !entry.is_dir => numbers.push(number),
+                Some(number) if entry.is_file => numbers.push(number),
                 _ => report.notices.push(format!("{}: not a file of the store; left alone", entry.name)),
             }
         }

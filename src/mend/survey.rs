@@ -52,7 +52,7 @@ impl Survey {
     ///
     /// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io).
     pub(crate) fn new(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
-        let Files { store, head, candidates, indexes, left_out } = files(fs, dir)?;
+        let Files { store, head, candidates, indexes, left_out, notices } = files(fs, dir)?;
         let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
         let witnesses = witnesses.map(|(path, index)| {
             let header = SegmentHeader {
@@ -73,7 +73,7 @@ impl Survey {
             head,
             places: Vec::new(),
             left_out,
-            notices: Vec::new(),
+            notices,
             witnesses: witnesses.collect(),
             candidates,
             sifted: Sifted::default(),

@@ -1,6 +1,6 @@
 //! Repair: putting a store in order where it stands.
 //!
-//! What is to be replaced is made first, in `repair/`, and synced. Then a list of what goes where is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished. Old files
+//! What is to be replaced is made first, in `rebuilt/`, and synced. Then a list of what goes where is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished. Old files
 //! move to `quarantine/`, all of them before the first new one takes its place; then the list is removed. Whatever a crash leaves, doing it again from the list ends in the same.
 
 use super::copy::Salvaged;
@@ -495,5 +495,5 @@ impl Before {
 
 /// Whether a repair of this directory was interrupted.
 pub(super) fn is_unfinished(fs: &dyn Fs, dir: &Path) -> bool {
-    fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == REPAIRING))
+    fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == REPAIRING && entry.is_file))
 }

@@ -12,6 +12,7 @@ use crate::format::{
 use crate::fs::{Fs, Holes, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
+use crate::mend::misplaced;
 use crate::positions::salvage as positions;
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
 use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
@@ -443,12 +444,13 @@ impl Check {
     /// Names what was not looked at. Whoever checks more kinds of files beside the log takes them out here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let known = ["HEAD", "LOCK", "quarantine", "repair", "snapshots", positions::NAME, positions::NEW];
+        let known = ["HEAD", "LOCK", "quarantine", "rebuilt", "snapshots", positions::NAME, positions::NEW];
         let names = entries.iter().map(|entry| entry.name.clone());
         let of_segment = |name: &str| {
             let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
             number_of(segment.as_deref().unwrap_or(name)).is_some()
         };
+        self.report.notices.extend(misplaced(&entries).into_iter().map(|(name, why)| format!("{name}: {why}")));
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
             if names.clone().any(|found| found == name) {
                 self.report.notices.push(format!("{name}: a {what} did not come to its end; the store does not open"));

@@ -27,7 +27,7 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
             left.push(format!("{} (positions below {})", entry.name, index.chain.next_position));
             end = end.max(index.chain.next_position);
         } else if BESIDE.contains(&&*entry.name)
-            && (!entry.is_dir && entry.size > 0 || fs.list(&path).is_ok_and(|entries| !entries.is_empty()))
+            && (entry.is_file && entry.size > 0 || fs.list(&path).is_ok_and(|entries| !entries.is_empty()))
         {
             left.push(entry.name.clone());
         }

@@ -50,7 +50,7 @@ fn a_segment_of_a_diverged_copy_is_damage() {
     append(&store, "1", 2);
     store.close().unwrap();
     for (with_index, closes, count) in
-        [(false, true, 5), (true, true, 5), (false, false, 5), (true, false, 5), (false, true, 80)]
+        [(false, true, 5), (true, true, 5), (false, false, 5), (true, false, 5), (true, true, 24), (false, true, 80)]
     {
         let what = format!("index {with_index}, closes {closes}, {count} events");
         let (a, b) = (go_on(&origin, "a", 24, true), go_on(&origin, "b", count, closes));

@@ -235,6 +235,17 @@ impl fmt::Display for NotOwner {
 }
 
 impl std::error::Error for NotOwner {}
+/// Whether a call failed because the process, or the system, has too many files open.
+#[cfg(unix)]
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    errno.is_some_and(|errno| errno == rustix::io::Errno::MFILE || errno == rustix::io::Errno::NFILE)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_out_of_files(_: &io::Error) -> bool {
+    false
+}
 
 /// What a panic says that was caught in code that is not ours.
 pub(crate) fn told_by(panic: &(dyn Any + Send)) -> String {
@@ -298,7 +309,13 @@ impl fmt::Display for Error {
                 let owner = owner.as_deref().unwrap_or("another process");
                 write!(f, "{} is locked by {owner}", path.display())
             }
-            Error::Io { operation, path, source } => write!(f, "{operation} {}: {source}", path.display()),
+            Error::Io { operation, path, source } => {
+                write!(f, "{operation} {}: {source}", path.display())?;
+                match is_out_of_files(source) {
+                    true => f.write_str("; close files, or raise the limit of open files (`ulimit -n`), and try again"),
+                    false => Ok(()),
+                }
+            }
             Error::DiskFull { path, available, reserve } => write!(
                 f,
                 "{}: {available} bytes free on the disk, {reserve} must stay free; nothing was stored",

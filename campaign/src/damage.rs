@@ -143,6 +143,7 @@ impl Fs for Patched {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             size: self.change_of(path).map_or(good.len(), |change| change.len(good.len())) as u64,
             is_dir: false,
+            is_file: true,
         });
         Ok(entries.collect())
     }

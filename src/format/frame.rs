@@ -365,6 +365,11 @@ impl Chain {
         }
     }
 
+    /// What stands for all commits before the next one, also those of the segments before.
+    pub(crate) fn mark(&self, header: &SegmentHeader) -> u64 {
+        if self.frames > 0 { self.digest } else { header.previous_digest }
+    }
+
     /// Whether a frame with this header may come next.
     pub(crate) fn accepts(&self, header: &FrameHeader) -> bool {
         header.first_position == self.next_position

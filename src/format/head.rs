@@ -1,6 +1,7 @@
-//! HEAD: two slots of 512 bytes that say how far the log is known to be durable.
+//! HEAD: two slots of 512 bytes that say how far the log is known to be durable, and which log that is.
 
 use super::checksum::crc;
+use super::frame::Chain;
 use super::{VERSION, array, check_version, is_zero, put, u16_at, u32_at, u64_at};
 use crate::error::Result;
 use std::path::Path;
@@ -19,7 +20,12 @@ pub(crate) struct Head {
     pub segment: u64,
     pub position: u64,
     pub len: u64,
+    /// What stands for all commits below the position: [`Chain::mark`](super::frame::Chain::mark). Another log that is as long has another one.
+    pub digest: u64,
 }
+
+/// What is wrong if a commit is not what HEAD says of the log.
+pub(crate) const OTHER_LOG: &str = "HEAD marks another log: the commit that was durable there is not the one that stands there now; a file of another copy of this store may have taken the place of its own";
 
 /// What a HEAD file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,6 +37,12 @@ pub(crate) struct Slots {
 }
 
 impl Head {
+    /// Whether a commit is what this says of the log: behind it stands the position, or not yet, or it stood before it.
+    pub(crate) fn is_of(&self, before: u64, behind: &Chain) -> bool {
+        let is_marked = before < self.position && self.position <= behind.next_position;
+        !is_marked || (behind.next_position, behind.digest) == (self.position, self.digest)
+    }
+
     /// Where this generation stands in the file.
     pub(crate) fn slot_at(&self) -> u64 {
         (self.generation % 2) * SLOT as u64
@@ -47,6 +59,7 @@ impl Head {
         put(&mut out, 40, &self.segment.to_le_bytes());
         put(&mut out, 48, &self.position.to_le_bytes());
         put(&mut out, 56, &self.len.to_le_bytes());
+        put(&mut out, 64, &self.digest.to_le_bytes());
         let crc = crc(&out[..CRC_AT]);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
         out
@@ -68,6 +81,7 @@ impl Head {
             segment: u64_at(slot, 40),
             position: u64_at(slot, 48),
             len: u64_at(slot, 56),
+            digest: u64_at(slot, 64),
         }))
     }
 }
@@ -115,7 +129,8 @@ pub(crate) fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<Head>> {
 mod tests {
     use super::*;
 
-    const HEAD: Head = Head { clean: true, store: [3; 16], generation: 7, segment: 2, position: 100, len: 5000 };
+    const HEAD: Head =
+        Head { clean: true, store: [3; 16], generation: 7, segment: 2, position: 100, len: 5000, digest: 9 };
 
     fn file(heads: &[Head]) -> Vec<u8> {
         let mut file = vec![0; LEN];

@@ -469,16 +469,16 @@ mod tests {
             offsets.dedup();
             let new = NewEntry { term: b"\x03\0term", value: 77, offsets: &offsets };
             let mut out = Vec::new();
-            encode_entry(&mut out, &new, mask(&SEGMENT), 1000);
+            encode_entry(&mut out, &new, mask(&SEGMENT, 0), 1000);
             let (head, postings) = entry_lens(&out);
             assert_eq!(out.len(), PRELUDE + (head + postings) as usize);
-            let entry = decode_entry(&out[..PRELUDE + head as usize], mask(&SEGMENT), 1000).unwrap();
+            let entry = decode_entry(&out[..PRELUDE + head as usize], mask(&SEGMENT, 0), 1000).unwrap();
             assert_eq!((&entry.term[..], entry.count as usize, entry.value), (&b"\x03\0term"[..], offsets.len(), 77));
             let mut found = Vec::new();
             for n in 0..entry.chunks.len() {
                 let (at, len) = entry.chunk_bytes(n);
                 let bytes = &out[at as usize - 1000..][..len];
-                assert!(entry.decode_chunk(n, bytes, mask(&SEGMENT), at, &mut found));
+                assert!(entry.decode_chunk(n, bytes, mask(&SEGMENT, 0), at, &mut found));
             }
             assert_eq!(found, offsets);
         }
@@ -489,16 +489,16 @@ mod tests {
         let offsets: Vec<u32> = (0..700).map(|i| i * 300).collect();
         let new = NewEntry { term: b"\x03\0term", value: 0, offsets: &offsets };
         let mut out = Vec::new();
-        encode_entry(&mut out, &new, mask(&SEGMENT), 512);
+        encode_entry(&mut out, &new, mask(&SEGMENT, 0), 512);
         let read = |out: &[u8]| {
             let (head, _) = entry_lens(out);
             let head = out.get(..PRELUDE.checked_add(head as usize)?)?;
-            let entry = decode_entry(head, mask(&SEGMENT), 512)?;
+            let entry = decode_entry(head, mask(&SEGMENT, 0), 512)?;
             let mut found = Vec::new();
             for n in 0..entry.chunks.len() {
                 let (at, len) = entry.chunk_bytes(n);
                 let bytes = out.get(at as usize - 512..)?.get(..len)?;
-                entry.decode_chunk(n, bytes, mask(&SEGMENT), at, &mut found).then_some(())?;
+                entry.decode_chunk(n, bytes, mask(&SEGMENT, 0), at, &mut found).then_some(())?;
             }
             Some(found)
         };
@@ -513,14 +513,14 @@ mod tests {
     #[test]
     fn all_terms_are_found_in_their_buckets() {
         let terms: Vec<(u64, u32)> = (0..3000u32).map(|i| (hash(&i.to_le_bytes(), 3), i)).collect();
-        let bytes = encode_buckets(&terms, mask(&SEGMENT));
+        let bytes = encode_buckets(&terms, mask(&SEGMENT, 0));
         let buckets = (bytes.len() / BUCKET) as u32;
         for &(hash, at) in &terms {
             let mut n = bucket_of(hash, buckets);
             loop {
                 let bucket = &bytes[n as usize * BUCKET..][..BUCKET];
                 let place = (HEADER + n as usize * BUCKET) as u64;
-                let (mut hits, full) = decode_bucket(bucket, hash, mask(&SEGMENT), place).unwrap();
+                let (mut hits, full) = decode_bucket(bucket, hash, mask(&SEGMENT, 0), place).unwrap();
                 if hits.any(|hit| hit == at) {
                     break;
                 }
@@ -528,6 +528,6 @@ mod tests {
                 n = (n + 1) % buckets;
             }
         }
-        assert!(decode_bucket(&bytes[..BUCKET], 0, mask(&SEGMENT), 0).is_none(), "in another place");
+        assert!(decode_bucket(&bytes[..BUCKET], 0, mask(&SEGMENT, 0), 0).is_none(), "in another place");
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: 
         let name = first.as_os_str().to_string_lossy().into_owned();
         let is_dir = parts.next().is_some();
         let size = if is_dir { 0 } else { size };
-        found.insert(name.clone(), Entry { name, size, is_dir });
+        found.insert(name.clone(), Entry { name, size, is_dir, is_file: !is_dir });
     }
     found.into_values().collect()
 }

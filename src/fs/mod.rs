@@ -9,14 +9,17 @@ mod mem;
 pub(crate) mod owned;
 mod paced;
 mod real;
+mod regular;
 mod sim;
 
 pub(crate) use holes::{Holes, read_error};
 pub use mem::MemFs;
 pub use paced::Paced;
 pub use real::RealFs;
+pub(crate) use regular::is_not_a_file;
 pub use sim::{Crash, Fault, Image, Operation, SimFs};
 
+pub(crate) use crate::error::is_out_of_files;
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
@@ -29,7 +32,7 @@ use std::sync::Arc;
 pub trait Fs: Debug + Send + Sync {
     /// Creates a directory and what is missing above it. No error if it is there.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Opens a file.
+    /// Opens a regular file. Anything else of this name is an error, at once.
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>>;
     /// What is in a directory, in any order.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
@@ -116,10 +119,12 @@ pub trait Held: Debug + Send + Sync {}
 pub struct Entry {
     /// The name, without the directory.
     pub name: String,
-    /// The length in bytes; 0 for a directory.
+    /// The length in bytes; 0 if it is not a regular file.
     pub size: u64,
     /// Whether it is a directory.
     pub is_dir: bool,
+    /// Whether it is a regular file. What is neither is never opened: a pipe, a socket, a device, a link that leads nowhere. Other links are what they lead to.
+    pub is_file: bool,
 }
 
 /// Fills `out` from `offset` on, however many calls that takes. Gives the number of bytes, fewer only at the end of the file.
@@ -148,16 +153,4 @@ pub(crate) fn write_full(file: &dyn File, offset: u64, bytes: &[u8]) -> Result<(
         }
     }
     Ok(())
-}
-
-/// Whether a call failed because the process, or the system, has too many files open.
-#[cfg(unix)]
-pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
-    let errno = rustix::io::Errno::from_io_error(error);
-    errno.is_some_and(|errno| errno == rustix::io::Errno::MFILE || errno == rustix::io::Errno::NFILE)
-}
-
-#[cfg(not(unix))]
-pub(crate) fn is_out_of_files(_: &io::Error) -> bool {
-    false
 }

@@ -1,6 +1,7 @@
 //! The operating system's files.
 
 use super::map::FileMap;
+use super::regular;
 use super::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -42,6 +43,7 @@ impl Fs for RealFs {
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true);
+        regular::without_waiting(&mut options);
         match mode {
             Mode::Read => {}
             Mode::Write => {
@@ -51,22 +53,20 @@ impl Fs for RealFs {
                 options.write(true).create(true).truncate(true);
             }
         }
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile(regular::check(options.open(path), path)?)))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(dir)? {
+        for entry in regular::read_dir(dir)? {
             let entry = entry?;
-            let meta = match entry.metadata() {
-                // Removed since the directory was read.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
+            // Removed since the directory was read.
+            let Some(meta) = regular::leads_to(&entry.path()) else { continue };
             entries.push(Entry {
                 name: entry.file_name().to_string_lossy().into_owned(),
-                size: if meta.is_dir() { 0 } else { meta.len() },
+                size: if meta.is_file() { meta.len() } else { 0 },
                 is_dir: meta.is_dir(),
+                is_file: meta.is_file(),
             });
         }
         Ok(entries)

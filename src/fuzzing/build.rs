@@ -239,7 +239,8 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
                 Ended::Closed => (true, chain.next_position, end),
                 Ended::Killed => (false, header.first_position, START),
             };
-            built.files.insert("HEAD".into(), head(&header, clean, upto, len));
+            let digest = if clean { chain.mark(&header) } else { header.previous_digest };
+            built.files.insert("HEAD".into(), head(&header, clean, (upto, digest), len));
             built.proven = upto;
         } else {
             let seal = chain.seal(&header).frame(chain.previous, chain.recorded_at, chain.next_position, mask, end);
@@ -263,10 +264,11 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
     built
 }
 
-fn head(segment: &SegmentHeader, clean: bool, position: u64, len: u64) -> Vec<u8> {
+fn head(segment: &SegmentHeader, clean: bool, (position, digest): (u64, u64), len: u64) -> Vec<u8> {
     let mut bytes = vec![0; head::LEN];
-    let older = Head { clean: false, store: segment.store, generation: 6, segment: 1, position: 0, len: START };
-    let newer = Head { clean, generation: 7, segment: segment.number, position, len, ..older };
+    let older =
+        Head { clean: false, store: segment.store, generation: 6, segment: 1, position: 0, len: START, digest: 0 };
+    let newer = Head { clean, generation: 7, segment: segment.number, position, len, digest, ..older };
     for head in [older, newer] {
         put(&mut bytes, head.slot_at() as usize, &head.encode());
     }

@@ -8,7 +8,7 @@ use super::ticket::{Slot, Ticket};
 use super::{Durability, Group, Log, Settled, State, Tail};
 use crate::error::{Error, Result};
 use crate::format::draft::{Draft, Place};
-use crate::format::frame::Seal;
+use crate::format::frame::{Chain, Seal};
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, Recorded, frames};
 use crate::segment::{START, Segment, random};
@@ -295,7 +295,7 @@ impl Log {
             let segment = writer.create(group.segment)?;
             self.register(segment);
             // Nothing behind it would miss it, if its file should get lost.
-            self.mark_at(&group.segment, group.segment.first_position, START);
+            self.mark_at(&group.segment, &Chain::start(&group.segment), START);
         }
         writer.write(group.at, &group.bytes)?;
         let upto = group.end.next_position();
@@ -303,8 +303,8 @@ impl Log {
             writer.sync()?;
             self.durable.store(upto, Release);
         }
-        if group.seals.is_some() {
-            self.mark_at(&group.segment, upto, group.at + group.bytes.len() as u64);
+        if let Some(Settled { segment, chain, .. }) = &group.seals {
+            self.mark_at(segment, chain, group.at + group.bytes.len() as u64);
         }
         let (segment, wants_spare) = (writer.segment(), writer.wants_spare());
         drop(writer);

@@ -2,6 +2,7 @@
 
 use super::Log;
 use crate::error::{Error, Result};
+use crate::format::frame::Chain;
 use crate::format::head::{Head, Slots};
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, File, Fs, Mode};
@@ -38,6 +39,8 @@ impl HeadFile {
                     fs.sync_dir(dir).map_err(io_error)?;
                     file
                 }
+                // The report of the open names it. HEAD is only a witness.
+                Err(e) if fs::is_not_a_file(&e) => return Ok(()),
                 Err(e) => return Err(io_error(e)),
             },
         };
@@ -56,28 +59,30 @@ impl Log {
         let (segment, end) = (writer.segment().header, writer.end());
         let written = self.state.lock().written.clone();
         let position = self.durable.load(Ordering::Acquire);
+        let digest = written.chain.mark(&written.header);
         if writer.check().is_err() || position != written.next_position() {
             return Ok(());
         }
         // The next segment may be planned and not there yet; what is written beyond the last group is not durable yet.
         let (segment, len) = if written.created { (written.header, written.offset) } else { (segment, end) };
         drop(writer);
-        self.write_head(&segment, position, len, clean)
+        self.write_head(&segment, (position, digest), len, clean)
     }
 
-    /// Says in HEAD that a segment is durable. It is only a witness: an error is left to the next attempt.
-    pub(super) fn mark_at(&self, segment: &SegmentHeader, position: u64, len: u64) {
-        let (Ok(()) | Err(_)) = self.write_head(segment, position, len, false);
+    /// Says in HEAD that a segment is durable up to a commit. It is only a witness: an error is left to the next attempt.
+    pub(super) fn mark_at(&self, segment: &SegmentHeader, chain: &Chain, len: u64) {
+        let marked = (chain.next_position, chain.mark(segment));
+        let (Ok(()) | Err(_)) = self.write_head(segment, marked, len, false);
     }
 
-    fn write_head(&self, segment: &SegmentHeader, position: u64, len: u64, clean: bool) -> Result<()> {
+    fn write_head(&self, segment: &SegmentHeader, (position, digest): (u64, u64), len: u64, clean: bool) -> Result<()> {
         let mut head = self.head.lock();
         let last = head.last;
         if last.is_some_and(|last| last.position > position) {
             return Ok(());
         }
         let generation = last.map_or(0, |last| last.generation + 1);
-        let next = Head { clean, store: segment.store, generation, segment: segment.number, position, len };
+        let next = Head { clean, store: segment.store, generation, segment: segment.number, position, len, digest };
         if last.is_some_and(|last| Head { generation, ..last } == next) {
             return Ok(());
         }

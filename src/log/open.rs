@@ -8,6 +8,7 @@ use super::{Listener, Log, Settings, State, writer::Writer};
 use crate::error::{Error, Result};
 use crate::fs::owned::Owned;
 use crate::fs::{Fs, Lock, LockMode};
+use crate::segment::vestiges::index_number;
 use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, number_of, random};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
@@ -38,7 +39,7 @@ impl Log {
         let lock = lock(&*fs, &dir, &settings)?;
         let entries = fs.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
-            if entries.iter().any(|entry| entry.name == name) {
+            if entries.iter().any(|entry| entry.name == name && entry.is_file) {
                 return Err(Error::Unfinished { path: dir, what });
             }
         }
@@ -66,6 +67,10 @@ impl Log {
                 // An index that cannot be written stays in memory.
                 let (Ok(()) | Err(_)) = listener.settle(settled);
             }
+        }
+        if entries.iter().any(|entry| entry.name == head::NAME && !entry.is_file) {
+            let why = "what has this name is not a regular file, so that nothing says how far the log is durable; move it away";
+            report.notices.push(format!("HEAD: {why}"));
         }
         if slots.bad > 0 {
             report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));
@@ -164,5 +169,5 @@ fn lock(fs: &dyn Fs, dir: &Path, settings: &Settings) -> Result<Option<Lock>> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name == head::NAME || name == LOCK || number_of(name).is_some()
+    name == head::NAME || name == LOCK || number_of(name).or(index_number(name)).is_some()
 }

@@ -10,6 +10,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::scan::{Each, Scanned, Source, Stop};
 use crate::segment::verdict::{Ending, NoHeader, Place, Verdict, judge, was_being_created};
+use crate::segment::vestiges::{self, Claims};
 use crate::segment::{START, Segment, file_name, number_of, random};
 use std::cell::RefCell;
 use std::io;
@@ -44,7 +45,7 @@ impl Opening<'_> {
         let mut numbers = Vec::new();
         for entry in entries.iter().filter(|entry| entry.name.ends_with(".seg")) {
             match number_of(&entry.name) {
-                Some(number) if !entry.is_dir => numbers.push(number),
+                Some(number) if entry.is_file => numbers.push(number),
                 _ => report.notices.push(format!("{}: not a file of the store; left alone", entry.name)),
             }
         }
@@ -62,6 +63,9 @@ impl Opening<'_> {
 
     /// Makes a new store. Segment 1 comes first and HEAD last: as long as there is no HEAD, a half-made store is made anew.
     pub(super) fn create(&self, report: &mut OpenReport) -> Result<Recovered> {
+        if let Some(damage) = vestiges::of_a_log(self.fs, self.dir)? {
+            return Err(Error::Damaged(Box::new(damage)));
+        }
         if self.settings.read_only || !self.settings.create {
             return Err(Error::NotAStore { path: self.dir.to_owned() });
         }
@@ -148,6 +152,11 @@ impl Opening<'_> {
                 }
             };
             segment.set_readable(scanned.events_end());
+            let head = self.slots.newest.filter(|_| !self.settings.mended);
+            let marked = head.filter(|head| head.position == scanned.chain.next_position && head.position > 0);
+            if marked.is_some_and(|head| head.digest != scanned.chain.mark(&header)) {
+                return Err(other_log(&path, &header));
+            }
             if newest {
                 return self.finish(segments, &source, &header, scanned, report);
             }
@@ -179,12 +188,8 @@ impl Opening<'_> {
         if content > 0 && !self.settings.read_only {
             quarantine::keep(self.fs, self.dir, source, 0, content)?;
         }
-        let Some((header, scanned)) = before else {
-            if self.settings.read_only {
-                return Err(Error::NotAStore { path: self.dir.to_owned() });
-            }
-            return self.create(report);
-        };
+        let Some((header, scanned)) = before else { return self.create(report) };
+        self.check_end(&header, scanned.chain.next_position)?;
         let tail = Tail::new(successor(&header, &scanned), false);
         let active = segments.last().expect("there is one before").clone();
         if !self.settings.read_only {
@@ -247,11 +252,22 @@ impl Opening<'_> {
         Source { path: &path, file: &*file, size }.header()
     }
 
+    /// Refuses a log of which an index knows more.
+    fn check_end(&self, newest: &SegmentHeader, end: u64) -> Result<()> {
+        if self.settings.mended {
+            return Ok(());
+        }
+        let known = Claims::read(self.fs, self.dir, newest.number)?.behind(self.dir, newest, end);
+        known.map_or(Ok(()), |damage| Err(Error::Damaged(Box::new(damage))))
+    }
+
     /// What the listener knows of a segment without reading it, if that fits what the file ends in.
     fn known(&self, source: &Source<'_>, header: &SegmentHeader, newest: bool) -> Result<Option<Scanned>> {
         let Some((end, chain)) = self.listener.resume(header) else { return Ok(None) };
         let scanned = Scanned::known(header, end, chain);
-        if newest && source.ends_with(&chain, end)? {
+        // What HEAD says of a commit before that can only be compared where the commit is read.
+        let marked = self.head_position().is_some_and(|at| header.first_position < at && at < chain.next_position);
+        if newest && !marked && source.ends_with(&chain, end)? {
             return Ok(Some(scanned));
         }
         if !newest && source.is_sealed(header, &chain, end)? {
@@ -263,7 +279,14 @@ impl Opening<'_> {
 
     /// Reads a segment, from its start or from where an earlier scan has ended, and tells the listener of its events.
     fn scan(&self, source: &Source<'_>, header: &SegmentHeader, resume: Option<(u64, Chain)>) -> Result<Scanned> {
+        let mut chain = resume.map_or_else(|| Chain::start(header), |(_, chain)| chain);
+        let head = self.slots.newest.filter(|_| !self.settings.mended);
         source.scan(header, resume, |frame| {
+            let before = chain.next_position;
+            chain = chain.then(&frame.header);
+            if head.is_some_and(|head| !head.is_of(before, &chain)) {
+                return Err(other_log(source.path, header));
+            }
             let mut walked = Ok(());
             let mut events = |each: Each<'_>| {
                 walked = frame.records(source.path, |event| each(header.number, &event));
@@ -335,6 +358,7 @@ impl Opening<'_> {
         let segment = segments.last().expect("there is the newest").clone();
         let position = scanned.chain.next_position;
         let head = self.slots.newest;
+        self.check_end(header, position)?;
         // Zeros where HEAD knows of events are damage, too: an end is only believed if no witness knows of more.
         if head.is_some_and(|head| head.position > position) {
             return Err(self.damage(source, header, &scanned, Place::Active)?);
@@ -427,6 +451,10 @@ impl Opening<'_> {
         let synced = segment.file.sync().and_then(|()| self.fs.sync_dir(self.dir));
         synced.map_err(|e| Error::io("sync", &segment.path, e))
     }
+}
+
+fn other_log(path: &Path, segment: &SegmentHeader) -> Error {
+    Error::damaged(path, 0..0, segment.first_position..u64::MAX, head::OTHER_LOG)
 }
 
 /// The header of the segment behind a sealed one.

@@ -50,7 +50,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
                 base_time: scanned.chain.recorded_at,
                 ..header
             });
-            head = Some((place.number, scanned.chain.next_position, scanned.end));
+            head = Some((place.number, scanned.chain.next_position, scanned.end, scanned.chain.mark(&header)));
             continue;
         }
         let mut mended = survey.mend(&holes, n)?;
@@ -87,18 +87,19 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         }
         let end = builder.bytes.len() as u64;
         before = Some(SegmentHeader { base_time: builder.chain.recorded_at, ..builder.header });
-        head = Some((place.number, builder.chain.next_position, end));
+        head = Some((place.number, builder.chain.next_position, end, builder.chain.mark(&builder.header)));
         overlay.show(path, builder.bytes);
     }
     match head {
         None => overlay.hide(dir.join(head::NAME)),
-        Some((segment, position, len)) => {
-            let newest = Head { clean: true, store: survey.store, generation: 0, segment, position, len };
+        Some((segment, position, len, digest)) => {
+            let newest = Head { clean: true, store: survey.store, generation: 0, segment, position, len, digest };
             let mut bytes = vec![0; crate::format::head::LEN];
             crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
             overlay.show(dir.join(head::NAME), bytes);
         }
     }
+    gaps.extend(survey.other_log());
     let met = holes.met();
     let unreadable = !met.is_empty();
     notices.extend(met.iter().map(ToString::to_string));

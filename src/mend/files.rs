@@ -3,12 +3,13 @@
 use super::rescue::{Find, finds};
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
-use crate::format::frame::{ALIGN, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
+use crate::format::frame::{ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::scan::{Scanned, Source, Stop};
+use crate::segment::vestiges::index_number;
 use crate::segment::{SPARE, START, file_name, number_of};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,8 @@ pub(super) struct Candidate {
     pub events: u64,
     /// Positions below this one were durable, as the file says.
     pub proven: u64,
+    /// It holds another commit than HEAD says was durable.
+    pub is_other: bool,
 }
 
 impl Candidate {
@@ -103,6 +106,8 @@ pub(super) struct Files {
     /// The headers of index files: they say whose index they are.
     pub indexes: Vec<(PathBuf, IndexHeader)>,
     pub left_out: Vec<LeftOut>,
+    /// Files of others that could not be looked at.
+    pub notices: Vec<String>,
 }
 
 /// Looks at each file of a directory.
@@ -118,13 +123,21 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
         other => other.map_err(|e| Error::io("list", dir, e)),
     }?;
-    entries.retain(|entry| !entry.is_dir);
+    let misplaced = misplaced(&entries);
+    entries.retain(|entry| entry.is_file);
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let indexes = index_headers(fs, dir, &entries)?;
-    let mut raw = Vec::new();
+    let (mut raw, mut unread) = (Vec::new(), Vec::new());
     for entry in entries.iter().filter(|entry| may_be_segment(&entry.name)) {
         let path = dir.join(&entry.name);
-        let (file, size) = open(fs, &path)?;
+        let (file, size) = match open(fs, &path) {
+            // Somebody else's. One of ours may be made readable, and holds what would otherwise be lost.
+            Err(Error::Io { source, .. }) if number_of(&entry.name).is_none() && !fs::is_out_of_files(&source) => {
+                unread.push(format!("{}: it cannot be opened, and is left out: {source}", entry.name));
+                continue;
+            }
+            opened => opened?,
+        };
         let mut bytes = [0; START as usize];
         let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", &path, e))?;
         let header = SegmentHeader::decode_damaged(&bytes[..read], &path)?;
@@ -137,7 +150,8 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
         head: head.filter(|head| head.store == store),
         candidates: Vec::new(),
         indexes,
-        left_out: Vec::new(),
+        left_out: misplaced.into_iter().map(|(name, why)| LeftOut { path: dir.join(name), why: why.into() }).collect(),
+        notices: unread,
     };
     for raw in raw {
         found.take(fs, raw)?;
@@ -146,6 +160,19 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
         return Err(Error::NotAStore { path: dir.to_owned() });
     }
     Ok(found)
+}
+
+/// The entries that have the name of a file of a store, or of a directory of one, and are something else.
+pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
+    let is_file =
+        |name: &str| ["HEAD", "POSITIONS"].contains(&name) || number_of(name).or(index_number(name)).is_some();
+    let is_dir = |name: &str| ["snapshots", "projections"].contains(&name);
+    let wrong = entries.iter().filter_map(|entry| match () {
+        () if is_file(&entry.name) && !entry.is_file => Some((entry.name.clone(), "it is not a regular file")),
+        () if is_dir(&entry.name) && !entry.is_dir => Some((entry.name.clone(), "it is not a directory")),
+        () => None,
+    });
+    wrong.collect()
 }
 
 /// Files of a store that are something else by their names.
@@ -159,7 +186,11 @@ fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(Path
     let mut found = Vec::new();
     for entry in entries.iter().filter(|entry| entry.name.ends_with(".idx")) {
         let path = dir.join(&entry.name);
-        let (file, _) = open(fs, &path)?;
+        let file = match open(fs, &path) {
+            // It is not needed.
+            Err(Error::Io { source, .. }) if !fs::is_out_of_files(&source) => continue,
+            opened => opened?.0,
+        };
         let mut bytes = [0; crate::format::index_file::HEADER];
         let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", &path, e))?;
         found.extend(IndexHeader::decode(&bytes[..read]).map(|header| (path, header)));
@@ -218,11 +249,12 @@ impl Files {
             end: known.header.first_position,
             events: 0,
             proven: known.header.first_position,
+            is_other: false,
             known,
             path: raw.path,
             size: raw.size,
         };
-        candidate.look(fs)?;
+        candidate.look(fs, self.head.as_ref())?;
         self.candidates.push(candidate);
         Ok(())
     }
@@ -306,11 +338,17 @@ fn durable_upto(header: &FrameHeader) -> u64 {
 
 impl Candidate {
     /// Finds out how far the file is intact, and what it says.
-    fn look(&mut self, fs: &dyn Fs) -> Result<()> {
+    fn look(&mut self, fs: &dyn Fs, head: Option<&head::Head>) -> Result<()> {
         let (file, size) = open(fs, &self.path)?;
         let source = Source { path: &self.path, file: &*file, size };
         if self.known.exact {
-            let scanned = source.scan(&self.known.header, None, |_| Ok(()))?;
+            let mut chain = Chain::start(&self.known.header);
+            let scanned = source.scan(&self.known.header, None, |frame| {
+                let before = chain.next_position;
+                chain = chain.then(&frame.header);
+                self.is_other |= head.is_some_and(|head| !head.is_of(before, &chain));
+                Ok(())
+            })?;
             self.end = scanned.chain.next_position;
             self.events = self.end - self.known.header.first_position;
             self.proven = self.proven.max(scanned.durable_upto.min(self.end));

@@ -17,7 +17,7 @@ mod witness;
 
 pub(crate) use build::{Builder, draft};
 pub use files::LeftOut;
-pub(crate) use files::read;
+pub(crate) use files::{misplaced, read};
 use overlay::Overlay;
 pub(crate) use sift::Implied;
 pub(crate) use survey::Survey;

@@ -39,7 +39,12 @@ impl Survey {
         for group in &mut groups {
             group.members.sort_by_key(|&n| {
                 let candidate = &self.candidates[n];
-                (!candidate.has_header, candidate.scanned.is_none(), std::cmp::Reverse(candidate.events))
+                (
+                    !candidate.has_header,
+                    candidate.is_other,
+                    candidate.scanned.is_none(),
+                    std::cmp::Reverse(candidate.events),
+                )
             });
             // There is no segment 0, whatever a file is called.
             group.number = group.members.iter().find_map(|&n| self.candidates[n].number.filter(|&number| number > 0));

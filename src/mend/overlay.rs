@@ -77,6 +77,7 @@ impl Fs for Overlay {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             size: image.0.len() as u64,
             is_dir: false,
+            is_file: true,
         }));
         Ok(entries)
     }

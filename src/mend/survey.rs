@@ -8,7 +8,7 @@ use super::witness::{Witness, witness};
 use super::{Loss, LostEvents, Mended, Part};
 use crate::error::{Damage, Result};
 use crate::format::frame::{FrameHeader, SEAL, Seal};
-use crate::format::head::Head;
+use crate::format::head::{Head, OTHER_LOG};
 use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::format::{is_zero, record};
 use crate::fs::{Fs, Holes};
@@ -52,7 +52,7 @@ impl Survey {
     ///
     /// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io).
     pub(crate) fn new(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
-        let Files { store, head, candidates, indexes, left_out } = files(fs, dir)?;
+        let Files { store, head, candidates, indexes, left_out, notices } = files(fs, dir)?;
         let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
         let witnesses = witnesses.map(|(path, index)| {
             let header = SegmentHeader {
@@ -73,7 +73,7 @@ impl Survey {
             head,
             places: Vec::new(),
             left_out,
-            notices: Vec::new(),
+            notices,
             witnesses: witnesses.collect(),
             candidates,
             sifted: Sifted::default(),
@@ -190,6 +190,18 @@ impl Survey {
             self.candidates[first].complete(fs, before)?;
         }
         Ok(())
+    }
+
+    /// What may be lost because HEAD marks another log than the one that is there: nobody knows how much.
+    pub(crate) fn other_log(&self) -> Option<Loss> {
+        let at = self.head?.position.checked_sub(1)?;
+        let place = self.places.iter().find(|place| place.positions.contains(&at))?;
+        let first = &self.candidates[*place.candidates.first()?];
+        first.is_other.then(|| {
+            let path = self.dir.join(crate::segment::head::NAME);
+            let (bytes, positions) = (0..crate::format::head::LEN as u64, self.len()..u64::MAX);
+            Loss::new(Damage { path, bytes, positions, why: OTHER_LOG.into() })
+        })
     }
 
     /// The header of a place whose first file holds just what belongs there, and what a scan of it found. Whether it fits to the place before is another question.

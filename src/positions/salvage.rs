@@ -8,7 +8,7 @@ use super::{Letter, Reached};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::positions_file::{self, BATCH, BatchHeader, FileHeader, HEADER};
-use crate::fs::{Fs, Mode};
+use crate::fs::{self, Fs, Mode};
 use crate::stream::StreamId;
 use std::io;
 use std::ops::Range;
@@ -69,7 +69,7 @@ pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
     let io_error = |e| Error::io("read", &path, e);
     let file = match fs.open(&path, Mode::Read) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Salvaged::default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => return Ok(Salvaged::default()),
         Err(e) => return Err(io_error(e)),
     };
     let mut window = Window::new(&*file).map_err(io_error)?;

@@ -81,12 +81,20 @@ impl<P: Projection> Parallel<P> {
         halted: &dyn Fn() -> bool,
     ) -> Result<Option<(P::State, u64)>> {
         thread::scope(|scope| {
-            let (senders, workers): (Vec<_>, Vec<_>) = (0..self.threads)
-                .map(|_| {
-                    let (sender, receiver) = sync_channel(WAITING);
-                    (sender, scope.spawn(move || work(engine, &receiver)))
-                })
-                .unzip();
+            let (mut senders, mut workers) = (Vec::new(), Vec::new());
+            for _ in 0..self.threads {
+                let (sender, receiver) = sync_channel(WAITING);
+                let thread = thread::Builder::new().name("annals-rebuild".into());
+                match thread.spawn_scoped(scope, move || work(engine, &receiver)) {
+                    Ok(worker) => {
+                        senders.push(sender);
+                        workers.push(worker);
+                    }
+                    // Those that there are do it.
+                    Err(_) if !workers.is_empty() => break,
+                    Err(e) => return Err(Error::io("start a thread for", store.path(), e)),
+                }
+            }
             let read = deal(engine, store, senders, halted);
             let mut whole = P::State::default();
             let mut failures = Vec::new();

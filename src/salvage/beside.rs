@@ -5,7 +5,7 @@ use super::{Report, write};
 use crate::error::{Damage, Error, Result};
 use crate::format::positions_file::HEADER;
 use crate::format::snapshot_file::Head;
-use crate::fs::{Fs, Holes, MemFs, Mode, write_full};
+use crate::fs::{Fs, Holes, MemFs, Mode, is_not_a_file, write_full};
 use crate::mend::{LeftOut, read};
 use crate::positions::salvage::{NAME, Salvaged, salvage};
 use crate::snapshot::NAME as SNAPSHOTS;
@@ -25,7 +25,7 @@ impl Early {
     pub(super) fn read(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let size = match fs.open(&path, Mode::Read) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Early::default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound || is_not_a_file(&e) => return Ok(Early::default()),
             opened => opened.and_then(|file| file.size()).map_err(|e| Error::io("open", &path, e))?,
         };
         if size > u32::MAX.into() {

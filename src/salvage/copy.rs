@@ -296,12 +296,14 @@ impl Copy<'_> {
             segment: last.header.number,
             position,
             len: last.bytes.len() as u64,
+            digest: last.chain.mark(&last.header),
         };
         write::head(self.fs, self.out, head)
     }
 
     fn finish(self) -> Salvaged {
         let mut report = self.report;
+        report.losses.extend(self.survey.other_log());
         report.missing = self.survey.missing().to_vec();
         let end = self.survey.len();
         report.unproven = self.survey.proven.min(end)..end;

@@ -49,7 +49,7 @@ fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<Named>> {
         other => other.map_err(|e| Error::io("list", dir, e)),
     }?;
     let mut found = Vec::new();
-    for entry in entries.iter().filter(|entry| !entry.is_dir) {
+    for entry in entries.iter().filter(|entry| entry.is_file) {
         let Some(number) = number_of(&entry.name) else { continue };
         found.push(Named { number, path: dir.join(&entry.name) });
     }

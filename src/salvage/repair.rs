@@ -1,6 +1,6 @@
 //! Repair: putting a store in order where it stands.
 //!
-//! What is to be replaced is made first, in `repair/`, and synced. Then a list of what goes where is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished. Old files
+//! What is to be replaced is made first, in `rebuilt/`, and synced. Then a list of what goes where is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished. Old files
 //! move to `quarantine/`, all of them before the first new one takes its place; then the list is removed. Whatever a crash leaves, doing it again from the list ends in the same.
 
 use super::copy::Salvaged;
@@ -280,6 +280,8 @@ struct Before {
     next: SegmentHeader,
     /// Where its last commit ends.
     len: u64,
+    /// What stands for all commits up to there.
+    digest: u64,
 }
 
 struct Look<'a> {
@@ -434,18 +436,23 @@ impl Look<'_> {
     /// Writes HEAD anew, if it is not intact or does not say what is there.
     fn head(&mut self) -> Result<()> {
         let Some(before) = self.before else { return Ok(()) };
+        let other = self.survey.other_log();
+        self.plan.actions.extend(other.iter().cloned().map(Action::AcceptLoss));
         let bad = head::read(self.fs, self.dir).map_or(1, |slots| slots.map_or(0, |slots| slots.bad));
         let why = match self.survey.head {
             None => "it is missing, or says nothing that can be believed",
             Some(_) if bad > 0 => "a slot of it is not intact",
+            Some(_) if other.is_some() => "it marks another log",
             Some(_) if self.rewritten => "a segment is made anew",
             Some(_) => return Ok(()),
         };
+        self.plan.losses.extend(other);
         self.plan.actions.push(Action::RewriteHead { why: why.into() });
         if let Some(moves) = &mut self.moves {
             let generation = self.survey.head.map_or(0, |head| head.generation + 1);
             let (segment, position) = (before.next.number - 1, before.next.first_position);
-            let newest = Head { clean: true, store: self.survey.store, generation, segment, position, len: before.len };
+            let (len, digest) = (before.len, before.digest);
+            let newest = Head { clean: true, store: self.survey.store, generation, segment, position, len, digest };
             moves.make(self.fs, self.dir, head::NAME, &write::head_bytes(newest))?;
         }
         Ok(())
@@ -482,11 +489,11 @@ impl Before {
             previous_len: sealed,
             ..*header
         };
-        Before { next, len: scanned.end }
+        Before { next, len: scanned.end, digest: scanned.chain.mark(header) }
     }
 }
 
 /// Whether a repair of this directory was interrupted.
 pub(super) fn is_unfinished(fs: &dyn Fs, dir: &Path) -> bool {
-    fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == REPAIRING))
+    fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == REPAIRING && entry.is_file))
 }

@@ -13,9 +13,11 @@ use crate::fs::owned::meant_by;
 use crate::fs::{Fs, Holes, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
+use crate::mend::misplaced;
 use crate::positions::salvage as positions;
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
 use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
+use crate::segment::vestiges::{self, Claims};
 use crate::segment::{INCOMPLETE, REPAIRING, SPARE, START, file_name, head, number_of};
 use crate::stream::main_key;
 use crate::system::System;
@@ -100,9 +102,13 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
         holes: false,
     };
     let head = check.head(fs, dir)?;
+    let claims = Claims::read(fs, dir, 0).unwrap_or_default();
     let named = match segments(fs, dir) {
-        // It was one, and knows of a segment: that is missing.
-        Err(Error::NotAStore { .. }) if head.is_some() => Vec::new(),
+        Err(Error::NotAStore { path }) => match (head, vestiges::of_a_log(fs, dir)) {
+            // It was one, and knows of a segment: that is missing.
+            (Some(_), _) | (_, Ok(Some(_))) => Vec::new(),
+            _ => return Err(Error::NotAStore { path }),
+        },
         named => named?,
     };
     let newest = named.last().map_or(0, |named| named.number);
@@ -118,6 +124,12 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
         check.segment(fs, at_hand, &place, dir)?;
     }
     check.end(head, newest, dir);
+    let left = match &check.before {
+        Some(before) => claims.behind(dir, &before.header, check.position),
+        None if check.position == 0 && check.report.damage.is_empty() => vestiges::of_a_log(fs, dir)?,
+        None => None,
+    };
+    check.report.damage.extend(left);
     let store = head.map(|head| head.store).or(check.before.as_ref().map(|before| before.header.store));
     beside::verify(fs, dir, store, &mut check.report)?;
     check.not_covered(fs, dir)?;
@@ -271,10 +283,10 @@ impl Check {
             });
             if unborn {
                 self.report.notices.push(format!("{}: was being created", file_name(named.number)));
-            } else {
-                let why = "the header of the segment is not intact".into();
-                self.damage(&named.path, 0..size, next..u64::MAX, why);
+                return Ok(());
             }
+            let why = "the header of the segment is not intact".into();
+            self.damage(&named.path, 0..size, next..u64::MAX, why);
             self.before = None;
             self.holes = true;
             return Ok(());
@@ -285,7 +297,11 @@ impl Check {
         let (streams, holes) = (&mut self.streams, &mut self.holes);
         let mut gaps: Vec<Damage> = Vec::new();
         let (mut events, mut lost) = (0, 0);
+        let (mut chain, mut other_log) = (Chain::start(&header), false);
         let mut visit = |frame: &Frame<'_>| {
+            let before = chain.next_position;
+            chain = chain.then(&frame.header);
+            other_log |= head.is_some_and(|head| !head.is_of(before, &chain));
             index.frame(frame);
             frame.records(&named.path, |event| {
                 events += 1;
@@ -313,6 +329,9 @@ impl Check {
         self.report.events += events - lost;
         self.report.lost += lost;
         self.report.damage.append(&mut gaps);
+        if other_log {
+            self.damage(&named.path, 0..0, header.first_position..u64::MAX, format::head::OTHER_LOG.into());
+        }
         self.report.bytes += index.size();
         let whole = !matches!(scanned.stop, Stop::Bad { .. });
         self.report.notices.extend(index.finish(whole));
@@ -426,13 +445,14 @@ impl Check {
     /// Names what was not looked at. Whoever checks more kinds of files beside the log takes them out here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let known = ["HEAD", "LOCK", "quarantine", "repair", "snapshots", positions::NAME, positions::NEW];
+        let known = ["HEAD", "LOCK", "quarantine", "rebuilt", "snapshots", positions::NAME, positions::NEW];
         let names = entries.iter().map(|entry| entry.name.clone());
         let of_segment = |name: &str| {
             let name = meant_by(name).unwrap_or(name);
             let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
             number_of(segment.as_deref().unwrap_or(name)).is_some()
         };
+        self.report.notices.extend(misplaced(&entries).into_iter().map(|(name, why)| format!("{name}: {why}")));
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
             if names.clone().any(|found| found == name) {
                 self.report.notices.push(format!("{name}: a {what} did not come to its end; the store does not open"));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 pub(crate) const NAME: &str = "HEAD";
 
-/// What HEAD says. `None` if there is none.
+/// What HEAD says. `None` if there is none, or something else has its name.
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Slots>> {
 pub(crate) fn bytes(fs: &dyn Fs, dir: &Path) -> Result<Option<Vec<u8>>> {
     let path = dir.join(NAME);
     let file = match fs.open(&path, Mode::Read) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => return Ok(None),
         other => other.map_err(|e| Error::io("open", &path, e))?,
     };
     let mut bytes = vec![0; head::LEN];

@@ -5,6 +5,7 @@ pub(crate) mod head;
 pub(crate) mod scan;
 pub(crate) mod verdict;
 pub(crate) mod verified;
+pub(crate) mod vestiges;
 
 use verified::Verified;
 

@@ -123,7 +123,7 @@ pub(crate) struct Found {
 
 impl Source<'_> {
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
-        let end = offset + out.len() as u64;
+        let end = offset.saturating_add(out.len() as u64);
         fs::read_full(self.file, offset, out).map_err(|e| fs::read_error(self.file, self.path, offset..end, e))
     }
 
@@ -197,17 +197,10 @@ impl Source<'_> {
         // What an index covers was durable before the index was written.
         let mut durable_upto = resume.map_or(0, |(_, chain)| chain.next_position);
         let mut seal_at = None;
-        let mut looked_again = None;
         let stop = loop {
             let frame = match window.frame(at, mask)? {
                 Ok(frame) => frame,
-                // A writer may have written since the window was filled: what stands there now is looked at.
-                Err(_) if looked_again != Some(at) && self.content_end(at)? > at => {
-                    looked_again = Some(at);
-                    window.bytes.clear();
-                    continue;
-                }
-                Err(why) if looked_again == Some(at) => break Stop::Bad { why },
+                Err(why) if self.content_end(at)? > at => break Stop::Bad { why },
                 Err(_) => break Stop::End,
             };
             if !chain.accepts(&frame.header) {

@@ -106,10 +106,10 @@ fn sequence_of(name: &str) -> Option<u64> {
     (file_name(number) == name).then_some(number)
 }
 
-/// What a missing directory holds.
+/// What a missing directory holds, and one in whose place something else stands.
 fn missing_is_empty<T>(listed: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
     match listed {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
         other => other,
     }
 }
@@ -247,9 +247,9 @@ impl Directory {
         if reserve == 0 {
             return Ok(());
         }
-        let available = self.fs.available(&self.store).map_err(|e| Error::io("statvfs", &self.store, e))?;
-        match available {
-            Some(available) if available < reserve.saturating_add(bytes) => {
+        // Where nobody can say how much is free, the write says when nothing is.
+        match self.fs.available(&self.store) {
+            Ok(Some(available)) if available < reserve.saturating_add(bytes) => {
                 Err(Error::DiskFull { path: self.store.clone(), available, reserve })
             }
             _ => Ok(()),

@@ -63,8 +63,9 @@ impl Site {
         if reserve == 0 {
             return Ok(());
         }
-        match self.fs().available(dir).map_err(|e| Error::io("statvfs", dir, e))? {
-            Some(available) if available < reserve.saturating_add(bytes) => {
+        // Where nobody can say how much is free, the write says when nothing is.
+        match self.fs().available(dir) {
+            Ok(Some(available)) if available < reserve.saturating_add(bytes) => {
                 Err(Error::DiskFull { path: dir.to_owned(), available, reserve })
             }
             _ => Ok(()),

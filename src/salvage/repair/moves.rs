@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub(super) const QUARANTINE: &str = "quarantine";
-/// Where files are made that take the place of others.
-const WORKSHOP: &str = "repair";
+/// Where files are made that take the place of others. Its name differs from that of the list in more than case.
+pub(super) const WORKSHOP: &str = "rebuilt";
 
 /// What is to be moved.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -31,9 +31,15 @@ pub(super) fn names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         listed => {
             let entries = listed.map_err(|e| Error::io("list", dir, e))?;
-            Ok(entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect())
+            Ok(entries.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name).collect())
         }
     }
+}
+
+/// All names in a directory, whatever they lead to.
+fn all_names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
+    let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
 /// What a file is called in quarantine, where these names are taken.
@@ -64,7 +70,8 @@ impl Moves {
             let path = workshop.join(name);
             fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
         }
-        Ok(Moves { taken: names(fs, &dir.join(QUARANTINE))?, there: names(fs, dir)?, ..Moves::default() })
+        let taken = all_names(fs, &dir.join(QUARANTINE))?;
+        Ok(Moves { taken, there: all_names(fs, dir)?, ..Moves::default() })
     }
 
     /// Makes a file that takes the place of the one with this name, if there is one.
@@ -100,7 +107,7 @@ impl Moves {
     pub(super) fn carry_out(&self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let (quarantine, workshop) = (dir.join(QUARANTINE), dir.join(WORKSHOP));
         let rename = |from: &PathBuf, to: &PathBuf| fs.rename(from, to).map_err(|e| Error::io("rename", from, e));
-        let (kept, there) = (names(fs, &quarantine)?, names(fs, dir)?);
+        let (kept, there) = (all_names(fs, &quarantine)?, all_names(fs, dir)?);
         for (name, to) in self.aside.iter().filter(|(name, to)| !kept.contains(to) && there.contains(name)) {
             rename(&dir.join(name), &quarantine.join(to))?;
         }

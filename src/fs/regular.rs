@@ -1,0 +1,61 @@
+//! Only regular files are opened: reading a pipe waits for whoever may write to it, and a directory is nothing to read.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// What stands under the name is no regular file.
+#[derive(Debug)]
+struct NotAFile;
+
+impl fmt::Display for NotAFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it is not a regular file")
+    }
+}
+
+impl std::error::Error for NotAFile {}
+
+/// Opening must not wait: that of a pipe would, for somebody at its other end.
+#[cfg(unix)]
+pub(super) fn without_waiting(options: &mut fs::OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+}
+
+#[cfg(not(unix))]
+pub(super) fn without_waiting(_: &mut fs::OpenOptions) {}
+
+/// What was opened under a name, if it is a regular file. Links are followed.
+pub(super) fn check(opened: io::Result<fs::File>, path: &Path) -> io::Result<fs::File> {
+    let not_a_file = || Err(io::Error::new(io::ErrorKind::InvalidInput, NotAFile));
+    match opened {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => not_a_file(),
+        // A socket, a directory that was to be written to, a link that leads nowhere.
+        Err(e) if e.kind() != io::ErrorKind::NotFound && leads_to(path).is_some_and(|meta| !meta.is_file()) => {
+            not_a_file()
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// What stands under a name; of a link, what it leads to, if it leads anywhere.
+pub(super) fn leads_to(path: &Path) -> Option<fs::Metadata> {
+    let link = fs::symlink_metadata(path).ok()?;
+    Some(if link.is_symlink() { fs::metadata(path).unwrap_or(link) } else { link })
+}
+
+/// What a directory holds; what is none says so in one way.
+pub(super) fn read_dir(path: &Path) -> io::Result<fs::ReadDir> {
+    fs::read_dir(path).map_err(|e| match leads_to(path) {
+        Some(meta) if !meta.is_dir() => io::ErrorKind::NotADirectory.into(),
+        _ => e,
+    })
+}
+
+/// Whether a file was not opened because it is none.
+pub(crate) fn is_not_a_file(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<NotAFile>())
+}

@@ -1,0 +1,95 @@
+//! What is left of a log whose segments are gone: what only a store has that had events.
+//!
+//! A directory without a whole segment may be a store that was being created when the machine stopped, and then an open begins it. It is another matter if something in it speaks of events: segments that
+//! are emptied or missing (a copy that met a full disk, a restore that left them out) would be forgotten for good by the first event that is appended.
+
+use super::number_of;
+use crate::error::{Damage, Error, Result};
+use crate::format::index_file::{self, IndexHeader};
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{self, Fs, Mode};
+use std::path::Path;
+
+/// What is beside a log that has no event: files that come into being with or after the first one.
+const BESIDE: [&str; 3] = ["POSITIONS", "snapshots", "projections"];
+
+/// The damage that it is to begin a log here, if something is left of an earlier one.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the directory cannot be listed.
+pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
+    let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let (mut left, mut end): (Vec<String>, u64) = (Vec::new(), 0);
+    for entry in &entries {
+        let path = dir.join(&entry.name);
+        if let Some(index) = index_number(&entry.name).and_then(|_| header(fs, &path)) {
+            left.push(format!("{} (positions below {})", entry.name, index.chain.next_position));
+            end = end.max(index.chain.next_position);
+        } else if BESIDE.contains(&&*entry.name)
+            && (entry.is_file && entry.size > 0 || fs.list(&path).is_ok_and(|entries| !entries.is_empty()))
+        {
+            left.push(entry.name.clone());
+        }
+    }
+    left.sort();
+    Ok((!left.is_empty()).then(|| Damage {
+        path: dir.join(super::file_name(1)),
+        bytes: 0..0,
+        positions: 0..if end > 0 { end } else { u64::MAX },
+        why: format!(
+            "the segments are missing or empty, and this is left of the store that had them: {}; restore them from a backup, salvage what is left, or begin a new store in another directory",
+            left.join(", ")
+        ),
+    }))
+}
+
+/// What the indexes of a store say of its length. What an index covers was durable when it was written.
+#[derive(Default)]
+pub(crate) struct Claims(Vec<IndexHeader>);
+
+impl Claims {
+    /// Reads the headers of the indexes from that of a segment on. Beside a process that writes, this comes before the segments are read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the directory cannot be listed.
+    pub(crate) fn read(fs: &dyn Fs, dir: &Path, from: u64) -> Result<Self> {
+        let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let named = entries.iter().filter_map(|entry| {
+            let number = index_number(&entry.name).filter(|&number| number >= from)?;
+            header(fs, &dir.join(&entry.name)).filter(|index| index.segment == number)
+        });
+        Ok(Claims(named.collect()))
+    }
+
+    /// The damage that it is if one knows of positions behind the end of the log.
+    pub(crate) fn behind(&self, dir: &Path, newest: &SegmentHeader, end: u64) -> Option<Damage> {
+        let ours = self.0.iter().filter(|index| {
+            // An index may have been left by an earlier use of the number.
+            let own = index.segment > newest.number || index.salt == newest.salt;
+            index.store == newest.store && index.segment >= newest.number && own
+        });
+        let known = ours.map(|index| (index.chain.next_position, index.segment)).max()?;
+        let (position, segment) = Some(known).filter(|(position, _)| *position > end)?;
+        Some(Damage {
+            path: dir.join(super::file_name(segment)),
+            bytes: 0..0,
+            positions: end..position,
+            why: format!("the log ends before them, and the index of segment {segment} says that they were durable"),
+        })
+    }
+}
+
+/// The number in the name of an index file.
+pub(crate) fn index_number(name: &str) -> Option<u64> {
+    number_of(&format!("{}.seg", name.strip_suffix(".idx")?))
+}
+
+/// The header of an index that covers events, if it is intact.
+fn header(fs: &dyn Fs, path: &Path) -> Option<IndexHeader> {
+    let file = fs.open(path, Mode::Read).ok()?;
+    let mut bytes = [0; index_file::HEADER];
+    let read = fs::read_full(&*file, 0, &mut bytes).ok()?;
+    IndexHeader::decode(&bytes[..read]).filter(|header| header.events > 0)
+}

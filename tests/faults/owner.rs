@@ -364,6 +364,35 @@ fn a_forked_child_does_nothing_with_the_handle() {
     }
 }
 
+/// A forked child may read. A reader that meets an index that is not intact makes it anew, and writes it: not in the child.
+#[cfg(unix)]
+#[test]
+fn a_forked_child_that_reads_makes_no_index() {
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = Options::new().maintenance(false).memory_map(false).segment_size(TINY);
+    let store = Arc::new(options.open(&path).unwrap());
+    assert_eq!(appends(&store, "s-1", 30), 30);
+    let index = path.join("00000000000000000001.idx");
+    let mut spoiled = fs::read(&index).unwrap();
+    // Behind the header, which is known by now.
+    spoiled[512..].iter_mut().for_each(|byte| *byte ^= 1);
+    fs::write(&index, &spoiled).unwrap();
+
+    let (copied, told) = (store.clone(), dir.path().join("told"));
+    let report = told.clone();
+    let read = |store: &Store| store.read(&stream("s-1")).into_iter().filter(Result::is_ok).count();
+    let mut command = Command::new("true");
+    // SAFETY: as above.
+    unsafe { command.pre_exec(move || fs::write(&report, read(&copied).to_string())) };
+    assert!(command.status().unwrap().success());
+    assert_eq!(fs::read_to_string(told).unwrap(), "30");
+    assert!(fs::read(&index).unwrap() == spoiled, "the child has made the index anew");
+    assert_eq!(read(&store), 30);
+    assert!(fs::read(&index).unwrap() != spoiled, "the parent makes it anew");
+}
+
 /// A writer was killed while a reader had the store open, or left the lock to a process that it had forked. Who came next was told that
 /// the dead process holds the lock: its number, out of LOCK, may be that of an innocent one by now.
 #[cfg(unix)]

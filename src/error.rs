@@ -1,6 +1,7 @@
 //! Everything that can go wrong, and what to do then.
 
 use crate::expected::{Expected, ExpectedVersion};
+use crate::process::OtherProcess;
 use crate::stream::StreamId;
 use std::any::Any;
 use std::fmt;
@@ -120,8 +121,31 @@ pub enum Error {
     Locked {
         /// The directory of the store.
         path: PathBuf,
-        /// Who holds it, as far as the lock file tells: `pid 4711 on host`.
+        /// Who holds it, as far as that can be told: `pid 4711 on host` of a process that has it open for writing.
         owner: Option<String>,
+    },
+    /// LOCK was removed or replaced while the store was open, or the whole directory was removed. Another process may open the store now, or what is written may never be found, so the
+    /// store takes no more appends (reads go on) and writes nothing more. Commits that were acknowledged before are in the files that were open then.
+    ///
+    /// Close the store and make sure that no other process has it open. Then open it again, and read what is there before retrying.
+    LockLost {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The handle was opened by another process and came here by `fork`. Nothing was stored: it is the other process that owns the store, and closing or dropping the handle here leaves the lock and
+    /// the files as they are.
+    ///
+    /// Append in the process that opened the store, or open it in the process that needs it.
+    Forked {
+        /// The number of the process that opened the store.
+        opener: u32,
+    },
+    /// The directory holds no store, and a file in it that is not of a store has a name that a store uses. Nothing was touched.
+    ///
+    /// Choose another directory, or move the file away if a store is to be created here.
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
     },
     /// A call to the operating system failed. For an append this means that nothing of the commit was stored: when the cause is gone
     /// (there is room on the disk again), the same store goes on.
@@ -216,6 +240,9 @@ impl Error {
         if source.get_ref().is_some_and(|inner| inner.is::<NotOwner>()) {
             return Error::Closed;
         }
+        if let Some(OtherProcess { opener }) = source.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return Error::Forked { opener: *opener };
+        }
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
@@ -308,6 +335,22 @@ impl fmt::Display for Error {
             Error::Locked { path, owner } => {
                 let owner = owner.as_deref().unwrap_or("another process");
                 write!(f, "{} is locked by {owner}", path.display())
+            }
+            Error::LockLost { path } => write!(
+                f,
+                "{} was removed or replaced while the store was open; the store takes no more appends: close it, make sure \
+                 that no other process has it open, and open it again",
+                path.display()
+            ),
+            Error::Forked { opener } => {
+                write!(f, "the store was opened by process {opener}, which forked; a handle works only there")
+            }
+            Error::ForeignFile { path } => {
+                write!(
+                    f,
+                    "{} is not a file of a store, and a store would overwrite it; nothing was touched",
+                    path.display()
+                )
             }
             Error::Io { operation, path, source } => {
                 write!(f, "{operation} {}: {source}", path.display())?;

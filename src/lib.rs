@@ -19,6 +19,7 @@ mod log;
 mod mend;
 mod position;
 mod positions;
+mod process;
 mod projection;
 pub mod salvage;
 mod segment;

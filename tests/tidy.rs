@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const VOCABULARY: &[&str] = &["error", "event", "expected", "position", "stream", "system", "time", "waker"];
+const VOCABULARY: &[&str] = &["error", "event", "expected", "position", "process", "stream", "system", "time", "waker"];
 
 /// Each module, and the modules other than the vocabulary that it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("expected", &[]),
     ("position", &[]),
+    ("process", &[]),
     ("stream", &[]),
     ("system", &[]),
     ("time", &[]),

@@ -91,6 +91,9 @@ impl ConsumerHandle {
 impl Drop for ConsumerHandle {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
+        if self.control.store.is_forked() {
+            return;
+        }
         self.control.stop();
         // A handler may hold the handle of its own consumer.
         if thread.thread().id() != std::thread::current().id() && !self.control.is_handling() {

@@ -35,6 +35,11 @@ pub(crate) fn check_version(path: &Path, version: u16, min_reader: u16) -> Resul
     })
 }
 
+/// Whether these bytes begin as the files of a store do, of whatever kind.
+pub(crate) fn has_magic(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x89, b'A', b'N', _, b'\r', b'\n', 0x1A, b'\n', ..])
+}
+
 /// Copies an array out of a slice. The caller has checked the length.
 #[inline]
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -19,6 +19,11 @@ pub(crate) const MAX_EVENTS: u64 = 1 << 24;
 /// Nanoseconds from the base time to the last event of one segment, so that a time fits into 56 bits.
 pub(crate) const MAX_AGE: u64 = (1 << 56) - 1;
 
+/// Whether bytes may be a header of which a crash has kept some bytes and lost others, which are zero then.
+pub(crate) fn may_be_header(bytes: &[u8]) -> bool {
+    bytes.iter().zip(MAGIC).all(|(&byte, magic)| byte == 0 || byte == magic)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentHeader {
     pub store: [u8; 16],

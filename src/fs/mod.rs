@@ -3,7 +3,11 @@
 //! [`RealFs`] is the operating system's, [`MemFs`] a directory in memory, [`SimFs`] the simulator of the crash tests. A store is told which one to use by
 //! [`Options::file_system`](crate::Options::file_system).
 
+#[cfg(unix)]
+mod held;
 mod holes;
+mod led;
+mod lock;
 mod map;
 mod mem;
 pub(crate) mod owned;
@@ -44,12 +48,21 @@ pub trait Fs: Debug + Send + Sync {
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the lock of a file, created if need be, without waiting. It is held until the value is dropped, or its process dies.
+    /// Takes the lock of a file without waiting. An exclusive lock creates the file if it is missing. The lock is held until the value is dropped, or its process dies.
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock>;
     /// Free bytes, where that is known.
     fn available(&self, dir: &Path) -> io::Result<Option<u64>>;
     /// Whether zeros written ahead of the data make syncs cheaper here.
     fn gains_from_zeros(&self) -> bool;
+    /// Binds a directory that exists. In the file system that is returned, `dir` and all paths below it lead to the directory that `dir` names now, also after that directory has been
+    /// renamed, another one has taken its name, or the working directory has changed. A store works through what this returns, so that it never writes into a directory that it has not
+    /// opened.
+    ///
+    /// The default returns `None`, for file systems that know of no such changes; a store then uses its path as it is. A file system that passes calls on to another one should pass this one on,
+    /// too.
+    fn hold(&self, _dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        Ok(None)
+    }
 }
 
 /// An open file. All reads and writes name their offset: there is no shared cursor that one call could move under another.
@@ -112,7 +125,14 @@ pub enum Lock {
 }
 
 /// A lock that is held. Dropping it releases it.
-pub trait Held: Debug + Send + Sync {}
+pub trait Held: Debug + Send + Sync {
+    /// Whether the name that was locked still leads to the file that is locked. If not, the file was removed or replaced, and others may hold a lock of the same name.
+    ///
+    /// The default returns `true`, for file systems that cannot tell.
+    fn is_named(&self) -> bool {
+        true
+    }
+}
 
 /// A name in a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -123,6 +123,11 @@ impl Fs for Paced {
     fn gains_from_zeros(&self) -> bool {
         self.under.gains_from_zeros()
     }
+
+    fn hold(&self, dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        let held = self.under.hold(dir)?;
+        Ok(held.map(|under| Arc::new(Paced { under, pace: self.pace.clone() }) as Arc<dyn Fs>))
+    }
 }
 
 impl File for PacedFile {

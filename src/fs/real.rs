@@ -2,9 +2,9 @@
 
 use super::map::FileMap;
 use super::regular;
-use super::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
-use std::fs::{self, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,27 +13,7 @@ use std::sync::Arc;
 pub struct RealFs;
 
 #[derive(Debug)]
-struct RealFile(fs::File);
-
-/// The lock goes with the open file, so the system drops it when the process dies.
-#[derive(Debug)]
-struct RealLock {
-    file: fs::File,
-    mode: LockMode,
-}
-
-impl Held for RealLock {}
-
-impl Drop for RealLock {
-    fn drop(&mut self) {
-        if self.mode == LockMode::Exclusive {
-            // Nobody is to be told of an owner that has gone. The text is for people; the lock is what counts.
-            let _ = self.file.set_len(0);
-        }
-        // Closing would do, but for a child that another thread is just starting: until it runs its program it has the same open file, and with it the lock.
-        let _ = self.file.unlock();
-    }
-}
+pub(super) struct RealFile(pub(super) fs::File);
 
 impl Fs for RealFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -95,35 +75,14 @@ impl Fs for RealFs {
         Ok(())
     }
 
+    #[cfg(unix)]
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        if mode == LockMode::Exclusive {
-            options.write(true).create(true).truncate(false);
-        }
-        let mut file = options.open(path)?;
-        let locked = match mode {
-            LockMode::Exclusive => file.try_lock(),
-            LockMode::Shared => file.try_lock_shared(),
-        };
-        match locked {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = Vec::new();
-                // Whoever cannot read the text is told less.
-                let _ = file.take(512).read_to_end(&mut owner);
-                return Ok(Lock::Taken(String::from_utf8_lossy(&owner).trim().to_owned()));
-            }
-            Err(TryLockError::Error(e)) => return Err(e),
-        }
-        if mode == LockMode::Exclusive {
-            // The text is for people; the lock is what counts.
-            let text = format!("pid {} on {}\n", std::process::id(), host());
-            file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(text.as_bytes())?;
-        }
-        Ok(Lock::Held(Box::new(RealLock { file, mode })))
+        super::held::lock(rustix::fs::CWD, path, mode)
+    }
+
+    #[cfg(not(unix))]
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
+        super::lock::lock(path, mode)
     }
 
     #[cfg(unix)]
@@ -140,16 +99,19 @@ impl Fs for RealFs {
     fn gains_from_zeros(&self) -> bool {
         true
     }
-}
 
-#[cfg(unix)]
-fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
+    #[cfg(unix)]
+    fn hold(&self, dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        Ok(Some(Arc::new(super::held::HeldDir::open(dir)?)))
+    }
 
-#[cfg(not(unix))]
-fn host() -> String {
-    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "this host".into())
+    /// Elsewhere names are all there is. They do not depend on the working directory.
+    #[cfg(not(unix))]
+    fn hold(&self, dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        fs::metadata(dir)?;
+        let (path, now) = (dir.to_owned(), std::path::absolute(dir)?);
+        Ok(Some(Arc::new(super::led::Led { under: RealFs, path, now: Box::new(move |_| now.clone()) })))
+    }
 }
 
 impl File for RealFile {

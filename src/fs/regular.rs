@@ -29,16 +29,20 @@ pub(super) fn without_waiting(_: &mut fs::OpenOptions) {}
 
 /// What was opened under a name, if it is a regular file. Links are followed.
 pub(super) fn check(opened: io::Result<fs::File>, path: &Path) -> io::Result<fs::File> {
-    let not_a_file = || Err(io::Error::new(io::ErrorKind::InvalidInput, NotAFile));
     match opened {
         Ok(file) if file.metadata()?.is_file() => Ok(file),
-        Ok(_) => not_a_file(),
+        Ok(_) => Err(not_a_file()),
         // A socket, a directory that was to be written to, a link that leads nowhere.
         Err(e) if e.kind() != io::ErrorKind::NotFound && leads_to(path).is_some_and(|meta| !meta.is_file()) => {
-            not_a_file()
+            Err(not_a_file())
         }
         Err(e) => Err(e),
     }
+}
+
+/// The error of opening what is no regular file.
+pub(super) fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, NotAFile)
 }
 
 /// What stands under a name; of a link, what it leads to, if it leads anywhere.

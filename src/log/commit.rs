@@ -20,12 +20,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::atomic::Ordering::{Release, SeqCst};
 use std::task::Waker;
+use std::time::Duration;
 
 /// Accepted bytes that may wait to be written, before whoever adds more must help: as much as one commit may have, by default.
 const MAX_PENDING: usize = 64 << 20;
 
 /// The same for groups: there is one for each segment that accepted commits reach into.
 const MAX_GROUPS: usize = 8;
+
+/// Nobody holds the commit lock for so long.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Room that a group gets at least when another commit joins it.
 const GATHERED: usize = 64 << 10;
@@ -118,7 +122,13 @@ impl Log {
 
     /// The commit lock, once there is room for one more commit.
     fn room(&self) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.state.lock();
+        let mut state = loop {
+            if let Some(state) = self.state.try_lock_for(LONG) {
+                break state;
+            }
+            // A fork may have left the lock to a thread that is not here.
+            self.check_process()?;
+        };
         loop {
             if let Some(refused) = &state.refused {
                 return Err(refused.clone());
@@ -126,6 +136,7 @@ impl Log {
             if state.pending_bytes < MAX_PENDING && state.groups.len() < MAX_GROUPS {
                 return Ok(state);
             }
+            self.check_process()?;
             state = self.help(state);
         }
     }
@@ -243,6 +254,7 @@ impl Log {
                 return outcome;
             }
             if state.leading {
+                self.check_process()?;
                 slot.register();
                 state.waiters.push_back(slot.clone());
                 drop(state);
@@ -290,7 +302,13 @@ impl Log {
 
     /// One write, one sync, and the group is visible. Gives whether a spare file is to be made.
     fn write(&self, group: &Group) -> Result<bool, Failure> {
+        self.check_process().map_err(Failure::NotStored)?;
         let mut writer = self.writer.lock();
+        if (group.create || group.seals.is_some())
+            && let Err(error) = self.check_lock()
+        {
+            return Err(writer.refuse(error));
+        }
         if group.create {
             let segment = writer.create(group.segment)?;
             self.register(segment);
@@ -442,14 +460,19 @@ impl Log {
             return Ok(());
         };
         drop(writer);
+        self.refuse(&error);
+        Err(error)
+    }
+
+    /// Accepts no more commits. Those that have been accepted and are not being written fail.
+    pub(super) fn refuse(&self, error: &Error) {
         let mut state = self.state.lock();
         state.refused.get_or_insert(error.clone());
-        // A group that is being written meets the failed sync in the writer, and its leader tells all behind it.
+        // A group that is being written meets the error in the writer, and its leader tells all behind it.
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
         woken.into_iter().for_each(waker::wake);
-        Err(error)
     }
 }
 

@@ -55,6 +55,7 @@ impl HeadFile {
 impl Log {
     /// Says in HEAD what is durable now.
     pub(super) fn mark(&self, clean: bool) -> Result<()> {
+        self.check_owner()?;
         let writer = self.writer.lock();
         let (segment, end) = (writer.segment().header, writer.end());
         let written = self.state.lock().written.clone();

@@ -103,6 +103,9 @@ const UNSETTLED: u64 = 1 << 20;
 impl Log {
     /// Tells the listener of a segment. What the listener makes of it can be made again: an error is left to the next open.
     pub(super) fn settle_segment(&self, settled: &Settled) {
+        if self.check_owner().is_err() {
+            return;
+        }
         let (Ok(()) | Err(_)) = self.listener.settle(settled);
     }
 
@@ -164,6 +167,8 @@ fn run(log: &Weak<Log>, shared: &Shared) {
         if !waits {
             making = making.and_then(|spare| log.further_spare(spare));
         }
+        // The next append says so.
+        let (Ok(()) | Err(_)) = log.check_owner();
         let watermark = log.watermark();
         if std::mem::replace(&mut seen, watermark) != watermark {
             shared.asleep.store(false, Ordering::SeqCst);

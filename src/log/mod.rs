@@ -8,6 +8,7 @@ mod head;
 mod interval;
 mod maintenance;
 mod open;
+pub(crate) mod owner;
 mod quarantine;
 mod read;
 mod recover;
@@ -29,6 +30,7 @@ use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::owned::{Owned, Work};
 use crate::fs::{Fs, Lock};
+use crate::process::Process;
 use crate::segment::scan::Each;
 use crate::segment::{START, Segment};
 use crate::time::Timestamp;
@@ -197,6 +199,8 @@ pub(crate) struct Log {
     /// What closing has come to.
     closed: Mutex<Option<Result<()>>>,
     lock: Mutex<Option<Lock>>,
+    /// Where the store was opened.
+    process: Process,
 }
 
 impl Log {
@@ -243,6 +247,7 @@ impl Log {
 
     /// Makes everything durable that has been accepted.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.check_process()?;
         self.check_durability()?;
         let drained = self.drain();
         self.sync_written()?;
@@ -259,6 +264,7 @@ impl Log {
         if self.durable.load(Ordering::Acquire) >= upto {
             return Ok(());
         }
+        self.check_process()?;
         self.check_durability()?;
         // What is visible may be in the hands of a leader that has not said so yet.
         self.arrive();
@@ -268,6 +274,8 @@ impl Log {
 
     /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as closed cleanly, and lets go of the lock. Reads go on.
     pub(crate) fn close(&self) -> Result<()> {
+        // The thread to wait for is not here, and neither the lock nor the files are ours.
+        self.check_process()?;
         let mut closed = self.closed.lock();
         if let Some(result) = &*closed {
             return result.clone();
@@ -283,6 +291,8 @@ impl Log {
     }
 
     fn close_files(&self) -> Result<()> {
+        // If it is lost, that is what all below comes to.
+        let (Ok(()) | Err(_)) = self.check_owner();
         self.state.lock().refused.get_or_insert(Error::Closed);
         let drained = self.drain();
         // What leaders do behind their commits, and readers for their own: a spare file, an index.
@@ -301,8 +311,9 @@ impl Log {
     pub(crate) fn check_writable(&self) -> Result<()> {
         match () {
             () if self.settings.read_only => Err(Error::ReadOnly),
+            () if !self.process.is_this() => self.check_process(),
             () if self.lock.lock().is_none() => Err(Error::Closed),
-            () => Ok(()),
+            () => self.check_owner(),
         }
     }
 
@@ -319,7 +330,7 @@ impl Log {
     /// Whether all syncs have gone well so far.
     fn check_durability(&self) -> Result<()> {
         match &self.state.lock().refused {
-            Some(unknown @ Error::DurabilityUnknown { .. }) => Err(unknown.clone()),
+            Some(unknown @ (Error::DurabilityUnknown { .. } | Error::LockLost { .. })) => Err(unknown.clone()),
             _ => Ok(()),
         }
     }

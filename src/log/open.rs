@@ -3,23 +3,20 @@
 use super::head::HeadFile;
 use super::recover::OpenReport;
 use super::replay::Opening;
-use super::spare;
 use super::{Listener, Log, Settings, State, writer::Writer};
+use super::{owner, spare};
 use crate::error::{Error, Result};
+use crate::fs::Fs;
 use crate::fs::owned::Owned;
-use crate::fs::{Fs, Lock, LockMode};
-use crate::segment::vestiges::index_number;
-use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, number_of, random};
+use crate::process::Process;
+use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, random};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
-
-const LOCK: &str = "LOCK";
 
 pub(crate) struct Opened {
     pub log: Arc<Log>,
@@ -36,7 +33,7 @@ impl Log {
         let started = Instant::now();
         let fs: Arc<dyn Fs> = owner.clone();
         let mut report = OpenReport::default();
-        let lock = lock(&*fs, &dir, &settings)?;
+        let lock = owner::lock(&*fs, &dir, &settings)?;
         let entries = fs.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
             if entries.iter().any(|entry| entry.name == name && entry.is_file) {
@@ -44,7 +41,7 @@ impl Log {
             }
         }
         if !settings.read_only {
-            spare::remove_left(&*fs, &dir, &entries);
+            spare::remove_left(&*fs, &dir, &entries, &mut report);
         }
         let (head, slots) = HeadFile::read(&*fs, &dir)?;
         let opening = Opening {
@@ -110,6 +107,7 @@ impl Log {
             spares: AtomicU64::new(random()),
             closed: Mutex::default(),
             lock: Mutex::new(lock),
+            process: Process::this(),
             dir,
             fs,
             owner,
@@ -142,32 +140,4 @@ impl Log {
         segments.truncate(segment.header.number as usize - 1);
         segments.push(segment);
     }
-}
-
-fn lock(fs: &dyn Fs, dir: &Path, settings: &Settings) -> Result<Option<Lock>> {
-    let path = dir.join(LOCK);
-    let mode = if settings.read_only { LockMode::Shared } else { LockMode::Exclusive };
-    let missing = || match fs.list(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Error::io("list", dir, e),
-        _ => Error::NotAStore { path: dir.to_owned() },
-    };
-    if !settings.read_only && settings.create {
-        fs.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
-    } else if !fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| is_ours(&entry.name))) {
-        return Err(missing());
-    }
-    match fs.lock(&path, mode) {
-        Ok(Lock::Taken(owner)) => {
-            let owner = (!owner.is_empty()).then_some(owner);
-            Err(Error::Locked { path: dir.to_owned(), owner })
-        }
-        Ok(held) => Ok(Some(held)),
-        // A copy that was made without its lock file, on a medium that cannot be written to, can still be read.
-        Err(e) if settings.read_only && e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("lock", &path, e)),
-    }
-}
-
-fn is_ours(name: &str) -> bool {
-    name == head::NAME || name == LOCK || number_of(name).or(index_number(name)).is_some()
 }

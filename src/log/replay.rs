@@ -117,7 +117,8 @@ impl Opening<'_> {
             let newest = n + 1 == numbers.len();
             let path = self.dir.join(file_name(number));
             let io_error = |e| Error::io("open", &path, e);
-            let mode = if self.settings.read_only { Mode::Read } else { Mode::Write };
+            // A sealed segment is never written to, and may be protected against it.
+            let mode = if self.settings.read_only || !newest { Mode::Read } else { Mode::Write };
             let file = self.fs.open(&path, mode).map_err(io_error)?;
             let size = file.size().map_err(io_error)?;
             let source = Source { path: &path, file: &*file, size };

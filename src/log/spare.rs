@@ -5,13 +5,20 @@
 //! one, no faster than the segment fills, and rolling gives it its name. Nobody depends on it: if it cannot be made, segments grow as they did, and whoever opens the store removes what is left of one.
 
 use super::Log;
+use super::recover::OpenReport;
+use crate::format::is_zero;
+use crate::format::segment_header::may_be_header;
 use crate::fs::owned::meant_by;
 use crate::fs::{self, Entry, File, Fs, Mode};
-use crate::segment::{SPARE, number_of};
+use crate::segment::{SPARE, START, number_of, spare_number_of};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// The sizes that spare files have when they are whole, as [`Options::segment_size`](crate::Options::segment_size) has them.
+const SMALLEST: u64 = 4 << 10;
+const LARGEST: u64 = 1 << 30;
 
 /// Zeros are written in pieces of this size, at multiples of it: a write leaves folios of its size in the page cache, and Linux then walks all blocks of a folio for each small write into it. Measured on
 /// ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more and 3.3 µs.
@@ -65,12 +72,48 @@ impl Spare {
     }
 }
 
-/// Removes what a process has left that died: spare files, and files of segments that never got their names.
-pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
+/// Removes what a process has left that died: spare files, and files of segments that never got their names. Other files may have such names: only what holds nothing but what a spare file can hold is removed.
+pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], report: &mut OpenReport) {
+    // Files of segments that never got their names: no other program makes such ones.
     let is_of_segment = |name: &str| number_of(&format!("{}.seg", name.split('.').next().unwrap_or(""))).is_some();
-    let is_unnamed = |name: &str| meant_by(name).is_some_and(is_of_segment);
-    for entry in entries.iter().filter(|entry| entry.name.starts_with(SPARE) || is_unnamed(&entry.name)) {
+    for entry in entries.iter().filter(|entry| entry.is_file && meant_by(&entry.name).is_some_and(is_of_segment)) {
         let (Ok(()) | Err(_)) = fs.remove(&dir.join(&entry.name));
+    }
+    for entry in entries.iter().filter(|entry| spare_number_of(&entry.name).is_some() && entry.is_file) {
+        let path = dir.join(&entry.name);
+        match is_spare(fs, &path, entry.size) {
+            Ok(true) => {
+                let (Ok(()) | Err(_)) = fs.remove(&path);
+            }
+            Ok(false) => report.notices.push(format!("{}: not a spare file of the store; left alone", entry.name)),
+            // As long as it cannot be read, it only takes room.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether a file holds what a spare file can hold: zeros, and what a crash has left of the header of a segment, which is written when the file is whole.
+fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
+    let may_have_header = size >= SMALLEST;
+    if size == 0 || size > LARGEST {
+        return Ok(size == 0);
+    }
+    let file = fs.open(path, Mode::Read)?;
+    let mut piece = vec![0; PIECE as usize];
+    let mut at = 0;
+    loop {
+        let read = fs::read_full(&*file, at, &mut piece)?;
+        let mut bytes = &piece[..read];
+        if at == 0 && may_have_header && may_be_header(bytes) {
+            bytes = &bytes[bytes.len().min(START as usize)..];
+        }
+        if !is_zero(bytes) {
+            return Ok(false);
+        }
+        if read < piece.len() {
+            return Ok(true);
+        }
+        at += read as u64;
     }
 }
 
@@ -83,8 +126,16 @@ impl Log {
         if !has_room {
             return None;
         }
-        let number = self.spares.fetch_add(1, Ordering::Relaxed);
-        Spare::begin(&*self.fs, self.dir.join(format!("{SPARE}{number}")), len).ok()
+        loop {
+            let number = self.spares.fetch_add(1, Ordering::Relaxed);
+            let path = self.dir.join(format!("{SPARE}{number}"));
+            match self.fs.open(&path, Mode::Read) {
+                // A file of somebody else, who likes the name.
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Spare::begin(&*self.fs, path, len).ok(),
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it is not whole yet.

@@ -34,7 +34,7 @@ pub(super) struct Writer {
     spare: Option<Spare>,
     /// Somebody has been asked to make one.
     asked: bool,
-    /// A sync has failed. It is never tried again: the system forgets what it could not write, and the next sync would succeed and prove nothing.
+    /// A sync has failed, or the lock is lost. Neither is tried again: the system forgets what it could not write, and the next sync would succeed and prove nothing.
     unknown: Option<Error>,
 }
 
@@ -187,9 +187,14 @@ impl Writer {
         segment.file.sync().map_err(|e| self.latch(&segment.path, &e))
     }
 
-    /// Whether a sync has failed.
+    /// Whether a sync has failed, or the lock is lost.
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.unknown.clone().map_or(Ok(()), |error| Err(Failure::Unknown(error)))
+    }
+
+    /// Writes nothing any more.
+    pub(super) fn refuse(&mut self, error: Error) -> Failure {
+        Failure::Unknown(self.unknown.get_or_insert(error).clone())
     }
 
     /// Remembers that a sync has failed, for all who come after.

@@ -280,6 +280,8 @@ impl Register {
     }
 
     fn write(&self, loaded: &Loaded, journal: &mut Journal) -> Result<()> {
+        // Also says whether the file is still ours.
+        (self.sync_events)()?;
         let mut taken = loaded.table.lock().take();
         let written = journal.write(&loaded.table, &mut taken);
         if written.is_ok() {
@@ -300,7 +302,9 @@ impl Register {
                 let mut journal = loaded.journal.lock();
                 self.shut.store(true, Ordering::Release);
                 let flushed = self.write(loaded, &mut journal);
-                journal.mark();
+                if flushed.is_ok() {
+                    journal.mark();
+                }
                 flushed
             }
             _ => Ok(()),

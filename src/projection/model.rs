@@ -205,6 +205,9 @@ impl<P: Projection> ReadModel<P> {
 
 impl<P: Projection> Drop for ReadModel<P> {
     fn drop(&mut self) {
+        if self.store.is_forked() {
+            return;
+        }
         self.end();
         // Errors can be had from `stop`.
         let (Ok(()) | Err(_)) = self.engine.save();

@@ -440,6 +440,9 @@ impl<Q: ?Sized, A> View<Q, A> {
 
 impl<Q: ?Sized, A> Drop for View<Q, A> {
     fn drop(&mut self) {
+        if self.shared.store.is_forked() {
+            return;
+        }
         self.shared.stopped.store(true, SeqCst);
         if let Some(thread) = self.thread.take() {
             // It looks between two batches.

@@ -13,7 +13,7 @@ use crate::index::file::file_name as index_name;
 use crate::index::memory::Memory;
 use crate::mend::{Builder, Loss, Survey, read};
 use crate::segment::scan::{Scanned, Source};
-use crate::segment::{REPAIRING, file_name, head, number_of, random};
+use crate::segment::{LOCK, REPAIRING, file_name, foreign, head, number_of, random};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -185,11 +185,15 @@ impl Repair {
     ///
     /// As [`Repair::run`].
     pub fn run_in(&self, fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Plan> {
-        let (fs, dir) = (&Holes::new(fs), path.as_ref());
+        let dir = path.as_ref();
         if fs.list(dir).map_or(true, |entries| entries.is_empty()) {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
-        let lock_path = dir.join("LOCK");
+        // What is repaired is what was looked at, whatever gets its name meanwhile.
+        let held = fs.hold(dir).map_err(|e| Error::io("open", dir, e))?;
+        let fs = &Holes::new(held.as_deref().unwrap_or(fs));
+        foreign::check(fs, dir)?;
+        let lock_path = dir.join(LOCK);
         let _lock = match fs.lock(&lock_path, LockMode::Exclusive).map_err(|e| Error::io("lock", &lock_path, e))? {
             Lock::Taken(owner) => {
                 let owner = (!owner.is_empty()).then_some(owner);

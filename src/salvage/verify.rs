@@ -18,7 +18,7 @@ use crate::positions::salvage as positions;
 use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
 use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
 use crate::segment::vestiges::{self, Claims};
-use crate::segment::{INCOMPLETE, REPAIRING, SPARE, START, file_name, head, number_of};
+use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of, spare_number_of};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
@@ -458,7 +458,8 @@ impl Check {
                 self.report.notices.push(format!("{name}: a {what} did not come to its end; the store does not open"));
             }
         }
-        let others = names.filter(|name| !known.contains(&&**name) && !name.starts_with(SPARE) && !of_segment(name));
+        let others =
+            names.filter(|name| !known.contains(&&**name) && spare_number_of(name).is_none() && !of_segment(name));
         self.report.not_covered.extend(others);
         self.report.not_covered.sort();
         Ok(())

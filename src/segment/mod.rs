@@ -1,6 +1,7 @@
 //! One file of the log: append to it, read from it, scan it.
 
 pub(crate) mod cursor;
+pub(crate) mod foreign;
 pub(crate) mod head;
 pub(crate) mod scan;
 pub(crate) mod verdict;
@@ -21,6 +22,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The file whose lock says who owns the directory.
+pub(crate) const LOCK: &str = "LOCK";
 
 /// A directory with this file holds the beginning of a copy.
 pub(crate) const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
@@ -47,6 +51,13 @@ pub(crate) struct Segment {
     readable: AtomicU64,
     use_map: bool,
     map: RwLock<Option<Arc<dyn Map>>>,
+}
+
+/// The number in the file name of a spare file, as the store makes them.
+pub(crate) fn spare_number_of(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_prefix(SPARE)?;
+    let number = digits.parse().ok()?;
+    (format!("{number}") == digits).then_some(number)
 }
 
 /// The file name of a segment.

@@ -55,7 +55,8 @@ use waiters::Waiters;
 /// An event store: a directory of files, or memory.
 ///
 /// Handles are cheap to clone and can be used from any thread; the store is closed when the last one is dropped (iterators count, tickets do not), or by
-/// [`Store::close`]. One process at a time can have it open for writing.
+/// [`Store::close`]. One process at a time can have it open for writing: what the lock protects from, and what not, stands in the README. In a process that was forked from that one, a handle can
+/// only read, and dropping it does nothing.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -126,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`](crate::Error::Locked) if it is open elsewhere, [`Error::Damaged`](crate::Error::Damaged) if acknowledged events have changed or are
+    /// [`Error::Locked`](crate::Error::Locked) if it is open elsewhere, [`Error::ForeignFile`](crate::Error::ForeignFile) if a file of something else would be overwritten, [`Error::Damaged`](crate::Error::Damaged) if acknowledged events have changed or are
     /// gone, [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a newer version wrote it, [`Error::Io`](crate::Error::Io).
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         Options::new().open(path)
@@ -180,7 +181,7 @@ impl Store {
         &self.inner.report
     }
 
-    /// The directory.
+    /// The directory, by the path that it was opened by. The store stays with that directory when another one gets the path.
     pub fn path(&self) -> &Path {
         self.inner.log.dir()
     }
@@ -206,7 +207,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io). The lock is given up all the same.
+    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is given up all the same. Not in a
+    /// forked process, which gets [`Error::Forked`](crate::Error::Forked).
     pub fn close(self) -> Result<()> {
         self.inner.close()
     }
@@ -214,6 +216,11 @@ impl Store {
     /// Whether anything can be written.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.inner.log.check_writable()
+    }
+
+    /// Whether a fork has brought the handle here: the threads that work for it are in the other process.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.inner.log.check_process().is_err()
     }
 
     /// Those who wait for events.
@@ -225,6 +232,7 @@ impl Store {
 impl Inner {
     /// Projections and positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
     fn close(&self) -> Result<()> {
+        self.log.check_process()?;
         self.hooks.closing();
         let flushed = self.positions.close();
         let closed = self.log.close();

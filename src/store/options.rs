@@ -13,7 +13,7 @@ use crate::format::record::MAX_RECORD;
 use crate::fs::owned::Owned;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
-use crate::log::{Cut, Durability, Log, Settings};
+use crate::log::{Cut, Durability, Log, Settings, owner};
 use crate::mend::around;
 use crate::positions::Register;
 use crate::snapshot;
@@ -168,23 +168,33 @@ impl Options {
         self
     }
 
-    /// Where the files are: [`RealFs`] unless said otherwise.
+    /// Where the files are: [`RealFs`] unless said otherwise. One of your own keeps a store in its directory only as far as it implements [`Fs::hold`].
     pub fn file_system(mut self, fs: impl Fs + 'static) -> Self {
         self.fs = Arc::new(fs);
         self
     }
 
-    /// Opens a store, as [`Store::open`].
+    /// Opens a store, as [`Store::open`]. A relative path counts at the time of the call: the store stays with the directory that it leads to now.
+    ///
+    /// An advisory lock keeps other writers and readers out, on the file `LOCK` and, on Unix, on the directory. It is not seen by programs that do not ask for it, nor across machines on file systems
+    /// that do not pass `flock` on. The README has a table of what it protects from.
     ///
     /// # Errors
     ///
     /// As [`Store::open`], and [`Error::LimitExceeded`] or [`Error::Invalid`] if an option is outside its limits.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
-        self.open_with(path.as_ref(), Gaps::default())
+        let path = path.as_ref();
+        self.held(path)?.open_with(path, Gaps::default())
+    }
+
+    /// The same in the directory that has this path now, whatever has it later.
+    fn held(mut self, path: &Path) -> Result<Self> {
+        self.check()?;
+        self.fs = owner::hold(self.fs, path, &self.settings)?;
+        Ok(self)
     }
 
     fn open_with(self, path: &Path, gaps: Gaps) -> Result<Store> {
-        self.check()?;
         let owner = Arc::new(Owned::new(self.fs.clone()));
         let fs: Arc<dyn Fs> = owner.clone();
         let index = Index::new(owner.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
@@ -196,7 +206,7 @@ impl Options {
         let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
         let opened = Log::open(owner, path.to_owned(), self.settings, view.clone())?;
         let log = opened.log.clone();
-        let sync_events = Arc::new(move || log.sync_visible());
+        let sync_events = Arc::new(move || log.check_owner().and_then(|()| log.sync_visible()));
         let (id, sync) = (opened.log.store_id(), self.sync_positions);
         let positions = Register::new(fs, path.to_owned(), id, read_only, sync, sync_events);
         let mut report = opened.report;
@@ -231,9 +241,10 @@ impl Options {
     pub fn open_read_only(mut self, path: impl AsRef<Path>) -> Result<Store> {
         self.settings.read_only = true;
         let path = path.as_ref();
-        match self.clone().open(path) {
+        let held = self.held(path)?;
+        match held.clone().open_with(path, Gaps::default()) {
             Err(Error::Damaged(damage)) => {
-                let mut store = self.open_around(path, None)?;
+                let mut store = held.open_around(path, None)?;
                 if let Some(inner) = Arc::get_mut(&mut store.inner) {
                     // Also where nothing that can be told is lost, as of files under wrong names.
                     inner.report.notices.insert(0, format!("read around damage: {damage}"));

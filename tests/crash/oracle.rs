@@ -46,7 +46,7 @@ pub enum Step {
 }
 
 /// Files of the user, with names that look like those of the store.
-const FOREIGN: [&str; 5] = ["notes.txt", "SPAR_.txt", "SPAR_.7.bak", "00000000000000000001.seg.bak", "LOCK.orig"];
+const FOREIGN: [&str; 5] = ["notes.txt", "SPARE.txt", "SPARE.7.bak", "00000000000000000001.seg.bak", "LOCK.orig"];
 
 /// What the clock of a store does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

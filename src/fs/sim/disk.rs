@@ -51,6 +51,17 @@ impl Change {
         }
     }
 
+    pub(super) fn each_path(&mut self, mut f: impl FnMut(&mut PathBuf)) {
+        match self {
+            Change::Write { .. } | Change::Truncate { .. } => {}
+            Change::Link { path, .. } | Change::Unlink { path } => f(path),
+            Change::Rename { from, to, .. } => {
+                f(from);
+                f(to);
+            }
+        }
+    }
+
     pub(super) fn is_in(&self, dir: &Path) -> bool {
         match self {
             Change::Link { path, .. } | Change::Unlink { path } | Change::Rename { to: path, .. } => {

@@ -23,18 +23,22 @@
 //!
 //! **Damage.** Tests change the bytes of files as they like: [`SimFs::contents`], [`SimFs::set_contents`].
 //!
-//! Not modelled: a disk that lies about a sync, and bytes that go bad while the store is open (the tests of damage reopen).
+//! **Other owners.** A directory is renamed with all that is in it, and another one takes its name: [`SimFs::rename_dir`]. The lock file is removed, and a second store opens: [`SimFs::delete`]. The
+//! lock is that of the file alone, as on systems that cannot lock a directory.
+//!
+//! Not modelled: a process that forks (tests do that with real ones), a disk that lies about a sync, and bytes that go bad while the store is open (the tests of damage reopen).
 
 mod disk;
 
 pub use disk::Image;
 
 use super::holes::bad_sector;
+use super::led::Led;
 use super::mem::{entries, read_vec};
 use super::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
 use disk::{Change, Disk, Inode};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -89,7 +93,11 @@ struct State {
     cache: Disk,
     durable: Disk,
     unsynced: Vec<Change>,
-    locks: BTreeSet<PathBuf>,
+    /// The numbers of the locks that are held, by the names of their files.
+    locks: BTreeMap<PathBuf, u64>,
+    locks_taken: u64,
+    /// Where the directories are now that somebody holds.
+    held: Vec<PathBuf>,
     calls: u64,
     crash: Crash,
     dead: bool,
@@ -131,14 +139,18 @@ struct SimFile {
 #[derive(Debug)]
 struct SimLock {
     fs: SimFs,
-    path: PathBuf,
+    number: u64,
 }
 
-impl Held for SimLock {}
+impl Held for SimLock {
+    fn is_named(&self) -> bool {
+        self.fs.state.lock().locks.values().any(|number| *number == self.number)
+    }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.fs.state.lock().locks.remove(&self.path);
+        self.fs.state.lock().locks.retain(|_, number| *number != self.number);
     }
 }
 
@@ -249,9 +261,27 @@ impl SimFs {
         }
     }
 
-    /// Removes a file, durably.
+    /// Renames a directory with all that is in it, durably, as another process would. Whoever [holds](Fs::hold) it goes on in it under its new name.
+    pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let moved = |path: &Path| match path.strip_prefix(from.as_ref()) {
+            Ok(below) => to.as_ref().join(below).components().collect(),
+            Err(_) => path.to_owned(),
+        };
+        for disk in [&mut state.cache, &mut state.durable] {
+            disk.names =
+                std::mem::take(&mut disk.names).into_iter().map(|(path, inode)| (moved(&path), inode)).collect();
+        }
+        state.unsynced.iter_mut().for_each(|change| change.each_path(|path| *path = moved(path)));
+        state.locks = std::mem::take(&mut state.locks).into_iter().map(|(path, lock)| (moved(&path), lock)).collect();
+        state.held.iter_mut().for_each(|path| *path = moved(path));
+    }
+
+    /// Removes a file, durably. The lock of a file that is removed is still held, but no longer in the way of others.
     pub fn delete(&self, path: impl AsRef<Path>) {
         let mut state = self.state.lock();
+        state.locks.remove(path.as_ref());
         state.cache.names.remove(path.as_ref());
         state.durable.names.remove(path.as_ref());
     }
@@ -280,7 +310,9 @@ impl State {
             cache,
             durable: Disk::default(),
             unsynced: Vec::new(),
-            locks: BTreeSet::new(),
+            locks: BTreeMap::new(),
+            locks_taken: 0,
+            held: Vec::new(),
             calls: 0,
             crash: Crash::Never,
             dead: false,
@@ -439,10 +471,13 @@ impl Fs for SimFs {
     fn lock(&self, path: &Path, _: LockMode) -> io::Result<Lock> {
         let mut state = self.state.lock();
         state.alive()?;
-        if !state.locks.insert(path.to_owned()) {
+        if state.locks.contains_key(path) {
             return Ok(Lock::Taken(format!("pid {} (simulated)", std::process::id())));
         }
-        Ok(Lock::Held(Box::new(SimLock { fs: self.clone(), path: path.to_owned() })))
+        state.locks_taken += 1;
+        let number = state.locks_taken;
+        state.locks.insert(path.to_owned(), number);
+        Ok(Lock::Held(Box::new(SimLock { fs: self.clone(), number })))
     }
 
     fn available(&self, _: &Path) -> io::Result<Option<u64>> {
@@ -452,6 +487,14 @@ impl Fs for SimFs {
 
     fn gains_from_zeros(&self) -> bool {
         true
+    }
+
+    fn hold(&self, dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        let held = &mut self.state.lock().held;
+        held.push(dir.to_owned());
+        let number = held.len() - 1;
+        let now = move |fs: &SimFs| fs.state.lock().held[number].clone();
+        Ok(Some(Arc::new(Led { under: self.clone(), path: dir.to_owned(), now: Box::new(now) })))
     }
 }
 

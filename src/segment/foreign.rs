@@ -1,0 +1,61 @@
+//! Whether a directory is anything of a store: a name that a store uses may be that of somebody else's file.
+//!
+//! A store may share its directory with other files, which it never touches. It must not be created where a file has one of its names and is no part of a store: `HEAD` is also a file of every Git
+//! repository, and `LOCK` one of LevelDB.
+
+use super::{LOCK, head, number_of};
+use crate::error::{Error, Result};
+use crate::format::{has_magic, is_zero};
+use crate::fs::{self, Fs, Mode};
+use std::path::Path;
+
+/// What the text in LOCK begins with.
+const SIGNATURE: &[u8] = b"pid ";
+
+/// Bytes of a file that are looked at: both slots of HEAD.
+const LOOKED_AT: usize = crate::format::head::LEN;
+
+/// The files that a store overwrites or adds to.
+const NAMES: [&str; 4] = [head::NAME, LOCK, "POSITIONS", "POSITIONS.new"];
+
+enum Sign {
+    Store,
+    /// Nothing, or what a crash leaves of a file.
+    None,
+    Foreign,
+}
+
+/// Refuses a directory in which a file would be overwritten that is not of a store. Damage is not judged here: one file that is of a store, or the name of one segment, is enough.
+///
+/// # Errors
+///
+/// [`Error::ForeignFile`], and [`Error::Io`] if the directory cannot be listed.
+pub(crate) fn check(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let mut found = None;
+    for name in NAMES {
+        match sign(fs, dir, name) {
+            Sign::Store => return Ok(()),
+            Sign::None => {}
+            Sign::Foreign => found = found.or(Some(name)),
+        }
+    }
+    let Some(name) = found else { return Ok(()) };
+    let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let has_segments = entries.iter().any(|entry| number_of(&entry.name).is_some());
+    if has_segments { Ok(()) } else { Err(Error::ForeignFile { path: dir.join(name) }) }
+}
+
+fn sign(fs: &dyn Fs, dir: &Path, name: &str) -> Sign {
+    let mut bytes = vec![0; LOOKED_AT];
+    let read = fs.open(&dir.join(name), Mode::Read).and_then(|file| fs::read_full(&*file, 0, &mut bytes));
+    // Whoever opens the file says what is wrong with it.
+    let Ok(read) = read else { return Sign::None };
+    bytes.truncate(read);
+    // A crash may have kept some of its bytes and lost others, which are zero then.
+    let signed = name == LOCK && bytes.iter().zip(SIGNATURE).all(|(&byte, &sign)| byte == 0 || byte == sign);
+    match () {
+        () if signed || is_zero(&bytes) => Sign::None,
+        () if name != LOCK && bytes.chunks(crate::format::head::SLOT).any(has_magic) => Sign::Store,
+        () => Sign::Foreign,
+    }
+}

@@ -10,7 +10,8 @@ const MAX_EVENT: usize = (64 << 20) + (1 << 20);
 const MAX_COMMIT: usize = 256 << 20;
 
 pub fn to_read(path: &Path) -> Result<Store> {
-    let store = Options::new().create(false).open_read_only(path)?;
+    // Without maps: a bad sector is an error of a read then, and does not end the process.
+    let store = Options::new().create(false).memory_map(false).open_read_only(path)?;
     warn(&store);
     Ok(store)
 }

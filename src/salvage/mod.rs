@@ -1,8 +1,11 @@
 //! Looking at a store from outside: no lock is taken and nothing is changed, so it works where [`Store::open`](crate::Store::open) refuses, and beside a process that has
-//! the store open (what that process is just writing may then show as a torn tail).
+//! the store open: what that process is just writing may show as a torn tail, and never as damage.
 //!
 //! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment; [`Salvage`] copies every intact event into a new store. [`Repair`] is the one that changes a store, and only on
 //! demand; it takes the lock. `docs/RECOVERY.md` says what to use when.
+//!
+//! Bytes that the disk does not give up, as those of a bad sector, are damage, in whichever file they stand: all else is read, and they are named. Entries of the directory that are not regular files are
+//! never opened.
 //!
 //! To read slowly beside a process that serves, and to see how far it has come, give them a [`Paced`](crate::fs::Paced) file system.
 

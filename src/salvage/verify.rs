@@ -75,7 +75,7 @@ impl Report {
 ///
 /// # Errors
 ///
-/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be read, [`Error::UnsupportedFormat`] if a newer version wrote it. Damage is not an error of
+/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed, [`Error::UnsupportedFormat`] if a newer version wrote it. Damage is not an error of
 /// this call: it is what the report is for.
 pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
     verify_in(&RealFs, path)
@@ -410,7 +410,6 @@ impl Check {
         };
         let later = source.resync(header, scanned.end)?;
         let behind = later.iter().filter(|found| found.header.first_position > position);
-        self.report.events += behind.clone().map(|found| u64::from(found.header.events)).sum::<u64>();
         let next = behind.clone().next();
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
@@ -423,6 +422,15 @@ impl Check {
         }
         self.holes = true;
         self.report.damage.push(damage);
+        for found in behind {
+            source.records(found, |event| {
+                let lost = System::of(event.key) == Some(System::Lost);
+                self.report.lost += u64::from(lost);
+                self.report.events += u64::from(!lost);
+                // Nothing can be said of their numbers, but they belong to streams.
+                out_of_sequence(&mut self.streams, &event, true);
+            })?;
+        }
         Ok(true)
     }
 

@@ -265,6 +265,19 @@ impl Source<'_> {
     }
 }
 
+impl Source<'_> {
+    /// Shows the events of a frame that has been found, as far as they can be told apart.
+    pub(crate) fn records(&self, found: &Found, each: impl FnMut(Recorded<'_>)) -> Result<()> {
+        let mut bytes = vec![0; found.header.frame_len() as usize];
+        let read = self.read(found.offset, &mut bytes)?;
+        if read == bytes.len() && found.header.kind == EVENTS {
+            let frame = Frame { offset: found.offset, header: found.header, bytes: &bytes };
+            let (Ok(()) | Err(_)) = frame.records(self.path, each);
+        }
+        Ok(())
+    }
+}
+
 /// The part of a file that is in memory: at least a chunk, and as much as the frame at hand needs.
 struct Window<'a> {
     source: &'a Source<'a>,

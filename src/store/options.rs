@@ -103,7 +103,8 @@ impl Options {
     }
 
     /// Whether sealed and other settled bytes are read through a memory map (the default) or by position. With a map, reads are several times faster, and another
-    /// program that shortens a file of the store while it is read ends this process.
+    /// program that shortens a file of the store while it is read ends this process, and so does a bad sector that is read (SIGBUS). By position, both are errors: [`Error::Damaged`]
+    /// names the bytes. The functions in [`salvage`](crate::salvage) never use maps, nor does a view [around damage](Options::open_read_only) on a disk with unreadable bytes.
     pub fn memory_map(mut self, map: bool) -> Self {
         self.settings.memory_map = map;
         self

@@ -28,6 +28,8 @@ struct Report {
     actions: Vec<String>,
     losses: Vec<Lost>,
     lost_entries: Vec<Bad>,
+    /// Bytes that the disk does not give up.
+    unreadable: Vec<Bad>,
     accepted: bool,
 }
 
@@ -48,11 +50,13 @@ impl Args {
             actions: plan.actions.iter().map(Action::to_string).collect(),
             losses: plan.losses.iter().map(Lost::of).collect(),
             lost_entries: plan.lost_entries.iter().map(Bad::of).collect(),
+            unreadable: plan.unreadable.iter().map(Bad::of).collect(),
             accepted: plan.accepted,
         };
         let mut parts: Vec<(&str, String)> = Vec::new();
         let what = if done { "done" } else { "to do" };
-        parts.extend(report.actions.iter().map(|action| (what, action.clone())));
+        parts.extend(lines(&plan.actions).into_iter().map(|line| (what, line)));
+        parts.extend(plan.unreadable.iter().map(|hole| ("unreadable", hole.to_string())));
         let verdict = match () {
             () if refused => match plan.losses.is_empty() {
                 false => "events are lost: salvage the store, read the report, and accept it with --accept-loss REPORT",
@@ -69,4 +73,34 @@ impl Args {
         let told = out.facts(&report, &parts).and_then(|()| out.flush());
         if refused { Err(Failure::damage_shown()) } else { told }
     }
+}
+
+/// The actions as lines: where many files in a row are made anew for one reason, one line for all of them.
+fn lines(actions: &[Action]) -> Vec<String> {
+    let reason = |action: &Action| match action {
+        Action::Rewrite { why, .. } => Some(why.clone()),
+        Action::RebuildIndex { .. } => Some(String::new()),
+        _ => None,
+    };
+    let same = |a: &Action, b: &Action| {
+        std::mem::discriminant(a) == std::mem::discriminant(b) && reason(a).is_some() && reason(a) == reason(b)
+    };
+    let mut lines = Vec::new();
+    for run in actions.chunk_by(same) {
+        let path = |action: &Action| match action {
+            Action::Rewrite { path, .. } | Action::RebuildIndex { path } => path.clone(),
+            _ => PathBuf::new(),
+        };
+        let (first, last) = (&run[0], &run[run.len() - 1]);
+        let (from, to) = (path(first), path(last));
+        let to = to.file_name().unwrap_or_default().to_string_lossy();
+        match (run.len(), first) {
+            (1 | 2, _) => lines.extend(run.iter().map(Action::to_string)),
+            (count, Action::Rewrite { why, .. }) => {
+                lines.push(format!("make {count} files anew, {} to {to}: {why}", from.display()));
+            }
+            (count, _) => lines.push(format!("make {count} indexes anew, {} to {to}", from.display())),
+        }
+    }
+    lines
 }

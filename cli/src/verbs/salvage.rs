@@ -43,6 +43,8 @@ struct Report {
     torn: Option<Bad>,
     /// Bytes of POSITIONS that are not intact.
     lost_entries: Vec<Bad>,
+    /// Bytes that the disk does not give up.
+    unreadable: Vec<Bad>,
     /// Handlers, checkpoints and snapshots that remember events that are lost.
     affected: Vec<String>,
     left_out: Vec<LeftOut>,
@@ -94,6 +96,7 @@ impl Report {
             unproven: (!done.unproven.is_empty()).then_some((done.unproven.start, done.unproven.end)),
             torn: done.torn.as_ref().map(Bad::of),
             lost_entries: done.lost_entries.iter().map(Bad::of).collect(),
+            unreadable: done.unreadable.iter().map(Bad::of).collect(),
             affected: done.affected.iter().map(Affected::to_string).collect(),
             left_out: done
                 .left_out
@@ -125,6 +128,7 @@ fn parts(done: &Salvaged) -> Vec<(&'static str, String)> {
     }
     parts.extend(done.torn.iter().map(|torn| ("torn tail", torn.to_string())));
     parts.extend(done.lost_entries.iter().map(|damage| ("lost entries", damage.to_string())));
+    parts.extend(done.unreadable.iter().map(|hole| ("unreadable", hole.to_string())));
     parts.extend(done.affected.iter().map(|affected| ("affected", affected.to_string())));
     parts.extend(done.left_out.iter().map(|left| ("left out", format!("{}: {}", left.path.display(), left.why))));
     parts.extend(done.notices.iter().map(|notice| ("notice", notice.clone())));

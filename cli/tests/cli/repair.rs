@@ -44,3 +44,24 @@ fn loss_is_accepted_with_its_report() {
     place.run("repair", &["--yes"]).fails(5);
     store.close().unwrap();
 }
+
+/// A line for each of many files that are made anew for one reason says nothing that one line for all of them does not.
+#[test]
+fn one_reason_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = annals::Options::new().segment_size(4096).open(dir.path()).unwrap();
+    let stream = annals::StreamId::new("order", "1").unwrap();
+    for _ in 0..40 {
+        store.append(&stream, annals::Expected::Any, [annals::NewEvent::new("Placed", &[7; 2000])]).unwrap();
+    }
+    store.close().unwrap();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|of| of == "idx") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let out = annals(["repair".as_ref(), dir.path().as_os_str()]).ok();
+    assert_eq!(out.lines().count(), 2, "{out}");
+    assert!(out.contains("indexes anew"), "{out}");
+}

@@ -189,29 +189,52 @@ fn tag(hash: u64) -> u32 {
     hash as u32
 }
 
-/// Encodes the buckets for these terms: hash, and place of the entry. A full bucket overflows into the next one.
-pub(crate) fn encode_buckets(terms: &[(u64, u32)], mask: Mask) -> Vec<u8> {
-    let count = bucket_count(terms.len());
-    let mut buckets: Vec<Vec<(u64, u32)>> = vec![Vec::new(); count];
-    for &(hash, at) in terms {
-        let mut n = bucket_of(hash, count as u32) as usize;
-        while buckets[n].len() == SLOTS {
-            n = (n + 1) % count;
-        }
-        buckets[n].push((hash, at));
+/// The buckets of a file that is being made. A full one overflows into the next one.
+pub(crate) struct Buckets {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Buckets {
+    /// For so many terms.
+    pub(crate) fn new(terms: usize) -> Self {
+        let count = bucket_count(terms);
+        Buckets { bytes: vec![0; count * BUCKET], count }
     }
-    let mut out = vec![0; count * BUCKET];
-    for (n, slots) in buckets.iter().enumerate() {
-        let bucket = &mut out[n * BUCKET..][..BUCKET];
-        put(bucket, 4, &(slots.len() as u32).to_le_bytes());
-        for (i, &(hash, at)) in slots.iter().enumerate() {
-            put(bucket, 8 + i * SLOT, &tag(hash).to_le_bytes());
-            put(bucket, 12 + i * SLOT, &at.to_le_bytes());
-        }
-        let stored = mask.stored(crc(&bucket[4..]), (HEADER + n * BUCKET) as u64);
-        put(bucket, 0, &stored.to_le_bytes());
+
+    /// Bytes of all of them.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
-    out
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count as u32
+    }
+
+    /// Adds a term: its hash, and the place of its entry. Not more terms than there are buckets for.
+    pub(crate) fn put(&mut self, hash: u64, at: u32) {
+        let mut n = bucket_of(hash, self.count as u32) as usize;
+        loop {
+            let bucket = &mut self.bytes[n * BUCKET..][..BUCKET];
+            let filled = u32_at(bucket, 4) as usize;
+            if filled < SLOTS {
+                put(bucket, 4, &(filled as u32 + 1).to_le_bytes());
+                put(bucket, 8 + filled * SLOT, &tag(hash).to_le_bytes());
+                put(bucket, 12 + filled * SLOT, &at.to_le_bytes());
+                return;
+            }
+            n = (n + 1) % self.count;
+        }
+    }
+
+    /// Their bytes, with checksums.
+    pub(crate) fn finish(mut self, mask: Mask) -> Vec<u8> {
+        for (n, bucket) in self.bytes.chunks_exact_mut(BUCKET).enumerate() {
+            let stored = mask.stored(crc(&bucket[4..]), (HEADER + n * BUCKET) as u64);
+            put(bucket, 0, &stored.to_le_bytes());
+        }
+        self.bytes
+    }
 }
 
 /// The places of the entries in a bucket whose terms may have this hash, and whether the bucket is full. `None` if it fails its checksum.
@@ -469,16 +492,16 @@ mod tests {
             offsets.dedup();
             let new = NewEntry { term: b"\x03\0term", value: 77, offsets: &offsets };
             let mut out = Vec::new();
-            encode_entry(&mut out, &new, mask(&SEGMENT, 0), 1000);
+            encode_entry(&mut out, &new, mask(&SEGMENT, 3), 1000);
             let (head, postings) = entry_lens(&out);
             assert_eq!(out.len(), PRELUDE + (head + postings) as usize);
-            let entry = decode_entry(&out[..PRELUDE + head as usize], mask(&SEGMENT, 0), 1000).unwrap();
+            let entry = decode_entry(&out[..PRELUDE + head as usize], mask(&SEGMENT, 3), 1000).unwrap();
             assert_eq!((&entry.term[..], entry.count as usize, entry.value), (&b"\x03\0term"[..], offsets.len(), 77));
             let mut found = Vec::new();
             for n in 0..entry.chunks.len() {
                 let (at, len) = entry.chunk_bytes(n);
                 let bytes = &out[at as usize - 1000..][..len];
-                assert!(entry.decode_chunk(n, bytes, mask(&SEGMENT, 0), at, &mut found));
+                assert!(entry.decode_chunk(n, bytes, mask(&SEGMENT, 3), at, &mut found));
             }
             assert_eq!(found, offsets);
         }
@@ -489,16 +512,16 @@ mod tests {
         let offsets: Vec<u32> = (0..700).map(|i| i * 300).collect();
         let new = NewEntry { term: b"\x03\0term", value: 0, offsets: &offsets };
         let mut out = Vec::new();
-        encode_entry(&mut out, &new, mask(&SEGMENT, 0), 512);
+        encode_entry(&mut out, &new, mask(&SEGMENT, 3), 512);
         let read = |out: &[u8]| {
             let (head, _) = entry_lens(out);
             let head = out.get(..PRELUDE.checked_add(head as usize)?)?;
-            let entry = decode_entry(head, mask(&SEGMENT, 0), 512)?;
+            let entry = decode_entry(head, mask(&SEGMENT, 3), 512)?;
             let mut found = Vec::new();
             for n in 0..entry.chunks.len() {
                 let (at, len) = entry.chunk_bytes(n);
                 let bytes = out.get(at as usize - 512..)?.get(..len)?;
-                entry.decode_chunk(n, bytes, mask(&SEGMENT, 0), at, &mut found).then_some(())?;
+                entry.decode_chunk(n, bytes, mask(&SEGMENT, 3), at, &mut found).then_some(())?;
             }
             Some(found)
         };
@@ -513,14 +536,16 @@ mod tests {
     #[test]
     fn all_terms_are_found_in_their_buckets() {
         let terms: Vec<(u64, u32)> = (0..3000u32).map(|i| (hash(&i.to_le_bytes(), 3), i)).collect();
-        let bytes = encode_buckets(&terms, mask(&SEGMENT, 0));
+        let mut made = Buckets::new(terms.len());
+        terms.iter().for_each(|&(hash, at)| made.put(hash, at));
+        let bytes = made.finish(mask(&SEGMENT, 3));
         let buckets = (bytes.len() / BUCKET) as u32;
         for &(hash, at) in &terms {
             let mut n = bucket_of(hash, buckets);
             loop {
                 let bucket = &bytes[n as usize * BUCKET..][..BUCKET];
                 let place = (HEADER + n as usize * BUCKET) as u64;
-                let (mut hits, full) = decode_bucket(bucket, hash, mask(&SEGMENT, 0), place).unwrap();
+                let (mut hits, full) = decode_bucket(bucket, hash, mask(&SEGMENT, 3), place).unwrap();
                 if hits.any(|hit| hit == at) {
                     break;
                 }
@@ -528,6 +553,6 @@ mod tests {
                 n = (n + 1) % buckets;
             }
         }
-        assert!(decode_bucket(&bytes[..BUCKET], 0, mask(&SEGMENT, 0), 0).is_none(), "in another place");
+        assert!(decode_bucket(&bytes[..BUCKET], 0, mask(&SEGMENT, 3), 0).is_none(), "in another place");
     }
 }

@@ -1,5 +1,6 @@
 //! The index file of a segment: looked up in place, a few hundred verified bytes at a time.
 
+use super::encode::Put;
 use super::memory::Posted;
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
@@ -48,12 +49,19 @@ pub(crate) struct Unnamed {
 
 impl Unnamed {
     /// Writes the index file of a segment under a name of its own, and syncs it.
-    pub(super) fn write(fs: &Owned, dir: &Path, segment: &SegmentHeader, bytes: &[u8], use_map: bool) -> Result<Self> {
+    pub(super) fn write(
+        fs: &Owned,
+        dir: &Path,
+        segment: &SegmentHeader,
+        use_map: bool,
+        content: impl FnOnce(Put<'_>) -> io::Result<()>,
+    ) -> Result<Self> {
         let name = file_name(segment.number);
         let path = dir.join(fs.temporary(&name));
         let written = || -> Result<IndexFile, (&'static str, io::Error)> {
             let file = fs.open(&path, Mode::Create).map_err(|e| ("create", e))?;
-            fs::write_full(&*file, 0, bytes).map_err(|(_, e)| ("write", e))?;
+            let put = &mut |at: u64, bytes: &[u8]| fs::write_full(&*file, at, bytes).map_err(|(_, e)| e);
+            content(put).map_err(|e| ("write", e))?;
             file.sync().map_err(|e| ("sync", e))?;
             IndexFile::of(file, segment, use_map).ok_or(("read", io::ErrorKind::InvalidData.into()))
         };

@@ -1,13 +1,11 @@
 //! The index of what has been appended to a segment and has no index file yet.
 
 use super::term::{Kind, Term};
-use crate::format::frame::Chain;
-use crate::format::index_file::{self, IndexHeader, NewEntry, Waypoint};
-use crate::format::segment_header::SegmentHeader;
+use super::terms::Terms;
+use crate::format::index_file::{self, Waypoint};
 use crate::segment::scan::Recorded;
 use crate::stream::names;
 use crate::system::System;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 
@@ -49,19 +47,22 @@ impl Hasher for TermHasher {
     }
 }
 
-/// The events of a term.
-#[derive(Clone, Default)]
+/// The events of a term. Most terms have one.
+#[derive(Clone, Copy, Default)]
 struct Postings {
     /// What the newest one says: of a stream, the sequence behind it; of a deletion, its position; of an upstream, how far it was taken in.
     value: u64,
-    offsets: Vec<u32>,
+    state: State,
 }
 
-impl Postings {
-    fn posted(&self) -> Option<Posted> {
-        let last = *self.offsets.last()?;
-        Some(Posted { count: self.offsets.len() as u64, last, value: self.value })
-    }
+#[derive(Clone, Copy, Default)]
+enum State {
+    #[default]
+    None,
+    /// Its offset.
+    One([u32; 1]),
+    /// Which of `many`.
+    Many(u32),
 }
 
 /// The postings of a term, summed up.
@@ -81,9 +82,13 @@ pub(crate) fn sequences(next: u64, count: u64) -> Range<u64> {
 /// The part of a segment's index that is in memory.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    /// The number of the postings of each term.
-    terms: HashMap<Box<[u8]>, u32, TermHash>,
+    terms: Terms,
+    /// By number of the term.
     postings: Vec<Postings>,
+    /// The offsets of terms with several events.
+    many: Vec<Vec<u32>>,
+    /// How many offsets stand there.
+    more: usize,
     waypoints: Vec<Waypoint>,
     /// The first event of the newest frame: whoever follows the log reads from there, and the last of the others can stand 16 KiB before.
     newest: Option<Waypoint>,
@@ -122,19 +127,33 @@ fn waypoint(event: &Recorded<'_>) -> Waypoint {
 
 impl Memory {
     fn get(&self, term: &[u8]) -> Option<&Postings> {
-        self.terms.get(term).map(|&n| &self.postings[n as usize])
+        self.terms.find(term).and_then(|number| self.postings.get(number as usize))
+    }
+
+    fn offsets_of<'a>(&'a self, postings: &'a Postings) -> &'a [u32] {
+        match &postings.state {
+            State::None => &[],
+            State::One(offset) => offset,
+            State::Many(number) => &self.many[*number as usize],
+        }
+    }
+
+    /// The offsets of a term.
+    fn found(&self, term: &[u8]) -> &[u32] {
+        self.get(term).map_or(&[], |postings| self.offsets_of(postings))
+    }
+
+    fn summed_up(&self, postings: &Postings) -> Option<Posted> {
+        let offsets = self.offsets_of(postings);
+        Some(Posted { count: offsets.len() as u64, last: *offsets.last()?, value: postings.value })
     }
 
     /// The number of the postings of the term that is being looked for.
     fn number(&mut self) -> u32 {
-        let term = self.scratch.bytes();
-        if let Some(&n) = self.terms.get(term) {
-            return n;
-        }
-        let n = self.postings.len() as u32;
-        self.terms.insert(term.into(), n);
-        self.postings.push(Postings::default());
-        n
+        let number = self.terms.number(self.scratch.bytes());
+        // Also for what terms share.
+        self.postings.resize(self.terms.len(), Postings::default());
+        number
     }
 
     fn post(&mut self, offset: u64, value: u64) {
@@ -144,11 +163,24 @@ impl Memory {
 
     #[inline]
     fn post_to(&mut self, number: u32, offset: u64, value: u64) {
-        let postings = &mut self.postings[number as usize];
+        let (postings, offset) = (&mut self.postings[number as usize], offset as u32);
         postings.value = value;
         // What a commit says is posted once for all events of it. And the format lets an event have a tag twice, which this code does not write: offsets rise.
-        if postings.offsets.last() != Some(&(offset as u32)) {
-            postings.offsets.push(offset as u32);
+        match postings.state {
+            State::None => postings.state = State::One([offset]),
+            State::One([first]) if first != offset => {
+                postings.state = State::Many(self.many.len() as u32);
+                self.many.push(vec![first, offset]);
+                self.more += 2;
+            }
+            State::One(_) => {}
+            State::Many(many) => {
+                let offsets = &mut self.many[many as usize];
+                if offsets.last() != Some(&offset) {
+                    offsets.push(offset);
+                    self.more += 1;
+                }
+            }
         }
     }
 
@@ -246,12 +278,12 @@ impl Memory {
     /// This, with what came behind it.
     pub(crate) fn followed_by(mut self, behind: Option<Memory>) -> Memory {
         let Some(behind) = behind else { return self };
-        for (term, &number) in &behind.terms {
-            self.scratch.set_bytes(term);
+        let mut term = Vec::new();
+        for number in behind.sorted() {
+            let (value, offsets) = behind.put_term(number, &mut term);
+            self.scratch.set_bytes(&term);
             let ours = self.number();
-            let (ours, theirs) = (&mut self.postings[ours as usize], &behind.postings[number as usize]);
-            ours.value = theirs.value;
-            ours.offsets.extend_from_slice(&theirs.offsets);
+            offsets.iter().for_each(|&offset| self.post_to(ours, offset.into(), value));
         }
         self.waypoints.extend(behind.waypoints);
         self.newest = behind.newest.or(self.newest);
@@ -260,38 +292,39 @@ impl Memory {
     }
 
     pub(crate) fn count(&self, term: &[u8]) -> u64 {
-        self.get(term).map_or(0, |postings| postings.offsets.len() as u64)
+        self.found(term).len() as u64
     }
 
     /// The postings of a term.
     pub(crate) fn posted(&self, term: &[u8]) -> Option<Posted> {
-        self.get(term)?.posted()
+        self.summed_up(self.get(term)?)
     }
 
     /// The sequences of the events of a stream. If a deletion stands among them, of those behind it only the last are right.
     pub(crate) fn sequences(&self, term: &[u8]) -> Range<u64> {
-        self.get(term).map_or(0..0, |postings| sequences(postings.value, postings.offsets.len() as u64))
+        self.posted(term).map_or(0..0, |posted| sequences(posted.value, posted.count))
     }
 
     /// Appends the offsets of a term within `range` to `out`.
     pub(crate) fn offsets(&self, term: &[u8], range: &Range<u64>, out: &mut Vec<u32>) {
-        let Some(postings) = self.get(term) else { return };
-        let start = postings.offsets.partition_point(|&offset| u64::from(offset) < range.start);
-        let end = postings.offsets.partition_point(|&offset| u64::from(offset) < range.end);
-        out.extend_from_slice(&postings.offsets[start..end.max(start)]);
+        let offsets = self.found(term);
+        let start = offsets.partition_point(|&offset| u64::from(offset) < range.start);
+        let end = offsets.partition_point(|&offset| u64::from(offset) < range.end);
+        out.extend_from_slice(&offsets[start..end.max(start)]);
     }
 
     /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
     pub(crate) fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
         let Some(postings) = self.get(term) else { return };
-        let held = sequences(postings.value, postings.offsets.len() as u64);
+        let offsets = self.offsets_of(postings);
+        let held = sequences(postings.value, offsets.len() as u64);
         let skip = first.saturating_sub(held.start) as usize;
-        out.extend(postings.offsets.iter().skip(skip).take(count));
+        out.extend(offsets.iter().skip(skip).take(count));
     }
 
     /// The last offset of a term.
     pub(crate) fn last(&self, term: &[u8]) -> Option<u32> {
-        self.get(term)?.offsets.last().copied()
+        self.found(term).last().copied()
     }
 
     /// The last waypoint for which `before` holds, and the first for which it does not. Those for which it holds come first.
@@ -307,52 +340,48 @@ impl Memory {
     }
 
     /// The terms that begin with `prefix`, in no order.
-    pub(crate) fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (&[u8], Posted)> {
-        let found = self.terms.iter().filter(move |(term, _)| term.starts_with(prefix));
-        found.filter_map(|(term, &number)| Some((&**term, self.postings[number as usize].posted()?)))
+    pub(crate) fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (Vec<u8>, Posted)> {
+        let numbers = (0..self.terms.len() as u32).filter(move |&number| self.terms.begins(number, prefix));
+        numbers.filter_map(|number| {
+            let posted = self.summed_up(&self.postings[number as usize])?;
+            let mut term = Vec::new();
+            self.terms.pieces(number).put(&mut term);
+            Some((term, posted))
+        })
     }
 
-    /// The index file for what is in memory, which must be all of the segment from its first event on.
-    pub(crate) fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
-        let generation = index_file::generation(end, &chain);
-        let mask = index_file::mask(segment, generation);
-        let mut terms: Vec<(&[u8], &Postings)> =
-            self.terms.iter().map(|(term, &number)| (&**term, &self.postings[number as usize])).collect();
-        terms.sort_unstable_by_key(|(term, _)| *term);
-        let entries_at = (index_file::HEADER + index_file::bucket_count(terms.len()) * index_file::BUCKET) as u64;
-        let (mut entries, mut places, mut samples) = (Vec::new(), Vec::with_capacity(terms.len()), Vec::new());
-        for (n, (term, postings)) in terms.iter().enumerate() {
-            let at = entries_at + entries.len() as u64;
-            if n % index_file::SAMPLE_EVERY == 0 {
-                samples.extend_from_slice(&(at as u32).to_le_bytes());
-            }
-            places.push((index_file::hash(term, segment.salt), at as u32));
-            let new = NewEntry { term, value: postings.value, offsets: &postings.offsets };
-            index_file::encode_entry(&mut entries, &new, mask, at);
-        }
-        let buckets = index_file::encode_buckets(&places, mask);
-        let samples_at = entries_at + entries.len() as u64;
-        let samples = index_file::encode_pages(&samples, 4, mask, samples_at);
-        let waypoints_at = samples_at + samples.len() as u64;
-        let mut waypoints = Vec::with_capacity(self.waypoints.len() * Waypoint::LEN);
-        self.waypoints.iter().for_each(|waypoint| waypoint.encode(&mut waypoints));
-        let waypoints = index_file::encode_pages(&waypoints, Waypoint::LEN, mask, waypoints_at);
-        let header = IndexHeader {
-            store: segment.store,
-            segment: segment.number,
-            salt: segment.salt,
-            generation,
-            events: self.events,
-            end,
-            chain,
-            buckets: (buckets.len() / index_file::BUCKET) as u32,
-            entries: terms.len() as u32,
-            entries_at,
-            samples_at,
-            waypoints: self.waypoints.len() as u32,
-            waypoints_at,
-            len: waypoints_at + waypoints.len() as u64,
-        };
-        [&header.encode()[..], &buckets, &entries, &samples, &waypoints].concat()
+    /// The numbers of all terms, in order of the terms.
+    pub(super) fn sorted(&self) -> Vec<u32> {
+        let posted = |number: &u32| !self.offsets_of(&self.postings[*number as usize]).is_empty();
+        let mut numbers: Vec<u32> = (0..self.terms.len() as u32).filter(posted).collect();
+        numbers.sort_unstable_by(|&a, &b| self.terms.pieces(a).cmp(&self.terms.pieces(b)));
+        numbers
+    }
+
+    /// Bytes of the term with this number.
+    pub(super) fn term_len(&self, number: u32) -> usize {
+        self.terms.pieces(number).len()
+    }
+
+    /// Puts the term with this number in place of what is in `out`. Gives what its newest posting says, and its offsets.
+    pub(super) fn put_term(&self, number: u32, out: &mut Vec<u8>) -> (u64, &[u32]) {
+        self.terms.pieces(number).put(out);
+        let postings = &self.postings[number as usize];
+        (postings.value, self.offsets_of(postings))
+    }
+
+    pub(super) fn all_waypoints(&self) -> &[Waypoint] {
+        &self.waypoints
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn weight(&self) -> u64 {
+        // Several offsets have an allocation of their own, which is seldom full.
+        let postings = self.postings.len() * size_of::<Postings>() + self.many.len() * (size_of::<Vec<u32>>() + 16);
+        (self.terms.weight() + postings + self.more * 6 + self.waypoints.len() * size_of::<Waypoint>()) as u64
     }
 }

@@ -4,11 +4,13 @@
 
 pub(crate) mod deletions;
 pub(crate) mod editions;
+mod encode;
 pub(crate) mod file;
 mod heads;
 mod lookup;
 pub(crate) mod memory;
 pub(crate) mod term;
+mod terms;
 
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
@@ -22,6 +24,7 @@ use crate::segment::scan::{Each, Recorded, Source};
 use crate::stream::main_key;
 use crate::system::System;
 use deletions::{Deletion, Deletions};
+use encode::Put;
 use file::{Broken, IndexFile, Unnamed};
 use heads::Heads;
 use memory::{Memory, Posted};
@@ -103,7 +106,7 @@ impl Parts {
             })?;
         }
         if let Some(memory) = self.memory.get(&segment) {
-            found.extend(memory.terms(prefix).map(|(term, posted)| (term.to_vec(), posted)));
+            found.extend(memory.terms(prefix));
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
@@ -173,6 +176,10 @@ pub(crate) struct Index {
     /// Held while an index file is published: whether it is still wanted, its name, and that it is served from then on
     /// are one step. Locked before `parts`.
     publishing: Mutex<()>,
+    /// Bytes of memory that the index of a segment may take before the segment is to be sealed.
+    most: u64,
+    /// The newest segment whose index takes more.
+    full: AtomicU64,
     /// How often events have been added: as long as it stays the same, so do the heads of streams.
     added: AtomicU64,
     /// What was found wrong and made anew.
@@ -180,7 +187,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(fs: Arc<Owned>, dir: PathBuf, use_map: bool, read_only: bool) -> Self {
+    pub(crate) fn new(fs: Arc<Owned>, dir: PathBuf, use_map: bool, read_only: bool, most: u64) -> Self {
         Index {
             fs,
             dir,
@@ -188,6 +195,8 @@ impl Index {
             read_only,
             parts: RwLock::default(),
             publishing: Mutex::default(),
+            most,
+            full: AtomicU64::new(0),
             added: AtomicU64::new(0),
             notices: Mutex::default(),
         }
@@ -233,7 +242,7 @@ impl Index {
 
     /// Adds events, and calls `raise` before anybody can look. Gives the first position whose event is not the next one of its stream.
     pub(crate) fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
-        let mut wrong = None;
+        let (mut wrong, mut last) = (None, 0);
         let mut parts = self.parts.write();
         self.added.fetch_add(1, SeqCst);
         events(&mut |segment, event| {
@@ -241,9 +250,23 @@ impl Index {
                 wrong.get_or_insert(event.position);
             }
             Arc::make_mut(parts.memory.entry(segment).or_default()).add(event);
+            last = segment;
         });
+        if parts.memory.get(&last).is_some_and(|memory| memory.weight() > self.most) {
+            self.full.fetch_max(last, SeqCst);
+        }
         raise();
         wrong
+    }
+
+    /// Whether the index of a segment takes so much memory that the segment is to be sealed, so that it is written.
+    pub(crate) fn is_full(&self, segment: u64) -> bool {
+        self.full.load(SeqCst) == segment
+    }
+
+    /// Bytes of memory that the index of a segment takes; 0 if it is served from its file.
+    pub(crate) fn weight(&self, segment: u64) -> u64 {
+        self.parts.read().memory.get(&segment).map_or(0, |memory| memory.weight())
     }
 
     /// Looks at all parts while nothing is published. Makes an index file anew that turns out to be wrong.
@@ -368,7 +391,7 @@ impl Index {
             _ => Some(Arc::new(self.read_segment(number, end, chain)?.1)),
         };
         let Some(memory) = memory else { return Ok(()) };
-        let written = self.write(segment, &memory.encode(segment, end, chain), end)?;
+        let written = self.write(segment, &memory, end, chain)?;
         let _publishing = self.publishing.lock();
         // A reader may have made the file anew that was there, which covers less. Nobody makes one that covers more.
         if self.settled(number) >= end {
@@ -383,8 +406,9 @@ impl Index {
     }
 
     /// Writes an index file that covers a segment up to `end`. Nobody sees it yet.
-    fn write(&self, segment: &SegmentHeader, bytes: &[u8], end: u64) -> Result<Unnamed> {
-        let written = Unnamed::write(&self.fs, &self.dir, segment, bytes, self.use_map)?;
+    fn write(&self, segment: &SegmentHeader, memory: &Memory, end: u64, chain: Chain) -> Result<Unnamed> {
+        let content = |put: Put<'_>| memory.write(segment, end, chain, put);
+        let written = Unnamed::write(&self.fs, &self.dir, segment, self.use_map, content)?;
         if written.covered() == end {
             return Ok(written);
         }
@@ -402,7 +426,7 @@ impl Index {
         let (header, memory) = self.read_segment(segment, end, chain)?;
         // In memory, if it cannot be written, or does not come out better than before: nobody is to make it anew for ever.
         let first = self.parts.write().made_anew.insert(segment);
-        let write = || self.write(&header, &memory.encode(&header, end, chain), end).ok();
+        let write = || self.write(&header, &memory, end, chain).ok();
         let written = work.is_some().then(|| first.then(write)).flatten().flatten();
         let _publishing = self.publishing.lock();
         // Another thread may have been faster.

@@ -192,7 +192,8 @@ impl Log {
 
     fn must_roll(&self, tail: &Tail, draft: &Draft, recorded_at: i64) -> bool {
         let end = tail.offset + draft.frame_len() + Seal::FRAME;
-        let full = end > self.settings.segment_size && tail.chain.frames > 0;
+        let full = end > self.settings.segment_size || self.listener.is_full(tail.header.number);
+        let full = full && tail.chain.frames > 0;
         let events = tail.next_position() - tail.header.first_position + draft.len() as u64;
         let age = recorded_at.wrapping_sub(tail.header.base_time) as u64;
         full || events > MAX_EVENTS || age > MAX_AGE

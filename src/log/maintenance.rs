@@ -15,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Without a commit for this long, a store counts as idle.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// Sealed segments that wait for the thread.
+const MOST_UNSETTLED: usize = 2;
+
 #[derive(Default)]
 struct Wishes {
     stop: bool,
@@ -62,12 +65,18 @@ impl Signal {
         true
     }
 
-    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread.
+    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread, or if it has so many to tell of that the caller had better do it: what the listener knows of each of
+    /// them is in memory, and commits must not get ahead of that without end.
     pub(super) fn settle(&self, settled: Settled) -> bool {
         if self.thread.lock().is_none() {
             return false;
         }
-        self.shared.wishes.lock().settled.push(settled);
+        let mut wishes = self.shared.wishes.lock();
+        if wishes.settled.len() >= MOST_UNSETTLED {
+            return false;
+        }
+        wishes.settled.push(settled);
+        drop(wishes);
         self.shared.wake.notify_one();
         true
     }

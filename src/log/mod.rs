@@ -101,6 +101,8 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn forget(&self, segment: u64);
     /// How far the listener will know the segment on the next open; 0 if it will not.
     fn settled(&self, segment: u64) -> u64;
+    /// Whether a segment is to be sealed because of what the listener keeps of it in memory. Called under the commit lock, for each commit.
+    fn is_full(&self, segment: u64) -> bool;
     /// Nothing is written to the segment for now: its last event ends here.
     fn settle(&self, settled: &Settled) -> Result<()>;
 }

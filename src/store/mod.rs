@@ -118,6 +118,8 @@ pub struct SegmentStats {
     pub file_bytes: u64,
     /// Bytes of its index file; 0 as long as its index is in memory.
     pub index_bytes: u64,
+    /// Bytes of memory that its index takes, or what of it came behind its file; 0 if all of it is in the file.
+    pub index_memory: u64,
 }
 
 impl Store {
@@ -171,6 +173,7 @@ impl Store {
                 bytes: segment.readable(),
                 file_bytes: file_bytes.map_err(|e| crate::Error::io("stat", &segment.path, e))?,
                 index_bytes: self.inner.view.index.file_len(segment.header.number),
+                index_memory: self.inner.view.index.weight(segment.header.number),
             })
         });
         Ok(Stats { events: self.len(), streams: self.count_streams()?, segments: segments.collect::<Result<_>>()? })

@@ -26,6 +26,11 @@ use std::sync::Arc;
 const MIN_SEGMENT: u64 = 4 << 10;
 const MAX_SEGMENT: u64 = 1 << 30;
 
+/// Bytes of memory that the index of the active segment may take for each byte that a segment may have, before the segment
+/// is sealed early: four times what short events with several tags need. Small segments may always have `LEAST_INDEX`.
+const INDEX_TO_SEGMENT: u64 = 2;
+const LEAST_INDEX: u64 = 4 << 20;
+
 /// How to open a store.
 ///
 /// ```
@@ -85,6 +90,9 @@ impl Options {
 
     /// Bytes after which a new segment is begun: 4 KiB to 1 GiB, 64 MiB unless said otherwise. A larger commit gets a segment of its own. It may differ from
     /// one open to the next.
+    ///
+    /// The index of the active segment is in memory. A segment is also full when that takes twice as many bytes (4 MiB at least), as it does with many short tags that only one event has;
+    /// [`Stats`](crate::Stats) tells how many it takes. The last commit is indexed as a whole: one of such tags alone may add ten times its own bytes.
     pub fn segment_size(mut self, bytes: u64) -> Self {
         self.settings.segment_size = bytes;
         self
@@ -198,12 +206,13 @@ impl Options {
     fn open_with(self, path: &Path, gaps: Gaps) -> Result<Store> {
         let owner = Arc::new(Owned::new(self.fs.clone()));
         let fs: Arc<dyn Fs> = owner.clone();
-        let index = Index::new(owner.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
+        let Settings { memory_map, read_only, segment_size, .. } = self.settings;
+        let most = segment_size.saturating_mul(INDEX_TO_SEGMENT).max(LEAST_INDEX);
+        let index = Index::new(owner.clone(), path.to_owned(), memory_map, read_only, most);
         let view = Arc::new(View::new(index));
         let kept =
             snapshot::Settings { kept: self.snapshots_kept, sync: self.sync_snapshots, reserve: self.settings.reserve };
         let directory = snapshot::Directory::new(fs.clone(), path.to_owned(), kept);
-        let read_only = self.settings.read_only;
         let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
         let opened = Log::open(owner, path.to_owned(), self.settings, view.clone())?;
         let log = opened.log.clone();

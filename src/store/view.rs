@@ -285,6 +285,10 @@ impl Listener for View {
         self.index.settled(segment)
     }
 
+    fn is_full(&self, segment: u64) -> bool {
+        self.index.is_full(segment)
+    }
+
     fn settle(&self, settled: &Settled) -> Result<()> {
         self.index.settle(&settled.segment, settled.end, settled.chain)
     }

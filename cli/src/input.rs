@@ -8,10 +8,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-/// The longest line: that of the largest event of a store, 512 MiB, as base64, with all else that it may have.
+/// The longest line: that of the largest event of a store, 512 MiB, as base64, with all else that
+/// it may have.
 pub const MAX_LINE: usize = 704 << 20;
 
-/// So much of a line is read before it must look like an event: a file without line breaks that is none takes no more memory.
+/// So much of a line is read before it must look like an event: a file without line breaks that is
+/// none takes no more memory.
 const SHORT: usize = 1 << 20;
 
 /// How gzip begins. No line of JSON does, and no CSV that is text.
@@ -94,7 +96,8 @@ fn unmarked(mut reader: Box<dyn BufRead>) -> io::Result<Box<dyn BufRead>> {
     Ok(Box::new(Cursor::new(start).chain(reader)))
 }
 
-/// The members of a gzip file, one behind the other. Zeros behind a member are passed over, as gzip does: tapes and block copies add them.
+/// The members of a gzip file, one behind the other. Zeros behind a member are passed over, as gzip
+/// does: tapes and block copies add them.
 struct Members<R: BufRead> {
     /// `None` only while it is changed.
     decoder: Option<GzDecoder<R>>,
@@ -244,7 +247,8 @@ mod tests {
         assert_eq!(all(b"\x1f").unwrap(), ["\x1f"]);
     }
 
-    /// A mark was only left out in a first line of JSON; and of CSV by the parser, where its first read gave all of it. It is left out before anybody looks.
+    /// A mark was only left out in a first line of JSON; and of CSV by the parser, where its first
+    /// read gave all of it. It is left out before anybody looks.
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_text() {
         assert_eq!(all("\u{FEFF}a\n".as_bytes()).unwrap(), ["a"]);
@@ -257,7 +261,8 @@ mod tests {
         }
     }
 
-    /// Tapes and block copies fill up with zeros. The decoder took them for a member with a broken header; gzip passes over them.
+    /// Tapes and block copies fill up with zeros. The decoder took them for a member with a broken
+    /// header; gzip passes over them.
     #[test]
     fn zeros_behind_a_member_are_no_member() {
         let (a, b, zeros) = (packed("a\n"), packed("b\n"), vec![0; 3000]);

@@ -1,7 +1,7 @@
 //! Interruption: SIGINT, SIGTERM and SIGHUP ask a verb that writes to come to an end by itself.
 //!
-//! The first signal is taken as a question; the second one ends the process at once. A signal that the process was started to ignore (by `nohup`, or in the
-//! background of a script) stays ignored.
+//! The first signal is taken as a question; the second one ends the process at once. A signal that
+//! the process was started to ignore (by `nohup`, or in the background of a script) stays ignored.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -53,7 +53,8 @@ impl Interruption {
         }
     }
 
-    /// A reader of a file that fails when the process is asked to end, also where it waits for a pipe or a terminal.
+    /// A reader of a file that fails when the process is asked to end, also where it waits for a
+    /// pipe or a terminal.
     pub fn reading(&self, file: File) -> impl Read + use<> {
         Interruptible { file, interruption: self.clone() }
     }

@@ -1,10 +1,12 @@
-//! What a store has that JSON lines do not: said on stderr, as nobody misses it before it is too late.
+//! What a store has that JSON lines do not: said on stderr, as nobody misses it before it is too
+//! late.
 
 use crate::output::note;
 use annals::Store;
 use std::ops::Range;
 
-/// Says what an export of these positions, with so many events, and without what is known of so many upstreams, has left behind.
+/// Says what an export of these positions, with so many events, and without what is known of so
+/// many upstreams, has left behind.
 pub fn tell(store: &Store, positions: Range<u64>, events: u64, upstreams: usize) {
     let mut unread = Vec::new();
     let mut told = |what: &'static str, count: annals::Result<u64>| {
@@ -31,7 +33,7 @@ pub fn tell(store: &Store, positions: Range<u64>, events: u64, upstreams: usize)
     let parts: Vec<String> =
         counted.map(|(count, one, more)| format!("{count} {}", if *count == 1 { one } else { more })).collect();
     if !parts.is_empty() {
-        let text = format!("not in the export: {}", parts.join(", "));
+        let text = format!("not exported: {}", parts.join(", "));
         note("annals: note: ", &text);
     }
     if lost > 0 {

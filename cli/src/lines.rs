@@ -17,7 +17,8 @@
 //! Only `stream` and `type` must be there. `data` and `metadata` are the very bytes between the colon and the comma: numbers, escapes, the order
 //! of keys and spaces come back as they were. What cannot stand there without a change (it is not JSON, or has a line break in it) goes into the `_base64` field.
 //!
-//! Behind the events there may be lines of another kind, one for each upstream that commits keep track of: `{"upstream":"billing-inbox","tracked":991}`.
+//! Behind the events there may be lines of another kind, one for each upstream that commits keep
+//! track of: `{"upstream":"billing-inbox","tracked":991}`.
 
 use crate::mistakes;
 use crate::times::{self, Time};

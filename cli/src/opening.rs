@@ -8,7 +8,8 @@ use annals::{AsOf, Error, Event, Options, Store, Timestamp};
 use std::path::Path;
 use std::time::Duration;
 
-/// The largest event and the largest commit of any store: what stands in one can be put into another.
+/// The largest event and the largest commit of any store: what stands in one can be put into
+/// another.
 pub const MAX_EVENT: usize = 512 << 20;
 const MAX_COMMIT: usize = 1 << 30;
 
@@ -45,7 +46,8 @@ pub fn rehearsal() -> Result<Store> {
     Ok(with_limits(Options::new()).file_system(MemFs::new()).maintenance(false).open("memory")?)
 }
 
-/// Says that a store has come to a time that lies ahead: times never decrease, so that all that is appended gets that time, too.
+/// Says that a store has come to a time that lies ahead: times never decrease, so that all that is
+/// appended gets that time, too.
 pub fn warn_ahead(recorded_at: Timestamp) {
     let now = Timestamp::now();
     if ahead(recorded_at, now) {

@@ -204,7 +204,8 @@ impl<'o> List<'o> {
     }
 }
 
-/// The text in lines that are no wider, broken at spaces where there are any. All of it, and at least one line.
+/// The text in lines that are no wider, broken at spaces where there are any. All of it, and at
+/// least one line.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
     for word in text.split_inclusive(' ') {

@@ -1,8 +1,10 @@
 //! Records of CSV as RFC 4180 has them, and nothing that only looks like one.
 //!
-//! Parsers of CSV make something of everything: of a quote that is never closed they make one field with all that follows, of `"7" wide"` they make `7 wide"`. What is
-//! imported stays, so what is not well formed is refused here, with the line. Three things are taken that the RFC does not have: lines that end in LF or CR alone,
-//! empty lines, which are passed over, and a quote inside of a field that is not quoted, which stands for itself.
+//! Parsers of CSV make something of everything: of a quote that is never closed they make one field
+//! with all that follows, of `"7" wide"` they make `7 wide"`. What is imported stays, so what is
+//! not well formed is refused here, with the line. Three things are taken that the RFC does not
+//! have: lines that end in LF or CR alone, empty lines, which are passed over, and a quote inside
+//! of a field that is not quoted, which stands for itself.
 
 use std::io::{self, BufRead};
 
@@ -301,7 +303,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// What a program writes is read as other programs read it, line numbers included where they are right.
+        /// What a program writes is read as other programs read it, line numbers included where
+        /// they are right.
         #[test]
         fn well_formed_records_are_read_as_others_read_them(
             records in prop::collection::vec(prop::collection::vec("[a,\"\r\n ä]{0,5}", 2..4), 0..6),

@@ -1,7 +1,10 @@
-//! A file that is written as a whole or not at all: what stood under its name stays until the new one is complete.
+//! A file that is written as a whole or not at all: what stood under its name stays until the new
+//! one is complete.
 //!
-//! The bytes go into a temporary file beside it, which is synced and then takes the name. What fails or is interrupted leaves the old file as it was. Devices, pipes and
-//! sockets cannot be replaced; they are written to.
+//! The bytes go into a temporary file beside it, which is synced and then takes the name. What
+//! fails or is interrupted leaves the old file as it was; a process that is killed leaves the
+//! temporary file, `.NAME.….partial`, too. Devices, pipes and sockets cannot be replaced; they are
+//! written to.
 
 use crate::failure::{Failure, Result};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -26,7 +29,8 @@ enum Written {
 }
 
 impl NewFile {
-    /// Begins to write a file. A file that may not be written to is not replaced either, and nothing is put into the directory of a store.
+    /// Begins to write a file. A file that may not be written to is not replaced either, and
+    /// nothing is put into the directory of a store.
     pub fn create(path: &Path, stores: &[&Path]) -> Result<Self> {
         let name = path.display().to_string();
         let failed = |e: io::Error| Failure::failed(e).at(&name);
@@ -121,14 +125,11 @@ fn beside(target: &Path) -> io::Result<NamedTempFile> {
     let permissions: Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
     builder.permissions(permissions);
-    let directory = directory_of(target);
-    builder.tempfile_in(directory).map_err(|error| {
-        let directory = directory.display();
-        io::Error::new(error.kind(), format!("no temporary file can be made in {directory}: {error}"))
-    })
+    builder.tempfile_in(directory_of(target))
 }
 
-/// Gives the new file the access, and as far as that may be done, the owner and the group of the old one.
+/// Gives the new file the access, and as far as that may be done, the owner and the group of the
+/// old one.
 fn keep_access(new: &File, old: &fs::Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {

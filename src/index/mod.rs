@@ -312,7 +312,8 @@ impl Index {
         Ok(all)
     }
 
-    /// The number of terms that begin with `prefix`, and of whose last posting `counts` holds. One that stands in several segments counts in each.
+    /// The number of terms that begin with `prefix`, and of whose last posting `counts` holds. One
+    /// that stands in several segments counts in each.
     pub(crate) fn count_terms(&self, prefix: &[u8], counts: impl Fn(&[u8], Location) -> bool) -> Result<u64> {
         let mut all = 0;
         for segment in 1..=self.segments() {

@@ -24,19 +24,21 @@ pub(super) struct Repeats {
 }
 
 impl Store {
-    /// The number of [idempotency keys](crate::Transaction::idempotency_key) that are remembered. One counts for each stream that its commit has written to; those of deleted editions are forgotten.
+    /// The number of [idempotency keys](crate::Transaction::idempotency_key) that are remembered.
+    /// One counts for each stream that its commit has written to; those of deleted editions are
+    /// forgotten.
     ///
     /// Looks at all of them.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index cannot be read.
+    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index
+    /// cannot be read.
     ///
     /// ```
-    /// use annals::{Expected, NewEvent, Store, StreamId};
-    /// let store = Store::in_memory();
-    /// let order = StreamId::new("order", "1")?;
-    /// store.transaction().append(&order, Expected::Any, [NewEvent::new("Paid", "")]).idempotency_key("r-42").commit()?;
+    /// use annals::{Expected, NewEvent, Store, StreamId}; let store = Store::in_memory(); let order
+    /// = StreamId::new("order", "1")?; store.transaction().append(&order, Expected::Any,
+    /// [NewEvent::new("Paid", "")]).idempotency_key("r-42").commit()?;
     /// assert_eq!(store.idempotency_keys()?, 1);
     /// # Ok::<(), annals::Error>(())
     /// ```

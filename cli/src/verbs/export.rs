@@ -18,12 +18,18 @@ use std::path::{Path, PathBuf};
 
 /// Write all events as JSON lines, which `import` reads
 ///
-/// An event has everything that it was stored with: stream, sequence, type, id, times, correlation and causation, tags, metadata, data, content type and schema version, to the byte; editions come back where
-/// they diverge. Behind the events stands how far each upstream has been taken in, if any was, a line each: {"upstream":NAME,"tracked":POSITION}. They come only with an export that goes up to the end of the store.
+/// Every event is written with everything it was stored with: stream, sequence, type, id, times,
+/// correlation and causation ids, tags, metadata, data, content type and schema version, byte for
+/// byte. Editions diverge at the same events. After the last event comes one line for each tracked
+/// upstream, {"upstream":NAME,"tracked":POSITION}; only an export that reaches the end of the store
+/// has these lines.
 ///
-/// Not in the lines, and therefore not in a store that is made of them: idempotency keys; which events were stored as one commit; deleted editions, and the holes that they have left in the positions, which
-/// are given anew; positions of handlers, checkpoints and dead letters of consumers; snapshots and states of projections, which are made anew; the id of the store. Where there are keys, holes, handlers or
-/// consumers, a note on stderr says so. A copy with all of it is one of the directory, made while nobody has the store open to write.
+/// Not exported, and therefore missing from a store that is imported: idempotency keys; commit
+/// boundaries; deleted editions (positions of later events move up); handler positions, and the
+/// checkpoints and dead letters of consumers; snapshots and projection states, which are rebuilt;
+/// the id of the store. A note on stderr says when the store has keys, positions without events,
+/// handlers or consumers that are left out. To keep everything, copy the directory while no process
+/// has the store open for writing.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -34,7 +40,8 @@ pub struct Args {
     /// The position to end before
     #[arg(long, value_name = "POSITION", default_value_t = u64::MAX, hide_default_value = true)]
     to: u64,
-    /// Write into this file; packed if its name ends in .gz. A file that is there is replaced when the export is complete, and otherwise stays as it is
+    /// Write into this file; packed if its name ends in .gz. A file that is there is replaced when
+    /// the export is complete, and otherwise stays as it is
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

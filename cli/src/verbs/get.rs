@@ -13,7 +13,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// The id (of several events that were given the same one, the newest is shown), or a number: the position in the store
+    /// The id (of several events that were given the same one, the newest is shown), or a number:
+    /// the position in the store
     #[arg(value_name = "ID|POSITION", value_parser = which)]
     event: Which,
 }

@@ -25,10 +25,12 @@ const COMMIT_BYTES: usize = 32 << 20;
 /// Lines with recorded_at keep that time, unless the store is past it already; only lines with the same one are stored together. Lines without it get the time
 /// of the import.
 ///
-/// Of a store that was exported, its events come back with all that they had, in the same order, and how far upstreams have been taken in. What `annals export --help` names is not in the lines.
-/// Positions are given anew: they are the same ones if the store was empty and the exported one had no holes.
+/// The import of an export restores every event with all its fields, in the same order, and the
+/// tracked upstreams; `annals export --help` lists what is not exported. Positions are assigned
+/// anew: they are the same if the store was empty and every exported position had an event.
 ///
-/// An import that is interrupted (Ctrl-C, SIGTERM) stores what it has read, and says how to go on.
+/// After Ctrl-C or SIGTERM, an import stores the events it has read so far and prints the value of
+/// --skip to continue with.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store; created if it is missing
@@ -48,10 +50,12 @@ pub struct Args {
     /// Print `acknowledged POSITION` when a commit is durable: all events below that position are
     #[arg(long)]
     acknowledge: bool,
-    /// Close gaps in streams, as the export of a salvaged store has them: each event gets the next sequence of its stream, whatever the line says
+    /// Close gaps in streams, as the export of a salvaged store has them: each event gets the next
+    /// sequence of its stream, whatever the line says
     #[arg(long)]
     renumber: bool,
-    /// Take lines whose recorded_at lies more than 10 minutes ahead of the clock. All later events of the store are then recorded with that time, until the clock has reached it
+    /// Take lines whose recorded_at lies more than 10 minutes ahead of the clock. All later events
+    /// of the store are then recorded with that time, until the clock has reached it
     #[arg(long)]
     allow_future: bool,
     #[command(flatten)]
@@ -194,7 +198,8 @@ impl Summary {
     }
 }
 
-/// The store that is written to. One that is not there yet is created when the first commit has gone through in memory: a refused one leaves nothing behind.
+/// The store that is written to. One that is not there yet is created when the first commit has
+/// gone through in memory: a refused one leaves nothing behind.
 struct Target<'a> {
     path: &'a Path,
     options: Options,
@@ -328,7 +333,8 @@ struct Import<'a> {
     batch: usize,
     acknowledge: bool,
     allow_future: bool,
-    /// If sequences are given anew: those of streams of the main edition, as they were and as they are, wherever the difference changes.
+    /// If sequences are given anew: those of streams of the main edition, as they were and as they
+    /// are, wherever the difference changes.
     renumber: Option<HashMap<StreamId, Vec<(u64, u64)>>>,
     name: String,
     target: Target<'a>,
@@ -435,7 +441,8 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// The sequence that an event has when gaps are closed: the next one. An edition diverges before the same event of the main one.
+    /// The sequence that an event has when gaps are closed: the next one. An edition diverges
+    /// before the same event of the main one.
     fn renumbered(&mut self, event: &Incoming) -> Result<Option<u64>> {
         let Some(given) = event.sequence else { return Ok(None) };
         let next = self.head(&event.stream)?;

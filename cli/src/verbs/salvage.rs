@@ -16,7 +16,8 @@ pub struct Args {
     store: PathBuf,
     /// Directory of the new store: empty, or not there
     out: PathBuf,
-    /// Write what is lost into this file, as JSON, which `repair --accept-loss` reads. A file that is there is replaced when the report is complete
+    /// Write what is lost into this file, as JSON, which `repair --accept-loss` reads. A file that
+    /// is there is replaced when the report is complete
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Give the events new positions and sequences, without gaps

@@ -17,7 +17,8 @@ const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(400);
 /// The same for a store that is open elsewhere: the first look at it, and how often then.
 const LOCKED: Duration = Duration::from_secs(1);
-/// Files that were changed so lately may be changed once more without a trace in their times: some file systems count in steps of two seconds.
+/// Files that were changed so lately may be changed once more without a trace in their times: some
+/// file systems count in steps of two seconds.
 const SETTLED: Duration = Duration::from_millis(2100);
 /// So much is taken out of the store before it is closed and the events are shown.
 const BATCH: usize = 4096;
@@ -27,10 +28,12 @@ const BATCH_BYTES: usize = 16 << 20;
 ///
 /// The conditions are those of `annals query`.
 ///
-/// A store that one process has open to write cannot be read by another. So --follow looks at the times and lengths of its files, which takes no lock, and when they have changed opens the store
-/// to read, once for each change, for as long as it takes to get out what has come; it is shown when the store is closed again. Events of programs that open the store, append and close it come within half a
-/// second; those of a program that keeps it open come when it closes it, and until then a note says so. A program that opens the store in the very moment in which it is read here is told that it is
-/// locked, and may try again.
+/// A store that one process has open to write cannot be read by another. So --follow watches the
+/// sizes and times of its files, which takes no lock. After each change it opens the store, collects
+/// the new events, closes it and prints them. Events of programs that open the store, append and
+/// close it come within half a second; those of a program that keeps it open come when it closes it,
+/// and until then a note says so. A program that opens the store at the very moment it is read here
+/// is told that it is locked, and may try again.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -57,7 +60,8 @@ struct Sign {
 }
 
 impl Sign {
-    /// Looks at a store. As long as its directory is what it was `before`, so is the newest segment.
+    /// Looks at a store. As long as its directory is what it was `before`, so is the newest
+    /// segment.
     fn of(dir: &Path, before: Option<&Sign>) -> Self {
         let facts =
             |path: &Path| fs::metadata(path).ok().and_then(|of: Metadata| Some((of.len(), of.modified().ok()?)));
@@ -88,24 +92,36 @@ struct Pace {
     seen: Option<Sign>,
     /// The next change after that will show.
     settled: bool,
+    /// The newest segment is to be looked for once more.
+    anew: bool,
     pause: Duration,
     /// How long the store has been open elsewhere.
     locked: Duration,
 }
 
 impl Pace {
+    /// Looks at the store. A segment that comes in the same moment as a look at the directory does
+    /// not show in its time, so that it is listed again after each opening.
+    fn look(&mut self, dir: &Path) -> Sign {
+        let known = !std::mem::take(&mut self.anew);
+        Sign::of(dir, self.seen.as_ref().filter(|_| known))
+    }
+
     /// Whether to open the store, now that this is seen.
     fn opens(&mut self, sign: Sign, now: SystemTime) -> bool {
         let settled = sign.is_settled(now);
-        // What came in the same moment as the look before is not seen; once time has gone on, one more look finds it.
+        // What came in the same moment as the look before is not seen; once time has gone on, one
+        // more look finds it.
         let opens = self.seen.as_ref() != Some(&sign) || (settled && !self.settled);
         if opens {
             (self.seen, self.settled, self.pause) = (Some(sign), settled, SOON);
+            self.anew = true;
         }
         opens
     }
 
-    /// The store could not be opened, as it is open elsewhere. Says whether this is worth a note: not if it only lasts for a moment.
+    /// The store could not be opened, as it is open elsewhere. Says whether this is worth a note:
+    /// not if it only lasts for a moment.
     fn locked(&mut self) -> bool {
         self.seen = None;
         let before = self.locked;
@@ -189,7 +205,7 @@ impl Args {
     /// Waits until the files have changed, or may have without a trace, and the store can be read.
     fn wait(&self, pace: &mut Pace) -> Result<Store> {
         loop {
-            let sign = Sign::of(&self.store, pace.seen.as_ref());
+            let sign = pace.look(&self.store);
             if pace.opens(sign, SystemTime::now()) {
                 match Options::new().create(false).open_read_only(&self.store) {
                     Ok(store) => {
@@ -300,8 +316,9 @@ mod tests {
         }
     }
 
-    /// For a second behind each change the store was opened without a pause, 540 times: it took a core, and nobody else could open it to write. It is opened once for each
-    /// change, and once more when the next one is sure to show.
+    /// For a second behind each change the store was opened without a pause, 540 times: it took a
+    /// core, and nobody else could open it to write. It is opened once for each change, and once
+    /// more when the next one is sure to show.
     #[test]
     fn a_change_is_looked_at_twice_at_most() {
         for step in [1, 4_000_000, 2_000_000_000].map(Duration::from_nanos) {
@@ -358,6 +375,17 @@ mod tests {
         fs::write(&second, "").unwrap();
         let two = Sign::of(dir.path(), None);
         assert_eq!(two.newest.as_ref(), Some(&second));
+        // A file system that counts in large steps does not show that one has come.
+        let step = fs::metadata(dir.path()).unwrap().modified().unwrap();
+        fs::remove_file(&second).unwrap();
+        let back = || fs::File::open(dir.path()).unwrap().set_modified(step).unwrap();
+        back();
+        let mut pace = Pace::default();
+        let sign = pace.look(dir.path());
+        assert!(pace.opens(sign, step));
+        fs::write(&second, "").unwrap();
+        back();
+        assert_eq!(pace.look(dir.path()).newest.as_ref(), Some(&second));
         assert!(!two.is_settled(SystemTime::now()) && two.is_settled(SystemTime::now() + SETTLED * 2));
     }
 }

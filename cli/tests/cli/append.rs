@@ -112,7 +112,8 @@ fn what_cannot_be_stored() {
     assert!(!place.store.exists());
 }
 
-/// A refused append to a mistyped name left a new, empty store there, which the next one with the same slip found. A store is created only for an event that goes through.
+/// A refused append to a mistyped name left a new, empty store there, which the next one with the
+/// same slip found. A store is created only for an event that goes through.
 #[test]
 fn a_refused_append_leaves_no_store() {
     let place = place();
@@ -140,7 +141,8 @@ fn a_refused_append_leaves_no_store() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "x");
 }
 
-/// Times never decrease: one clock that was wrong once decides on the times of all that follows, which nobody was told.
+/// Times never decrease: one clock that was wrong once decides on the times of all that follows,
+/// which nobody was told.
 #[test]
 fn a_store_that_is_ahead_of_the_clock_is_worth_a_warning() {
     let place = place();

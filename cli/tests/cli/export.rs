@@ -95,7 +95,8 @@ fn an_empty_store_is_exported_and_imported() {
 fn a_failed_export_leaves_the_file_as_it_was() {
     let from = varied();
     let file = from.file("backup.jsonl", "old\n");
-    // An event in the middle fails its checksum: what is there may be whole, and the new one is not.
+    // An event in the middle fails its checksum: what is there may be whole, and the new one is
+    // not.
     let mut bytes = fs::read(from.segment()).unwrap();
     let at = bytes.windows(5).position(|at| at == b"order").unwrap();
     bytes[at] ^= 1;

@@ -186,8 +186,9 @@ fn time_is_another_name_for_occurred_at() {
     assert_eq!(json(&place.export())["occurred_at"], "2010-03-31T14:59:42Z");
 }
 
-/// What `export` wrote, `import` refused: bytes take a third more room as base64, so that an event of 48 MiB had a line over the limit of 64 MiB; and an event of a store with higher limits was refused by
-/// the store. The limits are those of the largest event that any store can have.
+/// What `export` wrote, `import` refused: bytes take a third more room as base64, so that an event
+/// of 48 MiB had a line over the limit of 64 MiB; and an event of a store with higher limits was
+/// refused by the store. The limits are those of the largest event that any store can have.
 #[test]
 fn every_event_comes_through_export_and_import() {
     let place = place();
@@ -203,7 +204,8 @@ fn every_event_comes_through_export_and_import() {
     assert!(event.data() == data && event.metadata() == &data[..1 << 20]);
 }
 
-/// Zeros behind a member, as tapes and block copies leave them, were taken for a broken one: all events were imported, and the import failed.
+/// Zeros behind a member, as tapes and block copies leave them, were taken for a broken one: all
+/// events were imported, and the import failed.
 #[test]
 fn a_padded_archive_is_read_to_its_end() {
     let place = place();
@@ -230,7 +232,8 @@ fn a_byte_order_mark_is_passed_over() {
     assert!(said.starts_with("annals: error: stdin: the text is UTF-16"), "{said}");
 }
 
-/// One line with a time in 2200 fixed the times of all later events for good, without a word. It is refused, unless it is meant.
+/// One line with a time in 2200 fixed the times of all later events for good, without a word. It is
+/// refused, unless it is meant.
 #[test]
 fn a_time_to_come_must_be_meant() {
     let at = |time: jiff::Timestamp| format!("{{\"stream\":\"a-1\",\"type\":\"T\",\"recorded_at\":\"{time}\"}}\n");

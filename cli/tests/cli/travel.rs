@@ -124,7 +124,8 @@ fn built(steps: &[Step]) -> Place {
             Step::Append { stream: name, back, events, tracking, later } => {
                 clock.fetch_add(*later, Ordering::Relaxed);
                 let name = stream(name);
-                // In an edition that has nothing of its own there yet, it diverges so far behind the end of the main one.
+                // In an edition that has nothing of its own there yet, it diverges so far behind
+                // the end of the main one.
                 let next = store.stream(&name).unwrap().map_or(0, |info| info.next_sequence);
                 let own = store.read(&name).backwards().limit(1).into_iter().next();
                 let diverges = own.is_none_or(|last| !last.unwrap().is_in(&name));
@@ -168,8 +169,9 @@ fn all(events: impl IntoIterator<Item = annals::Result<Event>>) -> Vec<impl Part
     events.into_iter().map(|event| parts(&event.unwrap())).collect()
 }
 
-/// Everything that the help of `export` does not name as left out comes through: of any store that can be, all events with all their parts, each stream as each edition has it, what queries find, and how far upstreams
-/// have been taken in.
+/// Everything that the help of `export` does not name as left out comes through: of any store that
+/// can be, all events with all their parts, each stream as each edition has it, what queries find,
+/// and how far upstreams have been taken in.
 #[test]
 fn a_copy_has_everything_that_travels() {
     let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
@@ -182,7 +184,8 @@ fn a_copy_has_everything_that_travels() {
             assert_eq!(exported.code, 0, "{}", exported.stderr);
             let to = place();
             to.run("import", &[&file, "--batch", batch]).ok();
-            // Once more: what is exported of the copy is the same, but for positions where the original has holes.
+            // Once more: what is exported of the copy is the same, but for positions where the
+            // original has holes.
             let again = to.export();
             let (from, to) = (from.open(), to.open());
             assert_eq!(all(from.read_all()), all(to.read_all()));
@@ -242,7 +245,7 @@ fn upstreams_travel_behind_the_events() {
     // A part that is not the last one must not claim more than it has.
     let part = from.run("export", &["--to", "3"]);
     assert!(!part.stdout.contains("upstream") && part.stdout.lines().count() == 3, "{}", part.stdout);
-    assert!(part.stderr.contains("not in the export: 2 upstreams that are tracked"), "{}", part.stderr);
+    assert!(part.stderr.contains("not exported: 2 upstreams that are tracked"), "{}", part.stderr);
 }
 
 /// An export left behind what a store has besides its events without a word.
@@ -267,7 +270,7 @@ fn what_is_left_behind_is_said() {
     assert_eq!(run.code, 0);
     assert_eq!(
         run.stderr,
-        "annals: note: not in the export: 2 idempotency keys, 3 positions without an event (later ones move up), 1 handler with its positions, 1 checkpoint of a consumer, 1 dead letter\n"
+        "annals: note: not exported: 2 idempotency keys, 3 positions without an event (later ones move up), 1 handler with its positions, 1 checkpoint of a consumer, 1 dead letter\n"
     );
     let to = super::place();
     let copied = to.run_with("import", &[], run.stdout.as_bytes());
@@ -275,7 +278,8 @@ fn what_is_left_behind_is_said() {
     assert_eq!(to.run("export", &[]).stderr, "");
 }
 
-/// A salvaged store has gaps where events are lost, and what was exported of it could not be imported at all.
+/// A salvaged store has gaps where events are lost, and what was exported of it could not be
+/// imported at all.
 #[test]
 fn gaps_are_closed_on_demand() {
     let place = small();

@@ -324,6 +324,7 @@ pub fn place(name: impl Display, line: u64) -> String {
 mod tests {
     use super::*;
     use annals::{Expected, Store};
+    use proptest::prelude::*;
 
     /// The line that an event is written as, once it has been stored.
     fn written(incoming: &Incoming) -> String {
@@ -450,6 +451,23 @@ mod tests {
         assert!(refused(&format!(r#"{{"stream":"a-1","type":"T","tags":[{tags}]}}"#)).contains("1025"));
         assert!(parse(b"\xFF").is_err());
         assert!(parse(b"{\"stream\":\"\xFF\"}").unwrap_err().contains("not UTF-8"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a line is, it is read, or it is said what is wrong with it.
+        #[test]
+        fn any_line(at in 0usize..200, with in prop::collection::vec(any::<u8>(), 0..4), cut in any::<bool>()) {
+            let line = r#" {"stream":"ä-1","type":"T","sequence":7,"tags":["a","ü"],"data":{"a":[1,"\ud800"]}}"#;
+            let mut line = line.as_bytes().to_vec();
+            let at = at.min(line.len());
+            let end = if cut { line.len() } else { (at + with.len()).min(line.len()) };
+            line.splice(at..end, with);
+            if let Err(why) = parse(&line) {
+                prop_assert!(!why.is_empty() && !why.contains(" at line "), "{}", why);
+            }
+        }
     }
 
     #[test]

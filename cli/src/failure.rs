@@ -1,5 +1,6 @@
 //! What is said when something goes wrong, and the code that the process ends with.
 
+use crate::interruption;
 use crate::output::{note, one_line};
 use annals::Error;
 use std::fmt::Display;
@@ -31,11 +32,22 @@ pub struct Failure {
     /// Nothing is said if there is none: the verb has said it already.
     message: Option<String>,
     hint: Option<String>,
+    /// The process was asked to end by this signal, and ends as it would have.
+    signal: Option<i32>,
 }
 
 impl Failure {
     fn new(exit: Exit, message: impl Display) -> Self {
-        Failure { exit, message: Some(message.to_string()), hint: None }
+        Failure { message: Some(message.to_string()), ..Self::silent(exit) }
+    }
+
+    fn silent(exit: Exit) -> Self {
+        Failure { exit, message: None, hint: None, signal: None }
+    }
+
+    /// The end that a signal asked for.
+    pub fn interrupted(signal: i32) -> Self {
+        Failure { signal: Some(signal), ..Self::failed("interrupted") }
     }
 
     pub fn failed(message: impl Display) -> Self {
@@ -48,7 +60,7 @@ impl Failure {
 
     /// Damage that stands in the output already.
     pub fn damage_shown() -> Self {
-        Failure { exit: Exit::Damaged, message: None, hint: None }
+        Self::silent(Exit::Damaged)
     }
 
     /// Gaps that were told of as they came.
@@ -58,13 +70,13 @@ impl Failure {
 
     /// Loss that stands in the output already.
     pub fn loss_shown() -> Self {
-        Failure { exit: Exit::Lost, message: None, hint: None }
+        Self::silent(Exit::Lost)
     }
 
     /// A failed write to the output. Whoever closes a pipe has read enough, and that is no failure of ours.
     pub fn output(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure { exit: Exit::Ok, message: None, hint: None },
+            io::ErrorKind::BrokenPipe => Self::silent(Exit::Ok),
             _ => Self::failed(format_args!("output: {error}")),
         }
     }
@@ -80,6 +92,14 @@ impl Failure {
         self
     }
 
+    /// Adds to the hint, if there is one.
+    pub fn and_hint(self, more: impl Display) -> Self {
+        match self.hint.clone() {
+            Some(hint) => self.hint(format_args!("{hint}; {more}")),
+            None => self.hint(more),
+        }
+    }
+
     /// Says it on stderr, and gives the exit code.
     pub fn tell(self) -> ExitCode {
         if let Some(message) = &self.message {
@@ -88,6 +108,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             note("hint: ", &one_line(hint));
         }
+        self.signal.into_iter().for_each(interruption::end);
         ExitCode::from(self.exit as u8)
     }
 }

@@ -1,21 +1,30 @@
 //! Input of an import: a file or stdin, packed or not, line by line.
 
 use crate::failure::{Failure, Result};
+use crate::interruption::Interruption;
 use crate::progress::Progress;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-/// The longest line (of CSV: the longest record). It bounds the memory that a file without line breaks could ask for.
-pub const MAX_LINE: usize = 64 << 20;
+/// The longest line: that of the largest event of a store, 512 MiB, as base64, with all else that
+/// it may have.
+pub const MAX_LINE: usize = 704 << 20;
+
+/// So much of a line is read before it must look like an event: a file without line breaks that is
+/// none takes no more memory.
+const SHORT: usize = 1 << 20;
 
 /// How gzip begins. No line of JSON does, and no CSV that is text.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// What some programs put before text in UTF-8.
+const MARK: &[u8] = "\u{FEFF}".as_bytes();
+
 const BUFFER: usize = 256 << 10;
 
-/// Bytes to be read, unpacked.
+/// Bytes to be read, unpacked, without a byte order mark.
 pub struct Input {
     /// What messages call it.
     pub name: String,
@@ -24,18 +33,42 @@ pub struct Input {
 }
 
 /// Opens a file, or stdin for `-`. `quiet` shows no progress.
-pub fn open(path: &Path, quiet: bool) -> Result<Input> {
+pub fn open(path: &Path, quiet: bool, interruption: &Interruption) -> Result<Input> {
     let bar = |total| if quiet { Progress::hidden() } else { Progress::bytes(total) };
-    let (name, progress, raw): (_, _, Box<dyn Read>) = if path.as_os_str() == "-" {
-        ("stdin".to_owned(), bar(None), Box::new(io::stdin().lock()))
-    } else {
-        let name = path.display().to_string();
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-        let (metadata, file) = opened.map_err(|e| Failure::failed(e).at(&name))?;
-        (name, bar(metadata.is_file().then_some(metadata.len())), Box::new(file))
+    let (name, opened) = match path.as_os_str() == "-" {
+        true => ("stdin".to_owned(), stdin()),
+        false => (path.display().to_string(), File::open(path)),
     };
-    let reader = unpacked(progress.reading(raw)).map_err(|e| Failure::failed(e).at(&name))?;
+    let opened = opened.and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = opened.map_err(|e| Failure::failed(e).at(&name))?;
+    let progress = bar(metadata.is_file().then_some(metadata.len()));
+    let raw = progress.reading(interruption.reading(file));
+    let reader = unpacked(raw).and_then(unmarked).map_err(|e| Failure::failed(e).at(&name))?;
     Ok(Input { name, reader, progress })
+}
+
+/// Stdin without a buffer of its own, so that what waits in it is seen from outside.
+#[cfg(unix)]
+fn stdin() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(windows)]
+fn stdin() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    Ok(io::stdin().as_handle().try_clone_to_owned()?.into())
+}
+
+/// All bytes of a file, if they are not more than so many.
+pub fn whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(|e| Failure::failed(e).at(path.display()))?;
+    match bytes.len() as u64 > limit {
+        true => Err(Failure::failed(format_args!("the file has more than {limit} bytes")).at(path.display())),
+        false => Ok(bytes),
+    }
 }
 
 /// Unpacks what begins as gzip does, whatever its name is.
@@ -45,9 +78,70 @@ fn unpacked(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
     let packed = start == GZIP;
     let whole = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(raw));
     Ok(match packed {
-        true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole))),
+        true => Box::new(BufReader::with_capacity(BUFFER, Members::new(whole))),
         false => Box::new(whole),
     })
+}
+
+/// Leaves out a byte order mark, whatever stands behind it.
+fn unmarked(mut reader: Box<dyn BufRead>) -> io::Result<Box<dyn BufRead>> {
+    let mut start = Vec::with_capacity(MARK.len());
+    reader.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
+    if start == MARK {
+        return Ok(reader);
+    }
+    if start.starts_with(b"\xFF\xFE") || start.starts_with(b"\xFE\xFF") {
+        return Err(io::Error::other("the text is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"));
+    }
+    Ok(Box::new(Cursor::new(start).chain(reader)))
+}
+
+/// The members of a gzip file, one behind the other. Zeros behind a member are passed over, as gzip
+/// does: tapes and block copies add them.
+struct Members<R: BufRead> {
+    /// `None` only while it is changed.
+    decoder: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    fn new(packed: R) -> Self {
+        Members { decoder: Some(GzDecoder::new(packed)) }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let read = decoder.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(mut packed) = self.decoder.take().map(GzDecoder::into_inner) else { break };
+            match after_zeros(&mut packed)? {
+                None => break,
+                Some(byte) if byte == GZIP[0] => self.decoder = Some(GzDecoder::new(packed)),
+                Some(_) => return Err(io::Error::other("what stands behind the end of the gzip data is not gzip")),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// The next byte that is not zero; it stays to be read.
+fn after_zeros(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        let buffer = reader.fill_buf()?;
+        let (len, found) = (buffer.len(), buffer.iter().position(|&byte| byte != 0));
+        match found {
+            Some(at) => {
+                let byte = buffer[at];
+                reader.consume(at);
+                return Ok(Some(byte));
+            }
+            None if len == 0 => return Ok(None),
+            None => reader.consume(len),
+        }
+    }
 }
 
 /// The lines of an input.
@@ -67,22 +161,33 @@ impl Lines {
     pub fn advance(&mut self) -> Result<bool> {
         self.line.clear();
         self.number += 1;
-        let limit = MAX_LINE as u64 + 1;
-        let read = self.input.reader.by_ref().take(limit).read_until(b'\n', &mut self.line);
-        let read = read.map_err(|e| self.failure(e))?;
-        if self.line.len() > MAX_LINE && self.line.last() != Some(&b'\n') {
-            return Err(self.failure("the line is longer than 64 MiB"));
+        self.read_up_to(SHORT)?;
+        if self.line.len() == SHORT && !self.is_ended() {
+            if !self.line.trim_ascii_start().starts_with(b"{") {
+                return Err(self.failure("the line has more than 1 MiB and does not begin as a JSON object does"));
+            }
+            self.read_up_to(MAX_LINE + 1)?;
         }
-        Ok(read > 0)
+        if self.line.len() > MAX_LINE && !self.is_ended() {
+            return Err(self.failure(format_args!("the line is longer than {} MiB", MAX_LINE >> 20)));
+        }
+        Ok(!self.line.is_empty())
     }
 
-    /// The line that was read last, without what ends it and spaces around it.
+    /// Reads on until the line ends, or has so many bytes.
+    fn read_up_to(&mut self, len: usize) -> Result<()> {
+        let more = (len - self.line.len()) as u64;
+        let read = self.input.reader.by_ref().take(more).read_until(b'\n', &mut self.line);
+        read.map(drop).map_err(|e| self.failure(e))
+    }
+
+    fn is_ended(&self) -> bool {
+        self.line.last() == Some(&b'\n')
+    }
+
+    /// The line that was read last, without what ends it and spaces behind it.
     pub fn line(&self) -> &[u8] {
-        let line = match self.number {
-            1 => self.line.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&self.line),
-            _ => &self.line,
-        };
-        line.trim_ascii()
+        self.line.trim_ascii_end()
     }
 
     /// What is wrong, with the place.
@@ -94,35 +199,90 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
 
-    fn lines(bytes: Vec<u8>) -> Lines {
-        let reader = unpacked(Box::new(Cursor::new(bytes))).unwrap();
-        Lines::new(Input { name: "test".into(), reader, progress: Progress::hidden() })
+    /// Reads one byte at a time.
+    struct Slow(Cursor<Vec<u8>>);
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let len = buffer.len().min(1);
+            self.0.read(&mut buffer[..len])
+        }
     }
 
-    fn all(bytes: &[u8]) -> Vec<String> {
-        let mut lines = lines(bytes.to_vec());
+    fn lines(raw: impl Read + 'static) -> io::Result<Lines> {
+        let reader = unpacked(Box::new(raw)).and_then(unmarked)?;
+        Ok(Lines::new(Input { name: "test".into(), reader, progress: Progress::hidden() }))
+    }
+
+    fn read(raw: impl Read + 'static) -> Option<Vec<String>> {
+        let mut lines = lines(raw).ok()?;
         let mut all = Vec::new();
-        while lines.advance().unwrap() {
+        while lines.advance().ok()? {
             all.push(String::from_utf8(lines.line().to_vec()).unwrap());
         }
-        all
+        Some(all)
+    }
+
+    /// What comes of it, however the bytes arrive.
+    fn all(bytes: &[u8]) -> Option<Vec<String>> {
+        let at_once = read(Cursor::new(bytes.to_vec()));
+        assert_eq!(read(Slow(Cursor::new(bytes.to_vec()))), at_once);
+        at_once
+    }
+
+    fn packed(text: &str) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[test]
     fn lines_end_in_all_the_usual_ways() {
-        assert_eq!(all(b"a\r\n\nb"), ["a", "", "b"]);
-        assert_eq!(all("\u{FEFF}a\n".as_bytes()), ["a"]);
-        assert!(all(b"").is_empty());
-        assert_eq!(all(b"\x1f"), ["\x1f"]);
+        assert_eq!(all(b"a\r\n\nb").unwrap(), ["a", "", "b"]);
+        assert!(all(b"").unwrap().is_empty());
+        assert_eq!(all(b"\x1f").unwrap(), ["\x1f"]);
+    }
+
+    /// A mark was only left out in a first line of JSON; and of CSV by the parser, where its first
+    /// read gave all of it. It is left out before anybody looks.
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        assert_eq!(all("\u{FEFF}a\n".as_bytes()).unwrap(), ["a"]);
+        assert_eq!(all("\u{FEFF}\u{FEFF}a\n".as_bytes()).unwrap(), ["\u{FEFF}a"], "only one");
+        assert_eq!(all(&packed("\u{FEFF}\"a\"\n")).unwrap(), ["\"a\""]);
+        assert_eq!(all("\u{FEFF}".as_bytes()).unwrap(), [""; 0]);
+        assert_eq!(all(b"a"), Some(vec!["a".to_owned()]));
+        for utf16 in [&b"\xFF\xFEa\0"[..], b"\xFE\xFF\0a"] {
+            assert!(lines(Cursor::new(utf16.to_vec())).err().unwrap().to_string().contains("UTF-16"));
+        }
+    }
+
+    /// Tapes and block copies fill up with zeros. The decoder took them for a member with a broken
+    /// header; gzip passes over them.
+    #[test]
+    fn zeros_behind_a_member_are_no_member() {
+        let (a, b, zeros) = (packed("a\n"), packed("b\n"), vec![0; 3000]);
+        assert_eq!(all(&[a.clone(), b.clone()].concat()).unwrap(), ["a", "b"]);
+        assert_eq!(all(&[a.clone(), zeros.clone()].concat()).unwrap(), ["a"]);
+        assert_eq!(all(&[a.clone(), zeros.clone(), b.clone(), zeros.clone()].concat()).unwrap(), ["a", "b"]);
+        assert_eq!(all(&packed("")).unwrap(), [""; 0]);
+        assert_eq!(all(&[a.clone(), zeros, b"tail".to_vec()].concat()), None, "what is no gzip is not passed over");
+        assert_eq!(all(&[a.clone(), b[..b.len() - 1].to_vec()].concat()), None, "a member that is cut off");
+        assert_eq!(all(&[a, b[..1].to_vec()].concat()), None, "so much cut off that it is no header");
     }
 
     #[test]
     fn a_line_without_end_is_refused() {
-        let mut lines = lines(vec![b'x'; MAX_LINE + 10]);
-        assert!(lines.advance().is_err());
-        let mut longest = vec![b'x'; MAX_LINE];
-        longest.extend_from_slice(b"\ny\n");
-        assert_eq!(all(&longest).len(), 2);
+        let refused = |bytes: Vec<u8>| lines(Cursor::new(bytes)).unwrap().advance().is_err();
+        assert!(refused(vec![b'x'; SHORT + 10]));
+        assert!(refused(vec![b' '; SHORT + 10]));
+        let mut long = vec![b' '; 2 * SHORT];
+        long[7] = b'{';
+        long.extend_from_slice(b"\ny\n");
+        assert_eq!(read(Cursor::new(long)).unwrap().len(), 2);
     }
 }

@@ -16,7 +16,11 @@
 //!
 //! Only `stream` and `type` must be there. `data` and `metadata` are the very bytes between the colon and the comma: numbers, escapes, the order
 //! of keys and spaces come back as they were. What cannot stand there without a change (it is not JSON, or has a line break in it) goes into the `_base64` field.
+//!
+//! Behind the events there may be lines of another kind, one for each upstream that commits keep
+//! track of: `{"upstream":"billing-inbox","tracked":991}`.
 
+use crate::mistakes;
 use crate::times::{self, Time};
 use annals::{ContentType, Event, NewEvent, StreamId, Timestamp, Uuid};
 use base64::Engine;
@@ -79,9 +83,25 @@ impl Incoming {
     }
 }
 
+/// What a line says.
+#[derive(Debug)]
+pub enum Parsed {
+    Event(Box<Incoming>),
+    /// How far an upstream has been taken in.
+    Tracked(Tracked),
+}
+
+/// How far an upstream has been taken in.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields, expecting = "an object with upstream and tracked")]
+pub struct Tracked {
+    pub upstream: String,
+    pub tracked: u64,
+}
+
 /// A line as it is read. An unknown field is refused: a slip of the pen must not lose data silently.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with the fields of an event")]
 struct Read<'a> {
     #[serde(rename = "position")]
     _position: Option<u64>,
@@ -115,13 +135,26 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&
 }
 
 /// Reads a line. An error says what is wrong, and the caller where.
-pub fn parse(line: &[u8]) -> Result<Incoming, String> {
-    let read: Read<'_> = serde_json::from_slice(line).map_err(|error| {
-        let text = error.to_string();
-        // Within a line, its number is always 1.
-        let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-        format!("{what} (column {})", error.column())
-    })?;
+pub fn parse(line: &[u8]) -> Result<Parsed, String> {
+    // A list of values, in the order of the fields, would be read as well.
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err(mistakes::no_object(line));
+    }
+    let is_tracked = line.trim_ascii_start().strip_prefix(b"{").is_some_and(|rest| {
+        let rest = rest.trim_ascii_start();
+        rest.starts_with(br#""upstream""#) || rest.starts_with(br#""tracked""#)
+    });
+    if is_tracked {
+        return read::<Tracked>(line).map(Parsed::Tracked);
+    }
+    event(read(line)?).map(|event| Parsed::Event(Box::new(event)))
+}
+
+fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(line).map_err(|error| mistakes::plain::<T>(line, &error))
+}
+
+fn event(read: Read<'_>) -> Result<Incoming, String> {
     let field = |name: &'static str| move |why: String| format!("{name}: {why}");
     if read.time.is_some() && read.occurred_at.is_some() {
         return Err("time and occurred_at are the same field, and both are given".into());
@@ -291,6 +324,7 @@ pub fn place(name: impl Display, line: u64) -> String {
 mod tests {
     use super::*;
     use annals::{Expected, Store};
+    use proptest::prelude::*;
 
     /// The line that an event is written as, once it has been stored.
     fn written(incoming: &Incoming) -> String {
@@ -298,6 +332,13 @@ mod tests {
         store.append(&incoming.stream, Expected::Any, [incoming.event()]).unwrap();
         let event = store.read_all().into_iter().next().unwrap().unwrap();
         serde_json::to_string(&Line(&event)).unwrap()
+    }
+
+    fn parsed(line: &str) -> Incoming {
+        match parse(line.as_bytes()).unwrap() {
+            Parsed::Event(event) => *event,
+            Parsed::Tracked(tracked) => panic!("{tracked:?}"),
+        }
     }
 
     fn refused(line: &str) -> String {
@@ -308,7 +349,7 @@ mod tests {
         let mut incoming = Incoming::new("order-1".parse().unwrap(), "T".into());
         change(&mut incoming);
         let line = written(&incoming);
-        let again = parse(line.as_bytes()).unwrap();
+        let again = parsed(&line);
         assert_eq!((&again.data, &again.content_type), (&incoming.data, &incoming.content_type), "{line}");
         assert_eq!((&again.metadata, &again.tags), (&incoming.metadata, &incoming.tags), "{line}");
         assert_eq!(again.occurred_at, incoming.occurred_at, "{line}");
@@ -373,24 +414,66 @@ mod tests {
             (r#"{"stream":"a-1","type":"T","data_base64":"*"}"#, "data_base64: "),
             (r#"{"stream":"a-1","type":"T","metadata_base64":"*"}"#, "metadata_base64: "),
             (r#"{"stream":"a-1","type":"T","data":1,"content_type":"text"}"#, "data: the content type is not json"),
-            (r#"{"stream":"a-1","type":"T","sequence":-1}"#, "invalid value"),
-            (r#"["stream"]"#, "invalid"),
-            ("{", "EOF while parsing an object (column 1)"),
-            (r#"{"stream":"a-1","type":"T"} x"#, "trailing characters (column 29)"),
+            (
+                r#"{"stream":"a-1","type":"T","sequence":-1}"#,
+                "sequence: integer `-1` where a whole number from 0 on is wanted (column 40)",
+            ),
+            (
+                r#"{"stream":"a-1","type":"T","schema_version":5000000000}"#,
+                "schema_version: integer `5000000000` where a whole number from 0 to 4294967295 is wanted",
+            ),
+            (r#"{"stream":5,"type":"T"}"#, "stream: integer `5` where a string is wanted (column 11)"),
+            (r#"{"stream":"a-1","type":"T","tags":["a",7]}"#, "tags[1]: integer `7` where a string is wanted"),
+            (r#"{"stream":"a-1","type":"T","tags":"a"}"#, "tags: string \"a\" where a list is wanted"),
+            (r#"[0,"a-1",0,"T"]"#, "a list where an object with the fields of an event is wanted (column 1)"),
+            ("17", "a number where an object with the fields of an event is wanted"),
+            ("{", "the line ends in the middle of an object; is it cut off? (column 1)"),
+            (r#"{"stream":"a-"#, "the line ends in the middle of a string; is it cut off? (column 13)"),
+            ("not json", "this is not JSON: \"not json\" (column 1)"),
+            ("  stream,type", "this is not JSON: \"stream,type\" (column 3)"),
+            (r#"{"stream":"ä-1","type":oops}"#, "this is not JSON: \"oops}\" (column 24)"),
+            (r#"{"stream":"a-1","type":nope}"#, "this is not JSON: \"nope}\" (column 24)"),
+            (r#"{"stream" "a-1"}"#, "a colon is missing before \"\"a-1\"}\" (column 11)"),
+            (r#"{"stream":"a-1" "type":"T"}"#, "a comma is missing before \"\"type\":\"T\"}\" (column 17)"),
+            (r#"{"stream":"a-1",}"#, "a comma stands before the end"),
+            (r#"{stream:"a-1"}"#, "the name of a field must stand in double quotes: \"stream:\"a-1\"}\" (column 2)"),
+            (r#"{"stream":"a\q"}"#, "no escape of JSON"),
+            (r#"{"stream":"a-1","type":"T"} x"#, "more text stands behind the event: \"x\" (column 29)"),
+            (r#"{"upstream":"inbox"}"#, "missing field `tracked`"),
+            (r#"{"upstream":"inbox","tracked":"x"}"#, "tracked: string \"x\" where a whole number from 0 on is wanted"),
         ];
         for (line, what) in cases {
             assert!(refused(line).contains(what), "{line}: {}", refused(line));
         }
-        assert!(!refused("{").contains("line"));
+        assert!(!refused("{").contains("at line"));
+        assert!(refused("{\"stream\":\"\u{1}\"}").contains("a control character stands in a text"));
         let tags = vec!["\"t\""; 1025].join(",");
         assert!(refused(&format!(r#"{{"stream":"a-1","type":"T","tags":[{tags}]}}"#)).contains("1025"));
         assert!(parse(b"\xFF").is_err());
+        assert!(parse(b"{\"stream\":\"\xFF\"}").unwrap_err().contains("not UTF-8"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a line is, it is read, or it is said what is wrong with it.
+        #[test]
+        fn any_line(at in 0usize..200, with in prop::collection::vec(any::<u8>(), 0..4), cut in any::<bool>()) {
+            let line = r#" {"stream":"ä-1","type":"T","sequence":7,"tags":["a","ü"],"data":{"a":[1,"\ud800"]}}"#;
+            let mut line = line.as_bytes().to_vec();
+            let at = at.min(line.len());
+            let end = if cut { line.len() } else { (at + with.len()).min(line.len()) };
+            line.splice(at..end, with);
+            if let Err(why) = parse(&line) {
+                prop_assert!(!why.is_empty() && !why.contains(" at line "), "{}", why);
+            }
+        }
     }
 
     #[test]
     fn null_is_no_value_but_in_data() {
-        let line = br#"{"stream":"a-1","type":"T","id":null,"time":null,"tags":null,"metadata":null,"data":null}"#;
-        let read = parse(line).unwrap();
+        let read =
+            parsed(r#"{"stream":"a-1","type":"T","id":null,"time":null,"tags":null,"metadata":null,"data":null}"#);
         assert_eq!((&*read.data, &*read.metadata), (&b"null"[..], &b"null"[..]));
         assert_eq!((read.id, read.occurred_at), (None, None));
     }

@@ -1,6 +1,7 @@
 //! What is lost, as JSON and as text: the report that `salvage` writes and `repair` reads.
 
 use crate::failure::{Failure, Result};
+use crate::input;
 use annals::Damage;
 use annals::salvage::{Loss, LostEvents, Repair};
 use serde::{Deserialize, Serialize};
@@ -109,10 +110,13 @@ struct Bytes {
     to_byte: u64,
 }
 
+/// The longest report that is read.
+const MAX_REPORT: u64 = 1 << 30;
+
 /// Accepts what a report says is lost.
 pub fn accept(repair: Repair, report: &Path) -> Result<Repair> {
     let name = report.display().to_string();
-    let text = std::fs::read(report).map_err(|e| Failure::failed(e).at(&name))?;
+    let text = input::whole(report, MAX_REPORT)?;
     let report: Report = serde_json::from_slice(&text).map_err(|e| Failure::failed(e).at(&name))?;
     let positions = report.losses.into_iter().map(|lost| lost.from_position..lost.to_position.unwrap_or(u64::MAX));
     let bytes = report.lost_entries.into_iter().map(|lost| lost.from_byte..lost.to_byte);

@@ -3,12 +3,17 @@
 mod failure;
 mod filter;
 mod input;
+mod interruption;
+mod left_behind;
 mod lines;
 mod losses;
+mod mistakes;
 mod names;
 mod opening;
 mod output;
 mod progress;
+mod records;
+mod replaced;
 mod rows;
 mod times;
 mod verbs;

@@ -2,12 +2,19 @@
 
 use crate::failure::{Failure, Result};
 use crate::output::{note, one_line};
-use annals::{AsOf, Error, Event, Options, Store};
+use crate::times::Time;
+use annals::fs::MemFs;
+use annals::{AsOf, Error, Event, Options, Store, Timestamp};
 use std::path::Path;
+use std::time::Duration;
 
-/// What one line of an import may have, and a little more for what is not in the line: events of a store that was opened with higher limits pass, too.
-const MAX_EVENT: usize = (64 << 20) + (1 << 20);
-const MAX_COMMIT: usize = 256 << 20;
+/// The largest event and the largest commit of any store: what stands in one can be put into
+/// another.
+pub const MAX_EVENT: usize = 512 << 20;
+const MAX_COMMIT: usize = 1 << 30;
+
+/// A store whose newest event was recorded so far ahead of the clock is worth a warning.
+const AHEAD: Duration = Duration::from_secs(600);
 
 pub fn to_read(path: &Path) -> Result<Store> {
     // Without maps: a bad sector is an error of a read then, and does not end the process.
@@ -18,9 +25,45 @@ pub fn to_read(path: &Path) -> Result<Store> {
 
 /// Opens to write, and creates what is missing.
 pub fn to_write(path: &Path, options: Options) -> Result<Store> {
+    Ok(to_write_or_not(path, options)?)
+}
+
+/// Opens to write; `None` if there is no store.
+pub fn existing_to_write(path: &Path, options: Options) -> Result<Option<Store>> {
+    match to_write_or_not(path, options.create(false)) {
+        Err(Error::NotAStore { .. }) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
+}
+
+fn to_write_or_not(path: &Path, options: Options) -> annals::Result<Store> {
     let store = with_limits(options).open(path)?;
     warn(&store);
     Ok(store)
+}
+
+/// An empty store in memory: what one that is not there yet would accept, this one does.
+pub fn rehearsal() -> Result<Store> {
+    Ok(with_limits(Options::new()).file_system(MemFs::new()).maintenance(false).open("memory")?)
+}
+
+/// Says that a store has come to a time that lies ahead: times never decrease, so that all that is
+/// appended gets that time, too.
+pub fn warn_ahead(recorded_at: Timestamp) {
+    let now = Timestamp::now();
+    if ahead(recorded_at, now) {
+        let text = format!(
+            "the store has come to {}, which lies ahead of the clock ({}): all events are recorded with that time until the clock has reached it",
+            Time(recorded_at),
+            Time(now)
+        );
+        note("annals: warning: ", &text);
+    }
+}
+
+/// Whether a time lies too far ahead of another to be a difference of two clocks.
+pub fn ahead(time: Timestamp, now: Timestamp) -> bool {
+    i128::from(time.as_nanos()) - i128::from(now.as_nanos()) > AHEAD.as_nanos() as i128
 }
 
 /// The limits of all stores that are opened to write.
@@ -55,6 +98,12 @@ impl Gaps {
             }
             read => Ok(read.map(Some)?),
         }
+    }
+
+    /// Something other than an event that cannot be read.
+    pub fn note(&mut self, what: &str, error: &Error) {
+        self.met = true;
+        note("annals: error: ", &one_line(&format!("{what}: {error}")));
     }
 
     /// Nobody takes an answer with gaps for a whole one.

@@ -87,6 +87,8 @@ pub struct List<'o> {
     /// Rows that wait until the widths are known.
     page: Vec<Vec<String>>,
     widths: Vec<usize>,
+    /// What does not fit into the last column goes on in the next line.
+    wraps: bool,
 }
 
 /// A column of text.
@@ -101,7 +103,13 @@ pub fn number(name: &'static str) -> Column {
 
 impl<'o> List<'o> {
     pub fn new(out: &'o mut Out, columns: impl Into<Vec<Column>>) -> Self {
-        List { out, columns: columns.into(), page: Vec::new(), widths: Vec::new() }
+        List { out, columns: columns.into(), page: Vec::new(), widths: Vec::new(), wraps: false }
+    }
+
+    /// Shows all of the last column, in as many lines as that takes.
+    pub fn wrapping(mut self) -> Self {
+        self.wraps = true;
+        self
     }
 
     /// Adds one thing. `cells` are what is shown where it is not JSON, a cell a column.
@@ -120,7 +128,11 @@ impl<'o> List<'o> {
             return self.table_row(&cells);
         }
         // What cannot be seen anyway is not kept.
-        self.page.push(cells.iter().map(|cell| truncate_str(cell, self.out.width, "…").into_owned()).collect());
+        let shown = cells.len() - usize::from(self.wraps);
+        for cell in &mut cells[..shown] {
+            *cell = truncate_str(cell, self.out.width, "…").into_owned();
+        }
+        self.page.push(cells);
         if self.page.len() == PAGE { self.turn() } else { Ok(()) }
     }
 
@@ -155,11 +167,29 @@ impl<'o> List<'o> {
     }
 
     fn table_row(&mut self, cells: &[String]) -> Result<()> {
-        let line = self.laid_out(cells);
-        self.out.line(&line)
+        let Some((last, first)) = cells.split_last().filter(|_| self.wraps) else {
+            let line = self.laid_out(cells);
+            return self.out.line(&line);
+        };
+        let first = self.laid_out_in_full(first);
+        let indent = (measure_text_width(&first) + 2).min(self.out.width / 2);
+        let mut start = format!("{first}  ");
+        if measure_text_width(&start) > indent {
+            self.out.line(&truncate_str(&first, self.out.width, "…"))?;
+            start = " ".repeat(indent);
+        }
+        for part in wrapped(last, self.out.width - indent) {
+            self.out.line(format!("{start}{part}").trim_end())?;
+            start = " ".repeat(indent);
+        }
+        Ok(())
     }
 
     fn laid_out(&self, cells: &[String]) -> String {
+        truncate_str(self.laid_out_in_full(cells).trim_end(), self.out.width, "…").into_owned()
+    }
+
+    fn laid_out_in_full(&self, cells: &[String]) -> String {
         let mut line = String::new();
         for ((cell, &width), (_, alignment)) in cells.iter().zip(&self.widths).zip(&self.columns) {
             if !line.is_empty() {
@@ -170,8 +200,33 @@ impl<'o> List<'o> {
                 _ => line.push_str(&pad_str(cell, width, *alignment, Some("…"))),
             }
         }
-        truncate_str(line.trim_end(), self.out.width, "…").into_owned()
+        line
     }
+}
+
+/// The text in lines that are no wider, broken at spaces where there are any. All of it, and at
+/// least one line.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
+    for word in text.split_inclusive(' ') {
+        let wide = measure_text_width(word.trim_end());
+        if used > 0 && used + wide > width {
+            lines.push(std::mem::take(&mut line));
+            used = 0;
+        }
+        for c in word.chars() {
+            let wide = measure_text_width(c.encode_utf8(&mut [0; 4]));
+            // A space at the end of a line need not fit.
+            if used > 0 && used + wide > width && c != ' ' {
+                lines.push(std::mem::take(&mut line));
+                used = 0;
+            }
+            line.push(c);
+            used += wide;
+        }
+    }
+    lines.push(line);
+    lines
 }
 
 /// The text with its control characters escaped, so that what a store holds can neither break a line nor talk to the terminal.
@@ -241,6 +296,30 @@ mod tests {
         assert_eq!(table.lines().count(), 501);
         assert!(table.lines().all(|line| measure_text_width(line) <= 50));
         assert_eq!(listed(Form::Table, 50, &[]), "");
+    }
+
+    /// The reason of a dead letter was cut where the terminal ends.
+    #[test]
+    fn what_wraps_is_shown_whole() {
+        let reason = format!("no mailbox: {} {}", "word ".repeat(30), "x".repeat(200));
+        for width in [40, 50, 80, 500] {
+            for name in ["order-1", "order-with-a-rather-long-name-of-its-own-that-goes-on-and-on-for-long"] {
+                let written = Written::default();
+                let mut out = Out { form: Form::Table, to: Box::new(written.clone()), width };
+                let mut list = List::new(&mut out, [number("position"), text("stream"), text("reason")]).wrapping();
+                (0..300).for_each(|_| list.add(&(), |()| vec!["7".into(), name.into(), reason.clone()]).unwrap());
+                list.end().unwrap();
+                let table = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+                assert!(table.lines().all(|line| measure_text_width(line) <= width), "{table}");
+                let words = |text: &str| text.split_whitespace().collect::<String>();
+                assert_eq!(words(&table).matches(&words(&reason)).count(), 300, "{table}");
+            }
+        }
+        assert_eq!(wrapped("", 10), [""]);
+        assert_eq!(wrapped("a b", 1), ["a ", "b"]);
+        assert_eq!(wrapped("ab cd", 3), ["ab ", "cd"]);
+        assert_eq!(wrapped("abcd", 3), ["abc", "d"]);
+        assert_eq!(wrapped("日本語", 4), ["日本", "語"]);
     }
 
     #[test]

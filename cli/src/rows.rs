@@ -4,17 +4,16 @@
 //! owner of the file knows.
 
 use crate::failure::{Failure, Result};
-use crate::input::{Input, MAX_LINE};
+use crate::input::Input;
 use crate::lines::{Incoming, place};
+use crate::output::note;
 use crate::progress::Progress;
+use crate::records::{Records, Wrong};
 use crate::times;
 use annals::{ContentType, StreamId};
 use clap::Args;
-use csv::{Reader, StringRecord};
 use serde::Serializer;
-use std::cell::Cell;
-use std::io::{self, Read};
-use std::rc::Rc;
+use std::io::BufRead;
 
 #[derive(Args, Clone)]
 #[command(next_help_heading = "CSV")]
@@ -48,9 +47,7 @@ impl Columns {
 pub struct Rows {
     name: String,
     pub progress: Progress,
-    reader: Reader<Allowance>,
-    left: Rc<Cell<usize>>,
-    record: StringRecord,
+    records: Records<Box<dyn BufRead>>,
     heads: Vec<String>,
     stream: usize,
     event_type: usize,
@@ -60,33 +57,19 @@ pub struct Rows {
     pub number: u64,
 }
 
-/// What a record may still take from the input.
-struct Allowance {
-    input: Box<dyn io::BufRead>,
-    left: Rc<Cell<usize>>,
-}
-
-impl Read for Allowance {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
-        let left = self.left.get().checked_sub(read);
-        self.left.set(left.ok_or_else(|| io::Error::other("the record is longer than 64 MiB; is a quote open?"))?);
-        Ok(read)
-    }
-}
-
 impl Rows {
     pub fn new(input: Input, columns: &Columns) -> Result<Self> {
         let Input { name, reader, progress } = input;
         let (stream, event_type) =
             columns.required().ok_or_else(|| Failure::usage("CSV needs --stream-column and --type-column"))?;
-        let left = Rc::new(Cell::new(MAX_LINE));
-        let mut reader = Reader::from_reader(Allowance { input: reader, left: left.clone() });
-        let heads = reader.headers().map_err(|e| refused(&name, &e))?;
-        let heads: Vec<String> = heads.iter().map(str::to_owned).collect();
+        let mut records = Records::new(reader);
+        records.advance().map_err(|wrong| refused(&name, wrong))?;
+        let heads: Result<Vec<String>, Wrong> =
+            (0..records.len()).map(|column| records.field(column).map(str::to_owned)).collect();
+        let heads = heads.map_err(|wrong| refused(&name, wrong))?;
         if let Some((n, twice)) = heads.iter().enumerate().find(|(n, head)| heads[..*n].contains(head)) {
             return Err(Failure::failed(format_args!("column {} has the name of another one: {twice:?}", n + 1))
-                .at(place(&name, 1)));
+                .at(place(&name, records.line())));
         }
         let find = |wanted: &str| {
             let missing =
@@ -95,22 +78,26 @@ impl Rows {
         };
         let (stream, event_type) = (find(stream)?, find(event_type)?);
         let time = columns.time_column.as_deref().map(find).transpose()?;
-        let (record, domain) = (StringRecord::new(), columns.domain.clone());
-        Ok(Rows { name, progress, reader, left, record, heads, stream, event_type, time, domain, number: 0 })
+        let domain = columns.domain.clone();
+        Ok(Rows { name, progress, records, heads, stream, event_type, time, domain, number: 0 })
     }
 
     /// Reads the next row: the line where it begins, and the event, which is not looked at for rows that are skipped.
     pub fn next(&mut self, skip: bool) -> Result<Option<(u64, Option<Incoming>)>> {
-        self.left.set(MAX_LINE);
-        if !self.reader.read_record(&mut self.record).map_err(|e| refused(&self.name, &e))? {
+        if !self.records.advance().map_err(|wrong| refused(&self.name, wrong))? {
             return Ok(None);
         }
         self.number += 1;
-        let line = self.record.position().map_or(0, |position| position.line());
+        let line = self.records.line();
         if skip {
             return Ok(Some((line, None)));
         }
         let incoming = self.incoming().map_err(|why| Failure::failed(why).at(place(&self.name, line)))?;
+        if self.records.is_unended {
+            let place = place(&self.name, line);
+            let text = format!("{place}: the last row ends without a line break: is the file whole?");
+            self.progress.aside(|| note("annals: warning: ", &text));
+        }
         Ok(Some((line, Some(incoming))))
     }
 
@@ -120,35 +107,35 @@ impl Rows {
     }
 
     pub fn record_len(&self) -> usize {
-        self.record.as_slice().len()
+        self.records.size()
     }
 
     fn incoming(&self) -> Result<Incoming, String> {
-        let stream = &self.record[self.stream];
+        let (fields, heads) = (self.records.len(), self.heads.len());
+        if fields != heads {
+            return Err(format!("{fields} fields where the header has {heads}"));
+        }
+        let field = |column: usize| self.records.field(column).map_err(|wrong| wrong.why);
+        let stream = field(self.stream)?;
         let stream = match &self.domain {
             Some(domain) => StreamId::new(domain, stream),
             None => stream.parse(),
         };
-        let mut incoming = Incoming::new(stream.map_err(|e| e.to_string())?, self.record[self.event_type].to_owned());
-        let time = self.time.map(|column| &self.record[column]).filter(|text| !text.is_empty());
+        let event_type = field(self.event_type)?.to_owned();
+        let mut incoming = Incoming::new(stream.map_err(|e| e.to_string())?, event_type);
+        let time = self.time.map(field).transpose()?.filter(|text| !text.is_empty());
         incoming.occurred_at = time.map(times::parse_lenient).transpose()?;
         incoming.content_type = ContentType::Json;
         let used = |column: &usize| [Some(self.stream), Some(self.event_type), self.time].contains(&Some(*column));
-        let others = (0..self.heads.len()).filter(|column| !used(column));
-        let pairs = others.map(|column| (&self.heads[column], &self.record[column]));
+        let others = (0..heads).filter(|column| !used(column));
+        let pairs: Result<Vec<(&String, &str)>, String> =
+            others.map(|column| Ok((&self.heads[column], field(column)?))).collect();
         let mut json = serde_json::Serializer::new(&mut incoming.data);
-        json.collect_map(pairs).map_err(|e| e.to_string())?;
+        json.collect_map(pairs?).map_err(|e| e.to_string())?;
         Ok(incoming)
     }
 }
 
-fn refused(name: &str, error: &csv::Error) -> Failure {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths { pos: Some(pos), expected_len, len } => {
-            Failure::failed(format_args!("{len} fields where the header has {expected_len}"))
-                .at(place(name, pos.line()))
-        }
-        csv::ErrorKind::Utf8 { pos: Some(pos), err } => Failure::failed(err).at(place(name, pos.line())),
-        _ => Failure::failed(error).at(name),
-    }
+fn refused(name: &str, wrong: Wrong) -> Failure {
+    Failure::failed(wrong.why).at(place(name, wrong.line))
 }

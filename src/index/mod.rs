@@ -341,6 +341,19 @@ impl Index {
         Ok(all)
     }
 
+    /// The number of terms that begin with `prefix`, and of whose last posting `counts` holds. One
+    /// that stands in several segments counts in each.
+    pub(crate) fn count_terms(&self, prefix: &[u8], counts: impl Fn(&[u8], Location) -> bool) -> Result<u64> {
+        let mut all = 0;
+        for segment in 1..=self.segments() {
+            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|Broken| segment))?;
+            let counted =
+                |(term, posted): &&(Vec<u8>, Posted)| counts(term, Location { segment, offset: posted.last.into() });
+            all += found.iter().filter(counted).count() as u64;
+        }
+        Ok(all)
+    }
+
     /// Number of segments that anything is known of.
     pub(crate) fn segments(&self) -> u64 {
         self.parts.read().segments()

@@ -81,8 +81,7 @@ impl Term {
 
     /// The key of the stream that an idempotency key belongs to.
     pub(crate) fn stream_of_key(&self) -> Option<&[u8]> {
-        let (len, scoped) = text(&self.0).split_first_chunk()?;
-        scoped.get(..usize::from(u16::from_le_bytes(*len)))
+        stream_of_key(&self.0)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -100,6 +99,12 @@ pub(crate) fn edition(term: &[u8]) -> &[u8] {
 pub(crate) fn text(term: &[u8]) -> &[u8] {
     let edition = term.get(1).map_or(0, |&len| usize::from(len));
     term.get(2 + edition..).unwrap_or_default()
+}
+
+/// The key of the stream that the idempotency key in a term belongs to.
+pub(crate) fn stream_of_key(term: &[u8]) -> Option<&[u8]> {
+    let (len, scoped) = text(term).split_first_chunk()?;
+    scoped.get(..usize::from(u16::from_le_bytes(*len)))
 }
 
 /// The key of the stream that a term is about.

@@ -8,7 +8,7 @@ use super::view::Part;
 use crate::error::{Error, Result};
 use crate::format::draft::Draft;
 use crate::format::{content_digest, frame};
-use crate::index::term::Term;
+use crate::index::term::{self, Kind, Term};
 use crate::position::Location;
 use crate::system::System;
 use crate::time::Timestamp;
@@ -24,6 +24,36 @@ pub(super) struct Repeats {
     terms: Vec<Term>,
     /// Segments before this one have been searched.
     searched: Cell<u64>,
+}
+
+impl Store {
+    /// The number of [idempotency keys](crate::Transaction::idempotency_key) that are remembered.
+    /// One counts for each stream that its commit has written to; those of deleted editions are
+    /// forgotten.
+    ///
+    /// Looks at all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index
+    /// cannot be read.
+    ///
+    /// ```
+    /// use annals::{Expected, NewEvent, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let paid = store.transaction().append(&StreamId::new("order", "1")?, Expected::Any, [NewEvent::new("Paid", "")]);
+    /// paid.idempotency_key("r-42").commit()?;
+    /// assert_eq!(store.idempotency_keys()?, 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn idempotency_keys(&self) -> Result<u64> {
+        let index = &self.inner.view.index;
+        let deletions = index.deletions();
+        index.count_terms(&[Kind::Idempotency as u8], |term, last| {
+            let deleted = term::stream_of_key(term).map_or_else(Location::default, |key| deletions.of_key(key).at);
+            last > deleted
+        })
+    }
 }
 
 impl Repeats {

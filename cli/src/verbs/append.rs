@@ -1,11 +1,12 @@
 //! `annals append`: one event.
 
 use crate::failure::{Failure, Result};
+use crate::input;
 use crate::lines::{self, Incoming};
-use crate::opening;
+use crate::opening::{self, MAX_EVENT};
 use crate::output::Out;
 use crate::times::{self, Time};
-use annals::{ContentType, Expected, Options, StreamId, Timestamp, Uuid};
+use annals::{ContentType, Expected, Options, Store, StreamId, Timestamp, Uuid};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::Read;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 /// Append one event to a stream
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the store; created if it is missing
+    /// Directory of the store; created if it is missing and the event can be stored
     store: PathBuf,
     /// The stream, such as order-123
     stream: StreamId,
@@ -73,9 +74,18 @@ struct Appended {
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let incoming = self.incoming()?;
-        let store = opening::to_write(&self.store, Options::new())?;
-        let done = store.append(&self.stream, self.expect, [incoming.event()])?;
+        let append = |store: &Store| store.append(&self.stream, self.expect, [incoming.event()]);
+        let store = match opening::existing_to_write(&self.store, Options::new())? {
+            Some(store) => store,
+            None => {
+                // What is refused leaves no store behind: the name may have been mistyped.
+                append(&opening::rehearsal()?)?;
+                opening::to_write(&self.store, Options::new())?
+            }
+        };
+        let done = append(&store)?;
         store.close()?;
+        opening::warn_ahead(done.recorded_at);
         let appended = Appended {
             stream: self.stream.to_string(),
             sequence: done.sequences.start,
@@ -112,11 +122,12 @@ fn bytes(given: Option<&str>) -> Result<Vec<u8>> {
         None => Ok(Vec::new()),
         Some("-") => {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::failed(e).at("stdin"))?;
+            let read = std::io::stdin().lock().take(MAX_EVENT as u64 + 1).read_to_end(&mut bytes);
+            read.map_err(|e| Failure::failed(e).at("stdin"))?;
             Ok(bytes)
         }
         Some(given) => match given.strip_prefix('@') {
-            Some(path) => std::fs::read(path).map_err(|e| Failure::failed(e).at(path)),
+            Some(path) => input::whole(path.as_ref(), MAX_EVENT as u64),
             None => Ok(given.as_bytes().to_vec()),
         },
     }

@@ -1,29 +1,64 @@
-//! `annals get`: one event, by its id.
+//! `annals get`: one event, by its id or its position.
 
 use crate::failure::{Failure, Result};
 use crate::lines::{Line, content_type_name, shown_bytes, shown_data};
 use crate::opening;
 use crate::output::Out;
 use crate::times::Time;
-use annals::{Event, Uuid};
+use annals::{Event, Store, Uuid};
 use std::path::PathBuf;
 
-/// Show the event that has an id
+/// Show one event: the one that has an id, or that stands at a position
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// The id. If several events were given the same one, the newest is shown
-    id: Uuid,
+    /// The id (of several events that were given the same one, the newest is shown), or a number:
+    /// the position in the store
+    #[arg(value_name = "ID|POSITION", value_parser = which)]
+    event: Which,
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    Id(Uuid),
+    Position(u64),
+}
+
+/// An id has 32 digits, a position 20 at most.
+fn which(text: &str) -> Result<Which, String> {
+    match (Uuid::parse_str(text), text.parse()) {
+        (Ok(id), _) => Ok(Which::Id(id)),
+        (_, Ok(position)) if text.chars().all(|c| c.is_ascii_digit()) => Ok(Which::Position(position)),
+        (Err(error), _) => Err(format!("neither an id ({error}) nor a position")),
+    }
 }
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
-        let missing = || Failure::failed(format_args!("no event has the id {}", self.id));
-        let event = store.event(self.id)?.ok_or_else(missing)?;
+        let event = match self.event {
+            Which::Id(id) => {
+                store.event(id)?.ok_or_else(|| Failure::failed(format_args!("no event has the id {id}")))?
+            }
+            Which::Position(position) => at(&store, position)?,
+        };
         out.facts(&Line(&event), &parts(&event))
     }
+}
+
+fn at(store: &Store, position: u64) -> Result<Event> {
+    let found = store.read_all().from(position).limit(1).into_iter().next().transpose()?;
+    let missing = || match store.len() {
+        0 => Failure::failed("the store has no events"),
+        count if position >= count => {
+            Failure::failed(format_args!("no event has the position {position}: the store has {count}, from 0 on"))
+        }
+        _ => Failure::failed(format_args!(
+            "no event has the position {position}: it is lost, was deleted with its edition, or is a record of the store's own"
+        )),
+    };
+    found.filter(|event| event.position() == position).ok_or_else(missing)
 }
 
 /// What the event has, under the names that [`Line`] gives it.

@@ -2,16 +2,17 @@
 
 use crate::failure::{Failure, Result};
 use crate::input::{self, Lines};
-use crate::lines::{self, Incoming, place};
+use crate::interruption::Interruption;
+use crate::lines::{self, Incoming, Parsed, Tracked, place};
 use crate::opening;
 use crate::output::{Out, note};
 use crate::rows::{Columns, Rows};
-use annals::fs::MemFs;
-use annals::{Durability, Error, Expected, Options, Store, StreamId, Ticket, Timestamp};
+use crate::times::Time;
+use annals::{Durability, Error, Expected, Options, Store, StreamId, Ticket, Timestamp, Transaction};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of input after which a commit is closed, however few events it has.
@@ -23,6 +24,13 @@ const COMMIT_BYTES: usize = 32 << 20;
 ///
 /// Lines with recorded_at keep that time, unless the store is past it already; only lines with the same one are stored together. Lines without it get the time
 /// of the import.
+///
+/// The import of an export restores every event with all its fields, in the same order, and the
+/// tracked upstreams; `annals export --help` lists what is not exported. Positions are assigned
+/// anew: they are the same if the store was empty and every exported position had an event.
+///
+/// After Ctrl-C or SIGTERM, an import stores the events it has read so far and prints the value of
+/// --skip to continue with.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store; created if it is missing
@@ -42,6 +50,14 @@ pub struct Args {
     /// Print `acknowledged POSITION` when a commit is durable: all events below that position are
     #[arg(long)]
     acknowledge: bool,
+    /// Close gaps in streams, as the export of a salvaged store has them: each event gets the next
+    /// sequence of its stream, whatever the line says
+    #[arg(long)]
+    renumber: bool,
+    /// Take lines whose recorded_at lies more than 10 minutes ahead of the clock. All later events
+    /// of the store are then recorded with that time, until the clock has reached it
+    #[arg(long)]
+    allow_future: bool,
     #[command(flatten)]
     columns: Columns,
 }
@@ -54,22 +70,39 @@ enum Safety {
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
-        let mut source = Source::open(self)?;
+        let interruption = Interruption::watch().map_err(Failure::failed)?;
+        let done = self.import(out, &interruption);
+        // Whatever reading says of it.
+        match (done, interruption.signal()) {
+            (Err(Stopped::Early(hint)), Some(signal)) => Err(Failure::interrupted(signal).hint(hint)),
+            (Err(Stopped::Early(hint)), None) => Err(Failure::failed("stopped early").hint(hint)),
+            (Err(Stopped::Failed(failure)), _) => Err(failure),
+            (Ok(()), _) => Ok(()),
+        }
+    }
+
+    fn import(&self, out: &mut Out, interruption: &Interruption) -> Result<(), Stopped> {
+        let early = || Stopped::Early("nothing was imported".into());
+        let or_early = |failure| if interruption.signal().is_some() { early() } else { Stopped::Failed(failure) };
+        let mut source = Source::open(self, interruption).map_err(or_early)?;
         // Before the store: what is wrong with the first line should not leave an empty store behind, and an empty store takes its first time from the clock.
-        let first = source.next(self.skip)?;
+        let first = source.next(self.skip).map_err(or_early)?;
         let clock = Clock::default();
-        clock.set(first.as_ref().and_then(|entry| entry.event.recorded_at));
+        clock.set(first.as_ref().and_then(Entry::recorded_at));
         let options = Options::new().clock(clock.clone().function()).durability(match self.durability {
             Safety::Sync => Durability::Sync,
             Safety::Os => Durability::Os,
         });
-        let store = source.progress().aside(|| opening::to_write(&self.store, options))?;
+        let store = source.progress().aside(|| opening::existing_to_write(&self.store, options.clone()))?;
+        let next_position = store.as_ref().map_or(0, Store::len);
         let mut import = Import {
             batch: self.batch as usize,
             acknowledge: self.acknowledge,
             name: source.name().to_owned(),
-            summary: Summary { first_position: store.len(), next_position: store.len(), ..Summary::default() },
-            store,
+            summary: Summary { first_position: next_position, next_position, ..Summary::default() },
+            target: Target { path: &self.store, options, store },
+            allow_future: self.allow_future,
+            renumber: self.renumber.then(HashMap::new),
             clock,
             heads: HashMap::new(),
             commit: Vec::new(),
@@ -77,33 +110,57 @@ impl Args {
             waiting: Vec::new(),
             waiting_events: 0,
             upto: self.skip,
+            recorded_at: None,
         };
-        let fed = import.feed(first, &mut source, out);
+        let fed = import.feed(first, &mut source, interruption, out);
         let settled = import.settle(out);
-        let Import { store, summary, upto, .. } = import;
+        let created = match (&fed, &settled) {
+            (Ok(Fed::All), Ok(())) => import.target.store().map(drop),
+            _ => Ok(()),
+        };
+        let Import { target, summary, upto, recorded_at, .. } = import;
         drop(source);
-        if let Err(failure) = fed.and(settled) {
-            return Err(match summary.events {
-                0 => failure.hint("nothing was imported"),
-                events => failure
-                    .hint(format_args!("{events} events are imported and stay; go on behind them with --skip {upto}")),
-            });
+        let hint = match upto > self.skip {
+            false => "nothing was imported".to_owned(),
+            true => {
+                let events = summary.events;
+                format!("{events} events are imported and stay; go on behind them with --skip {upto}")
+            }
+        };
+        let fed = match fed.and_then(|fed| settled.and(created).map(|()| fed)) {
+            Ok(fed) => fed,
+            Err(failure) => return Err(failure.hint(hint).into()),
+        };
+        target.store.map_or(Ok(()), Store::close).map_err(Failure::from)?;
+        summary.warn();
+        if let Some(time) = recorded_at.filter(|_| !self.allow_future) {
+            opening::warn_ahead(time);
         }
-        store.close()?;
-        if summary.recorded_later > 0 {
-            let count = summary.recorded_later;
-            note(
-                "annals: warning: ",
-                &format!("{count} events have a later recorded_at now: the store was past theirs already"),
-            );
+        match fed {
+            Fed::All => Ok(summary.show(out)?),
+            Fed::Early => Err(Stopped::Early(hint)),
         }
-        let shown = [
-            ("events", summary.events.to_string()),
-            ("commits", summary.commits.to_string()),
-            ("next_position", summary.next_position.to_string()),
-        ];
-        out.facts(&summary, &shown)
     }
+}
+
+/// Why an import did not come to its end.
+enum Stopped {
+    /// It was asked to. What is said then.
+    Early(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Stopped::Failed(failure)
+    }
+}
+
+/// How much of the input was taken.
+#[derive(Clone, Copy)]
+enum Fed {
+    All,
+    Early,
 }
 
 #[derive(Serialize, Default)]
@@ -113,6 +170,60 @@ struct Summary {
     first_position: u64,
     next_position: u64,
     recorded_later: u64,
+    /// Upstreams.
+    tracked: u64,
+}
+
+impl Summary {
+    fn warn(&self) {
+        if self.recorded_later > 0 {
+            let count = self.recorded_later;
+            note(
+                "annals: warning: ",
+                &format!("{count} events have a later recorded_at now: the store was past theirs already"),
+            );
+        }
+    }
+
+    fn show(&self, out: &mut Out) -> Result<()> {
+        let mut shown = vec![
+            ("events", self.events.to_string()),
+            ("commits", self.commits.to_string()),
+            ("next_position", self.next_position.to_string()),
+        ];
+        if self.tracked > 0 {
+            shown.push(("tracked", self.tracked.to_string()));
+        }
+        out.facts(self, &shown)
+    }
+}
+
+/// The store that is written to. One that is not there yet is created when the first commit has
+/// gone through in memory: a refused one leaves nothing behind.
+struct Target<'a> {
+    path: &'a Path,
+    options: Options,
+    store: Option<Store>,
+}
+
+impl Target<'_> {
+    fn store(&mut self) -> Result<&Store> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => opening::to_write(self.path, self.options.clone())?,
+        };
+        Ok(self.store.insert(store))
+    }
+
+    /// Gives a commit its place. The inner error is what the store says against it.
+    fn submit(&mut self, build: impl Fn(&Store) -> Transaction) -> Result<Result<Ticket, Error>> {
+        if self.store.is_none()
+            && let Err(error) = build(&opening::rehearsal()?).commit()
+        {
+            return Ok(Err(error));
+        }
+        Ok(build(self.store()?).submit())
+    }
 }
 
 /// The time that the store takes for its own: that of the lines, or the system's.
@@ -129,14 +240,30 @@ impl Clock {
     }
 }
 
-/// An event, and where in the input it stands.
+/// What a line says, and where in the input it stands.
 struct Entry {
-    event: Incoming,
+    said: Parsed,
     /// What messages say.
     line: u64,
     /// What `--skip` would be to go on behind it.
     number: u64,
     bytes: usize,
+}
+
+impl Entry {
+    fn recorded_at(&self) -> Option<Timestamp> {
+        match &self.said {
+            Parsed::Event(event) => event.recorded_at,
+            Parsed::Tracked(_) => None,
+        }
+    }
+}
+
+/// An event, and where it stands.
+struct Given {
+    event: Box<Incoming>,
+    line: u64,
+    number: u64,
 }
 
 enum Source {
@@ -145,11 +272,11 @@ enum Source {
 }
 
 impl Source {
-    fn open(args: &Args) -> Result<Self> {
+    fn open(args: &Args, interruption: &Interruption) -> Result<Self> {
         if !args.columns.given() && is_csv(&args.file) {
             return Err(Failure::usage("CSV needs --stream-column and --type-column"));
         }
-        let input = input::open(&args.file, args.acknowledge)?;
+        let input = input::open(&args.file, args.acknowledge, interruption)?;
         Ok(match args.columns.given() {
             true => Source::Rows(Box::new(Rows::new(input, &args.columns)?)),
             false => Source::Lines(Lines::new(input)),
@@ -170,7 +297,7 @@ impl Source {
         }
     }
 
-    /// The next event behind the first `skip` lines.
+    /// What comes next behind the first `skip` lines.
     fn next(&mut self, skip: u64) -> Result<Option<Entry>> {
         match self {
             Source::Lines(lines) => {
@@ -178,8 +305,8 @@ impl Source {
                     let (number, line) = (lines.number, lines.line());
                     if number > skip && !line.is_empty() {
                         let bytes = line.len();
-                        let event = lines::parse(line).map_err(|why| lines.failure(why))?;
-                        return Ok(Some(Entry { event, line: number, number, bytes }));
+                        let said = lines::parse(line).map_err(|why| lines.failure(why))?;
+                        return Ok(Some(Entry { said, line: number, number, bytes }));
                     }
                 }
             }
@@ -187,7 +314,8 @@ impl Source {
                 while let Some((line, event)) = rows.next(rows.number < skip)? {
                     let (number, bytes) = (rows.number, rows.record_len());
                     if let Some(event) = event {
-                        return Ok(Some(Entry { event, line, number, bytes }));
+                        let said = Parsed::Event(Box::new(event));
+                        return Ok(Some(Entry { said, line, number, bytes }));
                     }
                 }
             }
@@ -196,20 +324,24 @@ impl Source {
     }
 }
 
-fn is_csv(path: &std::path::Path) -> bool {
+fn is_csv(path: &Path) -> bool {
     let name = path.to_string_lossy().to_lowercase();
     name.trim_end_matches(".gz").ends_with(".csv")
 }
 
-struct Import {
+struct Import<'a> {
     batch: usize,
     acknowledge: bool,
+    allow_future: bool,
+    /// If sequences are given anew: those of streams of the main edition, as they were and as they
+    /// are, wherever the difference changes.
+    renumber: Option<HashMap<StreamId, Vec<(u64, u64)>>>,
     name: String,
-    store: Store,
+    target: Target<'a>,
     clock: Clock,
     /// The next sequences of the streams that were met, counting events that are not stored yet.
     heads: HashMap<StreamId, u64>,
-    commit: Vec<Entry>,
+    commit: Vec<Given>,
     commit_bytes: usize,
     /// Commits that have their place and are not durable yet: small ones share a sync.
     waiting: Vec<Waiting>,
@@ -217,38 +349,80 @@ struct Import {
     summary: Summary,
     /// What `--skip` would be to go on behind all that is stored.
     upto: u64,
+    /// The time of the newest commit.
+    recorded_at: Option<Timestamp>,
 }
 
 struct Waiting {
     ticket: Ticket,
     events: u64,
+    /// The time that was asked for.
     recorded_at: Option<Timestamp>,
     number: u64,
 }
 
-impl Import {
-    fn feed(&mut self, first: Option<Entry>, source: &mut Source, out: &mut Out) -> Result<()> {
+impl Import<'_> {
+    /// Takes all that is read, or, if it was asked to stop, all that was read until then.
+    fn feed(
+        &mut self,
+        first: Option<Entry>,
+        source: &mut Source,
+        interruption: &Interruption,
+        out: &mut Out,
+    ) -> Result<Fed> {
         let mut next = first;
-        while let Some(entry) = next {
+        let fed = loop {
+            let Some(entry) = next else { break Fed::All };
+            if interruption.signal().is_some() {
+                break Fed::Early;
+            }
             self.take(entry, out)?;
-            next = source.next(0)?;
-        }
-        self.submit(out)
+            next = match source.next(0) {
+                Err(_) if interruption.signal().is_some() => break Fed::Early,
+                read => read?,
+            };
+        };
+        self.submit(out).map(|()| fed)
     }
 
     fn take(&mut self, entry: Entry, out: &mut Out) -> Result<()> {
-        let differs = |first: &Entry| first.event.recorded_at != entry.event.recorded_at;
-        if self.commit.first().is_some_and(differs) || self.commit_bytes + entry.bytes > COMMIT_BYTES {
+        let Entry { said, line, number, bytes } = entry;
+        let mut event = match said {
+            Parsed::Event(event) => event,
+            Parsed::Tracked(tracked) => return self.track(&tracked, line, number, out),
+        };
+        if self.renumber.is_some() {
+            event.sequence = self.renumbered(&event)?;
+        }
+        let given = Given { event, line, number };
+        self.check_time(&given)?;
+        let differs = |first: &Given| first.event.recorded_at != given.event.recorded_at;
+        if self.commit.first().is_some_and(differs) || self.commit_bytes + bytes > COMMIT_BYTES {
             self.submit(out)?;
         }
-        self.check_sequence(&entry)?;
-        self.commit_bytes += entry.bytes;
-        self.commit.push(entry);
+        self.check_sequence(&given)?;
+        self.commit_bytes += bytes;
+        self.commit.push(given);
         if self.commit.len() == self.batch { self.submit(out) } else { Ok(()) }
     }
 
+    /// Times never decrease: one that lies far ahead would be that of all events to come.
+    fn check_time(&self, given: &Given) -> Result<()> {
+        let now = Timestamp::now();
+        match given.event.recorded_at {
+            Some(time) if !self.allow_future && opening::ahead(time, now) => {
+                let (time, now) = (Time(time), Time(now));
+                let why = format!(
+                    "recorded_at {time} lies ahead of the clock ({now}), and all later events would be recorded with that time; --allow-future takes it all the same"
+                );
+                Err(Failure::failed(why).at(place(&self.name, given.line)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The store would find the same, but for a whole commit, and without the line.
-    fn check_sequence(&mut self, entry: &Entry) -> Result<()> {
+    fn check_sequence(&mut self, entry: &Given) -> Result<()> {
         let (stream, given) = (&entry.event.stream, entry.event.sequence);
         let found = match self.head(stream)? {
             Some(next) => given.is_none_or(|sequence| sequence == next).then_some(next).ok_or(next),
@@ -267,12 +441,35 @@ impl Import {
         Ok(())
     }
 
+    /// The sequence that an event has when gaps are closed: the next one. An edition diverges
+    /// before the same event of the main one.
+    fn renumbered(&mut self, event: &Incoming) -> Result<Option<u64>> {
+        let Some(given) = event.sequence else { return Ok(None) };
+        let next = self.head(&event.stream)?;
+        let main = event.stream.in_edition("")?;
+        let main_next = self.head(&main)?.unwrap_or(0);
+        let Some(known) = &mut self.renumber else { return Ok(event.sequence) };
+        let runs = known.entry(main).or_default();
+        let Some(next) = next else {
+            let after = runs.partition_point(|(was, _)| *was <= given);
+            let limit = runs.get(after).map_or(main_next, |(_, is)| *is);
+            let at = after.checked_sub(1).map_or(given, |run| runs[run].1.saturating_add(given - runs[run].0));
+            return Ok(Some(at.min(limit)));
+        };
+        let goes_on = |(was, is): &(u64, u64)| given.checked_sub(*was).is_some_and(|n| is.checked_add(n) == Some(next));
+        if event.stream.edition().is_none() && !runs.last().is_some_and(goes_on) {
+            runs.push((given, next));
+        }
+        Ok(Some(next))
+    }
+
     /// The next sequence of a stream, with what is still on its way; `None` if it is one of an edition that has nothing of its own there yet.
     fn head(&mut self, stream: &StreamId) -> Result<Option<u64>> {
         if let Some(next) = self.heads.get(stream) {
             return Ok(Some(*next));
         }
-        let last = self.store.read(stream).backwards().limit(1).into_iter().next().transpose()?;
+        let newest = |store: &Store| store.read(stream).backwards().limit(1).into_iter().next().transpose();
+        let last = self.target.store.as_ref().map(newest).transpose()?.flatten();
         let own = last.filter(|last| last.is_in(stream)).map(|last| last.sequence() + 1);
         let next = own.or_else(|| stream.edition().is_none().then_some(0));
         if let Some(next) = next {
@@ -288,15 +485,33 @@ impl Import {
         let Some(last) = commit.last() else { return Ok(()) };
         let recorded_at = last.event.recorded_at;
         self.clock.set(recorded_at);
-        let transaction = commit.iter().fold(self.store.transaction(), |transaction, entry| {
-            let event = &entry.event;
-            let expected = event.sequence.map_or(Expected::Any, Expected::Next);
-            transaction.append(&event.stream, expected, [event.event()])
-        });
-        let ticket = transaction.submit().map_err(|error| self.refused(&commit, error))?;
+        let submitted = self.target.submit(|store| {
+            commit.iter().fold(store.transaction(), |transaction, given| {
+                let event = &given.event;
+                let expected = event.sequence.map_or(Expected::Any, Expected::Next);
+                transaction.append(&event.stream, expected, [event.event()])
+            })
+        })?;
+        let ticket = submitted.map_err(|error| self.refused(&commit, error))?;
         self.waiting.push(Waiting { ticket, events: commit.len() as u64, recorded_at, number: last.number });
         self.waiting_events += commit.len();
         if self.waiting_events >= self.batch { self.settle(out) } else { Ok(()) }
+    }
+
+    /// Stores how far an upstream has been taken in, behind all events that were read before.
+    fn track(&mut self, tracked: &Tracked, line: u64, number: u64, out: &mut Out) -> Result<()> {
+        self.submit(out)?;
+        let Tracked { upstream, tracked } = tracked;
+        match self.target.submit(|store| store.transaction().tracking(upstream, *tracked))? {
+            Ok(ticket) => {
+                self.summary.tracked += 1;
+                self.waiting.push(Waiting { ticket, events: 0, recorded_at: None, number });
+                Ok(())
+            }
+            // The same lines once more, or a store that has taken in more since.
+            Err(Error::AlreadyTracked { .. }) => Ok(()),
+            Err(error) => Err(Failure::from(error).at(place(&self.name, line))),
+        }
     }
 
     /// Waits until all is durable that was submitted.
@@ -311,6 +526,7 @@ impl Import {
             if waiting.recorded_at.is_some_and(|time| time != committed.recorded_at) {
                 summary.recorded_later += waiting.events;
             }
+            self.recorded_at = Some(committed.recorded_at);
             self.upto = waiting.number;
             if self.acknowledge {
                 let told = out.line(&format!("acknowledged {}", committed.positions.end)).and_then(|()| out.flush());
@@ -321,16 +537,15 @@ impl Import {
     }
 
     /// Finds the line of a commit that the store refuses, by storing its events one by one into another store.
-    fn refused(&self, commit: &[Entry], error: Error) -> Failure {
+    fn refused(&self, commit: &[Given], error: Error) -> Failure {
         if !matches!(error, Error::Invalid { .. } | Error::LimitExceeded { .. }) {
             return error.into();
         }
-        let options = opening::with_limits(Options::new()).file_system(MemFs::new()).maintenance(false);
-        let refused = |scratch: &Store, entry: &Entry| {
-            let event = &entry.event;
-            scratch.append(&event.stream, Expected::Any, [event.event()]).err().map(|error| (entry.line, error))
+        let refused = |scratch: &Store, given: &Given| {
+            let event = &given.event;
+            scratch.append(&event.stream, Expected::Any, [event.event()]).err().map(|error| (given.line, error))
         };
-        match options.open("memory").map(|scratch| commit.iter().find_map(|entry| refused(&scratch, entry))) {
+        match opening::rehearsal().map(|scratch| commit.iter().find_map(|given| refused(&scratch, given))) {
             Ok(Some((line, error))) => Failure::from(error).at(place(&self.name, line)),
             _ => error.into(),
         }

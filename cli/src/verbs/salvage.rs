@@ -4,10 +4,10 @@ use crate::failure::{Failure, Result};
 use crate::losses::{self, Bad, Lost, Sequences};
 use crate::output::Out;
 use crate::progress::Progress;
+use crate::replaced::NewFile;
 use annals::salvage::{Affected, Salvage, Salvaged};
 use serde::Serialize;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Copy every intact event of a damaged store into a new one; the damaged one is only read
 #[derive(clap::Args)]
@@ -16,7 +16,8 @@ pub struct Args {
     store: PathBuf,
     /// Directory of the new store: empty, or not there
     out: PathBuf,
-    /// Write what is lost into this file, as JSON, which `repair --accept-loss` reads
+    /// Write what is lost into this file, as JSON, which `repair --accept-loss` reads. A file that
+    /// is there is replaced when the report is complete
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Give the events new positions and sequences, without gaps
@@ -60,11 +61,14 @@ struct LeftOut {
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
+        // First: once it is salvaged, it is late to find that there is no place for the report.
+        let new = || self.report.as_ref().map(|path| NewFile::create(path, &[&self.store, &self.out])).transpose();
+        drop(new()?);
         let (fs, _progress) = Progress::reading_store(&self.store, self.rate, 3);
         let done = Salvage::new().renumber(self.renumber).run_in(&fs, &self.store, &self.out)?;
         let report = Report::of(&done);
-        if let Some(path) = &self.report {
-            write(path, &report)?;
+        if let Some(new) = new()? {
+            write(new, &report)?;
         }
         let told = out.facts(&report, &parts(&done)).and_then(|()| out.flush());
         if done.losses.is_empty() && done.lost_entries.is_empty() { told } else { Err(Failure::loss_shown()) }
@@ -72,12 +76,11 @@ impl Args {
 }
 
 /// The report may be all that tells of the loss some day: it is durable before this returns.
-fn write(path: &Path, report: &Report) -> Result<()> {
-    let name = path.display().to_string();
-    let failed = |e: std::io::Error| Failure::failed(e).at(&name);
-    let mut file = File::create(path).map_err(failed)?;
+fn write(new: NewFile, report: &Report) -> Result<()> {
+    let failed = |e: std::io::Error| Failure::failed(e).at(new.name());
+    let mut file = new.file().map_err(failed)?;
     serde_json::to_writer_pretty(&mut file, report).map_err(|e| failed(e.into()))?;
-    file.sync_all().map_err(failed)
+    new.finish()
 }
 
 impl Report {

@@ -7,23 +7,33 @@ use crate::opening;
 use crate::output::{List, Out, note};
 use crate::verbs::query::{cells, columns};
 use annals::{Error, Event, Options, Query, Store};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_millis(100);
-/// Files that were changed so lately may be changed once more without a trace in their times.
-const SETTLED: Duration = Duration::from_secs(1);
+/// How soon the files are looked at again: at first, and when nothing has changed for a while.
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_millis(400);
+/// The same for a store that is open elsewhere: the first look at it, and how often then.
+const LOCKED: Duration = Duration::from_secs(1);
+/// Files that were changed so lately may be changed once more without a trace in their times: some
+/// file systems count in steps of two seconds.
+const SETTLED: Duration = Duration::from_millis(2100);
+/// So much is taken out of the store before it is closed and the events are shown.
+const BATCH: usize = 4096;
+const BATCH_BYTES: usize = 16 << 20;
 
 /// Show the newest events, and, with --follow, those that come
 ///
 /// The conditions are those of `annals query`.
 ///
-/// A store that one process has open to write cannot be read by another. So --follow looks at the times and lengths of its files, which takes no lock, and when they have changed opens the store
-/// to read, for as long as it takes to show what has come. Events of programs that open the store, append and close it come at once; those of a program that keeps it open come when it closes it, and
-/// until then a note says so. A program that opens the store in the very moment in which it is read here is told that it is locked, and may try again.
+/// A store that one process has open to write cannot be read by another. So --follow watches the
+/// sizes and times of its files, which takes no lock. After each change it opens the store, collects
+/// the new events, closes it and prints them. Events of programs that open the store, append and
+/// close it come within half a second; those of a program that keeps it open come when it closes it,
+/// and until then a note says so. A program that opens the store at the very moment it is read here
+/// is told that it is locked, and may try again.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -41,27 +51,96 @@ pub struct Args {
     follow: bool,
 }
 
-/// What the files of a store look like from outside.
-#[derive(PartialEq, Eq, Default)]
-struct Look(Vec<(PathBuf, u64, SystemTime)>);
+/// What tells that a store has changed, from outside and without a look at all of its files.
+#[derive(PartialEq, Eq, Clone, Default, Debug)]
+struct Sign {
+    /// Its directory, HEAD, and the newest segment.
+    files: Vec<Option<(u64, SystemTime)>>,
+    newest: Option<PathBuf>,
+}
 
-impl Look {
-    fn at(dir: &Path) -> Self {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        let segments = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "seg"));
-        let mut seen: Vec<_> = segments
-            .filter_map(|entry| {
-                let metadata = entry.metadata().ok()?;
-                Some((entry.path(), metadata.len(), metadata.modified().ok()?))
-            })
-            .collect();
-        seen.sort();
-        Look(seen)
+impl Sign {
+    /// Looks at a store. As long as its directory is what it was `before`, so is the newest
+    /// segment.
+    fn of(dir: &Path, before: Option<&Sign>) -> Self {
+        let facts =
+            |path: &Path| fs::metadata(path).ok().and_then(|of: Metadata| Some((of.len(), of.modified().ok()?)));
+        let directory = facts(dir);
+        let known = before.filter(|before| before.files.first() == Some(&directory));
+        let newest = match known {
+            Some(before) => before.newest.clone(),
+            None => {
+                let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+                paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).max()
+            }
+        };
+        let segment = newest.as_deref().and_then(facts);
+        Sign { files: vec![directory, facts(&dir.join("HEAD")), segment], newest }
     }
 
-    /// Whether the next change will show.
-    fn is_settled(&self) -> bool {
-        self.0.iter().all(|(_, _, modified)| modified.elapsed().is_ok_and(|age| age > SETTLED))
+    /// Whether the next change will show, whenever it comes.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let settled = |modified: &SystemTime| now.duration_since(*modified).is_ok_and(|age| age > SETTLED);
+        self.files.iter().flatten().all(|(_, modified)| settled(modified))
+    }
+}
+
+/// Decides when the store is opened, and how long to wait between two looks.
+#[derive(Default, Debug)]
+struct Pace {
+    /// What was seen before the store was opened last.
+    seen: Option<Sign>,
+    /// The next change after that will show.
+    settled: bool,
+    /// The newest segment is to be looked for once more.
+    anew: bool,
+    pause: Duration,
+    /// How long the store has been open elsewhere.
+    locked: Duration,
+}
+
+impl Pace {
+    /// Looks at the store. A segment that comes in the same moment as a look at the directory does
+    /// not show in its time, so that it is listed again after each opening.
+    fn look(&mut self, dir: &Path) -> Sign {
+        let known = !std::mem::take(&mut self.anew);
+        Sign::of(dir, self.seen.as_ref().filter(|_| known))
+    }
+
+    /// Whether to open the store, now that this is seen.
+    fn opens(&mut self, sign: Sign, now: SystemTime) -> bool {
+        let settled = sign.is_settled(now);
+        // What came in the same moment as the look before is not seen; once time has gone on, one
+        // more look finds it.
+        let opens = self.seen.as_ref() != Some(&sign) || (settled && !self.settled);
+        if opens {
+            (self.seen, self.settled, self.pause) = (Some(sign), settled, SOON);
+            self.anew = true;
+        }
+        opens
+    }
+
+    /// The store could not be opened, as it is open elsewhere. Says whether this is worth a note:
+    /// not if it only lasts for a moment.
+    fn locked(&mut self) -> bool {
+        self.seen = None;
+        let before = self.locked;
+        self.pause = (before / 2).clamp(SOON, LOCKED);
+        self.locked += self.pause;
+        before < LOCKED && self.locked >= LOCKED
+    }
+
+    fn opened(&mut self) {
+        self.locked = Duration::ZERO;
+    }
+
+    /// How long to wait now. The longer nothing changes, the longer.
+    fn pause(&mut self) -> Duration {
+        let pause = self.pause.max(SOON);
+        if self.locked.is_zero() {
+            self.pause = (pause * 2).min(LATER);
+        }
+        pause
     }
 }
 
@@ -69,25 +148,43 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let query = self.filter.query()?;
         let mut list = List::new(out, columns());
-        let mut look = Look::at(&self.store);
+        let mut pace = Pace::default();
+        // Before it is opened: what comes later shows.
+        let sign = Sign::of(&self.store, None);
         let store = match Options::new().create(false).open_read_only(&self.store) {
-            Err(Error::Locked { .. }) if self.follow => self.wait(&mut look)?,
-            _ => opening::to_read(&self.store)?,
+            Err(Error::Locked { .. }) if self.follow => self.wait(&mut pace)?,
+            _ => {
+                pace.opens(sign, SystemTime::now());
+                opening::to_read(&self.store)?
+            }
         };
-        let newest = self.newest(&store, &query)?;
-        newest.iter().try_for_each(|event| add(&mut list, event))?;
-        let mut next = store.len();
+        let (newest, mut next) = match (self.after, self.follow) {
+            // The loop shows them.
+            (Some(position), true) => (Vec::new(), position.saturating_add(1)),
+            _ => (self.newest(&store, &query)?, store.len()),
+        };
+        let mut more = next < store.len();
         drop(store);
+        newest.iter().try_for_each(|event| add(&mut list, event))?;
         if !self.follow {
             return list.end();
         }
         loop {
             list.show()?;
-            let store = self.wait(&mut look)?;
-            for event in store.query(&query).after(next.checked_sub(1)) {
-                add(&mut list, &event?)?;
+            if more {
+                // Whoever wants to write comes in between.
+                thread::sleep(SOON / 5);
+                pace.seen = None;
             }
-            next = next.max(store.len());
+            let store = self.wait(&mut pace)?;
+            let events = taken(&store, &query, next)?;
+            more = events.len() == BATCH || bytes(&events) >= BATCH_BYTES;
+            next = match events.last() {
+                Some(last) if more => last.position() + 1,
+                _ => next.max(store.len()),
+            };
+            drop(store);
+            events.iter().try_for_each(|event| add(&mut list, event))?;
         }
     }
 
@@ -106,19 +203,17 @@ impl Args {
     }
 
     /// Waits until the files have changed, or may have without a trace, and the store can be read.
-    fn wait(&self, look: &mut Look) -> Result<Store> {
-        let mut told = false;
+    fn wait(&self, pace: &mut Pace) -> Result<Store> {
         loop {
-            let now = Look::at(&self.store);
-            let changed = now != *look || !look.is_settled();
-            if changed || told {
+            let sign = pace.look(&self.store);
+            if pace.opens(sign, SystemTime::now()) {
                 match Options::new().create(false).open_read_only(&self.store) {
                     Ok(store) => {
-                        *look = now;
+                        pace.opened();
                         return Ok(store);
                     }
                     Err(Error::Locked { .. }) => {
-                        if !std::mem::replace(&mut told, true) {
+                        if pace.locked() {
                             note(
                                 "annals: note: ",
                                 "another process has the store open to write: its events are shown when it closes it",
@@ -128,11 +223,169 @@ impl Args {
                     Err(error) => return Err(Failure::from(error)),
                 }
             }
-            thread::sleep(LOOK);
+            thread::sleep(pace.pause());
         }
     }
 }
 
+/// The first events from a position on.
+fn taken(store: &Store, query: &Query, from: u64) -> Result<Vec<Event>> {
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    for event in store.query(query).after(from.checked_sub(1)) {
+        let event = event?;
+        bytes += size(&event);
+        events.push(event);
+        if events.len() == BATCH || bytes >= BATCH_BYTES {
+            break;
+        }
+    }
+    Ok(events)
+}
+
+fn size(event: &Event) -> usize {
+    event.data().len() + event.metadata().len()
+}
+
+fn bytes(events: &[Event]) -> usize {
+    events.iter().map(size).sum()
+}
+
 fn add(list: &mut List<'_>, event: &Event) -> Result<()> {
     list.add(&Line(event), |Line(event)| cells(event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    /// A store whose files count time in steps, and who follows it.
+    struct Trial {
+        now: Duration,
+        step: Duration,
+        changed: Duration,
+        pace: Pace,
+        opens: u32,
+        /// When the store was changed and when it was opened last.
+        wrote: Duration,
+        read: Duration,
+    }
+
+    impl Trial {
+        fn new(step: Duration) -> Self {
+            let start = Duration::from_secs(100);
+            let mut trial =
+                Trial { now: start, step, changed: start, pace: Pace::default(), opens: 0, wrote: start, read: start };
+            trial.change();
+            trial.look();
+            trial
+        }
+
+        fn change(&mut self) {
+            self.wrote = self.now;
+            let steps = self.now.as_nanos() / self.step.as_nanos();
+            self.changed = Duration::from_nanos((steps * self.step.as_nanos()) as u64);
+        }
+
+        fn look(&mut self) {
+            let sign = Sign { files: vec![Some((1, UNIX_EPOCH + self.changed))], newest: None };
+            if self.pace.opens(sign, UNIX_EPOCH + self.now) {
+                self.opens += 1;
+                self.read = self.now;
+            }
+        }
+
+        /// Follows for so long, and changes the store as often.
+        fn follow(&mut self, time: Duration, every: Option<Duration>) {
+            let end = self.now + time;
+            let mut change = every.map(|every| self.now + every);
+            let mut look = self.now + self.pace.pause();
+            while self.now < end {
+                let next = change.map_or(look, |change| change.min(look)).min(end);
+                self.now = next;
+                if change == Some(next) {
+                    self.change();
+                    change = every.map(|every| next + every);
+                }
+                if look == next {
+                    self.look();
+                    look = next + self.pace.pause();
+                }
+            }
+        }
+    }
+
+    /// For a second behind each change the store was opened without a pause, 540 times: it took a
+    /// core, and nobody else could open it to write. It is opened once for each change, and once
+    /// more when the next one is sure to show.
+    #[test]
+    fn a_change_is_looked_at_twice_at_most() {
+        for step in [1, 4_000_000, 2_000_000_000].map(Duration::from_nanos) {
+            let mut trial = Trial::new(step);
+            assert_eq!(trial.opens, 1);
+            trial.follow(Duration::from_secs(60), None);
+            assert_eq!(trial.opens, 2, "{step:?}");
+            trial.follow(Duration::from_secs(6), Some(Duration::from_millis(300)));
+            assert!(trial.opens <= 2 + 20 + 4, "{} in steps of {step:?}", trial.opens);
+        }
+    }
+
+    /// Two changes within one step of the clock of the file system look like one.
+    #[test]
+    fn nothing_stays_unseen() {
+        for step in [1, 4_000_000, 2_000_000_000].map(Duration::from_nanos) {
+            for every in [3, 49, 50, 100, 333, 1999].map(Duration::from_millis) {
+                let mut trial = Trial::new(step);
+                trial.follow(Duration::from_secs(7), Some(every));
+                trial.follow(Duration::from_secs(5), None);
+                assert!(trial.read >= trial.wrote, "{step:?}, {every:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_open_elsewhere_is_asked_for_less_and_less() {
+        let mut pace = Pace::default();
+        let (mut asked, mut told, mut waited) = (0, 0, Duration::ZERO);
+        while waited < Duration::from_secs(60) {
+            assert!(pace.opens(Sign::default(), UNIX_EPOCH), "a lock leaves no trace when it goes");
+            asked += 1;
+            told += u32::from(pace.locked());
+            waited += pace.pause();
+        }
+        assert!(asked < 80, "{asked}");
+        assert_eq!(told, 1);
+        pace.opened();
+        assert!(!pace.locked(), "a moment is not worth a note");
+    }
+
+    #[test]
+    fn the_newest_segment_is_found_and_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) =
+            (dir.path().join("00000000000000000001.seg"), dir.path().join("00000000000000000002.seg"));
+        let empty = Sign::of(dir.path(), None);
+        fs::write(&first, "a").unwrap();
+        let one = Sign::of(dir.path(), Some(&empty));
+        assert_eq!(one.newest.as_ref(), Some(&first));
+        fs::write(&first, "ab").unwrap();
+        let longer = Sign::of(dir.path(), Some(&one));
+        assert_ne!(one, longer);
+        fs::write(&second, "").unwrap();
+        let two = Sign::of(dir.path(), None);
+        assert_eq!(two.newest.as_ref(), Some(&second));
+        // A file system that counts in large steps does not show that one has come.
+        let step = fs::metadata(dir.path()).unwrap().modified().unwrap();
+        fs::remove_file(&second).unwrap();
+        let back = || fs::File::open(dir.path()).unwrap().set_modified(step).unwrap();
+        back();
+        let mut pace = Pace::default();
+        let sign = pace.look(dir.path());
+        assert!(pace.opens(sign, step));
+        fs::write(&second, "").unwrap();
+        back();
+        assert_eq!(pace.look(dir.path()).newest.as_ref(), Some(&second));
+        assert!(!two.is_settled(SystemTime::now()) && two.is_settled(SystemTime::now() + SETTLED * 2));
+    }
 }

@@ -109,7 +109,49 @@ fn what_cannot_be_stored() {
     );
     assert!(!place.store.exists());
     assert!(place.run("append", &["a-1", "--type", ""]).fails(1).contains("type"));
-    assert_eq!(place.export(), "");
+    assert!(!place.store.exists());
+}
+
+/// A refused append to a mistyped name left a new, empty store there, which the next one with the
+/// same slip found. A store is created only for an event that goes through.
+#[test]
+fn a_refused_append_leaves_no_store() {
+    let place = place();
+    let long = "x".repeat(300);
+    let refused: [(&[&str], i32); 5] = [
+        (&["--type", "T", "--expect", "exists"], 6),
+        (&["--type", "T", "--expect", "7"], 6),
+        (&["--type", ""], 1),
+        (&["--type", &long], 1),
+        (&["--type", "T", "--tag", ""], 1),
+    ];
+    for (arguments, code) in refused {
+        place.run("append", &[&["a-1"], arguments].concat()).fails(code);
+        assert!(!place.store.exists(), "{arguments:?}");
+        // A directory that was there stays as it was.
+        fs::create_dir(&place.store).unwrap();
+        place.run("append", &[&["a-1"], arguments].concat()).fails(code);
+        assert_eq!(fs::read_dir(&place.store).unwrap().count(), 0, "{arguments:?}");
+        fs::remove_dir(&place.store).unwrap();
+    }
+    place.run("append", &["a-1", "--type", "T", "--expect", "none"]).ok();
+    assert_eq!(place.export().lines().count(), 1);
+    let file = place.file("file", "x");
+    assert!(annals(["append", &file, "a-1", "--type", "T"]).fails(1).contains(&file));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "x");
+}
+
+/// Times never decrease: one clock that was wrong once decides on the times of all that follows,
+/// which nobody was told.
+#[test]
+fn a_store_that_is_ahead_of_the_clock_is_worth_a_warning() {
+    let place = place();
+    let store = place.open_with(Options::new().clock(|| Timestamp::MAX));
+    store.append(&stream("a-1"), Expected::Any, [NewEvent::new("T", "")]).unwrap();
+    store.close().unwrap();
+    let run = place.run("append", &["a-1", "--type", "T"]);
+    assert_eq!(run.code, 0);
+    assert!(run.stderr.starts_with("annals: warning: the store has come to 2262-04-11T"), "{}", run.stderr);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn usage_is_code_2() {
     annals(["read", "store", "a-1", "--from", "x"]).fails(2);
     annals(["import", "store", "--batch", "0"]).fails(2);
     annals(["stats", "store", "--colour"]).fails(2);
-    annals(["get", "store", "17"]).fails(2);
+    annals(["get", "store", "1.7"]).fails(2);
     annals(["query", "store", "--stream", "@x"]).fails(2);
 }
 

@@ -89,3 +89,42 @@ fn an_empty_store_is_exported_and_imported() {
     to.run_with("import", &[], b"").ok();
     assert_eq!(to.export(), "");
 }
+
+/// `--output` wrote in place: an export that failed took the one before with it.
+#[test]
+fn a_failed_export_leaves_the_file_as_it_was() {
+    let from = varied();
+    let file = from.file("backup.jsonl", "old\n");
+    // An event in the middle fails its checksum: what is there may be whole, and the new one is
+    // not.
+    let mut bytes = fs::read(from.segment()).unwrap();
+    let at = bytes.windows(5).position(|at| at == b"order").unwrap();
+    bytes[at] ^= 1;
+    fs::write(from.segment(), bytes).unwrap();
+    let run = from.run("export", &["--output", &file]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.ends_with(&format!("; {file} is as it was\n")), "{}", run.stderr);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "old\n");
+    // Where there is none, it is written with its gaps.
+    let other = from.dir.path().join("other.jsonl");
+    assert_eq!(from.run("export", &["--output", other.to_str().unwrap()]).code, 3);
+    assert!(fs::read_to_string(&other).unwrap().lines().count() > 10);
+    let names: Vec<_> = fs::read_dir(from.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+}
+
+/// Nothing keeps a name in the directory of a store from being that of one of its files.
+#[test]
+fn no_file_is_written_into_a_store() {
+    let from = small();
+    let before = from.export();
+    for name in ["HEAD", "backup.jsonl"] {
+        let file = from.store.join(name);
+        from.run("export", &["--output", file.to_str().unwrap()]).fails(2);
+        let out = from.dir.path().join("rescued");
+        from.run("salvage", &[out.to_str().unwrap(), "--report", file.to_str().unwrap()]).fails(2);
+        assert!(!out.exists());
+    }
+    assert_eq!(from.export(), before);
+    from.run("verify", &[]).ok();
+}

@@ -41,5 +41,28 @@ fn an_id_that_no_event_has_is_code_1() {
         assert_eq!(run.stdout, "");
         assert_eq!(run.fails(1), format!("annals: error: no event has the id {id}\n"));
     }
-    assert!(place.run("get", &["order-1"]).fails(2).contains("<ID>"));
+    assert!(place.run("get", &["order-1"]).fails(2).contains("<ID|POSITION>"));
+}
+
+/// `get STORE 1629` was refused: whoever had a position, as each table shows one, had to look for
+/// the id first.
+#[test]
+fn an_event_by_its_position() {
+    let place = small();
+    for (position, line) in place.export().lines().enumerate() {
+        assert_eq!(place.run("get", &[&position.to_string(), "--json"]).ok().trim_end(), line);
+    }
+    assert_eq!(
+        place.run("get", &["3"]).fails(1),
+        "annals: error: no event has the position 3: the store has 3, from 0 on\n"
+    );
+    place.run("append", &["order-1@x", "--type", "T"]).ok();
+    annals(["editions", "delete", place.store.to_str().unwrap(), "x", "--yes"]).ok();
+    for position in ["3", "4"] {
+        assert!(place.run("get", &[position]).fails(1).contains("was deleted with its edition"));
+    }
+    for text in ["-1", "1.5", "+1", "18446744073709551616", ""] {
+        place.run("get", &["--", text]).fails(2);
+    }
+    place.run("get", &["18446744073709551615"]).fails(1);
 }

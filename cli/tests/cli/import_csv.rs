@@ -75,5 +75,51 @@ fn a_quote_that_is_left_open_does_not_fill_the_memory() {
     text.resize(70 << 20, b'x');
     let arguments: Vec<&str> = ["-"].iter().chain(&COLUMNS).copied().collect();
     let said = place.run_with("import", &arguments, &text).fails(1);
-    assert!(said.contains("longer than 64 MiB"), "{said}");
+    assert!(said.contains("stdin:2: the record is longer than 64 MiB; is the quote closed"), "{said}");
+}
+
+/// A quote that was not closed swallowed all rows behind it, a file that was cut off within quotes
+/// was taken for a whole one, and text behind a closing quote was added to the field: all without a
+/// word.
+#[test]
+fn what_is_not_well_formed_is_refused() {
+    let cases = [
+        ("when,case,activity,note\n,o-1,A,ok\n,o-2,A,\"open\n,o-3,A,b\n", "stdin:3: a quote is not closed"),
+        ("when,case,activity,note\n,o-1,A,\"ok\"\n,o-2,A,\"cut off he", "stdin:3: a quote is not closed"),
+        ("when,case,activity,note\n,o-1,A,\"7\" wide\"\n,o-2,A,b\n", "stdin:2: text stands behind the closing quote;"),
+        (
+            "when,case,activity,note\n,o-1,A,\"open\n,o-2,A,\"b\"\n",
+            "stdin:3: text stands behind the closing quote of the field that begins in line 2;",
+        ),
+        ("when,case,activity,note\n,o-1,A, \"a, b\"\n", "stdin:2: spaces stand before a quote"),
+        ("when,case,activity,note\n,o-1,A,\"a\"\n\n,o-1,A,b,c\n", "stdin:4: 5 fields where the header has 4"),
+    ];
+    for (text, what) in cases {
+        for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+            let place = place();
+            let said = import(&place, &text, &[]).fails(1);
+            assert!(said.starts_with(&format!("annals: error: {what}")), "{said}");
+            assert!(!place.store.exists());
+        }
+    }
+}
+
+/// A mark before the header was taken for a part of the first name, unless the file was packed.
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    for text in ["\u{FEFF}case,activity,when\no-1,A,\n", "\u{FEFF}\"case\",\"activity\",\"when\"\r\n\"o-1\",\"A\",\r\n"]
+    {
+        let place = place();
+        import(&place, text, &[]).ok();
+        assert_eq!(place.export().lines().count(), 1);
+    }
+}
+
+/// Within a row that is not quoted, a cut does not show; that the last row has no line break does.
+#[test]
+fn a_last_row_without_a_line_break_is_worth_a_warning() {
+    let place = place();
+    let run = import(&place, "when,case,activity\n,o-1,A\n,o-2,Cut o", &[]);
+    assert_eq!((run.code, run.stdout.lines().next()), (0, Some("events\t2")));
+    assert_eq!(run.stderr, "annals: warning: stdin:3: the last row ends without a line break: is the file whole?\n");
 }

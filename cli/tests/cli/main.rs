@@ -11,6 +11,7 @@ mod export;
 mod get;
 mod import;
 mod import_csv;
+mod interrupted;
 mod kill;
 mod positions;
 mod projections;
@@ -24,6 +25,7 @@ mod stats;
 mod streams;
 mod tail;
 mod times;
+mod travel;
 mod verify;
 
 use annals::{ContentType, Expected, NewEvent, Options, Store, StreamId, Timestamp, Uuid};
@@ -125,8 +127,13 @@ impl Place {
         path.to_str().unwrap().to_owned()
     }
 
+    /// What is left behind may be noted.
+    #[track_caller]
     fn export(&self) -> String {
-        self.run("export", &[]).ok()
+        let run = self.run("export", &[]);
+        assert!(run.stderr.lines().all(|line| line.starts_with("annals: note: ")), "{}", run.stderr);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.stdout
     }
 
     /// The lines of the export without the data, which may be what `Value` has no room for.

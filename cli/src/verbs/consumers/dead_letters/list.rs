@@ -57,7 +57,7 @@ impl Args {
         let store = opening::to_read(&self.store)?;
         let columns =
             [number("position"), text("stream"), text("type"), number("attempts"), text("time"), text("reason")];
-        let mut list = List::new(out, columns);
+        let mut list = List::new(out, columns).wrapping();
         for letter in store.consumer(&self.consumer).dead_letters()? {
             list.add(&Row::new(&letter), Row::cells)?;
         }

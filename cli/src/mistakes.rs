@@ -1,0 +1,105 @@
+//! What is wrong with a line of JSON, in plain words.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::error::Category;
+
+/// So many characters of a line are shown.
+const SHOWN: usize = 24;
+
+/// Says what is wrong, and in which column.
+pub fn plain<'a, T: Deserialize<'a>>(line: &'a [u8], error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // Within a line, its number is always 1.
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    // A byte, counted from 1; 0 if nothing was read.
+    let mut at = error.column().saturating_sub(1).min(line.len());
+    let what = match error.classify() {
+        Category::Data => unfit::<T>(line, what),
+        _ => {
+            let is_word = |byte: u8| byte.is_ascii_alphanumeric();
+            if matches!(what, "expected ident" | "expected value" | "key must be a string") {
+                at -= line[..at].iter().rev().take_while(|&&byte| is_word(byte)).count();
+            }
+            malformed(what, &line[at..])
+        }
+    };
+    in_column(&what, line, at)
+}
+
+/// Says what stands there instead of an object.
+pub fn no_object(line: &[u8]) -> String {
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(line) {
+        return plain::<IgnoredAny>(line, &error);
+    }
+    let at = line.len() - line.trim_ascii_start().len();
+    let found = match line.get(at) {
+        Some(b'[') => "a list",
+        Some(b'"') => "a text",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        _ => "a value",
+    };
+    in_column(&format!("{found} where an object with the fields of an event is wanted"), line, at)
+}
+
+fn in_column(what: &str, line: &[u8], at: usize) -> String {
+    let column = String::from_utf8_lossy(&line[..at]).chars().count() + 1;
+    format!("{what} (column {column})")
+}
+
+/// What is not JSON at all.
+fn malformed(what: &str, from: &[u8]) -> String {
+    let from = String::from_utf8_lossy(from);
+    let mut found: String = from.chars().take(SHOWN).collect();
+    if from.chars().nth(SHOWN).is_some() {
+        found.push('…');
+    }
+    let shown = |what: &str| format!("{what} \"{found}\"");
+    match what {
+        "EOF while parsing a value" => "the line ends where a value is wanted; is it cut off?".into(),
+        "EOF while parsing an object" => "the line ends in the middle of an object; is it cut off?".into(),
+        "EOF while parsing a list" => "the line ends in the middle of a list; is it cut off?".into(),
+        "EOF while parsing a string" => "the line ends in the middle of a string; is it cut off?".into(),
+        "expected ident" | "expected value" => shown("this is not JSON:"),
+        "expected `:`" => shown("a colon is missing before"),
+        "expected `,` or `}`" | "expected `,` or `]`" => shown("a comma is missing before"),
+        "trailing comma" => "a comma stands before the end of an object or a list".into(),
+        "key must be a string" => shown("the name of a field must stand in double quotes:"),
+        "trailing characters" => shown("more text stands behind the event:"),
+        "invalid escape" => "what stands behind a backslash is no escape of JSON".into(),
+        "invalid unicode code point" => "a text is not UTF-8".into(),
+        "invalid number" | "number out of range" => shown("this is no number of JSON:"),
+        "recursion limit exceeded" => "lists and objects are nested too deep".into(),
+        _ if what.starts_with("control character") => {
+            "a control character stands in a text, where JSON wants an escape such as \\n".into()
+        }
+        _ if what.contains("surrogate") || what.contains("hex escape") => {
+            "an escape \\u stands for no character".into()
+        }
+        other => format!("this is not JSON: {other}"),
+    }
+}
+
+/// What is JSON, but not what was asked for: of which field, and what is wanted.
+fn unfit<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) -> String {
+    let Some(what) = what.strip_prefix("invalid type: ").or_else(|| what.strip_prefix("invalid value: ")) else {
+        return what.to_owned();
+    };
+    // Only now is it worth to know the field.
+    let again = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(line));
+    let field = again.err().map(|error| error.path().to_string()).filter(|path| path != ".");
+    let (found, wanted) = what.rsplit_once(", expected ").unwrap_or((what, "something else"));
+    let wanted = match wanted {
+        "u64" => "a whole number from 0 on",
+        "u32" => "a whole number from 0 to 4294967295",
+        "a sequence" => "a list",
+        other => other,
+    };
+    let found = match found {
+        "sequence" => "a list",
+        "map" => "an object",
+        other => other,
+    };
+    let field = field.map(|field| format!("{field}: ")).unwrap_or_default();
+    format!("{field}{found} where {wanted} is wanted")
+}

@@ -205,7 +205,7 @@ fn append(store: &Store, n: u64) {
 }
 
 fn by_tag(store: &Store, tag: &str) -> usize {
-    store.query(&Query::new().tag(tag)).into_iter().map(|event| event.unwrap()).count()
+    store.query(&Query::new().tag(tag)).into_iter().inspect(|event| assert!(event.is_ok(), "{event:?}")).count()
 }
 
 /// A handle that was closed went on making index files anew, under the name and beside the work of the next owner. Now it

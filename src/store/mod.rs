@@ -2,6 +2,7 @@
 
 mod append;
 mod around;
+mod bindings;
 mod candidates;
 mod checkpoints;
 pub(crate) mod consumers;
@@ -28,6 +29,7 @@ pub(crate) mod waiters;
 mod walk;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
+pub use bindings::BindingFault;
 pub use checkpoints::{Checkpoint, Checkpoints};
 pub use discover::{NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};

@@ -211,7 +211,12 @@ impl Options {
             gaps,
             around: Around::new(again),
         };
-        Ok(Store { inner: Arc::new(inner) })
+        let mut store = Store { inner: Arc::new(inner) };
+        let notices = store.binding_notices();
+        if let Some(inner) = Arc::get_mut(&mut store.inner) {
+            inner.report.notices.extend(notices);
+        }
+        Ok(store)
     }
 
     /// Opens a store to read: nothing is written, created or cut. Several processes may do so at once, but not beside one that has it open for writing.

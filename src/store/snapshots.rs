@@ -406,10 +406,6 @@ impl Snapshots {
 }
 
 impl Store {
-    fn event_of(&self, stream: &StreamId, sequence: u64) -> Result<Option<Event>> {
-        self.read(stream).from(sequence).limit(1).into_iter().next().transpose()
-    }
-
     /// Whether the stream has the event that a snapshot says it follows. Position and time tell it from one that was lost, and whose sequence and position another one has got.
     fn has_event_of(&self, stream: &StreamId, head: &Head) -> Result<bool> {
         let event = self.event_of(stream, head.sequence)?;

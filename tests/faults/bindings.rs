@@ -1,10 +1,12 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
 
 use crate::common::stream;
+use annals::salvage::Salvage;
 use annals::{
-    BindingFault, Delivery, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent, Outcome, Query, Reset,
-    Result, Store, Timestamp,
+    BindingFault, Codec, Delivery, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent, Outcome,
+    Projection, Query, Reset, Result, SavedFault, SnapshotFault, Start, Store, Timestamp,
 };
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 fn append(store: &Store, name: &str, event_type: &'static str, count: usize) {
@@ -208,4 +210,189 @@ fn a_number_that_was_no_position_is_none_later() {
     let ran = mailer(&store).run(nothing);
     assert!(matches!(ran, Err(Error::Diverged { position: 5, recorded_at: None, .. })), "{ran:?}");
     assert_eq!(store.checkpoints().get("mailer").unwrap().map(|of| of.position), Some(5), "a number, as it was given");
+}
+
+/// A projection that sets its state once, and is saved by itself.
+struct Keeps<S>(S);
+
+impl<S> Projection for Keeps<S>
+where
+    S: Serialize + for<'de> Deserialize<'de> + Default + Clone + Send + Sync + 'static,
+{
+    type State = S;
+    fn name(&self) -> &str {
+        "keeps"
+    }
+    fn version(&self) -> u32 {
+        1
+    }
+    fn apply(&self, state: &mut S, _: &Event) -> Result<()> {
+        *state = self.0.clone();
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize, Default, Debug, PartialEq, Clone)]
+struct Optional {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    note: Option<u8>,
+    count: u8,
+    extra: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize, Default, Debug, PartialEq, Clone)]
+#[serde(tag = "kind")]
+enum Tagged {
+    #[default]
+    Idle,
+    Busy {
+        with: String,
+    },
+}
+
+#[derive(Serialize, Deserialize, Default, Debug, PartialEq, Clone)]
+struct Floats(Vec<Option<f64>>);
+
+fn optional() -> Optional {
+    Optional { note: None, count: 1, extra: vec![7, 0] }
+}
+
+fn busy() -> Tagged {
+    Tagged::Busy { with: "x".into() }
+}
+
+/// What two loads give, and a projection that is started twice; with the default codec, or this one.
+fn twice<S>(state: &S, codec: Option<Codec>) -> (bool, Start)
+where
+    S: Serialize + for<'de> Deserialize<'de> + Default + Clone + Send + Sync + PartialEq + std::fmt::Debug + 'static,
+{
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 10);
+    let load = || {
+        let load = store.load(&stream("a-1")).snapshot_every(5);
+        let load = codec.map_or(load.clone(), |codec| load.codec(codec));
+        let set = |of: &mut S, _: &Event| {
+            *of = state.clone();
+            Ok(())
+        };
+        load.fold(S::default(), set).unwrap()
+    };
+    let (first, second) = (load(), load());
+    assert_eq!((&first.state, &second.state), (state, state), "the same with a snapshot and without");
+    assert_eq!(second.snapshot.is_some(), first.put);
+    assert_eq!(first.put_error.is_none(), first.put);
+    assert_eq!(store.snapshots().skipped().unfaithful, if first.put { 0 } else { 2 });
+    assert_eq!(store.snapshots().list_all().unwrap().len(), usize::from(first.put), "nothing is kept that is not used");
+
+    let start = || {
+        let project = store.projection(Keeps(state.clone()));
+        codec.map_or_else(|| store.projection(Keeps(state.clone())), |codec| project.codec(codec)).catch_up().unwrap()
+    };
+    let model = start();
+    assert_eq!(model.status().save_error.is_none(), first.put, "{:?}", model.status().save_error);
+    assert_eq!(model.stop().is_ok(), first.put);
+    let model = start();
+    assert_eq!(model.state().unwrap(), *state);
+    (first.put, model.status().start)
+}
+
+/// bincode was the silent default for states, and writes no names: a struct with a field that may be left out was loaded as another one, and an enum with an internal tag could not be loaded at all, so that each load replayed
+/// everything and wrote it again. JSON is the default; and a state that does not come back as it is, is not kept, and whoever loads is told.
+#[test]
+fn a_state_comes_back_as_it_was_or_is_not_kept() {
+    let saved = Start::Saved(Some(9));
+    assert_eq!(twice(&optional(), None), (true, saved));
+    assert_eq!(twice(&busy(), None), (true, saved));
+    assert_eq!(twice(&std::collections::HashMap::from([(1, 2.5), (7, 1e-300)]), None), (true, saved), "in any order");
+    assert_eq!(twice(&(0..50).collect::<std::collections::HashSet<u8>>(), Some(Codec::Bincode)), (true, saved));
+    let not_kept = (false, Start::Beginning);
+    assert_eq!(twice(&optional(), Some(Codec::Bincode)), not_kept);
+    assert_eq!(twice(&busy(), Some(Codec::Bincode)), not_kept);
+    assert_eq!(twice(&Floats(vec![Some(f64::INFINITY)]), Some(Codec::Json)), not_kept);
+    assert_eq!(twice(&Floats(vec![Some(f64::INFINITY), None]), Some(Codec::Bincode)), (true, saved));
+    // Numbers to the last bit: without care, JSON would lose it.
+    let floats = (1..2000u64)
+        .map(|n| Some(f64::from_bits(n.wrapping_mul(0x9E37_79B9_7F4A_7C15))))
+        .map(|of| of.filter(|f| f.is_finite()));
+    assert_eq!(twice(&Floats(floats.collect()), None), (true, saved));
+}
+
+/// The same by hand, where the type that will be read is not known: what no type can read back is refused.
+#[test]
+fn a_put_refuses_what_cannot_come_back() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    let (a, snapshots) = (stream("a-1"), store.snapshots());
+    let refused = |put: Result<()>| assert!(matches!(put, Err(Error::Codec { .. })), "{put:?}");
+    refused(snapshots.clone().codec(Codec::Bincode).put(&a, 0, &optional()));
+    refused(snapshots.put(&a, 0, &f64::NAN));
+    refused(snapshots.put(&a, 0, &Some(None::<u8>)));
+    assert!(snapshots.latest(&a).unwrap().is_none());
+    snapshots.put(&a, 0, &optional()).unwrap();
+    assert_eq!(snapshots.latest(&a).unwrap().unwrap().decode::<Optional>().unwrap(), optional());
+    snapshots.clone().codec(Codec::Bincode).put(&a, 0, &Optional { note: Some(1), ..optional() }).unwrap();
+
+    // One that is of another type is told of, and replaced by one that is not.
+    snapshots.put(&a, 0, "text").unwrap();
+    let one_more = |n: &mut u64, _: &Event| {
+        *n += 1;
+        Ok(())
+    };
+    let load = || store.load(&a).snapshot_every(1).fold(0, one_more).unwrap();
+    let loaded = load();
+    assert_eq!((loaded.skipped, loaded.put, loaded.replayed), (Some(SnapshotFault::Undecodable), true, 1));
+    assert_eq!((load().skipped, load().replayed), (None, 0));
+}
+
+/// A saved state that cannot be decoded any more was made again at each start without a word.
+#[test]
+fn a_projection_tells_that_its_state_is_of_another_type() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    store.projection(Keeps("text".to_owned())).catch_up().unwrap().stop().unwrap();
+    let model = store.projection(Keeps(7u64)).catch_up().unwrap();
+    assert_eq!((model.status().start, model.state().unwrap()), (Start::Unusable(SavedFault::Undecodable), 7));
+    model.stop().unwrap();
+    assert_eq!(store.projection(Keeps(7u64)).catch_up().unwrap().status().start, Start::Saved(Some(0)));
+}
+
+/// In a store that was salvaged, `put(&s, 3, …)` where the event with sequence 3 is lost stored the snapshot for event 4, which was the next one that a read gave, and loads left event 4 out. What asks for the event with
+/// a sequence gets that one, or none.
+#[test]
+fn there_is_no_snapshot_for_a_lost_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("store"), dir.path().join("out"));
+    let store = Store::open(&path).unwrap();
+    for n in 0..6 {
+        let event = NewEvent::with_data("T", format!("this is event {n}").into_bytes());
+        store.append(&stream("a-1"), Expected::Next(n), [event]).unwrap();
+    }
+    store.positions().put("h", &stream("a-1"), 3).unwrap();
+    store.close().unwrap();
+    let mut files = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.find(|path| path.extension().is_some_and(|of| of == "seg")).expect("a segment");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(15).position(|of| of == b"this is event 3").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    assert_eq!(Salvage::new().run(&path, &out).unwrap().lost(), 1);
+
+    let store = Store::open(&out).unwrap();
+    assert!(store.open_report().notices.is_empty(), "{:?}", store.open_report().notices);
+    let a = stream("a-1");
+    let add = |sum: &mut u64, event: &Event| {
+        *sum += event.sequence();
+        Ok(())
+    };
+    let count = || store.load(&a).fold(0, add).unwrap();
+    assert_eq!(count().state, 1 + 2 + 4 + 5);
+    let put = store.snapshots().put(&a, 3, &3u64);
+    assert!(matches!(put, Err(Error::Invalid { what: "snapshot", .. })), "{put:?}");
+    assert!(store.snapshots().put_bytes(&a, 3, b"").is_err());
+    store.snapshots().put(&a, 4, &7u64).unwrap();
+    assert_eq!((count().state, count().replayed), (12, 1));
+    // A handler that had handled it has done so: nothing has taken its place.
+    assert_eq!(store.positions().get("h", &a).unwrap(), Some(3));
+    store.positions().reset("early", &a, 3).unwrap();
+    assert_eq!(store.positions().list("early").unwrap()[0].recorded_at, None, "it is not that of event 4");
 }

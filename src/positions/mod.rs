@@ -245,12 +245,18 @@ impl Register {
         self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
     }
 
-    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this epoch; and makes that durable.
-    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>, epoch: u64) -> Result<u64> {
+    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this epoch; and makes that durable. `None` if `may` says no, which is asked when nothing can be put in between.
+    pub(crate) fn delete_edition(
+        &self,
+        edition: &str,
+        domain: Option<&str>,
+        epoch: u64,
+        may: impl FnOnce() -> Result<bool>,
+    ) -> Result<Option<u64>> {
         let is_of = |group: Group<'_>| {
             group.edition == Some(edition) && group.epoch < epoch && domain.is_none_or(|of| group.domain == of)
         };
-        let deleted = self.change(|table| Ok(table.delete_groups(is_of)))?;
+        let deleted = self.change(|table| Ok(if may()? { Some(table.delete_groups(is_of)) } else { None }))?;
         self.flush()?;
         Ok(deleted)
     }
@@ -420,7 +426,7 @@ mod tests {
         assert_eq!(sequence(&positions, &stream("order-1@x"), 8), None);
         assert_eq!(sequence(&positions, &stream("order-1"), 99), Some(5), "the main edition has no epochs");
         assert_eq!(positions.handlers(|_, epoch| epoch == 7).unwrap(), [("h".into(), 3)]);
-        assert_eq!(positions.delete_edition("x", Some("order"), u64::MAX).unwrap(), 2);
+        assert_eq!(positions.delete_edition("x", Some("order"), u64::MAX, || Ok(true)).unwrap(), Some(2));
         let left = |positions: &Register| {
             let mut left: Vec<_> =
                 positions.list("h").unwrap().iter().map(|(stream, epoch, _)| format!("{stream} {epoch}")).collect();
@@ -428,7 +434,7 @@ mod tests {
             left
         };
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0", "stock-1@x 7"]);
-        assert_eq!(positions.delete_edition("x", None, u64::MAX).unwrap(), 1);
+        assert_eq!(positions.delete_edition("x", None, u64::MAX, || Ok(true)).unwrap(), Some(1));
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
     }
 

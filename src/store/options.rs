@@ -1,7 +1,6 @@
 //! How a store is opened.
 
 use super::around::Around;
-use super::hooks::Hooks;
 use super::losses::Gaps;
 use super::snapshots::Cache;
 use super::view::View;
@@ -203,8 +202,8 @@ impl Options {
             log: opened.log,
             view,
             snapshots,
-            positions,
-            hooks: Hooks::default(),
+            positions: Arc::new(positions),
+            hooks: Arc::default(),
             report,
             consuming: Mutex::default(),
             deleting: Mutex::default(),

@@ -281,7 +281,7 @@ impl Snapshots {
     /// As [`Snapshots::delete`].
     pub fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64> {
         self.store.inner.log.check_writable()?;
-        self.directory().delete_edition(edition, domain)
+        self.directory().delete_edition(edition, domain, None)
     }
 
     /// How many snapshots were not used since the store was opened, and why.

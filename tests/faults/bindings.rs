@@ -1,13 +1,18 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
 
 use crate::common::stream;
+use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
 use annals::salvage::Salvage;
 use annals::{
-    BindingFault, Codec, Delivery, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent, Outcome,
-    Projection, Query, Reset, Result, SavedFault, SnapshotFault, Start, Store, Timestamp,
+    BindingFault, Codec, Delivery, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent, Options, Outcome,
+    Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 
 fn append(store: &Store, name: &str, event_type: &'static str, count: usize) {
     for _ in 0..count {
@@ -395,4 +400,189 @@ fn there_is_no_snapshot_for_a_lost_event() {
     assert_eq!(store.positions().get("h", &a).unwrap(), Some(3));
     store.positions().reset("early", &a, 3).unwrap();
     assert_eq!(store.positions().list("early").unwrap()[0].recorded_at, None, "it is not that of event 4");
+}
+
+struct Count;
+
+impl Projection for Count {
+    type State = u64;
+    fn name(&self) -> &str {
+        "count"
+    }
+    fn version(&self) -> u32 {
+        1
+    }
+    fn apply(&self, count: &mut u64, _: &Event) -> Result<()> {
+        *count += 1;
+        Ok(())
+    }
+}
+
+/// An inline read model did not see an event whose ticket was dropped, or whose future was cancelled, as when the client of a server has gone, until somebody appended the next one: only those who wait for their commits
+/// told it. Whoever reads it takes in what nobody has.
+#[test]
+fn an_inline_model_shows_what_nobody_waits_for() {
+    for maintenance in [true, false] {
+        let store = Options::new().file_system(MemFs::new()).maintenance(maintenance).open("store").unwrap();
+        let count = store.projection(Count).inline().unwrap();
+        let submit = || {
+            let event = NewEvent::new("T", "");
+            store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap()
+        };
+        let visible = |events| {
+            while store.len() < events {
+                std::thread::yield_now();
+            }
+        };
+        drop(submit());
+        visible(1);
+        assert_eq!((count.state().unwrap(), count.status().lag, count.position()), (1, 0, Some(0)));
+        let mut cancelled = Box::pin(submit());
+        let polled = cancelled.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(maintenance || matches!(polled, Poll::Ready(Ok(_))));
+        drop(cancelled);
+        visible(2);
+        assert_eq!(count.read(|count| *count).unwrap(), 2);
+        count.pause();
+        drop(submit());
+        visible(3);
+        assert_eq!(count.state().unwrap(), 2, "it is paused");
+        count.resume();
+        assert_eq!(count.read_at(|count, at| (*count, at)).unwrap(), (3, Some(2)));
+    }
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// Memory, in which something happens right before a directory is listed for the nth time.
+#[derive(Clone)]
+struct Interrupted {
+    fs: MemFs,
+    listed: Arc<AtomicU64>,
+    at: Arc<Mutex<Option<(u64, Act)>>>,
+}
+
+impl std::fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.fs.fmt(f)
+    }
+}
+
+impl Fs for Interrupted {
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
+        self.fs.open(path, mode)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        if path.ends_with("snapshots") {
+            let n = self.listed.fetch_add(1, SeqCst);
+            let due = self.at.lock().unwrap().take_if(|(at, _)| *at == n);
+            if let Some((_, act)) = due {
+                act();
+            }
+        }
+        self.fs.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fs.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove_dir(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.fs.create_dir(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.fs.sync_dir(path)
+    }
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
+        self.fs.lock(path, mode)
+    }
+    fn available(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.fs.available(path)
+    }
+    fn gains_from_zeros(&self) -> bool {
+        self.fs.gains_from_zeros()
+    }
+}
+
+/// Deleting an edition without events of its own looked that there were none, and then removed its positions and snapshots, a persistent one too: also those of somebody who had begun it in between. What goes is what was
+/// there before, and so it is where the edition had events.
+#[test]
+fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
+    let mut left = 0;
+    for (nth, events) in (0..4).flat_map(|nth| [(nth, 0), (nth, 1)]) {
+        let (listed, at) = (Arc::new(AtomicU64::new(0)), Arc::default());
+        let fs = Interrupted { fs: MemFs::new(), listed: listed.clone(), at };
+        let store = Options::new().file_system(fs.clone()).maintenance(false).open("store").unwrap();
+        append(&store, "a-1", "T", 2);
+        append(&store, "a-1@what-if", "T", events);
+        let own = stream("a-1@what-if");
+        // Of before: it is the edition's, and goes.
+        store.positions().put("old", &own, 1).unwrap();
+        store.snapshots().retention(Retention::Persist).put(&own, 0, "old").unwrap();
+        let began = Arc::new(AtomicBool::new(false));
+        let act = {
+            let (store, own, began) = (store.clone(), own.clone(), began.clone());
+            move || {
+                let mine = store.append(&own, Expected::Any, [NewEvent::new("Mine", "")]).unwrap().sequences.start;
+                store.positions().put("new", &own, mine).unwrap();
+                store.snapshots().retention(Retention::Persist).put(&own, mine, "new").unwrap();
+                began.store(true, SeqCst);
+            }
+        };
+        *fs.at.lock().unwrap() = Some((listed.load(SeqCst) + nth, Box::new(act)));
+        let deleted = store.editions().delete("what-if", None).unwrap();
+        fs.at.lock().unwrap().take();
+        let there = began.load(SeqCst) && deleted == events as u64;
+        left += u32::from(there);
+        let kept = store.positions().get("new", &own).unwrap();
+        let snapshot = store.snapshots().latest(&own).unwrap().map(|of| of.decode::<String>().unwrap());
+        let expected = if there { (Some(2), Some("new")) } else { (None, None) };
+        assert_eq!((kept, snapshot.as_deref()), expected, "{nth}, {events} events");
+        assert_eq!(store.positions().get("old", &own).unwrap(), None, "{nth}, {events} events");
+    }
+    assert!(left > 0, "it is begun behind the deletion, too");
+}
+
+/// What holds the last handle of a store, and tells when it is gone.
+struct Holds(Mutex<Option<Store>>, mpsc::Sender<()>);
+
+impl Wake for Holds {
+    fn wake(self: Arc<Self>) {
+        let store = self.0.lock().unwrap().take();
+        drop(store);
+        self.1.send(()).unwrap();
+    }
+}
+
+/// A task that held the last handle of a store dropped it when it was woken, by the maintenance thread: closing waited for that thread, which was itself, and panicked; the lock stayed for the life of the process. Another
+/// thread closes then.
+#[test]
+fn a_waker_may_drop_the_last_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (told, gone) = mpsc::channel();
+    let mut ticket = {
+        let event = NewEvent::new("T", "");
+        Box::pin(store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap())
+    };
+    let waker = Waker::from(Arc::new(Holds(Mutex::new(Some(store)), told)));
+    let polled = ticket.as_mut().poll(&mut Context::from_waker(&waker));
+    drop(waker);
+    if polled.is_ready() {
+        // The maintenance thread was faster than this one, and nobody was to be woken.
+        return;
+    }
+    gone.recv().expect("closing does not panic in the thread that wakes");
+    let store = loop {
+        match Store::open(dir.path()) {
+            Err(Error::Locked { .. }) => std::thread::yield_now(),
+            opened => break opened.unwrap(),
+        }
+    };
+    assert_eq!((store.len(), store.open_report().clean), (1, true));
+    assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
 }

@@ -1,11 +1,15 @@
-//! Typed payloads, as JSON or as bincode.
+//! Typed payloads and states, as JSON or as bincode.
 //!
 //! bincode is the one dependency that is no longer maintained (RUSTSEC-2025-0141): it is pinned, kept in this file, and no bytes that Annals itself
 //! relies on are made by it. Events carry the codec as their content type, so that what was written stays readable when another codec takes its place.
 
+mod digest;
+
 use crate::error::{Error, Result};
 use crate::event::{ContentType, NewEvent};
 use crate::format::event::Event;
+use crate::format::snapshot_file::Codec;
+use digest::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -95,33 +99,76 @@ fn json_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The state of an aggregate as bincode.
-pub(crate) fn state_to_bincode<T: Serialize + ?Sized>(state: &T) -> Result<Vec<u8>> {
-    bincode_of(state)
+/// A state as bytes. What no type can read back as it was is refused; whether this type can is not known here.
+pub(crate) fn encode_state<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Result<Vec<u8>> {
+    let bytes = encode(codec, state)?;
+    let (_, hazards) = digest(state).map_err(|e| codec_error(name(codec))(&e))?;
+    let why = match codec {
+        Codec::Bincode if hazards.skipped => "a field is left out, and bincode would read the next one in its place",
+        Codec::Json if hazards.not_finite => "a number is not finite, and JSON has no word for it",
+        Codec::Json if hazards.some_nothing => "a value within `Some` is `null` in JSON, as `None` is",
+        _ => return Ok(bytes),
+    };
+    Err(codec_error(name(codec))(&format!("the state would not come back as it is: {why}")))
 }
 
-pub(crate) fn state_from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    from_bincode(bytes)
+/// A state as bytes that give the same state when they are decoded, which is tried. Costs a decoding, a second state in memory for as long as it takes, and two walks over the state.
+pub(crate) fn encode_faithfully<S: Serialize + DeserializeOwned>(codec: Codec, state: &S) -> Result<Vec<u8>> {
+    let bytes = encode(codec, state)?;
+    let lost = |why: &dyn std::fmt::Display| {
+        codec_error(name(codec))(&format!("the state would not come back as it is, so it is not kept: {why}"))
+    };
+    let back: S = decode_state(codec, &bytes).map_err(|e| match e {
+        Error::Codec { why, .. } => lost(&why),
+        other => other,
+    })?;
+    let (put, _) = digest(state).map_err(|e| lost(&e))?;
+    let (found, _) = digest(&back).map_err(|e| lost(&e))?;
+    if put.is_same(&found) { Ok(bytes) } else { Err(lost(&"decoded, it is another one")) }
 }
 
-/// The state of an aggregate as JSON.
+/// A state from its bytes.
+pub(crate) fn decode_state<S: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<S> {
+    match codec {
+        Codec::Bincode => from_bincode(bytes),
+        Codec::Json => state_from_json(bytes),
+        Codec::Bytes => Err(not_a_value()),
+    }
+}
+
+fn encode<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Result<Vec<u8>> {
+    match codec {
+        Codec::Bincode => bincode_of(state),
+        Codec::Json => state_to_json(state),
+        Codec::Bytes => Err(not_a_value()),
+    }
+}
+
+fn name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Bincode => "bincode",
+        Codec::Json => "json",
+        Codec::Bytes => "bytes",
+    }
+}
+
 #[cfg(feature = "json")]
-pub(crate) fn state_to_json<T: Serialize + ?Sized>(state: &T) -> Result<Vec<u8>> {
+fn state_to_json<T: Serialize + ?Sized>(state: &T) -> Result<Vec<u8>> {
     json_of(state)
 }
 
 #[cfg(feature = "json")]
-pub(crate) fn state_from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+fn state_from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| codec_error("json")(&e))
 }
 
 #[cfg(not(feature = "json"))]
-pub(crate) fn state_to_json<T: Serialize + ?Sized>(_: &T) -> Result<Vec<u8>> {
+fn state_to_json<T: Serialize + ?Sized>(_: &T) -> Result<Vec<u8>> {
     Err(codec_error("json")(&NO_JSON))
 }
 
 #[cfg(not(feature = "json"))]
-pub(crate) fn state_from_json<T: DeserializeOwned>(_: &[u8]) -> Result<T> {
+fn state_from_json<T: DeserializeOwned>(_: &[u8]) -> Result<T> {
     Err(codec_error("json")(&NO_JSON))
 }
 
@@ -129,7 +176,7 @@ pub(crate) fn state_from_json<T: DeserializeOwned>(_: &[u8]) -> Result<T> {
 const NO_JSON: &str = "the feature `json` is not switched on";
 
 /// States that are no values.
-pub(crate) fn not_a_value() -> Error {
+fn not_a_value() -> Error {
     codec_error("bytes")(&"raw bytes are not a value; use `put_bytes` and `bytes`")
 }
 

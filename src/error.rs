@@ -3,6 +3,7 @@
 use crate::expected::{Expected, ExpectedVersion};
 use crate::process::OtherProcess;
 use crate::stream::StreamId;
+use crate::time::Timestamp;
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -70,6 +71,32 @@ pub enum Error {
         expected: ExpectedVersion,
         /// The version that was found; 0 if there is no such checkpoint.
         actual: u64,
+    },
+    /// The log has not come to the position at which something stands: a checkpoint, the position of a handler, a subscription, an external state. Nothing was handed out.
+    ///
+    /// The store was restored from a backup, or is another one; or the number never was that of an event. If the store is a copy that is behind, go on with one that is not. Otherwise reset what
+    /// stands there: [`Consumer::reset_to`](crate::Consumer::reset_to), [`Checkpoints::reset`](crate::Checkpoints::reset), [`Positions::reset`](crate::Positions::reset); make an external state anew.
+    PositionAhead {
+        /// What stands there.
+        what: String,
+        /// Where it stands: a position, or the sequence of a handler in its stream.
+        position: u64,
+        /// The next position of the log, or the next sequence of the stream.
+        end: u64,
+    },
+    /// What is kept about an event is about one that this log does not have: another one stands in its place. Nothing was handed out.
+    ///
+    /// A backup was put back over the store, which has grown since, or the file of positions is that of another copy. Events behind the point at which the two part were never seen, and others were that are
+    /// gone. Decide from where to go on, and reset what stands there, as for [`Error::PositionAhead`]; drop a dead letter.
+    Diverged {
+        /// What is kept.
+        what: String,
+        /// Its position, or the sequence of a handler in its stream.
+        position: u64,
+        /// When its event was recorded; `None` if the log had no event there when it was kept.
+        recorded_at: Option<Timestamp>,
+        /// When the event was recorded that stands there now.
+        found: Timestamp,
     },
     /// A consumer of this name runs already, in this process. Nothing was changed: stop that one first, or choose another name.
     ConsumerRunning {
@@ -317,6 +344,21 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "conflict on checkpoint {name}: expected {expected}, found version {actual}; it was not moved"
+                )
+            }
+            Error::PositionAhead { what, position, end } => write!(
+                f,
+                "{what} is at {position}, and the log has not come to it: the next one is {end}; the store was restored from a backup, or is another one: reset what stands there, or use a newer copy"
+            ),
+            Error::Diverged { what, position, recorded_at, found } => {
+                write!(f, "{what} is at {position}, and ")?;
+                match recorded_at {
+                    Some(time) => write!(f, "its event, recorded at {time}, is not in the log: ")?,
+                    None => f.write_str("there was no such event when it was kept: ")?,
+                }
+                write!(
+                    f,
+                    "the one there was recorded at {found}; a backup was put back over the store, or the log is another one: reset what stands there"
                 )
             }
             Error::ConsumerRunning { name } => write!(f, "the consumer {name} runs already"),

@@ -14,7 +14,7 @@
 //! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test positions_crash` runs the whole of it.
 
 use annals::fs::{Crash, Fault, Image, Operation, SimFs};
-use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Outcome, Result, Store, StreamId};
+use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
@@ -127,15 +127,17 @@ fn state(store: &Store) -> Result<State> {
         let listed = positions.list(&handler.name)?;
         assert_eq!(listed.len() as u64, handler.streams);
         for of in listed {
-            assert_eq!(positions.get(&handler.name, &of.stream)?, Some(of.sequence));
+            // No entry outlives its event.
+            assert_eq!((positions.get(&handler.name, &of.stream)?, of.fault), (Some(of.sequence), None));
             found.insert(format!("{} {}", handler.name, of.stream), (of.sequence, 0));
         }
     }
     for checkpoint in store.checkpoints().list()? {
+        assert_eq!(checkpoint.fault, None);
         found.insert(checkpoint.name, (checkpoint.position, checkpoint.version));
     }
     for letter in store.consumer("d").dead_letters()? {
-        assert_eq!(letter.reason, "no");
+        assert_eq!((letter.reason.as_str(), letter.fault), ("no", None));
         found.insert(gave_up(letter.position), (letter.attempts, 0));
     }
     Ok(found)
@@ -159,7 +161,10 @@ struct Run {
 impl Run {
     fn new() -> Run {
         let disk = SimFs::new();
-        options(&disk).open("store").unwrap().close().unwrap();
+        let store = options(&disk).open("store").unwrap();
+        // What is reset to is bound to one of these.
+        store.append(&stream("a-1"), Expected::Any, (0..97).map(|_| NewEvent::new("T", ""))).unwrap();
+        store.close().unwrap();
         let model = Model { now: State::new(), allowed: vec![State::new()], next: 100 };
         let store = options(&disk).open("store").ok();
         Run { disk, model, store }
@@ -216,7 +221,10 @@ impl Run {
 
     fn put(&mut self, handler: &str, stream: &StreamId, sequence: u64) {
         let Some(store) = &self.store else { return };
-        let rose = store.positions().put(handler, stream, sequence).unwrap();
+        let Ok(rose) = store.positions().put(handler, stream, sequence) else {
+            assert!(self.disk.is_dead(), "the event could not be looked up");
+            return;
+        };
         let now = self.model.now.entry(format!("{handler} {stream}")).or_default();
         assert_eq!(rose, *now < (sequence, 0));
         *now = (*now).max((sequence, 0));
@@ -228,8 +236,9 @@ impl Run {
         let last = appended.positions.start;
         let (first, version) = self.model.now.get("d").map_or((0, 0), |&(position, version)| (position + 1, version));
         self.model.now.insert("d".into(), (last, version + 1));
-        (first..=last).for_each(|position| _ = self.model.now.insert(gave_up(position), (1, 0)));
-        let consumer = store.consumer("d").until_caught_up();
+        let given_up = |position: &u64| *position >= 97;
+        (first..=last).filter(given_up).for_each(|position| _ = self.model.now.insert(gave_up(position), (1, 0)));
+        let consumer = store.consumer("d").query(Query::new().domain("d")).until_caught_up();
         let run = || consumer.run(|_: &Event| Outcome::Park("no".into()));
         if self.flushes(|_| run().map(drop)).is_err() {
             // It may have ended before it changed anything.
@@ -258,7 +267,11 @@ impl Run {
                 self.put("other", &stream("a-1@x"), next + 1);
             }
             Step::Reset => {
-                positions.reset("h", &stream("a-1"), next % 97).unwrap();
+                if positions.reset("h", &stream("a-1"), next % 97).is_err() {
+                    // The event could not be looked up.
+                    assert!(self.disk.is_dead(), "{context}");
+                    return;
+                }
                 self.model.now.insert("h a-1".into(), (next % 97, 0));
             }
             Step::Delete => {

@@ -122,6 +122,10 @@ impl From<Error> for Failure {
             Error::Conflict { .. } => (Exit::Conflict, "read the stream again, and decide again"),
             Error::ConsumerRunning { .. } => (Exit::Conflict, "stop it first"),
             Error::CheckpointConflict { .. } => (Exit::Conflict, "read the checkpoint again, and decide again"),
+            Error::PositionAhead { .. } | Error::Diverged { .. } => (
+                Exit::Failed,
+                "`annals consumers reset` and `annals positions reset` say where to go on; the events behind the place where the histories part were not seen",
+            ),
             Error::Damaged(_) => (Exit::Damaged, DAMAGED),
             Error::UnsupportedFormat { .. } => {
                 (Exit::NewerFormat, "use a newer version of annals; nothing was touched")

@@ -81,6 +81,13 @@ pub fn note_beyond(store: &Store, point: Option<AsOf>) {
     }
 }
 
+/// Says on stderr that what is shown is not about an event of this log.
+pub fn note_fault(what: &str, fault: Option<&str>) {
+    if let Some(fault) = fault {
+        note("annals: warning: ", &one_line(&format!("{what}: {fault}; it is refused until it is reset")));
+    }
+}
+
 /// Gaps in what is read of a damaged store: they are said on stderr, and what stands behind them is read all the same.
 #[derive(Default)]
 pub struct Gaps {

@@ -2,7 +2,8 @@
 
 use super::{Consumer, Outcome};
 use crate::Event;
-use crate::error::{Result, told_by};
+use crate::error::{Error, Result, told_by};
+use crate::store::BindingFault;
 use crate::store::consumers::Letter;
 use crate::time::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,8 +20,10 @@ pub struct DeadLetter {
     pub reason: String,
     /// When it was given up, by the clock of the store.
     pub time: Timestamp,
-    /// The event; `None` if it can be read no more, as its edition was deleted or its bytes are damaged.
+    /// The event; `None` if it can be read no more, as its edition was deleted, its bytes are damaged, or the log does not have it.
     pub event: Option<Event>,
+    /// Why the letter is not about an event of this log: a backup was put back over the store, say. Such a letter can only be [dropped](Consumer::drop_dead_letter).
+    pub fault: Option<BindingFault>,
 }
 
 /// What trying dead letters again has come to.
@@ -57,12 +60,11 @@ impl Consumer {
     /// As for [`Positions`](crate::Positions#errors).
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
         let letters = self.store.letters(&self.name)?.into_iter();
-        let shown = letters.map(|(position, letter)| DeadLetter {
-            position,
-            attempts: letter.attempts,
-            reason: letter.reason().to_owned(),
-            time: Timestamp::from_nanos(letter.time),
-            event: self.store.event_at(position).ok().flatten(),
+        let shown = letters.map(|(position, letter)| {
+            let fault = self.store.letter_fault(position, &letter);
+            let event = if fault.is_none() { self.store.event_at(position).ok().flatten() } else { None };
+            let (attempts, reason, time) = (letter.attempts, letter.reason().to_owned(), letter.time);
+            DeadLetter { position, attempts, reason, time: Timestamp::from_nanos(time), event, fault }
         });
         Ok(shown.collect())
     }
@@ -72,7 +74,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush), and those of reading an event. What was done before the error is done, and counts again if it was not flushed.
+    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush), and those of reading an event. [`Error::PositionAhead`], [`Error::Diverged`] for a letter whose event the log does not have: it
+    /// stays, and the others are tried before the error is given. What was done before the error is done, and counts again if it was not flushed.
     pub fn retry_dead_letters<O: Into<Outcome>>(&self, mut handler: impl FnMut(&Event) -> O) -> Result<Retried> {
         self.retry_all(self.store.letters(&self.name)?, &mut |event| handler(event).into())
     }
@@ -96,14 +99,24 @@ impl Consumer {
         // Before the handler does something that could not be remembered.
         self.store.check_writable()?;
         let mut retried = Retried::default();
-        let mut tried = Ok(true);
+        let (mut tried, mut foreign) = (Ok(true), Ok(()));
         for (position, letter) in letters {
+            match self.store.check_letter(&self.name, position, &letter) {
+                Err(parted @ (Error::PositionAhead { .. } | Error::Diverged { .. })) => {
+                    foreign = foreign.and(Err(parted));
+                    continue;
+                }
+                checked => tried = checked.map(|()| true),
+            }
+            if tried.is_err() {
+                break;
+            }
             tried = self.retry_one(position, &letter, handler, &mut retried);
             if !matches!(tried, Ok(true)) {
                 break;
             }
         }
-        self.store.checkpoints().flush().and(tried)?;
+        self.store.checkpoints().flush().and(tried).and(foreign)?;
         Ok(retried)
     }
 
@@ -126,7 +139,8 @@ impl Consumer {
                 retried.handled += 1;
             }
             Outcome::Retry(reason) | Outcome::Park(reason) => {
-                let again = Letter::new(letter.attempts + 1, self.store.now().as_nanos(), &reason);
+                let (now, recorded_at) = (self.store.now().as_nanos(), event.recorded_at().as_nanos());
+                let again = Letter::new(letter.attempts + 1, now, recorded_at, &reason);
                 self.store.put_letter(&self.name, position, again)?;
                 retried.failed += 1;
             }

@@ -209,6 +209,8 @@ impl Consumer {
     /// # Errors
     ///
     /// * [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) if one of this name runs in this process, [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if somebody else has moved its checkpoint meanwhile;
+    /// * [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event at its checkpoint, as after a backup was put back: nothing is
+    ///   handed out before [`Consumer::reset_to`] says where to go on;
     /// * [`Error::HandlerFailed`](crate::Error::HandlerFailed) with [`Poison::Stop`], [`Error::LimitExceeded`](crate::Error::LimitExceeded) with too many dead letters;
     /// * those of reading events, and those of [`Checkpoints`](crate::Checkpoints) and [their flush](crate::Checkpoints::flush). Nothing is lost: run it again when the cause is gone.
     pub fn run<O: Into<Outcome>>(self, mut handler: impl FnMut(&Event) -> O) -> Result<Status> {
@@ -238,7 +240,10 @@ impl Consumer {
     ) -> Result<Status> {
         let kept = self.begin()?;
         let letters = self.store.letters(&self.name)?;
-        let known = letters.iter().map(|(position, _)| *position);
+        // A letter about an event that is not in the log does not go with the event that has its position now.
+        let later = letters.iter().filter(|(position, _)| *position >= kept.next);
+        let ours = later.filter(|(position, letter)| self.store.letter_fault(*position, letter).is_none());
+        let known = ours.map(|(position, _)| *position);
         let schedule = Schedule::new(self.settings.partition.clone(), kept.next, known);
         let mut subscription = self.store.subscribe(&*self.query).after(kept.next.checked_sub(1));
         self.shared.begin(schedule, subscription.stopper(), (kept.next, Instant::now()));
@@ -265,11 +270,6 @@ impl Consumer {
     /// Where the store says that it is.
     fn begin(&self) -> Result<Kept> {
         match self.store.kept(&self.name)? {
-            // Events were lost that were never synced, or the store was restored: others will come at their positions.
-            Some(kept) if kept.next > self.store.len() => {
-                self.store.keep_anew(&self.name, self.store.len())?;
-                Ok(self.store.kept(&self.name)?.unwrap_or_default())
-            }
             Some(kept) => Ok(kept),
             None => {
                 let next = self.settings.begin_at.map_or(Ok(0), |time| self.store.recorded_before(time))?;

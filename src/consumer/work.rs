@@ -271,7 +271,8 @@ impl Work<'_> {
         let limit = self.settings.dead_letters;
         match known.map(|known| known + state.schedule().parked()) {
             Ok(count) if count < limit => {
-                let letter = Letter::new(job.failed + 1, self.store.now().as_nanos(), reason);
+                let (now, recorded_at) = (self.store.now().as_nanos(), job.event.recorded_at().as_nanos());
+                let letter = Letter::new(job.failed + 1, now, recorded_at, reason);
                 state.status.parked += 1;
                 state.schedule().park(job, letter)
             }

@@ -1,8 +1,8 @@
 //! The positions file: a header, and a batch for each flush. The grammar is in `docs/FORMAT.md`.
 //!
 //! ```text
-//! header (64)   0       8         10    12       16         32     40        48     60
-//!               | magic | version | min | length | store id | salt | settled | zero | CRC |
+//! header (64)   0       8         10    12       16         32     40        48        56     60
+//!               | magic | version | min | length | store id | salt | settled | lineage | zero | CRC |
 //!
 //! batch header  0       4     8        16            20        24         28
 //!        (32)   | magic | CRC | number | body length | entries | previous | body CRC |   then the body, then its table
@@ -32,6 +32,9 @@ const CHECKPOINT: u8 = 4;
 const NO_CHECKPOINT: u8 = 5;
 const LETTER: u8 = 6;
 const NO_LETTER: u8 = 7;
+
+/// The time of an entry that is bound to no event: there was none when it was made.
+pub(crate) const UNBOUND: i64 = i64::MIN;
 
 /// The longest reason of a dead letter, in bytes.
 pub(crate) const MAX_REASON: usize = 1024;
@@ -73,9 +76,12 @@ impl FileHeader {
         if crc(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
             return Ok(None);
         }
+        let unsupported = |found: String| Err(Error::UnsupportedFormat { path: path.to_owned(), found });
         if u32_at(bytes, 12) != HEADER as u32 {
-            let found = format!("a positions file with a header of {} bytes", u32_at(bytes, 12));
-            return Err(Error::UnsupportedFormat { path: path.to_owned(), found });
+            return unsupported(format!("a positions file with a header of {} bytes", u32_at(bytes, 12)));
+        }
+        if u64_at(bytes, 48) != 0 {
+            return unsupported(format!("a positions file of lineage {}", u64_at(bytes, 48)));
         }
         Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), settled: u64_at(bytes, 40) }))
     }
@@ -254,6 +260,8 @@ pub(crate) enum Entry<'a> {
     Put {
         root: &'a [u8],
         sequence: u64,
+        /// When the event with this sequence was recorded, or [`UNBOUND`].
+        recorded_at: i64,
     },
     Delete {
         root: &'a [u8],
@@ -262,6 +270,8 @@ pub(crate) enum Entry<'a> {
         name: &'a str,
         position: u64,
         version: u64,
+        /// When the event at this position was recorded, or [`UNBOUND`].
+        recorded_at: i64,
     },
     NoCheckpoint {
         name: &'a str,
@@ -273,6 +283,8 @@ pub(crate) enum Entry<'a> {
         attempts: u64,
         /// When it gave up, in nanoseconds since 1970.
         time: i64,
+        /// When the event was recorded, or [`UNBOUND`].
+        recorded_at: i64,
         reason: &'a str,
     },
     NoLetter {
@@ -288,31 +300,34 @@ impl<'a> Entry<'a> {
                 out.push(GROUP);
                 group.encode(out);
             }
-            Entry::Put { root, sequence } => {
+            Entry::Put { root, sequence, recorded_at } => {
                 out.push(PUT);
                 put_bytes(out, root);
                 varint::put(out, sequence);
+                out.extend_from_slice(&recorded_at.to_le_bytes());
             }
             Entry::Delete { root } => {
                 out.push(DELETE);
                 put_bytes(out, root);
             }
-            Entry::Checkpoint { name, position, version } => {
+            Entry::Checkpoint { name, position, version, recorded_at } => {
                 out.push(CHECKPOINT);
                 put_bytes(out, name.as_bytes());
                 varint::put(out, position);
                 varint::put(out, version);
+                out.extend_from_slice(&recorded_at.to_le_bytes());
             }
             Entry::NoCheckpoint { name } => {
                 out.push(NO_CHECKPOINT);
                 put_bytes(out, name.as_bytes());
             }
-            Entry::Letter { name, position, attempts, time, reason } => {
+            Entry::Letter { name, position, attempts, time, recorded_at, reason } => {
                 out.push(LETTER);
                 put_bytes(out, name.as_bytes());
                 varint::put(out, position);
                 varint::put(out, attempts);
                 out.extend_from_slice(&time.to_le_bytes());
+                out.extend_from_slice(&recorded_at.to_le_bytes());
                 put_bytes(out, reason.as_bytes());
             }
             Entry::NoLetter { name, position } => {
@@ -333,18 +348,23 @@ impl<'a> Entry<'a> {
                 cursor.at = len;
                 Entry::Group(group)
             }
-            PUT => Entry::Put { root: cursor.bytes(MAX_ROOT)?, sequence: cursor.varint()? },
-            DELETE => Entry::Delete { root: cursor.bytes(MAX_ROOT)? },
-            CHECKPOINT => {
-                let name = cursor.name()?;
-                Entry::Checkpoint { name, position: cursor.varint()?, version: cursor.varint()? }
+            PUT => {
+                Entry::Put { root: cursor.bytes(MAX_ROOT)?, sequence: cursor.varint()?, recorded_at: cursor.time()? }
             }
+            DELETE => Entry::Delete { root: cursor.bytes(MAX_ROOT)? },
+            CHECKPOINT => Entry::Checkpoint {
+                name: cursor.name()?,
+                position: cursor.varint()?,
+                version: cursor.varint()?,
+                recorded_at: cursor.time()?,
+            },
             NO_CHECKPOINT => Entry::NoCheckpoint { name: cursor.name()? },
             LETTER => Entry::Letter {
                 name: cursor.name()?,
                 position: cursor.varint()?,
                 attempts: cursor.varint()?,
-                time: i64::from_le_bytes(cursor.array()?),
+                time: cursor.time()?,
+                recorded_at: cursor.time()?,
                 reason: str::from_utf8(cursor.bytes(MAX_REASON)?).ok()?,
             },
             NO_LETTER => Entry::NoLetter { name: cursor.name()?, position: cursor.varint()? },
@@ -396,10 +416,10 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    fn time(&mut self) -> Option<i64> {
         let bytes = self.bytes.get(self.at..)?.first_chunk()?;
-        self.at += N;
-        Some(*bytes)
+        self.at += bytes.len();
+        Some(i64::from_le_bytes(*bytes))
     }
 
     /// So many bytes as the varint before them says, but not more than `most`.
@@ -424,13 +444,20 @@ mod tests {
     const GROUP: Group<'_> = Group { handler: "billing", edition: Some("what-if"), epoch: 300, domain: "order" };
     const ENTRIES: [Entry<'_>; 9] = [
         Entry::Group(GROUP),
-        Entry::Put { root: b"123", sequence: 0 },
-        Entry::Put { root: b"", sequence: u64::MAX },
+        Entry::Put { root: b"123", sequence: 0, recorded_at: 1_000 },
+        Entry::Put { root: b"", sequence: u64::MAX, recorded_at: UNBOUND },
         Entry::Delete { root: b"\xFF\0" },
-        Entry::Checkpoint { name: "mailer", position: 7, version: 1 },
+        Entry::Checkpoint { name: "mailer", position: 7, version: 1, recorded_at: -3 },
         Entry::NoCheckpoint { name: "gone" },
-        Entry::Letter { name: "mailer", position: u64::MAX, attempts: 5, time: -1, reason: "no such mailbox: ü" },
-        Entry::Letter { name: "mailer", position: 0, attempts: 0, time: i64::MAX, reason: "" },
+        Entry::Letter {
+            name: "mailer",
+            position: u64::MAX,
+            attempts: 5,
+            time: -1,
+            recorded_at: 77,
+            reason: "no such mailbox: ü",
+        },
+        Entry::Letter { name: "mailer", position: 0, attempts: 0, time: i64::MAX, recorded_at: UNBOUND, reason: "" },
         Entry::NoLetter { name: "mailer", position: 300 },
     ];
 
@@ -459,6 +486,11 @@ mod tests {
         let mut newer = FILE.encode();
         newer[10] = 2;
         assert!(matches!(FileHeader::decode(&newer, path), Err(Error::UnsupportedFormat { .. })));
+        let mut lineage = FILE.encode();
+        lineage[48] = 1;
+        let sum = crc(&lineage[..CRC_AT]);
+        put(&mut lineage, CRC_AT, &sum.to_le_bytes());
+        assert!(matches!(FileHeader::decode(&lineage, path), Err(Error::UnsupportedFormat { .. })));
     }
 
     #[test]
@@ -491,8 +523,10 @@ mod tests {
     #[test]
     fn long_bodies_have_a_table() {
         let root = [7; 4096];
-        let entries: Vec<_> =
-            [Entry::Group(GROUP)].into_iter().chain([Entry::Put { root: &root, sequence: 1 }; 5]).collect();
+        let entries: Vec<_> = [Entry::Group(GROUP)]
+            .into_iter()
+            .chain([Entry::Put { root: &root, sequence: 1, recorded_at: 2 }; 5])
+            .collect();
         let (bytes, header) = batch(&entries, 64);
         assert_eq!(header.rest_len() % 4096, bytes.len() as u64 % 4096 - BATCH as u64);
         assert!(read(&bytes, 64).is_some());
@@ -505,7 +539,7 @@ mod tests {
 
     #[test]
     fn bodies_that_make_no_sense_are_refused() {
-        let orphan = [Entry::Put { root: b"1", sequence: 1 }];
+        let orphan = [Entry::Put { root: b"1", sequence: 1, recorded_at: 2 }];
         assert_eq!(read(&batch(&orphan, 64).0, 64), None);
         let main = Group { edition: None, ..GROUP };
         for group in [main, Group { edition: Some("main"), ..GROUP }, Group { handler: "", ..GROUP }] {
@@ -514,8 +548,10 @@ mod tests {
         for body in [
             &[8, 0][..],
             &[0],
+            &[2, 1, b'r', 0, 0, 0],
+            &[4, 1, b'c', 0, 1, 0],
             &[6, 1, b'm', 0, 0, 0],
-            &[6, 1, b'm', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xFF],
+            &[6, 1, b'm', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xFF],
             &[2, 0xFF, 0xFF, 0x7F],
             &[5, 1, 0xFF],
             &[5, 0],

@@ -4,11 +4,11 @@ use super::bounded::Bounded;
 use super::build::{self, Built, Ended, first_header, put_file};
 use super::change::Change;
 use super::{noise, seal};
-use crate::format::positions_file::{BATCH, BatchHeader, Entry, FileHeader, Group, HEADER};
+use crate::format::positions_file::{BATCH, BatchHeader, Entry, FileHeader, Group, HEADER, UNBOUND};
 use crate::fs::MemFs;
 use crate::positions::salvage::salvage;
 use crate::time::Timestamp;
-use crate::{Error, Options, Store, StreamId};
+use crate::{BindingFault, Error, Options, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,6 +53,7 @@ enum Written {
     Put {
         of: Of,
         sequence: u64,
+        bound: i8,
     },
     Delete {
         of: Of,
@@ -61,6 +62,7 @@ enum Written {
         name: u8,
         position: u64,
         version: u64,
+        bound: i8,
     },
     NoCheckpoint {
         name: u8,
@@ -93,6 +95,21 @@ impl Of {
     }
 }
 
+/// What binds an entry to an event: 0 is nothing, and some are times of events that the store has.
+fn time(bound: i8) -> i64 {
+    if bound == 0 { UNBOUND } else { i64::from(bound) * 1_000 }
+}
+
+/// Whether what is about another event is refused, and the rest is given.
+fn given<T: PartialEq + std::fmt::Debug>(got: Result<Option<T>, Error>, listed: T, fault: Option<BindingFault>) {
+    match (got, fault) {
+        (Ok(got), None) => assert_eq!(got, Some(listed)),
+        (Err(Error::PositionAhead { .. }), Some(BindingFault::Ahead)) => {}
+        (Err(Error::Diverged { .. }), Some(BindingFault::Diverged)) => {}
+        (got, fault) => panic!("{got:?}, and the list says {fault:?}"),
+    }
+}
+
 /// All that a file says: positions by handler, stream and epoch, and checkpoints.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 struct State {
@@ -107,9 +124,9 @@ impl State {
         self
     }
 
-    fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64, out: &mut Vec<u8>) {
+    fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64, bound: i8, out: &mut Vec<u8>) {
         self.positions.insert((group.handler.to_owned(), group.stream(root), group.epoch), sequence);
-        Entry::Put { root, sequence }.encode(out);
+        Entry::Put { root, sequence, recorded_at: time(bound) }.encode(out);
     }
 
     /// Does what was written, and encodes it. Gives the number of entries.
@@ -122,9 +139,9 @@ impl State {
             }
         };
         match written {
-            Written::Put { of, sequence } => {
+            Written::Put { of, sequence, bound } => {
                 enter(of.group(), out);
-                self.put(of.group(), of.root(), sequence, out);
+                self.put(of.group(), of.root(), sequence, bound, out);
             }
             Written::Delete { of } => {
                 enter(of.group(), out);
@@ -132,10 +149,10 @@ impl State {
                 self.positions.remove(&(group.handler.to_owned(), group.stream(of.root()), group.epoch));
                 Entry::Delete { root: of.root() }.encode(out);
             }
-            Written::Checkpoint { name, position, version } => {
+            Written::Checkpoint { name, position, version, bound } => {
                 let name = NAMES[usize::from(name % 2)];
                 self.checkpoints.insert(name.to_owned(), (position, version));
-                Entry::Checkpoint { name, position, version }.encode(out);
+                Entry::Checkpoint { name, position, version, recorded_at: time(bound) }.encode(out);
             }
             Written::NoCheckpoint { name } => {
                 let name = NAMES[usize::from(name % 2)];
@@ -147,7 +164,7 @@ impl State {
                 enter(group, out);
                 let count = u32::from(count % 6);
                 for n in 0..count {
-                    self.put(group, &[&[n as u8][..], &[b'x'; 4000]].concat(), n.into(), out);
+                    self.put(group, &[&[n as u8][..], &[b'x'; 4000]].concat(), n.into(), 0, out);
                 }
                 entries += count;
                 entries -= 1;
@@ -240,12 +257,12 @@ fn state(store: &Store) -> Result<State, Error> {
         let listed = positions.list(&handler.name)?;
         assert_eq!(listed.len() as u64, handler.streams);
         for of in listed {
-            assert_eq!(positions.get(&handler.name, &of.stream)?, Some(of.sequence));
+            given(positions.get(&handler.name, &of.stream), of.sequence, of.fault);
             state.positions.insert((handler.name.clone(), of.stream, 0), of.sequence);
         }
     }
     for of in store.checkpoints().list()? {
-        assert_eq!(store.checkpoints().get(&of.name)?.as_ref(), Some(&of));
+        given(store.checkpoints().get(&of.name), of.clone(), of.fault);
         state.checkpoints.insert(of.name, (of.position, of.version));
     }
     Ok(state)
@@ -301,9 +318,18 @@ fn go_on(fs: &MemFs, store: Store, mut right: State) {
     store.positions().flush().expect("memory");
     let stream = StreamId::new("a", "1").expect("a good name");
     let before = right.positions.get(&("h".into(), stream.clone(), 0)).copied();
-    let rose = store.positions().put("h", &stream, 77).expect("memory");
-    assert_eq!(rose, before.is_none_or(|before| before < 77));
-    right.positions.insert(("h".into(), stream, 0), before.unwrap_or(0).max(77));
+    let after = match store.positions().put("h", &stream, 77) {
+        Ok(rose) => {
+            assert_eq!(rose, before.is_none_or(|before| before < 77));
+            before.unwrap_or(0).max(77)
+        }
+        Err(Error::PositionAhead { .. } | Error::Diverged { .. }) => {
+            store.positions().reset("h", &stream, 77).expect("memory");
+            77
+        }
+        Err(error) => panic!("{error}"),
+    };
+    right.positions.insert(("h".into(), stream, 0), after);
     store.positions().flush().expect("memory");
     let name = NAMES[0];
     if let Ok(reached) = store.checkpoints().reset(name, 5) {
@@ -357,9 +383,9 @@ fn changed(input: &Input) {
 /// What flushes may have written.
 fn samples() -> [Vec<Written>; 4] {
     let of = |which, epoch| Of { which, epoch };
-    let put = |which, epoch, sequence| Written::Put { of: of(which, epoch), sequence };
+    let put = |which, epoch, sequence| Written::Put { of: of(which, epoch), sequence, bound: 0 };
     [
-        vec![put(0, 0, 3), put(1, 0, 300), Written::Checkpoint { name: 0, position: 9, version: 1 }],
+        vec![put(0, 0, 3), put(1, 0, 300), Written::Checkpoint { name: 0, position: 9, version: 1, bound: 0 }],
         vec![put(5, 0, 7), put(5, 1, 8), put(0x95, 0, u64::MAX), Written::Delete { of: of(1, 0) }],
         vec![Written::Long { handler: 2, count: 5 }, Written::NoCheckpoint { name: 0 }],
         vec![put(0, 0, 4)],

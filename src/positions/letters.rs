@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// What a letter takes in the file beside its name and its reason, more or less.
-const COST: u64 = 24;
+const COST: u64 = 32;
 
 /// Why and when a consumer has given up on an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,14 +13,16 @@ pub(crate) struct Letter {
     pub attempts: u64,
     /// Nanoseconds since 1970.
     pub time: i64,
+    /// When the event was recorded, or [`UNBOUND`](crate::format::positions_file::UNBOUND).
+    pub recorded_at: i64,
     reason: Box<str>,
 }
 
 impl Letter {
     /// The reason is cut where it is too long, not within a character.
-    pub(crate) fn new(attempts: u64, time: i64, reason: &str) -> Self {
+    pub(crate) fn new(attempts: u64, time: i64, recorded_at: i64, reason: &str) -> Self {
         let end = (0..=reason.len().min(MAX_REASON)).rev().find(|&end| reason.is_char_boundary(end));
-        Letter { attempts, time, reason: reason[..end.unwrap_or(0)].into() }
+        Letter { attempts, time, recorded_at, reason: reason[..end.unwrap_or(0)].into() }
     }
 
     pub(crate) fn reason(&self) -> &str {
@@ -58,7 +60,8 @@ impl Moved {
 }
 
 fn entry<'a>(name: &'a str, position: u64, letter: &'a Letter) -> Entry<'a> {
-    Entry::Letter { name, position, attempts: letter.attempts, time: letter.time, reason: &letter.reason }
+    let Letter { attempts, time, recorded_at, ref reason } = *letter;
+    Entry::Letter { name, position, attempts, time, recorded_at, reason }
 }
 
 fn cost(name: &str, letter: Option<&Letter>) -> u64 {
@@ -137,8 +140,8 @@ impl Letters {
     /// Takes over what a batch of the file says.
     pub(super) fn load(&mut self, entry: Entry<'_>) {
         match entry {
-            Entry::Letter { name, position, attempts, time, reason } => {
-                self.set(name, position, Some(Letter::new(attempts, time, reason)), false);
+            Entry::Letter { name, position, attempts, time, recorded_at, reason } => {
+                self.set(name, position, Some(Letter::new(attempts, time, recorded_at, reason)), false);
             }
             Entry::NoLetter { name, position } => self.release(name, position),
             _ => {}
@@ -202,13 +205,13 @@ mod tests {
     use super::*;
 
     fn letter(n: u64) -> Letter {
-        Letter::new(n, n as i64, &"ü".repeat(n as usize))
+        Letter::new(n, n as i64, -5, &"ü".repeat(n as usize))
     }
 
     #[test]
     fn reasons_are_cut_between_characters() {
         assert_eq!(letter(512).reason().len(), 1024);
-        assert_eq!(Letter::new(0, 0, &format!("x{}", "ü".repeat(600))).reason().len(), 1023);
+        assert_eq!(Letter::new(0, 0, 0, &format!("x{}", "ü".repeat(600))).reason().len(), 1023);
     }
 
     /// In pieces of all sizes, all of them are written once, and the last place that there is.

@@ -12,8 +12,8 @@ mod table;
 
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
-use crate::format::positions_file::Group;
-use crate::fs::Fs;
+use crate::format::positions_file::{Entry, Group, UNBOUND};
+use crate::fs::{Fs, Mode};
 use crate::stream::{StreamId, check_name};
 use journal::Journal;
 pub(crate) use letters::Letter;
@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+pub(crate) use table::Sequence;
 use table::Table;
 
 /// Makes all events durable that can be read.
@@ -52,15 +53,42 @@ struct Loaded {
 }
 
 /// A checkpoint as it is in the table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Reached {
     pub position: u64,
     pub version: u64,
+    /// When the event at this position was recorded, or [`UNBOUND`].
+    pub recorded_at: i64,
+    /// The log is known to have that event: it was committed by this process, or looked up since the file was read.
+    pub checked: bool,
 }
+
+impl Reached {
+    fn entry<'a>(&self, name: &'a str) -> Entry<'a> {
+        let Reached { position, version, recorded_at, .. } = *self;
+        Entry::Checkpoint { name, position, version, recorded_at }
+    }
+}
+
+/// The newest things that a file says of events, by which it is told whether they are events of this log.
+#[derive(Default)]
+pub(crate) struct Newest {
+    pub checkpoints: Vec<(String, Reached)>,
+    /// The last dead letter of each consumer: name, position, and when the event was recorded.
+    pub letters: Vec<(String, u64, i64)>,
+    /// The position whose event was recorded last: handler, stream, epoch of its edition.
+    pub position: Option<(String, StreamId, u64, Sequence)>,
+}
+
+/// A longer file is not read on opening, and looked at when it is used.
+const READ_ON_OPEN: u64 = 1 << 20;
+/// Checkpoints and dead letters whose events are looked up on opening, at most.
+const LOOKED_UP: usize = 100;
 
 /// What a consumer has done since it said so last.
 pub(crate) struct Step {
-    pub to: Option<u64>,
+    /// A position, and when the event there was recorded.
+    pub to: Option<(u64, i64)>,
     /// The version of its checkpoint, if that moves.
     pub expected: ExpectedVersion,
     pub parked: Vec<(u64, Letter)>,
@@ -135,23 +163,74 @@ impl Register {
         Ok(changed)
     }
 
-    pub(crate) fn get(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<u64>> {
+    /// What the file says of the newest events. Nothing is kept of it, and a file that is missing, long, or not intact says nothing: who uses it is told.
+    pub(crate) fn newest(&self) -> Newest {
+        let mut table = Table::default();
+        let path = self.dir.join(journal::NAME);
+        let Ok(file) = self.fs.open(&path, Mode::Read) else { return Newest::default() };
+        let short = file.size().is_ok_and(|size| size <= READ_ON_OPEN);
+        if !short || replay::replay(&*file, &path, &self.store, |entries| table.load(entries)).is_err() {
+            return Newest::default();
+        }
+        let checkpoints = table.checkpoints().map(|(name, reached)| (name.to_owned(), reached)).collect();
+        let mut newest = Newest { checkpoints, ..Newest::default() };
+        newest.checkpoints.sort_by_key(|(_, reached)| std::cmp::Reverse(reached.position));
+        newest.checkpoints.truncate(LOOKED_UP);
+        for (name, position, letter) in table.letters.all() {
+            newest.letters.pop_if(|(last, _, _)| last == name);
+            newest.letters.push((name.to_owned(), position, letter.recorded_at));
+        }
+        newest.letters.sort_by_key(|&(_, position, _)| std::cmp::Reverse(position));
+        newest.letters.truncate(LOOKED_UP);
+        table.each(
+            |_| true,
+            |group, root, sequence| {
+                let time = newest.position.as_ref().map_or(UNBOUND, |(.., newest)| newest.recorded_at);
+                if sequence.recorded_at > time {
+                    newest.position = Some((group.handler.to_owned(), group.stream(root), group.epoch, sequence));
+                }
+            },
+        );
+        newest
+    }
+
+    pub(crate) fn get(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<Sequence>> {
         check_name("handler", handler)?;
         let (group, root) = Group::of(handler, stream.key(), epoch);
         Ok(self.table()?.get(group, root))
     }
 
-    pub(crate) fn put(&self, handler: &str, stream: &StreamId, epoch: u64, sequence: u64) -> Result<bool> {
-        check_name("handler", handler)?;
+    /// The log has the event that this position is bound to.
+    pub(crate) fn set_checked(&self, handler: &str, stream: &StreamId, epoch: u64, of: Sequence) -> Result<()> {
         let (group, root) = Group::of(handler, stream.key(), epoch);
-        self.change(|table| Ok(table.put(group, root, sequence)))
+        self.table()?.set_checked(group, root, of);
+        Ok(())
     }
 
-    pub(crate) fn reset(&self, handler: &str, stream: &StreamId, epoch: u64, sequence: u64) -> Result<()> {
+    /// Puts a sequence, and when its event was recorded.
+    pub(crate) fn put(
+        &self,
+        handler: &str,
+        stream: &StreamId,
+        epoch: u64,
+        (sequence, recorded_at): (u64, i64),
+    ) -> Result<bool> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.change(|table| Ok(table.put(group, root, sequence, recorded_at)))
+    }
+
+    pub(crate) fn reset(
+        &self,
+        handler: &str,
+        stream: &StreamId,
+        epoch: u64,
+        (sequence, recorded_at): (u64, i64),
+    ) -> Result<()> {
         check_name("handler", handler)?;
         let (group, root) = Group::of(handler, stream.key(), epoch);
         self.change(|table| {
-            table.reset(group, root, sequence);
+            table.reset(group, root, sequence, recorded_at);
             Ok(())
         })
     }
@@ -168,18 +247,24 @@ impl Register {
         self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
     }
 
-    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this epoch; and makes that durable.
-    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>, epoch: u64) -> Result<u64> {
+    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this epoch; and makes that durable. `None` if `may` says no, which is asked when nothing can be put in between.
+    pub(crate) fn delete_edition(
+        &self,
+        edition: &str,
+        domain: Option<&str>,
+        epoch: u64,
+        may: impl FnOnce() -> Result<bool>,
+    ) -> Result<Option<u64>> {
         let is_of = |group: Group<'_>| {
             group.edition == Some(edition) && group.epoch < epoch && domain.is_none_or(|of| group.domain == of)
         };
-        let deleted = self.change(|table| Ok(table.delete_groups(is_of)))?;
+        let deleted = self.change(|table| Ok(if may()? { Some(table.delete_groups(is_of)) } else { None }))?;
         self.flush()?;
         Ok(deleted)
     }
 
     /// The positions of a handler: stream, epoch, sequence, in any order.
-    pub(crate) fn list(&self, handler: &str) -> Result<Vec<(StreamId, u64, u64)>> {
+    pub(crate) fn list(&self, handler: &str) -> Result<Vec<(StreamId, u64, Sequence)>> {
         check_name("handler", handler)?;
         let mut found = Vec::new();
         self.table()?.each(
@@ -202,26 +287,31 @@ impl Register {
 
     pub(crate) fn checkpoint(&self, name: &str) -> Result<Option<Reached>> {
         check_name("checkpoint", name)?;
-        Ok(self.table()?.checkpoint(name).map(|(position, version)| Reached { position, version }))
+        Ok(self.table()?.checkpoint(name))
+    }
+
+    /// The log has the event that this checkpoint is bound to.
+    pub(crate) fn set_checkpoint_checked(&self, name: &str, of: Reached) -> Result<()> {
+        self.table()?.set_checkpoint_checked(name, of);
+        Ok(())
     }
 
     pub(crate) fn checkpoints(&self) -> Result<Vec<(String, Reached)>> {
         let table = self.table()?;
         let all = table.checkpoints();
-        Ok(all.map(|(name, position, version)| (name.to_owned(), Reached { position, version })).collect())
+        Ok(all.map(|(name, reached)| (name.to_owned(), reached)).collect())
     }
 
-    /// Moves a checkpoint, and gives its new version. Not back, unless it may.
+    /// Moves a checkpoint to a position, whose event was recorded at a time. Not back, unless it may.
     pub(crate) fn commit(
         &self,
         name: &str,
-        position: u64,
+        to: (u64, i64),
         expected: ExpectedVersion,
         may_go_back: bool,
     ) -> Result<Reached> {
         check_name("checkpoint", name)?;
-        let version = self.change(|table| table.commit(name, position, expected, may_go_back))?;
-        Ok(Reached { position, version })
+        self.change(|table| table.commit(name, to, expected, may_go_back))
     }
 
     pub(crate) fn delete_checkpoint(&self, name: &str) -> Result<bool> {
@@ -234,11 +324,7 @@ impl Register {
         check_name("consumer", name)?;
         self.change(|table| {
             let Step { to, expected, parked, gone } = step;
-            let moved = to.map(|position| {
-                let version = table.commit(name, position, expected, false)?;
-                Ok(Reached { position, version })
-            });
-            let moved = moved.transpose()?;
+            let moved = to.map(|to| table.commit(name, to, expected, false)).transpose()?;
             parked.into_iter().for_each(|(position, letter)| table.letters.put(name, position, letter));
             gone.into_iter().for_each(|position| _ = table.letters.delete(name, position));
             Ok(moved)
@@ -317,8 +403,16 @@ impl Register {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{MemFs, Mode};
+    use crate::fs::MemFs;
     use std::path::Path;
+
+    fn sequence(positions: &Register, stream: &StreamId, epoch: u64) -> Option<u64> {
+        positions.get("h", stream, epoch).unwrap().map(|of| of.sequence)
+    }
+
+    fn reached(position: u64, version: u64) -> Option<Reached> {
+        Some(Reached { position, version, recorded_at: -9, checked: false })
+    }
 
     fn register(fs: &MemFs) -> Register {
         Register::new(Arc::new(fs.clone()), "store".into(), [3; 16], false, false, Arc::new(|| Ok(())))
@@ -333,12 +427,12 @@ mod tests {
         let fs = MemFs::new();
         let positions = register(&fs);
         for (name, epoch) in [("order-1", 0), ("order-1@x", 0), ("order-1@x", 7), ("stock-1@x", 7), ("order-1@y", 0)] {
-            assert!(positions.put("h", &stream(name), epoch, 5).unwrap(), "{name}");
+            assert!(positions.put("h", &stream(name), epoch, (5, UNBOUND)).unwrap(), "{name}");
         }
-        assert_eq!(positions.get("h", &stream("order-1@x"), 8).unwrap(), None);
-        assert_eq!(positions.get("h", &stream("order-1"), 99).unwrap(), Some(5), "the main edition has no epochs");
+        assert_eq!(sequence(&positions, &stream("order-1@x"), 8), None);
+        assert_eq!(sequence(&positions, &stream("order-1"), 99), Some(5), "the main edition has no epochs");
         assert_eq!(positions.handlers(|_, epoch| epoch == 7).unwrap(), [("h".into(), 3)]);
-        assert_eq!(positions.delete_edition("x", Some("order"), u64::MAX).unwrap(), 2);
+        assert_eq!(positions.delete_edition("x", Some("order"), u64::MAX, || Ok(true)).unwrap(), Some(2));
         let left = |positions: &Register| {
             let mut left: Vec<_> =
                 positions.list("h").unwrap().iter().map(|(stream, epoch, _)| format!("{stream} {epoch}")).collect();
@@ -346,7 +440,7 @@ mod tests {
             left
         };
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0", "stock-1@x 7"]);
-        assert_eq!(positions.delete_edition("x", None, u64::MAX).unwrap(), 1);
+        assert_eq!(positions.delete_edition("x", None, u64::MAX, || Ok(true)).unwrap(), Some(1));
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
     }
 
@@ -356,8 +450,8 @@ mod tests {
         let fs = MemFs::new();
         let positions = register(&fs);
         let step = |to, version, parked: Option<u64>| {
-            let parked = parked.map(|position| (position, Letter::new(1, 2, "three"))).into_iter().collect();
-            let step = Step { to: Some(to), expected: ExpectedVersion::Is(version), parked, gone: Vec::new() };
+            let parked = parked.map(|position| (position, Letter::new(1, 2, -9, "three"))).into_iter().collect();
+            let step = Step { to: Some((to, -9)), expected: ExpectedVersion::Is(version), parked, gone: Vec::new() };
             positions.advance("c", step).unwrap();
         };
         step(5, 0, None);
@@ -368,29 +462,29 @@ mod tests {
         step(7, 2, Some(7));
         loaded.journal.lock().write(&loaded.table, &mut taken).unwrap();
         let left = register(&fs);
-        assert_eq!(left.checkpoint("c").unwrap(), Some(Reached { position: 6, version: 2 }));
+        assert_eq!(left.checkpoint("c").unwrap(), reached(6, 2));
         assert!(left.letters("c").unwrap().is_empty());
         loaded.table.lock().settle(taken, true);
         positions.close().unwrap();
         let left = register(&fs);
-        assert_eq!(left.checkpoint("c").unwrap(), Some(Reached { position: 7, version: 3 }));
-        assert_eq!(left.letters("c").unwrap(), [(7, Letter::new(1, 2, "three"))]);
+        assert_eq!(left.checkpoint("c").unwrap(), reached(7, 3));
+        assert_eq!(left.letters("c").unwrap(), [(7, Letter::new(1, 2, -9, "three"))]);
         assert_eq!(left.count_letters().unwrap(), BTreeMap::from([("c".into(), 1)]));
         let found = salvage::salvage(&fs, Path::new("store")).unwrap();
-        assert_eq!(found.letters, [("c".into(), 7, Letter::new(1, 2, "three"))]);
+        assert_eq!(found.letters, [("c".into(), 7, Letter::new(1, 2, -9, "three"))]);
     }
 
     #[test]
     fn a_file_of_another_store_is_refused() {
         let fs = MemFs::new();
-        register(&fs).put("h", &stream("order-1"), 0, 5).unwrap();
+        register(&fs).put("h", &stream("order-1"), 0, (5, 1)).unwrap();
         let positions = register(&fs);
-        positions.put("h", &stream("order-1"), 0, 5).unwrap();
+        positions.put("h", &stream("order-1"), 0, (5, 1)).unwrap();
         positions.close().unwrap();
         let other = Register::new(Arc::new(fs.clone()), "store".into(), [4; 16], false, false, Arc::new(|| Ok(())));
         assert!(matches!(other.get("h", &stream("order-1"), 0), Err(Error::Damaged(_))));
-        assert!(matches!(positions.put("h", &stream("order-1"), 0, 6), Err(Error::Closed)));
-        assert_eq!(positions.get("h", &stream("order-1"), 0).unwrap(), Some(5));
+        assert!(matches!(positions.put("h", &stream("order-1"), 0, (6, 1)), Err(Error::Closed)));
+        assert_eq!(sequence(&positions, &stream("order-1"), 0), Some(5));
     }
 
     /// Each byte of the file is bad in turn, its header with them: all that stands in other batches is found, and nothing else.
@@ -399,10 +493,10 @@ mod tests {
         let fs = MemFs::new();
         let positions = register(&fs);
         for n in 0..4u64 {
-            positions.put(&format!("h{n}"), &stream("order-1"), 0, n).unwrap();
+            positions.put(&format!("h{n}"), &stream("order-1"), 0, (n, 1)).unwrap();
             positions.flush().unwrap();
         }
-        positions.commit("c", 9, ExpectedVersion::Missing, false).unwrap();
+        positions.commit("c", (9, 1), ExpectedVersion::Missing, false).unwrap();
         positions.close().unwrap();
         let path = Path::new("store/POSITIONS");
         let file = fs.open(path, Mode::Write).unwrap();

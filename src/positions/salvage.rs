@@ -116,12 +116,11 @@ pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
     table.each(
         |_| true,
         |group, root, sequence| {
-            found.positions.push((group.handler.to_owned(), group.stream(root), group.epoch, sequence));
+            found.positions.push((group.handler.to_owned(), group.stream(root), group.epoch, sequence.sequence));
         },
     );
     let checkpoints = table.checkpoints();
-    found.checkpoints =
-        checkpoints.map(|(name, position, version)| (name.to_owned(), Reached { position, version })).collect();
+    found.checkpoints = checkpoints.map(|(name, reached)| (name.to_owned(), reached)).collect();
     let letters = table.letters.all();
     found.letters = letters.map(|(name, position, letter)| (name.to_owned(), position, letter.clone())).collect();
     found.table = table;

@@ -1,18 +1,19 @@
 //! All positions and checkpoints in memory, and which of them the file does not know yet.
 //!
-//! A position costs its root, a slot of 32 bytes, and the eight bytes in the index that lead to it, both with room to grow: 90 bytes at the most for a root of 24.
+//! A position costs its root, a slot of 40 bytes, and the eight bytes in the index that lead to it, both with room to grow: 100 bytes at the most for a root of 24.
 
+use super::Reached;
 use super::index::Index;
 use super::letters::{Letters, Moved};
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
-use crate::format::positions_file::{Entry, Group};
+use crate::format::positions_file::{Entry, Group, UNBOUND};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
 /// What an entry takes in the file beside its root or name, more or less.
-const ENTRY_COST: u64 = 8;
+const ENTRY_COST: u64 = 16;
 /// A batch of a file that is written anew is full when it has so many bytes, or has looked at so many slots.
 const CHUNK_BYTES: usize = 128 << 10;
 const CHUNK_SLOTS: usize = 4096;
@@ -20,11 +21,15 @@ const CHUNK_SLOTS: usize = 4096;
 struct Slot {
     root: Box<[u8]>,
     sequence: u64,
+    /// When the event with this sequence was recorded, or [`UNBOUND`].
+    recorded_at: i64,
     group: u32,
     /// Whether there is a position. One that was deleted keeps its slot until the file knows.
     live: bool,
     /// Whether the file is behind. Then the number of the slot stands among the dirty ones.
     dirty: bool,
+    /// The log is known to have the event: it was put by this process, or looked up since the file was read.
+    checked: bool,
 }
 
 /// What positions have in common, in its encoded form, and how many slots are of it.
@@ -33,10 +38,25 @@ struct Shared {
     slots: usize,
 }
 
+/// A sequence as it stands in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sequence {
+    pub sequence: u64,
+    /// When the event with this sequence was recorded, or [`UNBOUND`].
+    pub recorded_at: i64,
+    /// The log is known to have that event.
+    pub checked: bool,
+}
+
+impl Sequence {
+    fn of(slot: &Slot) -> Self {
+        Sequence { sequence: slot.sequence, recorded_at: slot.recorded_at, checked: slot.checked }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Mark {
-    position: u64,
-    version: u64,
+    reached: Reached,
     live: bool,
     dirty: bool,
 }
@@ -143,7 +163,15 @@ impl Table {
         if let Some(number) = self.find(group, root) {
             return number;
         }
-        let slot = Slot { root: root.into(), sequence: 0, group, live: false, dirty: false };
+        let slot = Slot {
+            root: root.into(),
+            sequence: 0,
+            recorded_at: UNBOUND,
+            group,
+            live: false,
+            dirty: false,
+            checked: false,
+        };
         let number = match self.free_slots.pop() {
             Some(number) => {
                 self.slots[number as usize] = slot;
@@ -184,9 +212,9 @@ impl Table {
         }
     }
 
-    fn change(&mut self, number: u32, sequence: u64, live: bool) {
+    fn change(&mut self, number: u32, sequence: u64, recorded_at: i64, live: bool) {
         let slot = &mut self.slots[number as usize];
-        (slot.sequence, slot.live) = (sequence, live);
+        (slot.sequence, slot.recorded_at, slot.live, slot.checked) = (sequence, recorded_at, live, true);
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(number);
@@ -194,35 +222,42 @@ impl Table {
         self.changes += 1;
     }
 
-    pub(super) fn get(&mut self, group: Group<'_>, root: &[u8]) -> Option<u64> {
+    pub(super) fn get(&mut self, group: Group<'_>, root: &[u8]) -> Option<Sequence> {
         let group = self.group_number(group)?;
         let slot = &self.slots[self.find(group, root)? as usize];
-        slot.live.then_some(slot.sequence)
+        slot.live.then(|| Sequence::of(slot))
+    }
+
+    /// The log has the event that this one is bound to.
+    pub(super) fn set_checked(&mut self, group: Group<'_>, root: &[u8], of: Sequence) {
+        let found = self.group_number(group).and_then(|group| self.find(group, root));
+        let Some(slot) = found.map(|number| &mut self.slots[number as usize]) else { return };
+        slot.checked |= (slot.sequence, slot.recorded_at) == (of.sequence, of.recorded_at);
     }
 
     /// Stores a sequence if there is none that is as high. Gives whether it did.
-    pub(super) fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64) -> bool {
+    pub(super) fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64, recorded_at: i64) -> bool {
         let group = self.add_group(group);
         let number = self.slot(group, root);
         let slot = &self.slots[number as usize];
         let rises = !slot.live || slot.sequence < sequence;
         if rises {
-            self.change(number, sequence, true);
+            self.change(number, sequence, recorded_at, true);
         }
         rises
     }
 
-    pub(super) fn reset(&mut self, group: Group<'_>, root: &[u8], sequence: u64) {
+    pub(super) fn reset(&mut self, group: Group<'_>, root: &[u8], sequence: u64, recorded_at: i64) {
         let group = self.add_group(group);
         let number = self.slot(group, root);
-        self.change(number, sequence, true);
+        self.change(number, sequence, recorded_at, true);
     }
 
     /// Gives whether there was one.
     pub(super) fn delete(&mut self, group: Group<'_>, root: &[u8]) -> bool {
         let found = self.group_number(group).and_then(|group| self.find(group, root));
         let Some(number) = found.filter(|&number| self.slots[number as usize].live) else { return false };
-        self.change(number, 0, false);
+        self.change(number, 0, UNBOUND, false);
         true
     }
 
@@ -233,7 +268,7 @@ impl Table {
         for number in 0..self.slots.len() {
             let slot = &self.slots[number];
             if slot.live && picked[slot.group as usize] {
-                self.change(number as u32, 0, false);
+                self.change(number as u32, 0, UNBOUND, false);
                 deleted += 1;
             }
         }
@@ -241,34 +276,39 @@ impl Table {
     }
 
     /// Shows the positions of all groups that `which` picks, in any order.
-    pub(super) fn each(&self, which: impl Fn(Group<'_>) -> bool, mut show: impl FnMut(Group<'_>, &[u8], u64)) {
+    pub(super) fn each(&self, which: impl Fn(Group<'_>) -> bool, mut show: impl FnMut(Group<'_>, &[u8], Sequence)) {
         let picked: Vec<bool> = self.groups.iter().map(|shared| picks(shared, &which)).collect();
         for slot in self.slots.iter().filter(|slot| slot.live && picked[slot.group as usize]) {
-            show(self.group(slot.group), &slot.root, slot.sequence);
+            show(self.group(slot.group), &slot.root, Sequence::of(slot));
         }
     }
 
-    /// Position and version of a checkpoint.
-    pub(super) fn checkpoint(&self, name: &str) -> Option<(u64, u64)> {
+    pub(super) fn checkpoint(&self, name: &str) -> Option<Reached> {
         let mark = self.checkpoints.get(name).filter(|mark| mark.live)?;
-        Some((mark.position, mark.version))
+        Some(mark.reached)
     }
 
-    /// All checkpoints, sorted by name: name, position, version.
-    pub(super) fn checkpoints(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+    /// All checkpoints, sorted by name.
+    pub(super) fn checkpoints(&self) -> impl Iterator<Item = (&str, Reached)> {
         let live = self.checkpoints.iter().filter(|(_, mark)| mark.live);
-        live.map(|(name, mark)| (&**name, mark.position, mark.version))
+        live.map(|(name, mark)| (&**name, mark.reached))
     }
 
-    /// Moves a checkpoint if its version is as expected, and gives the new one. Not back, unless it may.
+    /// The log has the event that this checkpoint is bound to.
+    pub(super) fn set_checkpoint_checked(&mut self, name: &str, of: Reached) {
+        let mark = self.checkpoints.get_mut(name).filter(|mark| mark.reached == of);
+        mark.into_iter().for_each(|mark| mark.reached.checked = true);
+    }
+
+    /// Moves a checkpoint if its version is as expected, and gives what it is then. Not back, unless it may.
     pub(super) fn commit(
         &mut self,
         name: &str,
-        position: u64,
+        (position, recorded_at): (u64, i64),
         expected: ExpectedVersion,
         may_go_back: bool,
-    ) -> Result<u64> {
-        let (before, version) = self.checkpoint(name).unwrap_or((0, 0));
+    ) -> Result<Reached> {
+        let (before, version) = self.checkpoint(name).map_or((0, 0), |reached| (reached.position, reached.version));
         if !expected.allows(version) {
             return Err(Error::CheckpointConflict { name: name.to_owned(), expected, actual: version });
         }
@@ -280,15 +320,16 @@ impl Table {
         let version = version
             .checked_add(1)
             .ok_or_else(|| Error::invalid("checkpoint", "there are no more versions; delete it"))?;
-        self.set_checkpoint(name, Mark { position, version, live: true, dirty: true });
-        Ok(version)
+        let reached = Reached { position, version, recorded_at, checked: true };
+        self.set_checkpoint(name, Mark { reached, live: true, dirty: true });
+        Ok(reached)
     }
 
     /// Gives whether there was one.
     pub(super) fn delete_checkpoint(&mut self, name: &str) -> bool {
         let there = self.checkpoint(name).is_some();
         if there {
-            self.set_checkpoint(name, Mark { position: 0, version: 0, live: false, dirty: true });
+            self.set_checkpoint(name, Mark { reached: Reached::default(), live: false, dirty: true });
         }
         there
     }
@@ -316,17 +357,19 @@ impl Table {
         for entry in entries {
             match (entry, group) {
                 (Entry::Group(next), _) => group = Some(next),
-                (Entry::Put { root, sequence }, Some(group)) => {
+                (Entry::Put { root, sequence, recorded_at }, Some(group)) => {
                     let group = self.add_group(group);
                     let number = self.slot(group, root) as usize;
-                    (self.slots[number].sequence, self.slots[number].live) = (sequence, true);
+                    let slot = &mut self.slots[number];
+                    (slot.sequence, slot.recorded_at, slot.live) = (sequence, recorded_at, true);
                 }
                 (Entry::Delete { root }, Some(group)) => {
                     let found = self.group_number(group).and_then(|group| self.find(group, root));
                     found.into_iter().for_each(|number| self.release(number));
                 }
-                (Entry::Checkpoint { name, position, version }, _) => {
-                    self.set_checkpoint(name, Mark { position, version, live: true, dirty: false });
+                (Entry::Checkpoint { name, position, version, recorded_at }, _) => {
+                    let reached = Reached { position, version, recorded_at, checked: false };
+                    self.set_checkpoint(name, Mark { reached, live: true, dirty: false });
                 }
                 (Entry::NoCheckpoint { name }, _) => self.release_checkpoint(name),
                 (Entry::Letter { .. } | Entry::NoLetter { .. }, _) => self.letters.load(entry),
@@ -390,9 +433,8 @@ impl Table {
             }
         }
         for (name, mark) in &taken.names {
-            let Mark { position, version, .. } = *mark;
             match mark.live {
-                true => Entry::Checkpoint { name, position, version }.encode(out),
+                true => mark.reached.entry(name).encode(out),
                 false => Entry::NoCheckpoint { name }.encode(out),
             }
             entries += 1;
@@ -408,14 +450,14 @@ impl Table {
     }
 
     fn encode_slot(&self, number: u32, group: &mut Option<u32>, out: &mut Vec<u8>) -> u32 {
-        let Slot { root, sequence, live, .. } = &self.slots[number as usize];
+        let Slot { ref root, sequence, recorded_at, live, .. } = self.slots[number as usize];
         let own = self.slots[number as usize].group;
         let new = group.replace(own) != Some(own);
         if new {
             Entry::Group(self.group(own)).encode(out);
         }
         match live {
-            true => Entry::Put { root, sequence: *sequence }.encode(out),
+            true => Entry::Put { root, sequence, recorded_at }.encode(out),
             false => Entry::Delete { root }.encode(out),
         }
         1 + u32::from(new)
@@ -455,8 +497,8 @@ impl Table {
         let rest = self.checkpoints.range::<str, _>((from, Bound::Unbounded)).filter(|(_, mark)| mark.live);
         let mut entries = 0;
         let mut last = None;
-        for (name, &Mark { position, version, .. }) in rest.take(CHUNK_SLOTS) {
-            Entry::Checkpoint { name, position, version }.encode(out);
+        for (name, mark) in rest.take(CHUNK_SLOTS) {
+            mark.reached.entry(name).encode(out);
             entries += 1;
             last = Some(name.clone());
         }

@@ -110,10 +110,7 @@ impl<P: Projection> Engine<P> {
         let site = store.site();
         let loaded = files::load(&site, &name, version).and_then(|loaded| {
             let Some(loaded) = loaded else { return Ok(None) };
-            let state = match loaded.head.codec {
-                Codec::Json => codec::state_from_json(loaded.state()),
-                _ => codec::state_from_bincode(loaded.state()),
-            };
+            let state = codec::decode_state(loaded.head.codec, loaded.state());
             Ok(Some((state.map_err(|_| SavedFault::Undecodable)?, loaded.head)))
         });
         let mut turn = Turn::default();
@@ -385,10 +382,7 @@ impl<P: Projection> Engine<P> {
         }
         self.site.check_writable()?;
         let encoded = catch_unwind(AssertUnwindSafe(|| {
-            self.read(|state, _| match self.settings.codec {
-                Codec::Json => codec::state_to_json(state),
-                _ => codec::state_to_bincode(state),
-            })
+            self.read(|state, _| codec::encode_faithfully(self.settings.codec, state))
         }));
         let state = encoded.map_err(|panic| Error::Codec { codec: "state", why: told_by(&*panic) })???;
         if state.len() as u64 > MAX_STATE {

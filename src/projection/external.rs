@@ -4,6 +4,7 @@ use crate::Event;
 use crate::error::{Error, Result};
 use crate::store::{Query, Store};
 use crate::subscription::{Delivery, Stop, Subscription};
+use crate::time::Timestamp;
 use std::fmt;
 use std::time::Duration;
 
@@ -30,7 +31,20 @@ pub trait ExternalSink {
     /// Its own; they end the run.
     fn checkpoint(&mut self) -> Result<Option<u64>, Self::Error>;
 
-    /// Takes in events and stores the checkpoint, in one transaction: both or nothing. The events are durable, come in order of positions, and are at least one.
+    /// When the event at the checkpoint was recorded, if that was stored with it: it is [that of the last event](Event::recorded_at) that [`apply`](ExternalSink::apply) was handed. Asked once for each run that has a checkpoint.
+    ///
+    /// A position is only a number. When a backup is put back over the store, and the store grows past the checkpoint, only this tells that the event at the checkpoint is another one now, and that events were never handed
+    /// out: then the run ends with [`Error::Diverged`]. `None`, as without this, leaves it unnoticed.
+    ///
+    /// # Errors
+    ///
+    /// Its own; they end the run.
+    fn recorded_at(&mut self) -> Result<Option<Timestamp>, Self::Error> {
+        Ok(None)
+    }
+
+    /// Takes in events and stores the checkpoint, in one transaction: both or nothing. The events are durable, come in order of positions, and are at least one. The last of them stands at the checkpoint: the time at which it was
+    /// recorded is to be stored, too, and is what [`recorded_at`](ExternalSink::recorded_at) gives.
     ///
     /// # Errors
     ///
@@ -51,13 +65,14 @@ impl Store {
 /// takes.
 ///
 /// ```
-/// use annals::{Error, Event, Expected, ExternalSink, NewEvent, Store, StreamId};
+/// use annals::{Error, Event, Expected, ExternalSink, NewEvent, Store, StreamId, Timestamp};
 ///
-/// /// Stands for a database: both fields would be stored in one transaction.
+/// /// Stands for a database: all fields would be stored in one transaction.
 /// #[derive(Default)]
 /// struct Database {
 ///     types: Vec<String>,
 ///     checkpoint: Option<u64>,
+///     recorded_at: Option<Timestamp>,
 /// }
 ///
 /// impl ExternalSink for Database {
@@ -65,7 +80,11 @@ impl Store {
 ///     fn checkpoint(&mut self) -> Result<Option<u64>, Error> {
 ///         Ok(self.checkpoint)
 ///     }
+///     fn recorded_at(&mut self) -> Result<Option<Timestamp>, Error> {
+///         Ok(self.recorded_at)
+///     }
 ///     fn apply(&mut self, events: &[Event], checkpoint: u64) -> Result<(), Error> {
+///         self.recorded_at = events.last().map(Event::recorded_at);
 ///         self.types.extend(events.iter().map(|event| event.event_type().to_owned()));
 ///         self.checkpoint = Some(checkpoint);
 ///         Ok(())
@@ -105,8 +124,9 @@ impl<S: ExternalSink> External<S> {
     ///
     /// # Errors
     ///
-    /// Those of the state; [`Error::Damaged`], [`Error::Io`] if the log cannot be read, [`Error::DurabilityUnknown`]; [`Error::Invalid`] if the checkpoint is that of an event that the store does not have: the state
-    /// belongs to another store, or a part of the store was restored from a backup. Make the state anew then.
+    /// Those of the state; [`Error::Damaged`], [`Error::Io`] if the log cannot be read, [`Error::DurabilityUnknown`]; [`Error::PositionAhead`], and [`Error::Diverged`] for a state that knows
+    /// [when its last event was recorded](ExternalSink::recorded_at), if the store does not have the event at the checkpoint: the state belongs to another store, or the store was restored from a backup. Make the state anew
+    /// then.
     pub fn catch_up(&mut self) -> Result<u64, S::Error> {
         self.run(false)
     }
@@ -132,9 +152,9 @@ impl<S: ExternalSink> External<S> {
 
     fn run(&mut self, follow: bool) -> Result<u64, S::Error> {
         let checkpoint = self.sink.checkpoint()?;
-        if let Some(checkpoint) = checkpoint.filter(|&checkpoint| checkpoint >= self.store.len()) {
-            let why = format!("{checkpoint} is behind the last event: the state is not of this store");
-            return Err(Error::invalid("checkpoint", why).into());
+        if let Some(checkpoint) = checkpoint {
+            let recorded_at = self.sink.recorded_at()?;
+            self.store.check_place("the checkpoint of the external state", checkpoint, recorded_at)?;
         }
         if self.stop.is_stopped() {
             return Err(Error::Closed.into());

@@ -9,6 +9,7 @@ use crate::waker::this_thread;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,13 @@ pub struct ReadModel<P: Projection> {
     store: Store,
     engine: Arc<Engine<P>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Those who append take in what comes.
+    inline: AtomicBool,
 }
 
 impl<P: Projection> ReadModel<P> {
     pub(super) fn new(store: Store, engine: Arc<Engine<P>>) -> Self {
-        ReadModel { store, engine, thread: Mutex::default() }
+        ReadModel { store, engine, thread: Mutex::default(), inline: AtomicBool::new(false) }
     }
 
     fn hook(&self) -> Arc<dyn Hook> {
@@ -45,6 +48,7 @@ impl<P: Projection> ReadModel<P> {
     /// Those who append take in what comes.
     pub(super) fn set_inline(&self) -> Result<()> {
         self.store.hooks().set_inline(&self.hook());
+        self.inline.store(true, SeqCst);
         // What was appended before that by those who did not know.
         self.engine.advance(&self.store)
     }
@@ -53,12 +57,21 @@ impl<P: Projection> ReadModel<P> {
         &self.engine
     }
 
+    /// Takes in what nobody has who appended: a commit whose ticket was dropped, or whose future was cancelled, is written all the same, and its caller is gone.
+    fn take_in_the_rest(&self) {
+        if self.inline.load(SeqCst) && self.engine.next() < self.store.len() {
+            // The state and the status tell of an error.
+            let (Ok(()) | Err(_)) = self.engine.advance(&self.store);
+        }
+    }
+
     /// Reads the state. Events are taken in again when the closure has returned, so it should not take long; it must not read the same model, nor wait for it, nor append to the store if the model is inline: that would wait for this.
     ///
     /// # Errors
     ///
     /// [`Error::ProjectionFailed`] if the projection could not take in an event: then there is no state that is right.
     pub fn read<R>(&self, read: impl FnOnce(&P::State) -> R) -> Result<R> {
+        self.take_in_the_rest();
         self.engine.read(|state, _| read(state))
     }
 
@@ -68,6 +81,7 @@ impl<P: Projection> ReadModel<P> {
     ///
     /// As [`ReadModel::read`].
     pub fn read_at<R>(&self, read: impl FnOnce(&P::State, Option<u64>) -> R) -> Result<R> {
+        self.take_in_the_rest();
         self.engine.read(|state, next| read(state, next.checked_sub(1)))
     }
 
@@ -85,6 +99,7 @@ impl<P: Projection> ReadModel<P> {
 
     /// The position up to which all events of the query are in the state; `None` if that is none. Moves on over events that the query does not find.
     pub fn position(&self) -> Option<u64> {
+        self.take_in_the_rest();
         self.engine.next().checked_sub(1)
     }
 
@@ -158,6 +173,7 @@ impl<P: Projection> ReadModel<P> {
 
     /// How it is doing.
     pub fn status(&self) -> ProjectionStatus {
+        self.take_in_the_rest();
         self.engine.status(self.store.len())
     }
 
@@ -216,7 +232,7 @@ impl<P: Projection> Drop for ReadModel<P> {
 
 impl<P: Projection> fmt::Debug for ReadModel<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.status();
+        let status = self.engine.status(self.store.len());
         f.debug_struct("ReadModel")
             .field("name", &status.name)
             .field("version", &status.version)

@@ -13,6 +13,7 @@ use crate::format::state_file::Unfit;
 use crate::fs::{self, File, Fs, Mode};
 use crate::stream::split_key;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,9 @@ pub(crate) struct Named {
     /// Bytes of the file.
     pub size: u64,
 }
+
+/// Snapshots that there are, by their files, and what they say of themselves, if they do.
+pub(crate) type Known = HashMap<PathBuf, Option<Head>>;
 
 /// Why a file is not used.
 #[derive(Debug)]
@@ -285,34 +289,55 @@ impl Directory {
     /// Removes all snapshots of a stream. Gives their number.
     pub(crate) fn delete(&self, key: &[u8]) -> Result<u64> {
         let name = dir_name(key);
-        self.delete_in(&name, |of| of == key, true)
+        self.delete_in(&name, |_, opened| opened.is_none_or(|opened| *opened.key == *key))
     }
 
-    /// Removes all snapshots of the streams of an edition, or of those in one of its domains. Gives their number.
-    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64> {
+    fn dirs_of_edition(&self, edition: &str) -> Result<Vec<PathBuf>> {
         let suffix = edition_suffix(edition);
+        self.dirs(|name| is_dir_name(name) && name.ends_with(&suffix))
+    }
+
+    /// What an edition has now, and perhaps some of others.
+    pub(crate) fn of_edition(&self, edition: &str) -> Result<Known> {
+        let mut known = Known::new();
+        for dir in self.dirs_of_edition(edition)? {
+            for named in self.files(&dir)? {
+                let head = self.open(&named).ok().map(|opened| opened.head);
+                known.insert(named.path, head);
+            }
+        }
+        Ok(known)
+    }
+
+    /// Removes all snapshots of the streams of an edition, or of those in one of its domains, and, if it is given what there was, no others. Gives their number.
+    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>, known: Option<&Known>) -> Result<u64> {
         let mut count = 0;
-        for dir in self.dirs(|name| is_dir_name(name) && name.ends_with(&suffix))? {
+        for dir in self.dirs_of_edition(edition)? {
             let name = dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let is_meant = |key: &[u8]| {
-                let parts = split_key(key);
-                parts.is_some_and(|p| p.edition == Some(edition) && domain.is_none_or(|domain| domain == p.domain))
+            let goes = |path: &Path, opened: Option<&Opened>| {
+                let parts = opened.map(|opened| split_key(&opened.key));
+                let is_meant = parts.map_or(domain.is_none(), |parts| {
+                    parts.is_some_and(|p| p.edition == Some(edition) && domain.is_none_or(|domain| domain == p.domain))
+                });
+                let head = opened.map(|opened| opened.head);
+                // Another one may have been put in its place since.
+                is_meant && known.is_none_or(|known| known.get(path) == Some(&head))
             };
-            count += self.delete_in(&name, is_meant, domain.is_none())?;
+            count += self.delete_in(&name, goes)?;
         }
         Ok(count)
     }
 
-    /// Removes the snapshots of some streams from a directory; those that do not tell whose they are, too, if `all`. Then the directory, if nothing is left in it.
-    fn delete_in(&self, name: &str, is_meant: impl Fn(&[u8]) -> bool, all: bool) -> Result<u64> {
+    /// Removes some snapshots from a directory: `goes` is shown none for a file that does not tell whose it is. Then the directory, if nothing is left in it.
+    fn delete_in(&self, name: &str, goes: impl Fn(&Path, Option<&Opened>) -> bool) -> Result<u64> {
         let dir = self.root.join(name);
         let _turn = self.turn(name);
         let mut count = 0;
         for named in self.files(&dir)? {
             let goes = match self.open(&named) {
-                Ok(opened) => is_meant(&opened.key),
+                Ok(opened) => goes(&named.path, Some(&opened)),
                 Err(Unusable::Gone) => false,
-                Err(_) => all,
+                Err(_) => goes(&named.path, None),
             };
             if goes {
                 self.remove(&named.path)?;
@@ -411,10 +436,10 @@ mod tests {
             put(&directory, stream, 1);
             put(&directory, stream, 2);
         }
-        assert_eq!(directory.delete_edition("a", Some("order")).unwrap(), 4);
+        assert_eq!(directory.delete_edition("a", Some("order"), None).unwrap(), 4);
         assert_eq!(streams.map(|stream| count(&directory, stream)), [2, 0, 0, 2, 2]);
-        assert_eq!(directory.delete_edition("a", None).unwrap(), 2);
-        assert_eq!(directory.delete_edition("a", None).unwrap(), 0);
+        assert_eq!(directory.delete_edition("a", None, None).unwrap(), 2);
+        assert_eq!(directory.delete_edition("a", None, None).unwrap(), 0);
         assert_eq!(streams.map(|stream| count(&directory, stream)), [2, 0, 0, 0, 2]);
         assert_eq!(directory.list_all().unwrap().len(), 4);
     }

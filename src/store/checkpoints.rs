@@ -1,9 +1,13 @@
 //! Consumer checkpoints: how far each consumer has come in the whole store.
 
+use super::bindings::{BindingFault, time};
 use super::{Inner, Store};
 use crate::error::Result;
 use crate::expected::ExpectedVersion;
+use crate::format::positions_file::UNBOUND;
 use crate::positions::Reached;
+use crate::time::Timestamp;
+use std::sync::Arc;
 
 /// How far consumers have come in the store: a position and a version for each name. From [`Store::checkpoints`].
 ///
@@ -13,6 +17,13 @@ use crate::positions::Reached;
 /// They stand in the same file as [handler positions](Store::positions), and become durable as those do: by [`Checkpoints::flush`], when the store is closed, or, with
 /// [`Options::sync_positions`](crate::Options::sync_positions), before a commit returns. What was committed and not flushed is gone after a crash, and its version may then be given to another
 /// commit.
+///
+/// # Bound to events
+///
+/// A checkpoint is kept with the time at which the event at its position was recorded. If a backup is put back over the store, the log ends earlier, and then other events take the positions of those that are gone: the
+/// checkpoint is then refused, with [`Error::PositionAhead`](crate::Error::PositionAhead) or [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Checkpoints::reset) or [deleted](Checkpoints::delete).
+/// [`Store::open_report`] has a notice of it. Two events that were recorded at the same nanosecond are not told apart. A position that the log has not come to can be committed, and is only a number: it is given back as it is,
+/// and a [`Consumer`](crate::Consumer) refuses it.
 ///
 /// ```
 /// use annals::{Error, ExpectedVersion, Store};
@@ -52,11 +63,35 @@ pub struct Checkpoint {
     pub position: u64,
     /// 1 for the first commit, and one more for each commit or reset after it.
     pub version: u64,
+    /// When the event at this position was recorded; `None` if there was none when it was committed.
+    pub recorded_at: Option<Timestamp>,
+    /// Why it is not about an event of this log. Only [`Checkpoints::list`] and [`Store::consumers`] give such ones.
+    pub fault: Option<BindingFault>,
 }
 
 impl Checkpoint {
     fn new(name: impl Into<String>, reached: Reached) -> Self {
-        Checkpoint { name: name.into(), position: reached.position, version: reached.version }
+        let Reached { position, version, recorded_at, .. } = reached;
+        Checkpoint { name: name.into(), position, version, recorded_at: time(recorded_at), fault: None }
+    }
+}
+
+/// What errors call it.
+pub(super) fn checkpoint_of(name: &str) -> String {
+    format!("the checkpoint of {name}")
+}
+
+impl Inner {
+    /// The checkpoint of this name. One that is bound to an event is only given if the log has that event.
+    pub(super) fn checked_checkpoint(self: &Arc<Self>, name: &str) -> Result<Option<Reached>> {
+        let Some(reached) = self.positions.checkpoint(name)? else { return Ok(None) };
+        if reached.recorded_at != UNBOUND && !reached.checked {
+            if let Some(parting) = self.parting(reached.position, reached.recorded_at)? {
+                return Err(parting.error(checkpoint_of(name), reached.position, reached.recorded_at));
+            }
+            self.positions.set_checkpoint_checked(name, reached)?;
+        }
+        Ok(Some(reached))
     }
 }
 
@@ -68,7 +103,7 @@ impl Store {
 }
 
 impl Checkpoints {
-    fn inner(&self) -> &Inner {
+    fn inner(&self) -> &Arc<Inner> {
         &self.store.inner
     }
 
@@ -76,9 +111,10 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// * [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event;
+    /// * as for [`Positions`](crate::Positions#errors).
     pub fn get(&self, name: &str) -> Result<Option<Checkpoint>> {
-        Ok(self.inner().positions.checkpoint(name)?.map(|reached| Checkpoint::new(name, reached)))
+        Ok(self.inner().checked_checkpoint(name)?.map(|reached| Checkpoint::new(name, reached)))
     }
 
     /// Says that the consumer is done with all events up to and including the one at this position. The position may be the one it has, so that the version alone rises.
@@ -88,9 +124,13 @@ impl Checkpoints {
     /// * [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if the version is not as expected;
     /// * [`Error::Invalid`](crate::Error::Invalid) if the position is before the one it has: a consumer that goes back without meaning to has gone wrong, and one that means to calls
     ///   [`Checkpoints::reset`];
+    /// * [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event of the one that is there; those of reading the event at the position;
     /// * as for [`Positions`](crate::Positions#errors).
     pub fn commit(&self, name: &str, position: u64, expected: ExpectedVersion) -> Result<Checkpoint> {
-        let reached = self.inner().positions.commit(name, position, expected, false)?;
+        let inner = self.inner();
+        inner.positions.check_writable()?;
+        inner.checked_checkpoint(name)?;
+        let reached = inner.positions.commit(name, (position, inner.bind(position)?), expected, false)?;
         Ok(Checkpoint::new(name, reached))
     }
 
@@ -99,20 +139,26 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::Positions#errors), and those of reading the event at the position.
     pub fn reset(&self, name: &str, position: u64) -> Result<Checkpoint> {
-        let reached = self.inner().positions.commit(name, position, ExpectedVersion::Any, true)?;
+        let inner = self.inner();
+        let to = (position, inner.bind(position)?);
+        let reached = inner.positions.commit(name, to, ExpectedVersion::Any, true)?;
         Ok(Checkpoint::new(name, reached))
     }
 
-    /// All checkpoints, sorted by name.
+    /// All checkpoints, sorted by name; also those that are not about events of this log, which have a [fault](Checkpoint::fault).
     ///
     /// # Errors
     ///
     /// As for [`Positions`](crate::Positions#errors).
     pub fn list(&self) -> Result<Vec<Checkpoint>> {
-        let all = self.inner().positions.checkpoints()?;
-        Ok(all.into_iter().map(|(name, reached)| Checkpoint::new(name, reached)).collect())
+        let shown = |(name, reached): (String, Reached)| {
+            let known = if reached.checked { None } else { Some((reached.position, reached.recorded_at)) };
+            let fault = known.and_then(|(position, recorded_at)| self.inner().known_fault(position, recorded_at));
+            Checkpoint { fault, ..Checkpoint::new(name, reached) }
+        };
+        Ok(self.inner().positions.checkpoints()?.into_iter().map(shown).collect())
     }
 
     /// Forgets the checkpoint. Gives whether there was one. Versions begin with 1 again.

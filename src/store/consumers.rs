@@ -1,9 +1,11 @@
 //! What consumers need of the store: that each runs once, and that checkpoint and dead letters move together.
 
-use super::{AsOf, Store};
+use super::checkpoints::checkpoint_of;
+use super::{AsOf, BindingFault, Store};
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
 use crate::format::event::Event;
+use crate::format::positions_file::UNBOUND;
 use crate::stream::check_name;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -57,15 +59,25 @@ impl Store {
         self.inner.consuming.lock().contains(name)
     }
 
+    /// # Errors
+    ///
+    /// [`Error::PositionAhead`], [`Error::Diverged`] if the log does not have the event up to which all is done: then nobody knows what is done.
     pub(crate) fn kept(&self, name: &str) -> Result<Option<Kept>> {
-        let reached = self.inner.positions.checkpoint(name)?;
-        Ok(reached.map(|reached| Kept { next: reached.position.saturating_add(1), version: reached.version }))
+        let Some(reached) = self.inner.checked_checkpoint(name)? else { return Ok(None) };
+        // A number that was no position when it was committed says nothing of the events that have come since.
+        if reached.recorded_at == UNBOUND
+            && let Some(parting) = self.inner.parting(reached.position, UNBOUND)?
+        {
+            return Err(parting.error(checkpoint_of(name), reached.position, UNBOUND));
+        }
+        Ok(Some(Kept { next: reached.position.saturating_add(1), version: reached.version }))
     }
 
     /// Moves checkpoint and letters, and makes them durable, together, and behind the events that they are about.
     pub(crate) fn keep(&self, name: &str, kept: Kept, progress: Progress) -> Result<Kept> {
         let Progress { next, parked, gone } = progress;
         let to = next.checked_sub(1).filter(|_| next != kept.next);
+        let to = to.map(|position| Ok((position, self.inner.bind(position)?))).transpose()?;
         let step = crate::positions::Step { to, expected: ExpectedVersion::Is(kept.version), parked, gone };
         let moved = self.inner.positions.advance(name, step)?;
         self.inner.positions.flush()?;
@@ -76,7 +88,10 @@ impl Store {
     pub(crate) fn keep_anew(&self, name: &str, next: u64) -> Result<()> {
         let positions = &self.inner.positions;
         match next.checked_sub(1) {
-            Some(position) => _ = positions.commit(name, position, ExpectedVersion::Any, true)?,
+            Some(position) => {
+                let to = (position, self.inner.bind(position)?);
+                positions.commit(name, to, ExpectedVersion::Any, true)?;
+            }
             None => _ = positions.delete_checkpoint(name)?,
         }
         positions.flush()
@@ -92,6 +107,21 @@ impl Store {
 
     pub(crate) fn count_letters(&self) -> Result<BTreeMap<String, u64>> {
         self.inner.positions.count_letters()
+    }
+
+    /// Why a dead letter is not about an event of this log, if it is not.
+    pub(crate) fn letter_fault(&self, position: u64, letter: &Letter) -> Option<BindingFault> {
+        self.inner.known_fault(position, letter.recorded_at)
+    }
+
+    /// The same as an error.
+    pub(crate) fn check_letter(&self, name: &str, position: u64, letter: &Letter) -> Result<()> {
+        if letter.recorded_at == UNBOUND {
+            return Ok(());
+        }
+        let parting = self.inner.parting(position, letter.recorded_at)?;
+        let what = || format!("a dead letter of {name}");
+        parting.map_or(Ok(()), |parting| Err(parting.error(what(), position, letter.recorded_at)))
     }
 
     /// Writes letters that have changed, and forgets others. Durable behind [`Checkpoints::flush`](super::Checkpoints::flush).

@@ -1,7 +1,7 @@
 //! Loading an aggregate: the newest snapshot that can be used, and the events behind it.
 
 use super::find::AsOf;
-use super::snapshot::SnapshotFault;
+use super::snapshot::{Snapshot, SnapshotFault};
 use super::snapshots::Wanted;
 use super::{Events, Store};
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ impl Store {
             as_of: None,
             until: u64::MAX,
             fingerprint: 0,
-            codec: Codec::Bincode,
+            codec: Codec::default(),
             snapshot_every: u64::MAX,
         }
     }
@@ -80,6 +80,10 @@ pub struct Loaded<S> {
     pub replayed: u64,
     /// Whether a snapshot was put: see [`Load::snapshot_every`].
     pub put: bool,
+    /// Why none was put, if one was to be: what the codec said of a state that it does not give back as it is, or what the system said of the file.
+    pub put_error: Option<String>,
+    /// Why the newest snapshot that was looked at was not used, if it was not; an older one may have been the start.
+    pub skipped: Option<SnapshotFault>,
 }
 
 impl Load {
@@ -101,14 +105,16 @@ impl Load {
         self
     }
 
-    /// How the snapshot is encoded that this load may put. [`Codec::Bincode`] unless said otherwise.
+    /// How the snapshot is encoded that this load may put. [`Codec::default`] unless said otherwise.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
     /// Puts a snapshot if so many events, or more, had to be replayed; 0 is none. Not for a load that is restricted to the past, and not if
-    /// [snapshots are not read](crate::Options::read_snapshots). If it cannot be put, the load succeeds all the same.
+    /// [snapshots are not read](crate::Options::read_snapshots). If it cannot be put, the load succeeds all the same, and [`Loaded::put_error`] says why.
+    ///
+    /// A state is only put if it comes back as it is: it is decoded once more, and compared. That costs about as much as loading it, and holds it in memory a second time meanwhile.
     pub fn snapshot_every(mut self, events: u64) -> Self {
         self.snapshot_every = if events == 0 { u64::MAX } else { events };
         self
@@ -137,9 +143,10 @@ impl Load {
         initial: S,
         mut apply: impl FnMut(&mut S, &Event) -> Result<(), E>,
     ) -> Result<Loaded<S>, E> {
-        let (state, snapshot, events) = self.begin(initial)?;
+        let mut skipped = None;
+        let (state, snapshot, events) = self.begin(initial, &mut skipped)?;
         let next_sequence = snapshot.map_or(0, |sequence| sequence.saturating_add(1));
-        let mut loaded = Loaded { state, next_sequence, snapshot, replayed: 0, put: false };
+        let mut loaded = Loaded { state, next_sequence, snapshot, replayed: 0, put: false, put_error: None, skipped };
         let mut last = None;
         for event in events {
             let event = event?;
@@ -148,7 +155,10 @@ impl Load {
             loaded.replayed += 1;
             last = Some(event);
         }
-        loaded.put = last.is_some_and(|last| self.put(&loaded, &last));
+        match last.map_or(Ok(false), |last| self.put(&loaded, &last)) {
+            Ok(put) => loaded.put = put,
+            Err(error) => loaded.put_error = Some(error.to_string()),
+        }
         Ok(loaded)
     }
 
@@ -161,8 +171,12 @@ impl Load {
     }
 
     /// The state to begin with, the sequence of the snapshot that it is from, and the events behind it.
-    fn begin<S: DeserializeOwned>(&self, initial: S) -> Result<(S, Option<u64>, Events)> {
-        if let Some((state, sequence, position)) = self.start()? {
+    fn begin<S: DeserializeOwned>(
+        &self,
+        initial: S,
+        skipped: &mut Option<SnapshotFault>,
+    ) -> Result<(S, Option<u64>, Events)> {
+        if let Some((state, sequence, position)) = self.start(skipped)? {
             // One read shows the event of the snapshot and those behind it: in between two of them, the edition could be deleted and begun anew.
             let mut events = self.events_from(sequence);
             let first = events.next().transpose()?;
@@ -170,33 +184,32 @@ impl Load {
                 return Ok((state, Some(sequence), events));
             }
             self.store.inner.snapshots.skip(SnapshotFault::NotOfStream);
+            skipped.get_or_insert(SnapshotFault::NotOfStream);
         }
         Ok((initial, None, self.events_from(0)))
     }
 
     /// The newest snapshot that is such a state and not too new, its sequence and position.
-    fn start<S: DeserializeOwned>(&self) -> Result<Option<(S, u64, u64)>> {
+    fn start<S: DeserializeOwned>(&self, skipped: &mut Option<SnapshotFault>) -> Result<Option<(S, u64, u64)>> {
         let wanted = Wanted { until: self.until, as_of: self.as_of, fingerprint: self.fingerprint };
-        self.store.newest_snapshot(&self.stream, wanted, |snapshot| match snapshot.decode() {
-            Ok(state) => Some((state, snapshot.sequence(), snapshot.position())),
-            Err(_) => {
-                self.store.inner.snapshots.skip(SnapshotFault::Undecodable);
-                None
-            }
-        })
+        let take = |snapshot: Snapshot| match snapshot.decode() {
+            Ok(state) => Ok((state, snapshot.sequence(), snapshot.position())),
+            Err(_) => Err(SnapshotFault::Undecodable),
+        };
+        self.store.newest_snapshot(&self.stream, wanted, skipped, take)
     }
 
-    fn put<S: Serialize>(&self, loaded: &Loaded<S>, last: &Event) -> bool {
+    fn put<S: Serialize + DeserializeOwned>(&self, loaded: &Loaded<S>, last: &Event) -> Result<bool> {
         let is_latest = self.as_of.is_none() && self.until == u64::MAX;
         if !is_latest || loaded.replayed < self.snapshot_every || !self.store.inner.snapshots.reads {
-            return false;
+            return Ok(false);
         }
         let snapshots = self.store.snapshots().fingerprint(self.fingerprint).codec(self.codec);
         // One that is kept on purpose is not replaced on the way.
         if snapshots.is_persistent(&self.stream, last.sequence()) {
-            return false;
+            return Ok(false);
         }
-        snapshots.put_after(&self.stream, last, &loaded.state).is_ok()
+        snapshots.put_after(&self.stream, last, &loaded.state).map(|()| true)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod around;
+mod bindings;
 mod candidates;
 mod checkpoints;
 pub(crate) mod consumers;
@@ -28,6 +29,7 @@ pub(crate) mod waiters;
 mod walk;
 
 pub use append::{Appended, Committed, Ticket, Transaction};
+pub use bindings::BindingFault;
 pub use checkpoints::{Checkpoint, Checkpoints};
 pub use discover::{NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
@@ -44,6 +46,7 @@ pub use snapshots::Snapshots;
 use crate::error::Result;
 use crate::log::{Log, OpenReport};
 use crate::positions::Register;
+use crate::waker;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -55,8 +58,8 @@ use waiters::Waiters;
 /// An event store: a directory of files, or memory.
 ///
 /// Handles are cheap to clone and can be used from any thread; the store is closed when the last one is dropped (iterators count, tickets do not), or by
-/// [`Store::close`]. One process at a time can have it open for writing: what the lock protects from, and what not, stands in the README. In a process that was forked from that one, a handle can
-/// only read, and dropping it does nothing.
+/// [`Store::close`]. If the last one is dropped by a waker of an async runtime while that is called, a thread of its own closes the store, a moment later. One process at a time can have it open
+/// for writing: what the lock protects from, and what not, stands in the README. In a process that was forked from that one, a handle can only read, and dropping it does nothing.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -79,8 +82,8 @@ struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
     snapshots: snapshots::Cache,
-    positions: Register,
-    hooks: hooks::Hooks,
+    positions: Arc<Register>,
+    hooks: Arc<hooks::Hooks>,
     report: OpenReport,
     /// The consumers that run.
     consuming: Mutex<BTreeSet<String>>,
@@ -210,10 +213,16 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is given up all the same. Not in a
-    /// forked process, which gets [`Error::Forked`](crate::Error::Forked).
+    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is given up all the same; not in a
+    /// forked process, which gets [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a waker that the store calls, which cannot wait for what it is called by: the store is closed all the same, a moment later.
     pub fn close(self) -> Result<()> {
-        self.inner.close()
+        match waker::is_waking() {
+            false => self.inner.close(),
+            true => {
+                self.inner.close_aside();
+                Err(crate::Error::invalid("close", "a waker cannot wait for the end of the store that calls it"))
+            }
+        }
     }
 
     /// Whether anything can be written.
@@ -233,22 +242,42 @@ impl Store {
 }
 
 impl Inner {
-    /// Projections and positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
     fn close(&self) -> Result<()> {
-        self.log.check_process()?;
-        self.hooks.closing();
-        let flushed = self.positions.close();
-        let closed = self.log.close();
-        self.view.waiters.close();
-        closed.and(flushed)
+        self.closing()()
+    }
+
+    /// Closes in another thread. If none can be started, the store is left as a process leaves it that is killed.
+    fn close_aside(&self) {
+        let closing = self.closing();
+        let spawned = std::thread::Builder::new().name("annals-close".into()).spawn(move || drop(closing()));
+        drop(spawned);
+    }
+
+    /// Projections and positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
+    fn closing(&self) -> impl FnOnce() -> Result<()> + Send + 'static {
+        let (hooks, positions) = (self.hooks.clone(), self.positions.clone());
+        let (log, view) = (self.log.clone(), self.view.clone());
+        move || {
+            log.check_process()?;
+            hooks.closing();
+            let flushed = positions.close();
+            let closed = log.close();
+            view.waiters.close();
+            closed.and(flushed)
+        }
     }
 }
 
 impl Drop for Inner {
-    /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the maintenance thread is at.
+    /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the maintenance thread is at. But if it goes with a waker, that thread is at work for the store, may be the maintenance thread
+    /// itself, and cannot wait for its own end: then another one closes.
     fn drop(&mut self) {
-        // Errors can be had from `close`; whoever drops the last handle does not ask.
-        let _ = self.close();
+        if waker::is_waking() {
+            self.close_aside();
+        } else {
+            // Errors can be had from `close`; whoever drops the last handle does not ask.
+            let _ = self.close();
+        }
     }
 }
 

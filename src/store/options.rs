@@ -1,7 +1,6 @@
 //! How a store is opened.
 
 use super::around::Around;
-use super::hooks::Hooks;
 use super::losses::Gaps;
 use super::snapshots::Cache;
 use super::view::View;
@@ -226,15 +225,20 @@ impl Options {
             log: opened.log,
             view,
             snapshots,
-            positions,
-            hooks: Hooks::default(),
+            positions: Arc::new(positions),
+            hooks: Arc::default(),
             report,
             consuming: Mutex::default(),
             deleting: Mutex::default(),
             gaps,
             around: Around::new(again),
         };
-        Ok(Store { inner: Arc::new(inner) })
+        let mut store = Store { inner: Arc::new(inner) };
+        let notices = store.binding_notices();
+        if let Some(inner) = Arc::get_mut(&mut store.inner) {
+            inner.report.notices.extend(notices);
+        }
+        Ok(store)
     }
 
     /// Opens a store to read: nothing is written, created or cut. Several processes may do so at once, but not beside one that has it open for writing.

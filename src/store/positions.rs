@@ -1,19 +1,29 @@
 //! Handler positions: how far each handler has come in each stream.
 
+use super::bindings::{BindingFault, Parting, time};
 use super::{Inner, Store};
 use crate::error::Result;
+use crate::positions::Sequence;
 use crate::stream::StreamId;
+use crate::time::Timestamp;
 
 /// How far handlers have come: a sequence for each handler and stream, beside the log. From [`Store::positions`].
 ///
 /// A handler is whoever does something with the events of many streams, each on its own: a projector, a process manager. It looks up the sequence of the last event that it has handled in a
 /// stream, handles what follows, and puts the new one. There is none until it has put one: that is not the same as 0, which says that the first event is handled.
 ///
-/// Changes are made in memory and cost no call of the operating system. They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most what came after the last flush,
+/// Changes are made in memory, and cost a lookup of the event. They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most what came after the last flush,
 /// so that a handler may see events again, and never too few. With [`Options::sync_positions`](crate::Options::sync_positions) each change is flushed before the call returns, and the errors of a
 /// flush are then those of the change, which stands in memory all the same.
 ///
-/// The first call reads the file that keeps them, `POSITIONS`; opening a store does not. Calls may come from any thread.
+/// The first call reads the file that keeps them, `POSITIONS`; opening a store only looks at one of up to 1 MiB, for its notices. Calls may come from any thread.
+///
+/// # Bound to events
+///
+/// A position is kept with the time at which its event was recorded. If a backup is put back over the store, the stream ends earlier, and then other events take the sequences of those that are gone: the position is then
+/// refused, with [`Error::PositionAhead`](crate::Error::PositionAhead) or [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Positions::reset) or [deleted](Positions::delete). So is one in a named edition
+/// whose stream has diverged since below its event. [`Store::open_report`] has a notice of it, unless the file is long. A sequence that the stream does not have can be put, and is only a number that nothing is
+/// compared with.
 ///
 /// ```
 /// use annals::{Store, StreamId};
@@ -36,7 +46,8 @@ use crate::stream::StreamId;
 ///
 /// # Errors
 ///
-/// All calls: [`Error::Damaged`](crate::Error::Damaged) if the file is not intact (the store works without it: move it away to begin anew, or restore it from a backup),
+/// Those that use a position, [`Positions::get`] and [`Positions::put`]: [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event, and those of reading
+/// the event. All calls: [`Error::Damaged`](crate::Error::Damaged) if the file is not intact (the store works without it: move it away to begin anew, or restore it from a backup),
 /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io) if it cannot be read, [`Error::LimitExceeded`](crate::Error::LimitExceeded) and
 /// [`Error::Invalid`](crate::Error::Invalid) for the name of the handler. Changes: [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly).
 #[derive(Clone, Debug)]
@@ -62,6 +73,10 @@ pub struct HandlerPosition {
     pub stream: StreamId,
     /// The sequence that the handler has put.
     pub sequence: u64,
+    /// When the event with this sequence was recorded; `None` if there was none when it was put.
+    pub recorded_at: Option<Timestamp>,
+    /// Why it is not about an event of this log. Only [`Positions::list`] gives such ones.
+    pub fault: Option<BindingFault>,
 }
 
 impl Store {
@@ -86,13 +101,27 @@ impl Positions {
         &self.store.inner
     }
 
+    /// What is stored for a stream, if the log has its event.
+    fn checked(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<Sequence>> {
+        let positions = &self.inner().positions;
+        let Some(of) = positions.get(handler, stream, epoch)? else { return Ok(None) };
+        if let Some(parting) = self.store.sequence_parting(stream, of)? {
+            let what = format!("the position of handler {handler} in {stream}");
+            return Err(parting.error(what, of.sequence, of.recorded_at));
+        }
+        if !of.checked {
+            positions.set_checked(handler, stream, epoch, of)?;
+        }
+        Ok(Some(of))
+    }
+
     /// The sequence that the handler has put for this stream, or `None` if it has put none.
     ///
     /// # Errors
     ///
     /// See [`Positions`](Positions#errors).
     pub fn get(&self, handler: &str, stream: &StreamId) -> Result<Option<u64>> {
-        self.inner().positions.get(handler, stream, self.inner().epoch(stream))
+        Ok(self.checked(handler, stream, self.inner().epoch(stream))?.map(|of| of.sequence))
     }
 
     /// Says that the handler has come to this sequence. One that is not higher than what was put before is ignored. Gives whether it was higher, or the first.
@@ -101,7 +130,13 @@ impl Positions {
     ///
     /// See [`Positions`](Positions#errors).
     pub fn put(&self, handler: &str, stream: &StreamId, sequence: u64) -> Result<bool> {
-        self.inner().positions.put(handler, stream, self.inner().epoch(stream), sequence)
+        let (positions, epoch) = (&self.inner().positions, self.inner().epoch(stream));
+        positions.check_writable()?;
+        // One that is about another log is not compared with.
+        if self.checked(handler, stream, epoch)?.is_some_and(|of| of.sequence >= sequence) {
+            return Ok(false);
+        }
+        positions.put(handler, stream, epoch, (sequence, self.store.bind_sequence(stream, sequence)?))
     }
 
     /// The same, but may go back: for a handler that is to see events again. To begin with the very first one, [delete](Positions::delete) the position.
@@ -110,7 +145,8 @@ impl Positions {
     ///
     /// See [`Positions`](Positions#errors).
     pub fn reset(&self, handler: &str, stream: &StreamId, sequence: u64) -> Result<()> {
-        self.inner().positions.reset(handler, stream, self.inner().epoch(stream), sequence)
+        let bound = (sequence, self.store.bind_sequence(stream, sequence)?);
+        self.inner().positions.reset(handler, stream, self.inner().epoch(stream), bound)
     }
 
     /// Forgets what the handler has put for this stream. Gives whether there was something.
@@ -131,7 +167,8 @@ impl Positions {
         self.inner().positions.delete_handler(handler)
     }
 
-    /// All that the handler has put, sorted by stream. Looks at all positions.
+    /// All that the handler has put, sorted by stream; also what is not about events of this log, which has a [fault](HandlerPosition::fault). Looks at all positions, and looks up the events of those that have not been
+    /// used since the store was opened.
     ///
     /// ```
     /// use annals::{Store, StreamId};
@@ -153,7 +190,11 @@ impl Positions {
         let inner = self.inner();
         let all = inner.positions.list(handler)?.into_iter();
         let current = all.filter(|(stream, epoch, _)| stream.edition().is_none() || inner.epoch(stream) == *epoch);
-        let mut listed: Vec<_> = current.map(|(stream, _, sequence)| HandlerPosition { stream, sequence }).collect();
+        let shown = |(stream, _, of): (StreamId, u64, Sequence)| {
+            let fault = self.store.sequence_parting(&stream, of).ok().flatten().map(Parting::fault);
+            HandlerPosition { stream, sequence: of.sequence, recorded_at: time(of.recorded_at), fault }
+        };
+        let mut listed: Vec<_> = current.map(shown).collect();
         listed.sort_unstable_by(|a, b| a.stream.cmp(&b.stream));
         Ok(listed)
     }

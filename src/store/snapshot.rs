@@ -76,11 +76,7 @@ impl Snapshot {
     ///
     /// [`Error::Codec`](crate::Error::Codec) if the bytes are not such a value, or raw.
     pub fn decode<S: DeserializeOwned>(&self) -> Result<S> {
-        match self.codec() {
-            Codec::Bincode => codec::state_from_bincode(self.bytes()),
-            Codec::Json => codec::state_from_json(self.bytes()),
-            Codec::Bytes => Err(codec::not_a_value()),
-        }
+        codec::decode_state(self.codec(), self.bytes())
     }
 }
 
@@ -196,6 +192,8 @@ pub struct SkippedSnapshots {
     pub not_of_stream: u64,
     /// [`SnapshotFault::Undecodable`].
     pub undecodable: u64,
+    /// States that [`Load`](crate::Load) did not put, as they would not have come back as they are.
+    pub unfaithful: u64,
 }
 
 impl SkippedSnapshots {

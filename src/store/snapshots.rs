@@ -57,7 +57,7 @@ impl Wanted {
 impl Store {
     /// The snapshots of the store: states of aggregates, so that a long stream need not be read from its beginning. [`Store::load`] uses them by itself.
     pub fn snapshots(&self) -> Snapshots {
-        Snapshots { store: self.clone(), retention: Retention::Default, fingerprint: 0, codec: Codec::Bincode }
+        Snapshots { store: self.clone(), retention: Retention::Default, fingerprint: 0, codec: Codec::default() }
     }
 }
 
@@ -109,7 +109,7 @@ impl Snapshots {
         self
     }
 
-    /// How [`Snapshots::put`] encodes states: [`Codec::Bincode`] unless said otherwise. Reading needs no such setting.
+    /// How [`Snapshots::put`] encodes states: [`Codec::default`] unless said otherwise. Reading needs no such setting.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
@@ -123,12 +123,14 @@ impl Snapshots {
     /// # Errors
     ///
     /// * [`Error::Invalid`] if the stream has no event with this sequence (that can be read);
-    /// * [`Error::Codec`] if the state cannot be encoded, [`Error::LimitExceeded`] if it has more than 1 GiB then;
+    /// * [`Error::Codec`] if the state cannot be encoded, or has something that the codec does not give back whatever the type: a field that is left out, in bincode; a number that is not finite, or `Some(None)`, in JSON.
+    ///   Whether a type reads what it writes is for the caller to know here; [`Store::load`] and projections try it;
+    /// * [`Error::LimitExceeded`] if it has more than 1 GiB then;
     /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written: then what was there before still is;
     /// * [`Error::ReadOnly`], [`Error::Closed`].
     pub fn put<S: Serialize + ?Sized>(&self, stream: &StreamId, sequence: u64, state: &S) -> Result<()> {
         let event = self.event_for(stream, sequence)?;
-        self.put_after(stream, &event, state)
+        self.write(stream, &event, self.codec, &codec::encode_state(self.codec, state)?)
     }
 
     /// Stores a state that is bytes already, with [`Codec::Bytes`].
@@ -147,12 +149,16 @@ impl Snapshots {
         self.store.event_of(stream, sequence)?.ok_or_else(missing)
     }
 
-    pub(super) fn put_after<S: Serialize + ?Sized>(&self, stream: &StreamId, event: &Event, state: &S) -> Result<()> {
-        let bytes = match self.codec {
-            Codec::Bincode => codec::state_to_bincode(state)?,
-            Codec::Json => codec::state_to_json(state)?,
-            Codec::Bytes => return Err(codec::not_a_value()),
-        };
+    /// Puts a state that comes back as it is, or none.
+    pub(super) fn put_after<S: Serialize + DeserializeOwned>(
+        &self,
+        stream: &StreamId,
+        event: &Event,
+        state: &S,
+    ) -> Result<()> {
+        let bytes = codec::encode_faithfully(self.codec, state).inspect_err(|_| {
+            self.store.inner.snapshots.skipped.lock().unfaithful += 1;
+        })?;
         self.write(stream, event, self.codec, &bytes)
     }
 
@@ -211,7 +217,8 @@ impl Snapshots {
     }
 
     fn find(&self, stream: &StreamId, until: u64, as_of: Option<AsOf>) -> Result<Option<Snapshot>> {
-        self.store.newest_snapshot(stream, Wanted { until, as_of, fingerprint: self.fingerprint }, Some)
+        let wanted = Wanted { until, as_of, fingerprint: self.fingerprint };
+        self.store.newest_snapshot(stream, wanted, &mut None, Ok)
     }
 
     /// The snapshots of a stream, in order of sequences, as their files tell; states are not read, and whether they can be used is not looked at.
@@ -274,7 +281,7 @@ impl Snapshots {
     /// As [`Snapshots::delete`].
     pub fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64> {
         let _work = self.store.inner.log.work()?;
-        self.directory().delete_edition(edition, domain)
+        self.directory().delete_edition(edition, domain, None)
     }
 
     /// How many snapshots were not used since the store was opened, and why.
@@ -406,30 +413,31 @@ impl Snapshots {
 }
 
 impl Store {
-    fn event_of(&self, stream: &StreamId, sequence: u64) -> Result<Option<Event>> {
-        self.read(stream).from(sequence).limit(1).into_iter().next().transpose()
-    }
-
     /// Whether the stream has the event that a snapshot says it follows. Position and time tell it from one that was lost, and whose sequence and position another one has got.
     fn has_event_of(&self, stream: &StreamId, head: &Head) -> Result<bool> {
         let event = self.event_of(stream, head.sequence)?;
         Ok(event.is_some_and(|e| (e.position(), e.recorded_at().as_nanos()) == (head.position, head.recorded_at)))
     }
 
-    /// From the newest one down, the first usable snapshot that `accept` makes something of.
+    /// From the newest one down, the first usable snapshot that `accept` makes something of; and what is wrong with the first one that is not usable.
     pub(super) fn newest_snapshot<T>(
         &self,
         stream: &StreamId,
         wanted: Wanted,
-        mut accept: impl FnMut(Snapshot) -> Option<T>,
+        skipped: &mut Option<SnapshotFault>,
+        mut accept: impl FnMut(Snapshot) -> Result<T, SnapshotFault>,
     ) -> Result<Option<T>> {
         let cache = &self.inner.snapshots;
         if !cache.reads {
             return Ok(None);
         }
+        let mut skip = |fault| {
+            cache.skip(fault);
+            skipped.get_or_insert(fault);
+        };
         // A directory that cannot be listed holds nothing that can be used.
         let Ok(named) = cache.directory.list(stream.key()) else {
-            cache.skip(SnapshotFault::Unreadable);
+            skip(SnapshotFault::Unreadable);
             return Ok(None);
         };
         let takes = |head: &Head| match wanted.takes(head) {
@@ -441,13 +449,9 @@ impl Store {
                 Ok(opened) => self.usable(stream, named, opened, takes)?,
                 Err(unusable) => Err(SnapshotFault::of(&unusable)),
             };
-            match found {
-                Ok(snapshot) => {
-                    if let Some(accepted) = accept(snapshot) {
-                        return Ok(Some(accepted));
-                    }
-                }
-                Err(fault) => fault.into_iter().for_each(|fault| cache.skip(fault)),
+            match found.and_then(|snapshot| accept(snapshot).map_err(Some)) {
+                Ok(accepted) => return Ok(Some(accepted)),
+                Err(fault) => fault.into_iter().for_each(&mut skip),
             }
         }
         Ok(None)

@@ -489,15 +489,19 @@ fn a_store_that_is_only_read_has_none() {
     assert_eq!(mailer(&store).control().position().unwrap(), Some(0));
 }
 
-/// Positions that were lost with events that were never synced come again, with others.
+/// Positions beyond the end come, with events that nobody has seen.
 #[test]
-fn a_checkpoint_beyond_the_end_goes_back_to_it() {
+fn a_checkpoint_beyond_the_end_is_refused_until_it_is_reset() {
     let store = filled(3);
     store.checkpoints().commit("mailer", 40, ExpectedVersion::Missing).unwrap();
-    mailer(&store).run(|_: &Event| ()).unwrap();
-    assert_eq!(checkpoint(&store), Some(2));
-    fill(&store, 1);
-    assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, 1);
+    for end in [3, 4] {
+        let ran = mailer(&store).run(|_: &Event| -> () { panic!("nothing is handed out") });
+        assert!(matches!(ran, Err(Error::PositionAhead { position: 40, end: at, .. }) if at == end), "{ran:?}");
+        assert!(matches!(mailer(&store).control().lag(), Err(Error::PositionAhead { .. })));
+        fill(&store, 1);
+    }
+    assert_eq!(mailer(&store).reset_to(Reset::After(2)).unwrap(), Some(2));
+    assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, 2);
 }
 
 #[test]

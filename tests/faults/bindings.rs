@@ -1,1 +1,588 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
+
+use crate::common::stream;
+use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
+use annals::salvage::Salvage;
+use annals::{
+    BindingFault, Codec, Delivery, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent, Options, Outcome,
+    Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+
+fn append(store: &Store, name: &str, event_type: &'static str, count: usize) {
+    for _ in 0..count {
+        store.append(&stream(name), Expected::Any, [NewEvent::new(event_type, "")]).unwrap();
+    }
+}
+
+/// Copies the files of one directory over those of another, as `cp -a from/. to` does.
+fn copy_over(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_over(&entry.path(), &to),
+            false => _ = std::fs::copy(entry.path(), to).unwrap(),
+        }
+    }
+}
+
+/// A sink that stores its checkpoint, and when the event there was recorded.
+#[derive(Clone, Default)]
+struct Sink {
+    checkpoint: Option<u64>,
+    recorded_at: Option<Timestamp>,
+    events: u64,
+}
+
+impl ExternalSink for Sink {
+    type Error = Error;
+    fn checkpoint(&mut self) -> Result<Option<u64>> {
+        Ok(self.checkpoint)
+    }
+    fn recorded_at(&mut self) -> Result<Option<Timestamp>> {
+        Ok(self.recorded_at)
+    }
+    fn apply(&mut self, events: &[Event], checkpoint: u64) -> Result<()> {
+        (self.checkpoint, self.recorded_at) = (Some(checkpoint), events.last().map(Event::recorded_at));
+        self.events += events.len() as u64;
+        Ok(())
+    }
+}
+
+/// A store over which a backup of its first 50 events was put back. The 50 events behind those were seen by a consumer, `mailer`, which gave up the one at 60, by a handler, `billing`, and by a sink.
+struct Restored {
+    dir: tempfile::TempDir,
+    sink: Sink,
+}
+
+impl Restored {
+    fn new() -> Restored {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, backup) = (dir.path().join("store"), dir.path().join("backup"));
+        let store = Store::open(&path).unwrap();
+        append(&store, "order-1", "Old", 50);
+        store.close().unwrap();
+        copy_over(&path, &backup);
+
+        let store = Store::open(&path).unwrap();
+        append(&store, "order-1", "Lost", 50);
+        let park = |event: &Event| match event.position() {
+            60 => Outcome::Park("no address".into()),
+            _ => Outcome::Ack,
+        };
+        store.consumer("mailer").until_caught_up().run(park).unwrap();
+        store.positions().put("billing", &stream("order-1"), 99).unwrap();
+        store.positions().put("early", &stream("order-1"), 49).unwrap();
+        let mut external = store.external(Sink::default());
+        external.catch_up().unwrap();
+        let sink = external.into_sink();
+        store.close().unwrap();
+        copy_over(&backup, &path);
+        Restored { dir, sink }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(self.path()).unwrap()
+    }
+}
+
+fn mailer(store: &Store) -> annals::Consumer {
+    store.consumer("mailer").until_caught_up()
+}
+
+fn nothing(_: &Event) {
+    panic!("nothing is handed out")
+}
+
+/// A backup was put back over the directory, which has grown past the old checkpoint by the time the consumer runs: it saw 10 of 60 new events, its dead letter was tried with another event, and the handler and the
+/// external state went on at their numbers. A checkpoint was a number, and a number says nothing of which event it was. Each is bound to its event now, and refused with the way out when the log has another one there.
+#[test]
+fn what_is_about_events_of_another_history_is_refused() {
+    let restored = Restored::new();
+    let store = restored.open();
+    append(&store, "order-1", "New", 60);
+    drop(store);
+    let store = restored.open();
+    let notices = store.open_report().notices.join("\n");
+    for told in ["the checkpoint of mailer at position 99", "a dead letter of mailer", "handler billing at sequence 99"]
+    {
+        assert!(notices.contains(told), "{told}: {notices}");
+    }
+
+    let diverged = |result: Result<()>| match result {
+        Err(error @ Error::Diverged { recorded_at: Some(_), .. }) => {
+            let told = error.to_string();
+            assert!(told.contains("reset") && told.contains("recorded at 20"), "{told}");
+        }
+        other => panic!("{other:?}"),
+    };
+    diverged(mailer(&store).run(nothing).map(drop));
+    diverged(mailer(&store).workers(2).run(nothing).map(drop));
+    diverged(store.checkpoints().get("mailer").map(drop));
+    diverged(store.checkpoints().commit("mailer", 105, ExpectedVersion::Any).map(drop));
+    diverged(mailer(&store).control().lag().map(drop));
+    diverged(store.external(restored.sink.clone()).catch_up().map(drop));
+    let listed = store.checkpoints().list().unwrap();
+    assert_eq!(listed[0].fault, Some(BindingFault::Diverged));
+    assert_eq!(store.consumers().unwrap()[0].checkpoint.as_ref(), Some(&listed[0]));
+
+    let order = stream("order-1");
+    diverged(store.positions().get("billing", &order).map(drop));
+    diverged(store.positions().put("billing", &order, 60).map(drop));
+    assert_eq!(store.positions().get("early", &order).unwrap(), Some(49), "that event is still there");
+    assert_eq!(store.positions().list("billing").unwrap()[0].fault, Some(BindingFault::Diverged));
+    store.positions().reset("billing", &order, 49).unwrap();
+    assert_eq!(store.positions().get("billing", &order).unwrap(), Some(49));
+
+    // The letter is about an event that is gone: it is shown without one, and not tried with another.
+    let letter = mailer(&store).dead_letters().unwrap().remove(0);
+    assert_eq!((letter.position, letter.fault, letter.event.is_some()), (60, Some(BindingFault::Diverged), false));
+    diverged(mailer(&store).retry_dead_letters(nothing).map(drop));
+
+    // The way out.
+    mailer(&store).reset_to(Reset::After(49)).unwrap();
+    let ran = mailer(&store).run(|_: &Event| ()).unwrap();
+    assert_eq!((ran.handled, ran.position), (60, Some(109)));
+    assert_eq!(mailer(&store).dead_letters().unwrap().len(), 1, "it does not go with the event that has its position");
+    assert!(mailer(&store).drop_dead_letter(60).unwrap());
+    drop(store);
+    assert!(restored.open().open_report().notices.is_empty());
+}
+
+/// The same, with the store still shorter than the checkpoint: a consumer silently went back to the end. All say the same now, and opening says it first, also to those who only read.
+#[test]
+fn what_is_ahead_of_a_restored_store_is_refused() {
+    let restored = Restored::new();
+    let notices = annals::Options::new().open_read_only(restored.path()).unwrap().open_report().notices.join("\n");
+    assert!(notices.contains("mailer") && notices.contains("has not come to"), "{notices}");
+    let store = restored.open();
+    let ahead = |result: Result<()>| match result {
+        Err(error @ Error::PositionAhead { position: 99, end: 50, .. }) => {
+            assert!(error.to_string().contains("restored from a backup"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    };
+    ahead(mailer(&store).run(nothing).map(drop));
+    ahead(store.checkpoints().get("mailer").map(drop));
+    ahead(store.positions().get("billing", &stream("order-1")).map(drop));
+    ahead(store.external(restored.sink.clone()).catch_up().map(drop));
+    ahead(store.external(Sink { recorded_at: None, ..restored.sink.clone() }).catch_up().map(drop));
+    ahead(store.subscribe(Query::new()).after(99).next().expect("an error").map(drop));
+    assert_eq!(store.checkpoints().list().unwrap()[0].fault, Some(BindingFault::Ahead));
+    assert_eq!(mailer(&store).dead_letters().unwrap()[0].fault, Some(BindingFault::Ahead));
+
+    store.checkpoints().delete("mailer").unwrap();
+    assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, 50);
+}
+
+/// A subscription behind a position that the store has not come to gave the same error for ever, also after it was stopped: 3.6 million of them in 8 seconds through an endpoint. It looked at the position before it looked
+/// whether it had ended. There is one error, and then it has ended.
+#[test]
+fn a_subscription_that_begins_behind_the_end_fails_once() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    let mut ahead = store.subscribe(Query::new()).after(1000);
+    assert!(matches!(ahead.next(), Some(Err(Error::PositionAhead { position: 1000, end: 1, .. }))));
+    assert!(ahead.is_ended() && ahead.next().is_none() && matches!(ahead.try_next(), Ok(None)));
+    ahead.stopper().stop();
+    assert!(ahead.next().is_none());
+    let stopped = store.subscribe(Query::new()).after(1000);
+    stopped.stopper().stop();
+    assert_eq!(stopped.count(), 0, "one that is stopped says nothing");
+    // The head itself is where live begins.
+    let mut at_the_head = store.subscribe(Query::new()).after(0);
+    assert!(matches!(at_the_head.next(), Some(Ok(Delivery::CaughtUp(Some(0))))));
+}
+
+/// A number that was committed before the log had come to it was taken for a place once the log had grown past it.
+#[test]
+fn a_number_that_was_no_position_is_none_later() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    store.checkpoints().commit("mailer", 5, ExpectedVersion::Missing).unwrap();
+    append(&store, "a-1", "T", 9);
+    let ran = mailer(&store).run(nothing);
+    assert!(matches!(ran, Err(Error::Diverged { position: 5, recorded_at: None, .. })), "{ran:?}");
+    assert_eq!(store.checkpoints().get("mailer").unwrap().map(|of| of.position), Some(5), "a number, as it was given");
+}
+
+/// A projection that sets its state once, and is saved by itself.
+struct Keeps<S>(S);
+
+impl<S> Projection for Keeps<S>
+where
+    S: Serialize + for<'de> Deserialize<'de> + Default + Clone + Send + Sync + 'static,
+{
+    type State = S;
+    fn name(&self) -> &str {
+        "keeps"
+    }
+    fn version(&self) -> u32 {
+        1
+    }
+    fn apply(&self, state: &mut S, _: &Event) -> Result<()> {
+        *state = self.0.clone();
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize, Default, Debug, PartialEq, Clone)]
+struct Optional {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    note: Option<u8>,
+    count: u8,
+    extra: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize, Default, Debug, PartialEq, Clone)]
+#[serde(tag = "kind")]
+enum Tagged {
+    #[default]
+    Idle,
+    Busy {
+        with: String,
+    },
+}
+
+#[derive(Serialize, Deserialize, Default, Debug, PartialEq, Clone)]
+struct Floats(Vec<Option<f64>>);
+
+fn optional() -> Optional {
+    Optional { note: None, count: 1, extra: vec![7, 0] }
+}
+
+fn busy() -> Tagged {
+    Tagged::Busy { with: "x".into() }
+}
+
+/// What two loads give, and a projection that is started twice; with the default codec, or this one.
+fn twice<S>(state: &S, codec: Option<Codec>) -> (bool, Start)
+where
+    S: Serialize + for<'de> Deserialize<'de> + Default + Clone + Send + Sync + PartialEq + std::fmt::Debug + 'static,
+{
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 10);
+    let load = || {
+        let load = store.load(&stream("a-1")).snapshot_every(5);
+        let load = codec.map_or(load.clone(), |codec| load.codec(codec));
+        let set = |of: &mut S, _: &Event| {
+            *of = state.clone();
+            Ok(())
+        };
+        load.fold(S::default(), set).unwrap()
+    };
+    let (first, second) = (load(), load());
+    assert_eq!((&first.state, &second.state), (state, state), "the same with a snapshot and without");
+    assert_eq!(second.snapshot.is_some(), first.put);
+    assert_eq!(first.put_error.is_none(), first.put);
+    assert_eq!(store.snapshots().skipped().unfaithful, if first.put { 0 } else { 2 });
+    assert_eq!(store.snapshots().list_all().unwrap().len(), usize::from(first.put), "nothing is kept that is not used");
+
+    let start = || {
+        let project = store.projection(Keeps(state.clone()));
+        codec.map_or_else(|| store.projection(Keeps(state.clone())), |codec| project.codec(codec)).catch_up().unwrap()
+    };
+    let model = start();
+    assert_eq!(model.status().save_error.is_none(), first.put, "{:?}", model.status().save_error);
+    assert_eq!(model.stop().is_ok(), first.put);
+    let model = start();
+    assert_eq!(model.state().unwrap(), *state);
+    (first.put, model.status().start)
+}
+
+/// bincode was the silent default for states, and writes no names: a struct with a field that may be left out was loaded as another one, and an enum with an internal tag could not be loaded at all, so that each load replayed
+/// everything and wrote it again. JSON is the default; and a state that does not come back as it is, is not kept, and whoever loads is told.
+#[test]
+fn a_state_comes_back_as_it_was_or_is_not_kept() {
+    let saved = Start::Saved(Some(9));
+    assert_eq!(twice(&optional(), None), (true, saved));
+    assert_eq!(twice(&busy(), None), (true, saved));
+    assert_eq!(twice(&std::collections::HashMap::from([(1, 2.5), (7, 1e-300)]), None), (true, saved), "in any order");
+    assert_eq!(twice(&(0..50).collect::<std::collections::HashSet<u8>>(), Some(Codec::Bincode)), (true, saved));
+    let not_kept = (false, Start::Beginning);
+    assert_eq!(twice(&optional(), Some(Codec::Bincode)), not_kept);
+    assert_eq!(twice(&busy(), Some(Codec::Bincode)), not_kept);
+    assert_eq!(twice(&Floats(vec![Some(f64::INFINITY)]), Some(Codec::Json)), not_kept);
+    assert_eq!(twice(&Floats(vec![Some(f64::INFINITY), None]), Some(Codec::Bincode)), (true, saved));
+    // Numbers to the last bit: without care, JSON would lose it.
+    let floats = (1..2000u64)
+        .map(|n| Some(f64::from_bits(n.wrapping_mul(0x9E37_79B9_7F4A_7C15))))
+        .map(|of| of.filter(|f| f.is_finite()));
+    assert_eq!(twice(&Floats(floats.collect()), None), (true, saved));
+}
+
+/// The same by hand, where the type that will be read is not known: what no type can read back is refused.
+#[test]
+fn a_put_refuses_what_cannot_come_back() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    let (a, snapshots) = (stream("a-1"), store.snapshots());
+    let refused = |put: Result<()>| assert!(matches!(put, Err(Error::Codec { .. })), "{put:?}");
+    refused(snapshots.clone().codec(Codec::Bincode).put(&a, 0, &optional()));
+    refused(snapshots.put(&a, 0, &f64::NAN));
+    refused(snapshots.put(&a, 0, &Some(None::<u8>)));
+    assert!(snapshots.latest(&a).unwrap().is_none());
+    snapshots.put(&a, 0, &optional()).unwrap();
+    assert_eq!(snapshots.latest(&a).unwrap().unwrap().decode::<Optional>().unwrap(), optional());
+    snapshots.clone().codec(Codec::Bincode).put(&a, 0, &Optional { note: Some(1), ..optional() }).unwrap();
+
+    // One that is of another type is told of, and replaced by one that is not.
+    snapshots.put(&a, 0, "text").unwrap();
+    let one_more = |n: &mut u64, _: &Event| {
+        *n += 1;
+        Ok(())
+    };
+    let load = || store.load(&a).snapshot_every(1).fold(0, one_more).unwrap();
+    let loaded = load();
+    assert_eq!((loaded.skipped, loaded.put, loaded.replayed), (Some(SnapshotFault::Undecodable), true, 1));
+    assert_eq!((load().skipped, load().replayed), (None, 0));
+}
+
+/// A saved state that cannot be decoded any more was made again at each start without a word.
+#[test]
+fn a_projection_tells_that_its_state_is_of_another_type() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    store.projection(Keeps("text".to_owned())).catch_up().unwrap().stop().unwrap();
+    let model = store.projection(Keeps(7u64)).catch_up().unwrap();
+    assert_eq!((model.status().start, model.state().unwrap()), (Start::Unusable(SavedFault::Undecodable), 7));
+    model.stop().unwrap();
+    assert_eq!(store.projection(Keeps(7u64)).catch_up().unwrap().status().start, Start::Saved(Some(0)));
+}
+
+/// In a store that was salvaged, `put(&s, 3, …)` where the event with sequence 3 is lost stored the snapshot for event 4, which was the next one that a read gave, and loads left event 4 out. What asks for the event with
+/// a sequence gets that one, or none.
+#[test]
+fn there_is_no_snapshot_for_a_lost_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("store"), dir.path().join("out"));
+    let store = Store::open(&path).unwrap();
+    for n in 0..6 {
+        let event = NewEvent::with_data("T", format!("this is event {n}").into_bytes());
+        store.append(&stream("a-1"), Expected::Next(n), [event]).unwrap();
+    }
+    store.positions().put("h", &stream("a-1"), 3).unwrap();
+    store.close().unwrap();
+    let mut files = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.find(|path| path.extension().is_some_and(|of| of == "seg")).expect("a segment");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(15).position(|of| of == b"this is event 3").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    assert_eq!(Salvage::new().run(&path, &out).unwrap().lost(), 1);
+
+    let store = Store::open(&out).unwrap();
+    assert!(store.open_report().notices.is_empty(), "{:?}", store.open_report().notices);
+    let a = stream("a-1");
+    let add = |sum: &mut u64, event: &Event| {
+        *sum += event.sequence();
+        Ok(())
+    };
+    let count = || store.load(&a).fold(0, add).unwrap();
+    assert_eq!(count().state, 1 + 2 + 4 + 5);
+    let put = store.snapshots().put(&a, 3, &3u64);
+    assert!(matches!(put, Err(Error::Invalid { what: "snapshot", .. })), "{put:?}");
+    assert!(store.snapshots().put_bytes(&a, 3, b"").is_err());
+    store.snapshots().put(&a, 4, &7u64).unwrap();
+    assert_eq!((count().state, count().replayed), (12, 1));
+    // A handler that had handled it has done so: nothing has taken its place.
+    assert_eq!(store.positions().get("h", &a).unwrap(), Some(3));
+    store.positions().reset("early", &a, 3).unwrap();
+    assert_eq!(store.positions().list("early").unwrap()[0].recorded_at, None, "it is not that of event 4");
+}
+
+struct Count;
+
+impl Projection for Count {
+    type State = u64;
+    fn name(&self) -> &str {
+        "count"
+    }
+    fn version(&self) -> u32 {
+        1
+    }
+    fn apply(&self, count: &mut u64, _: &Event) -> Result<()> {
+        *count += 1;
+        Ok(())
+    }
+}
+
+/// An inline read model did not see an event whose ticket was dropped, or whose future was cancelled, as when the client of a server has gone, until somebody appended the next one: only those who wait for their commits
+/// told it. Whoever reads it takes in what nobody has.
+#[test]
+fn an_inline_model_shows_what_nobody_waits_for() {
+    for maintenance in [true, false] {
+        let store = Options::new().file_system(MemFs::new()).maintenance(maintenance).open("store").unwrap();
+        let count = store.projection(Count).inline().unwrap();
+        let submit = || {
+            let event = NewEvent::new("T", "");
+            store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap()
+        };
+        let visible = |events| {
+            while store.len() < events {
+                std::thread::yield_now();
+            }
+        };
+        drop(submit());
+        visible(1);
+        assert_eq!((count.state().unwrap(), count.status().lag, count.position()), (1, 0, Some(0)));
+        let mut cancelled = Box::pin(submit());
+        let polled = cancelled.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(maintenance || matches!(polled, Poll::Ready(Ok(_))));
+        drop(cancelled);
+        visible(2);
+        assert_eq!(count.read(|count| *count).unwrap(), 2);
+        count.pause();
+        drop(submit());
+        visible(3);
+        assert_eq!(count.state().unwrap(), 2, "it is paused");
+        count.resume();
+        assert_eq!(count.read_at(|count, at| (*count, at)).unwrap(), (3, Some(2)));
+    }
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// Memory, in which something happens right before a directory is listed for the nth time.
+#[derive(Clone)]
+struct Interrupted {
+    fs: MemFs,
+    listed: Arc<AtomicU64>,
+    at: Arc<Mutex<Option<(u64, Act)>>>,
+}
+
+impl std::fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.fs.fmt(f)
+    }
+}
+
+impl Fs for Interrupted {
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
+        self.fs.open(path, mode)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        if path.ends_with("snapshots") {
+            let n = self.listed.fetch_add(1, SeqCst);
+            let due = self.at.lock().unwrap().take_if(|(at, _)| *at == n);
+            if let Some((_, act)) = due {
+                act();
+            }
+        }
+        self.fs.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fs.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove_dir(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.fs.create_dir(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.fs.sync_dir(path)
+    }
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
+        self.fs.lock(path, mode)
+    }
+    fn available(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.fs.available(path)
+    }
+    fn gains_from_zeros(&self) -> bool {
+        self.fs.gains_from_zeros()
+    }
+}
+
+/// Deleting an edition without events of its own looked that there were none, and then removed its positions and snapshots, a persistent one too: also those of somebody who had begun it in between. What goes is what was
+/// there before, and so it is where the edition had events.
+#[test]
+fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
+    let mut left = 0;
+    for (nth, events) in (0..4).flat_map(|nth| [(nth, 0), (nth, 1)]) {
+        let (listed, at) = (Arc::new(AtomicU64::new(0)), Arc::default());
+        let fs = Interrupted { fs: MemFs::new(), listed: listed.clone(), at };
+        let store = Options::new().file_system(fs.clone()).maintenance(false).open("store").unwrap();
+        append(&store, "a-1", "T", 2);
+        append(&store, "a-1@what-if", "T", events);
+        let own = stream("a-1@what-if");
+        // Of before: it is the edition's, and goes.
+        store.positions().put("old", &own, 1).unwrap();
+        store.snapshots().retention(Retention::Persist).put(&own, 0, "old").unwrap();
+        let began = Arc::new(AtomicBool::new(false));
+        let act = {
+            let (store, own, began) = (store.clone(), own.clone(), began.clone());
+            move || {
+                let mine = store.append(&own, Expected::Any, [NewEvent::new("Mine", "")]).unwrap().sequences.start;
+                store.positions().put("new", &own, mine).unwrap();
+                store.snapshots().retention(Retention::Persist).put(&own, mine, "new").unwrap();
+                began.store(true, SeqCst);
+            }
+        };
+        *fs.at.lock().unwrap() = Some((listed.load(SeqCst) + nth, Box::new(act)));
+        let deleted = store.editions().delete("what-if", None).unwrap();
+        fs.at.lock().unwrap().take();
+        let there = began.load(SeqCst) && deleted == events as u64;
+        left += u32::from(there);
+        let kept = store.positions().get("new", &own).unwrap();
+        let snapshot = store.snapshots().latest(&own).unwrap().map(|of| of.decode::<String>().unwrap());
+        let expected = if there { (Some(2), Some("new")) } else { (None, None) };
+        assert_eq!((kept, snapshot.as_deref()), expected, "{nth}, {events} events");
+        assert_eq!(store.positions().get("old", &own).unwrap(), None, "{nth}, {events} events");
+    }
+    assert!(left > 0, "it is begun behind the deletion, too");
+}
+
+/// What holds the last handle of a store, and tells when it is gone.
+struct Holds(Mutex<Option<Store>>, mpsc::Sender<()>);
+
+impl Wake for Holds {
+    fn wake(self: Arc<Self>) {
+        let store = self.0.lock().unwrap().take();
+        drop(store);
+        self.1.send(()).unwrap();
+    }
+}
+
+/// A task that held the last handle of a store dropped it when it was woken, by the maintenance thread: closing waited for that thread, which was itself, and panicked; the lock stayed for the life of the process. Another
+/// thread closes then.
+#[test]
+fn a_waker_may_drop_the_last_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (told, gone) = mpsc::channel();
+    let mut ticket = {
+        let event = NewEvent::new("T", "");
+        Box::pin(store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap())
+    };
+    let waker = Waker::from(Arc::new(Holds(Mutex::new(Some(store)), told)));
+    let polled = ticket.as_mut().poll(&mut Context::from_waker(&waker));
+    drop(waker);
+    if polled.is_ready() {
+        // The maintenance thread was faster than this one, and nobody was to be woken.
+        return;
+    }
+    gone.recv().expect("closing does not panic in the thread that wakes");
+    let store = loop {
+        match Store::open(dir.path()) {
+            Err(Error::Locked { .. }) => std::thread::yield_now(),
+            opened => break opened.unwrap(),
+        }
+    };
+    assert_eq!((store.len(), store.open_report().clean), (1, true));
+    assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
+}

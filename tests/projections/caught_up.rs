@@ -318,15 +318,15 @@ fn named_editions() {
     assert_eq!(model.state().unwrap().count, 7, "what the main stream got after the divergence is not shown");
 }
 
-/// JSON states are readable, and a state is found by whichever codec it was saved with.
+/// JSON is the default, and a state is found by whichever codec it was saved with.
 #[cfg(feature = "json")]
 #[test]
 fn codecs() {
     let store = filled(&Bed::memory(), 9);
-    store.projection(watch()).codec(Codec::Json).catch_up().unwrap().stop().unwrap();
+    store.projection(watch()).catch_up().unwrap().stop().unwrap();
     assert_eq!(store.projections().list().unwrap()[0].codec, Codec::Json);
     append(&store, 9);
-    let model = store.projection(watch()).catch_up().unwrap();
+    let model = store.projection(watch()).codec(Codec::Bincode).catch_up().unwrap();
     assert_eq!(model.status().start, Start::Saved(Some(8)));
     holds(&store, &model, &Query::new());
     model.stop().unwrap();

@@ -97,7 +97,7 @@ fn checkpoints_of_other_stores() {
     let database = Database::default();
     filled(&Bed::memory(), 30).external(database.clone()).catch_up().unwrap();
     let other = filled(&Bed::memory(), 20).external(database).catch_up();
-    assert!(matches!(other, Err(Error::Invalid { what: "checkpoint", .. })), "{other:?}");
+    assert!(matches!(other, Err(Error::PositionAhead { .. })), "{other:?}");
 }
 
 /// What is handed out is durable, also where the store does not sync.

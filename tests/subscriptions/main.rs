@@ -49,7 +49,10 @@ fn history_then_live() {
         let mut rest = store.subscribe(Query::new()).after(3);
         let mut none = store.subscribe(Query::new()).from_now();
         let mut beyond = store.subscribe(Query::new()).after(5);
-        assert!(matches!(beyond.try_next(), Err(Error::Invalid { .. })), "other events will take these positions");
+        assert!(
+            matches!(beyond.try_next(), Err(Error::PositionAhead { .. })),
+            "other events will take these positions"
+        );
         assert!(beyond.is_ended());
         assert_eq!(some(&mut all, 7), ["0", "1", "2", "3", "4", "caught up", "nothing"]);
         assert_eq!(some(&mut domain, 4), ["1", "3", "caught up", "nothing"]);

@@ -1,5 +1,5 @@
 use super::*;
-use annals::ExpectedVersion;
+use annals::{Event, ExpectedVersion, Outcome};
 
 /// `annals positions VERB STORE …`
 fn positions(place: &Place, verb: &str, rest: &[&str]) -> Run {
@@ -103,4 +103,55 @@ fn damage_shows_in_verify() {
     let out = place.run("repair", &["--accept-loss", report, "--yes"]).ok();
     assert!(out.contains("done\tmake POSITIONS anew"), "{out}");
     place.run("verify", &[]).ok();
+}
+
+/// A backup was put back over the store, which has grown since: what was kept is about events that are gone. All verbs say so, and the resets are the way out.
+#[test]
+fn what_is_about_another_history_is_told_and_can_be_reset() {
+    let place = small();
+    let order = stream("order-2");
+    let backup = place.dir.path().join("backup");
+    let copy_over = |from: &Path, to: &Path| {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy_over(&place.store, &backup);
+    let store = place.open();
+    let append = |store: &Store, event_type: &'static str| {
+        store.append(&order, Expected::Any, [NewEvent::new(event_type, "")]).unwrap();
+    };
+    append(&store, "Lost");
+    let last = store.head().unwrap();
+    let sequence = store.read(&order).into_iter().last().unwrap().unwrap().sequence();
+    store.consumer("mailer").until_caught_up().run(|_: &Event| Outcome::Park("no address".into())).unwrap();
+    store.positions().put("billing", &order, sequence).unwrap();
+    store.close().unwrap();
+    copy_over(&backup, &place.store);
+    append(&place.open(), "New");
+
+    let told = "the log has another event in its place";
+    let list = positions(&place, "list", &["--json"]);
+    assert_eq!((list.code, list.stderr.matches(told).count()), (0, 5), "{}", list.stderr);
+    assert!(lines(&list.stdout).iter().all(|line| line.contains(told)), "{}", list.stdout);
+    let refused = positions(&place, "get", &["billing", "order-2"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("is not in the log") && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    for verb in [&["list"][..], &["show", "mailer"], &["dead-letters", "list", "mailer"]] {
+        let (first, rest) = verb.split_at(verb.len() - usize::from(verb.len() > 1));
+        let store = place.store.to_str().unwrap();
+        let run = annals(["consumers"].iter().chain(first).chain(&[store]).chain(rest).chain(&["--json"]));
+        assert!(run.code == 0 && run.stdout.contains(told), "{verb:?}: {}{}", run.stdout, run.stderr);
+    }
+
+    let after = (last - 1).to_string();
+    let store = place.store.to_str().unwrap();
+    let reset = annals(["consumers", "reset", store, "mailer", "--after", &after, "--yes"]);
+    assert_eq!(reset.stdout, format!("before\t{last}\nposition\t{after}\n"));
+    let reset = positions(&place, "reset", &["billing", "order-2", "0", "--yes"]);
+    assert_eq!(reset.stdout, format!("before\t{sequence}\nsequence\t0\n"));
+    annals(["consumers", "dead-letters", "drop", store, "mailer", "--all", "--yes"]);
+    positions(&place, "list", &[]).ok();
+    assert_eq!(place.open().consumer("mailer").until_caught_up().run(|_: &Event| ()).unwrap().handled, 1);
 }

@@ -35,7 +35,7 @@ fn list_tells_how_far_they_are() {
     assert_eq!(heads[1..], ["totals 1 2 1 yes 1", "totals 2 2 1 yes 1"]);
     let first = json(list(&["--json"]).ok().lines().nth(1).unwrap());
     assert_eq!((&first["position"], &first["lag"], &first["complete"]), (&2.into(), &1.into(), &true.into()));
-    assert_eq!((&first["name"], &first["codec"]), (&"totals".into(), &"bincode".into()));
+    assert_eq!((&first["name"], &first["codec"]), (&"totals".into(), &"json".into()));
 
     // One that is not intact is named, and no failure: it will be made anew.
     fs::write(first["file"].as_str().unwrap(), b"torn").unwrap();

@@ -9,8 +9,8 @@ fn with_snapshots() -> Place {
     let order = stream("order-1");
     let snapshots = store.snapshots();
     let state = BTreeMap::from([("n", 0)]);
-    snapshots.clone().retention(Retention::Persist).codec(Codec::Json).put(&order, 0, &state).unwrap();
-    snapshots.clone().fingerprint(7).put(&order, 1, "two").unwrap();
+    snapshots.clone().retention(Retention::Persist).put(&order, 0, &state).unwrap();
+    snapshots.clone().fingerprint(7).codec(Codec::Bincode).put(&order, 1, "two").unwrap();
     snapshots.put_bytes(&stream("stock-ä@b"), 0, b"raw\0\xFF").unwrap();
     store.close().unwrap();
     place

@@ -6,7 +6,7 @@
 //!
 //! It starts itself again and again as another process, and lets each die in the middle of its work: before a transaction, within one, or right behind one. In the end, the totals are those of the events.
 
-use annals::{Durability, Event, Expected, ExternalSink, NewEvent, Options, Query, Store, StreamId};
+use annals::{Durability, Event, Expected, ExternalSink, NewEvent, Options, Query, Store, StreamId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Balances {
         let database = Connection::open(path)?;
         database.execute_batch(
             "CREATE TABLE IF NOT EXISTS balance (account TEXT PRIMARY KEY, amount INTEGER NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS checkpoint (name TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT;",
+             CREATE TABLE IF NOT EXISTS checkpoint (name TEXT PRIMARY KEY, position INTEGER NOT NULL, recorded_at INTEGER NOT NULL) STRICT;",
         )?;
         Ok(Balances { database, death: None })
     }
@@ -73,7 +73,13 @@ impl ExternalSink for Balances {
         Ok(position.map(u64::try_from).transpose()?)
     }
 
-    /// Balances and checkpoint: both or nothing.
+    fn recorded_at(&mut self) -> Result<Option<Timestamp>> {
+        let found = "SELECT recorded_at FROM checkpoint WHERE name = 'balances'";
+        let nanos: Option<i64> = self.database.query_row(found, [], |row| row.get(0)).optional()?;
+        Ok(nanos.map(Timestamp::from_nanos))
+    }
+
+    /// Balances and checkpoint, and which event that is: all or nothing.
     fn apply(&mut self, events: &[Event], checkpoint: u64) -> Result<()> {
         self.die_at(Moment::Before);
         let dies_within = self.death == Some((0, Moment::Within));
@@ -90,8 +96,9 @@ impl ExternalSink for Balances {
             }
         }
         transaction.execute(
-            "INSERT INTO checkpoint VALUES ('balances', ?1) ON CONFLICT (name) DO UPDATE SET position = ?1",
-            params![i64::try_from(checkpoint)?],
+            "INSERT INTO checkpoint VALUES ('balances', ?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET position = ?1, recorded_at = ?2",
+            params![i64::try_from(checkpoint)?, events.last().map(|event| event.recorded_at().as_nanos())],
         )?;
         transaction.commit()?;
         self.die_at(Moment::Behind);

@@ -1,6 +1,6 @@
 //! `annals consumers list`: all of them.
 
-use super::{behind, position};
+use super::{behind, fault, position};
 use crate::failure::Result;
 use crate::opening;
 use crate::output::{List, Out, cell, number, text};
@@ -22,6 +22,8 @@ struct Row {
     position: Option<u64>,
     behind: u64,
     dead_letters: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
 }
 
 impl Args {
@@ -31,7 +33,8 @@ impl Args {
         let mut list = List::new(out, columns);
         for info in store.consumers()? {
             let (position, behind) = (position(&info), behind(&store, &info));
-            let row = Row { consumer: info.name, position, behind, dead_letters: info.dead_letters };
+            let fault = fault(&info);
+            let row = Row { consumer: info.name, position, behind, dead_letters: info.dead_letters, fault };
             list.add(&row, |row| {
                 vec![row.consumer.clone(), cell(row.position), row.behind.to_string(), row.dead_letters.to_string()]
             })?;

@@ -1,6 +1,6 @@
 //! `annals consumers show`: one of them.
 
-use super::{behind, find, position};
+use super::{behind, fault, find, position};
 use crate::failure::Result;
 use crate::opening;
 use crate::output::{Out, cell};
@@ -27,6 +27,8 @@ struct Shown<'a> {
     behind: u64,
     next: Option<Time>,
     dead_letters: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
 }
 
 impl Args {
@@ -43,6 +45,7 @@ impl Args {
             behind: behind(&store, &info),
             next: next.map(|event| Time(event.recorded_at())),
             dead_letters: info.dead_letters,
+            fault: fault(&info),
         };
         let facts = [
             ("position", cell(shown.position)),

@@ -1,7 +1,7 @@
 //! `annals positions list`: all positions, and all checkpoints.
 
 use crate::failure::Result;
-use crate::opening;
+use crate::opening::{self, note_fault};
 use crate::output::{List, Out, number, text};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -21,14 +21,26 @@ pub struct Args {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Row<'a> {
-    Handler { handler: &'a str, stream: String, sequence: u64 },
-    Checkpoint { checkpoint: &'a str, position: u64, version: u64 },
+    Handler {
+        handler: &'a str,
+        stream: String,
+        sequence: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fault: Option<String>,
+    },
+    Checkpoint {
+        checkpoint: &'a str,
+        position: u64,
+        version: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fault: Option<String>,
+    },
 }
 
 impl Row<'_> {
     fn cells(&self) -> Vec<String> {
         match self {
-            Row::Handler { handler, stream, sequence } => {
+            Row::Handler { handler, stream, sequence, .. } => {
                 vec!["handler".into(), (*handler).to_owned(), sequence.to_string(), stream.clone()]
             }
             Row::Checkpoint { checkpoint, position, .. } => {
@@ -49,13 +61,18 @@ impl Args {
         let mut list = List::new(out, [text("kind"), text("name"), number("at"), text("stream")]);
         for handler in &handlers {
             for of in positions.list(handler)? {
-                let row = Row::Handler { handler, stream: of.stream.to_string(), sequence: of.sequence };
+                let (stream, fault) = (of.stream.to_string(), of.fault.map(|fault| fault.to_string()));
+                note_fault(&format!("handler {handler}, {stream}, sequence {}", of.sequence), fault.as_deref());
+                let row = Row::Handler { handler, stream, sequence: of.sequence, fault };
                 list.add(&row, Row::cells)?;
             }
         }
         if self.handler.is_none() {
             for of in checkpoints.list()? {
-                let row = Row::Checkpoint { checkpoint: &of.name, position: of.position, version: of.version };
+                let fault = of.fault.map(|fault| fault.to_string());
+                note_fault(&format!("checkpoint {}, position {}", of.name, of.position), fault.as_deref());
+                let (checkpoint, position, version) = (&*of.name, of.position, of.version);
+                let row = Row::Checkpoint { checkpoint, position, version, fault };
                 list.add(&row, Row::cells)?;
             }
         }

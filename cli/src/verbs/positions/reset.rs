@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::opening;
 use crate::output::Out;
-use annals::{Options, StreamId};
+use annals::{Error, Options, StreamId};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -40,7 +40,11 @@ impl Args {
         }
         let store = opening::to_write(&self.store, Options::new().create(false))?;
         let positions = store.positions();
-        let before = positions.get(&self.handler, &self.stream)?;
+        let before = match positions.get(&self.handler, &self.stream) {
+            // This is the way out.
+            Err(Error::PositionAhead { position, .. } | Error::Diverged { position, .. }) => Some(position),
+            found => found?,
+        };
         positions.reset(&self.handler, &self.stream, self.sequence)?;
         positions.flush()?;
         drop(positions);

@@ -1,7 +1,7 @@
 //! `annals consumers dead-letters list`: all of a consumer.
 
 use crate::failure::Result;
-use crate::opening;
+use crate::opening::{self, note_fault};
 use crate::output::{List, Out, cell, number, text};
 use crate::times::Time;
 use annals::DeadLetter;
@@ -26,6 +26,8 @@ struct Row<'a> {
     attempts: u64,
     time: Time,
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
 }
 
 impl<'a> Row<'a> {
@@ -37,6 +39,7 @@ impl<'a> Row<'a> {
             attempts: letter.attempts,
             time: Time(letter.time),
             reason: &letter.reason,
+            fault: letter.fault.map(|fault| fault.to_string()),
         }
     }
 
@@ -59,7 +62,9 @@ impl Args {
             [number("position"), text("stream"), text("type"), number("attempts"), text("time"), text("reason")];
         let mut list = List::new(out, columns).wrapping();
         for letter in store.consumer(&self.consumer).dead_letters()? {
-            list.add(&Row::new(&letter), Row::cells)?;
+            let row = Row::new(&letter);
+            note_fault(&format!("the event at position {}", row.position), row.fault.as_deref());
+            list.add(&row, Row::cells)?;
         }
         list.end()
     }

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::lines::{Line, shown_data};
-use crate::opening;
+use crate::opening::{self, note_fault};
 use crate::output::{Out, cell};
 use crate::times::Time;
 use serde::Serialize;
@@ -26,6 +26,8 @@ struct Shown<'a> {
     attempts: u64,
     time: Time,
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
     event: Option<Line<'a>>,
 }
 
@@ -54,8 +56,10 @@ impl Args {
             attempts: letter.attempts,
             time: Time(letter.time),
             reason: &letter.reason,
+            fault: letter.fault.map(|fault| fault.to_string()),
             event: event.map(Line),
         };
+        note_fault(&format!("the event at position {}", shown.position), shown.fault.as_deref());
         out.facts(&shown, &facts)
     }
 }

@@ -29,14 +29,15 @@
 //! Not modelled: a process that forks (tests do that with real ones), a disk that lies about a sync, and bytes that go bad while the store is open (the tests of damage reopen).
 
 mod disk;
+mod owners;
 
 pub use disk::Image;
 
 use super::holes::bad_sector;
-use super::led::Led;
 use super::mem::{entries, read_vec};
-use super::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
+use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
 use disk::{Change, Disk, Inode};
+use owners::SimLock;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -134,24 +135,6 @@ struct SimFile {
     fs: SimFs,
     inode: Inode,
     writable: bool,
-}
-
-#[derive(Debug)]
-struct SimLock {
-    fs: SimFs,
-    number: u64,
-}
-
-impl Held for SimLock {
-    fn is_named(&self) -> bool {
-        self.fs.state.lock().locks.values().any(|number| *number == self.number)
-    }
-}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        self.fs.state.lock().locks.retain(|_, number| *number != self.number);
-    }
 }
 
 impl Default for SimFs {
@@ -259,23 +242,6 @@ impl SimFs {
             disk.names.insert(path.clone(), inode);
             *disk.content(inode) = bytes.clone();
         }
-    }
-
-    /// Renames a directory with all that is in it, durably, as another process would. Whoever [holds](Fs::hold) it goes on in it under its new name.
-    pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let moved = |path: &Path| match path.strip_prefix(from.as_ref()) {
-            Ok(below) => to.as_ref().join(below).components().collect(),
-            Err(_) => path.to_owned(),
-        };
-        for disk in [&mut state.cache, &mut state.durable] {
-            disk.names =
-                std::mem::take(&mut disk.names).into_iter().map(|(path, inode)| (moved(&path), inode)).collect();
-        }
-        state.unsynced.iter_mut().for_each(|change| change.each_path(|path| *path = moved(path)));
-        state.locks = std::mem::take(&mut state.locks).into_iter().map(|(path, lock)| (moved(&path), lock)).collect();
-        state.held.iter_mut().for_each(|path| *path = moved(path));
     }
 
     /// Removes a file, durably. The lock of a file that is removed is still held, but no longer in the way of others.
@@ -490,11 +456,7 @@ impl Fs for SimFs {
     }
 
     fn hold(&self, dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
-        let held = &mut self.state.lock().held;
-        held.push(dir.to_owned());
-        let number = held.len() - 1;
-        let now = move |fs: &SimFs| fs.state.lock().held[number].clone();
-        Ok(Some(Arc::new(Led { under: self.clone(), path: dir.to_owned(), now: Box::new(now) })))
+        Ok(Some(self.held(dir)))
     }
 }
 

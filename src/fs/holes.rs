@@ -170,6 +170,16 @@ impl HoledFile {
         self.under.as_deref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Remembers a hole, as part of the one before it if they touch: a disk may give up nothing at all.
+    fn meet(&self, page: Range<u64>, why: String) {
+        let mut met = self.met.lock();
+        let holes = met.entry(self.path.clone()).or_default();
+        match holes.range_mut(..=page.start).next_back() {
+            Some((_, (end, said))) if *end == page.start && *said == why => *end = page.end,
+            _ => _ = holes.insert(page.start, (page.end, why)),
+        }
+    }
+
     /// Where the hole ends that was met at `offset`; or else where the next one begins, `u64::MAX` if none does.
     fn hole_at(&self, offset: u64) -> Result<u64, u64> {
         let met = self.met.lock();
@@ -206,7 +216,7 @@ impl File for HoledFile {
         let len = len.min((page.end - offset) as usize);
         match file.read_at(offset, &mut out[..len]) {
             Err(e) if is_unreadable(&e) => {
-                self.met.lock().entry(self.path.clone()).or_default().insert(page.start, (page.end, why(&e)));
+                self.meet(page, why(&e));
                 out[..len].fill(FILLER);
                 Ok(len)
             }

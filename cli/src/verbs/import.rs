@@ -362,7 +362,8 @@ struct Waiting {
 }
 
 impl Import<'_> {
-    /// Takes all that is read, or, if it was asked to stop, all that was read until then.
+    /// Takes the whole input. When the process is asked to end, the next read fails: what was read
+    /// before, and may be gone from a pipe, is taken first.
     fn feed(
         &mut self,
         first: Option<Entry>,
@@ -373,9 +374,6 @@ impl Import<'_> {
         let mut next = first;
         let fed = loop {
             let Some(entry) = next else { break Fed::All };
-            if interruption.signal().is_some() {
-                break Fed::Early;
-            }
             self.take(entry, out)?;
             next = match source.next(0) {
                 Err(_) if interruption.signal().is_some() => break Fed::Early,

@@ -7,11 +7,12 @@
 
 use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
 use crate::error::{Error, NotOwner, Result};
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Condvar, Mutex, RwLock};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ThreadId};
 
 /// What the names of files end in that have not got their own name yet.
 const NEW: &str = ".new";
@@ -21,8 +22,10 @@ const NEW: &str = ".new";
 pub(crate) struct Owned {
     under: Arc<dyn Fs>,
     gate: Arc<Gate>,
-    /// Held by work that takes several calls.
-    work: RwLock<()>,
+    /// The threads at work that takes several calls; one that came to more work stands there more than once.
+    at_work: Mutex<Vec<ThreadId>>,
+    /// Told when work is done.
+    done: Condvar,
     /// No work begins any more.
     ending: AtomicBool,
     /// Random, for names.
@@ -34,7 +37,21 @@ pub(crate) struct Owned {
 type Gate = RwLock<bool>;
 
 /// Work on the directory is under way: the lock is not released before this is dropped.
-pub(crate) type Work<'a> = RwLockReadGuard<'a, ()>;
+#[derive(Debug)]
+pub(crate) struct Work<'a>(&'a Owned);
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        let mut at_work = self.0.at_work.lock();
+        let this = thread::current().id();
+        if let Some(at) = at_work.iter().rposition(|&thread| thread == this) {
+            at_work.swap_remove(at);
+        }
+        if self.0.is_ending() {
+            self.0.done.notify_all();
+        }
+    }
+}
 
 impl Owned {
     pub(crate) fn new(under: Arc<dyn Fs>) -> Self {
@@ -42,7 +59,8 @@ impl Owned {
         Owned {
             under,
             gate: Arc::default(),
-            work: RwLock::default(),
+            at_work: Mutex::default(),
+            done: Condvar::new(),
             ending: AtomicBool::new(false),
             owner: high ^ low.rotate_left(32),
             named: AtomicU64::new(0),
@@ -55,12 +73,12 @@ impl Owned {
     ///
     /// [`Error::Closed`] once the owner is about to leave.
     pub(crate) fn work(&self) -> Result<Work<'_>> {
-        // Recursive: whoever works may come to more work, and must not wait behind the one who waits for him.
-        let work = self.work.read_recursive();
-        match self.ending.load(Ordering::SeqCst) {
-            true => Err(Error::Closed),
-            false => Ok(work),
+        let mut at_work = self.at_work.lock();
+        if self.is_ending() {
+            return Err(Error::Closed);
         }
+        at_work.push(thread::current().id());
+        Ok(Work(self))
     }
 
     /// Whether work that takes long had better stop.
@@ -68,10 +86,13 @@ impl Owned {
         self.ending.load(Ordering::SeqCst)
     }
 
-    /// Lets no more work begin, and waits for what is under way.
+    /// Lets no more work begin, and waits for what other threads have begun. This one may be at work, too: a leader wakes
+    /// those who wait for its commit, and a waker may drop the last handle. What it still comes to do is refused.
     pub(crate) fn end_work(&self) {
+        let this = thread::current().id();
+        let mut at_work = self.at_work.lock();
         self.ending.store(true, Ordering::SeqCst);
-        drop(self.work.write());
+        self.done.wait_while(&mut at_work, |at_work| at_work.iter().any(|&thread| thread != this));
     }
 
     /// Waits for the calls that are under way, and refuses all further ones that would change something. Reading goes on.

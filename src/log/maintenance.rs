@@ -101,8 +101,11 @@ impl Signal {
         let Some(thread) = self.thread.lock().take() else { return };
         self.shared.wishes.lock().stop = true;
         self.shared.wake.notify_one();
-        // A panic in it has been reported by the panic hook; what it held is released.
-        let (Ok(()) | Err(_)) = thread.join();
+        // Whoever is woken by what it writes may drop the last handle in this very thread, which then ends by itself.
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic in it has been reported by the panic hook; what it held is released.
+            let (Ok(()) | Err(_)) = thread.join();
+        }
     }
 }
 

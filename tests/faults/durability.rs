@@ -7,6 +7,8 @@ use annals::salvage::verify_in;
 use annals::{Durability, Error, Event, Expected, Guard, NewEvent, Options, Projection, Query, Result, Store};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
 use std::thread;
 use std::time::Duration;
 
@@ -103,6 +105,43 @@ fn spare_files_of_two_owners_have_different_names() {
         store.close().unwrap();
     }
     assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:?}");
+}
+
+/// What a waker drops when it wakes.
+struct DropsOnWake(Mutex<Option<Store>>);
+
+impl Wake for DropsOnWake {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+/// The thread that writes a commit wakes those who wait for it, and a waker may drop the last handle: closing then runs in
+/// the middle of the work of the leader that it would wait for, or in the maintenance thread whose end it would wait for.
+#[test]
+fn a_waker_may_drop_the_last_handle() {
+    for maintenance in [false, true] {
+        let disk = SimFs::new();
+        let fs = HeldFs::over(disk.clone());
+        let options = Options::new().file_system(fs.clone()).maintenance(maintenance).segment_size(4096).reserve(0);
+        let store = options.open("store").unwrap();
+        let event = || NewEvent::with_data("T", vec![7; 1000]);
+        // So that the leader has a spare file to make behind the next one, and an index to write.
+        let events = (0..3).map(|_| event()).collect::<Vec<_>>();
+        store.append(&stream("order-1"), Expected::NoStream, events).unwrap();
+        let ticket = store.transaction().append(&stream("order-1"), Expected::Next(3), [event(), event()]);
+        let mut ticket = Box::pin(ticket.submit().unwrap().into_future());
+        let waker = Arc::new(DropsOnWake(Mutex::new(Some(store)))).into();
+        let mut context = Context::from_waker(&waker);
+        while ticket.as_mut().poll(&mut context).is_pending() {
+            thread::yield_now();
+        }
+        // The maintenance thread may still be closing.
+        while fs.made().last().is_none_or(|made| made.call != Call::Unlock) {
+            thread::yield_now();
+        }
+        the_next_owner_is_alone(&disk, 5);
+    }
 }
 
 #[derive(Default, serde::Serialize, serde::Deserialize)]

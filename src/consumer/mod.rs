@@ -84,6 +84,9 @@ struct Settings {
 /// ends, see [`Consumer::checkpoint_every`], and it never runs ahead. So, after a crash, **each event is handed to the handler at least once, and those since the last checkpoint once more**: what a handler does
 /// must be safe to be done twice, or the handler must find out by the position of the event that it was done.
 ///
+/// The checkpoint is bound to its event. If the log does not have that event, as after a backup was put back over the store, nobody knows what is done: the consumer is refused until [`Consumer::reset_to`] says where to go
+/// on. See [`Checkpoints`](crate::Checkpoints#bound-to-events).
+///
 /// # Order
 ///
 /// Events of the same key, those of a stream unless [`Consumer::partition_by`] says otherwise, are handled one after the other, in order. An event on which the handler fails is tried again after a while

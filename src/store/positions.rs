@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// A handler is whoever does something with the events of many streams, each on its own: a projector, a process manager. It looks up the sequence of the last event that it has handled in a
 /// stream, handles what follows, and puts the new one. There is none until it has put one: that is not the same as 0, which says that the first event is handled.
 ///
-/// Changes are made in memory, and cost a lookup of the event. They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most what came after the last flush,
+/// Changes are made in memory, and cost a lookup of the event, which takes a microsecond or a few. They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most what came after the last flush,
 /// so that a handler may see events again, and never too few. With [`Options::sync_positions`](crate::Options::sync_positions) each change is flushed before the call returns, and the errors of a
 /// flush are then those of the change, which stands in memory all the same.
 ///

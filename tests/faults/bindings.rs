@@ -1,11 +1,11 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
 
 use crate::common::stream;
-use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
+use annals::fs::{Entry, File, Fs, Image, Lock, LockMode, MemFs, Mode, SimFs};
 use annals::salvage::Salvage;
 use annals::{
-    BindingFault, Codec, Delivery, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent, Options, Outcome,
-    Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
+    BindingFault, Codec, Delivery, Durability, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent,
+    Options, Outcome, Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -215,6 +215,36 @@ fn a_number_that_was_no_position_is_none_later() {
     let ran = mailer(&store).run(nothing);
     assert!(matches!(ran, Err(Error::Diverged { position: 5, recorded_at: None, .. })), "{ran:?}");
     assert_eq!(store.checkpoints().get("mailer").unwrap().map(|of| of.position), Some(5), "a number, as it was given");
+}
+
+/// A power cut takes events of a store that does not sync them. What is kept about events is behind them on the disk, so it never is about one that is gone: nothing is refused then, and what comes is seen.
+#[test]
+fn a_power_cut_leaves_nothing_that_is_about_lost_events() {
+    let disk = SimFs::new();
+    let open = |disk: &SimFs| {
+        let options = Options::new().file_system(disk.clone()).maintenance(false).durability(Durability::Os);
+        options.open("store").unwrap()
+    };
+    let store = open(&disk);
+    append(&store, "a-1", "T", 5);
+    let park = |_: &Event| Outcome::Park("no".into());
+    mailer(&store).run(park).unwrap();
+    store.positions().put("h", &stream("a-1"), 4).unwrap();
+    store.positions().flush().unwrap();
+    append(&store, "a-1", "Lost", 5);
+    store.positions().put("h", &stream("a-1"), 9).unwrap();
+    store.checkpoints().commit("other", 9, ExpectedVersion::Missing).unwrap();
+    for image in [Image::Durable, Image::All, Image::Subset(1), Image::Sectors(512, 3)] {
+        let left = disk.crash(image);
+        let store = open(&left);
+        assert!(!store.open_report().notices.iter().any(|notice| notice.contains("POSITIONS")), "{image:?}");
+        assert_eq!(store.positions().get("h", &stream("a-1")).unwrap(), Some(4), "{image:?}");
+        assert_eq!(store.checkpoints().get("other").unwrap(), None, "{image:?}");
+        let before = store.len();
+        append(&store, "a-1", "New", 3);
+        assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, before - 5 + 3, "{image:?}");
+        assert_eq!(mailer(&store).retry_dead_letters(|_: &Event| ()).unwrap().handled, 5, "{image:?}");
+    }
 }
 
 /// A projection that sets its state once, and is saved by itself.
@@ -547,42 +577,47 @@ fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
     assert!(left > 0, "it is begun behind the deletion, too");
 }
 
-/// What holds the last handle of a store, and tells when it is gone.
-struct Holds(Mutex<Option<Store>>, mpsc::Sender<()>);
+/// What holds the last handle of a store, drops or closes it, and tells when it is gone.
+struct Holds(Mutex<Option<Store>>, bool, mpsc::Sender<()>);
 
 impl Wake for Holds {
     fn wake(self: Arc<Self>) {
-        let store = self.0.lock().unwrap().take();
-        drop(store);
-        self.1.send(()).unwrap();
+        let store = self.0.lock().unwrap().take().expect("it is woken once");
+        match self.1 {
+            false => drop(store),
+            true => assert!(matches!(store.close(), Err(Error::Invalid { what: "close", .. }))),
+        }
+        self.2.send(()).unwrap();
     }
 }
 
 /// A task that held the last handle of a store dropped it when it was woken, by the maintenance thread: closing waited for that thread, which was itself, and panicked; the lock stayed for the life of the process. Another
 /// thread closes then.
 #[test]
-fn a_waker_may_drop_the_last_handle() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let (told, gone) = mpsc::channel();
-    let mut ticket = {
-        let event = NewEvent::new("T", "");
-        Box::pin(store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap())
-    };
-    let waker = Waker::from(Arc::new(Holds(Mutex::new(Some(store)), told)));
-    let polled = ticket.as_mut().poll(&mut Context::from_waker(&waker));
-    drop(waker);
-    if polled.is_ready() {
-        // The maintenance thread was faster than this one, and nobody was to be woken.
-        return;
-    }
-    gone.recv().expect("closing does not panic in the thread that wakes");
-    let store = loop {
-        match Store::open(dir.path()) {
-            Err(Error::Locked { .. }) => std::thread::yield_now(),
-            opened => break opened.unwrap(),
+fn a_waker_may_drop_or_close_the_last_handle() {
+    for closes in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (told, gone) = mpsc::channel();
+        let mut ticket = {
+            let event = NewEvent::new("T", "");
+            Box::pin(store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap())
+        };
+        let waker = Waker::from(Arc::new(Holds(Mutex::new(Some(store)), closes, told)));
+        let polled = ticket.as_mut().poll(&mut Context::from_waker(&waker));
+        drop(waker);
+        if polled.is_ready() {
+            // The maintenance thread was faster than this one, and nobody was to be woken.
+            continue;
         }
-    };
-    assert_eq!((store.len(), store.open_report().clean), (1, true));
-    assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
+        gone.recv().expect("closing does not panic in the thread that wakes");
+        let store = loop {
+            match Store::open(dir.path()) {
+                Err(Error::Locked { .. }) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
+        assert_eq!((store.len(), store.open_report().clean), (1, true));
+        assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
+    }
 }

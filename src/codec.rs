@@ -99,7 +99,8 @@ fn json_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// A state as bytes. What no type can read back as it was is refused; whether this type can is not known here.
+/// A state as bytes. What no type can read back as it was is refused; whether this type can is not
+/// known here.
 pub(crate) fn encode_state<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Result<Vec<u8>> {
     let bytes = encode(codec, state)?;
     let (_, hazards) = digest(state).map_err(|e| codec_error(name(codec))(&e))?;
@@ -112,7 +113,8 @@ pub(crate) fn encode_state<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Re
     Err(codec_error(name(codec))(&format!("the state would not come back as it is: {why}")))
 }
 
-/// A state as bytes that give the same state when they are decoded, which is tried. Costs a decoding, a second state in memory for as long as it takes, and two walks over the state.
+/// A state as bytes that give the same state when they are decoded, which is tried. Costs a
+/// decoding, a second state in memory for as long as it takes, and two walks over the state.
 pub(crate) fn encode_faithfully<S: Serialize + DeserializeOwned>(codec: Codec, state: &S) -> Result<Vec<u8>> {
     let bytes = encode(codec, state)?;
     let lost = |why: &dyn std::fmt::Display| {

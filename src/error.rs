@@ -72,10 +72,14 @@ pub enum Error {
         /// The version that was found; 0 if there is no such checkpoint.
         actual: u64,
     },
-    /// The log has not come to the position at which something stands: a checkpoint, the position of a handler, a subscription, an external state. Nothing was handed out.
+    /// The log has not come to the position at which something stands: a checkpoint, the position
+    /// of a handler, a subscription, an external state. Nothing was handed out.
     ///
-    /// The store was restored from a backup, or is another one; or the number never was that of an event. If the store is a copy that is behind, go on with one that is not. Otherwise reset what
-    /// stands there: [`Consumer::reset_to`](crate::Consumer::reset_to), [`Checkpoints::reset`](crate::Checkpoints::reset), [`Positions::reset`](crate::Positions::reset); make an external state anew.
+    /// The store was restored from a backup, or is another one; or the number never was that of an
+    /// event. If the store is a copy that is behind, go on with one that is not. Otherwise reset
+    /// what stands there: [`Consumer::reset_to`](crate::Consumer::reset_to),
+    /// [`Checkpoints::reset`](crate::Checkpoints::reset),
+    /// [`Positions::reset`](crate::Positions::reset); make an external state anew.
     PositionAhead {
         /// What stands there.
         what: String,
@@ -84,10 +88,13 @@ pub enum Error {
         /// The next position of the log, or the next sequence of the stream.
         end: u64,
     },
-    /// What is kept about an event is about one that this log does not have: another one stands in its place. Nothing was handed out.
+    /// What is kept about an event is about one that this log does not have: another one stands in
+    /// its place. Nothing was handed out.
     ///
-    /// A backup was put back over the store, which has grown since, or the file of positions is that of another copy. Events behind the point at which the two part were never seen, and others were that are
-    /// gone. Decide from where to go on, and reset what stands there, as for [`Error::PositionAhead`]; drop a dead letter.
+    /// A backup was put back over the store, which has grown since, or the file of positions is
+    /// that of another copy. Events behind the point at which the two part were never seen, and
+    /// others were that are gone. Decide from where to go on, and reset what stands there, as for
+    /// [`Error::PositionAhead`]; drop a dead letter.
     Diverged {
         /// What is kept.
         what: String,

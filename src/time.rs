@@ -73,7 +73,8 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanos) = (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000));
         let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // Years that begin with March end with the leap day. 400 of them have 146,097 days, and 719,468 days lie between the first of March of the year 0 and 1970.
+        // Years that begin with March end with the leap day. 400 of them have 146,097 days, and
+        // 719,468 days lie between the first of March of the year 0 and 1970.
         let days = days + 719_468;
         let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

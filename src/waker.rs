@@ -31,7 +31,8 @@ pub(crate) fn wake(waker: Waker) {
     WAKING.set(before);
 }
 
-/// Whether this thread is waking somebody, so that what runs now is not our code, within a call of ours that is not over: it must not wait for that call, nor for this thread.
+/// Whether this thread is waking somebody, so that what runs now is not our code, within a call of
+/// ours that is not over: it must not wait for that call, nor for this thread.
 pub(crate) fn is_waking() -> bool {
     WAKING.get()
 }

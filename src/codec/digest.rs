@@ -1,6 +1,9 @@
-//! What a value is made of, as a number: to tell whether a state that was decoded is the one that was encoded.
+//! What a value is made of, as a number: to tell whether a state that was decoded is the one that
+//! was encoded.
 //!
-//! Comparing encoded bytes would not tell: a codec without names may read the fields of a struct from the bytes of others, and write the same bytes again. Here, names of fields and variants count.
+//! Comparing encoded bytes would not tell: a codec without names may read the fields of a struct
+//! from the bytes of others, and write the same bytes again. Here, names of fields and variants
+//! count.
 
 use serde::ser::{self, Serialize, Serializer};
 use std::cell::Cell;
@@ -69,7 +72,8 @@ impl Reader {
     }
 }
 
-/// Mixes a word into a hash: a multiplication by an odd number, and the upper half folded onto the lower one.
+/// Mixes a word into a hash: a multiplication by an odd number, and the upper half folded onto the
+/// lower one.
 fn mix(hash: u64, word: u64) -> u64 {
     let product = u128::from(hash ^ word ^ 0x9E37_79B9_7F4A_7C15) * 0xA076_1D64_78BD_642F;
     (product as u64) ^ (product >> 64) as u64 ^ hash.rotate_left(23)
@@ -100,7 +104,8 @@ struct Many<'r> {
     unordered: u64,
     /// The key of a map whose value comes next.
     key: Option<Digest>,
-    /// The place of the next element, where places count: in a tuple, not in a sequence, which may be that of a set.
+    /// The place of the next element, where places count: in a tuple, not in a sequence, which may
+    /// be that of a set.
     place: Option<u64>,
 }
 

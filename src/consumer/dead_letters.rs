@@ -20,9 +20,11 @@ pub struct DeadLetter {
     pub reason: String,
     /// When it was given up, by the clock of the store.
     pub time: Timestamp,
-    /// The event; `None` if it can be read no more, as its edition was deleted, its bytes are damaged, or the log does not have it.
+    /// The event; `None` if it can be read no more, as its edition was deleted, its bytes are
+    /// damaged, or the log does not have it.
     pub event: Option<Event>,
-    /// Why the letter is not about an event of this log: a backup was put back over the store, say. Such a letter can only be [dropped](Consumer::drop_dead_letter).
+    /// Why the letter is not about an event of this log: a backup was put back over the store, say.
+    /// Such a letter can only be [dropped](Consumer::drop_dead_letter).
     pub fault: Option<BindingFault>,
 }
 
@@ -74,8 +76,10 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush), and those of reading an event. [`Error::PositionAhead`], [`Error::Diverged`] for a letter whose event the log does not have: it
-    /// stays, and the others are tried before the error is given. What was done before the error is done, and counts again if it was not flushed.
+    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush),
+    /// and those of reading an event. [`Error::PositionAhead`], [`Error::Diverged`] for a letter
+    /// whose event the log does not have: it stays, and the others are tried before the error is
+    /// given. What was done before the error is done, and counts again if it was not flushed.
     pub fn retry_dead_letters<O: Into<Outcome>>(&self, mut handler: impl FnMut(&Event) -> O) -> Result<Retried> {
         self.retry_all(self.store.letters(&self.name)?, &mut |event| handler(event).into())
     }

@@ -84,6 +84,11 @@ struct Settings {
 /// ends, see [`Consumer::checkpoint_every`], and it never runs ahead. So, after a crash, **each event is handed to the handler at least once, and those since the last checkpoint once more**: what a handler does
 /// must be safe to be done twice, or the handler must find out by the position of the event that it was done.
 ///
+/// The checkpoint is bound to its event. If the log does not have that event, as after a backup was
+/// put back over the store, nobody knows what is done: the consumer is refused until
+/// [`Consumer::reset_to`] says where to go on. See
+/// [`Checkpoints`](crate::Checkpoints#bound-to-events).
+///
 /// # Order
 ///
 /// Events of the same key, those of a stream unless [`Consumer::partition_by`] says otherwise, are handled one after the other, in order. An event on which the handler fails is tried again after a while
@@ -209,8 +214,10 @@ impl Consumer {
     /// # Errors
     ///
     /// * [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) if one of this name runs in this process, [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if somebody else has moved its checkpoint meanwhile;
-    /// * [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event at its checkpoint, as after a backup was put back: nothing is
-    ///   handed out before [`Consumer::reset_to`] says where to go on;
+    /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
+    ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event at its
+    ///   checkpoint, as after a backup was put back: nothing is handed out before
+    ///   [`Consumer::reset_to`] says where to go on;
     /// * [`Error::HandlerFailed`](crate::Error::HandlerFailed) with [`Poison::Stop`], [`Error::LimitExceeded`](crate::Error::LimitExceeded) with too many dead letters;
     /// * those of reading events, and those of [`Checkpoints`](crate::Checkpoints) and [their flush](crate::Checkpoints::flush). Nothing is lost: run it again when the cause is gone.
     pub fn run<O: Into<Outcome>>(self, mut handler: impl FnMut(&Event) -> O) -> Result<Status> {
@@ -240,7 +247,8 @@ impl Consumer {
     ) -> Result<Status> {
         let kept = self.begin()?;
         let letters = self.store.letters(&self.name)?;
-        // A letter about an event that is not in the log does not go with the event that has its position now.
+        // A letter about an event that is not in the log does not go with the event that has its
+        // position now.
         let later = letters.iter().filter(|(position, _)| *position >= kept.next);
         let ours = later.filter(|(position, letter)| self.store.letter_fault(*position, letter).is_none());
         let known = ours.map(|(position, _)| *position);

@@ -35,15 +35,20 @@ pub enum Retention {
     Persist,
 }
 
-/// What the bytes of a snapshot, or of the state of a projection, are. [`Codec::Json`] unless said otherwise, or [`Codec::Bincode`] without the feature `json`.
+/// What the bytes of a snapshot, or of the state of a projection, are. [`Codec::Json`] unless said
+/// otherwise, or [`Codec::Bincode`] without the feature `json`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Codec {
-    /// A value as bincode 2, standard configuration: smaller and faster. It writes no names, so that some types cannot be read back from it: with fields that may be left out (`skip_serializing_if`), with an enum that has no tag or an internal one, with a
-    /// `serde_json::Value`; and a state of another type may be read as one of this type, unless they have different fingerprints or versions.
+    /// A value as bincode 2, standard configuration: smaller and faster. It writes no names, so
+    /// that some types cannot be read back from it: with fields that may be left out
+    /// (`skip_serializing_if`), with an enum that has no tag or an internal one, with a
+    /// `serde_json::Value`; and a state of another type may be read as one of this type, unless
+    /// they have different fingerprints or versions.
     #[cfg_attr(not(feature = "json"), default)]
     Bincode,
-    /// A value as JSON. Needs the feature `json`. Keys of maps must be text or numbers, and numbers must be finite.
+    /// A value as JSON. Needs the feature `json`. Keys of maps must be text or numbers, and numbers
+    /// must be finite.
     #[cfg_attr(feature = "json", default)]
     Json,
     /// Bytes that only the application understands.

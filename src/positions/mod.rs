@@ -59,7 +59,8 @@ pub(crate) struct Reached {
     pub version: u64,
     /// When the event at this position was recorded, or [`UNBOUND`].
     pub recorded_at: i64,
-    /// The log is known to have that event: it was committed by this process, or looked up since the file was read.
+    /// The log is known to have that event: it was committed by this process, or looked up since
+    /// the file was read.
     pub checked: bool,
 }
 
@@ -70,7 +71,8 @@ impl Reached {
     }
 }
 
-/// The newest things that a file says of events, by which it is told whether they are events of this log.
+/// The newest things that a file says of events, by which it is told whether they are events of
+/// this log.
 #[derive(Default)]
 pub(crate) struct Newest {
     pub checkpoints: Vec<(String, Reached)>,
@@ -83,7 +85,7 @@ pub(crate) struct Newest {
 /// A longer file is not read on opening, and looked at when it is used.
 const READ_ON_OPEN: u64 = 1 << 20;
 /// Checkpoints and dead letters whose events are looked up on opening, at most.
-const LOOKED_UP: usize = 100;
+const LOOKED_UP: usize = 32;
 
 /// What a consumer has done since it said so last.
 pub(crate) struct Step {
@@ -163,7 +165,8 @@ impl Register {
         Ok(changed)
     }
 
-    /// What the file says of the newest events. Nothing is kept of it, and a file that is missing, long, or not intact says nothing: who uses it is told.
+    /// What the file says of the newest events. Nothing is kept of it, and a file that is missing,
+    /// long, or not intact says nothing: who uses it is told.
     pub(crate) fn newest(&self) -> Newest {
         let mut table = Table::default();
         let path = self.dir.join(journal::NAME);
@@ -247,7 +250,9 @@ impl Register {
         self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
     }
 
-    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this epoch; and makes that durable. `None` if `may` says no, which is asked when nothing can be put in between.
+    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this
+    /// epoch; and makes that durable. `None` if `may` says no, which is asked when nothing can be
+    /// put in between.
     pub(crate) fn delete_edition(
         &self,
         edition: &str,
@@ -302,7 +307,8 @@ impl Register {
         Ok(all.map(|(name, reached)| (name.to_owned(), reached)).collect())
     }
 
-    /// Moves a checkpoint to a position, whose event was recorded at a time. Not back, unless it may.
+    /// Moves a checkpoint to a position, whose event was recorded at a time. Not back, unless it
+    /// may.
     pub(crate) fn commit(
         &self,
         name: &str,

@@ -1,6 +1,7 @@
 //! All positions and checkpoints in memory, and which of them the file does not know yet.
 //!
-//! A position costs its root, a slot of 40 bytes, and the eight bytes in the index that lead to it, both with room to grow: 100 bytes at the most for a root of 24.
+//! A position costs its root, a slot of 40 bytes, and the eight bytes in the index that lead to it,
+//! both with room to grow: 100 bytes at the most for a root of 24.
 
 use super::Reached;
 use super::index::Index;
@@ -28,7 +29,8 @@ struct Slot {
     live: bool,
     /// Whether the file is behind. Then the number of the slot stands among the dirty ones.
     dirty: bool,
-    /// The log is known to have the event: it was put by this process, or looked up since the file was read.
+    /// The log is known to have the event: it was put by this process, or looked up since the file
+    /// was read.
     checked: bool,
 }
 
@@ -300,7 +302,8 @@ impl Table {
         mark.into_iter().for_each(|mark| mark.reached.checked = true);
     }
 
-    /// Moves a checkpoint if its version is as expected, and gives what it is then. Not back, unless it may.
+    /// Moves a checkpoint if its version is as expected, and gives what it is then. Not back,
+    /// unless it may.
     pub(super) fn commit(
         &mut self,
         name: &str,

@@ -31,10 +31,14 @@ pub trait ExternalSink {
     /// Its own; they end the run.
     fn checkpoint(&mut self) -> Result<Option<u64>, Self::Error>;
 
-    /// When the event at the checkpoint was recorded, if that was stored with it: it is [that of the last event](Event::recorded_at) that [`apply`](ExternalSink::apply) was handed. Asked once for each run that has a checkpoint.
+    /// When the event at the checkpoint was recorded, if that was stored with it: it is [that of
+    /// the last event](Event::recorded_at) that [`apply`](ExternalSink::apply) was handed. Asked
+    /// once for each run that has a checkpoint.
     ///
-    /// A position is only a number. When a backup is put back over the store, and the store grows past the checkpoint, only this tells that the event at the checkpoint is another one now, and that events were never handed
-    /// out: then the run ends with [`Error::Diverged`]. `None`, as without this, leaves it unnoticed.
+    /// A position is only a number. When a backup is put back over the store, and the store grows
+    /// past the checkpoint, only this tells that the event at the checkpoint is another one now,
+    /// and that events were never handed out: then the run ends with [`Error::Diverged`]. `None`,
+    /// as without this, leaves it unnoticed.
     ///
     /// # Errors
     ///
@@ -43,8 +47,10 @@ pub trait ExternalSink {
         Ok(None)
     }
 
-    /// Takes in events and stores the checkpoint, in one transaction: both or nothing. The events are durable, come in order of positions, and are at least one. The last of them stands at the checkpoint: the time at which it was
-    /// recorded is to be stored, too, and is what [`recorded_at`](ExternalSink::recorded_at) gives.
+    /// Takes in events and stores the checkpoint, in one transaction: both or nothing. The events
+    /// are durable, come in order of positions, and are at least one. The last of them stands at
+    /// the checkpoint: the time at which it was recorded is to be stored, too, and is what
+    /// [`recorded_at`](ExternalSink::recorded_at) gives.
     ///
     /// # Errors
     ///
@@ -124,9 +130,11 @@ impl<S: ExternalSink> External<S> {
     ///
     /// # Errors
     ///
-    /// Those of the state; [`Error::Damaged`], [`Error::Io`] if the log cannot be read, [`Error::DurabilityUnknown`]; [`Error::PositionAhead`], and [`Error::Diverged`] for a state that knows
-    /// [when its last event was recorded](ExternalSink::recorded_at), if the store does not have the event at the checkpoint: the state belongs to another store, or the store was restored from a backup. Make the state anew
-    /// then.
+    /// Those of the state; [`Error::Damaged`], [`Error::Io`] if the log cannot be read,
+    /// [`Error::DurabilityUnknown`]; [`Error::PositionAhead`], and [`Error::Diverged`] for a state
+    /// that knows [when its last event was recorded](ExternalSink::recorded_at), if the store does
+    /// not have the event at the checkpoint: the state belongs to another store, or the store was
+    /// restored from a backup. Make the state anew then.
     pub fn catch_up(&mut self) -> Result<u64, S::Error> {
         self.run(false)
     }

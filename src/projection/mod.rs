@@ -138,10 +138,13 @@ pub struct Project<P: Projection> {
 }
 
 impl<P: Projection> Project<P> {
-    /// How the state is saved: [`Codec::Json`] or [`Codec::Bincode`]; [`Codec::default`] unless said otherwise.
+    /// How the state is saved: [`Codec::Json`] or [`Codec::Bincode`]; [`Codec::default`] unless
+    /// said otherwise.
     ///
-    /// A state is only saved if it comes back as it is: it is decoded once more, and compared. That costs about as much as loading it, and holds it in memory a second time meanwhile. If it does not,
-    /// [`ProjectionStatus::save_error`] says so, what was saved before stays, and after a restart the events behind that are taken in again.
+    /// A state is only saved if it comes back as it is: it is decoded once more, and compared. That
+    /// costs about as much as loading it, and holds it in memory a second time meanwhile. If it
+    /// does not, [`ProjectionStatus::save_error`] says so, what was saved before stays, and after a
+    /// restart the events behind that are taken in again.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = codec;
         self
@@ -224,8 +227,11 @@ impl<P: Projection> Project<P> {
     /// Takes in all events that there are, and returns; from then on, whoever appends takes in what has come before `append` returns.
     ///
     /// What is promised: when an append that began after this has returned `Ok`, the state has taken in its events, and all before them, each once and in order of positions, however many threads append.
-    /// So has it when [`Ticket::wait`](crate::Ticket::wait) returns, or a ticket that is awaited. What was committed by a ticket that was dropped, or a future that was cancelled, whoever reads the state next takes in: a read has all that could
-    /// be read when it began. Not if the model is paused or stopped, has failed, or the log cannot be read: the append has succeeded all the same, and
+    /// So has it when [`Ticket::wait`](crate::Ticket::wait) returns, or a ticket that is awaited.
+    /// What was committed by a ticket that was dropped, or a future that was cancelled, whoever
+    /// reads the state next takes in: a read has all that could be read when it began. Not if the
+    /// model is paused or stopped, has failed, or the log cannot be read: the append has succeeded
+    /// all the same, and
     /// [`ReadModel::read`] and [`ReadModel::status`] tell.
     ///
     /// What it costs: an append reads its events again from memory or the page cache, and takes turns with others that append; the one in turn takes in for all that are visible by then. Without inline projections, appends

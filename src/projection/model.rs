@@ -57,7 +57,8 @@ impl<P: Projection> ReadModel<P> {
         &self.engine
     }
 
-    /// Takes in what nobody has who appended: a commit whose ticket was dropped, or whose future was cancelled, is written all the same, and its caller is gone.
+    /// Takes in what nobody has who appended: a commit whose ticket was dropped, or whose future
+    /// was cancelled, is written all the same, and its caller is gone.
     fn take_in_the_rest(&self) {
         if self.inline.load(SeqCst) && self.engine.next() < self.store.len() {
             // The state and the status tell of an error.

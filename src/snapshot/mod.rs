@@ -309,7 +309,8 @@ impl Directory {
         Ok(known)
     }
 
-    /// Removes all snapshots of the streams of an edition, or of those in one of its domains, and, if it is given what there was, no others. Gives their number.
+    /// Removes all snapshots of the streams of an edition, or of those in one of its domains, and,
+    /// if it is given what there was, no others. Gives their number.
     pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>, known: Option<&Known>) -> Result<u64> {
         let mut count = 0;
         for dir in self.dirs_of_edition(edition)? {
@@ -328,7 +329,8 @@ impl Directory {
         Ok(count)
     }
 
-    /// Removes some snapshots from a directory: `goes` is shown none for a file that does not tell whose it is. Then the directory, if nothing is left in it.
+    /// Removes some snapshots from a directory: `goes` is shown none for a file that does not tell
+    /// whose it is. Then the directory, if nothing is left in it.
     fn delete_in(&self, name: &str, goes: impl Fn(&Path, Option<&Opened>) -> bool) -> Result<u64> {
         let dir = self.root.join(name);
         let _turn = self.turn(name);

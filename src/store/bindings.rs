@@ -1,5 +1,7 @@
-//! Whether what is kept about events is about events of this log. A position is only a number: when a backup is put back over a store, or events are lost that were never synced, others take the numbers of those that are
-//! gone. The time at which an event was recorded tells the one from the other.
+//! Whether what is kept about events is about events of this log. A position is only a number: when
+//! a backup is put back over a store, or events are lost that were never synced, others take the
+//! numbers of those that are gone. The time at which an event was recorded tells the one from the
+//! other.
 
 use super::{Inner, Store};
 use crate::error::{Error, Result};
@@ -73,12 +75,14 @@ impl Inner {
         self.log.forwards(position..position + 1).next()
     }
 
-    /// What binds a position to its event. A position that the log has not come to is bound to nothing.
+    /// What binds a position to its event. A position that the log has not come to is bound to
+    /// nothing.
     pub(super) fn bind(self: &Arc<Self>, position: u64) -> Result<i64> {
         Ok(self.record_at(position)?.map_or(UNBOUND, |event| event.recorded_at().as_nanos()))
     }
 
-    /// Where a position parts from the log, if it does. One whose event is lost does not: nothing else has taken its place.
+    /// Where a position parts from the log, if it does. One whose event is lost does not: nothing
+    /// else has taken its place.
     pub(super) fn parting(self: &Arc<Self>, position: u64, recorded_at: i64) -> Result<Option<Parting>> {
         let Some(event) = self.record_at(position)? else { return Ok(Some(Parting::Ahead(self.log.watermark()))) };
         let found = event.recorded_at().as_nanos();
@@ -86,7 +90,8 @@ impl Inner {
         Ok((!holds).then_some(Parting::Diverged(found)))
     }
 
-    /// The same, for a notice or a list: what is bound to nothing, or cannot be read, is not known to part.
+    /// The same, for a notice or a list: what is bound to nothing, or cannot be read, is not known
+    /// to part.
     pub(super) fn known_fault(self: &Arc<Self>, position: u64, recorded_at: i64) -> Option<BindingFault> {
         let bound = recorded_at != UNBOUND;
         let parting = bound.then(|| self.parting(position, recorded_at)).and_then(Result::ok);
@@ -95,7 +100,8 @@ impl Inner {
 }
 
 impl Store {
-    /// The event of a stream with exactly this sequence: where that one is lost, a read would give the next one.
+    /// The event of a stream with exactly this sequence: where that one is lost, a read would give
+    /// the next one.
     pub(super) fn event_of(&self, stream: &StreamId, sequence: u64) -> Result<Option<Event>> {
         Ok(self.event_from(stream, sequence)?.filter(|event| event.sequence() == sequence))
     }
@@ -109,7 +115,8 @@ impl Store {
         Ok(self.event_of(stream, sequence)?.map_or(UNBOUND, |event| event.recorded_at().as_nanos()))
     }
 
-    /// Where a sequence of a stream parts from the log. In a named edition also where the stream has diverged since, below its event.
+    /// Where a sequence of a stream parts from the log. In a named edition also where the stream
+    /// has diverged since, below its event.
     pub(super) fn sequence_parting(&self, stream: &StreamId, of: Sequence) -> Result<Option<Parting>> {
         if of.recorded_at == UNBOUND || (of.checked && stream.edition().is_none()) {
             return Ok(None);
@@ -125,7 +132,8 @@ impl Store {
         })
     }
 
-    /// Whether the log has come to a position, and, if that is known, whether its event was recorded then.
+    /// Whether the log has come to a position, and, if that is known, whether its event was
+    /// recorded then.
     pub(crate) fn check_place(&self, what: &str, position: u64, recorded_at: Option<Timestamp>) -> Result<()> {
         let recorded_at = recorded_at.map_or(UNBOUND, Timestamp::as_nanos);
         match self.inner.parting(position, recorded_at)? {
@@ -135,7 +143,8 @@ impl Store {
         }
     }
 
-    /// What opening tells of checkpoints, positions and dead letters that are not about events of this log. Looks at the newest ones, below which histories agree if they agree there.
+    /// What opening tells of checkpoints, positions and dead letters that are not about events of
+    /// this log. Looks at the newest ones, below which histories agree if they agree there.
     pub(super) fn binding_notices(&self) -> Vec<String> {
         let newest = self.inner.positions.newest();
         let mut notices = Vec::new();

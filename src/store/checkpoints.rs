@@ -20,10 +20,15 @@ use std::sync::Arc;
 ///
 /// # Bound to events
 ///
-/// A checkpoint is kept with the time at which the event at its position was recorded. If a backup is put back over the store, the log ends earlier, and then other events take the positions of those that are gone: the
-/// checkpoint is then refused, with [`Error::PositionAhead`](crate::Error::PositionAhead) or [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Checkpoints::reset) or [deleted](Checkpoints::delete).
-/// [`Store::open_report`] has a notice of it. Two events that were recorded at the same nanosecond are not told apart. A position that the log has not come to can be committed, and is only a number: it is given back as it is,
-/// and a [`Consumer`](crate::Consumer) refuses it.
+/// A checkpoint is kept with the time at which the event at its position was recorded. If a backup
+/// is put back over the store, the log ends earlier, and then other events take the positions of
+/// those that are gone: the checkpoint is then refused, with
+/// [`Error::PositionAhead`](crate::Error::PositionAhead) or
+/// [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Checkpoints::reset) or
+/// [deleted](Checkpoints::delete). [`Store::open_report`] has a notice of it. Two events that were
+/// recorded at the same nanosecond are not told apart. A position that the log has not come to can
+/// be committed, and is only a number: it is given back as it is, and a
+/// [`Consumer`](crate::Consumer) refuses it.
 ///
 /// ```
 /// use annals::{Error, ExpectedVersion, Store};
@@ -63,9 +68,11 @@ pub struct Checkpoint {
     pub position: u64,
     /// 1 for the first commit, and one more for each commit or reset after it.
     pub version: u64,
-    /// When the event at this position was recorded; `None` if there was none when it was committed.
+    /// When the event at this position was recorded; `None` if there was none when it was
+    /// committed.
     pub recorded_at: Option<Timestamp>,
-    /// Why it is not about an event of this log. Only [`Checkpoints::list`] and [`Store::consumers`] give such ones.
+    /// Why it is not about an event of this log. Only [`Checkpoints::list`] and
+    /// [`Store::consumers`] give such ones.
     pub fault: Option<BindingFault>,
 }
 
@@ -82,7 +89,8 @@ pub(super) fn checkpoint_of(name: &str) -> String {
 }
 
 impl Inner {
-    /// The checkpoint of this name. One that is bound to an event is only given if the log has that event.
+    /// The checkpoint of this name. One that is bound to an event is only given if the log has that
+    /// event.
     pub(super) fn checked_checkpoint(self: &Arc<Self>, name: &str) -> Result<Option<Reached>> {
         let Some(reached) = self.positions.checkpoint(name)? else { return Ok(None) };
         if reached.recorded_at != UNBOUND && !reached.checked {
@@ -111,7 +119,8 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// * [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event;
+    /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
+    ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event;
     /// * as for [`Positions`](crate::Positions#errors).
     pub fn get(&self, name: &str) -> Result<Option<Checkpoint>> {
         Ok(self.inner().checked_checkpoint(name)?.map(|reached| Checkpoint::new(name, reached)))
@@ -124,7 +133,9 @@ impl Checkpoints {
     /// * [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if the version is not as expected;
     /// * [`Error::Invalid`](crate::Error::Invalid) if the position is before the one it has: a consumer that goes back without meaning to has gone wrong, and one that means to calls
     ///   [`Checkpoints::reset`];
-    /// * [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event of the one that is there; those of reading the event at the position;
+    /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
+    ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event of the one
+    ///   that is there; those of reading the event at the position;
     /// * as for [`Positions`](crate::Positions#errors).
     pub fn commit(&self, name: &str, position: u64, expected: ExpectedVersion) -> Result<Checkpoint> {
         let inner = self.inner();
@@ -139,7 +150,8 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors), and those of reading the event at the position.
+    /// As for [`Positions`](crate::Positions#errors), and those of reading the event at the
+    /// position.
     pub fn reset(&self, name: &str, position: u64) -> Result<Checkpoint> {
         let inner = self.inner();
         let to = (position, inner.bind(position)?);
@@ -147,7 +159,8 @@ impl Checkpoints {
         Ok(Checkpoint::new(name, reached))
     }
 
-    /// All checkpoints, sorted by name; also those that are not about events of this log, which have a [fault](Checkpoint::fault).
+    /// All checkpoints, sorted by name; also those that are not about events of this log, which
+    /// have a [fault](Checkpoint::fault).
     ///
     /// # Errors
     ///

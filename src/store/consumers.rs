@@ -61,10 +61,12 @@ impl Store {
 
     /// # Errors
     ///
-    /// [`Error::PositionAhead`], [`Error::Diverged`] if the log does not have the event up to which all is done: then nobody knows what is done.
+    /// [`Error::PositionAhead`], [`Error::Diverged`] if the log does not have the event up to which
+    /// all is done: then nobody knows what is done.
     pub(crate) fn kept(&self, name: &str) -> Result<Option<Kept>> {
         let Some(reached) = self.inner.checked_checkpoint(name)? else { return Ok(None) };
-        // A number that was no position when it was committed says nothing of the events that have come since.
+        // A number that was no position when it was committed says nothing of the events that have
+        // come since.
         if reached.recorded_at == UNBOUND
             && let Some(parting) = self.inner.parting(reached.position, UNBOUND)?
         {

@@ -101,7 +101,8 @@ impl Editions {
             let wanted = events.iter().filter(|((_, of), _)| domain.is_none_or(|domain| domain == of));
             Ok(wanted.map(|(_, events)| events).sum())
         };
-        // Before it is looked whether there are events: what is put later is that of who has begun the edition meanwhile.
+        // Before it is looked whether there are events: what is put later is that of who has begun
+        // the edition meanwhile.
         let known = inner.snapshots.directory.of_edition(name).unwrap_or_default();
         let mut count = 0;
         loop {
@@ -112,10 +113,13 @@ impl Editions {
                 inner.log.sync_visible()?;
                 (count, epoch) = (events_until(deletion.at)?, deletion.position);
             }
-            // Also where there are no events: what an edition shares with the main one has snapshots and positions, too. What was deleted is not believed any more, so it is only for the room that they take, and no error of a
-            // deletion that is done, if they cannot be removed.
+            // Also where there are no events: what an edition shares with the main one has
+            // snapshots and positions, too. What was deleted is not believed any more, so it is
+            // only for the room that they take, and no error of a deletion that is done, if they
+            // cannot be removed.
             let (Ok(_) | Err(_)) = inner.snapshots.directory.delete_edition(name, domain, Some(&known));
-            // Positions of an edition without events go only while there are none, or they would be those of somebody who has just begun it.
+            // Positions of an edition without events go only while there are none, or they would be
+            // those of somebody who has just begun it.
             let is_deleted = || Ok(epoch != u64::MAX || events_until(Location::END)? == 0);
             if !matches!(inner.positions.delete_edition(name, domain, epoch, is_deleted), Ok(None)) {
                 break;

@@ -80,9 +80,11 @@ pub struct Loaded<S> {
     pub replayed: u64,
     /// Whether a snapshot was put: see [`Load::snapshot_every`].
     pub put: bool,
-    /// Why none was put, if one was to be: what the codec said of a state that it does not give back as it is, or what the system said of the file.
+    /// Why none was put, if one was to be: what the codec said of a state that it does not give
+    /// back as it is, or what the system said of the file.
     pub put_error: Option<String>,
-    /// Why the newest snapshot that was looked at was not used, if it was not; an older one may have been the start.
+    /// Why the newest snapshot that was looked at was not used, if it was not; an older one may
+    /// have been the start.
     pub skipped: Option<SnapshotFault>,
 }
 
@@ -105,16 +107,19 @@ impl Load {
         self
     }
 
-    /// How the snapshot is encoded that this load may put. [`Codec::default`] unless said otherwise.
+    /// How the snapshot is encoded that this load may put. [`Codec::default`] unless said
+    /// otherwise.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
     /// Puts a snapshot if so many events, or more, had to be replayed; 0 is none. Not for a load that is restricted to the past, and not if
-    /// [snapshots are not read](crate::Options::read_snapshots). If it cannot be put, the load succeeds all the same, and [`Loaded::put_error`] says why.
+    /// [snapshots are not read](crate::Options::read_snapshots). If it cannot be put, the load
+    /// succeeds all the same, and [`Loaded::put_error`] says why.
     ///
-    /// A state is only put if it comes back as it is: it is decoded once more, and compared. That costs about as much as loading it, and holds it in memory a second time meanwhile.
+    /// A state is only put if it comes back as it is: it is decoded once more, and compared. That
+    /// costs about as much as loading it, and holds it in memory a second time meanwhile.
     pub fn snapshot_every(mut self, events: u64) -> Self {
         self.snapshot_every = if events == 0 { u64::MAX } else { events };
         self

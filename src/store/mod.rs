@@ -58,8 +58,10 @@ use waiters::Waiters;
 /// An event store: a directory of files, or memory.
 ///
 /// Handles are cheap to clone and can be used from any thread; the store is closed when the last one is dropped (iterators count, tickets do not), or by
-/// [`Store::close`]. If the last one is dropped by a waker of an async runtime while that is called, a thread of its own closes the store, a moment later. One process at a time can have it open
-/// for writing: what the lock protects from, and what not, stands in the README. In a process that was forked from that one, a handle can only read, and dropping it does nothing.
+/// [`Store::close`]. If the last one is dropped by a waker of an async runtime while that is
+/// called, a thread of its own closes the store, a moment later. One process at a time can have it
+/// open for writing: what the lock protects from, and what not, stands in the README. In a process
+/// that was forked from that one, a handle can only read, and dropping it does nothing.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -213,8 +215,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown), [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is given up all the same; not in a
-    /// forked process, which gets [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a waker that the store calls, which cannot wait for what it is called by: the store is closed all the same, a moment later.
+    /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown),
+    /// [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is
+    /// given up all the same; not in a forked process, which gets
+    /// [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a waker
+    /// that the store calls, which cannot wait for what it is called by: the store is closed all the
+    /// same, a moment later.
     pub fn close(self) -> Result<()> {
         match waker::is_waking() {
             false => self.inner.close(),
@@ -246,14 +252,17 @@ impl Inner {
         self.closing()()
     }
 
-    /// Closes in another thread. If none can be started, the store is left as a process leaves it that is killed.
+    /// Closes in another thread. If none can be started, the store is left as a process leaves it
+    /// that is killed.
     fn close_aside(&self) {
         let closing = self.closing();
         let spawned = std::thread::Builder::new().name("annals-close".into()).spawn(move || drop(closing()));
         drop(spawned);
     }
 
-    /// Projections and positions go before the lock of the store, and behind the events that they are about: none must outlive its event. One that fails does not keep the other from being closed.
+    /// Projections and positions go before the lock of the store, and behind the events that they
+    /// are about: none must outlive its event. One that fails does not keep the other from being
+    /// closed.
     fn closing(&self) -> impl FnOnce() -> Result<()> + Send + 'static {
         let (hooks, positions) = (self.hooks.clone(), self.positions.clone());
         let (log, view) = (self.log.clone(), self.view.clone());
@@ -269,8 +278,10 @@ impl Inner {
 }
 
 impl Drop for Inner {
-    /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the maintenance thread is at. But if it goes with a waker, that thread is at work for the store, may be the maintenance thread
-    /// itself, and cannot wait for its own end: then another one closes.
+    /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the
+    /// maintenance thread is at. But if it goes with a waker, that thread is at work for the store,
+    /// may be the maintenance thread itself, and cannot wait for its own end: then another one
+    /// closes.
     fn drop(&mut self) {
         if waker::is_waking() {
             self.close_aside();

@@ -12,18 +12,24 @@ use crate::time::Timestamp;
 /// A handler is whoever does something with the events of many streams, each on its own: a projector, a process manager. It looks up the sequence of the last event that it has handled in a
 /// stream, handles what follows, and puts the new one. There is none until it has put one: that is not the same as 0, which says that the first event is handled.
 ///
-/// Changes are made in memory, and cost a lookup of the event. They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most what came after the last flush,
+/// Changes are made in memory, and cost a lookup of the event, which takes a microsecond or a few.
+/// They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most
+/// what came after the last flush,
 /// so that a handler may see events again, and never too few. With [`Options::sync_positions`](crate::Options::sync_positions) each change is flushed before the call returns, and the errors of a
 /// flush are then those of the change, which stands in memory all the same.
 ///
-/// The first call reads the file that keeps them, `POSITIONS`; opening a store only looks at one of up to 1 MiB, for its notices. Calls may come from any thread.
+/// The first call reads the file that keeps them, `POSITIONS`; opening a store only looks at one of
+/// up to 1 MiB, for its notices. Calls may come from any thread.
 ///
 /// # Bound to events
 ///
-/// A position is kept with the time at which its event was recorded. If a backup is put back over the store, the stream ends earlier, and then other events take the sequences of those that are gone: the position is then
-/// refused, with [`Error::PositionAhead`](crate::Error::PositionAhead) or [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Positions::reset) or [deleted](Positions::delete). So is one in a named edition
-/// whose stream has diverged since below its event. [`Store::open_report`] has a notice of it, unless the file is long. A sequence that the stream does not have can be put, and is only a number that nothing is
-/// compared with.
+/// A position is kept with the time at which its event was recorded. If a backup is put back over
+/// the store, the stream ends earlier, and then other events take the sequences of those that are
+/// gone: the position is then refused, with [`Error::PositionAhead`](crate::Error::PositionAhead)
+/// or [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Positions::reset) or
+/// [deleted](Positions::delete). So is one in a named edition whose stream has diverged since below
+/// its event. [`Store::open_report`] has a notice of it, unless the file is long. A sequence that
+/// the stream does not have can be put, and is only a number that nothing is compared with.
 ///
 /// ```
 /// use annals::{Store, StreamId};
@@ -46,8 +52,11 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 ///
-/// Those that use a position, [`Positions::get`] and [`Positions::put`]: [`Error::PositionAhead`](crate::Error::PositionAhead), [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event, and those of reading
-/// the event. All calls: [`Error::Damaged`](crate::Error::Damaged) if the file is not intact (the store works without it: move it away to begin anew, or restore it from a backup),
+/// Those that use a position, [`Positions::get`] and [`Positions::put`]:
+/// [`Error::PositionAhead`](crate::Error::PositionAhead),
+/// [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event, and those of
+/// reading the event. All calls: [`Error::Damaged`](crate::Error::Damaged) if the file is not
+/// intact (the store works without it: move it away to begin anew, or restore it from a backup),
 /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io) if it cannot be read, [`Error::LimitExceeded`](crate::Error::LimitExceeded) and
 /// [`Error::Invalid`](crate::Error::Invalid) for the name of the handler. Changes: [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly).
 #[derive(Clone, Debug)]
@@ -167,8 +176,9 @@ impl Positions {
         self.inner().positions.delete_handler(handler)
     }
 
-    /// All that the handler has put, sorted by stream; also what is not about events of this log, which has a [fault](HandlerPosition::fault). Looks at all positions, and looks up the events of those that have not been
-    /// used since the store was opened.
+    /// All that the handler has put, sorted by stream; also what is not about events of this log,
+    /// which has a [fault](HandlerPosition::fault). Looks at all positions, and looks up the events
+    /// of those that have not been used since the store was opened.
     ///
     /// ```
     /// use annals::{Store, StreamId};

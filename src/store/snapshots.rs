@@ -109,7 +109,8 @@ impl Snapshots {
         self
     }
 
-    /// How [`Snapshots::put`] encodes states: [`Codec::default`] unless said otherwise. Reading needs no such setting.
+    /// How [`Snapshots::put`] encodes states: [`Codec::default`] unless said otherwise. Reading
+    /// needs no such setting.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
@@ -123,8 +124,10 @@ impl Snapshots {
     /// # Errors
     ///
     /// * [`Error::Invalid`] if the stream has no event with this sequence (that can be read);
-    /// * [`Error::Codec`] if the state cannot be encoded, or has something that the codec does not give back whatever the type: a field that is left out, in bincode; a number that is not finite, or `Some(None)`, in JSON.
-    ///   Whether a type reads what it writes is for the caller to know here; [`Store::load`] and projections try it;
+    /// * [`Error::Codec`] if the state cannot be encoded, or has something that the codec does not
+    ///   give back whatever the type: a field that is left out, in bincode; a number that is not
+    ///   finite, or `Some(None)`, in JSON. Whether a type reads what it writes is for the caller to
+    ///   know here; [`Store::load`] and projections try it;
     /// * [`Error::LimitExceeded`] if it has more than 1 GiB then;
     /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written: then what was there before still is;
     /// * [`Error::ReadOnly`], [`Error::Closed`].
@@ -419,7 +422,8 @@ impl Store {
         Ok(event.is_some_and(|e| (e.position(), e.recorded_at().as_nanos()) == (head.position, head.recorded_at)))
     }
 
-    /// From the newest one down, the first usable snapshot that `accept` makes something of; and what is wrong with the first one that is not usable.
+    /// From the newest one down, the first usable snapshot that `accept` makes something of; and
+    /// what is wrong with the first one that is not usable.
     pub(super) fn newest_snapshot<T>(
         &self,
         stream: &StreamId,

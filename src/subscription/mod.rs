@@ -131,8 +131,12 @@ impl Stop {
 impl Subscription {
     /// Begins behind this position, which is usually that of the last event that was processed; `None` begins with the first event, as without this. Set before the first event is taken.
     ///
-    /// The first call for an event gives [`Error::PositionAhead`](crate::Error::PositionAhead) if the store has not come to this position, and it ends then: the store was restored from a backup, or has lost events that were not synced,
-    /// and others will take their positions. Once they have, a number does not tell: take it from [`Checkpoints::get`](crate::Checkpoints::get), which looks whether its event is still the one.
+    /// The first call for an event gives [`Error::PositionAhead`](crate::Error::PositionAhead) if
+    /// the store has not come to this position, and it ends then: the store was restored from a
+    /// backup, or has lost events that were not synced, and others will take their positions. Once
+    /// they have, a number does not tell: take it from
+    /// [`Checkpoints::get`](crate::Checkpoints::get), which looks whether its event is still the
+    /// one.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.next = position.into().map_or(0, |position| position.saturating_add(1));
         self
@@ -180,8 +184,9 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io), [`Error::PositionAhead`](crate::Error::PositionAhead) if it was to begin [behind a position](Subscription::after) that there is not. It
-    /// ends then: an error comes once.
+    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io),
+    /// [`Error::PositionAhead`](crate::Error::PositionAhead) if it was to begin [behind a
+    /// position](Subscription::after) that there is not. It ends then: an error comes once.
     pub fn try_next(&mut self) -> Result<Option<Delivery>> {
         let next = self.advance();
         self.ended |= next.is_err();

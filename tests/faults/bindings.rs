@@ -1,11 +1,11 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
 
 use crate::common::stream;
-use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
+use annals::fs::{Entry, File, Fs, Image, Lock, LockMode, MemFs, Mode, SimFs};
 use annals::salvage::Salvage;
 use annals::{
-    BindingFault, Codec, Delivery, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent, Options, Outcome,
-    Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
+    BindingFault, Codec, Delivery, Durability, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent,
+    Options, Outcome, Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -56,7 +56,9 @@ impl ExternalSink for Sink {
     }
 }
 
-/// A store over which a backup of its first 50 events was put back. The 50 events behind those were seen by a consumer, `mailer`, which gave up the one at 60, by a handler, `billing`, and by a sink.
+/// A store over which a backup of its first 50 events was put back. The 50 events behind those were
+/// seen by a consumer, `mailer`, which gave up the one at 60, by a handler, `billing`, and by a
+/// sink.
 struct Restored {
     dir: tempfile::TempDir,
     sink: Sink,
@@ -105,8 +107,11 @@ fn nothing(_: &Event) {
     panic!("nothing is handed out")
 }
 
-/// A backup was put back over the directory, which has grown past the old checkpoint by the time the consumer runs: it saw 10 of 60 new events, its dead letter was tried with another event, and the handler and the
-/// external state went on at their numbers. A checkpoint was a number, and a number says nothing of which event it was. Each is bound to its event now, and refused with the way out when the log has another one there.
+/// A backup was put back over the directory, which has grown past the old checkpoint by the time
+/// the consumer runs: it saw 10 of 60 new events, its dead letter was tried with another event, and
+/// the handler and the external state went on at their numbers. A checkpoint was a number, and a
+/// number says nothing of which event it was. Each is bound to its event now, and refused with the
+/// way out when the log has another one there.
 #[test]
 fn what_is_about_events_of_another_history_is_refused() {
     let restored = Restored::new();
@@ -145,7 +150,8 @@ fn what_is_about_events_of_another_history_is_refused() {
     store.positions().reset("billing", &order, 49).unwrap();
     assert_eq!(store.positions().get("billing", &order).unwrap(), Some(49));
 
-    // The letter is about an event that is gone: it is shown without one, and not tried with another.
+    // The letter is about an event that is gone: it is shown without one, and not tried with
+    // another.
     let letter = mailer(&store).dead_letters().unwrap().remove(0);
     assert_eq!((letter.position, letter.fault, letter.event.is_some()), (60, Some(BindingFault::Diverged), false));
     diverged(mailer(&store).retry_dead_letters(nothing).map(drop));
@@ -160,7 +166,8 @@ fn what_is_about_events_of_another_history_is_refused() {
     assert!(restored.open().open_report().notices.is_empty());
 }
 
-/// The same, with the store still shorter than the checkpoint: a consumer silently went back to the end. All say the same now, and opening says it first, also to those who only read.
+/// The same, with the store still shorter than the checkpoint: a consumer silently went back to the
+/// end. All say the same now, and opening says it first, also to those who only read.
 #[test]
 fn what_is_ahead_of_a_restored_store_is_refused() {
     let restored = Restored::new();
@@ -186,8 +193,9 @@ fn what_is_ahead_of_a_restored_store_is_refused() {
     assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, 50);
 }
 
-/// A subscription behind a position that the store has not come to gave the same error for ever, also after it was stopped: 3.6 million of them in 8 seconds through an endpoint. It looked at the position before it looked
-/// whether it had ended. There is one error, and then it has ended.
+/// A subscription behind a position that the store has not come to gave the same error for ever,
+/// also after it was stopped: 3.6 million of them in 8 seconds through an endpoint. It looked at
+/// the position before it looked whether it had ended. There is one error, and then it has ended.
 #[test]
 fn a_subscription_that_begins_behind_the_end_fails_once() {
     let store = Store::in_memory();
@@ -205,7 +213,8 @@ fn a_subscription_that_begins_behind_the_end_fails_once() {
     assert!(matches!(at_the_head.next(), Some(Ok(Delivery::CaughtUp(Some(0))))));
 }
 
-/// A number that was committed before the log had come to it was taken for a place once the log had grown past it.
+/// A number that was committed before the log had come to it was taken for a place once the log had
+/// grown past it.
 #[test]
 fn a_number_that_was_no_position_is_none_later() {
     let store = Store::in_memory();
@@ -215,6 +224,38 @@ fn a_number_that_was_no_position_is_none_later() {
     let ran = mailer(&store).run(nothing);
     assert!(matches!(ran, Err(Error::Diverged { position: 5, recorded_at: None, .. })), "{ran:?}");
     assert_eq!(store.checkpoints().get("mailer").unwrap().map(|of| of.position), Some(5), "a number, as it was given");
+}
+
+/// A power cut takes events of a store that does not sync them. What is kept about events is behind
+/// them on the disk, so it never is about one that is gone: nothing is refused then, and what comes
+/// is seen.
+#[test]
+fn a_power_cut_leaves_nothing_that_is_about_lost_events() {
+    let disk = SimFs::new();
+    let open = |disk: &SimFs| {
+        let options = Options::new().file_system(disk.clone()).maintenance(false).durability(Durability::Os);
+        options.open("store").unwrap()
+    };
+    let store = open(&disk);
+    append(&store, "a-1", "T", 5);
+    let park = |_: &Event| Outcome::Park("no".into());
+    mailer(&store).run(park).unwrap();
+    store.positions().put("h", &stream("a-1"), 4).unwrap();
+    store.positions().flush().unwrap();
+    append(&store, "a-1", "Lost", 5);
+    store.positions().put("h", &stream("a-1"), 9).unwrap();
+    store.checkpoints().commit("other", 9, ExpectedVersion::Missing).unwrap();
+    for image in [Image::Durable, Image::All, Image::Subset(1), Image::Sectors(512, 3)] {
+        let left = disk.crash(image);
+        let store = open(&left);
+        assert!(!store.open_report().notices.iter().any(|notice| notice.contains("POSITIONS")), "{image:?}");
+        assert_eq!(store.positions().get("h", &stream("a-1")).unwrap(), Some(4), "{image:?}");
+        assert_eq!(store.checkpoints().get("other").unwrap(), None, "{image:?}");
+        let before = store.len();
+        append(&store, "a-1", "New", 3);
+        assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, before - 5 + 3, "{image:?}");
+        assert_eq!(mailer(&store).retry_dead_letters(|_: &Event| ()).unwrap().handled, 5, "{image:?}");
+    }
 }
 
 /// A projection that sets its state once, and is saved by itself.
@@ -266,7 +307,8 @@ fn busy() -> Tagged {
     Tagged::Busy { with: "x".into() }
 }
 
-/// What two loads give, and a projection that is started twice; with the default codec, or this one.
+/// What two loads give, and a projection that is started twice; with the default codec, or this
+/// one.
 fn twice<S>(state: &S, codec: Option<Codec>) -> (bool, Start)
 where
     S: Serialize + for<'de> Deserialize<'de> + Default + Clone + Send + Sync + PartialEq + std::fmt::Debug + 'static,
@@ -301,8 +343,10 @@ where
     (first.put, model.status().start)
 }
 
-/// bincode was the silent default for states, and writes no names: a struct with a field that may be left out was loaded as another one, and an enum with an internal tag could not be loaded at all, so that each load replayed
-/// everything and wrote it again. JSON is the default; and a state that does not come back as it is, is not kept, and whoever loads is told.
+/// bincode was the silent default for states, and writes no names: a struct with a field that may
+/// be left out was loaded as another one, and an enum with an internal tag could not be loaded at
+/// all, so that each load replayed everything and wrote it again. JSON is the default; and a state
+/// that does not come back as it is, is not kept, and whoever loads is told.
 #[test]
 fn a_state_comes_back_as_it_was_or_is_not_kept() {
     let saved = Start::Saved(Some(9));
@@ -322,7 +366,8 @@ fn a_state_comes_back_as_it_was_or_is_not_kept() {
     assert_eq!(twice(&Floats(floats.collect()), None), (true, saved));
 }
 
-/// The same by hand, where the type that will be read is not known: what no type can read back is refused.
+/// The same by hand, where the type that will be read is not known: what no type can read back is
+/// refused.
 #[test]
 fn a_put_refuses_what_cannot_come_back() {
     let store = Store::in_memory();
@@ -361,8 +406,9 @@ fn a_projection_tells_that_its_state_is_of_another_type() {
     assert_eq!(store.projection(Keeps(7u64)).catch_up().unwrap().status().start, Start::Saved(Some(0)));
 }
 
-/// In a store that was salvaged, `put(&s, 3, …)` where the event with sequence 3 is lost stored the snapshot for event 4, which was the next one that a read gave, and loads left event 4 out. What asks for the event with
-/// a sequence gets that one, or none.
+/// In a store that was salvaged, `put(&s, 3, …)` where the event with sequence 3 is lost stored the
+/// snapshot for event 4, which was the next one that a read gave, and loads left event 4 out. What
+/// asks for the event with a sequence gets that one, or none.
 #[test]
 fn there_is_no_snapshot_for_a_lost_event() {
     let dir = tempfile::tempdir().unwrap();
@@ -418,8 +464,9 @@ impl Projection for Count {
     }
 }
 
-/// An inline read model did not see an event whose ticket was dropped, or whose future was cancelled, as when the client of a server has gone, until somebody appended the next one: only those who wait for their commits
-/// told it. Whoever reads it takes in what nobody has.
+/// An inline read model did not see an event whose ticket was dropped, or whose future was
+/// cancelled, as when the client of a server has gone, until somebody appended the next one: only
+/// those who wait for their commits told it. Whoever reads it takes in what nobody has.
 #[test]
 fn an_inline_model_shows_what_nobody_waits_for() {
     for maintenance in [true, false] {
@@ -508,8 +555,9 @@ impl Fs for Interrupted {
     }
 }
 
-/// Deleting an edition without events of its own looked that there were none, and then removed its positions and snapshots, a persistent one too: also those of somebody who had begun it in between. What goes is what was
-/// there before, and so it is where the edition had events.
+/// Deleting an edition without events of its own looked that there were none, and then removed its
+/// positions and snapshots, a persistent one too: also those of somebody who had begun it in
+/// between. What goes is what was there before, and so it is where the edition had events.
 #[test]
 fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
     let mut left = 0;
@@ -547,42 +595,48 @@ fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
     assert!(left > 0, "it is begun behind the deletion, too");
 }
 
-/// What holds the last handle of a store, and tells when it is gone.
-struct Holds(Mutex<Option<Store>>, mpsc::Sender<()>);
+/// What holds the last handle of a store, drops or closes it, and tells when it is gone.
+struct Holds(Mutex<Option<Store>>, bool, mpsc::Sender<()>);
 
 impl Wake for Holds {
     fn wake(self: Arc<Self>) {
-        let store = self.0.lock().unwrap().take();
-        drop(store);
-        self.1.send(()).unwrap();
+        let store = self.0.lock().unwrap().take().expect("it is woken once");
+        match self.1 {
+            false => drop(store),
+            true => assert!(matches!(store.close(), Err(Error::Invalid { what: "close", .. }))),
+        }
+        self.2.send(()).unwrap();
     }
 }
 
-/// A task that held the last handle of a store dropped it when it was woken, by the maintenance thread: closing waited for that thread, which was itself, and panicked; the lock stayed for the life of the process. Another
-/// thread closes then.
+/// A task that held the last handle of a store dropped it when it was woken, by the maintenance
+/// thread: closing waited for that thread, which was itself, and panicked; the lock stayed for the
+/// life of the process. Another thread closes then.
 #[test]
-fn a_waker_may_drop_the_last_handle() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let (told, gone) = mpsc::channel();
-    let mut ticket = {
-        let event = NewEvent::new("T", "");
-        Box::pin(store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap())
-    };
-    let waker = Waker::from(Arc::new(Holds(Mutex::new(Some(store)), told)));
-    let polled = ticket.as_mut().poll(&mut Context::from_waker(&waker));
-    drop(waker);
-    if polled.is_ready() {
-        // The maintenance thread was faster than this one, and nobody was to be woken.
-        return;
-    }
-    gone.recv().expect("closing does not panic in the thread that wakes");
-    let store = loop {
-        match Store::open(dir.path()) {
-            Err(Error::Locked { .. }) => std::thread::yield_now(),
-            opened => break opened.unwrap(),
+fn a_waker_may_drop_or_close_the_last_handle() {
+    for closes in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (told, gone) = mpsc::channel();
+        let mut ticket = {
+            let event = NewEvent::new("T", "");
+            Box::pin(store.transaction().append(&stream("a-1"), Expected::Any, [event]).submit().unwrap())
+        };
+        let waker = Waker::from(Arc::new(Holds(Mutex::new(Some(store)), closes, told)));
+        let polled = ticket.as_mut().poll(&mut Context::from_waker(&waker));
+        drop(waker);
+        if polled.is_ready() {
+            // The maintenance thread was faster than this one, and nobody was to be woken.
+            continue;
         }
-    };
-    assert_eq!((store.len(), store.open_report().clean), (1, true));
-    assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
+        gone.recv().expect("closing does not panic in the thread that wakes");
+        let store = loop {
+            match Store::open(dir.path()) {
+                Err(Error::Locked { .. }) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
+        assert_eq!((store.len(), store.open_report().clean), (1, true));
+        assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
+    }
 }

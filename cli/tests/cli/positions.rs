@@ -105,7 +105,8 @@ fn damage_shows_in_verify() {
     place.run("verify", &[]).ok();
 }
 
-/// A backup was put back over the store, which has grown since: what was kept is about events that are gone. All verbs say so, and the resets are the way out.
+/// A backup was put back over the store, which has grown since: what was kept is about events that
+/// are gone. All verbs say so, and the resets are the way out.
 #[test]
 fn what_is_about_another_history_is_told_and_can_be_reset() {
     let place = small();

@@ -66,7 +66,8 @@ impl Args {
         }
         let store = opening::to_write(&self.store, Options::new().create(false))?;
         let consumer = store.consumer(&self.consumer);
-        // Not asked of the consumer, which refuses one that is not of this log: this is the way out.
+        // Not asked of the consumer, which refuses one that is not of this log: this is the way
+        // out.
         let known = store.consumers()?.into_iter().find(|info| info.name == self.consumer);
         let before = known.and_then(|info| info.checkpoint).map(|checkpoint| checkpoint.position);
         let position = consumer.reset_to(self.to.reset())?;

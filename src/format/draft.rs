@@ -55,7 +55,7 @@ impl Draft {
         let body = self.frame.len() - HEADER;
         let limit = self.limits.commit.min(MAX_BODY as usize);
         if body > limit {
-            return Err(Error::limit("commit in bytes", body, limit));
+            return Err(Error::limit("bytes in a commit", body, limit));
         }
         self.records.push(record);
         Ok(())

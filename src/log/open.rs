@@ -133,11 +133,11 @@ fn lock(fs: &dyn Fs, dir: &Path, settings: &Settings) -> Result<Option<Lock>> {
     let path = dir.join(LOCK);
     let mode = if settings.read_only { LockMode::Shared } else { LockMode::Exclusive };
     let missing = || match fs.list(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Error::io("list", dir, e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Error::directory("list", dir, e),
         _ => Error::NotAStore { path: dir.to_owned() },
     };
     if !settings.read_only && settings.create {
-        fs.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
+        fs.create_dir(dir).map_err(|e| Error::directory("create", dir, e))?;
     } else if !fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| is_ours(&entry.name))) {
         return Err(missing());
     }

@@ -108,7 +108,7 @@ pub(super) struct Files {
 pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     let mut entries = match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
-        other => other.map_err(|e| Error::io("list", dir, e)),
+        other => other.map_err(|e| Error::directory("list", dir, e)),
     }?;
     entries.retain(|entry| !entry.is_dir);
     entries.sort_by(|a, b| a.name.cmp(&b.name));

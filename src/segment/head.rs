@@ -24,6 +24,7 @@ pub(crate) fn bytes(fs: &dyn Fs, dir: &Path) -> Result<Option<Vec<u8>>> {
     let io_error = |e| Error::io("read", &path, e);
     let file = match fs.open(&path, Mode::Read) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => return Err(Error::directory("open", dir, e)),
         other => other.map_err(io_error)?,
     };
     let mut bytes = vec![0; head::LEN];

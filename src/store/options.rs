@@ -184,6 +184,10 @@ impl Options {
 
     fn open_with(self, path: &Path, gaps: Gaps) -> Result<Store> {
         self.check()?;
+        // It would be the working directory.
+        if path.as_os_str().is_empty() {
+            return Err(Error::invalid("path", "it is empty"));
+        }
         let index = Index::new(self.fs.clone(), path.to_owned(), self.settings.memory_map, self.settings.read_only);
         let view = Arc::new(View::new(index));
         let kept =
@@ -270,10 +274,10 @@ impl Options {
             return Err(Error::invalid("segment size", format!("{segment_size} is not within 4 KiB and 1 GiB")));
         }
         if limits.event > MAX_RECORD {
-            return Err(Error::limit("limit of an event in bytes", limits.event, MAX_RECORD));
+            return Err(Error::limit("bytes as the limit of an event", limits.event, MAX_RECORD));
         }
         if limits.commit > MAX_BODY as usize {
-            return Err(Error::limit("limit of a commit in bytes", limits.commit, MAX_BODY as usize));
+            return Err(Error::limit("bytes as the limit of a commit", limits.commit, MAX_BODY as usize));
         }
         Ok(())
     }

@@ -45,10 +45,10 @@ pub use projection::{
     SavedProjection, Start, Versions, View,
 };
 pub use store::{
-    Appended, AsOf, Checkpoint, Checkpoints, Committed, EditionInfo, Editions, Events, Found, Guard, HandlerInfo,
-    HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats, SkippedSnapshots,
-    Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport, Snapshots, Stats, Store, StreamInfo, Ticket,
-    Transaction,
+    Appended, AsOf, Checkpoint, Checkpoints, Committed, Correlated, EditionInfo, Editions, Events, Found, Guard,
+    HandlerInfo, HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats,
+    SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport, Snapshots, Stats, Store,
+    StreamInfo, Ticket, Transaction,
 };
 pub use stream::StreamId;
 #[cfg(feature = "async")]

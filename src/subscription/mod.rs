@@ -180,10 +180,10 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io): it ends then.
+    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io): it ends then, but for a gap of a store that is [read around damage](crate::Options::open_read_only), behind which it goes on.
     pub fn try_next(&mut self) -> Result<Option<Delivery>> {
         let next = self.advance();
-        self.ended |= next.is_err();
+        self.ended |= next.is_err() && !self.found.as_ref().is_some_and(Found::goes_on);
         next
     }
 
@@ -229,6 +229,7 @@ impl Subscription {
                 self.ended = true;
                 return Ok(None);
             }
+            self.query.check()?;
             if let Some(found) = &mut self.found {
                 if let Some(event) = found.next().transpose()? {
                     self.next = event.position() + 1;
@@ -287,7 +288,7 @@ impl Subscription {
 impl Iterator for Subscription {
     type Item = Result<Delivery>;
 
-    /// Blocks until there is something. `None` when it was stopped, the store was closed, or there was an error before.
+    /// Blocks until there is something. `None` when it was stopped, the store was closed, or there was an error before that has ended it.
     fn next(&mut self) -> Option<Result<Delivery>> {
         self.next_until(None).transpose()
     }

@@ -39,8 +39,3 @@ fn find(store: &Store, name: &str) -> Result<ConsumerInfo> {
 fn position(info: &ConsumerInfo) -> Option<u64> {
     info.checkpoint.as_ref().map(|checkpoint| checkpoint.position)
 }
-
-/// Events behind the checkpoint, whatever the consumer wants of them.
-fn behind(store: &Store, info: &ConsumerInfo) -> u64 {
-    store.len().saturating_sub(position(info).map_or(0, |position| position.saturating_add(1)))
-}

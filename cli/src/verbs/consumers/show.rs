@@ -1,6 +1,6 @@
 //! `annals consumers show`: one of them.
 
-use super::{behind, find, position};
+use super::{find, position};
 use crate::failure::Result;
 use crate::opening;
 use crate::output::{Out, cell};
@@ -40,7 +40,7 @@ impl Args {
             consumer: &self.consumer,
             position,
             version: info.checkpoint.as_ref().map(|checkpoint| checkpoint.version),
-            behind: behind(&store, &info),
+            behind: info.behind,
             next: next.map(|event| Time(event.recorded_at())),
             dead_letters: info.dead_letters,
         };

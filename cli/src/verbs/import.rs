@@ -1,6 +1,7 @@
 //! `annals import`: events from JSON lines or CSV.
 
 use crate::failure::{Failure, Result};
+use crate::gaps::Gaps;
 use crate::input::{self, Lines};
 use crate::lines::{self, Incoming, place};
 use crate::opening;
@@ -42,6 +43,9 @@ pub struct Args {
     /// Print `acknowledged POSITION` when a commit is durable: all events below that position are
     #[arg(long)]
     acknowledge: bool,
+    /// Close the gaps in the sequences of streams, as an export has them of a store that has lost events
+    #[arg(long)]
+    renumber: bool,
     #[command(flatten)]
     columns: Columns,
 }
@@ -72,6 +76,7 @@ impl Args {
             store,
             clock,
             heads: HashMap::new(),
+            gaps: self.renumber.then(Gaps::default),
             commit: Vec::new(),
             commit_bytes: 0,
             waiting: Vec::new(),
@@ -80,7 +85,7 @@ impl Args {
         };
         let fed = import.feed(first, &mut source, out);
         let settled = import.settle(out);
-        let Import { store, summary, upto, .. } = import;
+        let Import { store, summary, upto, gaps, .. } = import;
         drop(source);
         if let Err(failure) = fed.and(settled) {
             return Err(match summary.events {
@@ -95,6 +100,12 @@ impl Args {
             note(
                 "annals: warning: ",
                 &format!("{count} events have a later recorded_at now: the store was past theirs already"),
+            );
+        }
+        if let Some(Gaps { moved: moved @ 1.., .. }) = gaps {
+            note(
+                "annals: warning: ",
+                &format!("{moved} events have another sequence now: there were gaps before them"),
             );
         }
         let shown = [
@@ -209,6 +220,8 @@ struct Import {
     clock: Clock,
     /// The next sequences of the streams that were met, counting events that are not stored yet.
     heads: HashMap<StreamId, u64>,
+    /// What closes gaps in sequences, if it is asked for.
+    gaps: Option<Gaps>,
     commit: Vec<Entry>,
     commit_bytes: usize,
     /// Commits that have their place and are not durable yet: small ones share a sync.
@@ -236,34 +249,48 @@ impl Import {
         self.submit(out)
     }
 
-    fn take(&mut self, entry: Entry, out: &mut Out) -> Result<()> {
+    fn take(&mut self, mut entry: Entry, out: &mut Out) -> Result<()> {
         let differs = |first: &Entry| first.event.recorded_at != entry.event.recorded_at;
         if self.commit.first().is_some_and(differs) || self.commit_bytes + entry.bytes > COMMIT_BYTES {
             self.submit(out)?;
         }
-        self.check_sequence(&entry)?;
+        self.check_sequence(&mut entry)?;
         self.commit_bytes += entry.bytes;
         self.commit.push(entry);
         if self.commit.len() == self.batch { self.submit(out) } else { Ok(()) }
     }
 
     /// The store would find the same, but for a whole commit, and without the line.
-    fn check_sequence(&mut self, entry: &Entry) -> Result<()> {
+    fn check_sequence(&mut self, entry: &mut Entry) -> Result<()> {
         let (stream, given) = (&entry.event.stream, entry.event.sequence);
         let found = match self.head(stream)? {
-            Some(next) => given.is_none_or(|sequence| sequence == next).then_some(next).ok_or(next),
+            Some(next) => match (&mut self.gaps, given) {
+                (Some(gaps), Some(given)) => gaps.close(stream, given, next).ok_or(next),
+                (_, given) => given.is_none_or(|sequence| sequence == next).then_some(next).ok_or(next),
+            },
             // The first event of an edition here may stand anywhere up to where main has come.
             None => {
-                let next = self.head(&stream.in_edition("")?)?.unwrap_or(0);
-                let first = given.unwrap_or(next);
-                if first <= next { Ok(first) } else { Err(next) }
+                let main = stream.in_edition("")?;
+                let next = self.head(&main)?.unwrap_or(0);
+                match (&mut self.gaps, given) {
+                    (Some(gaps), Some(given)) => Ok(gaps.diverge(stream, &main, given, next)),
+                    (_, given) => given.or(Some(next)).filter(|&first| first <= next).ok_or(next),
+                }
             }
         };
         let found = found.map_err(|actual| {
             let (stream, expected) = (stream.clone(), given.map_or(Expected::Any, Expected::Next));
-            Failure::from(Error::Conflict { stream, expected, actual }).at(place(&self.name, entry.line))
+            let conflict =
+                Failure::from(Error::Conflict { stream, expected, actual }).at(place(&self.name, entry.line));
+            match given {
+                Some(given) if given > actual => {
+                    conflict.hint("events before it are missing; --renumber closes the gap")
+                }
+                _ => conflict,
+            }
         })?;
         self.heads.insert(stream.clone(), found + 1);
+        entry.event.sequence = given.and(Some(found));
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Faults that use has shown, each told as a story and then tested: what went wrong, by which mechanism, and what holds now. A test here fails when its fault is planted again.
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code)]
 mod common;
 
 mod bindings;

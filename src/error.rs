@@ -79,7 +79,7 @@ pub enum Error {
         /// What the handler said the last time.
         reason: String,
     },
-    /// What the caller gave cannot be stored or found: a name that is empty, a text form that cannot be read, a path that is a file. Nothing was stored; correct it. What is only too long or too large is
+    /// What the caller gave cannot be stored or found: a name that is empty, a text form that cannot be read, an empty path. Nothing was stored; correct it. What is only too long or too large is
     /// [`Error::LimitExceeded`].
     Invalid {
         /// Which part of the input.
@@ -209,14 +209,15 @@ impl Error {
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// What has failed with the directory of a store.
+    /// What has failed with the directory of a store. Where it is a file, the system says that it exists already, or that it is not a directory.
     pub(crate) fn directory(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        match source.kind() {
+        let source = match source.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-                Error::invalid("path", format!("a store is a directory, and {} is none", path.display()))
+                io::Error::new(io::ErrorKind::NotADirectory, "a store is a directory, and this is none")
             }
-            _ => Error::io(operation, path, source),
-        }
+            _ => source,
+        };
+        Error::io(operation, path, source)
     }
 
     pub(crate) fn damaged(path: &Path, bytes: Range<u64>, positions: Range<u64>, why: impl Into<String>) -> Self {

@@ -34,7 +34,7 @@ pub struct StreamInfo {
 pub struct NameInfo {
     /// Its name.
     pub name: String,
-    /// Number of events in the main edition. 0 for a name that only named editions have.
+    /// Number of events in the main edition. 0 for a domain that only named editions have.
     pub events: u64,
     /// Number of events that named editions have of their own, without those that were deleted.
     pub in_editions: u64,
@@ -149,7 +149,7 @@ impl Store {
         self.ask(|store| store.names(Kind::Domain, ""))
     }
 
-    /// All event types that events have in any edition, sorted by name.
+    /// All event types of the main edition, sorted by name, and how many events of each there and in named editions are.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl Store {
         self.ask(|store| store.names(Kind::Type, ""))
     }
 
-    /// All tags that begin with `prefix` and that events have in any edition, sorted by name.
+    /// All tags of the main edition that begin with `prefix`, sorted by name, and how many events have each there and in named editions.
     ///
     /// # Errors
     ///
@@ -176,6 +176,10 @@ impl Store {
         let mut names: BTreeMap<String, (u64, u64)> = in_main.collect();
         for edition in index.editions()? {
             for (term, found) in terms(Some(&edition))? {
+                // Those of an edition are what only somebody who asks about it sees; a domain is where one begins to look.
+                if kind != Kind::Domain && !names.contains_key(&text(&term)) {
+                    continue;
+                }
                 let live = self.count_live(&edition, &Term::of_bytes(term.clone()), found.count, &deletions)?;
                 if live > 0 {
                     names.entry(text(&term)).or_default().1 += live;

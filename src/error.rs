@@ -123,20 +123,22 @@ pub enum Error {
         /// What the handler said the last time.
         reason: String,
     },
-    /// What the caller gave cannot be stored: a name that is empty, a text form that cannot be read. Nothing was stored; correct it.
+    /// What the caller gave cannot be stored or found: a name that is empty, a text form that cannot be read, an empty path. Nothing was stored; correct it. What is only too long or too large is
+    /// [`Error::LimitExceeded`].
     Invalid {
         /// Which part of the input.
         what: &'static str,
         /// What is wrong with it.
         why: String,
     },
-    /// What the caller gave is larger than a limit. Nothing was stored. Split it, or raise the limit where [`Options`](crate::Options) has one.
+    /// There is more of something than a limit allows: bytes in a name, in an event or in a commit, tags of an event. Nothing was stored. Shorten or split it, or raise the limit where
+    /// [`Options`](crate::Options) has one.
     LimitExceeded {
-        /// What is too large.
+        /// What there is too much of: `bytes in the name of a domain`.
         what: &'static str,
-        /// How large it is.
+        /// How much there is.
         size: usize,
-        /// How large it may be.
+        /// How much there may be.
         limit: usize,
     },
     /// Acknowledged bytes have changed or are gone. Nothing was changed by finding out.
@@ -280,6 +282,17 @@ impl Error {
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
+    /// What has failed with the directory of a store. Where it is a file, the system says that it exists already, or that it is not a directory.
+    pub(crate) fn directory(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        let source = match source.kind() {
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                io::Error::new(io::ErrorKind::NotADirectory, "a store is a directory, and this is none")
+            }
+            _ => source,
+        };
+        Error::io(operation, path, source)
+    }
+
     pub(crate) fn damaged(path: &Path, bytes: Range<u64>, positions: Range<u64>, why: impl Into<String>) -> Self {
         Error::Damaged(Box::new(Damage { path: path.to_owned(), bytes, positions, why: why.into() }))
     }
@@ -308,6 +321,15 @@ pub(crate) fn is_out_of_files(_: &io::Error) -> bool {
     false
 }
 
+/// Numbers of a range that is not empty, as people say them: `position 3`, `positions 3 to 5`, `positions from 3`.
+pub(crate) fn numbers(of: &str, Range { start, end }: &Range<u64>) -> String {
+    match end - start {
+        _ if *end == u64::MAX => format!("{of}s from {start}"),
+        1 => format!("{of} {start}"),
+        _ => format!("{of}s {start} to {}", end - 1),
+    }
+}
+
 /// What a panic says that was caught in code that is not ours.
 pub(crate) fn told_by(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
@@ -318,10 +340,8 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, bytes) = (self.path.display(), &self.bytes);
         write!(f, "{path}, bytes {} to {}", bytes.start, bytes.end)?;
-        match self.positions.end {
-            end if end <= self.positions.start => {}
-            u64::MAX => write!(f, ", positions from {}", self.positions.start)?,
-            end => write!(f, ", positions {} to {}", self.positions.start, end - 1)?,
+        if self.positions.start < self.positions.end {
+            write!(f, ", {}", numbers("position", &self.positions))?;
         }
         write!(f, ": {}", self.why)
     }
@@ -374,7 +394,7 @@ impl fmt::Display for Error {
             }
             Error::Invalid { what, why } => write!(f, "invalid {what}: {why}"),
             Error::LimitExceeded { what, size, limit } => {
-                write!(f, "{what}: {size} is over the limit of {limit}")
+                write!(f, "{size} {what} are over the limit of {limit}")
             }
             Error::Damaged(damage) => write!(f, "damaged: {damage}"),
             Error::UnsupportedFormat { path, found } => {
@@ -423,6 +443,7 @@ impl fmt::Display for Error {
             }
             Error::ReadOnly => f.write_str("the store was opened read-only"),
             Error::Closed => f.write_str("the store is closed"),
+            Error::NotAStore { path } if path.as_os_str().is_empty() => f.write_str("an empty path is not a store"),
             Error::NotAStore { path } => write!(f, "{} is not a store", path.display()),
             Error::Codec { codec, why } => write!(f, "{codec}: {why}"),
         }

@@ -2,7 +2,14 @@
 
 use crate::time::Timestamp;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use uuid::Uuid;
+
+/// Most tags of an event.
+pub(crate) const MAX_TAGS: usize = 1024;
+
+/// So few tags are compared with one another; of more, a set tells which are there already.
+const FEW_TAGS: usize = 16;
 
 /// What the data of an event are.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -130,14 +137,25 @@ impl<'a> NewEvent<'a> {
     /// Adds a tag, `key:value` or any text. A tag that is there already is kept once.
     pub fn tag(mut self, tag: impl Into<Cow<'a, str>>) -> Self {
         let tag = tag.into();
-        if !self.tags.contains(&tag) {
+        // With so many, the append refuses the event, whether one of them stands there twice or not.
+        if self.tags.len() > MAX_TAGS || !self.tags.contains(&tag) {
             self.tags.push(tag);
         }
         self
     }
 
     /// Adds several tags, as [`NewEvent::tag`] does.
-    pub fn tags<T: Into<Cow<'a, str>>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        tags.into_iter().fold(self, NewEvent::tag)
+    pub fn tags<T: Into<Cow<'a, str>>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        let mut tags = tags.into_iter();
+        while self.tags.len() < FEW_TAGS {
+            let Some(tag) = tags.next() else { return self };
+            self = self.tag(tag);
+        }
+        self.tags.extend(tags.map(Into::into));
+        let mut seen = HashSet::with_capacity(self.tags.len());
+        let is_first: Vec<bool> = self.tags.iter().map(|tag| seen.insert(&**tag)).collect();
+        let mut is_first = is_first.into_iter();
+        self.tags.retain(|_| is_first.next().unwrap_or(true));
+        self
     }
 }

@@ -61,7 +61,7 @@ impl StreamId {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if a part is outside the [limits](StreamId#limits).
+    /// [`Error::Invalid`] if the domain is empty, [`Error::LimitExceeded`] if a part is longer than the [limits](StreamId#limits) allow.
     pub fn new(domain: impl AsRef<str>, root: impl AsRef<[u8]>) -> Result<Self> {
         Self::build(None, domain.as_ref(), root.as_ref())
     }
@@ -70,7 +70,7 @@ impl StreamId {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the name is longer than 255 bytes.
+    /// [`Error::LimitExceeded`] if the name is longer than 255 bytes.
     pub fn in_edition(&self, edition: impl AsRef<str>) -> Result<Self> {
         let edition = edition.as_ref();
         let named = !edition.is_empty() && edition != MAIN;
@@ -96,7 +96,7 @@ impl StreamId {
     fn build(edition: Option<&str>, domain: &str, root: &[u8]) -> Result<Self> {
         check_name("domain", domain)?;
         if root.len() > MAX_ROOT {
-            return Err(Error::limit("root in bytes", root.len(), MAX_ROOT));
+            return Err(Error::limit("bytes in the root of a stream", root.len(), MAX_ROOT));
         }
         let mut key = Vec::with_capacity(3 + domain.len() + root.len());
         if let Some(edition) = edition {
@@ -197,9 +197,25 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
         return Err(Error::invalid(what, "it is empty"));
     }
     if name.len() > MAX_NAME {
-        return Err(Error::limit(what, name.len(), MAX_NAME));
+        return Err(Error::limit(bytes_of(what), name.len(), MAX_NAME));
     }
     Ok(())
+}
+
+/// What there is too much of in a name.
+fn bytes_of(what: &str) -> &'static str {
+    match what {
+        "domain" => "bytes in the name of a domain",
+        "edition" => "bytes in the name of an edition",
+        "event type" => "bytes in an event type",
+        "content type" => "bytes in a content type",
+        "handler" => "bytes in the name of a handler",
+        "consumer" => "bytes in the name of a consumer",
+        "checkpoint" => "bytes in the name of a checkpoint",
+        "upstream" => "bytes in the name of an upstream",
+        "name of a projection" => "bytes in the name of a projection",
+        _ => "bytes in a name",
+    }
 }
 
 impl fmt::Display for StreamId {

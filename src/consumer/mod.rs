@@ -264,7 +264,7 @@ impl Consumer {
             keeping: Mutex::new(kept),
             since: AtomicU64::new(0),
         };
-        let read = run(&work, &mut subscription);
+        let read = run(&work, &mut subscription).and_then(|()| self.step_over());
         // Also after an error: what was done need not be done again.
         // And though there be nothing new: a flush that has failed before may have left something in memory only.
         let kept = work.keep().and_then(|()| self.store.checkpoints().flush());
@@ -273,6 +273,22 @@ impl Consumer {
         let mut status = self.shared.lock().status();
         status.running = false;
         Ok(status)
+    }
+
+    /// Steps over what has come that is not for it, which has woken nobody: a consumer that is done with all that is for it has come to the end.
+    fn step_over(&self) -> Result<()> {
+        let (is_idle, reached) = {
+            let mut state = self.shared.lock();
+            let schedule = state.schedule();
+            (schedule.is_idle(), schedule.reached())
+        };
+        if is_idle && reached < self.store.len() && !self.store.waiters().is_closed() {
+            let mut found = self.store.query(&self.query).after(reached.checked_sub(1)).limit(1).into_iter();
+            let first = found.next().transpose()?.map(|event| event.position());
+            let next = first.or(found.end().map(|end| end + 1)).unwrap_or(reached);
+            self.shared.lock().schedule().pass(next);
+        }
+        Ok(())
     }
 
     /// Where the store says that it is.

@@ -27,6 +27,9 @@ pub struct ConsumerInfo {
     pub name: String,
     /// How far it is; `None` as long as it has kept nothing.
     pub checkpoint: Option<Checkpoint>,
+    /// Number of events behind its checkpoint that a reader sees, in all editions: those that it has not come to. Which of them it wants, the store does not know; a consumer that has caught up when it ends
+    /// has come to all that there are, so that this is 0. While it runs, its checkpoint moves with the events that it wants: [`Control::lag`](crate::Control::lag) tells how far it is then.
+    pub behind: u64,
     /// Number of its dead letters.
     pub dead_letters: u64,
     /// Whether it runs in this process, with this store.
@@ -38,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::Positions#errors), and those of reading events.
     pub fn consumers(&self) -> Result<Vec<ConsumerInfo>> {
         let mut found: BTreeMap<String, (Option<Checkpoint>, u64)> = BTreeMap::new();
         for checkpoint in self.checkpoints().list()? {
@@ -47,11 +50,12 @@ impl Store {
         for (name, count) in self.count_letters()? {
             found.entry(name).or_default().1 = count;
         }
-        let info = |(name, (checkpoint, dead_letters)): (String, _)| {
-            let running = self.is_consuming(&name);
-            ConsumerInfo { name, checkpoint, dead_letters, running }
+        let info = |(name, (checkpoint, dead_letters)): (String, (Option<Checkpoint>, _))| {
+            let next = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position.saturating_add(1));
+            let (running, behind) = (self.is_consuming(&name), self.events_from(next)?);
+            Ok(ConsumerInfo { name, checkpoint, behind, dead_letters, running })
         };
-        Ok(found.into_iter().map(info).collect())
+        found.into_iter().map(info).collect()
     }
 }
 

@@ -64,7 +64,7 @@ impl Draft {
     /// [`Error::LimitExceeded`].
     fn check_len(&self) -> Result<()> {
         let (body, limit) = (self.body_len(), self.limits.commit.min(MAX_BODY as usize));
-        if body > limit { Err(Error::limit("commit in bytes", body, limit)) } else { Ok(()) }
+        if body > limit { Err(Error::limit("bytes in a commit", body, limit)) } else { Ok(()) }
     }
 
     /// Makes room for the header, and with the first event for all of the frame if, as most often, there is no other.

@@ -1,6 +1,7 @@
 //! The parts of a record that few events have. They are checked when the record is decoded, and looked for when they are asked for: who reads an event most often asks for none or one of them.
 
 use super::{array, varint};
+use crate::event::MAX_TAGS;
 use crate::stream::MAX_NAME;
 use crate::time::Timestamp;
 use uuid::Uuid;
@@ -14,7 +15,6 @@ pub(super) const HAS_CAUSATION: u16 = 1 << 5;
 pub(super) const HAS_TAGS: u16 = 1 << 6;
 pub(super) const HAS_EXTRAS: u16 = (1 << 7) - 1;
 
-pub(super) const MAX_TAGS: usize = 1024;
 pub(super) const MAX_LABEL: usize = 1024;
 
 /// A reader over bytes that came from a file: nothing in it panics, and nothing in it allocates.

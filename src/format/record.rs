@@ -3,12 +3,12 @@
 use super::checksum::{self, BLOCK, CRC, Mask};
 use super::extras::{
     Extras, HAS_CAUSATION, HAS_CORRELATION, HAS_EXTRAS, HAS_ID, HAS_NAMED_TYPE, HAS_OCCURRED, HAS_SCHEMA, HAS_TAGS,
-    MAX_LABEL, MAX_TAGS, Reader,
+    MAX_LABEL, Reader,
 };
 use super::type_names::{self, Slot};
 use super::{put, u16_at, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
-use crate::event::{ContentType, NewEvent};
+use crate::event::{ContentType, MAX_TAGS, NewEvent};
 use crate::stream::{MAX_KEY, MAX_NAME, check_name, is_key};
 use crate::system::System;
 
@@ -70,10 +70,10 @@ fn check(event: &NewEvent<'_>) -> Result<()> {
         if tag.is_empty() {
             return Err(Error::invalid("tag", "it is empty"));
         }
-        check_label("tag in bytes", tag)?;
+        check_label("bytes in a tag", tag)?;
     }
-    check_label("correlation id in bytes", &event.correlation_id)?;
-    check_label("causation id in bytes", &event.causation_id)
+    check_label("bytes in a correlation id", &event.correlation_id)?;
+    check_label("bytes in a causation id", &event.causation_id)
 }
 
 fn check_label(what: &'static str, label: &str) -> Result<()> {
@@ -199,7 +199,7 @@ pub(crate) fn encode(
     }
     let total = varint::len(len as u64) + len;
     if total > max_event {
-        return Err(Error::limit("event in bytes", total, max_event));
+        return Err(Error::limit("bytes in an event", total, max_event));
     }
 
     let at = out.len();

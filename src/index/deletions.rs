@@ -42,6 +42,12 @@ impl Deletions {
         domains.and_then(|domains| domains.get(domain.unwrap_or(""))).copied().unwrap_or_default()
     }
 
+    /// Where the newest deletion of a whole edition stands, and the newest of all in it.
+    pub(crate) fn hits(&self, edition: &str) -> (Location, Location) {
+        let newest = self.editions.get(edition).and_then(|domains| domains.values().max());
+        (self.exactly(edition, None).at, newest.copied().unwrap_or_default().at)
+    }
+
     /// The newest deletion that has hit a domain of an edition.
     pub(crate) fn of(&self, edition: &str, domain: &str) -> Deletion {
         let Some(domains) = self.editions.get(edition) else { return Deletion::default() };

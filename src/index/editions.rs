@@ -1,4 +1,4 @@
-//! What named editions have of their own, as it is at one moment: nothing is published while it is looked up.
+//! What named editions have of their own.
 
 use super::deletions::Deletions;
 use super::term::{self, Kind, Term};
@@ -8,7 +8,6 @@ use crate::position::Location;
 use crate::stream::main_key;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// The events that a stream has of its own in a named edition.
 #[derive(Debug, Default)]
@@ -44,17 +43,24 @@ impl Own {
     }
 }
 
-/// Where a stream of the main edition is shadowed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Divergence {
-    /// From this sequence on.
-    pub sequence: u64,
-    /// The first event of the edition's own.
-    pub first: Location,
+/// The segments in which a named edition has events of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Spread {
+    pub segments: Vec<u64>,
+    /// The number of its events there: at least that of the streams that diverge in it.
+    pub events: u64,
 }
 
-/// The streams that diverge in an edition, by their keys in the main one.
-pub(crate) type Diverged = HashMap<Vec<u8>, Divergence>;
+/// What the positions of a store hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// Events that a reader can see.
+    pub events: u64,
+    /// Events that were deleted with their edition.
+    pub deleted: u64,
+    /// Records of the store's own.
+    pub system: u64,
+}
 
 impl Parts {
     /// The offsets of a term's events in a segment that stand behind `since`. On an error, the segment whose file is not intact.
@@ -94,13 +100,41 @@ impl Parts {
         Ok(own)
     }
 
+    fn edition_events(
+        &self,
+        segments: Range<u64>,
+        edition: Option<&str>,
+        since: &Deletions,
+        until: Location,
+    ) -> Result<BTreeMap<(String, String), u64>, u64> {
+        let prefix = edition
+            .map_or_else(|| vec![Kind::Domain as u8], |name| Term::new(Kind::Domain, Some(name), b"").bytes().to_vec());
+        let mut events = BTreeMap::new();
+        self.each_term(segments, &prefix, |segment, term, offsets| {
+            let (edition, domain) =
+                (String::from_utf8_lossy(term::edition(term)), String::from_utf8_lossy(term::text(term)));
+            let since = since.of(&edition, &domain).at;
+            if edition.is_empty() || segment < since.segment {
+                return Ok(());
+            }
+            let before = |&&offset: &&u32| Location { segment, offset: offset.into() } < until;
+            let count = offsets(since)?.iter().filter(before).count() as u64;
+            if count > 0 {
+                *events.entry((edition.into_owned(), domain.into_owned())).or_insert(0) += count;
+            }
+            Ok(())
+        })?;
+        Ok(events)
+    }
+
     /// Shows each term that begins with `prefix`, segment by segment, with the offsets of its events.
     fn each_term(
         &self,
+        segments: Range<u64>,
         prefix: &[u8],
         mut each: impl FnMut(u64, &[u8], &dyn Fn(Location) -> Result<Vec<u32>, u64>) -> Result<(), u64>,
     ) -> Result<(), u64> {
-        for segment in 1..=self.segments() {
+        for segment in segments {
             let mut terms = self.terms_in(segment, prefix).map_err(|_| segment)?;
             terms.dedup_by(|a, b| a.0 == b.0);
             for (term, _) in &terms {
@@ -112,36 +146,73 @@ impl Parts {
 }
 
 impl Index {
-    /// What a stream has of its own in its edition.
+    /// What a stream has of its own in its edition, as it is at one moment: nothing is published while it is looked up.
     pub(crate) fn own(&self, key: &[u8]) -> Result<Own> {
         self.at_once(|parts| parts.own(key))
     }
 
-    /// The streams that diverge in an edition, the deletions, and what `watermark` says at the same moment.
-    pub(crate) fn diverged(
+    /// The names of the editions that have, or had, events of their own.
+    pub(crate) fn editions(&self) -> Result<Vec<String>> {
+        let terms = self.terms(&[Kind::Edition as u8])?;
+        Ok(terms.keys().map(|term| String::from_utf8_lossy(term::edition(term)).into_owned()).collect())
+    }
+
+    /// The segments in which an edition has events, from that of its last deletion on.
+    pub(crate) fn spread(&self, edition: &str, deletions: &Deletions) -> Result<Spread> {
+        let term = Term::new(Kind::Edition, Some(edition), b"");
+        let first = deletions.exactly(edition, None).at.segment.max(1);
+        let mut spread = Spread::default();
+        for segment in first..=self.segments() {
+            let events = self.count(segment, &term)?;
+            if events > 0 {
+                spread.segments.push(segment);
+                spread.events += events;
+            }
+        }
+        Ok(spread)
+    }
+
+    /// Where the first event stands that the stream with this key has in one of these segments, behind the deletions that `since` knows.
+    pub(crate) fn first_own(&self, key: &[u8], since: &Deletions, segments: &[u64]) -> Result<Option<Location>> {
+        let (since, term) = (since.of_key(key).at, Term::stream(key));
+        for &segment in segments.iter().filter(|&&segment| segment >= since.segment) {
+            let from = if segment == since.segment { since.offset + 1 } else { 0 };
+            if let Some(offset) = self.first(segment, &term, from)? {
+                return Ok(Some(Location { segment, offset: offset.into() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same for all streams of an edition, by their keys in the main one. Looks at one segment at a time, so that nobody who writes waits for all of them.
+    pub(crate) fn all_first_own(
         &self,
         edition: &str,
-        watermark: impl Fn() -> u64,
-    ) -> Result<(Diverged, (Arc<Deletions>, u64))> {
+        since: &Deletions,
+        segments: &[u64],
+    ) -> Result<HashMap<Vec<u8>, Location>> {
         let prefix = Term::new(Kind::Stream, Some(edition), b"");
-        self.at_once(|parts| {
-            let mut diverged = Diverged::new();
-            parts.each_term(prefix.bytes(), |segment, term, offsets| {
-                let key = term::stream_key(term);
-                let since = parts.deletions.of_key(&key).at;
-                let main = main_key(&key);
-                if segment < since.segment || diverged.contains_key(main) {
-                    return Ok(());
+        let mut all = HashMap::new();
+        for &segment in segments {
+            let found = self.at_once(|parts| {
+                let mut found = Vec::new();
+                for (term, _) in parts.terms_in(segment, prefix.bytes()).map_err(|_| segment)? {
+                    let key = term::stream_key(&term);
+                    let main = main_key(&key);
+                    let since = since.of_key(&key).at;
+                    if segment < since.segment || all.contains_key(main) {
+                        continue;
+                    }
+                    if let Some(&first) = parts.offsets_since(segment, &term, since)?.first() {
+                        found.push((main.to_vec(), Location { segment, offset: first.into() }));
+                    }
                 }
-                if let Some(&first) = offsets(since)?.first() {
-                    let first = Location { segment, offset: first.into() };
-                    let sequence = parts.own(&key)?.sequences.start;
-                    diverged.insert(main.to_vec(), Divergence { sequence, first });
-                }
-                Ok(())
+                Ok(found)
             })?;
-            Ok((diverged, (parts.deletions.clone(), watermark())))
-        })
+            // A term that is in the file and in memory is found twice, with the same place.
+            all.extend(found);
+        }
+        Ok(all)
     }
 
     /// How many events stand in each domain of each named edition (or of one), behind the deletions that `since` knows and before `until`.
@@ -151,25 +222,30 @@ impl Index {
         since: &Deletions,
         until: Location,
     ) -> Result<BTreeMap<(String, String), u64>> {
-        let prefix = edition
-            .map_or_else(|| vec![Kind::Domain as u8], |name| Term::new(Kind::Domain, Some(name), b"").bytes().to_vec());
+        self.at_once(|parts| parts.edition_events(1..parts.segments() + 1, edition, since, until))
+    }
+
+    /// What the positions hold that can be read now, from those of this segment on.
+    pub(crate) fn held_from(&self, first: u64) -> Result<Held> {
         self.at_once(|parts| {
-            let mut events = BTreeMap::new();
-            parts.each_term(&prefix, |segment, term, offsets| {
-                let (edition, domain) =
-                    (String::from_utf8_lossy(term::edition(term)), String::from_utf8_lossy(term::text(term)));
-                let since = since.of(&edition, &domain).at;
-                if edition.is_empty() || segment < since.segment {
-                    return Ok(());
+            let (mut held, mut named) = (Held::default(), 0);
+            let segments = first..parts.segments() + 1;
+            for segment in segments.clone() {
+                let terms = |prefix: &[u8]| parts.terms_in(segment, prefix).map_err(|_| segment);
+                for (term, posted) in terms(&[Kind::Domain as u8])? {
+                    match term::edition(&term) {
+                        [] => held.events += posted.count,
+                        _ => named += posted.count,
+                    }
                 }
-                let before = |&&offset: &&u32| Location { segment, offset: offset.into() } < until;
-                let count = offsets(since)?.iter().filter(before).count() as u64;
-                if count > 0 {
-                    *events.entry((edition.into_owned(), domain.into_owned())).or_insert(0) += count;
-                }
-                Ok(())
-            })?;
-            Ok(events)
+                // No name of a caller's stream begins as those of the store's own do.
+                let system = Term::new(Kind::Stream, None, &[0, 0]);
+                held.system += terms(system.bytes())?.iter().map(|(_, posted)| posted.count).sum::<u64>();
+            }
+            let live = parts.edition_events(segments, None, &parts.deletions, Location::END)?.values().sum::<u64>();
+            held.events += live;
+            held.deleted = named.saturating_sub(live);
+            Ok(held)
         })
     }
 }

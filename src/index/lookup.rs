@@ -99,6 +99,21 @@ impl Index {
         Ok(())
     }
 
+    /// The first offset of a term in a segment, of those from `from` on.
+    pub(crate) fn first(&self, segment: u64, term: &Term, from: u64) -> Result<Option<u32>> {
+        let term = term.bytes();
+        let memory = |memory: &Memory| memory.first(term, from);
+        self.look(segment, memory, |file, memory| {
+            let mut found = Vec::new();
+            match entry_of(file, term)? {
+                Some((file, entry)) if from == 0 => file.nth(&entry, 0, 1, &mut found)?,
+                Some((file, entry)) => file.offsets(&entry, &(from..u64::MAX), &mut found)?,
+                None => {}
+            }
+            Ok(found.first().copied().or(memory.flatten()))
+        })
+    }
+
     /// Where the last posting of a term stands in the segments from this one on, if it has any.
     pub(crate) fn newest(&self, term: &Term, from: u64) -> Result<Option<Location>> {
         let bytes = term.bytes();

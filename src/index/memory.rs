@@ -322,6 +322,12 @@ impl Memory {
         out.extend(offsets.iter().skip(skip).take(count));
     }
 
+    /// The first offset of a term, of those from `from` on.
+    pub(crate) fn first(&self, term: &[u8], from: u64) -> Option<u32> {
+        let offsets = self.found(term);
+        offsets.get(offsets.partition_point(|&offset| u64::from(offset) < from)).copied()
+    }
+
     /// The last offset of a term.
     pub(crate) fn last(&self, term: &[u8]) -> Option<u32> {
         self.found(term).last().copied()

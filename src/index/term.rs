@@ -1,6 +1,6 @@
 //! Terms: what events can be found by, as bytes that sort by kind, edition and text.
 
-use crate::stream::{main_key, names};
+use crate::stream::{MAX_NAME, main_key, names};
 use crate::system::System;
 
 /// What a term is about.
@@ -35,8 +35,15 @@ impl Term {
         term
     }
 
+    /// A term that was listed.
+    pub(crate) fn of_bytes(term: Vec<u8>) -> Self {
+        Term(term)
+    }
+
     /// Makes another term of this one, in the same memory. The name of the main edition is empty here.
     pub(crate) fn set(&mut self, kind: Kind, edition: &[u8], text: &[u8]) {
+        // Whoever takes the name from a caller has checked it: with its length in a byte, 256 bytes would be those of another edition.
+        debug_assert!(edition.len() <= MAX_NAME);
         self.0.clear();
         self.0.extend_from_slice(&[kind as u8, edition.len() as u8]);
         self.0.extend_from_slice(edition);

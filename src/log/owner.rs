@@ -15,11 +15,11 @@ use std::sync::Arc;
 /// Binds the directory of a store, and creates it if need be. Returns what the store works through from now on.
 pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &Settings) -> Result<Arc<dyn Fs>> {
     if settings.create && !settings.read_only {
-        fs.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
+        fs.create_dir(dir).map_err(|e| Error::directory("create", dir, e))?;
     }
     let held = fs.hold(dir).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Error::NotAStore { path: dir.to_owned() },
-        _ => Error::io("list", dir, e),
+        _ => Error::directory("list", dir, e),
     })?;
     let fs = held.unwrap_or(fs);
     if !settings.read_only {
@@ -33,11 +33,11 @@ pub(super) fn lock(fs: &dyn Fs, dir: &Path, settings: &Settings) -> Result<Optio
     let path = dir.join(LOCK);
     let mode = if settings.read_only { LockMode::Shared } else { LockMode::Exclusive };
     let missing = || match fs.list(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Error::io("list", dir, e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Error::directory("list", dir, e),
         _ => Error::NotAStore { path: dir.to_owned() },
     };
     if !settings.read_only && settings.create {
-        fs.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
+        fs.create_dir(dir).map_err(|e| Error::directory("create", dir, e))?;
     } else if !fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| is_ours(&entry.name))) {
         return Err(missing());
     }

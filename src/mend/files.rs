@@ -121,7 +121,7 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     let head = head::decode_damaged(&head_bytes, &dir.join(crate::segment::head::NAME))?;
     let mut entries = match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
-        other => other.map_err(|e| Error::io("list", dir, e)),
+        other => other.map_err(|e| Error::directory("list", dir, e)),
     }?;
     let misplaced = misplaced(&entries);
     entries.retain(|entry| entry.is_file);

@@ -7,6 +7,7 @@ use crate::index::file::{Broken, IndexFile};
 use crate::index::term::{self, Kind, Term};
 use crate::stream::StreamId;
 use crate::system::System;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -28,13 +29,34 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
     if lossy {
         return;
     }
+    // Where the newest deletions stand that this segment knows: what an edition had before them is not lost, but gone, and the sequences there have been given again.
+    let mut deletions: HashMap<Vec<u8>, u32> = HashMap::new();
+    let listed = index.entries(&[Kind::Deletion as u8], |entry| {
+        let last = index.posted(&entry)?.last;
+        deletions.insert(entry.term, last);
+        Ok(())
+    });
+    if let Err(Broken) = listed {
+        return;
+    }
+    let deleted_upto = |stream: &StreamId| {
+        let edition = stream.edition()?;
+        let newest = |domain: &str| deletions.get(Term::new(Kind::Deletion, Some(edition), domain.as_bytes()).bytes());
+        newest("").max(newest(stream.domain())).copied()
+    };
     let mut found: Vec<(Vec<LostEvents>, u64)> = losses.iter().map(|_| (Vec::new(), 0)).collect();
     let mut offsets = Vec::new();
     let listed = index.entries(&[Kind::Stream as u8], |entry| {
         let Some(stream) = StreamId::from_key(&term::stream_key(&entry.term)) else { return Ok(()) };
         offsets.clear();
         index.offsets(&entry, &(0..u64::MAX), &mut offsets)?;
-        for (&offset, sequence) in offsets.iter().zip(entry.sequences()) {
+        let deleted_upto = deleted_upto(&stream);
+        let count = offsets.len() as u64;
+        for (&offset, n) in offsets.iter().zip(0..) {
+            let is_deleted = deleted_upto.is_some_and(|upto| offset < upto);
+            // What the entry knows is the sequence behind the last one.
+            let sequence =
+                entry.value.checked_add(n).and_then(|behind| behind.checked_sub(count)).filter(|_| !is_deleted);
             let before = known.intact.partition_point(|bytes| bytes.start <= offset as usize);
             if before > 0 && known.intact[before - 1].contains(&(offset as usize)) {
                 continue;
@@ -43,6 +65,7 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
             let at = losses.partition_point(|loss| !known.whole && loss.damage.bytes.end <= offset);
             let Some((streams, count)) = found.get_mut(at) else { continue };
             *count += 1;
+            let Some(sequence) = sequence else { continue };
             match streams.last_mut() {
                 Some(last) if last.stream == stream && last.sequences.end == sequence => last.sequences.end += 1,
                 _ => streams.push(LostEvents { stream: stream.clone(), sequences: sequence..sequence + 1 }),

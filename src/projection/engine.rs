@@ -386,7 +386,7 @@ impl<P: Projection> Engine<P> {
         }));
         let state = encoded.map_err(|panic| Error::Codec { codec: "state", why: told_by(&*panic) })???;
         if state.len() as u64 > MAX_STATE {
-            return Err(Error::limit("state in bytes", state.len(), MAX_STATE as usize));
+            return Err(Error::limit("bytes in a state", state.len(), MAX_STATE as usize));
         }
         // The file must not know of events that a power cut may take.
         self.site.make_durable(next)?;

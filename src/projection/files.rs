@@ -73,7 +73,7 @@ pub struct SavedProjection {
     pub version: u32,
     /// The position up to which the state has taken in all events of its query; `None` if that is none.
     pub position: Option<u64>,
-    /// How many positions there are behind it.
+    /// Number of events behind it that a reader sees, in all editions, whether its query finds them or not: 0 if it has come to the end.
     pub lag: u64,
     /// Whether it had caught up once: it answers, or has answered, for its name.
     pub complete: bool,

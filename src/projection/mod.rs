@@ -344,9 +344,13 @@ impl Projections {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the directory cannot be read. Files that cannot be used are left out: see [`Projections::unusable`].
+    /// [`Error::Io`] if the directory cannot be read, and those of reading events. Files that cannot be used are left out: see [`Projections::unusable`].
     pub fn list(&self) -> Result<Vec<SavedProjection>> {
-        Ok(files::list(&self.store.site())?.saved)
+        let mut saved = files::list(&self.store.site())?.saved;
+        for info in &mut saved {
+            info.lag = self.store.events_from(info.position.map_or(0, |position| position + 1))?;
+        }
+        Ok(saved)
     }
 
     /// The files whose headers are not intact, or that do not belong where they are, and why. They cost nothing but a longer start.

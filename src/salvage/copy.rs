@@ -173,7 +173,7 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
     if fs.list(out).is_ok_and(|entries| !entries.is_empty()) {
         return Err(Error::invalid("directory", format!("{} is not empty", out.display())));
     }
-    fs.create_dir(out).map_err(|e| Error::io("create", out, e))?;
+    fs.create_dir(out).map_err(|e| Error::directory("create", out, e))?;
     write::file(
         fs,
         &out.join(INCOMPLETE),

@@ -49,7 +49,7 @@ impl Named {
 fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<Named>> {
     let entries = match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
-        other => other.map_err(|e| Error::io("list", dir, e)),
+        other => other.map_err(|e| Error::directory("list", dir, e)),
     }?;
     let mut found = Vec::new();
     for entry in entries.iter().filter(|entry| entry.is_file) {

@@ -77,7 +77,7 @@ impl Renumber {
             let at = draft.len();
             draft.push(event.key(), &event.to_new(), sequence > u32::MAX.into())?;
             if !draft.set_sequences(at..at + 1, sequence) {
-                return Err(Error::limit("sequence", usize::MAX, u32::MAX as usize));
+                return Err(Error::limit("events of a stream", usize::MAX, u32::MAX as usize));
             }
         }
         if draft.len() > 0 {

@@ -220,7 +220,7 @@ impl Transaction {
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = key.into();
         if self.idempotency_key.len() > MAX_IDEMPOTENCY_KEY {
-            let error = Error::limit("idempotency key in bytes", self.idempotency_key.len(), MAX_IDEMPOTENCY_KEY);
+            let error = Error::limit("bytes in an idempotency key", self.idempotency_key.len(), MAX_IDEMPOTENCY_KEY);
             self.error.get_or_insert(error);
         }
         self

@@ -44,9 +44,9 @@ impl Inner {
 }
 
 impl Store {
-    /// Asks the store, and if it meets damage, the view around it.
+    /// Asks the store, or the view around its damage if there is one already, or if damage is met.
     pub(super) fn ask<T>(&self, ask: impl Fn(&Store) -> Result<T>) -> Result<T> {
-        match ask(self) {
+        match ask(&Store { inner: self.inner.seen_around() }) {
             Err(Error::Damaged(damage)) => match self.inner.around()? {
                 Some(inner) => ask(&Store { inner }),
                 None => Err(Error::Damaged(damage)),

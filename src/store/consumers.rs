@@ -146,6 +146,24 @@ impl Store {
         }
     }
 
+    /// The number of events from this position on that a reader sees, in all editions. Reads one segment, and asks the index for the others.
+    pub(crate) fn events_from(&self, next: u64) -> Result<u64> {
+        self.ask(|store| {
+            let (log, len) = (&store.inner.log, store.len());
+            if next >= len {
+                return Ok(0);
+            }
+            let segment = log.segment_at(next);
+            let end = log.positions_of(segment).end.min(len);
+            let mut count = 0;
+            for event in store.read_all().from(next).to(end).over_gaps() {
+                event?;
+                count += 1;
+            }
+            Ok(count + store.inner.view.index.held_from(segment + 1)?.events)
+        })
+    }
+
     /// The event at a position, of whatever edition. `None` if it cannot be seen any more.
     pub(crate) fn event_at(&self, position: u64) -> Result<Option<Event>> {
         let events = self.read_all().from(position).to(position.saturating_add(1));

@@ -1,15 +1,18 @@
 //! What is in a store: domains, streams, event types, tags, and events by their ids.
 
-use super::{Query, Store};
+use super::{Inner, Query, Store};
 use crate::Uuid;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::event::{Event, derived_position};
 use crate::index::TermInfo;
+use crate::index::deletions::Deletions;
 use crate::index::term::{self, Kind, Term};
+use crate::mend::Loss;
 use crate::position::Location;
-use crate::stream::StreamId;
+use crate::stream::{MAIN, StreamId};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 /// What a store knows of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +34,38 @@ pub struct StreamInfo {
 pub struct NameInfo {
     /// Its name.
     pub name: String,
-    /// Number of events in the main edition.
+    /// Number of events in the main edition. 0 for a domain that only named editions have.
     pub events: u64,
+    /// Number of events that named editions have of their own, without those that were deleted.
+    pub in_editions: u64,
+}
+
+/// Events with a correlation id, by stream. From [`Store::correlated`]; it is the map of the events, and what the map may lack.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Correlated {
+    /// The events of each stream, in order.
+    pub streams: BTreeMap<StreamId, Vec<Event>>,
+    /// The gaps of a store that is [read around damage](crate::Options::open_read_only): in each, events with the id may have stood. Empty otherwise.
+    pub gaps: Vec<Damage>,
+}
+
+impl Deref for Correlated {
+    type Target = BTreeMap<StreamId, Vec<Event>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.streams
+    }
+}
+
+impl IntoIterator for Correlated {
+    type Item = (StreamId, Vec<Event>);
+    type IntoIter = std::collections::btree_map::IntoIter<StreamId, Vec<Event>>;
+
+    /// The events of each stream; the gaps are left aside.
+    fn into_iter(self) -> Self::IntoIter {
+        self.streams.into_iter()
+    }
 }
 
 impl Store {
@@ -48,7 +81,7 @@ impl Store {
     }
 
     /// All streams whose names begin with `prefix`, sorted by name. The empty prefix gives all, `order-` those of a domain, `order-12` those whose roots begin with `12`. With an `@`, only those of
-    /// named editions whose names begin with what follows it: `order-@what-if`, `@what-if`, `@`.
+    /// named editions whose names begin with what follows it: `order-@what-if`, `@what-if`, `@`; and `order-@main`, with the whole of that name, also gives those of the main edition.
     ///
     /// Looks at the names of all streams, and reads the last event of those that it gives.
     ///
@@ -73,26 +106,22 @@ impl Store {
 
     /// All events with this correlation id, of all domains and all editions, by stream. The empty id finds nothing.
     ///
+    /// In a store that is [read around damage](crate::Options::open_read_only), it gives what is intact, and the [gaps](Correlated::gaps).
+    ///
     /// # Errors
     ///
     /// As [`Store::stream`].
-    pub fn correlated(&self, id: &str) -> Result<BTreeMap<StreamId, Vec<Event>>> {
-        let mut streams: BTreeMap<StreamId, Vec<Event>> = BTreeMap::new();
-        let query = Query::new().correlation(id);
-        for event in self.query(&query) {
-            let event = event?;
-            streams.entry(event.stream()).or_default().push(event);
-        }
-        for edition in self.editions().list()? {
-            for event in self.query(&query.clone().edition(edition.name)) {
-                let event = event?;
-                // What the edition shares with the main one was found there.
-                if event.edition().is_some() {
-                    streams.entry(event.stream()).or_default().push(event);
-                }
+    pub fn correlated(&self, id: &str) -> Result<Correlated> {
+        let mut found = Correlated::default();
+        let mut events = self.query(&Query::new().correlation(id)).in_any_edition().into_iter();
+        while let Some(event) = events.next() {
+            match event {
+                Ok(event) => found.streams.entry(event.stream()).or_default().push(event),
+                Err(Error::Damaged(gap)) if events.goes_on() => found.gaps.push(*gap),
+                Err(error) => return Err(error),
             }
         }
-        Ok(streams)
+        Ok(found)
     }
 
     /// The streams that have events of their own, and what the index says of each.
@@ -111,80 +140,122 @@ impl Store {
         Ok(self.live_streams()?.len() as u64)
     }
 
-    /// All domains of the main edition, sorted by name.
+    /// All domains that have events in any edition, sorted by name.
     ///
     /// # Errors
     ///
     /// As [`Store::stream`].
     pub fn domains(&self) -> Result<Vec<NameInfo>> {
-        self.names(Kind::Domain, "")
+        self.ask(|store| store.names(Kind::Domain, ""))
     }
 
-    /// All event types of the main edition, sorted by name.
+    /// All event types of the main edition, sorted by name, and how many events of each there and in named editions are.
     ///
     /// # Errors
     ///
     /// As [`Store::stream`].
     pub fn event_types(&self) -> Result<Vec<NameInfo>> {
-        self.names(Kind::Type, "")
+        self.ask(|store| store.names(Kind::Type, ""))
     }
 
-    /// All tags of the main edition that begin with `prefix`, sorted by name.
+    /// All tags of the main edition that begin with `prefix`, sorted by name, and how many events have each there and in named editions.
     ///
     /// # Errors
     ///
     /// As [`Store::stream`].
     pub fn tags(&self, prefix: &str) -> Result<Vec<NameInfo>> {
-        self.names(Kind::Tag, prefix)
+        self.ask(|store| store.names(Kind::Tag, prefix))
     }
 
     fn names(&self, kind: Kind, prefix: &str) -> Result<Vec<NameInfo>> {
-        let terms = self.inner.view.index.terms(Term::new(kind, None, prefix.as_bytes()).bytes())?;
-        let names = terms.iter().map(|(term, found)| {
-            let name = String::from_utf8_lossy(term::text(term)).into_owned();
-            NameInfo { name, events: found.count }
-        });
-        Ok(names.collect())
+        let index = &self.inner.view.index;
+        let deletions = index.deletions();
+        let terms = |edition: Option<&str>| index.terms(Term::new(kind, edition, prefix.as_bytes()).bytes());
+        let text = |term: &[u8]| String::from_utf8_lossy(term::text(term)).into_owned();
+        let in_main = terms(None)?.into_iter().map(|(term, found)| (text(&term), (found.count, 0)));
+        let mut names: BTreeMap<String, (u64, u64)> = in_main.collect();
+        for edition in index.editions()? {
+            for (term, found) in terms(Some(&edition))? {
+                // Those of an edition are what only somebody who asks about it sees; a domain is where one begins to look.
+                if kind != Kind::Domain && !names.contains_key(&text(&term)) {
+                    continue;
+                }
+                let live = self.count_live(&edition, &Term::of_bytes(term.clone()), found.count, &deletions)?;
+                if live > 0 {
+                    names.entry(text(&term)).or_default().1 += live;
+                }
+            }
+        }
+        let info = |(name, (events, in_editions))| NameInfo { name, events, in_editions };
+        Ok(names.into_iter().map(info).collect())
     }
 
-    /// The event with this id, or `None`. If several were given the same id by their writers, the newest of them.
+    /// How many of the `all` events of a term of a named edition are not deleted.
+    fn count_live(&self, edition: &str, term: &Term, all: u64, deletions: &Deletions) -> Result<u64> {
+        let (whole, newest) = deletions.hits(edition);
+        if newest == Location::default() {
+            return Ok(all);
+        }
+        let index = &self.inner.view.index;
+        let mut live = 0;
+        for segment in whole.segment.max(1)..=index.segments() {
+            let mut offsets = Vec::new();
+            index.offsets(segment, term, &(0..u64::MAX), &mut offsets)?;
+            let places = offsets.into_iter().map(|offset| Location { segment, offset: offset.into() });
+            for place in places.filter(|&place| place > whole) {
+                // Before the deletion of a domain, it depends on the domain of the event.
+                let is_live = place > newest || {
+                    let event = self.inner.log.event_at(place)?;
+                    !deletions.hide(event.key(), event.position())
+                };
+                live += u64::from(is_live);
+            }
+        }
+        Ok(live)
+    }
+
+    /// The event with this id, or `None`. If several have it, the newest of those that can be seen: where an event was copied with its id, into a named edition for instance, that is the copy, and once the
+    /// edition is deleted the event itself again.
     ///
-    /// An id that the store gave leads to its event without a search.
+    /// Looks the id up in the index of each segment, the newest first. One that the store gave leads to its event without that, but a copy has to be looked for.
     ///
     /// # Errors
     ///
-    /// As [`Store::stream`].
+    /// As [`Store::stream`]; [`Error::Damaged`](crate::Error::Damaged) also where, in a store that is [read around damage](crate::Options::open_read_only), the event may have stood in a gap.
     pub fn event(&self, id: Uuid) -> Result<Option<Event>> {
         self.ask(|store| store.find_event(id))
     }
 
     fn find_event(&self, id: Uuid) -> Result<Option<Event>> {
         let inner = &self.inner;
-        let index = &inner.view.index;
-        let term = Term::new(Kind::Id, None, id.as_bytes());
-        let deletions = index.deletions();
+        let (deletions, end) = inner.view.index.deletions_at(|| inner.log.watermark());
         let is_hidden = |event: &Event| deletions.hide(event.key(), event.position());
-        if let Some(location) = index.newest(&term, 1)? {
-            let newest = inner.log.event_at(location)?;
-            return if is_hidden(&newest) { self.newest_but(&term, is_hidden) } else { Ok(Some(newest)) };
+        let given = self.newest_of(&Term::new(Kind::Id, None, id.as_bytes()), is_hidden)?;
+        let derived = derived_position(inner.log.id_seed(), id).filter(|&position| position < end);
+        let newer = derived.filter(|&position| given.as_ref().is_none_or(|given| given.position() < position));
+        let derived = newer.map(|position| inner.log.forwards(position..position + 1).next()).transpose()?.flatten();
+        let found = derived.filter(|event| event.id() == id && !is_hidden(event)).or(given);
+        if found.is_none()
+            && let Some(gap) = inner.gap_of(newer)
+        {
+            return Err(Error::Damaged(Box::new(gap)));
         }
-        let position = derived_position(inner.log.id_seed(), id).filter(|&position| position < self.len());
-        let Some(position) = position else { return Ok(None) };
-        let event = inner.log.forwards(position..position + 1).next()?;
-        if let Some(gap) = inner.gaps.iter().find(|gap| gap.damage.positions.contains(&position)) {
-            return Err(Error::Damaged(Box::new(gap.damage.clone())));
-        }
-        Ok(event.filter(|event| event.id() == id && !is_hidden(event)))
+        Ok(found)
     }
 
-    /// The newest event of a term that is not one of those.
-    fn newest_but(&self, term: &Term, is_hidden: impl Fn(&Event) -> bool) -> Result<Option<Event>> {
-        let index = &self.inner.view.index;
-        for segment in (1..=index.segments()).rev() {
+    /// The newest event of a term that is not hidden.
+    fn newest_of(&self, term: &Term, is_hidden: impl Fn(&Event) -> bool) -> Result<Option<Event>> {
+        let (log, index) = (&self.inner.log, &self.inner.view.index);
+        let Some(location) = index.newest(term, 1)? else { return Ok(None) };
+        let newest = log.event_at(location)?;
+        if !is_hidden(&newest) {
+            return Ok(Some(newest));
+        }
+        for segment in (1..=location.segment).rev() {
             let mut offsets = Vec::new();
             index.offsets(segment, term, &(0..u64::MAX), &mut offsets)?;
             for offset in offsets.into_iter().rev() {
-                let event = self.inner.log.event_at(Location { segment, offset: offset.into() })?;
+                let event = log.event_at(Location { segment, offset: offset.into() })?;
                 if !is_hidden(&event) {
                     return Ok(Some(event));
                 }
@@ -194,14 +265,21 @@ impl Store {
     }
 }
 
+impl Inner {
+    /// The gap in which an event may have stood that is not found: that of its position, if this is known, or any.
+    fn gap_of(&self, position: Option<u64>) -> Option<Damage> {
+        let may_hold = |gap: &&Loss| position.is_none_or(|position| gap.damage.positions.contains(&position));
+        self.gaps.iter().find(may_hold).map(|gap| gap.damage.clone())
+    }
+}
+
 /// An `@` in a name is percent-encoded: in a prefix, it begins the edition.
 fn has_prefix(stream: &StreamId, prefix: &str) -> bool {
     let text = stream.to_string();
-    match prefix.rsplit_once('@') {
-        None => text.starts_with(prefix),
-        Some((name, edition)) => {
-            text.rsplit_once('@').is_some_and(|(own, of)| own.starts_with(name) && of.starts_with(edition))
-        }
+    let Some((name, edition)) = prefix.rsplit_once('@') else { return text.starts_with(prefix) };
+    match text.rsplit_once('@') {
+        Some((own, of)) => own.starts_with(name) && of.starts_with(edition),
+        None => edition == MAIN && text.starts_with(name),
     }
 }
 

@@ -62,9 +62,12 @@ impl Editions {
     ///
     /// [`Error::Io`], [`Error::Damaged`] if an index cannot be read.
     pub fn list(&self) -> Result<Vec<EditionInfo>> {
-        let index = &self.store.inner.view.index;
+        let events = self.store.ask(|store| {
+            let index = &store.inner.view.index;
+            index.edition_events(None, &index.deletions(), Location::END)
+        })?;
         let mut editions: Vec<EditionInfo> = Vec::new();
-        for ((name, domain), events) in index.edition_events(None, &index.deletions(), Location::END)? {
+        for ((name, domain), events) in events {
             match editions.last_mut() {
                 Some(last) if last.name == name => {
                     last.events += events;

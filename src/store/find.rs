@@ -54,6 +54,8 @@ impl Store {
             as_of: None,
             limit: u64::MAX,
             backwards: false,
+            any_edition: false,
+            names_gaps: true,
         }
     }
 }
@@ -71,9 +73,25 @@ pub struct Search {
     as_of: Option<AsOf>,
     limit: u64,
     backwards: bool,
+    /// The events of all editions, each once.
+    any_edition: bool,
+    /// In a store that is read around damage, gaps are items of the search.
+    names_gaps: bool,
 }
 
 impl Search {
+    /// Finds the events of all editions that were not deleted, each once, whatever the query says of editions.
+    pub(super) fn in_any_edition(mut self) -> Self {
+        self.any_edition = true;
+        self
+    }
+
+    /// Passes over gaps that are known; damage that shows is an error, for whoever asks to go around it as a whole.
+    pub(super) fn over_gaps(mut self) -> Self {
+        self.names_gaps = false;
+        self
+    }
+
     /// Only events behind this position, which is usually that of the last event that was seen. `None` is no restriction.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.after = position.into();
@@ -108,31 +126,48 @@ impl Search {
     /// the limit cut the answer short (not backwards), or the bound set by [`Search::until`] or [`Search::as_of`]. `None` if there were no events. This is what
     /// [`Guard::unchanged`](crate::Guard::unchanged) takes.
     ///
+    /// In a store that is [read around damage](crate::Options::open_read_only), the events are those that are intact, and the answer is complete up to the position before the first gap: there may be events
+    /// behind the head, then. [`Store::losses`] lists the gaps, and the iterator names each.
+    ///
     /// # Errors
     ///
-    /// [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::Damaged`] unless the store is read around damage, [`Error::Io`].
     pub fn collect_with_head(self) -> Result<(Vec<Event>, Option<u64>)> {
         let (limit, backwards) = (self.limit, self.backwards);
-        if limit == 0 {
-            return Ok((Vec::new(), self.begin()?.2.checked_sub(1)));
+        let mut found = self.into_iter();
+        found.begun()?;
+        let mut events = Vec::new();
+        let mut gap = found.untold.as_ref().filter(|_| limit == 0).map_or(u64::MAX, Untold::first);
+        while let Some(item) = found.next() {
+            match item {
+                Ok(event) => events.push(event),
+                Err(Error::Damaged(damage)) if found.goes_on() => gap = gap.min(damage.positions.start),
+                Err(error) => return Err(error),
+            }
         }
-        let found = self.into_iter();
+        // Damage that has shown meanwhile may have led to another view of the store: its end is asked for behind the last event.
         let mut head = found.end();
-        let events = found.collect::<Result<Vec<_>>>()?;
-        if events.len() as u64 == limit && !backwards {
+        if limit > 0 && events.len() as u64 == limit && !backwards {
             head = events.last().map(Event::position);
         }
-        Ok((events, head))
+        let complete = match head {
+            Some(head) if head >= gap => gap.checked_sub(1),
+            head => head,
+        };
+        Ok((events, complete))
     }
 
     fn begin(&self) -> Result<(Walk, Visible, u64)> {
         let store = &self.store;
-        let mut visible = Visible::now(store, &self.query)?;
-        let mut end = visible.watermark().min(self.before.unwrap_or(u64::MAX));
+        self.query.check()?;
+        let mut visible = Visible::now(store, &self.query);
+        let mut end = visible.watermark();
         if let Some(point) = self.as_of {
             end = store.position_behind(point, end)?;
             visible.before(end);
         }
+        // Where a search goes on, its streams have diverged as they had when it began.
+        end = end.min(self.before.unwrap_or(u64::MAX));
         for bound in [self.until.map(AsOf::Position), self.query.recorded().1.map(AsOf::Time)].into_iter().flatten() {
             end = end.min(store.position_behind(bound, end)?);
         }
@@ -143,7 +178,11 @@ impl Search {
             start = start.max(before);
         }
         let positions = start..end;
-        let walk = match (self.query.groups(), self.backwards) {
+        let groups = match self.any_edition {
+            true => self.query.groups_in(store.view.index.editions()?.iter().map(String::as_str)),
+            false => self.query.groups(),
+        };
+        let walk = match (groups, self.backwards) {
             _ if positions.is_empty() => Walk::Nothing,
             (Some(groups), backwards) => Walk::Index(Box::new(Candidates::new(store, groups, positions, backwards))),
             (None, false) => Walk::Forwards(Box::new(store.log.forwards(positions))),
@@ -193,17 +232,21 @@ impl IntoIterator for Search {
 
 impl Search {
     fn found(self) -> Found {
-        let again = self.store.around.is_possible().then(|| Box::new(self.clone()));
+        let again = (self.names_gaps && self.store.around.is_possible()).then(|| Box::new(self.clone()));
         let (walk, visible, end) = match self.begin() {
             Ok((walk, visible, end)) => (walk, Some(visible), end),
             Err(error) => (Walk::Failed(Some(error)), None, 0),
         };
         let gaps = &self.store.gaps;
         let start = self.after.map_or(0, |after| after.saturating_add(1));
-        let untold = (!gaps.is_empty()).then(|| Untold::of_positions(gaps, start..end, self.backwards));
+        let mut untold =
+            (!gaps.is_empty() && self.names_gaps).then(|| Untold::of_positions(gaps, start..end, self.backwards));
+        if let Some(untold) = &mut untold {
+            untold.all = self.query.named_edition().is_some() && self.limit > 0;
+        }
         let (store, query, left) = (self.store, self.query, self.limit);
-        let everything = query == Query::default();
-        Found { store, query, everything, walk, visible, untold, held: None, again, left, end }
+        let (any_edition, everything) = (self.any_edition, !self.any_edition && query == Query::default());
+        Found { store, query, any_edition, everything, walk, visible, untold, held: None, again, left, end }
     }
 }
 
@@ -212,6 +255,7 @@ impl Search {
 pub struct Found {
     store: Arc<Inner>,
     query: Query,
+    any_edition: bool,
     /// The query has no condition.
     everything: bool,
     walk: Walk,
@@ -242,6 +286,11 @@ impl Found {
         self.end.checked_sub(1)
     }
 
+    /// Whether there may be more behind what was given last: behind a gap that was named there may, and behind an error there is nothing.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.left > 0 || self.untold.is_some()
+    }
+
     fn next_match(&mut self) -> Result<Option<Event>> {
         loop {
             let event = match &mut self.walk {
@@ -257,7 +306,11 @@ impl Found {
                 return Ok(Some(event));
             }
             let Some(visible) = &mut self.visible else { return Ok(None) };
-            if self.query.matches(&event) && visible.shows(&self.store, &event)? {
+            let matches = match self.any_edition {
+                true => self.query.matches_in_any_edition(&event),
+                false => self.query.matches(&event),
+            };
+            if matches && visible.shows(&self.store, &event)? {
                 return Ok(Some(event));
             }
         }
@@ -269,7 +322,9 @@ impl Iterator for Found {
 
     fn next(&mut self) -> Option<Result<Event>> {
         if self.left == 0 {
-            return None;
+            let untold = self.untold.as_mut().filter(|untold| untold.all)?;
+            untold.pass_unknown();
+            return untold.tell().map(Err);
         }
         if let Some(told) = self.untold.as_mut().and_then(Untold::tell) {
             return Some(Err(told));
@@ -299,19 +354,32 @@ impl Iterator for Found {
             }
             Err(Error::Damaged(_)) if self.again.is_some() => match self.around() {
                 Ok(true) => return self.next(),
-                Ok(false) => self.left = 0,
+                Ok(false) => (self.left, self.untold) = (0, None),
                 Err(error) => {
-                    self.left = 0;
+                    (self.left, self.untold) = (0, None);
                     return Some(Err(error));
                 }
             },
-            _ => self.left = 0,
+            Err(_) => (self.left, self.untold) = (0, None),
+            Ok(None) => self.left = 0,
         }
         next.transpose()
     }
 }
 
 impl Found {
+    /// Whether it could begin, if need be around damage.
+    fn begun(&mut self) -> Result<()> {
+        while let Walk::Failed(error) = &mut self.walk {
+            match error.take() {
+                Some(Error::Damaged(_)) if self.around()? => {}
+                Some(error) => return Err(error),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Goes on around damage that has shown. `false` if there is no way.
     fn around(&mut self) -> Result<bool> {
         let Some(again) = self.again.take() else { return Ok(false) };

@@ -1,14 +1,15 @@
 //! What a store has lost: positions whose events are gone, and how reads tell of them.
 
 use super::{Inner, Store};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, Result, numbers};
 use crate::format::event::Event;
+use crate::index::deletions::Deletions;
 use crate::index::term::Term;
 use crate::mend::Loss;
 use crate::position::Location;
-use crate::stream::StreamId;
+use crate::stream::{StreamId, main_key};
 use crate::system::System;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ impl Store {
     ///
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn losses(&self) -> Result<Vec<Range<u64>>> {
-        self.ask(|store| store.inner.seen_around().losses())
+        self.ask(|store| store.inner.losses())
     }
 }
 
@@ -49,6 +50,34 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// What is known to be lost of a stream before a position, and was not deleted: the range from its first sequence to its last.
+    pub(super) fn known_lost(&self, stream: &StreamId, before: u64) -> Option<Range<u64>> {
+        if self.gaps.is_empty() {
+            return None;
+        }
+        let since = self.view.index.deletions().of_key(stream.key()).position;
+        let gaps = self.gaps.iter().filter(|gap| (since..before).contains(&gap.damage.positions.start));
+        let lost = gaps.flat_map(|gap| &gap.streams).filter(|lost| lost.stream == *stream);
+        lost.map(|lost| lost.sequences.clone()).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
+    }
+
+    /// The first sequence that is known to be lost of each stream in an edition, before a position and behind these deletions, by their keys in the main edition.
+    pub(super) fn lost_own(&self, edition: &str, since: &Deletions, before: u64) -> HashMap<Vec<u8>, u64> {
+        let mut first: HashMap<Vec<u8>, u64> = HashMap::new();
+        for gap in self.gaps.iter() {
+            for lost in gap.streams.iter().filter(|lost| lost.stream.edition() == Some(edition)) {
+                let key = lost.stream.key();
+                if (since.of_key(key).position..before).contains(&gap.damage.positions.start) {
+                    let first = first.entry(main_key(key).to_vec()).or_insert(u64::MAX);
+                    *first = lost.sequences.start.min(*first);
+                }
+            }
+        }
+        first
+    }
+}
+
 /// What a store that is read around damage lacks, in order of positions.
 pub(super) type Gaps = Arc<[Loss]>;
 
@@ -61,6 +90,8 @@ pub(super) struct Untold {
     of: Option<Asked>,
     /// Gaps that were passed and have not been told of.
     ready: VecDeque<Error>,
+    /// All are to be told of, those too that stand behind what a limit lets through: in one of them may have stood what the read should have begun with, or what hides an event from a named edition.
+    pub all: bool,
 }
 
 /// Of which stream a gap is to be told, and where in it the read is.
@@ -68,6 +99,11 @@ struct Asked {
     stream: StreamId,
     main: Option<StreamId>,
     range: Range<u64>,
+    /// The position of the first event that it is known to have of its own, in a named edition; 0 in the main one. A gap before it may have held one, from which on the stream does not share those of the main
+    /// edition, so that nothing seems to be missing: it is told of before the first event that is shared.
+    first_own: u64,
+    /// The numbers of the gaps that may be like that. Empty once they were told of.
+    hiding: Range<usize>,
     /// The last sequence that was given.
     last: Option<u64>,
 }
@@ -81,18 +117,41 @@ impl Untold {
             Range { start, end: u64::MAX } => start <= positions.end,
             Range { start, .. } => start < positions.end,
         });
-        Untold { gaps: gaps.clone(), left: first..end.max(first), backwards, of: None, ready: VecDeque::new() }
+        Untold {
+            gaps: gaps.clone(),
+            left: first..end.max(first),
+            backwards,
+            of: None,
+            ready: VecDeque::new(),
+            all: false,
+        }
     }
 
     /// For a read of these sequences of a stream, among the events below a position.
-    pub(super) fn of_stream(gaps: &Gaps, stream: &StreamId, range: Range<u64>, end: u64, backwards: bool) -> Self {
+    pub(super) fn of_stream(
+        gaps: &Gaps,
+        stream: &StreamId,
+        range: Range<u64>,
+        first_own: u64,
+        end: u64,
+        backwards: bool,
+    ) -> Self {
         let main = stream.in_main();
-        let of = Some(Asked { stream: stream.clone(), main, range, last: None });
-        Untold { of, ..Self::of_positions(gaps, 0..end, backwards) }
+        let untold = Self::of_positions(gaps, 0..end, backwards);
+        let hiding = gaps[untold.left.clone()].partition_point(|gap| gap.damage.positions.start < first_own);
+        let hiding = untold.left.start..untold.left.start + hiding;
+        Untold { of: Some(Asked { stream: stream.clone(), main, range, first_own, hiding, last: None }), ..untold }
     }
 
     /// Passes by the gaps before an event, or, without one, at the end of the read. Then [`Untold::tell`] tells of them.
     pub(super) fn pass(&mut self, event: Option<&Event>) {
+        if event.is_none_or(|event| event.edition().is_none())
+            && let Some(of) = &mut self.of
+        {
+            let hiding = std::mem::take(&mut of.hiding);
+            let told = self.gaps[hiding].iter().filter(|gap| !gap.all_known).map(|gap| of.may_diverge_in(gap));
+            self.ready.extend(told);
+        }
         loop {
             let next = if self.backwards { self.left.clone().next_back() } else { self.left.clone().next() };
             let Some(n) = next else { break };
@@ -117,6 +176,18 @@ impl Untold {
         }
     }
 
+    /// Passes by what is left of the gaps of which nobody knows what they held: an event there may be the one from which on a named edition does not share those of the main one, before it and behind it.
+    pub(super) fn pass_unknown(&mut self) {
+        let left = std::mem::replace(&mut self.left, 0..0);
+        let unknown = self.gaps[left].iter().filter(|gap| !gap.all_known);
+        self.ready.extend(unknown.map(|gap| Error::Damaged(Box::new(gap.damage.clone()))));
+    }
+
+    /// The first position of those gaps that have not been passed; `u64::MAX` if there are none.
+    pub(super) fn first(&self) -> u64 {
+        self.gaps[self.left.clone()].first().map_or(u64::MAX, |gap| gap.damage.positions.start)
+    }
+
     /// The next gap that was passed.
     pub(super) fn tell(&mut self) -> Option<Error> {
         self.ready.pop_front()
@@ -125,6 +196,10 @@ impl Untold {
     fn gap(&self, loss: &Loss, event: Option<&Event>) -> Option<Error> {
         let Damage { path, bytes, positions, why } = &loss.damage;
         let Some(of) = &self.of else { return Some(Error::Damaged(Box::new(loss.damage.clone()))) };
+        // Told of before the first event that is shared.
+        if !loss.all_known && positions.start < of.first_own {
+            return None;
+        }
         let lacks = of.lacks(event, self.backwards)?;
         let mut sequences = lacks.clone();
         if loss.all_known {
@@ -135,13 +210,19 @@ impl Untold {
         }
         let told = match sequences.end {
             u64::MAX => format!("{why}; {} may have had sequences from {} on there", of.stream, sequences.start),
-            end => format!("{why}; {} lacks sequences {} to {}", of.stream, sequences.start, end - 1),
+            _ => format!("{why}; {} lacks {}", of.stream, numbers("sequence", &sequences)),
         };
         Some(Error::damaged(path, bytes.clone(), positions.clone(), told))
     }
 }
 
 impl Asked {
+    fn may_diverge_in(&self, loss: &Loss) -> Error {
+        let Damage { path, bytes, positions, why } = &loss.damage;
+        let told = format!("{why}; {} may have diverged from the main edition there", self.stream);
+        Error::damaged(path, bytes.clone(), positions.clone(), told)
+    }
+
     /// The sequences that are asked for and that a gap before this event may have held.
     fn lacks(&self, event: Option<&Event>, backwards: bool) -> Option<Range<u64>> {
         let (start, end) = match (backwards, event) {

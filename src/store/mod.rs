@@ -31,7 +31,7 @@ mod walk;
 pub use append::{Appended, Committed, Ticket, Transaction};
 pub use bindings::BindingFault;
 pub use checkpoints::{Checkpoint, Checkpoints};
-pub use discover::{NameInfo, StreamInfo};
+pub use discover::{Correlated, NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
 pub use find::{AsOf, Found, Search};
 pub use guard::Guard;
@@ -44,6 +44,7 @@ pub use snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, Sna
 pub use snapshots::Snapshots;
 
 use crate::error::Result;
+use crate::index::editions::Held;
 use crate::log::{Log, OpenReport};
 use crate::positions::Register;
 use crate::waker;
@@ -101,8 +102,12 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Number of events.
+    /// Number of events that a reader of the whole store sees, in all editions.
     pub events: u64,
+    /// Number of events that were deleted with their [edition](crate::Editions). They keep their positions and their room in the log, and no reader sees them.
+    pub deleted_events: u64,
+    /// Number of records of the store's own, which have a position each: deletions of editions, what commits without events [track](Transaction::tracking), and positions whose events are lost.
+    pub system_records: u64,
     /// Number of streams that have events.
     pub streams: u64,
     /// The segments, oldest first.
@@ -163,7 +168,7 @@ impl Store {
         self.len() == 0
     }
 
-    /// How large the store is.
+    /// How large the store is. Events, deleted events and system records together are what [`Store::len`] counts.
     ///
     /// # Errors
     ///
@@ -181,7 +186,10 @@ impl Store {
                 index_memory: self.inner.view.index.weight(segment.header.number),
             })
         });
-        Ok(Stats { events: self.len(), streams: self.count_streams()?, segments: segments.collect::<Result<_>>()? })
+        let segments = segments.collect::<Result<_>>()?;
+        let (held, streams) = self.ask(|store| Ok((store.inner.view.index.held_from(1)?, store.count_streams()?)))?;
+        let Held { events, deleted: deleted_events, system: system_records } = held;
+        Ok(Stats { events, deleted_events, system_records, streams, segments })
     }
 
     /// What opening found and did.

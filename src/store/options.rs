@@ -198,6 +198,10 @@ impl Options {
     /// The same in the directory that has this path now, whatever has it later.
     fn held(mut self, path: &Path) -> Result<Self> {
         self.check()?;
+        // It would be the working directory.
+        if path.as_os_str().is_empty() {
+            return Err(Error::invalid("path", "it is empty"));
+        }
         self.fs = owner::hold(self.fs, path, &self.settings)?;
         Ok(self)
     }
@@ -300,10 +304,10 @@ impl Options {
             return Err(Error::invalid("segment size", format!("{segment_size} is not within 4 KiB and 1 GiB")));
         }
         if limits.event > MAX_RECORD {
-            return Err(Error::limit("limit of an event in bytes", limits.event, MAX_RECORD));
+            return Err(Error::limit("bytes as the limit of an event", limits.event, MAX_RECORD));
         }
         if limits.commit > MAX_BODY as usize {
-            return Err(Error::limit("limit of a commit in bytes", limits.commit, MAX_BODY as usize));
+            return Err(Error::limit("bytes as the limit of a commit", limits.commit, MAX_BODY as usize));
         }
         Ok(())
     }

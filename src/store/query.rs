@@ -1,10 +1,11 @@
 //! Queries: events of any stream, found by what they are about.
 
+use crate::error::Result;
 use crate::format::event::Event;
 use crate::format::extras::Extras;
 use crate::index::term::{Kind, Term};
 use crate::segment::scan::Recorded;
-use crate::stream::{Names, StreamId, main_key, names};
+use crate::stream::{Names, StreamId, check_name, main_key, names};
 use crate::time::Timestamp;
 
 /// Which events: a description that can be stored, sent, and used again.
@@ -107,6 +108,8 @@ impl Query {
     }
 
     /// Events as they are to be seen in a named edition: those of the main one as far as the edition shares them, and its own. Without this, those of the main one, which is also called `main`.
+    ///
+    /// No edition has a name of more than 255 bytes: whoever is given such a query (a search, a guard, a subscription) answers with [`Error::LimitExceeded`](crate::Error::LimitExceeded).
     pub fn edition(mut self, edition: impl Into<String>) -> Self {
         let edition = edition.into();
         self.edition = (!edition.is_empty() && edition != "main").then_some(edition);
@@ -137,6 +140,11 @@ impl Query {
         self
     }
 
+    /// Whether it can be asked.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.edition.as_deref().map_or(Ok(()), |edition| check_name("edition", edition))
+    }
+
     /// The named edition that is asked about.
     pub(super) fn named_edition(&self) -> Option<&str> {
         self.edition.as_deref()
@@ -144,33 +152,30 @@ impl Query {
 
     /// Whether an event is one that this query finds. Whether a named edition shares an event of the main one, the event alone cannot tell: it counts as shared.
     pub fn matches(&self, event: &Event) -> bool {
-        self.matches_facts(&Facts {
-            key: event.key(),
-            event_type: event.type_bytes(),
-            extras: event.extras(),
-            recorded_at: event.recorded_at(),
-        })
+        self.matches_facts(&Facts::of(event), false)
+    }
+
+    /// The same with the events of all editions.
+    pub(super) fn matches_in_any_edition(&self, event: &Event) -> bool {
+        self.matches_facts(&Facts::of(event), true)
     }
 
     /// The same for an event that is on its way.
     pub(super) fn matches_recorded(&self, event: &Recorded<'_>) -> bool {
-        self.matches_facts(&Facts {
-            key: event.key,
-            event_type: event.event_type,
-            extras: event.extras,
-            recorded_at: Timestamp::from_nanos(event.recorded_at),
-        })
+        let recorded_at = Timestamp::from_nanos(event.recorded_at);
+        let Recorded { key, event_type, extras, .. } = *event;
+        self.matches_facts(&Facts { key, event_type, extras, recorded_at }, false)
     }
 
     /// Text is compared as bytes: looking whether it is text was done when the event was decoded, and takes longer than all the rest.
-    fn matches_facts(&self, facts: &Facts<'_>) -> bool {
+    fn matches_facts(&self, facts: &Facts<'_>, any_edition: bool) -> bool {
         let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time: &dyn Fn() -> Timestamp| match bounds {
             (None, None) => true,
             (since, until) => since.is_none_or(|since| since <= time()) && until.is_none_or(|until| time() <= until),
         };
         let Some(names) = names(facts.key) else { return false };
         let edition = self.edition.as_deref().unwrap_or_default().as_bytes();
-        (names.edition.is_empty() || names.edition == edition)
+        (any_edition || names.edition.is_empty() || names.edition == edition)
             && within(self.recorded, &|| facts.recorded_at)
             && within(self.occurred, &|| facts.extras.occurred_at().unwrap_or(facts.recorded_at))
             && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(&names, facts)))
@@ -183,6 +188,10 @@ impl Query {
 
     /// Terms of which an event must have one to be found: of what each item asks for, the rarest kind. `None` if any event may fit.
     pub(super) fn wake_terms(&self) -> Option<Vec<Term>> {
+        // What cannot be asked waits for nothing.
+        if self.check().is_err() {
+            return Some(Vec::new());
+        }
         // Of the same for each kind of term, a stream is rarer than a domain.
         let rank = |group: &Vec<Term>| match group.first().map(|term| term.bytes()[0]) {
             Some(kind) if kind == Kind::Correlation as u8 => 0,
@@ -198,7 +207,12 @@ impl Query {
     /// For each item, the terms that the index can be asked for: an event must have one of each group. `None` if any event may fit.
     pub(super) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
         // A named edition shares events with the main one.
-        let editions: Vec<Option<&str>> = std::iter::once(None).chain(self.edition.as_deref().map(Some)).collect();
+        self.groups_in(self.edition.as_deref())
+    }
+
+    /// The same for the main edition and these.
+    pub(super) fn groups_in<'e>(&self, named: impl IntoIterator<Item = &'e str>) -> Option<Vec<Vec<Vec<Term>>>> {
+        let editions: Vec<Option<&str>> = std::iter::once(None).chain(named.into_iter().map(Some)).collect();
         let items = self.conditions().map(|item| item.groups(&editions)).collect::<Vec<_>>();
         (!items.is_empty()).then_some(items)
     }
@@ -216,6 +230,17 @@ struct Facts<'a> {
     event_type: &'a [u8],
     extras: Extras<'a>,
     recorded_at: Timestamp,
+}
+
+impl<'a> Facts<'a> {
+    fn of(event: &'a Event) -> Self {
+        Facts {
+            key: event.key(),
+            event_type: event.type_bytes(),
+            extras: event.extras(),
+            recorded_at: event.recorded_at(),
+        }
+    }
 }
 
 impl Item {

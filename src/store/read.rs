@@ -111,14 +111,14 @@ impl Read {
     }
 
     /// Begins with the newest event of this type (backwards, ends with it), if there is one: what a stream needs whose state is summed up now and then, as by a `BooksClosed`. It is found
-    /// without reading what stands before it, and in a named edition without a search: there, what follows it is read twice.
+    /// without reading what stands before it, and in a named edition without a search: there, what follows it is read twice. A read of the whole store looks for it in all editions.
     pub fn from_latest(mut self, event_type: impl Into<String>) -> Self {
         self.latest = Some(event_type.into());
         self
     }
 
     /// Reads a stream in a named edition as if it diverged from the main one at this sequence: the events of the main edition below it, then those of the edition's own from there on. What the edition has of its own is
-    /// only read if it goes on there without a gap. Of no effect on other reads.
+    /// only read if it goes on there without a gap; events of the main one that are lost are a gap. Of no effect on other reads.
     pub fn diverging_at(mut self, sequence: u64) -> Self {
         self.diverging_at = Some(sequence);
         self
@@ -165,8 +165,8 @@ impl Read {
     fn events(self) -> Events {
         let again = self.store.around.is_possible().then(|| Box::new(self.clone()));
         let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
-        let walk = self.begin(end).unwrap_or_else(|error| Walk::Failed(Some(error)));
-        let untold = self.untold(end);
+        let (walk, start) = self.begin(end).unwrap_or_else(|error| (Walk::Failed(Some(error)), self.range.start));
+        let untold = self.untold(&walk, start, end);
         let all_times = self.occurred == (Timestamp::MIN, Timestamp::MAX);
         Events {
             plain: all_times && untold.is_none() && again.is_none(),
@@ -184,8 +184,8 @@ impl Read {
 }
 
 impl Read {
-    /// The gaps that the read has to name.
-    fn untold(&self, mut end: u64) -> Option<Untold> {
+    /// The gaps that the read has to name, from where it begins.
+    fn untold(&self, walk: &Walk, start: u64, mut end: u64) -> Option<Untold> {
         let gaps = &self.store.gaps;
         if gaps.is_empty() || !self.names_gaps {
             return None;
@@ -194,33 +194,46 @@ impl Read {
             // An error here is met by the read itself.
             end = self.store.position_behind(point, end).unwrap_or(end);
         }
-        Some(match &self.source {
-            Source::All => Untold::of_positions(gaps, self.range.start..self.range.end.min(end), self.backwards),
-            Source::Stream(stream) => Untold::of_stream(gaps, stream, self.range.clone(), end, self.backwards),
-        })
+        let mut untold = match &self.source {
+            Source::All => Untold::of_positions(gaps, start..self.range.end.min(end), self.backwards),
+            Source::Stream(stream) => {
+                let first_own = if let Walk::Gaps(walk) = walk { walk.first_own } else { 0 };
+                Untold::of_stream(gaps, stream, start..self.range.end, first_own, end, self.backwards)
+            }
+        };
+        untold.all = self.latest.is_some() && self.limit > 0;
+        Some(untold)
     }
 
-    fn begin(&self, mut end: u64) -> Result<Walk> {
+    /// The walk, and the sequence or position that it begins with (backwards, ends with).
+    fn begin(&self, mut end: u64) -> Result<(Walk, u64)> {
         let (store, log) = (&self.store, &self.store.log);
         if let Some(point) = self.as_of {
             end = store.position_behind(point, end)?;
         }
         let mut range = self.range.clone();
-        let of_edition = matches!(&self.source, Source::Stream(stream) if stream.edition().is_some());
-        if let Some(event_type) = self.latest.as_ref().filter(|_| !of_edition) {
-            range.start = range.start.max(self.latest(event_type, end)?);
-        }
-        Ok(match (&self.source, self.backwards) {
-            (Source::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
-            (Source::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
-            (Source::Stream(stream), backwards) if store.view.index.is_lossy() => {
-                let before = self.as_of.map(|_| end);
-                Walk::Gaps(GapWalk::new(store, stream, range, backwards, before, self.diverging_at)?)
-            }
-            (Source::Stream(stream), backwards) if stream.edition().is_some() => {
-                let (own, before) = (Arc::new(store.view.index.own(stream.key())?), self.as_of.map(|_| end));
-                let walk = |range, backwards| {
-                    EditionWalk::new(store, stream, own.clone(), range, backwards, before, self.diverging_at)
+        let before = self.as_of.map(|_| end);
+        let walk = match &self.source {
+            Source::Stream(stream) if stream.edition().is_some() => {
+                let own = Arc::new(store.view.index.own(stream.key())?);
+                let walk = |range, backwards| -> Result<Walk> {
+                    Ok(match store.view.index.is_lossy() {
+                        true => {
+                            Walk::Gaps(GapWalk::new(store, stream, &own, range, backwards, before, self.diverging_at)?)
+                        }
+                        false => {
+                            let own = own.clone();
+                            Walk::Edition(EditionWalk::new(
+                                store,
+                                stream,
+                                own,
+                                range,
+                                backwards,
+                                before,
+                                self.diverging_at,
+                            )?)
+                        }
+                    })
                 };
                 if let Some(event_type) = &self.latest {
                     // What is seen here no query sees: from the end, then, and at the same moment.
@@ -232,18 +245,33 @@ impl Read {
                         }
                     }
                 }
-                Walk::Edition(walk(range, backwards)?)
+                walk(range.clone(), self.backwards)?
             }
-            (Source::Stream(stream), backwards) => {
-                if self.as_of.is_some() {
-                    range.end = range.end.min(store.sequence_behind(stream, end)?);
+            source => {
+                if let Some(event_type) = &self.latest {
+                    range.start = range.start.max(self.latest(event_type, end)?);
                 }
-                Walk::Stream(StreamWalk::new(store, stream.clone(), range, backwards)?.limit(self.limit))
+                match (source, self.backwards) {
+                    (Source::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
+                    (Source::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
+                    (Source::Stream(stream), backwards) if store.view.index.is_lossy() => {
+                        let own = store.view.index.own(stream.key())?;
+                        Walk::Gaps(GapWalk::new(store, stream, &own, range.clone(), backwards, before, None)?)
+                    }
+                    (Source::Stream(stream), backwards) => {
+                        let mut held = range.clone();
+                        if self.as_of.is_some() {
+                            held.end = held.end.min(store.sequence_behind(stream, end)?);
+                        }
+                        Walk::Stream(StreamWalk::new(store, stream.clone(), held, backwards)?.limit(self.limit))
+                    }
+                }
             }
-        })
+        };
+        Ok((walk, range.start))
     }
 
-    /// Where the newest event of a type stands, among those below a position: its sequence, or its position in a read of the whole store. 0 if there is none.
+    /// Where the newest event of a type stands, among those below a position: its sequence, or its position in a read of the whole store. 0 if there is none, or none that is intact.
     fn latest(&self, event_type: &str, end: u64) -> Result<u64> {
         let Some(last) = end.checked_sub(1) else { return Ok(0) };
         let store = Store { inner: self.store.clone() };
@@ -252,7 +280,11 @@ impl Read {
             Source::All => (query, Event::position),
             Source::Stream(stream) => (query.stream(stream), Event::sequence),
         };
-        let newest = store.query(&query).until(last).backwards().limit(1).into_iter().next().transpose()?;
+        let mut newest = store.query(&query).until(last).backwards().limit(1).over_gaps();
+        if matches!(self.source, Source::All) {
+            newest = newest.in_any_edition();
+        }
+        let newest = newest.into_iter().next().transpose()?;
         Ok(newest.as_ref().map_or(0, place))
     }
 }
@@ -307,6 +339,17 @@ impl Walk {
             Walk::Forwards(walk) => walk.at_hand(false),
             Walk::Stream(walk) => walk.at_hand(false),
             _ => None,
+        }
+    }
+
+    fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
+        match self {
+            Walk::Forwards(walk) => walk.next(),
+            Walk::Backwards(walk) => walk.next(),
+            Walk::Stream(walk) => walk.next(store),
+            Walk::Edition(walk) => walk.next(store),
+            Walk::Gaps(walk) => walk.next(store),
+            Walk::Failed(error) => error.take().map_or(Ok(None), Err),
         }
     }
 }
@@ -368,7 +411,9 @@ impl Events {
     #[inline(never)]
     fn seek(&mut self) -> Option<Result<Event>> {
         if self.left == 0 {
-            return None;
+            let untold = self.untold.as_mut().filter(|untold| untold.all)?;
+            untold.pass(None);
+            return untold.tell().map(Err);
         }
         if let Some(untold) = &mut self.untold {
             if let Some(told) = untold.tell() {
@@ -379,15 +424,7 @@ impl Events {
             }
         }
         let next = loop {
-            let next = match &mut self.walk {
-                Walk::Forwards(walk) => walk.next(),
-                Walk::Backwards(walk) => walk.next(),
-                Walk::Stream(walk) => walk.next(&self.store),
-                Walk::Edition(walk) => walk.next(&self.store),
-                Walk::Gaps(walk) => walk.next(&self.store),
-                Walk::Failed(error) => error.take().map_or(Ok(None), Err),
-            };
-            match next {
+            match self.walk.next(&self.store) {
                 Ok(Some(event)) if self.deletions.hide(event.key(), event.position()) => {}
                 Ok(Some(event)) if !occurred_within(&event, self.occurred) => {
                     if let Some(untold) = &mut self.untold {
@@ -451,7 +488,7 @@ impl Events {
                 Err(error) => self.give(Err(error)),
             },
             Err(error) => {
-                self.left = 0;
+                (self.left, self.untold) = (0, None);
                 Some(Err(error))
             }
         }

@@ -169,7 +169,7 @@ impl Snapshots {
         let inner = &self.store.inner;
         let _work = inner.log.work()?;
         if state.len() as u64 > MAX_STATE {
-            return Err(Error::limit("state in bytes", state.len(), MAX_STATE as usize));
+            return Err(Error::limit("bytes in a state", state.len(), MAX_STATE as usize));
         }
         // A snapshot must not outlive its event: after a power cut, another one may stand in its place.
         inner.log.sync_visible()?;

@@ -210,18 +210,13 @@ impl View {
         }
     }
 
-    /// From which sequence on a stream of the main edition is shadowed in a named one, going by all that was accepted. `None` if it is not.
-    pub(super) fn diverges_at(&self, stream: &StreamId) -> Result<Option<u64>> {
+    /// From which sequence on commits on their way shadow a stream of the main edition in a named one: `Some(None)` if they delete what shadows it, and `None` if they say nothing of it.
+    pub(super) fn pending_divergence(&self, stream: &StreamId) -> Option<Option<u64>> {
         let accepted = self.accepted.lock();
-        if let Some(Pending { begins_at: Some(sequence), .. }) = accepted.streams.get(stream.key()) {
-            return Ok(Some(*sequence));
+        match accepted.streams.get(stream.key()) {
+            Some(Pending { begins_at: Some(sequence), .. }) => Some(Some(*sequence)),
+            _ => accepted.deletion_of(stream.key()).map(|_| None),
         }
-        if accepted.deletion_of(stream.key()).is_some() {
-            return Ok(None);
-        }
-        drop(accepted);
-        let own = self.index.own(stream.key())?.sequences;
-        Ok((!own.is_empty()).then_some(own.start))
     }
 }
 

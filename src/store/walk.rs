@@ -254,6 +254,8 @@ pub(super) struct GapWalk {
     places: Vec<(Location, bool)>,
     left: Range<usize>,
     backwards: bool,
+    /// The position of the first event of its own that is intact, in a named edition; 0 in the main one, and without an end if there is none.
+    pub first_own: u64,
 }
 
 impl GapWalk {
@@ -261,13 +263,14 @@ impl GapWalk {
     pub(super) fn new(
         store: &Inner,
         stream: &StreamId,
+        own: &Own,
         range: Range<u64>,
         backwards: bool,
         before: Option<u64>,
         diverging_at: Option<u64>,
     ) -> Result<Self> {
-        let places = |stream: &StreamId, own: bool, sequences: Range<u64>| -> Result<Vec<(Location, bool)>> {
-            let places: Vec<Location> = store.view.index.own(stream.key())?.places().collect();
+        // Those of these places whose events have these sequences.
+        let within = |stream: &StreamId, places: &[Location], sequences: Range<u64>| -> Result<Range<usize>> {
             let event = |n: u64| event_of(store, stream, places[n as usize]);
             let count = places.len() as u64;
             let first = bisect(0..count, |n| Ok(event(n)?.sequence() < sequences.start))?;
@@ -275,23 +278,36 @@ impl GapWalk {
                 let event = event(n)?;
                 Ok(event.sequence() < sequences.end && before.is_none_or(|position| event.position() < position))
             })?;
-            Ok(places[first as usize..end as usize].iter().map(|&place| (place, own)).collect())
+            Ok(first as usize..end as usize)
         };
+        let own: Vec<Location> = own.places().collect();
         let Some(main) = stream.in_main() else {
-            let places = places(stream, false, range)?;
-            return Ok(GapWalk { stream: stream.clone(), left: 0..places.len(), places, backwards });
+            let places = own[within(stream, &own, range)?].iter().map(|&place| (place, false)).collect::<Vec<_>>();
+            return Ok(GapWalk { stream: stream.clone(), left: 0..places.len(), places, backwards, first_own: 0 });
         };
-        let mut own = places(stream, true, 0..u64::MAX)?;
-        let first = own.first().map(|&(place, _)| event_of(store, stream, place)).transpose()?;
-        let first = first.map(|event| event.sequence());
+        let mains: Vec<Location> = store.view.index.own(main.key())?.places().collect();
+        let mut own = &own[within(stream, &own, 0..u64::MAX)?];
+        let first = own.first().map(|&place| event_of(store, stream, place)).transpose()?;
+        let first_own = first.as_ref().map_or(u64::MAX, Event::position);
+        // What is lost has its sequences too, where they are known.
+        let lost = |stream: &StreamId| store.known_lost(stream, before.unwrap_or(u64::MAX));
+        let (lost_own, lost_main) = (lost(stream), lost(&main));
+        let first = first.map(|event| event.sequence()).into_iter().chain(lost_own.map(|lost| lost.start)).min();
         let diverges = diverging_at.or(first).unwrap_or(u64::MAX);
-        own = match first {
-            Some(first) if diverges >= first => places(stream, true, range.start.max(diverges)..range.end)?,
-            _ => Vec::new(),
-        };
-        let mut all = places(&main, false, range.start..range.end.min(diverges))?;
-        all.append(&mut own);
-        Ok(GapWalk { stream: stream.clone(), left: 0..all.len(), places: all, backwards })
+        // How far the main edition is known to have come: the edition diverged there, or behind.
+        let shared = &mains[within(&main, &mains, 0..u64::MAX)?];
+        let last = shared.last().map(|&place| event_of(store, &main, place)).transpose()?;
+        let next = last.map_or(0, |last| last.sequence().saturating_add(1));
+        let shareable = next.max(first.unwrap_or(0)).max(lost_main.map_or(0, |lost| lost.end));
+        // There would be a gap.
+        if first.is_none_or(|first| diverges < first) || diverges > shareable {
+            own = &[];
+        }
+        let shared = &mains[within(&main, &mains, range.start..range.end.min(diverges))?];
+        let own = &own[within(stream, own, range.start.max(diverges)..range.end)?];
+        let shared = shared.iter().map(|&place| (place, false));
+        let all: Vec<_> = shared.chain(own.iter().map(|&place| (place, true))).collect();
+        Ok(GapWalk { stream: stream.clone(), left: 0..all.len(), places: all, backwards, first_own })
     }
 
     pub(super) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
@@ -324,6 +340,11 @@ fn bisect(range: Range<u64>, mut below: impl FnMut(u64) -> Result<bool>) -> Resu
 }
 
 impl Inner {
+    /// The event that stands at a place, which the index says is of this stream.
+    pub(super) fn event_in(&self, stream: &StreamId, place: Location) -> Result<Event> {
+        event_of(self, stream, place)
+    }
+
     /// The next sequence of a stream, as reads see it: in a named edition in which it does not diverge, that of the main one.
     pub(super) fn next_sequence(&self, stream: &StreamId) -> Result<u64> {
         let next = self.view.index.next_sequence(stream.key())?;

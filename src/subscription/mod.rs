@@ -186,10 +186,12 @@ impl Subscription {
     ///
     /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io),
     /// [`Error::PositionAhead`](crate::Error::PositionAhead) if it was to begin [behind a
-    /// position](Subscription::after) that there is not. It ends then: an error comes once.
+    /// position](Subscription::after) that there is not. An error comes once, and the subscription
+    /// ends with it, but for a gap of a store that is [read around
+    /// damage](crate::Options::open_read_only), after which it goes on.
     pub fn try_next(&mut self) -> Result<Option<Delivery>> {
         let next = self.advance();
-        self.ended |= next.is_err();
+        self.ended |= next.is_err() && !self.found.as_ref().is_some_and(Found::goes_on);
         next
     }
 
@@ -231,6 +233,7 @@ impl Subscription {
                 self.ended = true;
                 return Ok(None);
             }
+            self.query.check()?;
             let end = self.store.len();
             if self.next > end {
                 let (what, position) = ("the place behind which a subscription begins".to_owned(), self.next - 1);
@@ -294,7 +297,7 @@ impl Subscription {
 impl Iterator for Subscription {
     type Item = Result<Delivery>;
 
-    /// Blocks until there is something. `None` when it was stopped, the store was closed, or there was an error before.
+    /// Blocks until there is something. `None` when it was stopped, the store was closed, or there was an error before that has ended it.
     fn next(&mut self) -> Option<Result<Delivery>> {
         self.next_until(None).transpose()
     }

@@ -122,11 +122,9 @@ fn parts(done: &Salvaged) -> Vec<(&'static str, String)> {
     parts.extend(done.losses.iter().map(|loss| ("loss", losses::line(loss))));
     parts.extend(done.missing.iter().map(|missing| ("missing", losses::sequences(missing))));
     if !done.unproven.is_empty() {
-        let proof = format!(
-            "positions {} to {}: kept, though nothing proves that they were acknowledged",
-            done.unproven.start,
-            done.unproven.end - 1
-        );
+        let (first, last) = (done.unproven.start, done.unproven.end - 1);
+        let kept = if first == last { format!("position {first}") } else { format!("positions {first} to {last}") };
+        let proof = format!("{kept}: kept, though nothing proves that it was acknowledged");
         parts.push(("unproven", proof));
     }
     parts.extend(done.torn.iter().map(|torn| ("torn tail", torn.to_string())));

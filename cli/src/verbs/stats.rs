@@ -7,6 +7,8 @@ use serde::Serialize;
 use std::path::PathBuf;
 
 /// Show how large the store is, its segments and their indexes
+///
+/// `events` are those that a reader sees. `deleted_events` went with their edition, and `system_records` are the store's own; both keep their positions.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -15,7 +17,10 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Stats {
+    /// What a reader sees.
     events: u64,
+    deleted_events: u64,
+    system_records: u64,
     streams: u64,
     bytes: u64,
     file_bytes: u64,
@@ -39,6 +44,8 @@ impl Args {
         let segments: Vec<Segment> = stats.segments.iter().map(Segment::of).collect();
         let stats = Stats {
             events: stats.events,
+            deleted_events: stats.deleted_events,
+            system_records: stats.system_records,
             streams: stats.streams,
             bytes: segments.iter().map(|segment| segment.bytes).sum(),
             file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
@@ -47,6 +54,8 @@ impl Args {
         };
         let parts = [
             ("events", stats.events.to_string()),
+            ("deleted_events", stats.deleted_events.to_string()),
+            ("system_records", stats.system_records.to_string()),
             ("streams", stats.streams.to_string()),
             ("bytes", stats.bytes.to_string()),
             ("file_bytes", stats.file_bytes.to_string()),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// List the tags, with the number of their events
 ///
-/// Events of named editions do not count.
+/// `events` counts those of the main edition, `in_editions` those that named editions have of their own.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -79,3 +79,35 @@ fn dead_letters_are_listed_shown_and_dropped() {
     assert_eq!(letters(&place, "drop", &["--all", "--yes"]).ok(), "dropped\t0\n");
     assert_eq!(letters(&place, "list", &[]).ok(), "");
 }
+
+/// A consumer that had caught up was shown as behind by all positions that came while it slept and were not for it, and by records that nobody can read: events of other domains and of named editions, and the
+/// deletion of one. It steps over what is not for it when it ends, and what is counted are events that a reader sees.
+#[test]
+fn a_consumer_that_has_caught_up_is_not_behind() {
+    let place = small();
+    let store = place.open();
+    let running = store.consumer("mailer").query(annals::Query::new().domain("order"));
+    let control = running.control();
+    let handle = running.spawn(|_: &Event| ()).unwrap();
+    while control.position().unwrap().is_none_or(|position| position < 1) {
+        std::thread::yield_now();
+    }
+    for name in ["order-1@x", "bill-1", "order-1@x", "bill-1"] {
+        store.append(&stream(name), Expected::Any, [NewEvent::new("T", "")]).unwrap();
+    }
+    store.editions().delete("x", None).unwrap();
+    control.stop();
+    handle.join().unwrap();
+    let behind = |store: &annals::Store| store.consumers().unwrap()[0].behind;
+    assert_eq!((behind(&store), control.lag().unwrap().positions), (0, 0));
+    store.close().unwrap();
+    assert_eq!(consumers(&place, &["list"], &[]).ok(), format!("mailer\t{}\t0\t0\n", 7));
+    // What comes later it has not come to, if it is an event that can be seen.
+    let store = place.open();
+    store.append(&stream("order-1@x"), Expected::Any, ["A", "B"].map(|of| NewEvent::new(of, ""))).unwrap();
+    assert_eq!(behind(&store), 2);
+    store.editions().delete("x", None).unwrap();
+    assert_eq!(behind(&store), 0);
+    store.close().unwrap();
+    assert!(consumers(&place, &["show"], &["mailer"]).ok().contains("behind\t0\n"));
+}

@@ -39,9 +39,12 @@ fn the_forms() {
         domains.iter().map(|line| line.split('\t').next().unwrap()).collect::<Vec<_>>(),
         ["batch", "bin", "lobby", "order", "user"]
     );
-    assert_eq!(place.run("tags", &[]).ok(), "customer:7\t1\nä b\t1\n");
-    assert_eq!(place.run("tags", &["cust"]).ok(), "customer:7\t1\n");
+    assert_eq!(place.run("tags", &[]).ok(), "customer:7\t1\t0\nä b\t1\t0\n");
+    assert_eq!(place.run("tags", &["cust"]).ok(), "customer:7\t1\t0\n");
     assert_eq!(place.run("tags", &["x"]).ok(), "");
-    assert_eq!(place.run("tags", &["cust", "--json"]).ok(), "{\"tag\":\"customer:7\",\"events\":1}\n");
-    assert!(place.run("types", &[]).ok().contains("type with\\ttab \"and\" \\u{1b}[31m\t1\n"));
+    assert_eq!(
+        place.run("tags", &["cust", "--json"]).ok(),
+        "{\"tag\":\"customer:7\",\"events\":1,\"in_editions\":0}\n"
+    );
+    assert!(place.run("types", &[]).ok().contains("type with\\ttab \"and\" \\u{1b}[31m\t1\t0\n"));
 }

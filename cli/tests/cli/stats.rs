@@ -7,6 +7,7 @@ fn counts_and_segments() {
     let events = place.export().lines().count();
     assert!(lines(&out).contains(&format!("events\t{events}").as_str()), "{out}");
     assert!(lines(&out).contains(&"streams\t12"));
+    assert!(lines(&out).contains(&"deleted_events\t0") && lines(&out).contains(&"system_records\t0"));
     assert!(out.contains("\n00000000000000000001.seg\t0\t"));
 
     let stats = json(&place.run("stats", &["--json"]).ok());
@@ -23,4 +24,24 @@ fn counts_and_segments() {
     }
     assert!(stats["index_bytes"].as_u64().unwrap() > 0);
     assert_eq!(segments[0]["first_position"], 0);
+}
+
+/// The number of positions was told as that of events, with what was deleted and the record of the deletion in it.
+#[test]
+fn what_was_deleted_is_no_event() {
+    let place = small();
+    for _ in 0..2 {
+        place.run("append", &["order-1@x", "--type", "T"]).ok();
+    }
+    let before = json(&place.run("stats", &["--json"]).ok());
+    assert_eq!(
+        (&before["events"], &before["deleted_events"], &before["system_records"]),
+        (&5.into(), &0.into(), &0.into())
+    );
+    annals(["editions", "delete", place.store.to_str().unwrap(), "x", "--yes"]).ok();
+    let after = json(&place.run("stats", &["--json"]).ok());
+    assert_eq!(
+        (&after["events"], &after["deleted_events"], &after["system_records"]),
+        (&3.into(), &2.into(), &1.into())
+    );
 }

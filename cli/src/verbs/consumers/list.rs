@@ -1,6 +1,6 @@
 //! `annals consumers list`: all of them.
 
-use super::{behind, fault, position};
+use super::{fault, position};
 use crate::failure::Result;
 use crate::opening;
 use crate::output::{List, Out, cell, number, text};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// List the consumers that have kept something: up to which position all is done, how many events there are behind it, and how many were given up
 ///
-/// The store does not know which events a consumer wants: `behind` counts all.
+/// `behind` counts the events that a consumer has not come to: 0 if it had caught up when it ended, and nothing has come since. Which of them it wants, the store does not know.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -32,9 +32,9 @@ impl Args {
         let columns = [text("consumer"), number("position"), number("behind"), number("dead letters")];
         let mut list = List::new(out, columns);
         for info in store.consumers()? {
-            let (position, behind) = (position(&info), behind(&store, &info));
-            let fault = fault(&info);
-            let row = Row { consumer: info.name, position, behind, dead_letters: info.dead_letters, fault };
+            let (position, fault) = (position(&info), fault(&info));
+            let row =
+                Row { consumer: info.name, position, behind: info.behind, dead_letters: info.dead_letters, fault };
             list.add(&row, |row| {
                 vec![row.consumer.clone(), cell(row.position), row.behind.to_string(), row.dead_letters.to_string()]
             })?;

@@ -41,11 +41,6 @@ fn position(info: &ConsumerInfo) -> Option<u64> {
     info.checkpoint.as_ref().map(|checkpoint| checkpoint.position)
 }
 
-/// Events behind the checkpoint, whatever the consumer wants of them.
-fn behind(store: &Store, info: &ConsumerInfo) -> u64 {
-    store.len().saturating_sub(position(info).map_or(0, |position| position.saturating_add(1)))
-}
-
 /// Why its checkpoint is not about an event of this log, also said on stderr.
 fn fault(info: &ConsumerInfo) -> Option<String> {
     let fault = info.checkpoint.as_ref().and_then(|checkpoint| checkpoint.fault).map(|fault| fault.to_string());

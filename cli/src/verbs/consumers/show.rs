@@ -1,6 +1,6 @@
 //! `annals consumers show`: one of them.
 
-use super::{behind, fault, find, position};
+use super::{fault, find, position};
 use crate::failure::Result;
 use crate::opening;
 use crate::output::{Out, cell};
@@ -42,7 +42,7 @@ impl Args {
             consumer: &self.consumer,
             position,
             version: info.checkpoint.as_ref().map(|checkpoint| checkpoint.version),
-            behind: behind(&store, &info),
+            behind: info.behind,
             next: next.map(|event| Time(event.recorded_at())),
             dead_letters: info.dead_letters,
             fault: fault(&info),

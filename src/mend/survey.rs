@@ -330,7 +330,7 @@ impl Survey {
             && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &mended.sources[0], at))
             // Not what a process has written since the survey has seen the end of the log.
             && !self.candidates[place.candidates[0]].ends_in_zeros()
-            && !is_commit(torn, &mended.sources[0], at)
+            && !follows(torn, &mended, at)
         {
             let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let path = self.candidates[place.candidates[0]].path.clone();
@@ -432,10 +432,16 @@ fn bare(parts: &[Part], picked: &Picked) -> Vec<String> {
     bare.map(tell).collect()
 }
 
-/// Whether a commit that is intact stands at `at`.
-fn is_commit(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
-    let (mask, offset) = (segment.mask(), at as u64);
-    FrameHeader::decode(bytes, mask, offset).is_some_and(|header| {
+/// Whether a commit that is intact stands at `at`, and follows the one before it.
+fn follows(bytes: &[u8], mended: &Mended, at: usize) -> bool {
+    let (mask, offset) = (mended.sources[0].mask(), at as u64);
+    let previous = match mended.parts.last() {
+        Some(Part::Commit { file: 0, header, .. }) => header.crc,
+        Some(_) => return false,
+        None => mended.sources[0].crc(),
+    };
+    let header = FrameHeader::decode(bytes, mask, offset).filter(|header| header.previous == previous);
+    header.is_some_and(|header| {
         let len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
         bytes.get(..len).is_some_and(|frame| header.verify(frame, mask, offset).is_ok())
     })

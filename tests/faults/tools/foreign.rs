@@ -34,7 +34,8 @@ fn replace(path: &Path) {
 /// regular file, whatever its name.
 #[test]
 fn what_is_no_file_is_left_alone() {
-    let make: [(&str, fn(&Path)); 6] = [
+    type Make = fn(&Path);
+    let make: [(&str, Make); 6] = [
         ("dangling link", |path| symlink("somebody@host.123:456", path).unwrap()),
         ("link to itself", |path| symlink(path.file_name().unwrap(), path).unwrap()),
         ("link to a directory", |path| symlink("/tmp", path).unwrap()),

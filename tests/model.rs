@@ -346,8 +346,8 @@ impl World {
             }
         }
         let recorded_at = Some(now);
-        if facts.is_empty() {
-            // Nothing is checked and nothing is stored; where the store stands is told by what is visible.
+        if facts.is_empty() && conflict.is_none() {
+            // Nothing is stored; where the store stands is told by what is visible.
             return (
                 expectations,
                 Ok((facts, Expectation { appends: Vec::new(), positions: 0..0, recorded_at: None })),

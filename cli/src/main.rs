@@ -2,6 +2,7 @@
 
 mod failure;
 mod filter;
+mod gaps;
 mod input;
 mod interruption;
 mod left_behind;

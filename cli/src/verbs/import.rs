@@ -1,6 +1,7 @@
 //! `annals import`: events from JSON lines or CSV.
 
 use crate::failure::{Failure, Result};
+use crate::gaps::Gaps;
 use crate::input::{self, Lines};
 use crate::interruption::Interruption;
 use crate::lines::{self, Incoming, Parsed, Tracked, place};
@@ -102,7 +103,7 @@ impl Args {
             summary: Summary { first_position: next_position, next_position, ..Summary::default() },
             target: Target { path: &self.store, options, store },
             allow_future: self.allow_future,
-            renumber: self.renumber.then(HashMap::new),
+            gaps: self.renumber.then(Gaps::default),
             clock,
             heads: HashMap::new(),
             commit: Vec::new(),
@@ -118,7 +119,7 @@ impl Args {
             (Ok(Fed::All), Ok(())) => import.target.store().map(drop),
             _ => Ok(()),
         };
-        let Import { target, summary, upto, recorded_at, .. } = import;
+        let Import { target, summary, upto, gaps, recorded_at, .. } = import;
         drop(source);
         let hint = match upto > self.skip {
             false => "nothing was imported".to_owned(),
@@ -133,6 +134,12 @@ impl Args {
         };
         target.store.map_or(Ok(()), Store::close).map_err(Failure::from)?;
         summary.warn();
+        if let Some(Gaps { moved: moved @ 1.., .. }) = gaps {
+            note(
+                "annals: warning: ",
+                &format!("{moved} events have another sequence now: there were gaps before them"),
+            );
+        }
         if let Some(time) = recorded_at.filter(|_| !self.allow_future) {
             opening::warn_ahead(time);
         }
@@ -333,9 +340,8 @@ struct Import<'a> {
     batch: usize,
     acknowledge: bool,
     allow_future: bool,
-    /// If sequences are given anew: those of streams of the main edition, as they were and as they
-    /// are, wherever the difference changes.
-    renumber: Option<HashMap<StreamId, Vec<(u64, u64)>>>,
+    /// What closes gaps in sequences, if it is asked for.
+    gaps: Option<Gaps>,
     name: String,
     target: Target<'a>,
     clock: Clock,
@@ -385,20 +391,17 @@ impl Import<'_> {
 
     fn take(&mut self, entry: Entry, out: &mut Out) -> Result<()> {
         let Entry { said, line, number, bytes } = entry;
-        let mut event = match said {
+        let event = match said {
             Parsed::Event(event) => event,
             Parsed::Tracked(tracked) => return self.track(&tracked, line, number, out),
         };
-        if self.renumber.is_some() {
-            event.sequence = self.renumbered(&event)?;
-        }
-        let given = Given { event, line, number };
+        let mut given = Given { event, line, number };
         self.check_time(&given)?;
         let differs = |first: &Given| first.event.recorded_at != given.event.recorded_at;
         if self.commit.first().is_some_and(differs) || self.commit_bytes + bytes > COMMIT_BYTES {
             self.submit(out)?;
         }
-        self.check_sequence(&given)?;
+        self.check_sequence(&mut given)?;
         self.commit_bytes += bytes;
         self.commit.push(given);
         if self.commit.len() == self.batch { self.submit(out) } else { Ok(()) }
@@ -420,45 +423,37 @@ impl Import<'_> {
     }
 
     /// The store would find the same, but for a whole commit, and without the line.
-    fn check_sequence(&mut self, entry: &Given) -> Result<()> {
+    fn check_sequence(&mut self, entry: &mut Given) -> Result<()> {
         let (stream, given) = (&entry.event.stream, entry.event.sequence);
         let found = match self.head(stream)? {
-            Some(next) => given.is_none_or(|sequence| sequence == next).then_some(next).ok_or(next),
+            Some(next) => match (&mut self.gaps, given) {
+                (Some(gaps), Some(given)) => gaps.close(stream, given, next).ok_or(next),
+                (_, given) => given.is_none_or(|sequence| sequence == next).then_some(next).ok_or(next),
+            },
             // The first event of an edition here may stand anywhere up to where main has come.
             None => {
-                let next = self.head(&stream.in_edition("")?)?.unwrap_or(0);
-                let first = given.unwrap_or(next);
-                if first <= next { Ok(first) } else { Err(next) }
+                let main = stream.in_edition("")?;
+                let next = self.head(&main)?.unwrap_or(0);
+                match (&mut self.gaps, given) {
+                    (Some(gaps), Some(given)) => Ok(gaps.diverge(stream, &main, given, next)),
+                    (_, given) => given.or(Some(next)).filter(|&first| first <= next).ok_or(next),
+                }
             }
         };
         let found = found.map_err(|actual| {
             let (stream, expected) = (stream.clone(), given.map_or(Expected::Any, Expected::Next));
-            Failure::from(Error::Conflict { stream, expected, actual }).at(place(&self.name, entry.line))
+            let conflict =
+                Failure::from(Error::Conflict { stream, expected, actual }).at(place(&self.name, entry.line));
+            match given {
+                Some(given) if given > actual => {
+                    conflict.hint("events before it are missing; --renumber closes the gap")
+                }
+                _ => conflict,
+            }
         })?;
         self.heads.insert(stream.clone(), found + 1);
+        entry.event.sequence = given.and(Some(found));
         Ok(())
-    }
-
-    /// The sequence that an event has when gaps are closed: the next one. An edition diverges
-    /// before the same event of the main one.
-    fn renumbered(&mut self, event: &Incoming) -> Result<Option<u64>> {
-        let Some(given) = event.sequence else { return Ok(None) };
-        let next = self.head(&event.stream)?;
-        let main = event.stream.in_edition("")?;
-        let main_next = self.head(&main)?.unwrap_or(0);
-        let Some(known) = &mut self.renumber else { return Ok(event.sequence) };
-        let runs = known.entry(main).or_default();
-        let Some(next) = next else {
-            let after = runs.partition_point(|(was, _)| *was <= given);
-            let limit = runs.get(after).map_or(main_next, |(_, is)| *is);
-            let at = after.checked_sub(1).map_or(given, |run| runs[run].1.saturating_add(given - runs[run].0));
-            return Ok(Some(at.min(limit)));
-        };
-        let goes_on = |(was, is): &(u64, u64)| given.checked_sub(*was).is_some_and(|n| is.checked_add(n) == Some(next));
-        if event.stream.edition().is_none() && !runs.last().is_some_and(goes_on) {
-            runs.push((given, next));
-        }
-        Ok(Some(next))
     }
 
     /// The next sequence of a stream, with what is still on its way; `None` if it is one of an edition that has nothing of its own there yet.

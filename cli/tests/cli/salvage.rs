@@ -91,7 +91,9 @@ fn an_export_with_gaps_can_be_imported() {
     let rescued = place.dir.path().join("rescued");
     let rescued = rescued.to_str().unwrap();
     assert_eq!(place.run("salvage", &[rescued]).code, 4);
-    let export = annals(["export", rescued]).ok();
+    let export = annals(["export", rescued]);
+    assert!(export.code == 0 && export.stderr.contains("--renumber"), "{}", export.stderr);
+    let export = export.stdout;
     assert_eq!(export.lines().count(), 6);
 
     let copy = super::place();

@@ -299,7 +299,8 @@ fn gaps_are_closed_on_demand() {
     assert!(said.contains("stdin:2: conflict on order-1"), "{said}");
     for batch in ["1", "100"] {
         let to = super::place();
-        to.run_with("import", &["--renumber", "--batch", batch], exported.stdout.as_bytes()).ok();
+        let run = to.run_with("import", &["--renumber", "--batch", batch], exported.stdout.as_bytes());
+        assert!(run.code == 0 && run.stderr.contains("3 events have another sequence now"), "{}", run.stderr);
         let types = |stream: &str| -> Vec<String> {
             to.run("read", &[stream])
                 .ok()

@@ -1,0 +1,72 @@
+//! Closing the gaps that an export of a store with lost events has in its sequences.
+
+use annals::StreamId;
+use std::collections::HashMap;
+
+/// Sequences as the lines have them, and as they are stored.
+#[derive(Default)]
+pub struct Gaps {
+    streams: HashMap<StreamId, Numbers>,
+    /// Events that have another sequence now.
+    pub moved: u64,
+}
+
+#[derive(Default)]
+struct Numbers {
+    /// The sequence in its line and the stored one of the first event behind each gap.
+    runs: Vec<(u64, u64)>,
+    /// Behind the last line.
+    given: u64,
+}
+
+impl Gaps {
+    /// The sequence for an event whose line says `given`, if its stream goes on at `next`. `None` if the line comes too late.
+    pub fn close(&mut self, stream: &StreamId, given: u64, next: u64) -> Option<u64> {
+        let numbers = self.streams.entry(stream.clone()).or_default();
+        let first = numbers.runs.is_empty();
+        if given < if first { next } else { numbers.given } {
+            return None;
+        }
+        if first || given > numbers.given {
+            numbers.runs.push((given, next));
+        }
+        numbers.given = given + 1;
+        self.moved += u64::from(given != next);
+        Some(next)
+    }
+
+    /// Where a stream of a named edition diverges whose first line says `given`, if the main one goes on at `next`.
+    pub fn diverge(&mut self, stream: &StreamId, main: &StreamId, given: u64, next: u64) -> u64 {
+        let runs = self.streams.get(main).map_or(&[][..], |numbers| &numbers.runs);
+        let before = runs.partition_point(|&(first, _)| first < given);
+        let below = match before.checked_sub(1).map(|run| runs[run]) {
+            Some((first, stored)) => stored + (given - first),
+            None => given,
+        };
+        let end = runs.get(before).map_or(next, |&(_, stored)| stored);
+        let stored = below.min(end);
+        self.streams.insert(stream.clone(), Numbers { runs: vec![(given, stored)], given: given + 1 });
+        self.moved += u64::from(given != stored);
+        stored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn editions_diverge_behind_the_events_that_are_left() {
+        let mut gaps = Gaps::default();
+        let main: StreamId = "order-1".parse().unwrap();
+        let named = main.in_edition("x").unwrap();
+        // 0, 1 and 4 are lost.
+        let stored: Vec<_> = [2, 3, 5, 6].into_iter().zip(0..).map(|(given, n)| gaps.close(&main, given, n)).collect();
+        assert_eq!(stored, [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!(gaps.close(&main, 6, 4), None);
+        for (given, expected) in [(0, 0), (1, 0), (2, 0), (3, 1), (4, 2), (5, 2), (6, 3), (7, 4), (9, 4)] {
+            assert_eq!(gaps.diverge(&named, &main, given, 4), expected, "{given}");
+            assert_eq!(gaps.close(&named, given + 2, expected + 1), Some(expected + 1));
+        }
+    }
+}

@@ -101,6 +101,13 @@ impl Owned {
         *self.gate.write() = true;
     }
 
+    /// Refuses all further calls that would change something, without waiting for work that is under way: the directory may
+    /// have another owner by now.
+    pub(crate) fn shut(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        *self.gate.write() = true;
+    }
+
     /// A name that no other file has, of this owner or another, for what will be called `name`.
     pub(crate) fn temporary(&self, name: &str) -> String {
         let number = self.named.fetch_add(1, Ordering::Relaxed);

@@ -80,6 +80,7 @@ impl Log {
         self.check_lock().inspect_err(|error| {
             self.writer.lock().refuse(error.clone());
             self.refuse(error);
+            self.owner.shut();
         })
     }
 }

@@ -3,7 +3,7 @@
 //! So a test decides what a scheduler, a page fault or a paused machine decides elsewhere: which thread stands where
 //! while another one goes on.
 //!
-//! ```ignore
+//! ```text
 //! let fs = HeldFs::over(SimFs::new());
 //! let store = Options::new().file_system(fs.clone()).open("store")?;
 //! let hold = fs.hold(Call::Write, "SPARE.");

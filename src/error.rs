@@ -73,7 +73,7 @@ pub enum Error {
         actual: u64,
     },
     /// The log has not come to the position at which something stands: a checkpoint, the position
-    /// of a handler, a subscription, an external state. Nothing was handed out.
+    /// of a handler, a subscription, an external state, a guard. Nothing was handed out or stored.
     ///
     /// The store was restored from a backup, or is another one; or the number never was that of an
     /// event. If the store is a copy that is behind, go on with one that is not. Otherwise reset

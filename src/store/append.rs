@@ -81,7 +81,7 @@ impl Store {
     /// Nothing is stored if the result is an error, but for [`Error::DurabilityUnknown`].
     ///
     /// * [`Error::Conflict`] if the stream is not as expected;
-    /// * [`Error::GuardFailed`] if a guard of the transaction does not hold;
+    /// * [`Error::GuardFailed`], [`Error::PositionAhead`] if a guard of the transaction does not hold;
     /// * [`Error::AlreadyTracked`], [`Error::IdempotencyMismatch`] if the transaction tracks an upstream or has an idempotency key;
     /// * [`Error::Invalid`], [`Error::LimitExceeded`] if an event breaks a [limit](NewEvent#limits);
     /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store goes on when the cause is gone;
@@ -357,6 +357,7 @@ impl Transaction {
                 return Err(Refusal::Repeat);
             }
             let refuse = |(error, rests_on)| Refusal::Error(error, in_flight.upto(rests_on));
+            guards.check_ahead(proposal.first_position)?;
             guards.check_again(store, &proposal.pending).map_err(refuse)?;
             notes.iter().try_for_each(|note| store.inner.view.check_note(note)).map_err(refuse)?;
             let accepted = store.inner.view.accept(parts, firsts, proposal.first_position);

@@ -37,8 +37,11 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Nothing behind this position matches the query: what was read up to there is still all there is. The position is what
+    /// Nothing after this position matches the query: what was read up to there is still all there is. The position is what
     /// [`Search::collect_with_head`](crate::Search::collect_with_head) gave with the events; `None` stands before the first event.
+    ///
+    /// A position that the store has not come to is [`Error::PositionAhead`]: it was read in another store, or in this one before a backup
+    /// was put back over it, and the decision rests on events that are not there.
     pub fn unchanged(query: Query, after: impl Into<Option<u64>>) -> Self {
         Guard { query, after: after.into(), name: None }
     }
@@ -87,9 +90,12 @@ impl Guard {
         broken_by.unwrap_or(Ok(()))
     }
 
+    fn called(&self, number: usize) -> String {
+        self.name.clone().unwrap_or_else(|| format!("guard {number}"))
+    }
+
     fn failed(&self, number: usize, position: u64) -> Error {
-        let guard = self.name.clone().unwrap_or_else(|| format!("guard {number}"));
-        Error::GuardFailed { guard, position }
+        Error::GuardFailed { guard: self.called(number), position }
     }
 }
 
@@ -118,6 +124,16 @@ impl Guards {
     pub(super) fn meet_a_deletion(&self, store: &Store) -> bool {
         let mut editions = self.guards.iter().filter_map(|(guard, _)| guard.query.named_edition());
         editions.any(|edition| store.inner.view.is_edition_being_deleted(edition))
+    }
+
+    /// Refuses guards of positions that no commit has come to that was accepted before, the last of which ends at `end`. Runs under the commit lock.
+    pub(super) fn check_ahead(&self, end: u64) -> Result<()> {
+        for (number, (guard, _)) in self.guards.iter().enumerate() {
+            if let Some(position) = guard.after.filter(|&after| after >= end) {
+                return Err(Error::PositionAhead { what: guard.called(number), position, end });
+            }
+        }
+        Ok(())
     }
 
     /// Looks at what has come since, and at what is in flight. Runs under the commit lock. Beside an error stands the position after the event in flight that it rests on, 0 if that can be read.

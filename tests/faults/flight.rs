@@ -439,3 +439,25 @@ proptest! {
         prop_assert!(verify_in(&disk, "store").unwrap().is_sound());
     }
 }
+
+/// A guard of a position that the store has not come to held in silence: the decision was made in a
+/// store that had grown further, before a backup was put back over it.
+#[test]
+fn a_guard_that_is_ahead_is_refused() {
+    let store = Store::in_memory();
+    let guarded = |after| {
+        let guard = Guard::unchanged(Query::new().event_type("Other"), after).named("seats");
+        store.transaction().append(&stream("1"), Expected::Any, [event("x")]).guard(guard).commit()
+    };
+    assert!(guarded(None).is_ok() && guarded(Some(0)).is_ok());
+    for after in [2, 1000, u64::MAX] {
+        let refused = guarded(Some(after));
+        let told = matches!(&refused, Err(Error::PositionAhead { what, position, end: 2 }) if what == "seats" && *position == after);
+        assert!(told, "{refused:?}");
+    }
+    // What is in flight has been come to.
+    let ticket = in_flight(&store, "2");
+    assert!(guarded(Some(2)).is_ok());
+    ticket.wait().unwrap();
+    assert_eq!(store.len(), 4);
+}

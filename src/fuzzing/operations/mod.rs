@@ -272,6 +272,9 @@ impl World {
                 };
                 assert!(first.duplicate && same.iter().any(is_first), "{first:?}");
             }
+            (Err(Error::PositionAhead { end, .. }), Answer::Ahead) if !self.disk.is_dead() => {
+                assert_eq!(end, self.model.end());
+            }
             (Err(Error::AlreadyTracked { tracked, .. }), Answer::AlreadyTracked(at)) => assert_eq!(tracked, at),
             (Ok(ticket), Answer::Accepted(accepted, ranges)) => {
                 self.model.commits.push(accepted);

@@ -62,6 +62,8 @@ pub(super) enum Answer {
         others: Vec<usize>,
     },
     GuardFailed(u64),
+    /// The guard is of a position that there is not.
+    Ahead,
     AlreadyTracked(u64),
     Conflict(u64),
     Accepted(Accepted, Vec<Range<u64>>),
@@ -253,6 +255,9 @@ impl Model {
             return Some(Answer::Repeat { same, others });
         }
         if let Some((asked, after)) = asked {
+            if after.is_some_and(|after| u64::from(after) >= self.end()) {
+                return Some(Answer::Ahead);
+            }
             let breaks = |fact: &Fact| asked.finds(fact) && after.is_none_or(|after| fact.position > after.into());
             // What can be seen is looked at first. An edition that diverges on its way hides nothing before it has arrived.
             for end in [visible, u64::MAX] {

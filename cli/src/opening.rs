@@ -68,7 +68,8 @@ pub fn ahead(time: Timestamp, now: Timestamp) -> bool {
 
 /// The limits of all stores that are opened to write.
 pub fn with_limits(options: Options) -> Options {
-    options.max_event_bytes(MAX_EVENT).max_commit_bytes(MAX_COMMIT)
+    // A bad sector under a map ends the process; a read that fails says so.
+    options.memory_map(false).max_event_bytes(MAX_EVENT).max_commit_bytes(MAX_COMMIT)
 }
 
 /// Says that a position is not there yet: it may have been meant for something else, such as a day.

@@ -308,6 +308,7 @@ impl Log {
         if (group.create || group.seals.is_some())
             && let Err(error) = self.check_lock()
         {
+            self.owner.shut();
             return Err(writer.refuse(error));
         }
         if group.create {

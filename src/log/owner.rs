@@ -71,6 +71,15 @@ impl Log {
         }
     }
 
+    /// Whether the store still owns its directory, as far as it knows already: cheap enough for each change of what is only in memory.
+    pub(crate) fn check_known(&self) -> Result<()> {
+        self.check_process()?;
+        match self.owner.is_ending() {
+            true => Err(self.state.lock().refused.clone().unwrap_or(Error::Closed)),
+            false => Ok(()),
+        }
+    }
+
     /// Whether the store still owns its directory. If it does not, it writes nothing any more and says so to everybody.
     pub(crate) fn check_owner(&self) -> Result<()> {
         self.check_process()?;

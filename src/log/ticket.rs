@@ -97,6 +97,11 @@ impl Ticket {
     /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit is written in the background, or here if there is no maintenance thread.
     #[cfg(feature = "async")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<()>> {
+        // In a forked process there is nobody who would write it.
+        if let Err(forked) = self.log.check_process() {
+            self.waited = true;
+            return Some(Err(forked));
+        }
         let mut waiting = self.slot.waiting.lock();
         if waiting.outcome.is_none() {
             waiting.waker = Some(waker.clone());
@@ -120,7 +125,7 @@ impl Ticket {
 impl Drop for Ticket {
     /// Nobody will wait, so nobody would write: the maintenance thread does, or else this one.
     fn drop(&mut self) {
-        if self.waited {
+        if self.waited || self.log.check_process().is_err() {
             return;
         }
         self.slot.waiting.lock().abandoned = true;

@@ -27,6 +27,8 @@ use table::Table;
 
 /// Makes all events durable that can be read.
 pub(crate) type SyncEvents = Arc<dyn Fn() -> Result<()> + Send + Sync>;
+/// Whether the store may still change what is kept here.
+pub(crate) type CheckOwner = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 /// The positions and checkpoints of one store.
 pub(crate) struct Register {
@@ -38,6 +40,7 @@ pub(crate) struct Register {
     sync: bool,
     /// Makes the events durable that positions may be about: none of these must outlive its event.
     sync_events: SyncEvents,
+    check_owner: CheckOwner,
     loaded: OnceLock<Loaded>,
     loading: Mutex<()>,
     /// Whether changes are refused.
@@ -105,6 +108,7 @@ impl Register {
         read_only: bool,
         sync: bool,
         sync_events: SyncEvents,
+        check_owner: CheckOwner,
     ) -> Self {
         Register {
             fs,
@@ -113,6 +117,7 @@ impl Register {
             read_only,
             sync,
             sync_events,
+            check_owner,
             loaded: OnceLock::new(),
             loading: Mutex::default(),
             shut: AtomicBool::new(false),
@@ -146,7 +151,7 @@ impl Register {
         match self.read_only {
             true => Err(Error::ReadOnly),
             false if self.shut.load(Ordering::Acquire) => Err(Error::Closed),
-            false => Ok(()),
+            false => (self.check_owner)(),
         }
     }
 
@@ -421,7 +426,15 @@ mod tests {
     }
 
     fn register(fs: &MemFs) -> Register {
-        Register::new(Arc::new(fs.clone()), "store".into(), [3; 16], false, false, Arc::new(|| Ok(())))
+        Register::new(
+            Arc::new(fs.clone()),
+            "store".into(),
+            [3; 16],
+            false,
+            false,
+            Arc::new(|| Ok(())),
+            Arc::new(|| Ok(())),
+        )
     }
 
     fn stream(text: &str) -> StreamId {
@@ -487,7 +500,15 @@ mod tests {
         let positions = register(&fs);
         positions.put("h", &stream("order-1"), 0, (5, 1)).unwrap();
         positions.close().unwrap();
-        let other = Register::new(Arc::new(fs.clone()), "store".into(), [4; 16], false, false, Arc::new(|| Ok(())));
+        let other = Register::new(
+            Arc::new(fs.clone()),
+            "store".into(),
+            [4; 16],
+            false,
+            false,
+            Arc::new(|| Ok(())),
+            Arc::new(|| Ok(())),
+        );
         assert!(matches!(other.get("h", &stream("order-1"), 0), Err(Error::Damaged(_))));
         assert!(matches!(positions.put("h", &stream("order-1"), 0, (6, 1)), Err(Error::Closed)));
         assert_eq!(sequence(&positions, &stream("order-1"), 0), Some(5));

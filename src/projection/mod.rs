@@ -73,6 +73,9 @@ use std::time::Duration;
 /// ```
 pub trait Projection: Send + Sync + 'static {
     /// What the events add up to. Its default is the state before the first event.
+    ///
+    /// A state is saved only if it comes back as it is, as far as serde shows it: what a field with `#[serde(skip)]` holds is not part
+    /// of what is compared or saved, and is the field's default after a restart.
     type State: Default + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// What it is called, in 1 to 255 bytes. Always the same.

@@ -7,11 +7,14 @@ use super::number_of;
 use crate::error::{Damage, Error, Result};
 use crate::format::index_file::{self, IndexHeader};
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::{self, Fs, Mode};
+use crate::fs::{self, Entry, Fs, Mode};
 use std::path::Path;
 
 /// What is beside a log that has no event: files that come into being with or after the first one.
 const BESIDE: [&str; 3] = ["POSITIONS", "snapshots", "projections"];
+
+/// What all files of a store begin with, but for LOCK.
+const MAGIC: [u8; 3] = [0x89, b'A', b'N'];
 
 /// The damage that it is to begin a log here, if something is left of an earlier one.
 ///
@@ -26,9 +29,7 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
         if let Some(index) = index_number(&entry.name).and_then(|_| header(fs, &path)) {
             left.push(format!("{} (positions below {})", entry.name, index.chain.next_position));
             end = end.max(index.chain.next_position);
-        } else if BESIDE.contains(&&*entry.name)
-            && (entry.is_file && entry.size > 0 || fs.list(&path).is_ok_and(|entries| !entries.is_empty()))
-        {
+        } else if BESIDE.contains(&&*entry.name) && holds_ours(fs, &path, entry, 2) {
             left.push(entry.name.clone());
         }
     }
@@ -42,6 +43,18 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
             left.join(", ")
         ),
     }))
+}
+
+/// Whether this is a file that a store has made, or a directory with one in it: other programs have directories of these names, too.
+fn holds_ours(fs: &dyn Fs, path: &Path, entry: &Entry, depth: u32) -> bool {
+    if entry.is_file {
+        let mut magic = [0; 3];
+        let read = fs.open(path, Mode::Read).and_then(|file| fs::read_full(&*file, 0, &mut magic));
+        // What cannot be read may be ours.
+        return entry.size > 0 && (read.is_err() || magic == MAGIC);
+    }
+    let below = if depth > 0 && entry.is_dir { fs.list(path).unwrap_or_default() } else { Vec::new() };
+    below.iter().any(|entry| holds_ours(fs, &path.join(&entry.name), entry, depth - 1))
 }
 
 /// What the indexes of a store say of its length. What an index covers was durable when it was written.

@@ -221,7 +221,9 @@ impl Options {
         let log = opened.log.clone();
         let sync_events = Arc::new(move || log.check_owner().and_then(|()| log.sync_visible()));
         let (id, sync) = (opened.log.store_id(), self.sync_positions);
-        let positions = Register::new(fs, path.to_owned(), id, read_only, sync, sync_events);
+        let log = opened.log.clone();
+        let check_owner = Arc::new(move || log.check_known());
+        let positions = Register::new(fs, path.to_owned(), id, read_only, sync, sync_events, check_owner);
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);

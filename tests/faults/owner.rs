@@ -3,7 +3,7 @@
 use super::common::*;
 use annals::fs::{Entry, File, Fs, Image, Lock, LockMode, Mode, Paced, RealFs, SimFs};
 use annals::salvage::{Repair, verify, verify_in};
-use annals::{Error, Expected, NewEvent, Options, Result, Store};
+use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Result, Store};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -231,6 +231,11 @@ fn a_second_writer_is_refused_although_lock_was_removed() {
         let acknowledged = 5 + appends(&first, "first-1", 200);
         assert!(acknowledged < 30, "{acknowledged}");
         assert!(matches!(append(&first, "first-1"), Err(Error::LockLost { path: lost }) if lost == path.join("LOCK")));
+        // Nor does it take what could not be kept.
+        let put = first.positions().put("billing", &stream("first-1"), 0);
+        assert!(matches!(put, Err(Error::LockLost { .. })), "{put:?}");
+        let moved = first.checkpoints().commit("mailer", 0, ExpectedVersion::Any);
+        assert!(matches!(moved, Err(Error::LockLost { .. })), "{moved:?}");
         assert!(matches!(first.close(), Err(Error::LockLost { .. })));
         let again = Store::open(&path).unwrap();
         assert_eq!(again.len(), acknowledged);
@@ -333,6 +338,13 @@ fn a_forked_child_does_nothing_with_the_handle() {
             let results = [
                 append(&store, "child-1").map(drop),
                 store.append(&stream("child-1"), Expected::Any, [big]).map(drop),
+                store.positions().put("billing", &stream("parent-1"), 0).map(drop),
+                store.checkpoints().commit("mailer", 0, ExpectedVersion::Any).map(drop),
+                store
+                    .consumer("mailer")
+                    .until_caught_up()
+                    .run(|event: &Event| assert!(event.position() > 9, "handed out"))
+                    .map(drop),
                 store.positions().flush(),
                 store.snapshots().put(&stream("parent-1"), 0, &7u32).map(drop),
                 store.sync(),
@@ -601,6 +613,11 @@ fn a_directory_of_something_else_is_left_alone() {
 fn other_names_and_remains_of_a_store_are_no_hindrance() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), "[core]").unwrap();
+    // Directories that a store has too, of another program.
+    for name in ["snapshots", "projections"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name).join("my_test.snap"), "---\nsource: tests/x.rs\n").unwrap();
+    }
     fs::write(dir.path().join("LOCK"), "pid 12 on this").unwrap();
     fs::write(dir.path().join("HEAD"), vec![0; 1024]).unwrap();
     append(&Store::open(dir.path()).unwrap(), "s-1").unwrap();

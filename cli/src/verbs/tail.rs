@@ -151,7 +151,7 @@ impl Args {
         let mut pace = Pace::default();
         // Before it is opened: what comes later shows.
         let sign = Sign::of(&self.store, None);
-        let store = match Options::new().create(false).open_read_only(&self.store) {
+        let store = match Options::new().create(false).memory_map(false).open_read_only(&self.store) {
             Err(Error::Locked { .. }) if self.follow => self.wait(&mut pace)?,
             _ => {
                 pace.opens(sign, SystemTime::now());
@@ -207,7 +207,7 @@ impl Args {
         loop {
             let sign = pace.look(&self.store);
             if pace.opens(sign, SystemTime::now()) {
-                match Options::new().create(false).open_read_only(&self.store) {
+                match Options::new().create(false).memory_map(false).open_read_only(&self.store) {
                     Ok(store) => {
                         pace.opened();
                         return Ok(store);

@@ -169,6 +169,16 @@ impl Moves {
 mod tests {
     use super::*;
 
+    /// The list of an interrupted repair was called `REPAIR`, and its directory `repair`: one name
+    /// where case does not count.
+    #[test]
+    fn names_differ_where_case_does_not_count() {
+        let names = [REPAIRING, WORKSHOP, QUARANTINE, crate::segment::INCOMPLETE, crate::segment::LOCK];
+        for (n, name) in names.iter().enumerate() {
+            assert!(names[..n].iter().all(|other| !other.eq_ignore_ascii_case(name)), "{name}");
+        }
+    }
+
     #[test]
     fn lists_come_back() {
         let moves = Moves {

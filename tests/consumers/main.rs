@@ -235,11 +235,16 @@ fn the_handler_can_stop() {
             0 => mailer(&store).run(handle),
             n => mailer(&store).workers(n).run(handle),
         };
-        assert_eq!(status.unwrap().position, Some(9), "{workers} workers");
-        assert_eq!(checkpoint(&store), Some(9));
+        let position = status.unwrap().position;
+        assert_eq!(checkpoint(&store), position, "{workers} workers");
+        // Of several workers, one may come to the event while others have not come to some before it: those wait for the next run,
+        // and nothing of them was handled.
+        let next = position.map_or(0, |position| position + 1);
+        assert!(next == 10 || workers > 1 && next < 10, "{workers} workers: {position:?}");
+        assert!(next == 10 || !seen.lock().unwrap().contains(&next), "{workers} workers: {position:?}");
         let first: Mutex<Option<u64>> = Mutex::default();
         mailer(&store).run(|event: &Event| _ = first.lock().unwrap().get_or_insert(event.position())).unwrap();
-        assert_eq!(*first.lock().unwrap(), Some(10));
+        assert_eq!(*first.lock().unwrap(), Some(next));
     }
 }
 
@@ -335,10 +340,13 @@ fn checkpoints_are_durable_while_it_runs() {
             n => consumer.workers(n).run(handler),
         }
         .unwrap();
+        // Those that make a checkpoint due, and what may be handed out while it is written: a window of each worker. (With two
+        // workers, 3 was too few one time in 300.)
+        let most = 2 + workers.max(1) as u64;
         for (at, disk) in left.into_inner().unwrap() {
             let store = bed.options().file_system(disk).open("store").unwrap();
             let next = checkpoint(&store).map_or(0, |position| position + 1);
-            assert!(next <= at && at - next <= 3, "{workers} workers: checkpoint {next} at {at}");
+            assert!(next <= at && at - next <= most, "{workers} workers: checkpoint {next} at {at}");
         }
     }
 }

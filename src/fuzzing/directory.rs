@@ -168,7 +168,10 @@ fn caches(store: &Store, written: Option<&Built>, facts: &[Fact]) {
 }
 
 fn is_refusal(error: &Error) -> bool {
-    matches!(error, Error::Damaged(_) | Error::UnsupportedFormat { .. } | Error::NotAStore { .. })
+    matches!(
+        error,
+        Error::Damaged(_) | Error::UnsupportedFormat { .. } | Error::NotAStore { .. } | Error::ForeignFile { .. }
+    )
 }
 
 /// Everything that can be read in other ways. If nothing is damaged, those find the same events.

@@ -97,7 +97,7 @@ struct Copy {
 
 /// Damage itself is no reason to refuse.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error, Error::UnsupportedFormat { .. } | Error::NotAStore { .. })
+    matches!(error, Error::UnsupportedFormat { .. } | Error::NotAStore { .. } | Error::ForeignFile { .. })
 }
 
 /// Salvages, and looks at the copy from all sides.

@@ -1,20 +1,18 @@
-#![deny(missing_docs)]
+#![cfg_attr(not(annals_internals), deny(missing_docs))]
 #![deny(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
 mod codec;
 mod consumer;
-#[cfg(feature = "contract")]
-pub mod contract;
 mod error;
 mod event;
 mod expected;
 mod format;
 pub mod fs;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 mod index;
+#[cfg(annals_internals)]
+#[doc(hidden)]
+pub mod internals;
 mod log;
 mod mend;
 mod position;

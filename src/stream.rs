@@ -111,7 +111,7 @@ impl StreamId {
     }
 
     /// The canonical bytes of the name, as `docs/FORMAT.md` defines them.
-    pub(crate) fn key(&self) -> &[u8] {
+    pub fn key(&self) -> &[u8] {
         &self.key
     }
 

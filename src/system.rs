@@ -8,7 +8,7 @@ const LOST: u8 = 3;
 
 /// What a record of the store's own says. All of it stands in the key of its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum System<'a> {
+pub enum System<'a> {
     /// All events of an edition, or those in one domain of it, are gone that stand before this record.
     Deletion { edition: &'a str, domain: Option<&'a str> },
     /// A commit that has no events of its own, and only says how far an upstream was taken in.
@@ -19,7 +19,7 @@ pub(crate) enum System<'a> {
 
 impl<'a> System<'a> {
     /// The key of the stream, as `docs/FORMAT.md` defines it. An edition of length 0 does not exist, so it is the key of no caller's stream.
-    pub(crate) fn key(&self) -> Vec<u8> {
+    pub fn key(&self) -> Vec<u8> {
         match *self {
             System::Tracking => vec![0, 0, TRACKING],
             System::Lost => vec![0, 0, LOST],
@@ -34,7 +34,7 @@ impl<'a> System<'a> {
 
     /// What a record with this key says. `None` if the key is not one of these.
     #[inline]
-    pub(crate) fn of(key: &'a [u8]) -> Option<Self> {
+    pub fn of(key: &'a [u8]) -> Option<Self> {
         match key {
             [0, 0, TRACKING] => Some(System::Tracking),
             [0, 0, LOST] => Some(System::Lost),
@@ -49,7 +49,7 @@ impl<'a> System<'a> {
     }
 
     /// The type that such a record has.
-    pub(crate) fn event_type(&self) -> &'static str {
+    pub fn event_type(&self) -> &'static str {
         match self {
             System::Deletion { .. } => "EditionDeleted",
             System::Tracking => "Tracked",

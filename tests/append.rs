@@ -1,12 +1,10 @@
 //! Appending: expectations, transactions, tickets, every field of an event, every limit and one beyond it.
 
-mod common;
-
 use annals::{
     Appended, Committed, ContentType, Durability, Error, Expected, NewEvent, Options, Result, Store, StreamId,
     Timestamp, Uuid,
 };
-use common::*;
+use annals_testkit::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -709,7 +707,7 @@ fn an_interval_syncs_in_the_background() {
     let facts = all_facts(&store);
     for _ in 0..1000 {
         std::thread::sleep(Duration::from_millis(5));
-        let after = bed.sim().crash(annals::fs::Image::Durable);
+        let after = bed.sim().crash(annals_testkit::Image::Durable);
         let reopened = Options::new().file_system(after).open(bed.path()).unwrap();
         if reopened.len() == 1 {
             return assert_same(&all_facts(&reopened), &facts, &bed);

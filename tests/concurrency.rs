@@ -1,10 +1,8 @@
 //! Threads: writers that race for a sequence, pipelines of tickets, readers beside writers, closing while others append.
 
-mod common;
-
-use annals::fs::Image;
 use annals::{Committed, Durability, Error, Event, Expected, NewEvent, Store, StreamId};
-use common::*;
+use annals_testkit::Image;
+use annals_testkit::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};

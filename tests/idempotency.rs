@@ -3,8 +3,8 @@
 //! Shown to see, each by running the tests against a library with that bug: commits on their way not looked at, or the index not asked again under the commit lock (`five_threads_at_once`); the key not written into
 //! the frame (`repeats_of_all_kinds`).
 
-use annals::fs::{Image, SimFs};
 use annals::{AsOf, Committed, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
+use annals_testkit::{Image, SimFs};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -117,8 +117,8 @@ fn a_first_commit_that_fails() {
         store.transaction().append(&stream("1"), Expected::NoStream, [event]).idempotency_key("k").submit().unwrap()
     };
     let first = ticket("1");
-    disk.fail(annals::fs::Fault {
-        operation: annals::fs::Operation::Write,
+    disk.fail(annals_testkit::Fault {
+        operation: annals_testkit::Operation::Write,
         after: 0,
         times: 1,
         kind: std::io::ErrorKind::StorageFull,

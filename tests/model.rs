@@ -4,13 +4,11 @@
 //! what is visible lies between the two, and ends with a commit. On the simulated disk the power is cut now and then: what was acknowledged is there
 //! afterwards, and of what was on its way whole commits from the front.
 
-mod common;
-
 use annals::{
     Appended, Committed, ContentType, Error, Events, Expected, NewEvent, Options, Result, Store, StreamId, Ticket,
     Timestamp, Uuid,
 };
-use common::*;
+use annals_testkit::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -508,7 +506,7 @@ impl World {
 
     /// Goes on with what a power cut leaves of the disk.
     fn power_cut(&mut self, image: usize, way: usize) {
-        use annals::fs::Image;
+        use annals_testkit::Image;
         let Disk::Simulated(disk) = &self.bed.disk else { return };
         let seed = self.accepted.len() as u64 * 31 + image as u64;
         let images = [

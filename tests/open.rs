@@ -1,10 +1,8 @@
 //! Opening and closing: the lock, what is not a store, read-only opens, options outside their limits, a disk that fails or is full.
 
-mod common;
-
-use annals::fs::{Fault, Image, Operation, SimFs};
 use annals::{Durability, Error, Expected, NewEvent, Options, Result, Store};
-use common::*;
+use annals_testkit::*;
+use annals_testkit::{Fault, Image, Operation, SimFs};
 use std::io::{BufRead, BufReader, ErrorKind, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};

@@ -1,10 +1,10 @@
 //! Handler positions and checkpoints: each clause of their documentation, and random operations against plain maps.
 
-mod common;
+use annals::fs::MemFs;
 
-use annals::fs::{Image, MemFs, SimFs};
 use annals::{Checkpoint, Error, Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
-use common::{Bed, Disk, on, stream};
+use annals_testkit::{Bed, Disk, on, stream};
+use annals_testkit::{Image, SimFs};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

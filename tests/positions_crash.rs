@@ -1,7 +1,7 @@
 //! Crashes, failing calls and damage of the file that keeps positions, checkpoints and dead letters, on the simulated disk.
 //!
 //! All workloads of one to three steps are run; at each changing call of the file system the process dies, or the call fails; of what is then on the disk every image of the fault model is built
-//! (see `annals::fs::SimFs`), and held against the oracle. The file changes by flushes only, so what is found must be, as a whole, what was there at the last acknowledged flush, or at one that was tried
+//! (see `annals_testkit::SimFs`), and held against the oracle. The file changes by flushes only, so what is found must be, as a whole, what was there at the last acknowledged flush, or at one that was tried
 //! after it: nothing that was flushed is lost or goes back, and nothing is mixed. Then a second open finds the same, a flush keeps it through a power cut, and so it does a change that is made
 //! after it.
 //!
@@ -13,8 +13,8 @@
 //!
 //! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test positions_crash` runs the whole of it.
 
-use annals::fs::{Crash, Fault, Image, Operation, SimFs};
 use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
+use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 

@@ -4,8 +4,8 @@
 //! exclusive, events of the same time cut at a time bound, candidates not held against the query (`every_query_form`); a guard that does not look at commits on their way, or not again under the
 //! lock (`racing_guards`).
 
-use annals::fs::SimFs;
 use annals::{AsOf, Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp};
+use annals_testkit::SimFs;
 use proptest::prelude::*;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,10 +1,8 @@
 //! Reading: ranges, limits and directions, of a stream and of the whole store; the fixed watermark; what a read holds on to.
 
-mod common;
-
-use annals::fs::{Fault, Operation};
 use annals::{Durability, Error, Expected, NewEvent, Read, Result, Store, StreamId};
-use common::*;
+use annals_testkit::*;
+use annals_testkit::{Fault, Operation};
 use std::io::ErrorKind;
 
 /// Several streams with events of all sizes, in commits of all sizes: some larger than a block, some larger than a segment.

@@ -2,12 +2,10 @@
 //!
 //! Shown to see (`a_repair_survives_crashes`), each by running it against a library with that bug: new files in place before the old ones are durable in quarantine; the list of moves not synced before the first move.
 
-mod common;
-
-use annals::fs::{Crash, Image, SimFs};
 use annals::salvage::{Action, Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, Timestamp};
-use common::{Fact, stream};
+use annals_testkit::{Crash, Image, SimFs};
+use annals_testkit::{Fact, stream};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,7 +35,7 @@ fn sample() -> (SimFs, Vec<Fact>) {
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
     fill(&store, 30);
-    let facts = common::facts(store.read_all());
+    let facts = annals_testkit::facts(store.read_all());
     store.close().unwrap();
     assert!(segments(&disk).len() >= 3);
     (disk.crash(Image::All), facts)
@@ -100,8 +98,8 @@ fn repair(disk: &SimFs, repair: &Repair) -> (Vec<String>, Vec<Fact>) {
     assert!(files(disk) == after, "a second repair has changed something");
     let store = options(disk).open("store").unwrap();
     assert!(store.open_report().cut.is_none() && store.open_report().notices.is_empty(), "{:?}", store.open_report());
-    let facts = common::facts(store.read_all());
-    store.append(&stream("new-1"), Expected::NoStream, common::texts(["goes on"])).unwrap();
+    let facts = annals_testkit::facts(store.read_all());
+    store.append(&stream("new-1"), Expected::NoStream, annals_testkit::texts(["goes on"])).unwrap();
     store.close().unwrap();
     (done.actions.iter().map(Action::to_string).collect(), facts)
 }
@@ -261,7 +259,7 @@ fn a_repair_survives_crashes() {
                 "{context}: {verified:?}"
             );
             let store = options(&after).open("store").unwrap();
-            assert!(common::facts(store.read_all()) == expected, "{context}");
+            assert!(annals_testkit::facts(store.read_all()) == expected, "{context}");
             drop(store);
             for (path, bytes) in files(&damaged) {
                 let replaced = path.extension().is_some_and(|e| e == "idx") || path.ends_with("LOCK");
@@ -372,7 +370,7 @@ fn a_repair_beside_the_log_survives_crashes() {
                 let bytes = damaged.contents(&path).unwrap();
                 assert!(kept.values().any(|kept| *kept == bytes), "{context}: {} is gone", path.display());
             }
-            assert!(common::facts(options(&after).open("store").unwrap().read_all()) == facts, "{context}");
+            assert!(annals_testkit::facts(options(&after).open("store").unwrap().read_all()) == facts, "{context}");
         }
         if done.is_ok() {
             return;

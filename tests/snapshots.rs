@@ -1,13 +1,13 @@
 //! Snapshots: what is put comes back, what stays, what is never used, and that an aggregate is the same with them, without them, and with damaged ones.
 
-mod common;
+use annals::fs::Fs;
 
-use annals::fs::{Fault, Fs, Operation};
 use annals::{
     AsOf, Codec, Durability, Error, Event, Expected, Load, Loaded, NewEvent, Options, Result, Retention,
     SkippedSnapshots, SnapshotFault, Store, StreamId, Timestamp,
 };
-use common::{Bed, noise, on, on_all_beds, stream};
+use annals_testkit::{Bed, noise, on, on_all_beds, stream};
+use annals_testkit::{Fault, Operation};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -260,7 +260,7 @@ fn who_may_not_write_puts_nothing() {
     assert_eq!(load(other.load(&id)).snapshot, Some(1), "reads go on");
     drop(other);
 
-    let before = common::snapshot(&bed.path());
+    let before = annals_testkit::snapshot(&bed.path());
     let store = bed.read_only();
     assert!(matches!(store.snapshots().put(&id, 2, &1), Err(Error::ReadOnly)));
     assert!(matches!(store.snapshots().put_bytes(&id, 2, b""), Err(Error::ReadOnly)));
@@ -270,7 +270,7 @@ fn who_may_not_write_puts_nothing() {
     assert_eq!((loaded.snapshot, loaded.replayed, loaded.put), (Some(1), 1, false));
     assert_eq!(store.snapshots().verify().unwrap().usable, 1);
     drop(store);
-    assert_eq!(common::snapshot(&bed.path()), before);
+    assert_eq!(annals_testkit::snapshot(&bed.path()), before);
 }
 
 #[test]
@@ -596,13 +596,13 @@ fn a_snapshot_that_outlived_its_events_is_not_used() {
     store.sync().unwrap();
     grow(&store, &id, 4);
     // Putting makes the events durable first. So it takes a directory of snapshots that was kept and a store that was restored from before.
-    let durable = bed.sim().crash(annals::fs::Image::Durable);
+    let durable = bed.sim().crash(annals_testkit::Image::Durable);
     let snapshots = store.snapshots().retention(Retention::Persist);
     snapshots.put(&id, 1, &replay(&store, &id, 1)).unwrap();
     snapshots.put(&id, 6, &replay(&store, &id, 6)).unwrap();
     let kept = paths(&store, &id).into_iter().map(|path| (read_file(bed.fs(), &path), path)).collect::<Vec<_>>();
     drop(store);
-    let cut = Bed { disk: common::Disk::Simulated(durable), ..bed };
+    let cut = Bed { disk: annals_testkit::Disk::Simulated(durable), ..bed };
     for (bytes, path) in kept {
         cut.sim().set_contents(path, bytes);
     }

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| annals::fuzzing::salvage(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| annals_fuzzing::salvage(input));

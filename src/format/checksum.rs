@@ -2,18 +2,18 @@
 
 /// Longest piece that one CRC stands for: beyond 11,450 bytes CRC-32 no longer detects every error of three bits
 /// (Koopman, "32-bit cyclic redundancy codes for internet applications", 2002).
-pub(crate) const BLOCK: usize = 8192;
+pub const BLOCK: usize = 8192;
 
 /// Bytes of a CRC.
-pub(crate) const CRC: usize = 4;
+pub const CRC: usize = 4;
 
-pub(crate) fn crc(bytes: &[u8]) -> u32 {
+pub fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
 /// Continues a CRC over more bytes.
 #[inline]
-pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
+pub fn extend(crc: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(crc);
     hasher.update(bytes);
     hasher.finalize()
@@ -21,10 +21,10 @@ pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
 
 /// What the CRCs of one segment are masked with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Mask(u32);
+pub struct Mask(u32);
 
 impl Mask {
-    pub(crate) fn new(store: &[u8; 16], segment: u64, salt: u64) -> Self {
+    pub fn new(store: &[u8; 16], segment: u64, salt: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(store);
         bytes[16..24].copy_from_slice(&segment.to_le_bytes());
@@ -33,13 +33,13 @@ impl Mask {
     }
 
     /// The one mask under which `stored` stands at `offset` for a CRC. Any bytes imply one: only a second CRC that agrees with it proves it.
-    pub(crate) fn implied(crc: u32, stored: u32, offset: u64) -> Self {
+    pub fn implied(crc: u32, stored: u32, offset: u64) -> Self {
         Mask(turned(crc) ^ stored ^ (offset as u32).wrapping_mul(0x9E37_79B1))
     }
 
     /// What is stored at `offset` for a CRC: the mask is another one for each offset of a segment, as segments are shorter than 4 GiB.
     #[inline]
-    pub(crate) fn stored(self, crc: u32, offset: u64) -> u32 {
+    pub fn stored(self, crc: u32, offset: u64) -> u32 {
         turned(crc) ^ self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
     }
 }
@@ -53,12 +53,12 @@ fn turned(crc: u32) -> u32 {
 }
 
 /// Bytes of the table for a piece of `len` bytes: none if one CRC is enough.
-pub(crate) fn table_len(len: u64) -> u64 {
+pub fn table_len(len: u64) -> u64 {
     if len <= BLOCK as u64 { 0 } else { len.div_ceil(BLOCK as u64) * CRC as u64 }
 }
 
 /// The length of a piece that takes `both` bytes together with its table. `None` if there is no such length.
-pub(crate) fn piece_len(both: u64) -> Option<u64> {
+pub fn piece_len(both: u64) -> Option<u64> {
     if both <= BLOCK as u64 {
         return Some(both);
     }
@@ -68,7 +68,7 @@ pub(crate) fn piece_len(both: u64) -> Option<u64> {
 }
 
 /// Appends the table of `piece` to `out`.
-pub(crate) fn put_table(out: &mut Vec<u8>, piece: std::ops::Range<usize>) {
+pub fn put_table(out: &mut Vec<u8>, piece: std::ops::Range<usize>) {
     let mut at = piece.start;
     while at < piece.end {
         let end = piece.end.min(at + BLOCK);
@@ -79,7 +79,7 @@ pub(crate) fn put_table(out: &mut Vec<u8>, piece: std::ops::Range<usize>) {
 }
 
 /// Whether each block of `piece` has the CRC that `table` says.
-pub(crate) fn table_holds(piece: &[u8], table: &[u8]) -> bool {
+pub fn table_holds(piece: &[u8], table: &[u8]) -> bool {
     let (crcs, rest) = table.as_chunks::<CRC>();
     rest.is_empty()
         && crcs.len() == piece.len().div_ceil(BLOCK)

@@ -15,12 +15,12 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
 /// Bytes of a digest.
-pub(crate) const LEN: usize = 16;
+pub const LEN: usize = 16;
 
-pub(crate) struct ContentDigest(SipHasher24);
+pub struct ContentDigest(SipHasher24);
 
 impl ContentDigest {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         ContentDigest(SipHasher24::new())
     }
 
@@ -34,7 +34,7 @@ impl ContentDigest {
     }
 
     /// Adds an event whose parts stand in `bytes`.
-    pub(crate) fn event(&mut self, layout: &Layout, bytes: &[u8]) {
+    pub fn event(&mut self, layout: &Layout, bytes: &[u8]) {
         let extras: Extras<'_> = layout.extras(bytes);
         self.bytes(layout.key(bytes));
         self.bytes(layout.event_type(bytes));
@@ -55,12 +55,12 @@ impl ContentDigest {
     }
 
     /// Adds how far an upstream is taken in with the commit.
-    pub(crate) fn tracking(&mut self, upstream: &str, position: u64) {
+    pub fn tracking(&mut self, upstream: &str, position: u64) {
         self.bytes(upstream.as_bytes());
         self.number(position);
     }
 
-    pub(crate) fn finish(&self) -> [u8; LEN] {
+    pub fn finish(&self) -> [u8; LEN] {
         self.0.finish128().as_bytes()
     }
 }

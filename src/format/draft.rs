@@ -10,13 +10,13 @@ use crate::event::NewEvent;
 
 /// What a commit may hold.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     pub event: usize,
     pub commit: usize,
 }
 
 /// A frame without what the commit lock decides: positions, sequences, time, place.
-pub(crate) struct Draft {
+pub struct Draft {
     /// Room for the header, then the body.
     frame: Vec<u8>,
     records: Vec<Unfinished>,
@@ -25,7 +25,7 @@ pub(crate) struct Draft {
 }
 
 /// Where a frame goes.
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     pub segment: &'a SegmentHeader,
     pub mask: Mask,
     pub offset: u64,
@@ -38,7 +38,7 @@ pub(crate) struct Place<'a> {
 const MOST_RESERVED: usize = 1 << 20;
 
 impl Draft {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Draft { frame: Vec::new(), records: Vec::new(), attributes_len: 0, limits }
     }
 
@@ -47,7 +47,7 @@ impl Draft {
     /// # Errors
     ///
     /// [`Error::Invalid`] and [`Error::LimitExceeded`]; the draft must then be dropped.
-    pub(crate) fn push(&mut self, key: &[u8], event: &NewEvent<'_>, wide: bool) -> Result<()> {
+    pub fn push(&mut self, key: &[u8], event: &NewEvent<'_>, wide: bool) -> Result<()> {
         if self.records.len() as u64 == MAX_EVENTS {
             return Err(Error::limit("events of a commit", self.records.len() + 1, MAX_EVENTS as usize));
         }
@@ -76,7 +76,7 @@ impl Draft {
     }
 
     /// Makes room for so many events more of about the size of the last one: a hint, as far as that is worth a hint.
-    pub(crate) fn reserve(&mut self, events: usize) {
+    pub fn reserve(&mut self, events: usize) {
         let Some(last) = self.records.last() else { return };
         let each = self.frame.len() - last.start();
         self.frame.reserve(events.saturating_mul(each).min(MOST_RESERVED));
@@ -85,7 +85,7 @@ impl Draft {
 
     /// Adds a record that is intact, as it is; it gets another sequence only if one is given. `false` if it breaks the grammar, or has no room for that sequence.
     #[must_use]
-    pub(crate) fn adopt(&mut self, record: &[u8], sequence: Option<u64>) -> bool {
+    pub fn adopt(&mut self, record: &[u8], sequence: Option<u64>) -> bool {
         self.begin(record.len());
         let Some(mut adopted) = record::adopt(&mut self.frame, record) else { return false };
         let fits = sequence.is_none_or(|sequence| adopted.set_sequence(sequence));
@@ -94,7 +94,7 @@ impl Draft {
     }
 
     /// Puts the attributes of the commit before its events, in place of those that it had.
-    pub(crate) fn set_attributes(&mut self, attributes: &[u8]) {
+    pub fn set_attributes(&mut self, attributes: &[u8]) {
         if attributes.is_empty() && self.attributes_len == 0 {
             return;
         }
@@ -113,13 +113,13 @@ impl Draft {
     /// # Errors
     ///
     /// [`Error::LimitExceeded`].
-    pub(crate) fn put_attributes(&mut self, attributes: &[u8]) -> Result<()> {
+    pub fn put_attributes(&mut self, attributes: &[u8]) -> Result<()> {
         self.set_attributes(attributes);
         self.check_len()
     }
 
     /// What the commit says, apart from its attributes.
-    pub(crate) fn digest(&self) -> ContentDigest {
+    pub fn digest(&self) -> ContentDigest {
         let mut digest = ContentDigest::new();
         let ends = self.records.iter().skip(1).map(Unfinished::start).chain([self.frame.len()]);
         for (record, end) in self.records.iter().zip(ends) {
@@ -130,30 +130,30 @@ impl Draft {
     }
 
     /// Number of events.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Bytes of the body so far.
-    pub(crate) fn body_len(&self) -> usize {
+    pub fn body_len(&self) -> usize {
         self.frame.len().saturating_sub(HEADER)
     }
 
     /// Bytes that the frame will take.
-    pub(crate) fn frame_len(&self) -> u64 {
+    pub fn frame_len(&self) -> u64 {
         frame::frame_len(self.body_len() as u64)
     }
 
     /// Gives the events from `first` on the sequences from `sequence` on. `false` if a record has no room for one as high as that.
     #[must_use]
-    pub(crate) fn set_sequences(&mut self, events: std::ops::Range<usize>, sequence: u64) -> bool {
+    pub fn set_sequences(&mut self, events: std::ops::Range<usize>, sequence: u64) -> bool {
         let mut sequences = sequence..;
         let records = &mut self.records[events];
         records.iter_mut().zip(&mut sequences).all(|(record, n)| record.set_sequence(n))
     }
 
     /// Fills in the rest, and gives the frame and its header CRC's chain.
-    pub(crate) fn finish(mut self, place: &Place<'_>) -> (Vec<u8>, Chain) {
+    pub fn finish(mut self, place: &Place<'_>) -> (Vec<u8>, Chain) {
         self.begin(0);
         let first = place.chain.next_position;
         let ordinal = first - place.segment.first_position;

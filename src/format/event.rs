@@ -12,7 +12,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Bytes that were copied out of the log and verified, shared by the events in them.
-pub(crate) struct Block {
+pub struct Block {
     pub bytes: Vec<u8>,
     /// What ids that are not stored are made of.
     pub id_seed: u128,
@@ -67,7 +67,7 @@ impl Event {
     }
 
     #[inline]
-    pub(crate) fn key(&self) -> &[u8] {
+    pub fn key(&self) -> &[u8] {
         self.layout.key(self.bytes())
     }
 

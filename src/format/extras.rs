@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
 
 /// The extras of a record, with the flags that say which of them there are.
 #[derive(Clone, Copy)]
-pub(crate) struct Extras<'a> {
+pub struct Extras<'a> {
     flags: u16,
     bytes: &'a [u8],
 }
@@ -139,33 +139,33 @@ impl<'a> Extras<'a> {
         }
     }
 
-    pub(crate) fn id(self) -> Option<Uuid> {
+    pub fn id(self) -> Option<Uuid> {
         Some(Uuid::from_bytes(array(self.part(HAS_ID)?, 0)))
     }
 
-    pub(crate) fn occurred_at(self) -> Option<Timestamp> {
+    pub fn occurred_at(self) -> Option<Timestamp> {
         let nanos = i64::from_le_bytes(array(self.part(HAS_OCCURRED)?, 0));
         Some(Timestamp::from_nanos(nanos))
     }
 
-    pub(crate) fn schema_version(self) -> u32 {
+    pub fn schema_version(self) -> u32 {
         let version = self.part(HAS_SCHEMA).and_then(varint::get);
         version.map_or(0, |(version, _)| version as u32)
     }
 
-    pub(crate) fn content_name(self) -> Option<&'a [u8]> {
+    pub fn content_name(self) -> Option<&'a [u8]> {
         self.part(HAS_NAMED_TYPE)
     }
 
-    pub(crate) fn correlation_id(self) -> Option<&'a [u8]> {
+    pub fn correlation_id(self) -> Option<&'a [u8]> {
         self.part(HAS_CORRELATION)
     }
 
-    pub(crate) fn causation_id(self) -> Option<&'a [u8]> {
+    pub fn causation_id(self) -> Option<&'a [u8]> {
         self.part(HAS_CAUSATION)
     }
 
-    pub(crate) fn tags(self) -> Tags<'a> {
+    pub fn tags(self) -> Tags<'a> {
         let mut reader = Reader::new(self.part(HAS_TAGS).unwrap_or_default(), 0);
         let left = reader.varint().unwrap_or(0);
         Tags { reader, left }
@@ -173,7 +173,7 @@ impl<'a> Extras<'a> {
 }
 
 /// The tags of an event, one after the other.
-pub(crate) struct Tags<'a> {
+pub struct Tags<'a> {
     reader: Reader<'a>,
     left: usize,
 }

@@ -13,13 +13,13 @@ use super::{content_digest, is_zero, put, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-pub(crate) const HEADER: usize = 56;
-pub(crate) const TRAILER: usize = 16;
+pub const HEADER: usize = 56;
+pub const TRAILER: usize = 16;
 /// Frames start on multiples of this.
-pub(crate) const ALIGN: u64 = 8;
-pub(crate) const MAGIC: [u8; 4] = [0xA7, b'F', b'R', 0x0A];
+pub const ALIGN: u64 = 8;
+pub const MAGIC: [u8; 4] = [0xA7, b'F', b'R', 0x0A];
 /// The longest body that a frame can have.
-pub(crate) const MAX_BODY: u64 = 1 << 30;
+pub const MAX_BODY: u64 = 1 << 30;
 /// The longest attributes that a frame can have.
 const MAX_ATTRIBUTES: u32 = 16 << 10;
 /// Where the header CRC stands in a frame.
@@ -31,21 +31,21 @@ const BODY_CRC_AT: usize = 52;
 const FIRST_OPTIONAL_ATTRIBUTE: u64 = 128;
 
 /// The attribute that makes repeats of a commit harmless.
-pub(crate) const IDEMPOTENCY_KEY: u64 = 1;
+pub const IDEMPOTENCY_KEY: u64 = 1;
 /// The attribute that says how far an upstream has been taken in: the position, then the name of the upstream.
-pub(crate) const TRACKING: u64 = 2;
+pub const TRACKING: u64 = 2;
 /// The attribute with the digest of what an idempotent commit says. A reader that does not know it takes each repeat for one.
-pub(crate) const CONTENT_DIGEST: u64 = 129;
+pub const CONTENT_DIGEST: u64 = 129;
 
-pub(crate) const EVENTS: u8 = 1;
-pub(crate) const SEAL: u8 = 2;
+pub const EVENTS: u8 = 1;
+pub const SEAL: u8 = 2;
 
 // The first frame of a segment starts behind its header, aligned like all others.
 const _: () = assert!((SEGMENT_HEADER as u64).is_multiple_of(ALIGN));
 const _: () = assert!((HEADER as u64).is_multiple_of(ALIGN) && (TRAILER as u64).is_multiple_of(ALIGN));
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct FrameHeader {
+pub struct FrameHeader {
     pub kind: u8,
     /// Three bytes that are zero in this version.
     pub reserved: u32,
@@ -65,7 +65,7 @@ impl FrameHeader {
     /// Decodes and verifies a header that stands at `offset`. `None` if it is not one. Its length is checked against the format's limit, not
     /// against the bytes that are left.
     #[inline]
-    pub(crate) fn decode(bytes: &[u8], mask: Mask, offset: u64) -> Option<Self> {
+    pub fn decode(bytes: &[u8], mask: Mask, offset: u64) -> Option<Self> {
         if bytes.len() < HEADER || bytes[..4] != MAGIC {
             return None;
         }
@@ -94,7 +94,7 @@ impl FrameHeader {
     }
 
     /// Decodes a header at `offset` in a segment whose mask is not known, and gives the mask that it implies. Nothing is proven by that: see [`Mask::implied`].
-    pub(crate) fn implied(bytes: &[u8], offset: u64) -> Option<(Self, Mask)> {
+    pub fn implied(bytes: &[u8], offset: u64) -> Option<(Self, Mask)> {
         if bytes.len() < HEADER || bytes[..4] != MAGIC {
             return None;
         }
@@ -120,7 +120,7 @@ impl FrameHeader {
     }
 
     /// Whether this version of the format has such frames. The checksum held: what does not is from a newer version, and never a torn write.
-    pub(crate) fn is_known(&self) -> bool {
+    pub fn is_known(&self) -> bool {
         let Self { kind, events, body_len, attributes_len, reserved, .. } = *self;
         let kind_holds = match kind {
             EVENTS => events > 0 && attributes_len < body_len && attributes_len <= MAX_ATTRIBUTES,
@@ -131,32 +131,32 @@ impl FrameHeader {
     }
 
     /// The position behind the last event.
-    pub(crate) fn end_position(&self) -> u64 {
+    pub fn end_position(&self) -> u64 {
         self.first_position + u64::from(self.events)
     }
 
     /// Bytes of the whole frame.
-    pub(crate) fn frame_len(&self) -> u64 {
+    pub fn frame_len(&self) -> u64 {
         frame_len(self.body_len.into())
     }
 
     /// Where in the frame the table begins.
-    pub(crate) fn table_at(&self) -> u64 {
+    pub fn table_at(&self) -> u64 {
         HEADER as u64 + u64::from(self.body_len)
     }
 
     /// Bytes of the table.
-    pub(crate) fn table_len(&self) -> u64 {
+    pub fn table_len(&self) -> u64 {
         checksum::table_len(self.body_len.into())
     }
 
     /// Whether the header vouches for this body, or for this table if the body has one.
-    pub(crate) fn vouches_for(&self, body_or_table: &[u8], mask: Mask, offset: u64) -> bool {
+    pub fn vouches_for(&self, body_or_table: &[u8], mask: Mask, offset: u64) -> bool {
         mask.stored(checksum::crc(body_or_table), offset + BODY_CRC_AT as u64) == self.body_crc
     }
 
     /// Verifies everything in `frame`, which is as long as the header says and stands at `offset`.
-    pub(crate) fn verify(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
+    pub fn verify(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
         self.verify_body(frame, mask, offset)?;
         let trailer_at = frame.len() - TRAILER;
         let covered = &frame[self.table_at() as usize..frame.len() - CRC];
@@ -173,7 +173,7 @@ impl FrameHeader {
 
     /// Verifies the body of `frame` only: enough to hand out what is in it, once recovery has seen the trailer.
     #[inline]
-    pub(crate) fn verify_body(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
+    pub fn verify_body(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
         let body = &frame[HEADER..self.table_at() as usize];
         let table = &frame[self.table_at() as usize..][..self.table_len() as usize];
         let holds = if table.is_empty() {
@@ -207,7 +207,7 @@ fn attributes(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, &[u8])>> {
 /// # Errors
 ///
 /// [`Error::UnsupportedFormat`] if one is critical and not known, or if they break the grammar.
-pub(crate) fn check_attributes(bytes: &[u8], path: &Path) -> Result<()> {
+pub fn check_attributes(bytes: &[u8], path: &Path) -> Result<()> {
     for attribute in attributes(bytes) {
         let what = match attribute {
             Some((IDEMPOTENCY_KEY, key)) if str::from_utf8(key).is_ok() => continue,
@@ -228,17 +228,17 @@ fn attribute(bytes: &[u8], wanted: u64) -> Option<&[u8]> {
 }
 
 /// The idempotency key among the attributes of a frame.
-pub(crate) fn idempotency_key(bytes: &[u8]) -> Option<&str> {
+pub fn idempotency_key(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(attribute(bytes, IDEMPOTENCY_KEY)?).ok()
 }
 
 /// The digest of what the commit says, among the attributes of a frame.
-pub(crate) fn content_digest(bytes: &[u8]) -> Option<[u8; content_digest::LEN]> {
+pub fn content_digest(bytes: &[u8]) -> Option<[u8; content_digest::LEN]> {
     attribute(bytes, CONTENT_DIGEST)?.try_into().ok()
 }
 
 /// How far which upstream has been taken in, according to the attributes of a frame.
-pub(crate) fn tracking(bytes: &[u8]) -> Option<(&str, u64)> {
+pub fn tracking(bytes: &[u8]) -> Option<(&str, u64)> {
     decode_tracking(attribute(bytes, TRACKING)?)
 }
 
@@ -249,25 +249,25 @@ fn decode_tracking(value: &[u8]) -> Option<(&str, u64)> {
 }
 
 /// Appends the attribute that says how far an upstream has been taken in.
-pub(crate) fn put_tracking(out: &mut Vec<u8>, upstream: &str, position: u64) {
+pub fn put_tracking(out: &mut Vec<u8>, upstream: &str, position: u64) {
     put_attribute(out, TRACKING, &[&position.to_le_bytes(), upstream.as_bytes()].concat());
 }
 
 /// Appends an attribute.
-pub(crate) fn put_attribute(out: &mut Vec<u8>, key: u64, bytes: &[u8]) {
+pub fn put_attribute(out: &mut Vec<u8>, key: u64, bytes: &[u8]) {
     varint::put(out, key);
     varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Bytes of a frame with a body of this length.
-pub(crate) fn frame_len(body_len: u64) -> u64 {
+pub fn frame_len(body_len: u64) -> u64 {
     (HEADER as u64 + body_len + checksum::table_len(body_len)).next_multiple_of(ALIGN) + TRAILER as u64
 }
 
 /// Makes a frame of `frame`, which holds room for the header and a finished body: fills the header, appends table, padding and trailer. The CRC of the body
 /// can be given if it is known and the body has no table. Gives the CRC of the header.
-pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, body_crc: Option<u32>, mask: Mask, offset: u64) -> u32 {
+pub fn finish(frame: &mut Vec<u8>, header: FrameHeader, body_crc: Option<u32>, mask: Mask, offset: u64) -> u32 {
     let body = HEADER..frame.len();
     debug_assert_eq!(body.len(), header.body_len as usize);
     let table_at = frame.len();
@@ -295,7 +295,7 @@ pub(crate) fn finish(frame: &mut Vec<u8>, header: FrameHeader, body_crc: Option<
 
 /// The body of the frame that ends a sealed segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Seal {
+pub struct Seal {
     pub events: u64,
     pub frames: u64,
     pub first_position: u64,
@@ -306,10 +306,10 @@ pub(crate) struct Seal {
 impl Seal {
     const LEN: usize = 40;
     /// Bytes of the whole seal frame.
-    pub(crate) const FRAME: u64 = (HEADER + Seal::LEN + TRAILER) as u64;
+    pub const FRAME: u64 = (HEADER + Seal::LEN + TRAILER) as u64;
 
     /// The seal frame that stands at `offset` behind the frame whose CRC is `previous`.
-    pub(crate) fn frame(&self, previous: u32, recorded_at: i64, durable_upto: u64, mask: Mask, offset: u64) -> Vec<u8> {
+    pub fn frame(&self, previous: u32, recorded_at: i64, durable_upto: u64, mask: Mask, offset: u64) -> Vec<u8> {
         let mut frame = vec![0; HEADER];
         for field in [self.events, self.frames, self.first_position, self.next_position, self.digest] {
             frame.extend_from_slice(&field.to_le_bytes());
@@ -331,7 +331,7 @@ impl Seal {
         frame
     }
 
-    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+    pub fn decode(body: &[u8]) -> Option<Self> {
         (body.len() == Seal::LEN).then(|| Seal {
             events: u64_at(body, 0),
             frames: u64_at(body, 8),
@@ -344,7 +344,7 @@ impl Seal {
 
 /// What of the frames of a segment must fit to what went before: the position, the chain of CRCs, and the running digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Chain {
+pub struct Chain {
     pub next_position: u64,
     pub previous: u32,
     pub digest: u64,
@@ -354,7 +354,7 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// The chain of a segment without frames.
-    pub(crate) fn start(header: &SegmentHeader) -> Self {
+    pub fn start(header: &SegmentHeader) -> Self {
         let crc = header.crc();
         Chain {
             next_position: header.first_position,
@@ -366,19 +366,19 @@ impl Chain {
     }
 
     /// What stands for all commits before the next one, also those of the segments before.
-    pub(crate) fn mark(&self, header: &SegmentHeader) -> u64 {
+    pub fn mark(&self, header: &SegmentHeader) -> u64 {
         if self.frames > 0 { self.digest } else { header.previous_digest }
     }
 
     /// Whether a frame with this header may come next.
-    pub(crate) fn accepts(&self, header: &FrameHeader) -> bool {
+    pub fn accepts(&self, header: &FrameHeader) -> bool {
         header.first_position == self.next_position
             && header.previous == self.previous
             && header.recorded_at >= self.recorded_at
     }
 
     /// The chain behind a frame with events.
-    pub(crate) fn then(&self, header: &FrameHeader) -> Self {
+    pub fn then(&self, header: &FrameHeader) -> Self {
         Chain {
             next_position: header.end_position(),
             previous: header.crc,
@@ -389,7 +389,7 @@ impl Chain {
     }
 
     /// The seal that fits here.
-    pub(crate) fn seal(&self, header: &SegmentHeader) -> Seal {
+    pub fn seal(&self, header: &SegmentHeader) -> Seal {
         Seal {
             events: self.next_position - header.first_position,
             frames: self.frames,

@@ -6,14 +6,14 @@ use super::{VERSION, array, check_version, is_zero, put, u16_at, u32_at, u64_at}
 use crate::error::Result;
 use std::path::Path;
 
-pub(crate) const SLOT: usize = 512;
-pub(crate) const LEN: usize = 2 * SLOT;
+pub const SLOT: usize = 512;
+pub const LEN: usize = 2 * SLOT;
 const CRC_AT: usize = SLOT - 4;
 const MAGIC: [u8; 8] = *b"\x89ANH\r\n\x1A\n";
 const CLEAN: u32 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
+pub struct Head {
     pub clean: bool,
     pub store: [u8; 16],
     pub generation: u64,
@@ -25,11 +25,11 @@ pub(crate) struct Head {
 }
 
 /// What is wrong if a commit is not what HEAD says of the log.
-pub(crate) const OTHER_LOG: &str = "HEAD marks another log: the commit that was durable there is not the one that stands there now; a file of another copy of this store may have taken the place of its own";
+pub const OTHER_LOG: &str = "HEAD marks another log: the commit that was durable there is not the one that stands there now; a file of another copy of this store may have taken the place of its own";
 
 /// What a HEAD file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Slots {
+pub struct Slots {
     /// The newest valid slot.
     pub newest: Option<Head>,
     /// Slots that hold something, but nothing valid: a torn write, or damage.
@@ -38,17 +38,17 @@ pub(crate) struct Slots {
 
 impl Head {
     /// Whether a commit is what this says of the log: behind it stands the position, or not yet, or it stood before it.
-    pub(crate) fn is_of(&self, before: u64, behind: &Chain) -> bool {
+    pub fn is_of(&self, before: u64, behind: &Chain) -> bool {
         let is_marked = before < self.position && self.position <= behind.next_position;
         !is_marked || (behind.next_position, behind.digest) == (self.position, self.digest)
     }
 
     /// Where this generation stands in the file.
-    pub(crate) fn slot_at(&self) -> u64 {
+    pub fn slot_at(&self) -> u64 {
         (self.generation % 2) * SLOT as u64
     }
 
-    pub(crate) fn encode(&self) -> [u8; SLOT] {
+    pub fn encode(&self) -> [u8; SLOT] {
         let mut out = [0; SLOT];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());
@@ -91,7 +91,7 @@ impl Head {
 /// # Errors
 ///
 /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a slot is of a newer version.
-pub(crate) fn decode(file: &[u8], path: &Path) -> Result<Slots> {
+pub fn decode(file: &[u8], path: &Path) -> Result<Slots> {
     let mut slots = Slots::default();
     for slot in file.chunks(SLOT).take(2) {
         match Head::decode(slot, path)? {
@@ -110,7 +110,7 @@ pub(crate) fn decode(file: &[u8], path: &Path) -> Result<Slots> {
 /// # Errors
 ///
 /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if an intact slot is of a newer version.
-pub(crate) fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<Head>> {
+pub fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<Head>> {
     let mut newest: Option<Head> = None;
     for slot in file.chunks_exact(SLOT).take(2) {
         if crc(&slot[..CRC_AT]) != u32_at(slot, CRC_AT) {

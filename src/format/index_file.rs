@@ -10,46 +10,46 @@ use super::segment_header::{LEN as SEGMENT_HEADER, SegmentHeader};
 use super::{VERSION, put, u16_at, u32_at, u64_at, varint};
 use std::ops::Range;
 
-pub(crate) const HEADER: usize = 512;
+pub const HEADER: usize = 512;
 const MAGIC: [u8; 8] = *b"\x89ANX\r\n\x1A\n";
 
-pub(crate) const BUCKET: usize = 256;
+pub const BUCKET: usize = 256;
 const SLOT: usize = 8;
 /// Slots of a bucket: the rest of it is the CRC and the count.
-pub(crate) const SLOTS: usize = (BUCKET - 8) / SLOT;
+pub const SLOTS: usize = (BUCKET - 8) / SLOT;
 /// How many of them are filled on average.
 const LOAD: usize = 20;
 
-pub(crate) const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 const WAYPOINT: usize = 20;
 /// Waypoints of a page.
-pub(crate) const WAYPOINTS: usize = (PAGE - CRC) / WAYPOINT;
+pub const WAYPOINTS: usize = (PAGE - CRC) / WAYPOINT;
 /// Samples of a page.
-pub(crate) const SAMPLES: usize = (PAGE - CRC) / 4;
+pub const SAMPLES: usize = (PAGE - CRC) / 4;
 /// A sample is the place of every 64th entry.
-pub(crate) const SAMPLE_EVERY: usize = 64;
+pub const SAMPLE_EVERY: usize = 64;
 
 /// What stands before the head of an entry.
-pub(crate) const PRELUDE: usize = 12;
+pub const PRELUDE: usize = 12;
 /// A chunk of postings ends when it has this many bytes.
 const CHUNK: usize = 512;
 const CHUNK_ENTRY: usize = 16;
 
 /// The masks of an index file are not those of its segment, nor those of another file that was the index of the same
 /// segment: a piece of that one never passes for a piece of this one.
-pub(crate) fn mask(segment: &SegmentHeader, generation: u64) -> Mask {
+pub fn mask(segment: &SegmentHeader, generation: u64) -> Mask {
     Mask::new(&segment.store, segment.number, !segment.salt ^ generation)
 }
 
 /// What tells the indexes of a segment apart: how far they cover it. Two that cover the same are the same, byte by byte.
-pub(crate) fn generation(end: u64, chain: &Chain) -> u64 {
+pub fn generation(end: u64, chain: &Chain) -> u64 {
     let [end, digest, position] = [end, chain.digest, chain.next_position].map(u64::to_le_bytes);
     hash(&[end, digest, position].concat(), 0)
 }
 
 /// Where the parts of the file are, and what of the segment they cover.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct IndexHeader {
+pub struct IndexHeader {
     pub store: [u8; 16],
     pub segment: u64,
     pub salt: u64,
@@ -72,7 +72,7 @@ pub(crate) struct IndexHeader {
 }
 
 impl IndexHeader {
-    pub(crate) fn encode(&self) -> [u8; HEADER] {
+    pub fn encode(&self) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());
@@ -102,7 +102,7 @@ impl IndexHeader {
     }
 
     /// `None` if the bytes are not a header of this version whose parts lie within the file. An index can be made anew: one of a newer version is no reason to refuse anything.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < HEADER || bytes[..8] != MAGIC || u16_at(bytes, 10) > VERSION {
             return None;
         }
@@ -135,7 +135,7 @@ impl IndexHeader {
     }
 
     /// Whether this is the index of that segment, and covers what can stand in it.
-    pub(crate) fn is_of(&self, segment: &SegmentHeader) -> bool {
+    pub fn is_of(&self, segment: &SegmentHeader) -> bool {
         (self.store, self.segment, self.salt) == (segment.store, segment.number, segment.salt)
             && self.chain.next_position.checked_sub(segment.first_position) == Some(self.events)
             && self.chain.recorded_at >= segment.base_time
@@ -157,7 +157,7 @@ impl IndexHeader {
 
 /// The hash of a term: folded multiplication of eight bytes at a time, as in wyhash. It is not cryptographic; the seed, which is random for each segment, keeps
 /// those who choose the terms from choosing collisions.
-pub(crate) fn hash(term: &[u8], seed: u64) -> u64 {
+pub fn hash(term: &[u8], seed: u64) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
     let fold = |a: u64, b: u64| {
         let product = u128::from(a) * u128::from(b);
@@ -175,12 +175,12 @@ pub(crate) fn hash(term: &[u8], seed: u64) -> u64 {
 }
 
 /// How many buckets this many terms get.
-pub(crate) fn bucket_count(terms: usize) -> usize {
+pub fn bucket_count(terms: usize) -> usize {
     terms.div_ceil(LOAD).max(1)
 }
 
 /// The bucket where a hash is looked for first.
-pub(crate) fn bucket_of(hash: u64, buckets: u32) -> u32 {
+pub fn bucket_of(hash: u64, buckets: u32) -> u32 {
     ((u128::from(hash) * u128::from(buckets)) >> 64) as u32
 }
 
@@ -190,29 +190,29 @@ fn tag(hash: u64) -> u32 {
 }
 
 /// The buckets of a file that is being made. A full one overflows into the next one.
-pub(crate) struct Buckets {
+pub struct Buckets {
     bytes: Vec<u8>,
     count: usize,
 }
 
 impl Buckets {
     /// For so many terms.
-    pub(crate) fn new(terms: usize) -> Self {
+    pub fn new(terms: usize) -> Self {
         let count = bucket_count(terms);
         Buckets { bytes: vec![0; count * BUCKET], count }
     }
 
     /// Bytes of all of them.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(crate) fn count(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.count as u32
     }
 
     /// Adds a term: its hash, and the place of its entry. Not more terms than there are buckets for.
-    pub(crate) fn put(&mut self, hash: u64, at: u32) {
+    pub fn put(&mut self, hash: u64, at: u32) {
         let mut n = bucket_of(hash, self.count as u32) as usize;
         loop {
             let bucket = &mut self.bytes[n * BUCKET..][..BUCKET];
@@ -228,7 +228,7 @@ impl Buckets {
     }
 
     /// Their bytes, with checksums.
-    pub(crate) fn finish(mut self, mask: Mask) -> Vec<u8> {
+    pub fn finish(mut self, mask: Mask) -> Vec<u8> {
         for (n, bucket) in self.bytes.chunks_exact_mut(BUCKET).enumerate() {
             let stored = mask.stored(crc(&bucket[4..]), (HEADER + n * BUCKET) as u64);
             put(bucket, 0, &stored.to_le_bytes());
@@ -238,12 +238,7 @@ impl Buckets {
 }
 
 /// The places of the entries in a bucket whose terms may have this hash, and whether the bucket is full. `None` if it fails its checksum.
-pub(crate) fn decode_bucket(
-    bucket: &[u8],
-    hash: u64,
-    mask: Mask,
-    at: u64,
-) -> Option<(impl Iterator<Item = u32>, bool)> {
+pub fn decode_bucket(bucket: &[u8], hash: u64, mask: Mask, at: u64) -> Option<(impl Iterator<Item = u32>, bool)> {
     let count = u32_at(bucket, 4) as usize;
     if mask.stored(crc(&bucket[4..]), at) != u32_at(bucket, 0) || count > SLOTS {
         return None;
@@ -254,7 +249,7 @@ pub(crate) fn decode_bucket(
 }
 
 /// A page of fixed-size items: they, zeros, and a CRC.
-pub(crate) fn encode_pages(items: &[u8], item: usize, mask: Mask, mut at: u64) -> Vec<u8> {
+pub fn encode_pages(items: &[u8], item: usize, mask: Mask, mut at: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for chunk in items.chunks((PAGE - CRC) / item * item) {
         let start = out.len();
@@ -268,13 +263,13 @@ pub(crate) fn encode_pages(items: &[u8], item: usize, mask: Mask, mut at: u64) -
 }
 
 /// Whether a page is intact.
-pub(crate) fn page_holds(page: &[u8], mask: Mask, at: u64) -> bool {
+pub fn page_holds(page: &[u8], mask: Mask, at: u64) -> bool {
     page.len() == PAGE && mask.stored(crc(&page[..PAGE - CRC]), at) == u32_at(page, PAGE - CRC)
 }
 
 /// A record from which a read in order of positions can begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Waypoint {
+pub struct Waypoint {
     /// Position of the record, less the first position of the segment.
     pub ordinal: u32,
     /// Offset of its frame.
@@ -286,9 +281,9 @@ pub(crate) struct Waypoint {
 }
 
 impl Waypoint {
-    pub(crate) const LEN: usize = WAYPOINT;
+    pub const LEN: usize = WAYPOINT;
 
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         for field in [self.ordinal, self.frame, self.record] {
             out.extend_from_slice(&field.to_le_bytes());
         }
@@ -296,7 +291,7 @@ impl Waypoint {
     }
 
     /// The waypoint with this number in a page.
-    pub(crate) fn decode(page: &[u8], number: usize) -> Self {
+    pub fn decode(page: &[u8], number: usize) -> Self {
         let at = number * WAYPOINT;
         Waypoint {
             ordinal: u32_at(page, at),
@@ -309,7 +304,7 @@ impl Waypoint {
 
 /// A chunk of the postings of a term.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Chunk {
+pub struct Chunk {
     /// The lowest offset in it.
     pub first: u32,
     /// Number of offsets in the chunks before it.
@@ -322,7 +317,7 @@ pub(crate) struct Chunk {
 
 /// What stands in the head of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     pub term: Vec<u8>,
     /// Number of offsets.
     pub count: u32,
@@ -335,14 +330,14 @@ pub(crate) struct Entry {
 }
 
 /// What an entry is made of.
-pub(crate) struct NewEntry<'a> {
+pub struct NewEntry<'a> {
     pub term: &'a [u8],
     pub value: u64,
     pub offsets: &'a [u32],
 }
 
 /// Appends an entry that will stand at `at`.
-pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, at: u64) {
+pub fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, at: u64) {
     let start = out.len();
     let mut postings = Vec::new();
     let mut chunks = Vec::new();
@@ -380,12 +375,12 @@ pub(crate) fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, 
 }
 
 /// The length of the head and of the postings of the entry that begins with `prelude`. Not verified: the head's checksum covers both.
-pub(crate) fn entry_lens(prelude: &[u8]) -> (u32, u32) {
+pub fn entry_lens(prelude: &[u8]) -> (u32, u32) {
     (u32_at(prelude, 4), u32_at(prelude, 8))
 }
 
 /// Decodes prelude and head of an entry at `at`. `None` if they fail their checksum or break the grammar.
-pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
+pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
     if bytes.len() < PRELUDE || mask.stored(crc(&bytes[4..]), at) != u32_at(bytes, 0) {
         return None;
     }
@@ -438,12 +433,12 @@ pub(crate) fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
 
 impl Entry {
     /// The sequences of the events, for a stream. If a deletion stands among them, of those behind it only the last are right.
-    pub(crate) fn sequences(&self) -> Range<u64> {
+    pub fn sequences(&self) -> Range<u64> {
         self.value.saturating_sub(self.count.into())..self.value
     }
 
     /// Where the bytes of a chunk stand in the file.
-    pub(crate) fn chunk_bytes(&self, number: usize) -> (u64, usize) {
+    pub fn chunk_bytes(&self, number: usize) -> (u64, usize) {
         let start = self.chunks[number].at;
         let end = self.chunks.get(number + 1).map_or(self.postings_len, |next| next.at);
         (self.postings_at + u64::from(start), (end - start) as usize)
@@ -451,7 +446,7 @@ impl Entry {
 
     /// Appends the offsets of a chunk, whose bytes stand at `at`, to `out`. `false` if they fail their checksum or are not as many as the head says.
     #[must_use]
-    pub(crate) fn decode_chunk(&self, number: usize, bytes: &[u8], mask: Mask, at: u64, out: &mut Vec<u32>) -> bool {
+    pub fn decode_chunk(&self, number: usize, bytes: &[u8], mask: Mask, at: u64, out: &mut Vec<u32>) -> bool {
         let chunk = self.chunks[number];
         if mask.stored(crc(bytes), at) != chunk.crc {
             return false;

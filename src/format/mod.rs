@@ -1,31 +1,31 @@
 //! Bytes to structs and back: pure functions on slices. `docs/FORMAT.md` is the specification.
 
-pub(crate) mod checksum;
-pub(crate) mod content_digest;
-pub(crate) mod draft;
-pub(crate) mod event;
-pub(crate) mod extras;
-pub(crate) mod frame;
-pub(crate) mod head;
-pub(crate) mod index_file;
-pub(crate) mod positions_file;
-pub(crate) mod projection_file;
-pub(crate) mod record;
-pub(crate) mod segment_header;
-pub(crate) mod snapshot_file;
-pub(crate) mod state_file;
-pub(crate) mod type_names;
-pub(crate) mod varint;
+pub mod checksum;
+pub mod content_digest;
+pub mod draft;
+pub mod event;
+pub mod extras;
+pub mod frame;
+pub mod head;
+pub mod index_file;
+pub mod positions_file;
+pub mod projection_file;
+pub mod record;
+pub mod segment_header;
+pub mod snapshot_file;
+pub mod state_file;
+pub mod type_names;
+pub mod varint;
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
 /// The version of the format that this code writes, and the newest that it reads.
-pub(crate) const VERSION: u16 = 1;
+pub const VERSION: u16 = 1;
 
 /// Refuses a file whose oldest reader version is newer than this code. Runs before any checksum: a newer version may have moved those.
-pub(crate) fn check_version(path: &Path, version: u16, min_reader: u16) -> Result<()> {
+pub fn check_version(path: &Path, version: u16, min_reader: u16) -> Result<()> {
     if min_reader <= VERSION {
         return Ok(());
     }
@@ -36,38 +36,38 @@ pub(crate) fn check_version(path: &Path, version: u16, min_reader: u16) -> Resul
 }
 
 /// Whether these bytes begin as the files of a store do, of whatever kind.
-pub(crate) fn has_magic(bytes: &[u8]) -> bool {
+pub fn has_magic(bytes: &[u8]) -> bool {
     matches!(bytes, [0x89, b'A', b'N', _, b'\r', b'\n', 0x1A, b'\n', ..])
 }
 
 /// Copies an array out of a slice. The caller has checked the length.
 #[inline]
-pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("N bytes")
 }
 
 #[inline]
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(array(bytes, at))
 }
 
 #[inline]
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array(bytes, at))
 }
 
 #[inline]
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array(bytes, at))
 }
 
 #[inline]
-pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
 /// Whether a slice holds nothing but zeros.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<64>();
     chunks.iter().all(|c| c.iter().fold(0, |a, b| a | b) == 0) && rest.iter().all(|&b| b == 0)
 }

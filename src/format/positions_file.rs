@@ -14,16 +14,16 @@ use crate::error::{Error, Result};
 use crate::stream::{MAX_NAME, MAX_ROOT, StreamId, split_key};
 use std::path::Path;
 
-pub(crate) const HEADER: usize = 64;
+pub const HEADER: usize = 64;
 const CRC_AT: usize = HEADER - CRC;
 const MAGIC: [u8; 8] = *b"\x89ANP\r\n\x1A\n";
 
-pub(crate) const BATCH: usize = 32;
-pub(crate) const BATCH_MAGIC: [u8; 4] = *b"\xA7PB\n";
+pub const BATCH: usize = 32;
+pub const BATCH_MAGIC: [u8; 4] = *b"\xA7PB\n";
 const BODY_CRC_AT: usize = 28;
 
 /// The longest body of a batch.
-pub(crate) const MAX_BODY: usize = 16 << 20;
+pub const MAX_BODY: usize = 16 << 20;
 
 const GROUP: u8 = 1;
 const PUT: u8 = 2;
@@ -34,14 +34,14 @@ const LETTER: u8 = 6;
 const NO_LETTER: u8 = 7;
 
 /// The time of an entry that is bound to no event: there was none when it was made.
-pub(crate) const UNBOUND: i64 = i64::MIN;
+pub const UNBOUND: i64 = i64::MIN;
 
 /// The longest reason of a dead letter, in bytes.
-pub(crate) const MAX_REASON: usize = 1024;
+pub const MAX_REASON: usize = 1024;
 
 /// The header of the file. It is written last, before the file gets its name, and never changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct FileHeader {
+pub struct FileHeader {
     pub store: [u8; 16],
     pub salt: u64,
     /// The bytes below this offset were durable before the file got its name: whatever is wrong with them is damage.
@@ -49,7 +49,7 @@ pub(crate) struct FileHeader {
 }
 
 impl FileHeader {
-    pub(crate) fn encode(&self) -> [u8; HEADER] {
+    pub fn encode(&self) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());
@@ -68,7 +68,7 @@ impl FileHeader {
     /// # Errors
     ///
     /// [`Error::UnsupportedFormat`] if they are, but of a newer version.
-    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+    pub fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
         if bytes.len() < HEADER || bytes[..8] != MAGIC {
             return Ok(None);
         }
@@ -91,25 +91,25 @@ impl FileHeader {
     /// # Errors
     ///
     /// [`Error::UnsupportedFormat`] if the header is intact, and of a newer version.
-    pub(crate) fn decode_damaged(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+    pub fn decode_damaged(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
         let whole = bytes.len() >= HEADER && crc(&bytes[..CRC_AT]) == u32_at(bytes, CRC_AT);
         if whole { Self::decode(bytes, path) } else { Ok(None) }
     }
 
     /// Segments are numbered from 1 on: 0 is for this file.
-    pub(crate) fn mask(&self) -> Mask {
+    pub fn mask(&self) -> Mask {
         Mask::new(&self.store, 0, self.salt)
     }
 
     /// What the first batch calls its predecessor.
-    pub(crate) fn chain(&self) -> u32 {
+    pub fn chain(&self) -> u32 {
         crc(&self.encode()[16..40])
     }
 }
 
 /// The header of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct BatchHeader {
+pub struct BatchHeader {
     pub number: u64,
     /// The CRC field of the batch before, as stored.
     pub previous: u32,
@@ -126,14 +126,7 @@ impl BatchHeader {
     /// # Panics
     ///
     /// If the body is longer than [`MAX_BODY`].
-    pub(crate) fn finish(
-        bytes: &mut Vec<u8>,
-        entries: u32,
-        number: u64,
-        previous: u32,
-        mask: Mask,
-        at: u64,
-    ) -> BatchHeader {
+    pub fn finish(bytes: &mut Vec<u8>, entries: u32, number: u64, previous: u32, mask: Mask, at: u64) -> BatchHeader {
         let len = bytes.len() - BATCH;
         assert!(len <= MAX_BODY, "a body of {len} bytes");
         let covered = if len > BLOCK {
@@ -155,7 +148,7 @@ impl BatchHeader {
     }
 
     /// The header at the start of `bytes`, which stand at `at`. `None` if there is none.
-    pub(crate) fn decode(bytes: &[u8], mask: Mask, at: u64) -> Option<Self> {
+    pub fn decode(bytes: &[u8], mask: Mask, at: u64) -> Option<Self> {
         if bytes.len() < BATCH || bytes[..4] != BATCH_MAGIC {
             return None;
         }
@@ -173,17 +166,17 @@ impl BatchHeader {
     }
 
     /// Whether it says nothing but that all before it was durable.
-    pub(crate) fn is_mark(&self) -> bool {
+    pub fn is_mark(&self) -> bool {
         self.entries == 0
     }
 
     /// Bytes of body and table together.
-    pub(crate) fn rest_len(&self) -> u64 {
+    pub fn rest_len(&self) -> u64 {
         u64::from(self.body_len) + checksum::table_len(self.body_len.into())
     }
 
     /// The body, if it is intact. `rest` is what stands behind the header, which stands at `at`.
-    pub(crate) fn body<'a>(&self, rest: &'a [u8], mask: Mask, at: u64) -> Option<&'a [u8]> {
+    pub fn body<'a>(&self, rest: &'a [u8], mask: Mask, at: u64) -> Option<&'a [u8]> {
         let rest = rest.get(..self.rest_len() as usize)?;
         let (body, table) = rest.split_at(self.body_len as usize);
         let covered = if table.is_empty() { crc(body) } else { crc(table) };
@@ -194,7 +187,7 @@ impl BatchHeader {
     }
 
     /// The header at the start of `bytes`, and the mask under which it is intact: for a file whose own header, and with it the salt, is lost. Only a body that is intact under the same mask proves it.
-    pub(crate) fn implied(bytes: &[u8], at: u64) -> Option<(Self, Mask)> {
+    pub fn implied(bytes: &[u8], at: u64) -> Option<(Self, Mask)> {
         if bytes.len() < BATCH {
             return None;
         }
@@ -205,7 +198,7 @@ impl BatchHeader {
 
 /// What positions have in common: whose they are, and of which streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Group<'a> {
+pub struct Group<'a> {
     pub handler: &'a str,
     /// `None` is the main one.
     pub edition: Option<&'a str>,
@@ -216,20 +209,20 @@ pub(crate) struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// The group of a stream with this key, and its root.
-    pub(crate) fn of(handler: &'a str, key: &'a [u8], epoch: u64) -> (Self, &'a [u8]) {
+    pub fn of(handler: &'a str, key: &'a [u8], epoch: u64) -> (Self, &'a [u8]) {
         let parts = split_key(key).expect("a stream has a valid key");
         let epoch = if parts.edition.is_some() { epoch } else { 0 };
         (Group { handler, edition: parts.edition, epoch, domain: parts.domain }, parts.root)
     }
 
     /// The stream of the group with this root.
-    pub(crate) fn stream(&self, root: &[u8]) -> StreamId {
+    pub fn stream(&self, root: &[u8]) -> StreamId {
         let stream = StreamId::new(self.domain, root);
         let stream = stream.and_then(|stream| stream.in_edition(self.edition.unwrap_or("")));
         stream.expect("the parts were those of a stream")
     }
 
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, self.handler.as_bytes());
         put_bytes(out, self.edition.unwrap_or("").as_bytes());
         varint::put(out, self.epoch);
@@ -237,7 +230,7 @@ impl<'a> Group<'a> {
     }
 
     /// The group at the start of `bytes`, and its length.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
+    pub fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let mut cursor = Cursor { bytes, at: 0 };
         let handler = cursor.name()?;
         let edition = str::from_utf8(cursor.bytes(MAX_NAME)?).ok()?;
@@ -254,7 +247,7 @@ impl<'a> Group<'a> {
 
 /// One piece of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Entry<'a> {
+pub enum Entry<'a> {
     /// The positions that follow are of this group.
     Group(Group<'a>),
     Put {
@@ -294,7 +287,7 @@ pub(crate) enum Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Entry::Group(group) => {
                 out.push(GROUP);
@@ -375,7 +368,7 @@ impl<'a> Entry<'a> {
 }
 
 /// The entries of a body, as far as they can be read: all of them, if [`BatchHeader::body`] gave it.
-pub(crate) fn entries(body: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+pub fn entries(body: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     let mut rest = body;
     std::iter::from_fn(move || {
         let (entry, len) = Entry::decode(rest)?;

@@ -14,16 +14,16 @@ use std::ops::Range;
 const MAGIC: [u8; 8] = *b"\x89ANJ\r\n\x1A\n";
 
 /// The longest name.
-pub(crate) const MAX_NAME: usize = 255;
+pub const MAX_NAME: usize = 255;
 /// Bytes that hold header and name of any projection.
-pub(crate) const MAX_HEAD: usize = LEN + MAX_NAME;
+pub const MAX_HEAD: usize = LEN + MAX_NAME;
 
 /// The state has taken in all that there was, once: it may answer.
 const COMPLETE: u8 = 1;
 
 /// What the file says of itself, but for the name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
+pub struct Head {
     pub store: [u8; 16],
     pub saved_at: i64,
     /// All events below this position are in the state.
@@ -40,7 +40,7 @@ pub(crate) struct Head {
 
 impl Head {
     /// The length of the whole file, given that of the name.
-    pub(crate) fn file_len(&self, name_len: usize) -> u64 {
+    pub fn file_len(&self, name_len: usize) -> u64 {
         state_file::len(name_len, self.state_len)
     }
 
@@ -65,7 +65,7 @@ impl Head {
     }
 
     /// Header and name, from the first [`MAX_HEAD`] bytes of a file or all that it has.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, &str), Unfit> {
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &str), Unfit> {
         if bytes.len() < LEN || bytes[..8] != MAGIC {
             return Err(Unfit::Damaged);
         }
@@ -97,13 +97,13 @@ impl Head {
 }
 
 /// The bytes of the file. The caller has checked the lengths; that of the state must be that of `head`.
-pub(crate) fn encode(head: &Head, name: &str, state: &[u8]) -> Vec<u8> {
+pub fn encode(head: &Head, name: &str, state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && name.len() <= MAX_NAME);
     state_file::assemble(&head.encode(name), name.as_bytes(), state)
 }
 
 /// The whole of a file: what it says of itself, the name, and where the state stands.
-pub(crate) fn decode(file: &[u8]) -> Result<(Head, &str, Range<usize>), Unfit> {
+pub fn decode(file: &[u8]) -> Result<(Head, &str, Range<usize>), Unfit> {
     let (head, name) = Head::decode(file)?;
     let state = state_file::locate(file, name.len(), head.state_len)?;
     Ok((head, name, state))

@@ -13,7 +13,7 @@ use crate::stream::{MAX_KEY, MAX_NAME, check_name, is_key};
 use crate::system::System;
 
 /// The longest record, and the highest that the limit for events can be set to.
-pub(crate) const MAX_RECORD: usize = 1 << 29;
+pub const MAX_RECORD: usize = 1 << 29;
 
 const WIDE: u16 = 1 << 7;
 const CONTENT_SHIFT: u32 = 8;
@@ -33,7 +33,7 @@ fn tail_len(wide: bool) -> usize {
 
 /// A record that still lacks what the commit lock decides.
 #[derive(Clone, Copy)]
-pub(crate) struct Unfinished {
+pub struct Unfinished {
     /// Where the record stands in its buffer.
     at: u32,
     tail_at: u32,
@@ -45,14 +45,14 @@ pub(crate) struct Unfinished {
 
 /// What the CRC of a record that has no table goes on from.
 #[derive(Clone, Copy)]
-pub(crate) struct Whole {
+pub struct Whole {
     covered: u32,
     stored: [u8; CRC],
 }
 
 impl Whole {
     /// The CRC of the record, its own CRC included.
-    pub(crate) fn crc(&self) -> u32 {
+    pub fn crc(&self) -> u32 {
         checksum::extend(self.covered, &self.stored)
     }
 }
@@ -168,13 +168,7 @@ fn encode_extras(event: &NewEvent<'_>) -> Vec<u8> {
 /// # Errors
 ///
 /// [`Error::Invalid`] and [`Error::LimitExceeded`]; `out` is then as before.
-pub(crate) fn encode(
-    out: &mut Vec<u8>,
-    key: &[u8],
-    event: &NewEvent<'_>,
-    wide: bool,
-    max_event: usize,
-) -> Result<Unfinished> {
+pub fn encode(out: &mut Vec<u8>, key: &[u8], event: &NewEvent<'_>, wide: bool, max_event: usize) -> Result<Unfinished> {
     check(event)?;
     let flags = flags(event, wide);
     let extras = if flags & HAS_EXTRAS == 0 { Vec::new() } else { encode_extras(event) };
@@ -231,7 +225,7 @@ pub(crate) fn encode(
 /// Appends a record that is intact to `out`, to be finished in another place. It keeps its sequence, and all but its place.
 ///
 /// `None` if it breaks the grammar; `out` is then as before.
-pub(crate) fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
+pub fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
     let parts = decode(record, 0, record.len())?;
     let wide = parts.layout.flags & WIDE != 0;
     let tail_at = record.len() - tail_len(wide);
@@ -246,18 +240,18 @@ pub(crate) fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
 impl Unfinished {
     /// Says which sequence the event has. `false` if there is no room for one as high as that.
     #[must_use]
-    pub(crate) fn set_sequence(&mut self, sequence: u64) -> bool {
+    pub fn set_sequence(&mut self, sequence: u64) -> bool {
         self.sequence = sequence;
         self.wide || sequence <= u32::MAX.into()
     }
 
     /// Where the record begins in its buffer.
-    pub(crate) fn start(&self) -> usize {
+    pub fn start(&self) -> usize {
         self.at as usize
     }
 
     /// Follows its buffer, in which something before it has changed its length from `before` to `after`.
-    pub(crate) fn shift(&mut self, before: usize, after: usize) {
+    pub fn shift(&mut self, before: usize, after: usize) {
         let moved = |at: u32| at - before as u32 + after as u32;
         self.at = moved(self.at);
         self.tail_at = moved(self.tail_at);
@@ -266,7 +260,7 @@ impl Unfinished {
     /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will stand at `buffer_at` in the segment; `ordinal` and
     /// `time` count from the segment's first position and base time. Gives what the CRC of all of it goes on from.
     #[inline]
-    pub(crate) fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) -> Whole {
+    pub fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) -> Whole {
         let mut tail = [0; ORDINAL + TIME + 8];
         put(&mut tail, 0, &ordinal.to_le_bytes()[..ORDINAL]);
         put(&mut tail, ORDINAL, &time.to_le_bytes()[..TIME]);
@@ -282,14 +276,14 @@ impl Unfinished {
 
 /// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut off, or if it cannot be one.
 #[inline]
-pub(crate) fn len(bytes: &[u8]) -> Option<usize> {
+pub fn len(bytes: &[u8]) -> Option<usize> {
     let (len, field) = varint::get(bytes)?;
     let len = usize::try_from(len).ok().filter(|&len| len <= MAX_RECORD)?;
     Some(field + len)
 }
 
 /// Whether `record`, which stands at `offset`, has the CRC that its tail says. `false` also if it is too short to be one.
-pub(crate) fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
+pub fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     let Some((_, field)) = varint::get(record) else { return false };
     if record.len() < field + 2 {
         return false;
@@ -307,7 +301,7 @@ pub(crate) fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
 
 /// Where the parts of an event stand, counted from the start of the bytes that were decoded. They were checked: text is text.
 #[derive(Clone, Copy)]
-pub(crate) struct Layout {
+pub struct Layout {
     key_at: u32,
     type_at: u32,
     extras_at: u32,
@@ -323,39 +317,39 @@ pub(crate) struct Layout {
 
 impl Layout {
     #[inline]
-    pub(crate) fn key(self, bytes: &[u8]) -> &[u8] {
+    pub fn key(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.key_at as usize..][..self.key_len.into()]
     }
 
     #[inline]
-    pub(crate) fn event_type(self, bytes: &[u8]) -> &[u8] {
+    pub fn event_type(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.type_at as usize..][..self.type_len.into()]
     }
 
     #[inline]
-    pub(crate) fn type_name(self, bytes: &[u8]) -> &str {
+    pub fn type_name(self, bytes: &[u8]) -> &str {
         type_names::name(self.type_slot, self.event_type(bytes))
     }
 
     #[inline]
-    pub(crate) fn metadata(self, bytes: &[u8]) -> &[u8] {
+    pub fn metadata(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.metadata_at as usize..self.data_at as usize]
     }
 
     #[inline]
-    pub(crate) fn data(self, bytes: &[u8]) -> &[u8] {
+    pub fn data(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.data_at as usize..self.data_end as usize]
     }
 
     /// The parts that few events have.
     #[inline]
-    pub(crate) fn extras(self, bytes: &[u8]) -> Extras<'_> {
+    pub fn extras(self, bytes: &[u8]) -> Extras<'_> {
         let Layout { flags, extras_at, metadata_at, .. } = self;
         let bytes = if flags & HAS_EXTRAS == 0 { &[] } else { &bytes[extras_at as usize..metadata_at as usize] };
         Extras::new(flags, bytes)
     }
 
-    pub(crate) fn content_type(self, bytes: &[u8]) -> ContentType {
+    pub fn content_type(self, bytes: &[u8]) -> ContentType {
         match self.content {
             Content::Bytes => ContentType::Bytes,
             Content::Json => ContentType::Json,
@@ -370,7 +364,7 @@ impl Layout {
 }
 
 /// What a record says.
-pub(crate) struct Parts {
+pub struct Parts {
     pub layout: Layout,
     pub ordinal: u64,
     pub time: u64,
@@ -380,14 +374,14 @@ pub(crate) struct Parts {
 impl Parts {
     /// The position and the time of an event in a segment that begins with these. `None` if they would overflow.
     #[inline]
-    pub(crate) fn place(&self, first_position: u64, base_time: i64) -> Option<(u64, i64)> {
+    pub fn place(&self, first_position: u64, base_time: i64) -> Option<(u64, i64)> {
         Some((first_position.checked_add(self.ordinal)?, base_time.checked_add_unsigned(self.time)?))
     }
 }
 
 /// How the last record began that was decoded: its flags, stream and type. The next one most often begins with the same bytes, which need no second look.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Beginning {
+pub struct Beginning {
     at: usize,
     /// From `at` on; 0 if there is none.
     len: usize,
@@ -440,13 +434,13 @@ impl Beginning {
 }
 
 /// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been verified. `None` if it breaks the grammar.
-pub(crate) fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
+pub fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
     decode_next(bytes, at, end, &mut Beginning::default())
 }
 
 /// The same for one of many records in the same bytes, which must not change meanwhile.
 #[inline(always)]
-pub(crate) fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<Parts> {
+pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<Parts> {
     let (_, field) = varint::get(&bytes[at..end])?;
     let flags_at = at + field;
     if end - flags_at < 2 {

@@ -10,22 +10,22 @@ use super::{VERSION, array, check_version, put, u16_at, u32_at, u64_at};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-pub(crate) const LEN: usize = 128;
+pub const LEN: usize = 128;
 const CRC_AT: usize = LEN - 4;
 const MAGIC: [u8; 8] = *b"\x89ANL\r\n\x1A\n";
 
 /// Events of one segment, so that an ordinal fits into 24 bits.
-pub(crate) const MAX_EVENTS: u64 = 1 << 24;
+pub const MAX_EVENTS: u64 = 1 << 24;
 /// Nanoseconds from the base time to the last event of one segment, so that a time fits into 56 bits.
-pub(crate) const MAX_AGE: u64 = (1 << 56) - 1;
+pub const MAX_AGE: u64 = (1 << 56) - 1;
 
 /// Whether bytes may be a header of which a crash has kept some bytes and lost others, which are zero then.
-pub(crate) fn may_be_header(bytes: &[u8]) -> bool {
+pub fn may_be_header(bytes: &[u8]) -> bool {
     bytes.iter().zip(MAGIC).all(|(&byte, magic)| byte == 0 || byte == magic)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct SegmentHeader {
+pub struct SegmentHeader {
     pub store: [u8; 16],
     pub number: u64,
     pub first_position: u64,
@@ -38,7 +38,7 @@ pub(crate) struct SegmentHeader {
 impl SegmentHeader {
     /// The header of a first segment, for tests that need one and do not care.
     #[cfg(test)]
-    pub(crate) const SAMPLE: Self = SegmentHeader {
+    pub const SAMPLE: Self = SegmentHeader {
         store: [1; 16],
         number: 1,
         first_position: 0,
@@ -48,7 +48,7 @@ impl SegmentHeader {
         previous_len: 0,
     };
 
-    pub(crate) fn encode(&self) -> [u8; LEN] {
+    pub fn encode(&self) -> [u8; LEN] {
         let mut out = [0; LEN];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &VERSION.to_le_bytes());
@@ -71,7 +71,7 @@ impl SegmentHeader {
     /// # Errors
     ///
     /// [`Error::UnsupportedFormat`] if they are, but of a newer version.
-    pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+    pub fn decode(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
         if bytes.len() < LEN || bytes[..8] != MAGIC {
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl SegmentHeader {
     /// # Errors
     ///
     /// [`Error::UnsupportedFormat`] if the header is intact, and of a newer version.
-    pub(crate) fn decode_damaged(bytes: &[u8], path: &Path) -> Result<Option<(Self, bool)>> {
+    pub fn decode_damaged(bytes: &[u8], path: &Path) -> Result<Option<(Self, bool)>> {
         if bytes.len() < LEN {
             return Ok(None);
         }
@@ -118,22 +118,22 @@ impl SegmentHeader {
     }
 
     /// The CRC field of the encoded header: what the first frame calls its predecessor.
-    pub(crate) fn crc(&self) -> u32 {
+    pub fn crc(&self) -> u32 {
         u32_at(&self.encode(), CRC_AT)
     }
 
-    pub(crate) fn mask(&self) -> Mask {
+    pub fn mask(&self) -> Mask {
         Mask::new(&self.store, self.number, self.salt)
     }
 
     /// What ids that are not stored are made of.
-    pub(crate) fn id_seed(&self) -> u128 {
+    pub fn id_seed(&self) -> u128 {
         u128::from_le_bytes(self.store) & ((1 << 73) - 1)
     }
 }
 
 /// Folds the header CRC of one more frame into the digest of a segment.
-pub(crate) fn fold_digest(digest: u64, frame: u32) -> u64 {
+pub fn fold_digest(digest: u64, frame: u32) -> u64 {
     let d = (digest ^ u64::from(frame)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     d ^ (d >> 32)
 }

@@ -17,7 +17,7 @@ const MAGIC: [u8; 8] = *b"\x89ANS\r\n\x1A\n";
 /// The longest key of a stream: edition, domain and root at their limits.
 const MAX_KEY: usize = 2 + 255 + 1 + 255 + 4096;
 /// Bytes that hold header and key of any snapshot.
-pub(crate) const MAX_HEAD: usize = LEN + MAX_KEY;
+pub const MAX_HEAD: usize = LEN + MAX_KEY;
 
 // One CRC stands for header and key.
 const _: () = assert!(MAX_HEAD <= super::checksum::BLOCK);
@@ -86,7 +86,7 @@ impl Codec {
 
 /// What a snapshot says of itself, but for the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
+pub struct Head {
     pub store: [u8; 16],
     pub created_at: i64,
     pub sequence: u64,
@@ -102,7 +102,7 @@ pub(crate) struct Head {
 
 impl Head {
     /// The length of the whole file, given that of the key.
-    pub(crate) fn file_len(&self, key_len: usize) -> u64 {
+    pub fn file_len(&self, key_len: usize) -> u64 {
         state_file::len(key_len, self.state_len)
     }
 
@@ -128,7 +128,7 @@ impl Head {
     }
 
     /// Header and key, from the first [`MAX_HEAD`] bytes of a file or all that it has.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), Unfit> {
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), Unfit> {
         if bytes.len() < LEN || bytes[..8] != MAGIC {
             return Err(Unfit::Damaged);
         }
@@ -160,13 +160,13 @@ impl Head {
 }
 
 /// The bytes of the file. The caller has checked the length of the state, which must be that of `head`.
-pub(crate) fn encode(head: &Head, key: &[u8], state: &[u8]) -> Vec<u8> {
+pub fn encode(head: &Head, key: &[u8], state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && key.len() <= MAX_KEY);
     state_file::assemble(&head.encode(key), key, state)
 }
 
 /// The whole of a file: what it says of itself, the stream, and where the state stands.
-pub(crate) fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
+pub fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
     let (head, key) = Head::decode(file)?;
     let state = state_file::locate(file, key.len(), head.state_len)?;
     Ok((head, key, state))

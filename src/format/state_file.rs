@@ -12,15 +12,15 @@ use super::u32_at;
 use std::ops::Range;
 
 /// Bytes of the header.
-pub(crate) const LEN: usize = 128;
+pub const LEN: usize = 128;
 /// Where its CRC stands.
 pub(super) const CRC_AT: usize = LEN - CRC;
 /// The largest state.
-pub(crate) const MAX_STATE: u64 = 1 << 30;
+pub const MAX_STATE: u64 = 1 << 30;
 
 /// Why the bytes of a file are not used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Unfit {
+pub enum Unfit {
     /// They are not a whole and intact file.
     Damaged,
     /// A newer version wrote them.

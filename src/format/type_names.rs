@@ -9,7 +9,7 @@ static NAMES: [OnceLock<Box<str>>; SLOTS] = [const { OnceLock::new() }; SLOTS];
 
 /// Where a checked name is kept, if it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Slot(Option<u8>);
+pub struct Slot(Option<u8>);
 
 /// The slot that a name leads to: multiplicative hashing of its first and last bytes (Knuth, The Art of Computer Programming, volume 3, 6.4).
 #[inline]
@@ -32,7 +32,7 @@ fn are_same(a: &[u8], b: &[u8]) -> bool {
 
 /// Where the name with these bytes is kept. `None` if they are not text.
 #[inline]
-pub(crate) fn slot(name: &[u8]) -> Option<Slot> {
+pub fn slot(name: &[u8]) -> Option<Slot> {
     let at = place(name);
     match NAMES[usize::from(at)].get() {
         Some(known) if are_same(known.as_bytes(), name) => Some(Slot(Some(at))),
@@ -50,7 +50,7 @@ fn keep(name: &[u8], at: u8, is_free: bool) -> Option<Slot> {
 
 /// The name with these bytes, which were checked, and led to this slot.
 #[inline]
-pub(crate) fn name(slot: Slot, bytes: &[u8]) -> &str {
+pub fn name(slot: Slot, bytes: &[u8]) -> &str {
     match slot.0.and_then(|at| NAMES[usize::from(at)].get()) {
         Some(name) => name,
         None => str::from_utf8(bytes).unwrap_or_default(),

@@ -1,10 +1,10 @@
 //! Unsigned LEB128 in its shortest form.
 
 /// Most bytes in a varint.
-pub(crate) const MAX: usize = 10;
+pub const MAX: usize = 10;
 
 #[inline]
-pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -13,13 +13,13 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Bytes that `value` takes.
-pub(crate) fn len(value: u64) -> usize {
+pub fn len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Reads a varint at the start of `bytes`: its value and length. `None` if it is cut off, too long, or not in its shortest form.
 #[inline(always)]
-pub(crate) fn get(bytes: &[u8]) -> Option<(u64, usize)> {
+pub fn get(bytes: &[u8]) -> Option<(u64, usize)> {
     match *bytes {
         [first, ..] if first < 0x80 => Some((first.into(), 1)),
         [first, second, ..] if second < 0x80 => {

@@ -4,7 +4,7 @@
 //! becomes a *hole*, whose bytes fail every checksum as damaged ones do, and which is asked for only once, as a failing disk may take seconds to give up. Holes are not filled with zeros,
 //! because zeros are what a log ends in.
 
-use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
+use super::{File, Fs, FsLayer, Map, Mode};
 use crate::error::{Damage, Error};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -45,11 +45,6 @@ pub(crate) fn read_error(file: &dyn File, path: &Path, bytes: Range<u64>, error:
     let first = pages.find(|&at| file.read_at(at, &mut [0]).is_err_and(|e| is_unreadable(&e)));
     let bytes = first.map_or(bytes, |at| page_of(file, at));
     Error::damaged(path, bytes, 0..0, why(&error))
-}
-
-/// The error of a bad sector, for disks that are simulated.
-pub(super) fn bad_sector() -> io::Error {
-    io::Error::from_raw_os_error(if cfg!(windows) { 23 } else { 5 })
 }
 
 fn why(error: &io::Error) -> String {
@@ -113,9 +108,9 @@ impl<'a> Holes<'a> {
     }
 }
 
-impl Fs for Holes<'_> {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.under.create_dir(path)
+impl FsLayer for Holes<'_> {
+    fn inner(&self) -> &dyn Fs {
+        self.under
     }
 
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
@@ -130,38 +125,6 @@ impl Fs for Holes<'_> {
             }
             opened => Ok(Arc::new(file(Some(opened?)))),
         }
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.under.list(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.under.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.under.remove(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.under.remove_dir(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.under.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
-        self.under.lock(path, mode)
-    }
-
-    fn available(&self, dir: &Path) -> io::Result<Option<u64>> {
-        self.under.available(dir)
-    }
-
-    fn gains_from_zeros(&self) -> bool {
-        self.under.gains_from_zeros()
     }
 }
 

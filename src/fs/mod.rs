@@ -6,6 +6,8 @@
 #[cfg(unix)]
 mod held;
 mod holes;
+mod layer;
+#[cfg(not(unix))]
 mod led;
 mod lock;
 mod map;
@@ -14,14 +16,13 @@ pub(crate) mod owned;
 mod paced;
 mod real;
 mod regular;
-mod sim;
 
 pub(crate) use holes::{Holes, read_error};
+pub use layer::{FileLayer, FsLayer};
 pub use mem::MemFs;
 pub use paced::Paced;
 pub use real::RealFs;
 pub(crate) use regular::is_not_a_file;
-pub use sim::{Crash, Fault, Image, Operation, SimFs};
 
 pub(crate) use crate::error::is_out_of_files;
 use std::fmt::Debug;
@@ -148,7 +149,7 @@ pub struct Entry {
 }
 
 /// Fills `out` from `offset` on, however many calls that takes. Gives the number of bytes, fewer only at the end of the file.
-pub(crate) fn read_full(file: &dyn File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+pub fn read_full(file: &dyn File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < out.len() {
         match file.read_at(offset + done as u64, &mut out[done..]) {

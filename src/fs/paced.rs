@@ -1,6 +1,6 @@
 //! Reading that is slowed down, and counted.
 
-use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
+use super::{File, FileLayer, Fs, FsLayer, Map, Mode};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io;
@@ -82,46 +82,14 @@ struct PacedFile {
     pace: Arc<Pace>,
 }
 
-impl Fs for Paced {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.under.create_dir(path)
+impl FsLayer for Paced {
+    fn inner(&self) -> &dyn Fs {
+        &*self.under
     }
 
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
         let under = self.under.open(path, mode)?;
         Ok(Arc::new(PacedFile { under, pace: self.pace.clone() }))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.under.list(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.under.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.under.remove(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.under.remove_dir(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.under.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
-        self.under.lock(path, mode)
-    }
-
-    fn available(&self, dir: &Path) -> io::Result<Option<u64>> {
-        self.under.available(dir)
-    }
-
-    fn gains_from_zeros(&self) -> bool {
-        self.under.gains_from_zeros()
     }
 
     fn hold(&self, dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
@@ -130,27 +98,15 @@ impl Fs for Paced {
     }
 }
 
-impl File for PacedFile {
-    fn size(&self) -> io::Result<u64> {
-        self.under.size()
+impl FileLayer for PacedFile {
+    fn inner(&self) -> &dyn File {
+        &*self.under
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         let read = self.under.read_at(offset, out)?;
         self.pace.read(read);
         Ok(read)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        self.under.write_at(offset, bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.under.sync()
-    }
-
-    fn truncate(&self, size: u64) -> io::Result<()> {
-        self.under.truncate(size)
     }
 
     /// What is read through a map cannot be counted.

@@ -19,7 +19,7 @@ pub(super) type Put<'a> = &'a mut dyn FnMut(u64, &[u8]) -> io::Result<()>;
 
 impl Memory {
     /// The index file for what is in memory, which must be all of the segment from its first event on.
-    pub(crate) fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
+    pub fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
         let mut out = Vec::new();
         let put = &mut |at: u64, bytes: &[u8]| {
             let (start, end) = (at as usize, at as usize + bytes.len());

@@ -22,7 +22,7 @@ const GUESS: usize = 192;
 
 /// A piece of the file is not intact, or the file cannot be read: the index is to be made anew from the segment.
 #[derive(Debug)]
-pub(crate) struct Broken;
+pub struct Broken;
 
 type Lookup<T> = std::result::Result<T, Broken>;
 
@@ -32,7 +32,7 @@ enum Bytes {
     Map(Arc<dyn Map>),
 }
 
-pub(crate) struct IndexFile {
+pub struct IndexFile {
     bytes: Bytes,
     header: IndexHeader,
     mask: Mask,
@@ -41,7 +41,7 @@ pub(crate) struct IndexFile {
 
 /// An index file that is written and synced, and does not have its name yet. Nobody else knows the name that it has, so
 /// that several threads may write indexes of one segment; which of them is published, the index decides.
-pub(crate) struct Unnamed {
+pub struct Unnamed {
     path: PathBuf,
     name: PathBuf,
     file: IndexFile,
@@ -97,13 +97,13 @@ impl Unnamed {
 }
 
 /// The file name of the index of a segment.
-pub(crate) fn file_name(segment: u64) -> String {
+pub fn file_name(segment: u64) -> String {
     format!("{segment:020}.idx")
 }
 
 impl IndexFile {
     /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the index of this segment.
-    pub(crate) fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
+    pub fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
         let file = fs.open(&dir.join(file_name(segment.number)), Mode::Read).ok()?;
         IndexFile::of(file, segment, use_map)
     }
@@ -122,12 +122,12 @@ impl IndexFile {
     }
 
     /// Where the last frame ends that is covered, and the chain there.
-    pub(crate) fn covered(&self) -> (u64, Chain) {
+    pub fn covered(&self) -> (u64, Chain) {
         (self.header.end, self.header.chain)
     }
 
     /// Bytes of the file.
-    pub(crate) fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         self.header.len
     }
 
@@ -152,7 +152,7 @@ impl IndexFile {
     }
 
     /// The entry of a term, if it has one.
-    pub(crate) fn find(&self, term: &[u8]) -> Lookup<Option<Entry>> {
+    pub fn find(&self, term: &[u8]) -> Lookup<Option<Entry>> {
         let hash = index_file::hash(term, self.salt);
         let mut bytes = Vec::with_capacity(BUCKET);
         let mut number = index_file::bucket_of(hash, self.header.buckets);
@@ -200,7 +200,7 @@ impl IndexFile {
     }
 
     /// Appends the offsets of an entry within `range` to `out`.
-    pub(crate) fn offsets(&self, entry: &Entry, range: &Range<u64>, out: &mut Vec<u32>) -> Lookup<()> {
+    pub fn offsets(&self, entry: &Entry, range: &Range<u64>, out: &mut Vec<u32>) -> Lookup<()> {
         let behind = |bound: u64| entry.chunks.partition_point(|chunk| u64::from(chunk.first) < bound);
         let (first, end) = (behind(range.start + 1).saturating_sub(1), behind(range.end));
         let start = out.len();
@@ -215,7 +215,7 @@ impl IndexFile {
     }
 
     /// Appends the offsets of an entry from the n-th on to `out`, at most `count`.
-    pub(crate) fn nth(&self, entry: &Entry, first: u64, count: usize, out: &mut Vec<u32>) -> Lookup<()> {
+    pub fn nth(&self, entry: &Entry, first: u64, count: usize, out: &mut Vec<u32>) -> Lookup<()> {
         let begin = entry.chunks.partition_point(|chunk| u64::from(chunk.before) <= first).saturating_sub(1);
         let start = out.len();
         let mut scratch = Vec::new();
@@ -235,13 +235,13 @@ impl IndexFile {
     }
 
     /// An entry, summed up.
-    pub(crate) fn posted(&self, entry: &Entry) -> Lookup<Posted> {
+    pub fn posted(&self, entry: &Entry) -> Lookup<Posted> {
         let last = self.last(entry)?.ok_or(Broken)?;
         Ok(Posted { count: entry.count.into(), last, value: entry.value })
     }
 
     /// The last offset of an entry.
-    pub(crate) fn last(&self, entry: &Entry) -> Lookup<Option<u32>> {
+    pub fn last(&self, entry: &Entry) -> Lookup<Option<u32>> {
         let Some(number) = entry.chunks.len().checked_sub(1) else { return Ok(None) };
         let mut offsets = Vec::new();
         self.chunk(entry, number, &mut Vec::new(), &mut offsets)?;
@@ -249,7 +249,7 @@ impl IndexFile {
     }
 
     /// Shows each entry whose term begins with `prefix`, in order of terms.
-    pub(crate) fn entries(&self, prefix: &[u8], mut each: impl FnMut(Entry) -> Lookup<()>) -> Lookup<()> {
+    pub fn entries(&self, prefix: &[u8], mut each: impl FnMut(Entry) -> Lookup<()>) -> Lookup<()> {
         let mut at = self.first_at(prefix)?;
         while at < self.header.samples_at {
             let entry = self.entry(at)?;
@@ -287,7 +287,7 @@ impl IndexFile {
         if index_file::page_holds(&page, self.mask, at) { Ok(page) } else { Err(Broken) }
     }
 
-    pub(crate) fn waypoint_count(&self) -> usize {
+    pub fn waypoint_count(&self) -> usize {
         self.header.waypoints as usize
     }
 
@@ -296,12 +296,12 @@ impl IndexFile {
         self.page(self.header.waypoints_at, number / WAYPOINTS)
     }
 
-    pub(crate) fn waypoint(&self, number: usize) -> Lookup<Waypoint> {
+    pub fn waypoint(&self, number: usize) -> Lookup<Waypoint> {
         Ok(Waypoint::decode(&self.waypoint_page(number)?, number % WAYPOINTS))
     }
 
     /// Number of waypoints for which `before` holds: those come first.
-    pub(crate) fn waypoints_before(&self, before: impl Fn(&Waypoint) -> bool) -> Lookup<usize> {
+    pub fn waypoints_before(&self, before: impl Fn(&Waypoint) -> bool) -> Lookup<usize> {
         let (mut low, mut high) = (0, self.waypoint_count());
         while low < high {
             let middle = (low + high) / 2;

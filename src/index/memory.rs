@@ -14,7 +14,7 @@ const WAYPOINT_EVERY: u64 = 16 << 10;
 
 /// Hashes terms as index files do, with a seed of the process.
 #[derive(Clone)]
-pub(crate) struct TermHash(u64);
+pub struct TermHash(u64);
 
 impl Default for TermHash {
     fn default() -> Self {
@@ -22,7 +22,7 @@ impl Default for TermHash {
     }
 }
 
-pub(crate) struct TermHasher(u64);
+pub struct TermHasher(u64);
 
 impl BuildHasher for TermHash {
     type Hasher = TermHasher;
@@ -67,7 +67,7 @@ enum State {
 
 /// The postings of a term, summed up.
 #[derive(Clone, Copy)]
-pub(crate) struct Posted {
+pub struct Posted {
     pub count: u64,
     /// The last offset.
     pub last: u32,
@@ -75,13 +75,13 @@ pub(crate) struct Posted {
 }
 
 /// The sequences of so many events of a stream that end before `next`.
-pub(crate) fn sequences(next: u64, count: u64) -> Range<u64> {
+pub fn sequences(next: u64, count: u64) -> Range<u64> {
     next.saturating_sub(count)..next
 }
 
 /// The part of a segment's index that is in memory.
 #[derive(Clone, Default)]
-pub(crate) struct Memory {
+pub struct Memory {
     terms: Terms,
     /// By number of the term.
     postings: Vec<Postings>,
@@ -185,7 +185,7 @@ impl Memory {
     }
 
     /// Adds an event. They come in rising order of positions.
-    pub(crate) fn add(&mut self, event: &Recorded<'_>) {
+    pub fn add(&mut self, event: &Recorded<'_>) {
         if self.newest.is_none_or(|newest| u64::from(newest.frame) != event.frame) {
             self.newest = Some(waypoint(event));
         }
@@ -276,7 +276,7 @@ impl Memory {
     }
 
     /// This, with what came behind it.
-    pub(crate) fn followed_by(mut self, behind: Option<Memory>) -> Memory {
+    pub fn followed_by(mut self, behind: Option<Memory>) -> Memory {
         let Some(behind) = behind else { return self };
         let mut term = Vec::new();
         for number in behind.sorted() {
@@ -291,22 +291,22 @@ impl Memory {
         self
     }
 
-    pub(crate) fn count(&self, term: &[u8]) -> u64 {
+    pub fn count(&self, term: &[u8]) -> u64 {
         self.found(term).len() as u64
     }
 
     /// The postings of a term.
-    pub(crate) fn posted(&self, term: &[u8]) -> Option<Posted> {
+    pub fn posted(&self, term: &[u8]) -> Option<Posted> {
         self.summed_up(self.get(term)?)
     }
 
     /// The sequences of the events of a stream. If a deletion stands among them, of those behind it only the last are right.
-    pub(crate) fn sequences(&self, term: &[u8]) -> Range<u64> {
+    pub fn sequences(&self, term: &[u8]) -> Range<u64> {
         self.posted(term).map_or(0..0, |posted| sequences(posted.value, posted.count))
     }
 
     /// Appends the offsets of a term within `range` to `out`.
-    pub(crate) fn offsets(&self, term: &[u8], range: &Range<u64>, out: &mut Vec<u32>) {
+    pub fn offsets(&self, term: &[u8], range: &Range<u64>, out: &mut Vec<u32>) {
         let offsets = self.found(term);
         let start = offsets.partition_point(|&offset| u64::from(offset) < range.start);
         let end = offsets.partition_point(|&offset| u64::from(offset) < range.end);
@@ -314,7 +314,7 @@ impl Memory {
     }
 
     /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
-    pub(crate) fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
+    pub fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
         let Some(postings) = self.get(term) else { return };
         let offsets = self.offsets_of(postings);
         let held = sequences(postings.value, offsets.len() as u64);
@@ -323,18 +323,18 @@ impl Memory {
     }
 
     /// The first offset of a term, of those from `from` on.
-    pub(crate) fn first(&self, term: &[u8], from: u64) -> Option<u32> {
+    pub fn first(&self, term: &[u8], from: u64) -> Option<u32> {
         let offsets = self.found(term);
         offsets.get(offsets.partition_point(|&offset| u64::from(offset) < from)).copied()
     }
 
     /// The last offset of a term.
-    pub(crate) fn last(&self, term: &[u8]) -> Option<u32> {
+    pub fn last(&self, term: &[u8]) -> Option<u32> {
         self.found(term).last().copied()
     }
 
     /// The last waypoint for which `before` holds, and the first for which it does not. Those for which it holds come first.
-    pub(crate) fn waypoints(&self, before: impl Fn(&Waypoint) -> bool) -> (Option<Waypoint>, Option<Waypoint>) {
+    pub fn waypoints(&self, before: impl Fn(&Waypoint) -> bool) -> (Option<Waypoint>, Option<Waypoint>) {
         let n = self.waypoints.partition_point(&before);
         let (last, next) = (n.checked_sub(1).map(|n| self.waypoints[n]), self.waypoints.get(n).copied());
         match self.newest {
@@ -346,7 +346,7 @@ impl Memory {
     }
 
     /// The terms that begin with `prefix`, in no order.
-    pub(crate) fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (Vec<u8>, Posted)> {
+    pub fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (Vec<u8>, Posted)> {
         let numbers = (0..self.terms.len() as u32).filter(move |&number| self.terms.begins(number, prefix));
         numbers.filter_map(|number| {
             let posted = self.summed_up(&self.postings[number as usize])?;
@@ -385,7 +385,7 @@ impl Memory {
     }
 
     /// Bytes of memory that it takes.
-    pub(crate) fn weight(&self) -> u64 {
+    pub fn weight(&self) -> u64 {
         // Several offsets have an allocation of their own, which is seldom full.
         let postings = self.postings.len() * size_of::<Postings>() + self.many.len() * (size_of::<Vec<u32>>() + 16);
         (self.terms.weight() + postings + self.more * 6 + self.waypoints.len() * size_of::<Waypoint>()) as u64

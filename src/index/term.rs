@@ -6,7 +6,7 @@ use crate::system::System;
 /// What a term is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub enum Kind {
     Stream = 1,
     Domain = 2,
     Type = 3,
@@ -26,22 +26,22 @@ pub(crate) enum Kind {
 
 /// A term: kind, length of the name of the edition (0 for the main one), its name, and the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub(crate) struct Term(Vec<u8>);
+pub struct Term(Vec<u8>);
 
 impl Term {
-    pub(crate) fn new(kind: Kind, edition: Option<&str>, text: &[u8]) -> Self {
+    pub fn new(kind: Kind, edition: Option<&str>, text: &[u8]) -> Self {
         let mut term = Term::default();
         term.set(kind, edition.unwrap_or("").as_bytes(), text);
         term
     }
 
     /// A term that was listed.
-    pub(crate) fn of_bytes(term: Vec<u8>) -> Self {
+    pub fn of_bytes(term: Vec<u8>) -> Self {
         Term(term)
     }
 
     /// Makes another term of this one, in the same memory. The name of the main edition is empty here.
-    pub(crate) fn set(&mut self, kind: Kind, edition: &[u8], text: &[u8]) {
+    pub fn set(&mut self, kind: Kind, edition: &[u8], text: &[u8]) {
         // Whoever takes the name from a caller has checked it: with its length in a byte, 256 bytes would be those of another edition.
         debug_assert!(edition.len() <= MAX_NAME);
         self.0.clear();
@@ -51,30 +51,30 @@ impl Term {
     }
 
     /// The stream with this key. The key of a stream in an edition already begins with the edition; here that only stands in front of the domain once.
-    pub(crate) fn stream(key: &[u8]) -> Self {
+    pub fn stream(key: &[u8]) -> Self {
         let mut term = Term::default();
         term.set_stream(key);
         term
     }
 
-    pub(crate) fn set_bytes(&mut self, term: &[u8]) {
+    pub fn set_bytes(&mut self, term: &[u8]) {
         self.0.clear();
         self.0.extend_from_slice(term);
     }
 
-    pub(crate) fn set_stream(&mut self, key: &[u8]) {
+    pub fn set_stream(&mut self, key: &[u8]) {
         let edition = names(key).map_or(&key[..0], |names| names.edition);
         self.set(Kind::Stream, edition, main_key(key));
     }
 
     /// The stream with the domain and root of this key, in another edition.
-    pub(crate) fn stream_in(edition: Option<&str>, key: &[u8]) -> Self {
+    pub fn stream_in(edition: Option<&str>, key: &[u8]) -> Self {
         Term::new(Kind::Stream, edition, main_key(key))
     }
 
     /// The idempotency key `text` of the stream with this key. Commits that only track an upstream share
     /// one stream of the store's own, so there it is the upstream that the key belongs to.
-    pub(crate) fn idempotency(key: &[u8], upstream: Option<&str>, text: &str) -> Self {
+    pub fn idempotency(key: &[u8], upstream: Option<&str>, text: &str) -> Self {
         let mut scoped = Vec::with_capacity(2 + key.len() + text.len());
         scoped.extend_from_slice(&(key.len() as u16).to_le_bytes());
         scoped.extend_from_slice(key);
@@ -87,35 +87,35 @@ impl Term {
     }
 
     /// The key of the stream that an idempotency key belongs to.
-    pub(crate) fn stream_of_key(&self) -> Option<&[u8]> {
+    pub fn stream_of_key(&self) -> Option<&[u8]> {
         stream_of_key(&self.0)
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
 /// The name of the edition in a term; empty in the main one.
-pub(crate) fn edition(term: &[u8]) -> &[u8] {
+pub fn edition(term: &[u8]) -> &[u8] {
     let len = term.get(1).map_or(0, |&len| usize::from(len));
     term.get(2..2 + len).unwrap_or_default()
 }
 
 /// The text of a term, behind kind and edition.
-pub(crate) fn text(term: &[u8]) -> &[u8] {
+pub fn text(term: &[u8]) -> &[u8] {
     let edition = term.get(1).map_or(0, |&len| usize::from(len));
     term.get(2 + edition..).unwrap_or_default()
 }
 
 /// The key of the stream that the idempotency key in a term belongs to.
-pub(crate) fn stream_of_key(term: &[u8]) -> Option<&[u8]> {
+pub fn stream_of_key(term: &[u8]) -> Option<&[u8]> {
     let (len, scoped) = text(term).split_first_chunk()?;
     scoped.get(..usize::from(u16::from_le_bytes(*len)))
 }
 
 /// The key of the stream that a term is about.
-pub(crate) fn stream_key(term: &[u8]) -> Vec<u8> {
+pub fn stream_key(term: &[u8]) -> Vec<u8> {
     let edition = usize::from(term[1]);
     match edition {
         0 => term[2..].to_vec(),

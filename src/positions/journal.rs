@@ -20,8 +20,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) const NAME: &str = "POSITIONS";
-pub(crate) const NEW: &str = "POSITIONS.new";
+pub const NAME: &str = "POSITIONS";
+pub const NEW: &str = "POSITIONS.new";
 
 /// A file of no more bytes is not written anew for its length.
 const SMALL: u64 = 64 << 10;

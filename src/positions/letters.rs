@@ -9,7 +9,7 @@ const COST: u64 = 32;
 
 /// Why and when a consumer has given up on an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Letter {
+pub struct Letter {
     pub attempts: u64,
     /// Nanoseconds since 1970.
     pub time: i64,

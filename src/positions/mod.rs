@@ -57,7 +57,7 @@ struct Loaded {
 
 /// A checkpoint as it is in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Reached {
+pub struct Reached {
     pub position: u64,
     pub version: u64,
     /// When the event at this position was recorded, or [`UNBOUND`].

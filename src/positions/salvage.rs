@@ -1,7 +1,7 @@
 //! What is intact in a positions file that may be damaged.
 
 use super::journal::write_whole;
-pub(crate) use super::journal::{NAME, NEW};
+pub use super::journal::{NAME, NEW};
 use super::replay::{Window, replay};
 use super::table::{Progress, Table};
 use super::{Letter, Reached};
@@ -18,11 +18,11 @@ use std::path::Path;
 const MAX_TRIES: u32 = 64;
 
 /// A position: handler, stream, epoch of its edition, sequence.
-pub(crate) type Position = (String, StreamId, u64, u64);
+pub type Position = (String, StreamId, u64, u64);
 
 /// What was found.
 #[derive(Default)]
-pub(crate) struct Salvaged {
+pub struct Salvaged {
     /// Bytes of the file; `None` if there is none.
     pub size: Option<u64>,
     /// Whose it is, if its header is intact.
@@ -42,7 +42,7 @@ pub(crate) struct Salvaged {
 
 impl Salvaged {
     /// A file of this store that holds what was found, and nothing else.
-    pub(crate) fn encode(&self, store: [u8; 16]) -> Vec<u8> {
+    pub fn encode(&self, store: [u8; 16]) -> Vec<u8> {
         let (mut bytes, mut progress) = (Vec::new(), Progress::default());
         let written = write_whole(
             store,
@@ -64,7 +64,7 @@ impl Salvaged {
 /// # Errors
 ///
 /// [`Error::UnsupportedFormat`], [`Error::Io`].
-pub(crate) fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
+pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
     let path = dir.join(NAME);
     let io_error = |e| Error::io("read", &path, e);
     let file = match fs.open(&path, Mode::Read) {

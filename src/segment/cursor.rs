@@ -38,7 +38,7 @@ struct Large {
 }
 
 /// Events of one segment, from a position on.
-pub(crate) struct Cursor {
+pub struct Cursor {
     segment: Arc<Segment>,
     /// Where the next frame begins that has not been read.
     offset: u64,
@@ -56,7 +56,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// A cursor that begins with the event at `from`. It reads from `waypoint` on, which must not be behind that, or from the first event of the segment.
-    pub(crate) fn new(segment: Arc<Segment>, from: u64, waypoint: Option<Waypoint>) -> Result<Self> {
+    pub fn new(segment: Arc<Segment>, from: u64, waypoint: Option<Waypoint>) -> Result<Self> {
         let mut cursor = Cursor {
             offset: START,
             verified: Verified::none(),
@@ -73,7 +73,7 @@ impl Cursor {
         Ok(cursor)
     }
 
-    pub(crate) fn segment(&self) -> &Segment {
+    pub fn segment(&self) -> &Segment {
         &self.segment
     }
 
@@ -101,13 +101,13 @@ impl Cursor {
 
     /// The position of the next event, unless events are missing there.
     #[inline]
-    pub(crate) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.position
     }
 
     /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
     #[inline(always)]
-    pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
+    pub fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let next = self.verified.peek().filter(|next| next.position == self.position)?;
         if !all && self.verified.key(&next).first() == Some(&0) {
             return None;
@@ -123,7 +123,7 @@ impl Cursor {
     }
 
     /// The next event, or `None` at the end of what is readable.
-    pub(crate) fn next(&mut self) -> Result<Option<Event>> {
+    pub fn next(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some((next, verified)) = self.at_hand(true) {
                 return Ok(Some(verified.event(&next)));

@@ -1,12 +1,12 @@
 //! One file of the log: append to it, read from it, scan it.
 
-pub(crate) mod cursor;
-pub(crate) mod foreign;
-pub(crate) mod head;
-pub(crate) mod scan;
-pub(crate) mod verdict;
-pub(crate) mod verified;
-pub(crate) mod vestiges;
+pub mod cursor;
+pub mod foreign;
+pub mod head;
+pub mod scan;
+pub mod verdict;
+pub mod verified;
+pub mod vestiges;
 
 use verified::Verified;
 
@@ -24,25 +24,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The file whose lock says who owns the directory.
-pub(crate) const LOCK: &str = "LOCK";
+pub const LOCK: &str = "LOCK";
 
 /// A directory with this file holds the beginning of a copy.
-pub(crate) const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
+pub const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
 
 /// A directory with this file is being repaired: it says what is left to do.
-pub(crate) const REPAIRING: &str = "REPAIR";
+pub const REPAIRING: &str = "REPAIR";
 
 /// What the names of files begin with that hold zeros and are going to be segments. Nothing in them belongs to the store.
-pub(crate) const SPARE: &str = "SPARE.";
+pub const SPARE: &str = "SPARE.";
 
 /// Where the first frame of a segment stands.
-pub(crate) const START: u64 = segment_header::LEN as u64;
+pub const START: u64 = segment_header::LEN as u64;
 
 /// Unmapped bytes behind the map that are still read by position: mapping anew costs more than a few reads.
 const MAP_STEP: u64 = 4 << 20;
 
 /// A segment that can be read.
-pub(crate) struct Segment {
+pub struct Segment {
     pub path: PathBuf,
     pub header: SegmentHeader,
     pub mask: Mask,
@@ -54,19 +54,19 @@ pub(crate) struct Segment {
 }
 
 /// The number in the file name of a spare file, as the store makes them.
-pub(crate) fn spare_number_of(file_name: &str) -> Option<u64> {
+pub fn spare_number_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_prefix(SPARE)?;
     let number = digits.parse().ok()?;
     (format!("{number}") == digits).then_some(number)
 }
 
 /// The file name of a segment.
-pub(crate) fn file_name(number: u64) -> String {
+pub fn file_name(number: u64) -> String {
     format!("{number:020}.seg")
 }
 
 /// The number in the file name of a segment.
-pub(crate) fn number_of(file_name: &str) -> Option<u64> {
+pub fn number_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(".seg")?;
     let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|_| plain)
@@ -81,14 +81,14 @@ const SLACK: usize = 16;
 const AHEAD: usize = 8;
 
 /// A random number, from the source that UUIDs are made of: the salt of a new segment.
-pub(crate) fn random() -> u64 {
+pub fn random() -> u64 {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     high ^ low.rotate_left(32)
 }
 
 impl Segment {
     /// A segment with a header that has been read or written.
-    pub(crate) fn new(path: PathBuf, header: SegmentHeader, file: Arc<dyn File>, use_map: bool) -> Self {
+    pub fn new(path: PathBuf, header: SegmentHeader, file: Arc<dyn File>, use_map: bool) -> Self {
         Segment {
             path,
             mask: header.mask(),
@@ -101,7 +101,7 @@ impl Segment {
     }
 
     /// Creates the file of a segment, or takes over a half-made one, and writes its header. Nothing is synced.
-    pub(crate) fn create(fs: &dyn Fs, dir: &Path, header: SegmentHeader, use_map: bool) -> Result<Self> {
+    pub fn create(fs: &dyn Fs, dir: &Path, header: SegmentHeader, use_map: bool) -> Result<Self> {
         let path = dir.join(file_name(header.number));
         let file = fs.open(&path, Mode::Create).map_err(|e| Error::io("create", &path, e))?;
         fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| Error::io("write", &path, e))?;
@@ -109,7 +109,7 @@ impl Segment {
     }
 
     /// The same of a file of zeros under another name, which it gets when its header is on the disk.
-    pub(crate) fn adopt(
+    pub fn adopt(
         fs: &dyn Fs,
         (spare, file): (&Path, Arc<dyn File>),
         dir: &Path,
@@ -123,12 +123,12 @@ impl Segment {
         Ok(Segment::new(path, header, file, use_map))
     }
 
-    pub(crate) fn readable(&self) -> u64 {
+    pub fn readable(&self) -> u64 {
         self.readable.load(Ordering::Acquire)
     }
 
     /// Lets readers go up to `end`, which must be the end of a frame.
-    pub(crate) fn set_readable(&self, end: u64) {
+    pub fn set_readable(&self, end: u64) {
         self.readable.store(end, Ordering::Release);
     }
 
@@ -137,7 +137,7 @@ impl Segment {
     /// # Errors
     ///
     /// [`Error::Damaged`] if they do not lie in the readable part, [`Error::Io`].
-    pub(crate) fn copy(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
+    pub fn copy(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
         let end = offset.saturating_add(len as u64);
         if end > self.readable() {
             return Err(self.damaged(offset..end, "a record or a frame reaches beyond the end of the log"));
@@ -189,7 +189,7 @@ impl Segment {
     }
 
     /// Reads and verifies the one event whose record stands at `offset`.
-    pub(crate) fn event_at(&self, offset: u64) -> Result<Event> {
+    pub fn event_at(&self, offset: u64) -> Result<Event> {
         let mut bytes = Vec::new();
         let len = self.record_at(offset, self.map_for(offset)?.as_deref(), GUESS, &mut bytes)?;
         let mut verified = Verified::none();
@@ -200,7 +200,7 @@ impl Segment {
 
     /// Reads and verifies records at the first of these offsets, in this order, instead of those in `verified`: at most so many, as many as share a block of memory well, and at least one. Says how
     /// many. What follows a record that is not intact is left to the next call, whose error that is.
-    pub(crate) fn records_at(&self, offsets: &[u32], most: usize, verified: &mut Verified) -> Result<usize> {
+    pub fn records_at(&self, offsets: &[u32], most: usize, verified: &mut Verified) -> Result<usize> {
         let map = self.map_for(offsets.iter().copied().max().unwrap_or(0).into())?;
         let map = map.or_else(|| self.map.read().clone());
         // Records of one stream most often have nearly the same length.
@@ -262,7 +262,7 @@ impl Segment {
     }
 
     /// Reads and verifies the header of the frame at `offset`.
-    pub(crate) fn frame_at(&self, offset: u64) -> Result<FrameHeader> {
+    pub fn frame_at(&self, offset: u64) -> Result<FrameHeader> {
         let mut bytes = Vec::with_capacity(frame::HEADER);
         self.copy(offset, frame::HEADER, &mut bytes)?;
         FrameHeader::decode(&bytes, self.mask, offset).ok_or_else(|| {
@@ -272,7 +272,7 @@ impl Segment {
     }
 
     /// Reads and verifies the attributes of the commit whose frame stands at `offset`, without the rest of its body.
-    pub(crate) fn attributes_at(&self, offset: u64) -> Result<Vec<u8>> {
+    pub fn attributes_at(&self, offset: u64) -> Result<Vec<u8>> {
         let header = self.frame_at(offset)?;
         let (len, body_at) = (header.attributes_len as usize, offset + frame::HEADER as u64);
         // Attributes are at most two blocks long; a header that says more is not believed here either.
@@ -308,7 +308,7 @@ impl Segment {
     }
 
     /// Damage in the part of the file that is readable, of which it is not known which positions it takes.
-    pub(crate) fn damaged(&self, bytes: std::ops::Range<u64>, why: &str) -> Error {
+    pub fn damaged(&self, bytes: std::ops::Range<u64>, why: &str) -> Error {
         Error::damaged(&self.path, bytes, self.header.first_position..u64::MAX, why)
     }
 }

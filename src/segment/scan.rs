@@ -20,21 +20,21 @@ const MAX_END: u64 = u32::MAX as u64;
 const CHUNK: usize = 1 << 20;
 
 /// A file under a scan.
-pub(crate) struct Source<'a> {
+pub struct Source<'a> {
     pub path: &'a Path,
     pub file: &'a dyn File,
     pub size: u64,
 }
 
 /// A verified frame.
-pub(crate) struct Frame<'a> {
+pub struct Frame<'a> {
     pub offset: u64,
     pub header: FrameHeader,
     pub bytes: &'a [u8],
 }
 
 /// One event of a verified frame, without a copy of it.
-pub(crate) struct Recorded<'a> {
+pub struct Recorded<'a> {
     /// Offset of the frame and of the record in the file.
     pub frame: u64,
     pub offset: u64,
@@ -57,11 +57,11 @@ pub(crate) struct Recorded<'a> {
 }
 
 /// Called with each of some events: the number of its segment, and what it says.
-pub(crate) type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
+pub type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
 
 /// Why a scan stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// Nothing but zeros, or nothing at all, follows the last frame.
     End,
     /// The last frame is a seal; whether something other than zeros follows it.
@@ -72,7 +72,7 @@ pub(crate) enum Stop {
 
 /// What a scan found.
 #[derive(Clone, Debug)]
-pub(crate) struct Scanned {
+pub struct Scanned {
     /// Where the last good frame ends.
     pub end: u64,
     /// Where the first frame begins whose events the last good frame does not vouch for: what follows was in the last group, as far as the log itself tells.
@@ -86,19 +86,19 @@ pub(crate) struct Scanned {
 
 impl Scanned {
     /// What a scan would have found up to `end`, as far as an index remembers.
-    pub(crate) fn known(segment: &SegmentHeader, end: u64, chain: Chain) -> Self {
+    pub fn known(segment: &SegmentHeader, end: u64, chain: Chain) -> Self {
         debug_assert!(chain.next_position >= segment.first_position);
         Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: Stop::End }
     }
 
     /// The same, with the seal that stands behind it.
-    pub(crate) fn with_seal(self, segment: &SegmentHeader) -> Self {
+    pub fn with_seal(self, segment: &SegmentHeader) -> Self {
         let seal = self.chain.seal(segment);
         Scanned { end: self.end + Seal::FRAME, stop: Stop::Sealed { seal, junk: false }, ..self }
     }
 
     /// Where the last frame with events ends: readers need no seal, and it may be the one thing that is not intact.
-    pub(crate) fn events_end(&self) -> u64 {
+    pub fn events_end(&self) -> u64 {
         match self.stop {
             Stop::Sealed { .. } => self.end - Seal::FRAME,
             _ => self.end,
@@ -106,7 +106,7 @@ impl Scanned {
     }
 
     /// Whether the header of the next segment says that nothing but a seal stood behind what was scanned.
-    pub(crate) fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
+    pub fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
         next.store == segment.store
             && next.previous_digest == self.chain.digest
             && next.previous_len == self.end + Seal::FRAME
@@ -116,7 +116,7 @@ impl Scanned {
 
 /// A good frame somewhere behind a bad one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub struct Found {
     pub offset: u64,
     pub header: FrameHeader,
 }
@@ -128,14 +128,14 @@ impl Source<'_> {
     }
 
     /// The header of the segment, if it has a good one.
-    pub(crate) fn header(&self) -> Result<Option<SegmentHeader>> {
+    pub fn header(&self) -> Result<Option<SegmentHeader>> {
         let mut bytes = [0; START as usize];
         let read = self.read(0, &mut bytes)?;
         SegmentHeader::decode(&bytes[..read], self.path)
     }
 
     /// Whether a seal that fits the chain stands at `end`.
-    pub(crate) fn is_sealed(&self, segment: &SegmentHeader, chain: &Chain, end: u64) -> Result<bool> {
+    pub fn is_sealed(&self, segment: &SegmentHeader, chain: &Chain, end: u64) -> Result<bool> {
         let mut window = Window { source: self, at: end, bytes: Vec::new() };
         let frame = window.frame(end, segment.mask())?;
         Ok(frame.is_ok_and(|frame| {
@@ -145,7 +145,7 @@ impl Source<'_> {
     }
 
     /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no frame, if the chain has none.
-    pub(crate) fn ends_with(&self, chain: &Chain, end: u64) -> Result<bool> {
+    pub fn ends_with(&self, chain: &Chain, end: u64) -> Result<bool> {
         let mut trailer = [0; TRAILER];
         let whole = match end.checked_sub(TRAILER as u64) {
             Some(at) if end <= self.size && chain.frames > 0 => self.read(at, &mut trailer)? == TRAILER,
@@ -155,7 +155,7 @@ impl Source<'_> {
     }
 
     /// Where the last byte that is not zero ends, from `from` on; `from` if all are.
-    pub(crate) fn content_end(&self, from: u64) -> Result<u64> {
+    pub fn content_end(&self, from: u64) -> Result<u64> {
         let mut end = from;
         self.chunks(from..self.size, |at, chunk| {
             if !is_zero(chunk) {
@@ -168,7 +168,7 @@ impl Source<'_> {
     }
 
     /// Reads these bytes of the file, as far as it has them, a chunk at a time.
-    pub(crate) fn chunks(&self, bytes: Range<u64>, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    pub fn chunks(&self, bytes: Range<u64>, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         let mut chunk = vec![0; CHUNK.min(bytes.end.saturating_sub(bytes.start) as usize)];
         let mut at = bytes.start;
         while at < bytes.end {
@@ -184,7 +184,7 @@ impl Source<'_> {
     }
 
     /// Scans the segment and shows each good frame with events to `visit`: from its first frame on, or from where an earlier scan has ended, with the chain there.
-    pub(crate) fn scan(
+    pub fn scan(
         &self,
         segment: &SegmentHeader,
         resume: Option<(u64, Chain)>,
@@ -242,7 +242,7 @@ impl Source<'_> {
     }
 
     /// Looks for good frames anywhere from `from` on, where a scan has met a bad one.
-    pub(crate) fn resync(&self, segment: &SegmentHeader, from: u64) -> Result<Vec<Found>> {
+    pub fn resync(&self, segment: &SegmentHeader, from: u64) -> Result<Vec<Found>> {
         let mask = segment.mask();
         let mut window = Window { source: self, at: from, bytes: Vec::new() };
         let mut found = Vec::new();
@@ -267,7 +267,7 @@ impl Source<'_> {
 
 impl Source<'_> {
     /// Shows the events of a frame that has been found, as far as they can be told apart.
-    pub(crate) fn records(&self, found: &Found, each: impl FnMut(Recorded<'_>)) -> Result<()> {
+    pub fn records(&self, found: &Found, each: impl FnMut(Recorded<'_>)) -> Result<()> {
         let mut bytes = vec![0; found.header.frame_len() as usize];
         let read = self.read(found.offset, &mut bytes)?;
         if read == bytes.len() && found.header.kind == EVENTS {
@@ -347,7 +347,7 @@ impl Frame<'_> {
     }
 
     /// Whether all records are intact and say what the frame says.
-    pub(crate) fn records_hold(&self, segment: &SegmentHeader, mask: Mask, path: &Path) -> Result<bool> {
+    pub fn records_hold(&self, segment: &SegmentHeader, mask: Mask, path: &Path) -> Result<bool> {
         frame::check_attributes(self.attributes(), path)?;
         let time = self.header.recorded_at.wrapping_sub(segment.base_time) as u64;
         let mut known = true;
@@ -371,7 +371,7 @@ impl Frame<'_> {
     }
 
     /// Shows each event to `each`.
-    pub(crate) fn records(&self, path: &Path, mut each: impl FnMut(Recorded<'_>)) -> Result<()> {
+    pub fn records(&self, path: &Path, mut each: impl FnMut(Recorded<'_>)) -> Result<()> {
         let idempotency_key = frame::idempotency_key(self.attributes());
         let tracking = frame::tracking(self.attributes());
         let mut last = record::Beginning::default();
@@ -409,7 +409,7 @@ impl Frame<'_> {
 }
 
 /// The frames with events of a group that has just been written: known to be good.
-pub(crate) fn frames(group: &[u8], mut offset: u64, mask: Mask) -> impl Iterator<Item = Frame<'_>> {
+pub fn frames(group: &[u8], mut offset: u64, mask: Mask) -> impl Iterator<Item = Frame<'_>> {
     let mut rest = group;
     let all = std::iter::from_fn(move || {
         let header = FrameHeader::decode(rest, mask, offset)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 const SPARE: usize = 64 << 10;
 
 /// Records that stand one behind the other in a block of memory.
-pub(crate) struct Verified {
+pub struct Verified {
     pub(super) block: Arc<Block>,
     /// What ordinals and times are counted from.
     first_position: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Verified {
 }
 
 /// The next event, decoded.
-pub(crate) struct Next {
+pub struct Next {
     pub parts: Parts,
     pub position: u64,
     recorded_at: i64,
@@ -39,13 +39,13 @@ impl Next {
 
 impl Verified {
     /// No records yet.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         let block = Arc::new(Block { bytes: Vec::new(), id_seed: 0 });
         Verified { block, first_position: 0, base_time: 0, at: 0, end: 0, last: Beginning::default() }
     }
 
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.at == self.end
     }
 
@@ -115,7 +115,7 @@ impl Verified {
 
     /// The next event. `None` if there is none, if it is cut off, or if it breaks the grammar.
     #[inline(always)]
-    pub(crate) fn peek(&mut self) -> Option<Next> {
+    pub fn peek(&mut self) -> Option<Next> {
         let end = self.at + self.len()?;
         let parts = record::decode_next(&self.block.bytes, self.at, end, &mut self.last)?;
         let (position, recorded_at) = parts.place(self.first_position, self.base_time)?;
@@ -124,24 +124,24 @@ impl Verified {
 
     /// Goes on behind what was just looked at.
     #[inline]
-    pub(crate) fn pass(&mut self, next: &Next) {
+    pub fn pass(&mut self, next: &Next) {
         self.at = next.end;
     }
 
     #[inline]
-    pub(crate) fn key(&self, next: &Next) -> &[u8] {
+    pub fn key(&self, next: &Next) -> &[u8] {
         next.parts.layout.key(&self.block.bytes)
     }
 
     /// Makes an event of what was looked at.
     #[inline(always)]
-    pub(crate) fn event(&self, next: &Next) -> Event {
+    pub fn event(&self, next: &Next) -> Event {
         Event::of(&self.block, next.position, next.recorded_at, &next.parts)
     }
 
     /// Makes an event of what was looked at, in the place of another one. One of the same block costs a few stores then, and no count of who shares it.
     #[inline(always)]
-    pub(crate) fn replace(&self, slot: &mut Option<Event>, next: &Next) {
+    pub fn replace(&self, slot: &mut Option<Event>, next: &Next) {
         match slot {
             Some(event) if event.is_of(&self.block) => event.become_of(next.position, next.recorded_at, &next.parts),
             _ => *slot = Some(self.event(next)),

@@ -3,7 +3,7 @@
 //! A directory a stream, named by a hash of the stream, so that no name from outside becomes part of a path; in it a file a snapshot, named by the sequence. A file is written under another
 //! name and then given its own, so that one that is there was written to its end, as far as nothing but the process died. After a power cut it may hold anything: its checksums tell.
 
-pub(crate) mod inspect;
+pub mod inspect;
 mod retention;
 
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) const NAME: &str = "snapshots";
+pub const NAME: &str = "snapshots";
 const SUFFIX: &str = ".snap";
 const NEW: &str = ".new";
 
@@ -31,7 +31,7 @@ const TURNS: usize = 16;
 
 /// How snapshots are kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Default ones that stay beside the newest.
     pub kept: usize,
     /// Whether a put is made durable.
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     pub reserve: u64,
 }
 
-pub(crate) struct Directory {
+pub struct Directory {
     fs: Arc<dyn Fs>,
     store: PathBuf,
     root: PathBuf,
@@ -50,7 +50,7 @@ pub(crate) struct Directory {
 
 /// A name in the directory of a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Named {
+pub struct Named {
     pub path: PathBuf,
     pub sequence: u64,
     /// Bytes of the file.
@@ -58,11 +58,11 @@ pub(crate) struct Named {
 }
 
 /// Snapshots that there are, by their files, and what they say of themselves, if they do.
-pub(crate) type Known = HashMap<PathBuf, Option<Head>>;
+pub type Known = HashMap<PathBuf, Option<Head>>;
 
 /// Why a file is not used.
 #[derive(Debug)]
-pub(crate) enum Unusable {
+pub enum Unusable {
     Unfit(Unfit),
     Unreadable,
     /// It has been removed since it was listed.
@@ -70,7 +70,7 @@ pub(crate) enum Unusable {
 }
 
 /// A file whose head has been read.
-pub(crate) struct Opened {
+pub struct Opened {
     file: Arc<dyn File>,
     size: u64,
     /// As much of the file as was read.
@@ -160,7 +160,7 @@ fn open(fs: &dyn Fs, named: &Named) -> Result<Opened, Unusable> {
 
 impl Opened {
     /// The whole file, verified, and where in it the state stands.
-    pub(crate) fn read(self) -> Result<(Head, Vec<u8>, Range<usize>), Unusable> {
+    pub fn read(self) -> Result<(Head, Vec<u8>, Range<usize>), Unusable> {
         let (mut bytes, read) = (self.bytes, self.size as usize);
         let had = bytes.len();
         // The head has told the same length.
@@ -173,17 +173,17 @@ impl Opened {
 }
 
 impl Directory {
-    pub(crate) fn new(fs: Arc<dyn Fs>, store: PathBuf, settings: Settings) -> Self {
+    pub fn new(fs: Arc<dyn Fs>, store: PathBuf, settings: Settings) -> Self {
         Directory { fs, root: store.join(NAME), store, settings, turns: Default::default() }
     }
 
     /// The snapshots that a stream may have, in order of sequences: what names tell.
-    pub(crate) fn list(&self, key: &[u8]) -> Result<Vec<Named>> {
+    pub fn list(&self, key: &[u8]) -> Result<Vec<Named>> {
         self.files(&self.root.join(dir_name(key)))
     }
 
     /// All snapshots that a store may have: those of each stream together, in order of sequences.
-    pub(crate) fn list_all(&self) -> Result<Vec<Named>> {
+    pub fn list_all(&self) -> Result<Vec<Named>> {
         let mut all = Vec::new();
         for dir in self.dirs(is_dir_name)? {
             all.extend(self.files(&dir)?);
@@ -200,20 +200,20 @@ impl Directory {
     }
 
     /// Whether a file stands where one of this stream belongs.
-    pub(crate) fn is_in_place(named: &Named, key: &[u8], head: &Head) -> bool {
+    pub fn is_in_place(named: &Named, key: &[u8], head: &Head) -> bool {
         let dir = named.path.parent().and_then(Path::file_name);
         head.sequence == named.sequence && dir.is_some_and(|dir| *dir == *dir_name(key))
     }
 
     /// Reads header and key. The state is not read: a snapshot that is not wanted costs the same, however large it is.
-    pub(crate) fn open(&self, named: &Named) -> Result<Opened, Unusable> {
+    pub fn open(&self, named: &Named) -> Result<Opened, Unusable> {
         open(&*self.fs, named)
     }
 
     /// Writes a snapshot, and removes those that it supersedes. `is_stale` tells of a snapshot of the stream that it can never be used: such go too, and do not count as newer.
     ///
     /// What cannot be removed is no error: the next put removes it.
-    pub(crate) fn put(&self, head: &Head, key: &[u8], state: &[u8], is_stale: &dyn Fn(&Head) -> bool) -> Result<()> {
+    pub fn put(&self, head: &Head, key: &[u8], state: &[u8], is_stale: &dyn Fn(&Head) -> bool) -> Result<()> {
         let bytes = snapshot_file::encode(head, key, state);
         let name = dir_name(key);
         let dir = self.root.join(&name);
@@ -287,7 +287,7 @@ impl Directory {
     }
 
     /// Removes all snapshots of a stream. Gives their number.
-    pub(crate) fn delete(&self, key: &[u8]) -> Result<u64> {
+    pub fn delete(&self, key: &[u8]) -> Result<u64> {
         let name = dir_name(key);
         self.delete_in(&name, |_, opened| opened.is_none_or(|opened| *opened.key == *key))
     }
@@ -298,7 +298,7 @@ impl Directory {
     }
 
     /// What an edition has now, and perhaps some of others.
-    pub(crate) fn of_edition(&self, edition: &str) -> Result<Known> {
+    pub fn of_edition(&self, edition: &str) -> Result<Known> {
         let mut known = Known::new();
         for dir in self.dirs_of_edition(edition)? {
             for named in self.files(&dir)? {
@@ -311,7 +311,7 @@ impl Directory {
 
     /// Removes all snapshots of the streams of an edition, or of those in one of its domains, and,
     /// if it is given what there was, no others. Gives their number.
-    pub(crate) fn delete_edition(&self, edition: &str, domain: Option<&str>, known: Option<&Known>) -> Result<u64> {
+    pub fn delete_edition(&self, edition: &str, domain: Option<&str>, known: Option<&Known>) -> Result<u64> {
         let mut count = 0;
         for dir in self.dirs_of_edition(edition)? {
             let name = dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());

@@ -8,7 +8,7 @@
 
 use super::*;
 use annals::Options;
-use annals::fs::{Crash, Fault, Image, Operation, SimFs};
+use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 

@@ -4,8 +4,6 @@
 //! batch than the checkpoint that steps over them, or are forgotten when the file is written anew; a retry releases its key; the reader begins one position late; the checkpoint is flushed at the end only. The crash
 //! tests found one of their own: after a flush that had failed, the next run took the checkpoint in memory for a durable one, and said at its end that all was kept.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod crash;
 mod letters;
 mod model;
@@ -15,7 +13,7 @@ use annals::{
     Consumer, Control, Error, Event, Expected, ExpectedVersion, NewEvent, Outcome, Partition, Poison, Query, Reset,
     Retry, Store, Timestamp,
 };
-use common::*;
+use annals_testkit::*;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -333,7 +331,7 @@ fn checkpoints_are_durable_while_it_runs() {
         let left = Mutex::new(Vec::new());
         let consumer = mailer(&store).checkpoint_every(2, LATE).window(1).partition_by(Partition::Store);
         let handler = |event: &Event| {
-            left.lock().unwrap().push((event.position(), bed.sim().crash(annals::fs::Image::Durable)));
+            left.lock().unwrap().push((event.position(), bed.sim().crash(annals_testkit::Image::Durable)));
         };
         match workers {
             0 => consumer.run(handler),

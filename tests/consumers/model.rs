@@ -4,7 +4,7 @@
 //! end, no event was missed.
 
 use super::*;
-use annals::fs::{Image, SimFs};
+use annals_testkit::{Image, SimFs};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Crashes at every call of every small workload, on the simulated disk.
 //!
 //! All workloads of one to three steps are run; at each changing call of the file system the process dies; of what is then on the disk every image of the
-//! fault model is built (see `annals::fs::SimFs`); each image is opened and held against the oracle:
+//! fault model is built (see `annals_testkit::SimFs`); each image is opened and held against the oracle:
 //!
 //! * every acknowledged commit is there, in order, equal to the byte;
 //! * every other commit is there as a whole, in order, or not at all; a commit that was refused is not there;
@@ -9,7 +9,7 @@
 //! * a second recovery changes nothing;
 //! * appends after recovery work, and survive the next power cut.
 //!
-//! What is done to one workload stands in `sweeps.rs`, which `campaign/` runs at scale.
+//! What is done to one workload stands in `sweeps.rs`, which `crates/annals-campaign` runs at scale.
 //!
 //! The oracle was shown to see, each by running the tests against a library with that bug: the sync of a group left out, or done at the end of a segment only (all tests fail); the
 //! directory sync of a new segment left out (all); a failed write not withdrawn (`refused_commits_stay_away`, `full_disks`); the heads of refused commits not forgotten (the same); the
@@ -17,19 +17,12 @@
 //!
 //! `cargo test --release --test crash` runs workloads of up to 2 steps with 2 seeds an image mode. `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4` runs the whole of it (minutes).
 
-#[path = "../common/held.rs"]
-#[allow(dead_code)]
-mod held;
-mod holds;
-mod oracle;
-mod pages;
-mod schedules;
 mod snapshots;
-mod sweeps;
 
-use annals::fs::{Fault, Image, Operation, SimFs};
 use annals::{Durability, Expected, NewEvent, StreamId};
-use oracle::{Run, Step, options, setting, workloads};
+use annals_testkit::crash::oracle::{Run, Step, options, setting, workloads};
+use annals_testkit::crash::{holds, pages, schedules, sweeps};
+use annals_testkit::{Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use annals::Options;
-use annals::fs::{Crash, Image, SimFs};
+use annals_testkit::{Crash, Image, SimFs};
 
 fn options(disk: &SimFs) -> Options {
     Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0)

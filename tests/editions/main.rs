@@ -4,14 +4,12 @@
 //! of sealed segments not read on open; a divergence taken as of now in an `as_of`; idempotency keys of deleted commits kept;
 //! a deletion on its way not seen by the appends behind it; one that is no longer on its way still seen.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod crash;
 mod model;
 mod race;
 
 use annals::{Error, Event, Expected, Guard, NewEvent, Query, Result, Store};
-use common::*;
+use annals_testkit::*;
 
 fn append(store: &Store, name: &str, expected: Expected, data: &[&str]) -> Result<annals::Appended> {
     store.append(&stream(name), expected, texts(data.iter().copied()))

@@ -1,12 +1,13 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
 
-use crate::common::stream;
-use annals::fs::{Entry, File, Fs, Image, Lock, LockMode, MemFs, Mode, SimFs};
+use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
 use annals::salvage::Salvage;
 use annals::{
     BindingFault, Codec, Delivery, Durability, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent,
     Options, Outcome, Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
 };
+use annals_testkit::stream;
+use annals_testkit::{Image, SimFs};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,11 @@
 //! Handles, threads and time: what works on the files of a store, and until when.
 
-use super::common::held::{Call, HeldFs, Hold};
-use super::common::{all_facts, assert_same, facts, stream, texts};
-use annals::fs::{Entry, Fs, Image, SimFs};
+use annals::fs::{Entry, Fs};
 use annals::salvage::verify_in;
 use annals::{Durability, Error, Event, Expected, Guard, NewEvent, Options, Projection, Query, Result, Store};
+use annals_testkit::held::{Call, HeldFs, Hold};
+use annals_testkit::{Image, SimFs};
+use annals_testkit::{all_facts, assert_same, facts, stream, texts};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,8 @@
 //! Answers that rest on what is in flight, and limits together.
 
-use annals::fs::{Fault, Operation, SimFs};
 use annals::salvage::verify_in;
 use annals::{ContentType, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Ticket};
+use annals_testkit::{Fault, Operation, SimFs};
 use proptest::prelude::*;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,5 @@
 //! Faults that use has shown, each told as a story and then tested: what went wrong, by which mechanism, and what holds now. A test here fails when its fault is planted again.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod bindings;
 mod durability;
 mod flight;

@@ -1,9 +1,10 @@
 //! Who owns a directory: locks, names, foreign files, a directory that moves.
 
-use super::common::*;
-use annals::fs::{Entry, File, Fs, Image, Lock, LockMode, Mode, Paced, RealFs, SimFs};
+use annals::fs::{Entry, File, Fs, Lock, LockMode, Mode, Paced, RealFs};
 use annals::salvage::{Repair, verify, verify_in};
 use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Result, Store};
+use annals_testkit::*;
+use annals_testkit::{Image, SimFs};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;

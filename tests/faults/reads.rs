@@ -3,9 +3,9 @@
 #[path = "reads/gaps.rs"]
 mod gaps;
 
-use super::common::{facts, stream};
 use annals::fs::{MemFs, Paced};
 use annals::{Error, Event, Expected, Guard, NameInfo, NewEvent, Options, Query, Store, StreamId, Uuid};
+use annals_testkit::{facts, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

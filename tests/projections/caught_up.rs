@@ -297,7 +297,7 @@ fn a_saved_state_is_never_ahead_of_the_disk() {
     append_all(&store, 0..10);
     let model = store.projection(watch()).catch_up().unwrap();
     model.save().unwrap();
-    let after = Bed { disk: Disk::Simulated(bed.sim().crash(annals::fs::Image::Durable)), ..bed };
+    let after = Bed { disk: Disk::Simulated(bed.sim().crash(annals_testkit::Image::Durable)), ..bed };
     let reopened = after.open();
     assert_eq!(reopened.len(), 10);
     let model = reopened.projection(watch()).catch_up().unwrap();

@@ -7,8 +7,8 @@
 //! made durable before the state that knows them (`logs_that_do_not_sync`).
 
 use super::*;
-use annals::fs::{Crash, Fault, Image, Operation, SimFs};
 use annals::{Durability, Options, Start, Timestamp};
+use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -108,6 +108,6 @@ fn only_what_is_durable_is_handed_out() {
     append_all(&store, 0..10);
     let database = Database::default();
     store.external(database.clone()).batch(3).catch_up().unwrap();
-    let after = Bed { disk: Disk::Simulated(bed.sim().crash(annals::fs::Image::Durable)), ..bed };
+    let after = Bed { disk: Disk::Simulated(bed.sim().crash(annals_testkit::Image::Durable)), ..bed };
     assert!(after.open().len() > database.committed.lock().unwrap().1.unwrap());
 }

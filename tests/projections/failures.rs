@@ -1,8 +1,8 @@
 //! What goes wrong in `apply`, in saving, and in files.
 
 use super::*;
-use annals::fs::{Fault, Operation};
 use annals::{Error, SavedFault, Start};
+use annals_testkit::{Fault, Operation};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! The files of saved states: what of them is used, and what they are listed as.
 
 use super::*;
-use annals::fs::SimFs;
 use annals::{Error, SavedFault, Start};
+use annals_testkit::SimFs;
 use std::path::PathBuf;
 
 fn saved(disk: &SimFs) -> PathBuf {
@@ -78,7 +78,7 @@ fn states_that_are_ahead_of_the_log() {
         let old = {
             let store = filled(&bed, 3);
             store.close().unwrap();
-            bed.sim().crash(annals::fs::Image::All)
+            bed.sim().crash(annals_testkit::Image::All)
         };
         let store = bed.open();
         append_all(&store, 3..6);

@@ -5,8 +5,6 @@
 //! before they are durable (`only_what_is_durable_is_handed_out`). The old version went on for a moment behind a switch, once, and `under_writes` saw answers go back.
 
 mod caught_up;
-#[path = "../common/mod.rs"]
-mod common;
 mod crash;
 mod external;
 mod failures;
@@ -17,7 +15,7 @@ mod versions;
 mod waiting;
 
 use annals::{Event, Expected, NewEvent, PerStream, Projection, Query, ReadModel, Result, Store};
-use common::*;
+use annals_testkit::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -111,7 +111,7 @@ fn streams_that_a_gap_does_not_touch_read_as_ever() {
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
     let (quiet, busy) = (stream("quiet-1"), stream("busy-1"));
-    store.append(&quiet, Expected::Any, common::texts(["one", "two"])).unwrap();
+    store.append(&quiet, Expected::Any, annals_testkit::texts(["one", "two"])).unwrap();
     for n in 0..40u32 {
         store.append(&busy, Expected::Any, [NewEvent::with_data("B", vec![n as u8; 300])]).unwrap();
     }
@@ -132,7 +132,7 @@ fn streams_that_a_gap_does_not_touch_read_as_ever() {
     // Limits and bounds hold.
     assert_eq!(store.read(&busy).from(10).limit(5).into_iter().filter(Result::is_ok).count(), 5);
     assert_eq!(store.stream(&busy).unwrap().unwrap().next_sequence, 40);
-    assert!(matches!(store.append(&busy, Expected::Any, common::texts(["x"])), Err(Error::ReadOnly)));
+    assert!(matches!(store.append(&busy, Expected::Any, annals_testkit::texts(["x"])), Err(Error::ReadOnly)));
 }
 
 /// A process is killed, and then the newest segment goes. HEAD knows that there was one, and nothing knows how far it went: each reader was told of an end at the segment before, as if nothing had been behind it.

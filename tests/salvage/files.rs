@@ -85,8 +85,8 @@ fn foreign_files_are_left_out() {
         copy.set_contents(format!("store/foreign-{n}.seg"), other.disk.contents(path).unwrap());
     }
     copy.set_contents("store/notes.txt", b"nothing of ours".repeat(100));
-    copy.set_contents("store/noise", common::noise(7, 50_000));
-    copy.set_contents("store/000000000000.seg", common::noise(8, 5_000));
+    copy.set_contents("store/noise", annals_testkit::noise(7, 50_000));
+    copy.set_contents("store/000000000000.seg", annals_testkit::noise(8, 5_000));
     let (report, _) = salvage(&copy, &sample.all(), "foreign files");
     assert_eq!(report.left_out.len(), segments(&other.disk).len(), "{report:?}");
     // In place of one of its own.
@@ -154,13 +154,13 @@ fn garbage() {
         let copy = sample.disk.crash(Image::Killed);
         let path = &all[seed as usize % all.len()];
         let mut bytes = copy.contents(path).unwrap();
-        let noise = common::noise(seed + 1, bytes.len());
+        let noise = annals_testkit::noise(seed + 1, bytes.len());
         let at = seed as usize * 131 % bytes.len();
         let end = (at + 64 * seed as usize).min(bytes.len());
         bytes[at..end].copy_from_slice(&noise[at..end]);
         if seed % 3 == 0 {
             // Shifted: nothing behind stands where it was written.
-            bytes.splice(at..at, common::noise(seed, 24));
+            bytes.splice(at..at, annals_testkit::noise(seed, 24));
         }
         copy.set_contents(path, bytes);
         let report = Salvage::new().run_in(&copy, "store", "out").unwrap();
@@ -170,6 +170,6 @@ fn garbage() {
         }
     }
     let disk = SimFs::new();
-    disk.set_contents("store/anything", common::noise(3, 100_000));
+    disk.set_contents("store/anything", annals_testkit::noise(3, 100_000));
     assert!(matches!(Salvage::new().run_in(&disk, "store", "out"), Err(annals::Error::NotAStore { .. })));
 }

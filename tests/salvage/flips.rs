@@ -20,8 +20,11 @@ fn every_flipped_bit() {
         for at in (0..good.len()).step_by(step) {
             let bits = if all { 0..8 } else { at % 8..at % 8 + 1 };
             let flips = bits.map(|bit| good[at] ^ (1 << bit));
-            let values: Vec<u8> =
-                if all { flips.chain([0, 255, common::noise(at as u64, 1)[0]]).collect() } else { flips.collect() };
+            let values: Vec<u8> = if all {
+                flips.chain([0, 255, annals_testkit::noise(at as u64, 1)[0]]).collect()
+            } else {
+                flips.collect()
+            };
             for value in values.into_iter().filter(|&value| value != good[at]) {
                 let mut bad = good.clone();
                 bad[at] = value;
@@ -50,7 +53,7 @@ fn every_truncation() {
                 let fill: Vec<u8> = match fill {
                     0 => Vec::new(),
                     1 => vec![0; cut],
-                    2 => common::noise(len as u64, cut),
+                    2 => annals_testkit::noise(len as u64, cut),
                     _ => good[..cut].to_vec(),
                 };
                 let bad = [&good[..len], &fill].concat();
@@ -102,7 +105,7 @@ fn damage_everywhere() {
             if bytes.is_empty() || path.ends_with("HEAD") {
                 continue;
             }
-            let noise = common::noise(seed * 1000 + n as u64, 64);
+            let noise = annals_testkit::noise(seed * 1000 + n as u64, 64);
             for hit in noise.chunks_exact(8).take(1 + seed as usize % 6) {
                 let at = u64::from_le_bytes(hit.try_into().unwrap()) as usize % bytes.len();
                 // A newer version is refused before anything else is looked at.
@@ -142,7 +145,7 @@ fn holes_of_every_size() {
     let rounds = std::env::var("ANNALS_SALVAGE_ROUNDS").map_or(300, |rounds| rounds.parse().unwrap());
     let all = segments(&sample.disk);
     for round in 0..rounds {
-        let noise = common::noise(round + 1, 24);
+        let noise = annals_testkit::noise(round + 1, 24);
         let number = |n: usize| u64::from_le_bytes(noise[n * 8..][..8].try_into().unwrap()) as usize;
         let path = &all[number(0) % all.len()];
         let good = sample.disk.contents(path).unwrap();
@@ -151,7 +154,7 @@ fn holes_of_every_size() {
         let mut bad = good.clone();
         match round % 3 {
             0 => bad[at..end].fill(0),
-            1 => bad[at..end].copy_from_slice(&common::noise(round + 7, end - at)),
+            1 => bad[at..end].copy_from_slice(&annals_testkit::noise(round + 7, end - at)),
             _ => bad[at..end].copy_from_slice(&good.repeat(2)[at / 2..][..end - at]),
         }
         let differs = |n: &usize| bad[*n] != good[*n];

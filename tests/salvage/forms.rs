@@ -1,8 +1,8 @@
 //! Other forms of salvage: renumbered, of large commits, of a store that was salvaged before, interrupted.
 
 use super::*;
-use annals::fs::Crash;
 use annals::{Error, Query};
+use annals_testkit::Crash;
 
 #[test]
 fn renumbered_stores_are_dense() {
@@ -18,7 +18,7 @@ fn renumbered_stores_are_dense() {
             let report = Salvage::new().renumber(true).run_in(&copy, "store", "out").unwrap();
             let store = options(&copy).open("out").unwrap();
             assert!(store.losses().unwrap().is_empty());
-            let found = common::facts(store.read_all());
+            let found = annals_testkit::facts(store.read_all());
             let intact = sample.outside(&path, at..end);
             assert_eq!(
                 (found.len(), report.events, report.positions),
@@ -51,7 +51,7 @@ fn of_a_large_commit_the_rest_is_kept() {
     let events = |n: u32| (0..n).map(|n| NewEvent::with_data("Many", n.to_le_bytes().repeat(n as usize % 50)));
     store.transaction().append(&a, Expected::Any, events(3000)).idempotency_key("large").commit().unwrap();
     store.append(&b, Expected::Any, events(10)).unwrap();
-    let facts = common::facts(store.read_all());
+    let facts = annals_testkit::facts(store.read_all());
     store.close().unwrap();
     let sample = Sample { written: places(&disk, facts), disk };
     let path = &segments(&sample.disk)[0];
@@ -106,7 +106,7 @@ fn salvaged_again() {
     assert_eq!(info.next_sequence, 26);
     let tagged = store.query(&Query::new().stream(&stream("a-1"))).into_iter().count();
     assert_eq!(tagged, store.read(&stream("a-1")).into_iter().count());
-    let facts = common::facts(store.read_all());
+    let facts = annals_testkit::facts(store.read_all());
     let losses = store.losses().unwrap();
     store.close().unwrap();
     assert!(verify_in(&disk, "out").unwrap().is_sound());
@@ -126,7 +126,7 @@ fn salvaged_again() {
             copy.set_contents(&path, bad);
             let report = Salvage::new().run_in(&copy, "store", "out").unwrap();
             let store = options(&copy).open("out").unwrap();
-            let found = common::facts(store.read_all());
+            let found = annals_testkit::facts(store.read_all());
             let mut known = facts.iter();
             assert!(found.iter().all(|fact| known.any(|known| known == fact)), "{}, byte {at}", path.display());
             let lost: Vec<u64> = store.losses().unwrap().into_iter().flatten().collect();
@@ -159,7 +159,7 @@ fn a_salvage_that_is_interrupted_leaves_nothing_that_opens() {
                 Ok(store) => {
                     let last = done.is_ok() || call > 10;
                     assert!(last, "call {call}, {image:?}: opens too early");
-                    assert_eq!(common::facts(store.read_all()).len(), sample.outside(path, 300..301).len());
+                    assert_eq!(annals_testkit::facts(store.read_all()).len(), sample.outside(path, 300..301).len());
                 }
                 Err(Error::Unfinished { what: "salvage", .. }) => assert!(there),
                 Err(Error::NotAStore { .. }) => assert!(done.is_err(), "call {call}, {image:?}"),
@@ -189,12 +189,12 @@ fn editions_that_were_deleted() {
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
     let (a, branch) = (stream("a-1"), stream("a-1@x"));
-    store.append(&a, Expected::Any, common::texts(["0", "1", "2", "3"])).unwrap();
-    store.append(&branch, Expected::Next(3), common::texts(["old 3", "old 4"])).unwrap();
+    store.append(&a, Expected::Any, annals_testkit::texts(["0", "1", "2", "3"])).unwrap();
+    store.append(&branch, Expected::Next(3), annals_testkit::texts(["old 3", "old 4"])).unwrap();
     store.editions().delete("x", None).unwrap();
-    store.append(&branch, Expected::Next(1), common::texts(["new 1", "new 2"])).unwrap();
-    store.append(&a, Expected::Any, common::texts(["4"])).unwrap();
-    let visible = common::data_of(&common::facts(store.read(&branch)));
+    store.append(&branch, Expected::Next(1), annals_testkit::texts(["new 1", "new 2"])).unwrap();
+    store.append(&a, Expected::Any, annals_testkit::texts(["4"])).unwrap();
+    let visible = annals_testkit::data_of(&annals_testkit::facts(store.read(&branch)));
     assert_eq!(visible, ["0", "new 1", "new 2"]);
     store.close().unwrap();
     let path = &segments(&disk)[0];
@@ -208,7 +208,7 @@ fn editions_that_were_deleted() {
         let report = Salvage::new().run_in(&copy, "store", "out").unwrap();
         assert!(report.lost() <= 1, "byte {at}: {report:?}");
         let store = options(&copy).open("out").unwrap();
-        let found = common::data_of(&common::facts(store.read(&branch)));
+        let found = annals_testkit::data_of(&annals_testkit::facts(store.read(&branch)));
         // If the event that the edition diverges with is lost, nothing says that it had diverged there.
         let shared = |data: &String| data == "1" && !found.contains(&"new 1".to_owned());
         assert!(found.iter().all(|data| visible.contains(data) || shared(data)), "byte {at}: {found:?}");
@@ -225,15 +225,15 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
     let disk = SimFs::new();
     let store = options(&disk).segment_size(1 << 20).open("store").unwrap();
     let (a, branch) = (stream("a-1"), stream("a-1@x"));
-    store.append(&a, Expected::Any, common::texts(["0", "1"])).unwrap();
+    store.append(&a, Expected::Any, annals_testkit::texts(["0", "1"])).unwrap();
     for (n, domain) in [Some("a"), None, Some("a"), Some("a")].into_iter().enumerate() {
         let (first, second) = (format!("{n} first"), format!("{n} second"));
-        store.append(&branch, Expected::Any, common::texts([&*first, &*second])).unwrap();
-        store.append(&a, Expected::Any, common::texts([&*format!("between {n}")])).unwrap();
+        store.append(&branch, Expected::Any, annals_testkit::texts([&*first, &*second])).unwrap();
+        store.append(&a, Expected::Any, annals_testkit::texts([&*format!("between {n}")])).unwrap();
         store.editions().delete("x", domain).unwrap();
     }
-    store.append(&branch, Expected::Any, common::texts(["last"])).unwrap();
-    let visible = common::facts(store.read_all());
+    store.append(&branch, Expected::Any, annals_testkit::texts(["last"])).unwrap();
+    let visible = annals_testkit::facts(store.read_all());
     store.close().unwrap();
     let path = &segments(&disk)[0];
     let mut bad = disk.contents(path).unwrap();
@@ -244,7 +244,7 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
     let report = Salvage::new().run_in(&disk, "store", "out").unwrap();
     assert_eq!(report.lost(), 0, "{report:?}");
     let store = options(&disk).open("out").unwrap();
-    assert_eq!(common::facts(store.read_all()), visible);
+    assert_eq!(annals_testkit::facts(store.read_all()), visible);
     drop(store);
 
     let event = bad.windows(9).position(|window| window == b"between 1").unwrap();
@@ -253,9 +253,11 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
     let report = Salvage::new().run_in(&disk, "store", "out of two").unwrap();
     assert_eq!(report.lost(), 2, "{report:?}");
     let store = options(&disk).open("out of two").unwrap();
-    let found = common::facts(store.read_all());
+    let found = annals_testkit::facts(store.read_all());
     assert!(
-        found.iter().eq(visible.iter().filter(|fact| common::data_of(std::slice::from_ref(fact)) != ["between 1"]))
+        found
+            .iter()
+            .eq(visible.iter().filter(|fact| annals_testkit::data_of(std::slice::from_ref(fact)) != ["between 1"]))
     );
 }
 
@@ -271,9 +273,9 @@ fn stale_commits_are_left_behind() {
         let copy = disk.crash(Image::Killed);
         let store = one_segment(&copy).open("store").unwrap();
         for data in data {
-            store.append(&stream("c-3"), Expected::Any, common::texts([*data])).unwrap();
+            store.append(&stream("c-3"), Expected::Any, annals_testkit::texts([*data])).unwrap();
         }
-        let facts = common::facts(store.read_all());
+        let facts = annals_testkit::facts(store.read_all());
         store.close().unwrap();
         (places(&copy, facts), copy)
     };

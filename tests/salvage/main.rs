@@ -7,16 +7,14 @@
 
 mod around;
 mod beside;
-#[path = "../common/mod.rs"]
-mod common;
 mod files;
 mod flips;
 mod forms;
 
-use annals::fs::{Image, SimFs};
 use annals::salvage::{Kind, Salvage, Salvaged, dump_in, verify_in};
 use annals::{Expected, NewEvent, Options, Store, Timestamp, Uuid};
-use common::{Fact, stream};
+use annals_testkit::{Fact, stream};
+use annals_testkit::{Image, SimFs};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -77,7 +75,7 @@ fn sample_of(commits: u32) -> Sample {
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
     fill(&store, commits);
-    let facts = common::facts(store.read_all());
+    let facts = annals_testkit::facts(store.read_all());
     store.close().unwrap();
     Sample { written: places(&disk, facts), disk }
 }
@@ -145,7 +143,7 @@ fn check_out(disk: &SimFs, report: &Salvaged, context: &str) -> Vec<Fact> {
     let store = options(disk).open("out").unwrap_or_else(|e| panic!("{context}: {e}"));
     let opened = store.open_report();
     assert!(opened.clean && opened.cut.is_none() && opened.notices.is_empty(), "{context}: {opened:?}");
-    let found = common::facts(store.read_all());
+    let found = annals_testkit::facts(store.read_all());
     assert_eq!(report.events, found.len() as u64, "{context}");
     assert_eq!(report.positions, store.len(), "{context}");
     let mut lost: Vec<u64> = (0..store.len()).collect();
@@ -161,7 +159,7 @@ fn check_out(disk: &SimFs, report: &Salvaged, context: &str) -> Vec<Fact> {
 /// Reads of each stream, in both directions and from each sequence on, find the same.
 #[track_caller]
 fn by_stream(store: &Store, found: &[Fact], context: &str) {
-    let mut backwards = common::facts(store.read_all().backwards());
+    let mut backwards = annals_testkit::facts(store.read_all().backwards());
     backwards.reverse();
     assert!(backwards == found, "{context}: backwards");
     let mut streams: BTreeMap<_, Vec<&Fact>> = BTreeMap::new();
@@ -172,7 +170,7 @@ fn by_stream(store: &Store, found: &[Fact], context: &str) {
     for (stream, facts) in streams {
         let last = facts.last().unwrap();
         let own = |read: annals::Read| -> Vec<Fact> {
-            let all = common::facts(read);
+            let all = annals_testkit::facts(read);
             all.into_iter().filter(|fact| fact.stream == stream).collect()
         };
         assert!(own(store.read(&stream)).iter().eq(facts.iter().copied()), "{context}: {stream}");

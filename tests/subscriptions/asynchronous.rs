@@ -105,8 +105,8 @@ fn a_ticket_tells_of_failures() {
     let bed = Bed::simulated();
     let store = bed.open();
     append(&store, "a-1", "T");
-    bed.sim().fail(annals::fs::Fault {
-        operation: annals::fs::Operation::Sync,
+    bed.sim().fail(annals_testkit::Fault {
+        operation: annals_testkit::Operation::Sync,
         after: 0,
         times: 1,
         kind: std::io::ErrorKind::Other,

@@ -4,13 +4,12 @@
 //! handed out twice when it has caught up (many). Not seen: going to sleep without a second look, a window too small for these tests. That no wake-up is lost, `loom` shows (`src/store/signal.rs`), and sees that bug.
 
 #[cfg(feature = "async")]
+#[cfg(feature = "async")]
 mod asynchronous;
-#[path = "../common/mod.rs"]
-mod common;
 mod stress;
 
 use annals::{Delivery, Error, Expected, NewEvent, Query, Store, Subscription};
-use common::*;
+use annals_testkit::*;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -207,8 +206,8 @@ fn a_closed_disk_is_an_error_and_the_end() {
     let store = bed.open();
     append(&store, "a-1", "T");
     let mut subscription = store.subscribe(Query::new());
-    bed.sim().fail(annals::fs::Fault {
-        operation: annals::fs::Operation::Read,
+    bed.sim().fail(annals_testkit::Fault {
+        operation: annals_testkit::Operation::Read,
         after: 0,
         times: 9,
         kind: std::io::ErrorKind::Other,

@@ -5,9 +5,9 @@
 //! what a tool reads later never makes it doubt what it has read before, and POSITIONS and HEAD are read before the log.
 
 use super::busy::Busy;
-use annals::fs::SimFs;
 use annals::salvage::{Salvage, verify_in};
 use annals::{Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
+use annals_testkit::SimFs;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 

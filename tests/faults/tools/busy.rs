@@ -1,6 +1,8 @@
 //! A disk that is busy.
 
-use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, Mode, SimFs};
+use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, Mode};
+
+use annals_testkit::SimFs;
 use std::fmt;
 use std::io;
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! What is counted, and what is not known.
 
 use super::busy::Busy;
-use annals::fs::SimFs;
 use annals::salvage::{Kind, dump_in, verify_in};
 use annals::{Event, Expected, NewEvent, Options, Projection, Result, StreamId};
+use annals_testkit::SimFs;
 use std::sync::Arc;
 
 fn stream(n: u64) -> StreamId {

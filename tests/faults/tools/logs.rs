@@ -1,8 +1,8 @@
 //! Which log a directory holds, and whether it ever held one.
 
-use annals::fs::{Image, SimFs};
 use annals::salvage::{Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
+use annals_testkit::{Image, SimFs};
 use std::path::Path;
 
 const FIRST: &str = "store/00000000000000000001.seg";

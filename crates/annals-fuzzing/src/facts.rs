@@ -1,0 +1,16 @@
+//! Reading up to the first error.
+
+use annals::{Error, Event, Result};
+use annals_testkit::Fact;
+
+/// The events of a read up to its end or its first error.
+pub(super) fn drain(events: impl Iterator<Item = Result<Event>>) -> (Vec<Fact>, Option<Error>) {
+    let mut found = Vec::new();
+    for event in events {
+        match event {
+            Ok(event) => found.push(Fact::of(&event)),
+            Err(error) => return (found, Some(error)),
+        }
+    }
+    (found, None)
+}

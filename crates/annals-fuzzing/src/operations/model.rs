@@ -1,0 +1,314 @@
+//! The model: a list of commits, and a map of handler positions.
+
+use super::steps::{Asked, Part, UPSTREAMS, expected, stream};
+use crate::build;
+use annals::NewEvent;
+use annals::Timestamp;
+use annals::internals::fields;
+use annals::{Expected, StreamId};
+use annals_testkit::{Bytes, Fact};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use uuid::Uuid;
+
+/// A commit that was accepted.
+pub(super) struct Accepted {
+    pub(super) facts: Vec<Fact>,
+    pub(super) first: u64,
+    /// Positions that it takes: those of its events, or one if it has none.
+    pub(super) len: u64,
+    pub(super) says: Option<Says>,
+    pub(super) key: u8,
+    /// Whoever asked has been told that it is durable, or has seen it after an open.
+    pub(super) acknowledged: bool,
+}
+
+/// What a commit says beside its events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Says {
+    Deleted { edition: &'static str, domain: Option<&'static str> },
+    Tracked { upstream: &'static str, position: u64 },
+}
+
+impl Accepted {
+    /// Whether a commit with these events says what this one does.
+    fn says_the_same(&self, facts: &[Fact], says: Option<&Says>) -> bool {
+        let content = |fact: &Fact| {
+            let Fact { stream, event_type, tags, data, content_type, schema_version, .. } = fact.clone();
+            (stream, event_type, tags, data, content_type, schema_version)
+        };
+        self.says.as_ref() == says && self.facts.iter().map(content).eq(facts.iter().map(content))
+    }
+}
+
+impl Says {
+    fn upstream(&self) -> Option<&'static str> {
+        match self {
+            Says::Tracked { upstream, .. } => Some(upstream),
+            Says::Deleted { .. } => None,
+        }
+    }
+
+    pub(super) fn tracked((upstream, position): (u8, u8)) -> Says {
+        Says::Tracked { upstream: UPSTREAMS[usize::from(upstream) % UPSTREAMS.len()], position: position.into() }
+    }
+}
+
+/// What the store should say to a commit.
+pub(super) enum Answer {
+    Nothing,
+    /// Of the commits with the key, by number: a duplicate of one that says the same, or a mismatch with one that does not. Where both are there, the order of streams decides.
+    Repeat {
+        same: Vec<usize>,
+        others: Vec<usize>,
+    },
+    GuardFailed(u64),
+    /// The guard is of a position that there is not.
+    Ahead,
+    AlreadyTracked(u64),
+    Conflict(u64),
+    Accepted(Accepted, Vec<Range<u64>>),
+}
+
+/// A handler position: handler, stream, and which of the editions of that name it was.
+pub(super) type Place = (&'static str, StreamId, u64);
+pub(super) type Places = BTreeMap<Place, u64>;
+
+/// What should be there.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) commits: Vec<Accepted>,
+    /// Events that were ever tried: each is another one.
+    pub(super) written: u64,
+    /// The handler positions as they are in memory.
+    pub(super) places: Places,
+    /// What may be found of them after a crash: what was there at the last flush that was acknowledged, and at those that were tried since.
+    pub(super) flushed: Vec<Places>,
+}
+
+fn covers(edition: &str, domain: Option<&str>, stream: &StreamId) -> bool {
+    stream.edition() == Some(edition) && domain.is_none_or(|domain| domain == stream.domain())
+}
+
+fn in_main(stream: &StreamId) -> StreamId {
+    stream.in_edition("").expect("the main edition")
+}
+
+/// What a stream has, the newest last, if these events are all there are.
+fn composite(facts: &[Fact], stream: &StreamId) -> Vec<Fact> {
+    let own: Vec<Fact> = facts.iter().filter(|fact| fact.stream == *stream).cloned().collect();
+    if stream.edition().is_none() {
+        return own;
+    }
+    let (main, first) = (in_main(stream), own.first().map_or(u64::MAX, |fact| fact.sequence));
+    let shared = facts.iter().filter(|fact| fact.stream == main && fact.sequence < first);
+    shared.cloned().chain(own).collect()
+}
+
+impl Model {
+    /// The position behind all that was accepted.
+    pub(super) fn end(&self) -> u64 {
+        self.commits.iter().map(|commit| commit.len).sum()
+    }
+
+    pub(super) fn acknowledged(&self) -> u64 {
+        let last = self.commits.iter().rposition(|commit| commit.acknowledged);
+        self.commits[..last.map_or(0, |last| last + 1)].iter().map(|commit| commit.len).sum()
+    }
+
+    /// The position of the last deletion before `end` that has hit a stream; 0 if there was none.
+    pub(super) fn epoch(&self, stream: &StreamId, end: u64) -> u64 {
+        let hits = |commit: &&Accepted| match commit.says {
+            Some(Says::Deleted { edition, domain }) => commit.first < end && covers(edition, domain, stream),
+            _ => false,
+        };
+        self.commits.iter().filter(hits).map(|commit| commit.first).max().unwrap_or(0)
+    }
+
+    /// All events before `end` that were not deleted before it, in order.
+    pub(super) fn live(&self, end: u64) -> Vec<Fact> {
+        let facts = self.commits.iter().flat_map(|commit| &commit.facts);
+        facts.filter(|fact| fact.position < end && fact.position >= self.epoch(&fact.stream, end)).cloned().collect()
+    }
+
+    /// What a stream has of the events before `end`, as of `until`.
+    pub(super) fn stream(&self, stream: &StreamId, end: u64, until: u64) -> Vec<Fact> {
+        let mut live = self.live(end);
+        live.retain(|fact| fact.position <= until);
+        composite(&live, stream)
+    }
+
+    /// What is seen in an edition, of the events before `end`.
+    pub(super) fn seen(&self, edition: Option<&str>, end: u64) -> Vec<Fact> {
+        let live = self.live(end);
+        let Some(edition) = edition else {
+            return live.into_iter().filter(|fact| fact.stream.edition().is_none()).collect();
+        };
+        let here = |stream: &StreamId| stream.in_edition(edition).expect("a good name");
+        let streams: BTreeSet<StreamId> = live.iter().map(|fact| here(&fact.stream)).collect();
+        let mut seen: Vec<Fact> = streams.iter().flat_map(|stream| composite(&live, stream)).collect();
+        seen.sort_by_key(|fact| fact.position);
+        seen
+    }
+
+    /// How far each upstream was taken in before `end`.
+    pub(super) fn tracked(&self, end: u64) -> BTreeMap<String, u64> {
+        let commits = self.commits.iter().filter(|commit| commit.first < end);
+        let tracked = commits.filter_map(|commit| match commit.says {
+            Some(Says::Tracked { upstream, position }) => Some((upstream.to_owned(), position)),
+            _ => None,
+        });
+        tracked.collect()
+    }
+
+    /// The handler positions of the present editions.
+    pub(super) fn shown(&self, places: &Places) -> Places {
+        let is_current = |(_, stream, epoch): &Place| *epoch == self.epoch(stream, u64::MAX);
+        places.iter().filter(|(place, _)| is_current(place)).map(|(place, at)| (place.clone(), *at)).collect()
+    }
+
+    /// Those, without what goes with an edition.
+    pub(super) fn places_without(&self, edition: &str, domain: Option<&str>) -> Places {
+        let mut places = self.places.clone();
+        places.retain(|(_, stream, _), _| !covers(edition, domain, stream));
+        places
+    }
+
+    /// How many events a deletion takes away.
+    pub(super) fn hit(&self, edition: &str, domain: Option<&str>) -> u64 {
+        self.live(u64::MAX).iter().filter(|fact| covers(edition, domain, &fact.stream)).count() as u64
+    }
+
+    /// What the store should say, with the events up to `visible` to be seen, and what to expect of each part.
+    pub(super) fn decide(
+        &mut self,
+        parts: &[Part],
+        asked: Option<&(Asked, Option<u8>)>,
+        key: u8,
+        says: Option<&Says>,
+        visible: u64,
+    ) -> (Vec<Expected>, Answer) {
+        let mut live = self.live(u64::MAX);
+        let (mut hopes, mut ranges, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+        let (before, first) = (live.clone(), self.end());
+        let mut conflict = None;
+        for part in parts {
+            let stream = stream(part.stream);
+            let next = composite(&live, &stream).len() as u64;
+            let diverges = stream.edition().is_some() && !live.iter().any(|fact| fact.stream == stream);
+            let hope = expected(part.hope, next);
+            let begin = match hope {
+                Expected::NoStream if diverges => Some(0),
+                Expected::Next(n) if diverges => (n <= next).then_some(n),
+                hope => hope.allows(next).then_some(next),
+            };
+            hopes.push(hope);
+            if begin.is_none() {
+                conflict.get_or_insert(next);
+            }
+            let begin = begin.unwrap_or(next);
+            for (n, &(bits, len)) in part.events.iter().enumerate() {
+                let event = numbered(key, self.written, facts.len(), bits, len);
+                self.written += 1;
+                let fact = fact_of(&event, &stream, first + facts.len() as u64, begin + n as u64);
+                live.push(fact.clone());
+                facts.push(fact);
+            }
+            ranges.push(begin..begin + part.events.len() as u64);
+        }
+        let answer = self.answer(&before, &facts, asked, key, says, visible);
+        let nothing = facts.is_empty() && says.is_none();
+        let answer = answer.or(conflict.map(Answer::Conflict)).or(nothing.then_some(Answer::Nothing));
+        let answer = answer.unwrap_or_else(|| {
+            let len = facts.len().max(1) as u64;
+            let accepted = Accepted { facts, first, len, says: says.cloned(), key, acknowledged: false };
+            Answer::Accepted(accepted, ranges)
+        });
+        (hopes, answer)
+    }
+
+    /// What the store says before it looks at what is expected of streams.
+    fn answer(
+        &self,
+        live: &[Fact],
+        facts: &[Fact],
+        asked: Option<&(Asked, Option<u8>)>,
+        key: u8,
+        says: Option<&Says>,
+        visible: u64,
+    ) -> Option<Answer> {
+        // A commit without events is a record in a stream of the store's own, in which keys belong to upstreams.
+        let repeats = |commit: &Accepted| match facts {
+            [] => {
+                commit.facts.is_empty()
+                    && says.is_some_and(|says| commit.says.as_ref().is_some_and(|of| of.upstream() == says.upstream()))
+            }
+            _ => live.iter().any(|old| {
+                commit.facts.iter().any(|fact| fact.position == old.position)
+                    && facts.iter().any(|fact| fact.stream == old.stream)
+            }),
+        };
+        let commits = self.commits.iter().enumerate();
+        let repeats = commits.filter(|(_, commit)| key != 0 && commit.key == key && repeats(commit));
+        let repeats: Vec<_> = repeats.map(|(n, _)| n).collect();
+        if !repeats.is_empty() {
+            let (same, others) = repeats.into_iter().partition(|&n| self.commits[n].says_the_same(facts, says));
+            return Some(Answer::Repeat { same, others });
+        }
+        if let Some((asked, after)) = asked {
+            if after.is_some_and(|after| u64::from(after) >= self.end()) {
+                return Some(Answer::Ahead);
+            }
+            let breaks = |fact: &Fact| asked.finds(fact) && after.is_none_or(|after| fact.position > after.into());
+            // What can be seen is looked at first. An edition that diverges on its way hides nothing before it has arrived.
+            for end in [visible, u64::MAX] {
+                if let Some(fact) = self.seen(asked.edition(), end).iter().find(|fact| breaks(fact)) {
+                    return Some(Answer::GuardFailed(fact.position));
+                }
+            }
+        }
+        if let Some(Says::Tracked { upstream, position }) = says {
+            let tracked = self.tracked(u64::MAX).get(*upstream).copied();
+            return tracked.filter(|tracked| tracked >= position).map(Answer::AlreadyTracked);
+        }
+        None
+    }
+}
+
+/// An event of a commit. Those of commits with a key depend on the key alone, so that repeats can say the same.
+pub(super) fn numbered(key: u8, fresh: u64, n: usize, bits: u8, len: u16) -> NewEvent<'static> {
+    let number = match key {
+        0 => fresh << 4 | u64::from(bits % 16),
+        // Without an id: that would be the same for events of several streams.
+        key => (u64::from(key) << 32 | n as u64) << 4 | u64::from(bits & 0b1101),
+    };
+    build::event(number, usize::from(len % 3000))
+}
+
+pub(super) fn fact_of(event: &NewEvent<'_>, stream: &StreamId, position: u64, sequence: u64) -> Fact {
+    let event = fields(event);
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Fact {
+        position,
+        stream: stream.clone(),
+        sequence,
+        event_type: event.event_type.to_owned(),
+        id: event.id.unwrap_or_default(),
+        recorded_at: Timestamp::MIN,
+        occurred_at: event.occurred_at,
+        correlation_id: some(event.correlation_id),
+        causation_id: some(event.causation_id),
+        tags: event.tags.iter().map(|tag| tag.to_string()).collect(),
+        metadata: Bytes(event.metadata.to_vec()),
+        data: Bytes(event.data.to_vec()),
+        content_type: event.content_type.clone(),
+        schema_version: event.schema_version,
+    }
+}
+
+/// Whether an event that was found is this one, which may not know yet what the store gave it.
+pub(super) fn same(found: &Fact, known: &Fact) -> bool {
+    let id = if known.id == Uuid::nil() { found.id } else { known.id };
+    let recorded_at = if known.recorded_at == Timestamp::MIN { found.recorded_at } else { known.recorded_at };
+    *found == Fact { id, recorded_at, ..known.clone() }
+}

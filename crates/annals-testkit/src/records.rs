@@ -1,0 +1,134 @@
+//! Events as plain records, and reading a store in every way that must give the same ones.
+
+use annals::{ContentType, Event, Events, Read, Store, StreamId, Timestamp, Uuid};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Bytes that print as their length and how they begin.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Bytes(pub Vec<u8>);
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = &self.0[..self.0.len().min(12)];
+        write!(f, "{} bytes {head:02X?}", self.0.len())
+    }
+}
+
+/// All that an event says, taken out of the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fact {
+    pub position: u64,
+    pub stream: StreamId,
+    pub sequence: u64,
+    pub event_type: String,
+    pub id: Uuid,
+    pub recorded_at: Timestamp,
+    pub occurred_at: Option<Timestamp>,
+    pub correlation_id: Option<String>,
+    pub causation_id: Option<String>,
+    pub tags: Vec<String>,
+    pub metadata: Bytes,
+    pub data: Bytes,
+    pub content_type: ContentType,
+    pub schema_version: u32,
+}
+
+impl Fact {
+    pub fn of(event: &Event) -> Fact {
+        let stream = event.stream();
+        assert!(event.is_in(&stream));
+        assert_eq!((event.domain(), event.root(), event.edition()), (stream.domain(), stream.root(), stream.edition()));
+        Fact {
+            position: event.position(),
+            stream,
+            sequence: event.sequence(),
+            event_type: event.event_type().to_owned(),
+            id: event.id(),
+            recorded_at: event.recorded_at(),
+            occurred_at: event.occurred_at(),
+            correlation_id: event.correlation_id().map(str::to_owned),
+            causation_id: event.causation_id().map(str::to_owned),
+            tags: event.tags().map(str::to_owned).collect(),
+            metadata: Bytes(event.metadata().to_vec()),
+            data: Bytes(event.data().to_vec()),
+            content_type: event.content_type().clone(),
+            schema_version: event.schema_version(),
+        }
+    }
+}
+
+/// Compares, and on a difference shows the first one, not all events.
+#[track_caller]
+pub fn assert_same(found: &[Fact], expected: &[Fact], context: &dyn fmt::Debug) {
+    for (n, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found, expected, "event {n}; {context:?}");
+    }
+    assert_eq!(found.len(), expected.len(), "number of events; {context:?}");
+}
+
+pub fn facts(read: Read) -> Vec<Fact> {
+    drain(read.into_iter())
+}
+
+/// What is left of a read: some events given, some lent.
+pub fn drain(mut events: Events) -> Vec<Fact> {
+    let mut found = Vec::new();
+    loop {
+        let event = match found.len() % 5 {
+            0 | 3 => events.next().map(|event| Fact::of(&event.unwrap())),
+            _ => events.advance().unwrap().map(Fact::of),
+        };
+        match event {
+            Some(fact) => found.push(fact),
+            None => return found,
+        }
+    }
+}
+
+/// All events of a store that nobody writes to, read forwards and backwards, as a whole and stream by stream, and found the same each time. What the store
+/// says of itself agrees.
+pub fn all_facts(store: &Store) -> Vec<Fact> {
+    let all = facts(store.read_all());
+    check_order(&all);
+    assert_eq!((store.len(), store.is_empty()), (all.len() as u64, all.is_empty()));
+    assert_eq!(store.head(), all.last().map(|last| last.position));
+    let mut backwards = facts(store.read_all().backwards());
+    backwards.reverse();
+    assert_same(&backwards, &all, &"the whole store backwards");
+
+    let mut streams: BTreeMap<StreamId, Vec<Fact>> = BTreeMap::new();
+    for fact in &all {
+        streams.entry(fact.stream.clone()).or_default().push(fact.clone());
+    }
+    for (stream, expected) in &streams {
+        assert_same(&facts(store.read(stream)), expected, stream);
+        let mut backwards = facts(store.read(stream).backwards());
+        backwards.reverse();
+        assert_same(&backwards, expected, stream);
+        let info = store.stream(stream).unwrap().unwrap();
+        assert_eq!((&info.stream, info.next_sequence), (stream, expected.len() as u64));
+    }
+    let told: Vec<_> = store.streams("").unwrap().into_iter().map(|info| (info.stream, info.next_sequence)).collect();
+    let found: Vec<_> = streams.iter().map(|(stream, facts)| (stream.clone(), facts.len() as u64)).collect();
+    assert_eq!(told, found, "streams");
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.events, stats.streams), (all.len() as u64, streams.len() as u64));
+    assert_eq!(stats.segments[0].first_position, 0);
+    assert!(stats.segments.is_sorted_by(|a, b| a.first_position <= b.first_position && a.path < b.path), "{stats:?}");
+    assert!(stats.segments.iter().all(|segment| segment.bytes <= segment.file_bytes), "{stats:?}");
+    all
+}
+
+/// Positions and sequences are dense from 0 on, and times never decrease.
+#[track_caller]
+pub fn check_order(all: &[Fact]) {
+    let mut next: BTreeMap<&StreamId, u64> = BTreeMap::new();
+    for (n, fact) in all.iter().enumerate() {
+        assert_eq!(fact.position, n as u64, "positions are dense");
+        let next = next.entry(&fact.stream).or_default();
+        assert_eq!(fact.sequence, *next, "sequences of {} are dense", fact.stream);
+        *next += 1;
+    }
+    assert!(all.is_sorted_by_key(|fact| fact.recorded_at), "times decrease");
+}

@@ -1,0 +1,72 @@
+//! The inside of the library, for the fuzz targets: only with `--cfg annals_internals`, and no part of
+//! the API.
+
+use crate::format::event::{Block, Event};
+use crate::format::record::Parts;
+use crate::format::segment_header::SegmentHeader;
+use crate::{ContentType, NewEvent, Timestamp, Uuid};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+macro_rules! reach {
+    ($($room:ident { $($item:ident),*; $($file:ident),* })*) => {
+        $(pub mod $room {
+            $(pub use crate::$room::$item;)*
+            $(pub mod $file {
+                pub use crate::$room::$file::*;
+            })*
+        })*
+    };
+}
+
+reach! {
+    format {
+        put, u16_at, u32_at, u64_at;
+        checksum, draft, event, frame, head, index_file, positions_file, record, segment_header,
+        snapshot_file, state_file, varint
+    }
+    index { ; file, memory, term }
+    positions { ; salvage }
+    segment { START, Segment, file_name, number_of; cursor, scan }
+    snapshot { Directory, Settings; }
+    system { System; }
+}
+
+/// The event that stands in a verified block.
+pub fn event(block: &Arc<Block>, parts: &Parts, header: &SegmentHeader) -> Option<Event> {
+    Event::new(block, parts, header)
+}
+
+/// What a new event says.
+pub struct Fields<'a> {
+    pub event_type: &'a str,
+    pub data: &'a [u8],
+    pub metadata: &'a [u8],
+    pub content_type: &'a ContentType,
+    pub schema_version: u32,
+    pub id: Option<Uuid>,
+    pub occurred_at: Option<Timestamp>,
+    pub correlation_id: &'a str,
+    pub causation_id: &'a str,
+    pub tags: &'a [Cow<'a, str>],
+}
+
+pub fn fields<'a>(event: &'a NewEvent<'_>) -> Fields<'a> {
+    Fields {
+        event_type: &event.event_type,
+        data: &event.data,
+        metadata: &event.metadata,
+        content_type: &event.content_type,
+        schema_version: event.schema_version,
+        id: event.id,
+        occurred_at: event.occurred_at,
+        correlation_id: &event.correlation_id,
+        causation_id: &event.causation_id,
+        tags: &event.tags,
+    }
+}
+
+/// Gives an event the same tag many times, which its builder would not.
+pub fn repeat_tag(event: &mut NewEvent<'_>, tag: &'static str, times: usize) {
+    event.tags.extend(vec![tag.into(); times]);
+}

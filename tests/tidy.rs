@@ -80,7 +80,10 @@ fn imports(code: &str) -> BTreeSet<String> {
         };
         for name in names {
             let name: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            found.insert(name);
+            // A macro names modules by its variables.
+            if !name.is_empty() {
+                found.insert(name);
+            }
         }
     }
     found

@@ -3,6 +3,8 @@
 //! The model knows what was accepted, in order, and how much of it is known to be visible. A ticket that nobody has waited for may have been written by others, so
 //! what is visible lies between the two, and ends with a commit. On the simulated disk the power is cut now and then: what was acknowledged is there
 //! afterwards, and of what was on its way whole commits from the front.
+//! Events are lost to damage now and then, and the store is salvaged or repaired: later answers lack these events
+//! and nothing else.
 
 use annals::{
     Appended, Committed, ContentType, Error, Events, Expected, NewEvent, Options, Result, Store, StreamId, Ticket,
@@ -10,7 +12,7 @@ use annals::{
 };
 use annals_testkit::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -79,6 +81,8 @@ enum Step {
     /// Appends after a close are refused.
     Closed,
     ReadOnly,
+    /// Events are lost.
+    Lose(Gap),
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
@@ -158,6 +162,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => spoil().prop_map(Step::Spoil),
         1 => Just(Step::Closed),
         1 => Just(Step::ReadOnly),
+        2 => (any::<u64>(), any::<bool>()).prop_map(|(seed, repair)| Step::Lose(Gap { seed, repair })),
     ]
 }
 
@@ -255,6 +260,8 @@ struct World {
     begun: Vec<Begun>,
     /// The ids that the store has given, once they were seen.
     ids: BTreeMap<u64, Uuid>,
+    /// The positions whose events are lost.
+    lost: BTreeSet<u64>,
 }
 
 impl World {
@@ -270,6 +277,7 @@ impl World {
             held: Vec::new(),
             begun: Vec::new(),
             ids: BTreeMap::new(),
+            lost: BTreeSet::new(),
         };
         world.open(way);
         world
@@ -298,9 +306,16 @@ impl World {
         stream(STREAMS[n])
     }
 
-    /// How many events of a stream there are among the first `end`.
-    fn count(&self, stream: &StreamId, end: usize) -> u64 {
-        self.accepted[..end].iter().filter(|fact| fact.stream == *stream).count() as u64
+    /// What is left of the events at these positions.
+    fn left(&self, positions: Range<u64>) -> impl DoubleEndedIterator<Item = &Fact> {
+        let facts = &self.accepted[positions.start as usize..positions.end as usize];
+        facts.iter().filter(|fact| !self.lost.contains(&fact.position))
+    }
+
+    /// The sequence behind the last event of a stream.
+    fn next(&self, stream: &StreamId) -> u64 {
+        let mut of_it = self.left(0..self.accepted.len() as u64).filter(|fact| fact.stream == *stream);
+        of_it.next_back().map_or(0, |last| last.sequence + 1)
     }
 
     /// Decides on a commit as the store should: its events, what it should give, or the conflict.
@@ -316,7 +331,7 @@ impl World {
         for (n, hope, specs) in parts {
             let id = self.stream(*n);
             let within = facts.iter().filter(|fact| fact.stream == id).count() as u64;
-            let next = self.count(&id, self.accepted.len()) + within;
+            let next = self.next(&id) + within;
             let expected = match hope {
                 Hope::Any => Expected::Any,
                 Hope::NoStream => Expected::NoStream,
@@ -426,10 +441,9 @@ impl World {
 
     /// What a read should give if so many events were visible: their positions.
     fn answer(&self, query: Query, head: u64) -> Vec<u64> {
-        let visible = &self.accepted[..head as usize];
         let to = if query.open_end { u64::MAX } else { query.from.saturating_add(query.len) };
         let id = query.stream.map(|n| self.stream(n));
-        let of_it = visible.iter().filter(|fact| id.as_ref().is_none_or(|id| fact.stream == *id));
+        let of_it = self.left(0..head).filter(|fact| id.as_ref().is_none_or(|id| fact.stream == *id));
         let number = |fact: &Fact| if id.is_some() { fact.sequence } else { fact.position };
         let mut found: Vec<_> =
             of_it.filter(|fact| (query.from..to).contains(&number(fact))).map(|f| f.position).collect();
@@ -473,7 +487,7 @@ impl World {
     /// Nothing is on its way: all that was accepted is there.
     fn check_all(&mut self) {
         assert_eq!(self.store().len(), self.accepted.len() as u64);
-        for fact in all_facts(self.store()) {
+        for fact in all_facts_but(self.store(), &self.lost) {
             self.compare(&fact);
         }
         assert!(self.ids.values().is_sorted(), "ids rise");
@@ -537,7 +551,42 @@ impl World {
         self.borders.retain(|&border| border <= head);
         // A position that was lost can be used again, with another event and another id.
         self.ids.retain(|&position, _| position < head);
+        self.lost.retain(|&position| position < head);
         self.check_all();
+    }
+
+    fn lose(&mut self, gap: Gap) {
+        self.finish_all();
+        self.store.take().unwrap().close().unwrap();
+        self.wait_for_all();
+        let live: BTreeSet<u64> = self.left(0..self.accepted.len() as u64).map(|fact| fact.position).collect();
+        self.lost.extend(gap.open(&self.bed, live.iter().copied(), &live));
+        self.ids.retain(|position, _| !self.lost.contains(position));
+        self.open(gap.seed as usize);
+        self.check_all();
+        self.tell_the_time();
+    }
+
+    /// Nobody knows when lost events were recorded: where the newest ones are lost, the next commit is no older than
+    /// what is left of the log. That commit is made here.
+    fn tell_the_time(&mut self) {
+        let head = self.accepted.len() as u64;
+        if !head.checked_sub(1).is_some_and(|last| self.lost.contains(&last)) {
+            return;
+        }
+        let left = self.left(0..head).next_back().map_or(i64::MIN, |fact| fact.recorded_at.as_nanos());
+        let before = self.accepted.last().unwrap().recorded_at.as_nanos();
+        let clock = self.clock.load(Ordering::SeqCst);
+        let id = self.stream(0);
+        let fact = fact_of(Spec { len: 5, seed: head }, &id);
+        let appended = self.store().append(&id, Expected::Any, [new_event(&fact)]).unwrap();
+        let recorded_at = appended.recorded_at;
+        assert!((left.max(clock)..=before.max(clock)).contains(&recorded_at.as_nanos()));
+        let sequence = self.next(&id);
+        assert_eq!((appended.sequences, appended.positions), (sequence..sequence + 1, head..head + 1));
+        self.accepted.push(Fact { position: head, sequence, recorded_at, ..fact });
+        self.borders.push(head + 1);
+        self.acknowledged = head + 1;
     }
 
     fn take_step(&mut self, step: &Step) {
@@ -618,6 +667,7 @@ impl World {
                 self.store.take().unwrap().close().unwrap();
                 self.open(5);
             }
+            Step::Lose(gap) => self.lose(*gap),
             Step::Wait(_) | Step::Drop(_) | Step::Finish(_) => {}
         }
     }
@@ -630,7 +680,7 @@ fn run(bed: Bed, way: usize, steps: &[Step]) {
     }
     world.reopen(true, 0);
     let store = world.store.take().unwrap();
-    world.bed.settle(store);
+    world.bed.settle_but(store, &world.lost);
 }
 
 proptest! {

@@ -5,11 +5,12 @@
 //! ones. [`Bed::settle`] ends it: it reads the whole store in every way, closes it, opens it again, and
 //! finds the same.
 
-use crate::records::{Fact, all_facts, assert_same};
+use crate::records::{Fact, all_facts_but, assert_same};
 use crate::{Image, SimFs, noise};
 use annals::fs::{Fs, MemFs, Mode, RealFs};
 use annals::salvage::verify_in;
 use annals::{Options, Store};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -65,6 +66,11 @@ impl Bed {
 
     pub fn simulated() -> Bed {
         Bed { disk: Disk::Simulated(SimFs::new()), map: true, segment_size: 64 << 20, maintenance: false }
+    }
+
+    /// The store on this disk.
+    pub fn on_disk(disk: &SimFs) -> Bed {
+        Bed { disk: Disk::Simulated(disk.clone()), ..Bed::simulated() }
     }
 
     pub fn tiny(self) -> Bed {
@@ -172,41 +178,56 @@ impl Bed {
         self.options().open_read_only(self.path()).unwrap()
     }
 
-    /// Looks at the whole store from all sides, closes it, opens it again and finds the same: the end of a scenario. Gives what is there.
+    /// Looks at the whole store from all sides, closes it, opens it again and finds the same: the end
+    /// of a scenario. Gives what is there.
     ///
-    /// On the simulated disk, power cuts at the end leave the same behind: what was acknowledged is durable.
+    /// On the simulated disk, power cuts at the end leave the same behind: what was acknowledged is
+    /// durable.
     pub fn settle(&self, store: Store) -> Vec<Fact> {
-        let facts = all_facts(&store);
-        self.survives_power_cuts(&facts);
+        self.settle_but(store, &BTreeSet::new())
+    }
+
+    /// The same for a store that has lost the events at these positions.
+    pub fn settle_but(&self, store: Store, lost: &BTreeSet<u64>) -> Vec<Fact> {
+        let facts = all_facts_but(&store, lost);
+        self.survives_power_cuts_but(&facts, lost);
         store.close().unwrap();
-        self.holds(&facts);
+        self.holds_but(&facts, lost);
         facts
     }
 
     /// The store was closed and holds these events: as a check from outside, a read-only open and an open tell.
     pub fn holds(&self, facts: &[Fact]) {
+        self.holds_but(facts, &BTreeSet::new());
+    }
+
+    fn holds_but(&self, facts: &[Fact], lost: &BTreeSet<u64>) {
         let report = verify_in(self.fs(), self.path()).unwrap();
         assert!(report.is_sound() && report.torn.is_none(), "{self:?}: {report:?}");
         assert_eq!(report.events, facts.len() as u64, "{self:?}");
 
         let store = self.read_only();
-        assert_same(&all_facts(&store), facts, self);
+        assert_same(&all_facts_but(&store, lost), facts, self);
         store.close().unwrap();
         let store = self.open();
         let opened = store.open_report();
         assert!(opened.clean && !opened.created && opened.cut.is_none(), "{self:?}: {opened:?}");
-        assert_eq!(opened.events, facts.len() as u64, "{self:?}");
-        assert_same(&all_facts(&store), facts, self);
+        assert_eq!(opened.events, (facts.len() + lost.len()) as u64, "{self:?}");
+        assert_same(&all_facts_but(&store, lost), facts, self);
         store.close().unwrap();
     }
 
     /// Whatever a power cut, or the death of the process, leaves of the unsynced changes, these events are there.
     pub fn survives_power_cuts(&self, facts: &[Fact]) {
+        self.survives_power_cuts_but(facts, &BTreeSet::new());
+    }
+
+    fn survives_power_cuts_but(&self, facts: &[Fact], lost: &BTreeSet<u64>) {
         let Disk::Simulated(fs) = &self.disk else { return };
         for image in [Image::Durable, Image::All, Image::Killed, Image::SizeWithoutData, Image::Subset(7)] {
             let after = Bed { disk: Disk::Simulated(fs.crash(image)), maintenance: false, ..*self };
             let store = after.options().open(after.path()).unwrap_or_else(|e| panic!("{self:?}, {image:?}: {e}"));
-            assert_same(&all_facts(&store), facts, &image);
+            assert_same(&all_facts_but(&store, lost), facts, &image);
         }
     }
 }

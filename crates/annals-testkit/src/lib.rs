@@ -1,17 +1,21 @@
 //! What the tests, the campaign and the fuzz targets of Annals share: a simulated disk that fails and
-//! crashes, a file system that holds threads at chosen calls, the crash harness with its oracle, and
-//! plain records of events.
+//! crashes, a file system that holds threads at chosen calls, the crash harness with its oracle,
+//! plain records of events, and losses of events.
 
 #![allow(missing_docs, reason = "for the tests of this workspace; not published")]
 
 pub mod bed;
 pub mod crash;
+pub mod gaps;
 pub mod held;
 pub mod records;
 pub mod sim;
 pub mod words;
 
 pub use bed::{Bed, Disk, Spoil, TINY, on, on_all_beds};
-pub use records::{Bytes, Fact, all_facts, assert_same, check_order, drain, facts};
+pub use gaps::{Around, Dice, Gap};
+pub use records::{
+    Bytes, Fact, all_facts, all_facts_but, assert_same, check_order, check_order_but, drain, facts,
+};
 pub use sim::{Crash, Fault, Image, Operation, SimFs};
 pub use words::{conflict, data_of, noise, snapshot, stream, texts};

@@ -1,7 +1,7 @@
 //! Events as plain records, and reading a store in every way that must give the same ones.
 
 use annals::{ContentType, Event, Events, Read, Store, StreamId, Timestamp, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Bytes that print as their length and how they begin.
@@ -86,13 +86,19 @@ pub fn drain(mut events: Events) -> Vec<Fact> {
     }
 }
 
-/// All events of a store that nobody writes to, read forwards and backwards, as a whole and stream by stream, and found the same each time. What the store
-/// says of itself agrees.
+/// All events of a store that nobody writes to, read forwards and backwards, as a whole and stream by
+/// stream, and found the same each time. What the store says of itself agrees.
 pub fn all_facts(store: &Store) -> Vec<Fact> {
+    all_facts_but(store, &BTreeSet::new())
+}
+
+/// The same of a store that has lost the events at these positions.
+pub fn all_facts_but(store: &Store, lost: &BTreeSet<u64>) -> Vec<Fact> {
     let all = facts(store.read_all());
-    check_order(&all);
-    assert_eq!((store.len(), store.is_empty()), (all.len() as u64, all.is_empty()));
-    assert_eq!(store.head(), all.last().map(|last| last.position));
+    check_order_but(&all, lost);
+    let len = (all.len() + lost.len()) as u64;
+    assert_eq!((store.len(), store.is_empty(), store.head()), (len, len == 0, len.checked_sub(1)));
+    assert!(store.losses().unwrap().into_iter().flatten().eq(lost.iter().copied()), "losses");
     let mut backwards = facts(store.read_all().backwards());
     backwards.reverse();
     assert_same(&backwards, &all, &"the whole store backwards");
@@ -101,16 +107,17 @@ pub fn all_facts(store: &Store) -> Vec<Fact> {
     for fact in &all {
         streams.entry(fact.stream.clone()).or_default().push(fact.clone());
     }
+    let next = |facts: &[Fact]| facts.last().map_or(0, |last| last.sequence + 1);
     for (stream, expected) in &streams {
         assert_same(&facts(store.read(stream)), expected, stream);
         let mut backwards = facts(store.read(stream).backwards());
         backwards.reverse();
         assert_same(&backwards, expected, stream);
         let info = store.stream(stream).unwrap().unwrap();
-        assert_eq!((&info.stream, info.next_sequence), (stream, expected.len() as u64));
+        assert_eq!((&info.stream, info.next_sequence), (stream, next(expected)));
     }
     let told: Vec<_> = store.streams("").unwrap().into_iter().map(|info| (info.stream, info.next_sequence)).collect();
-    let found: Vec<_> = streams.iter().map(|(stream, facts)| (stream.clone(), facts.len() as u64)).collect();
+    let found: Vec<_> = streams.iter().map(|(stream, facts)| (stream.clone(), next(facts))).collect();
     assert_eq!(told, found, "streams");
     let stats = store.stats().unwrap();
     assert_eq!((stats.events, stats.streams), (all.len() as u64, streams.len() as u64));
@@ -123,12 +130,22 @@ pub fn all_facts(store: &Store) -> Vec<Fact> {
 /// Positions and sequences are dense from 0 on, and times never decrease.
 #[track_caller]
 pub fn check_order(all: &[Fact]) {
-    let mut next: BTreeMap<&StreamId, u64> = BTreeMap::new();
-    for (n, fact) in all.iter().enumerate() {
-        assert_eq!(fact.position, n as u64, "positions are dense");
-        let next = next.entry(&fact.stream).or_default();
-        assert_eq!(fact.sequence, *next, "sequences of {} are dense", fact.stream);
-        *next += 1;
+    check_order_but(all, &BTreeSet::new());
+}
+
+/// The same of a store that has lost the events at these positions. A stream lacks at most as many
+/// sequences as there are lost positions between its events.
+#[track_caller]
+pub fn check_order_but(all: &[Fact], lost: &BTreeSet<u64>) {
+    // The next sequence and the next position of each stream.
+    let mut next: BTreeMap<&StreamId, (u64, u64)> = BTreeMap::new();
+    let mut positions = (0u64..).filter(|position| !lost.contains(position));
+    for fact in all {
+        assert_eq!(positions.next(), Some(fact.position), "positions are dense");
+        let (sequence, position) = next.entry(&fact.stream).or_default();
+        let most = *sequence + lost.range(*position..fact.position).count() as u64;
+        assert!((*sequence..=most).contains(&fact.sequence), "sequences of {} are dense", fact.stream);
+        (*sequence, *position) = (fact.sequence + 1, fact.position + 1);
     }
     assert!(all.is_sorted_by_key(|fact| fact.recorded_at), "times decrease");
 }

@@ -1,4 +1,5 @@
-//! Random operations on editions, against maps.
+//! Random operations on editions, against maps. Events are lost to damage now and then, and the store is salvaged or
+//! repaired.
 
 use super::*;
 use proptest::prelude::*;
@@ -30,6 +31,7 @@ enum Step {
     Look(Name, u64, u64, u64),
     Reopen(Option<Spoil>),
     Abandon,
+    Lose(Gap),
 }
 
 fn name() -> impl Strategy<Value = Name> {
@@ -58,14 +60,16 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (name(), 0u64..12, 0u64..12, 0u64..40).prop_map(|(name, from, to, point)| Step::Look(name, from, to, point)),
         1 => spoil.prop_map(Step::Reopen),
         1 => Just(Step::Abandon),
+        2 => (any::<u64>(), any::<bool>()).prop_map(|(seed, repair)| Step::Lose(Gap { seed, repair })),
     ]
 }
 
-/// What each position holds; what was deleted, and deletions, are `None`.
-#[derive(Default, Debug)]
+/// What each position holds; what was deleted or lost, and deletions, are `None`.
+#[derive(Clone, Default, Debug)]
 struct Model {
     log: Vec<Option<Entry>>,
     keys: BTreeMap<(Name, u8), u64>,
+    lost: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,13 +89,44 @@ impl Model {
         entries.filter(|(_, entry)| entry.name == name).map(|(position, entry)| (position, entry.sequence)).collect()
     }
 
-    /// The positions of a stream, as it is to be read.
-    fn composite(&self, name: Name, end: u64) -> Vec<u64> {
-        let own = self.own(name, end);
-        let first = own.first().map_or(u64::MAX, |(_, sequence)| *sequence);
-        let main = if name.0 == 0 { Vec::new() } else { self.own((0, name.1, name.2), end) };
-        let shared = main.into_iter().filter(|(_, sequence)| *sequence < first);
-        shared.chain(own).map(|(position, _)| position).collect()
+    /// A stream, as it is to be read: positions and sequences.
+    fn composite(&self, name: Name, end: u64) -> Vec<(u64, u64)> {
+        let first = self.own(name, end).first().map_or(u64::MAX, |(_, sequence)| *sequence);
+        self.diverging_at(name, end, first)
+    }
+
+    /// The same as if it diverged behind this sequence of the main one. Its own events are seen only where the main
+    /// one has come to them, or where it has diverged in truth.
+    fn diverging_at(&self, name: Name, end: u64, sequence: u64) -> Vec<(u64, u64)> {
+        let mut own = self.own(name, end);
+        if name.0 == 0 {
+            return own;
+        }
+        let mut shared = self.own((0, name.1, name.2), end);
+        let first = own.first().map(|(_, first)| *first);
+        let next = shared.last().map_or(0, |(_, last)| last + 1).max(first.unwrap_or(0));
+        if first.is_none_or(|first| sequence < first) || sequence > next {
+            own.clear();
+        }
+        shared.retain(|(_, shared)| *shared < sequence);
+        own.retain(|(_, own)| *own >= sequence);
+        shared.extend(own);
+        shared
+    }
+
+    fn positions(&self, name: Name, end: u64) -> Vec<u64> {
+        self.composite(name, end).into_iter().map(|(position, _)| position).collect()
+    }
+
+    fn live(&self) -> BTreeSet<u64> {
+        (0..).zip(&self.log).filter_map(|(position, entry)| entry.as_ref().map(|_| position)).collect()
+    }
+
+    fn lose(&mut self, lost: BTreeSet<u64>) {
+        lost.iter().for_each(|&position| self.log[position as usize] = None);
+        // A key stands in its commit, which has no other event.
+        self.keys.retain(|_, position| !lost.contains(position));
+        self.lost.extend(lost);
     }
 
     fn end(&self) -> u64 {
@@ -99,7 +134,7 @@ impl Model {
     }
 
     fn next(&self, name: Name) -> u64 {
-        self.composite(name, self.end()).len() as u64
+        self.composite(name, self.end()).last().map_or(0, |(_, last)| last + 1)
     }
 
     /// Where an append goes, if it is as expected.
@@ -161,17 +196,17 @@ fn all_names() -> impl Iterator<Item = Name> {
 fn check(store: &Store, model: &Model) {
     let end = model.end();
     assert_eq!(store.len(), end);
-    let all: Vec<u64> = (0..end).filter(|&position| model.log[position as usize].is_some()).collect();
-    assert_eq!(positions(store.read_all()), all);
+    assert!(positions(store.read_all()).into_iter().eq(model.live()));
+    assert!(store.losses().unwrap().into_iter().flatten().eq(model.lost.iter().copied()));
     let mut live = BTreeMap::new();
     for name in all_names() {
-        let composite = model.composite(name, end);
+        let composite = model.positions(name, end);
         let stream = id(name);
         assert_eq!(positions(store.read(&stream)), composite, "{stream}");
         let next = store.stream(&stream).unwrap().map_or(0, |info| info.next_sequence);
-        assert_eq!(next, composite.len() as u64, "{stream}");
+        assert_eq!(next, model.next(name), "{stream}");
         if !model.own(name, end).is_empty() {
-            live.insert(stream, composite.len() as u64);
+            live.insert(stream, model.next(name));
         }
     }
     let told = store.streams("").unwrap().into_iter().map(|info| (info.stream, info.next_sequence)).collect();
@@ -180,7 +215,7 @@ fn check(store: &Store, model: &Model) {
         let mut seen = BTreeSet::new();
         let mut of_orders = BTreeSet::new();
         for of in all_names().filter(|of| of.0 == edition) {
-            let composite = model.composite(of, end);
+            let composite = model.positions(of, end);
             if of.1 == 0 {
                 of_orders.extend(composite.clone());
             }
@@ -200,26 +235,25 @@ fn check(store: &Store, model: &Model) {
 /// Looks at parts of one stream.
 fn look(store: &Store, model: &Model, name: Name, from: u64, to: u64, point: u64) {
     let stream = id(name);
-    let whole = model.composite(name, model.end());
-    let range = |all: &[u64]| all.iter().copied().take(to as usize).skip(from as usize).collect::<Vec<_>>();
-    assert_eq!(positions(store.read(&stream).from(from).to(to)), range(&whole));
+    let range = |all: &[(u64, u64)]| {
+        let within = all.iter().filter(|(_, sequence)| (from..to).contains(sequence));
+        within.map(|(position, _)| *position).collect::<Vec<_>>()
+    };
+    let whole = range(&model.composite(name, model.end()));
+    assert_eq!(positions(store.read(&stream).from(from).to(to)), whole);
     let mut backwards = positions(store.read(&stream).from(from).to(to).backwards());
     backwards.reverse();
-    assert_eq!(backwards, range(&whole));
-    let then = model.composite(name, (point + 1).min(model.end()));
-    assert_eq!(positions(store.read(&stream).from(from).to(to).as_of(point)), range(&then), "{stream} as of {point}");
+    assert_eq!(backwards, whole);
+    let until = (point + 1).min(model.end());
+    let then = range(&model.composite(name, until));
+    assert_eq!(positions(store.read(&stream).from(from).to(to).as_of(point)), then, "{stream} as of {point}");
     let query = Query::new().edition(EDITIONS[name.0]).stream(&stream);
+    // A shared event may stand behind one of the edition's own, where those before that one are lost.
+    let mut then = model.positions(name, until);
+    then.sort_unstable();
     assert_eq!(positions(store.query(&query).as_of(point)), then, "query of {stream} as of {point}");
-
-    let shared = model.own((0, name.1, name.2), model.end());
-    let mut as_if: Vec<u64> = shared.iter().filter(|(_, s)| *s < from).map(|(p, _)| *p).collect();
-    let own = if name.0 == 0 { Vec::new() } else { model.own(name, model.end()) };
-    // Only without a gap.
-    if own.first().is_some_and(|(_, first)| *first <= from) && from <= shared.len() as u64 {
-        as_if.extend(own.iter().filter(|(_, s)| *s >= from).map(|(p, _)| *p));
-    }
-    let found = positions(store.read(&stream).diverging_at(from));
-    assert_eq!(found, if name.0 == 0 { whole } else { as_if }, "{stream} diverging at {from}");
+    let as_if: Vec<u64> = model.diverging_at(name, model.end(), from).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(positions(store.read(&stream).diverging_at(from)), as_if, "{stream} diverging at {from}");
 }
 
 fn run(bed: &Bed, steps: &[Step]) {
@@ -230,7 +264,7 @@ fn run(bed: &Bed, steps: &[Step]) {
     for step in steps {
         match step {
             Step::Append(parts) => {
-                let mut planned = Model { log: model.log.clone(), keys: BTreeMap::new() };
+                let mut planned = model.clone();
                 let mut transaction = store.transaction();
                 let mut refused = false;
                 for &(name, hope, count) in parts {
@@ -287,6 +321,12 @@ fn run(bed: &Bed, steps: &[Step]) {
                 if let Some(spoil) = spoil {
                     bed.spoil_indexes(*spoil);
                 }
+                store = open();
+            }
+            Step::Lose(gap) => {
+                store.close().unwrap();
+                let live = model.live();
+                model.lose(gap.open(bed, live.iter().copied(), &live));
                 store = open();
             }
             Step::Abandon => {

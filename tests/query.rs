@@ -1,12 +1,14 @@
-//! Queries and guards, against the same questions put to a plain list of all events.
+//! Queries and guards, against the same questions put to a plain list of all events, before and after some are lost.
 //!
 //! Shown to see, each by running the tests against a library with that bug: a union of terms that is not merged in order, candidates that are not sorted, an item that is left out, an inclusive bound taken as
 //! exclusive, events of the same time cut at a time bound, candidates not held against the query (`every_query_form`); a guard that does not look at commits on their way, or not again under the
 //! lock (`racing_guards`).
 
 use annals::{AsOf, Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp};
-use annals_testkit::SimFs;
+use annals_testkit::{Around, Bed, Gap, SimFs};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -144,7 +146,7 @@ impl Question {
         found
     }
 
-    fn ask(&self, store: &Store) -> Vec<u64> {
+    fn search(&self, store: &Store) -> annals::Search {
         let mut search = store.query(&self.query()).after(self.after);
         search = self.until.into_iter().fold(search, |search, until| search.until(until));
         search = match self.as_of {
@@ -153,8 +155,31 @@ impl Question {
             Some(Err(time)) => search.as_of(AsOf::Time(Timestamp::from_nanos(time))),
         };
         search = if self.backwards { search.backwards() } else { search };
-        search = self.limit.into_iter().fold(search, |search, limit| search.limit(limit));
-        search.into_iter().map(|event| event.unwrap().position()).collect()
+        self.limit.into_iter().fold(search, |search, limit| search.limit(limit))
+    }
+
+    fn ask(&self, store: &Store) -> Vec<u64> {
+        self.search(store).into_iter().map(|event| event.unwrap().position()).collect()
+    }
+
+    /// A guard holds if no event behind the position that it knows is found, and names the first one that is. With
+    /// nothing else to commit, only the guard decides.
+    fn guards(&self, store: &Store, all: &[Event]) {
+        let bare = Question { until: None, as_of: None, backwards: false, limit: Some(1), ..self.clone() };
+        let guard = match self.after {
+            None => Guard::absent(self.query()),
+            seen => Guard::unchanged(self.query(), seen),
+        };
+        let committed = store.transaction().guard(guard).commit();
+        match (bare.answer(all).first(), self.after.is_some_and(|seen| seen >= store.len())) {
+            // One that the store has not come to is refused.
+            (_, true) => assert!(matches!(committed, Err(Error::PositionAhead { .. })), "{committed:?}"),
+            (None, false) => assert!(committed.is_ok(), "{self:?}: {committed:?}"),
+            (Some(first), false) => {
+                let named = matches!(&committed, Err(Error::GuardFailed { position, .. }) if position == first);
+                assert!(named, "{self:?}: {committed:?} where {first} is the first");
+            }
+        }
     }
 }
 
@@ -167,30 +192,73 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_query_form(plans in plans(), questions in prop::collection::vec(questions(), 12), spoil in any::<u64>()) {
+    fn every_query_form(
+        plans in plans(),
+        questions in prop::collection::vec(questions(), 12),
+        spoil in any::<u64>(),
+        gap in (any::<u64>(), any::<bool>()),
+        grows in any::<bool>(),
+    ) {
         let disk = SimFs::new();
         let mut store = options(&disk).open("store").unwrap();
-        for commit in plans.chunks(3) {
-            let transaction = commit.iter().fold(store.transaction(), |transaction, plan| {
-                transaction.append(&stream(plan), Expected::Any, [event(plan)])
-            });
-            transaction.commit().unwrap();
-        }
-        for round in 0..3 {
+        let grow = |store: &Store| {
+            for commit in plans.chunks(3) {
+                let transaction = commit.iter().fold(store.transaction(), |transaction, plan| {
+                    transaction.append(&stream(plan), Expected::Any, [event(plan)])
+                });
+                transaction.commit().unwrap();
+            }
+        };
+        grow(&store);
+        let mut lost = BTreeSet::new();
+        for round in 0..5 {
             let all: Vec<Event> = store.read_all().into_iter().map(|event| event.unwrap()).collect();
+            let left = (0..store.len()).filter(|position| !lost.contains(position));
+            prop_assert!(all.iter().map(Event::position).eq(left));
             for question in &questions {
                 prop_assert_eq!(question.ask(&store), question.answer(&all), "round {}: {:?}", round, question);
+                question.guards(&store, &all);
             }
             store.close().unwrap();
             // Some indexes are lost, some are those of other segments.
             for (n, path) in disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "idx")).enumerate() {
                 match spoil >> (n % 30 * 2) & 3 {
                     0 => disk.delete(&path),
-                    1 if round == 1 => disk.set_contents(&path, vec![0x55; 3000]),
+                    1 if round == 1 || round == 3 => disk.set_contents(&path, vec![0x55; 3000]),
                     _ => {}
                 }
             }
+            if round == 2 {
+                let gap = Gap { seed: gap.0, repair: gap.1 };
+                let live: BTreeSet<u64> = (0..plans.len() as u64).collect();
+                let bed = Bed::on_disk(&disk);
+                lost = gap.lose(&bed, live.iter().copied(), &live);
+                // Around the damage, a gap is named if it held an event that is asked for. It may be named if it stands
+                // where the search goes.
+                let left: Vec<Event> = all.iter().cloned().filter(|event| !lost.contains(&event.position())).collect();
+                let store = bed.read_only();
+                for question in questions.iter().filter(|of| of.limit.is_none() && !matches!(of.as_of, Some(Err(_)))) {
+                    let around = Around::of(question.search(&store));
+                    let found: Vec<u64> = around.events.iter().map(Event::position).collect();
+                    prop_assert_eq!(found, question.answer(&left), "around {:?}: {:?}", &lost, question);
+                    let start = question.after.map_or(0, |after| after + 1);
+                    let ends = question.until.into_iter().chain(question.as_of.into_iter().flatten());
+                    let end = ends.fold(u64::MAX, |end, last| end.min(last + 1));
+                    let within = |gap: &Range<u64>| {
+                        gap.clone().all(|at| lost.contains(&at)) && gap.end > start && gap.start < end
+                    };
+                    prop_assert!(around.gaps.iter().all(within), "{:?} of {:?}: {:?}", around.gaps, &lost, question);
+                    let must: BTreeSet<u64> = question.answer(&all).into_iter().filter(|at| lost.contains(at)).collect();
+                    let named = around.named();
+                    prop_assert!(must.is_subset(&named), "{:?} of {:?}: {:?}", named, must, question);
+                }
+                store.close().unwrap();
+                gap.mend(&bed, &lost);
+            }
             store = options(&disk).open("store").unwrap();
+            if round == 3 && grows {
+                grow(&store);
+            }
         }
     }
 }

@@ -54,16 +54,23 @@ impl Gap {
     /// Loses some of the positions that `can_go`, in a store that is closed, and mends it. `live` are
     /// the positions of all events that a read of the whole store gives. Returns those that are lost.
     pub fn open(self, bed: &Bed, can_go: impl IntoIterator<Item = u64>, live: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let lost = self.lose(bed, can_go, live);
+        self.mend(bed, &lost);
+        lost
+    }
+
+    /// Loses some of them, and leaves the store damaged.
+    pub fn lose(self, bed: &Bed, can_go: impl IntoIterator<Item = u64>, live: &BTreeSet<u64>) -> BTreeSet<u64> {
         let mut dice = Dice::new(self.seed);
         let one_in = 1 + dice.below(12);
         let lost = can_go.into_iter().filter(|_| dice.below(one_in) == 0).collect();
         break_records(bed.fs(), &bed.path(), &lost, &mut dice);
         look_around(bed, &lost, live);
-        self.mend(bed, &lost);
         lost
     }
 
-    fn mend(self, bed: &Bed, lost: &BTreeSet<u64>) {
+    /// Salvages or repairs a store that has lost these positions.
+    pub fn mend(self, bed: &Bed, lost: &BTreeSet<u64>) {
         let (fs, dir) = (bed.fs(), bed.path());
         if self.repair {
             // It refuses a loss that is not just the one that there is.

@@ -1,5 +1,8 @@
 //! Random runs against a model: what the handler says, panics, pauses, stops, restarts and kills, with one thread and several.
 //!
+//! Events are lost to damage between runs, and the store is salvaged or repaired: those are seen by no later run, and count
+//! as done.
+//!
 //! Within a run, an event of a key is handed out only when the one before it is done or given up, and none is skipped. At each restart, all events up to the checkpoint were acknowledged or are dead letters. At the
 //! end, no event was missed.
 
@@ -22,21 +25,18 @@ struct Life {
     /// After so many calls the handler stops it, or the process is killed.
     calls: Option<(u64, bool)>,
     back: Option<u64>,
+    /// Events are lost before it.
+    gap: Option<Gap>,
 }
 
 fn life() -> impl Strategy<Value = Life> {
     let appended = prop::collection::vec(0u8..4, 0..12);
     let numbers = (0usize..4, 1u64..6, 1usize..8, any::<bool>(), any::<u64>());
     let ends = (prop::option::of((0u64..12, any::<bool>())), prop::option::weighted(0.15, 0u64..20));
-    (appended, numbers, ends).prop_map(|(appended, (workers, every, window, by_tag, seed), (calls, back))| Life {
-        appended,
-        workers,
-        every,
-        window,
-        by_tag,
-        seed,
-        calls,
-        back,
+    let gap = (any::<u64>(), any::<bool>()).prop_map(|(seed, repair)| Gap { seed, repair });
+    let gap = prop::option::weighted(0.3, gap);
+    (appended, numbers, ends, gap).prop_map(|(appended, (workers, every, window, by_tag, seed), (calls, back), gap)| {
+        Life { appended, workers, every, window, by_tag, seed, calls, back, gap }
     })
 }
 
@@ -44,11 +44,18 @@ fn life() -> impl Strategy<Value = Life> {
 struct Seen {
     acknowledged: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
+    lost: BTreeSet<u64>,
     /// Of each key, the event that was handed out last in this life, how often, and whether it is closed.
     keys: BTreeMap<String, (u64, u64, bool)>,
     calls: u64,
     killed: Option<SimFs>,
     wrong: Vec<String>,
+}
+
+impl Seen {
+    fn is_known(&self, position: u64) -> bool {
+        self.acknowledged.contains(&position) || self.lost.contains(&position)
+    }
 }
 
 fn mix(seed: u64, position: u64, attempt: u64) -> u64 {
@@ -66,6 +73,9 @@ fn handle(event: &Event, life: &Life, disk: &SimFs, keys: &[Vec<u64>; 2], seen: 
         false => event.stream().to_string(),
     };
     let mut seen = seen.lock().unwrap();
+    if seen.lost.contains(&position) {
+        seen.wrong.push(format!("{position} is lost"));
+    }
     let (last, attempt) = match seen.keys.get(&key).copied() {
         Some((last, attempts, false)) if last == position => (None, attempts + 1),
         Some((last, _, closed)) => {
@@ -80,7 +90,7 @@ fn handle(event: &Event, life: &Life, disk: &SimFs, keys: &[Vec<u64>; 2], seen: 
         // Nothing of the key is between the two.
         let all = &keys[usize::from(life.by_tag)];
         let own = all[position as usize];
-        if (last + 1..position).any(|between| all[between as usize] == own) {
+        if (last + 1..position).any(|between| all[between as usize] == own && !seen.lost.contains(&between)) {
             seen.wrong.push(format!("{key}: from {last} to {position}"));
         }
     }
@@ -124,6 +134,11 @@ fn live(lives: &[Life]) -> Result<(), TestCaseError> {
     let seen = Mutex::new(Seen::default());
     let mut keys: [Vec<u64>; 2] = Default::default();
     for life in lives {
+        if let Some(gap) = life.gap.filter(|_| !keys[0].is_empty()) {
+            let lost = &mut seen.lock().unwrap().lost;
+            let live: BTreeSet<u64> = (0..keys[0].len() as u64).filter(|at| !lost.contains(at)).collect();
+            lost.extend(gap.open(&Bed::on_disk(&disk), live.iter().copied(), &live));
+        }
         let store = open(&disk);
         for &n in &life.appended {
             let event = NewEvent::new("T", "").tag(format!("key:{}", n / 2));
@@ -164,17 +179,22 @@ fn live(lives: &[Life]) -> Result<(), TestCaseError> {
         prop_assert_eq!(&seen.wrong, &Vec::<String>::new());
         prop_assert!(letters.is_subset(&seen.given_up));
         for position in 0..checkpoint(&store).map_or(0, |at| at + 1) {
-            let known = seen.acknowledged.contains(&position) || letters.contains(&position);
+            let known = seen.is_known(position) || letters.contains(&position);
             prop_assert!(known, "{} is before the checkpoint", position);
         }
         store.close().unwrap();
     }
     let store = open(&disk);
     let mut seen = seen.into_inner().unwrap();
-    mailer(&store).run(|event: &Event| _ = seen.acknowledged.insert(event.position())).unwrap();
+    let Seen { acknowledged, lost, .. } = &mut seen;
+    let last = |event: &Event| {
+        assert!(!lost.contains(&event.position()));
+        acknowledged.insert(event.position());
+    };
+    mailer(&store).run(last).unwrap();
     let letters = mailer(&store).dead_letters().unwrap();
     for position in 0..store.len() {
-        let known = seen.acknowledged.contains(&position) || letters.iter().any(|of| of.position == position);
+        let known = seen.is_known(position) || letters.iter().any(|of| of.position == position);
         prop_assert!(known, "{} was missed", position);
     }
     prop_assert_eq!(checkpoint(&store), store.head());

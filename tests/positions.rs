@@ -1,12 +1,15 @@
-//! Handler positions and checkpoints: each clause of their documentation, and random operations against plain maps.
+//! Handler positions and checkpoints: each clause of their documentation, and random operations against plain maps, with
+//! events that come, and are lost.
 
 use annals::fs::MemFs;
 
-use annals::{Checkpoint, Error, Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
-use annals_testkit::{Bed, Disk, on, stream};
+use annals::{BindingFault, Checkpoint, Error, Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
+use annals_testkit::{Bed, Disk, Gap, on, stream};
 use annals_testkit::{Image, SimFs};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 fn names(store: &Store, handler: &str) -> Vec<String> {
     let listed = store.positions().list(handler).unwrap();
@@ -270,12 +273,17 @@ enum Op {
     Many(u64),
     Reopen,
     Kill,
+    /// So many events. A stream of a named edition that begins diverges so far back.
+    Append(u8, u64, u64),
+    Lose(Gap),
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let number = prop_oneof![0..20u64, Just(u64::MAX), any::<u64>()];
+    let number = prop_oneof![3 => 0..8u64, 1 => 0..20u64, 1 => Just(u64::MAX), 1 => any::<u64>()];
+    // A stream and the same in a named edition more often than the others.
+    let name = || prop_oneof![2 => Just(0u8), 3 => Just(2), 2 => 0..6u8];
     prop_oneof![
-        8 => (0..3u8, 0..6u8, number.clone()).prop_map(|(h, s, n)| Op::Put(h, s, n)),
+        8 => (0..3u8, name(), number.clone()).prop_map(|(h, s, n)| Op::Put(h, s, n)),
         2 => (0..3u8, 0..6u8, number.clone()).prop_map(|(h, s, n)| Op::Reset(h, s, n)),
         3 => (0..3u8, 0..6u8).prop_map(|(h, s)| Op::Delete(h, s)),
         1 => (0..3u8).prop_map(Op::DeleteHandler),
@@ -286,6 +294,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..20u64).prop_map(Op::Many),
         2 => Just(Op::Reopen),
         1 => Just(Op::Kill),
+        8 => (name(), 1..5u64, 0..4u64).prop_map(|(s, count, back)| Op::Append(s, count, back)),
+        2 => (any::<u64>(), any::<bool>()).prop_map(|(seed, repair)| Op::Lose(Gap { seed, repair })),
     ]
 }
 
@@ -293,18 +303,70 @@ fn streams(n: u8) -> StreamId {
     stream(["a-1", "a-2", "a-1@x", "b-1", "b", "b-%00@y"][n as usize])
 }
 
-type Model = (BTreeMap<(String, StreamId), u64>, BTreeMap<String, (u64, u64)>);
+/// The positions of handlers, with the log position of the event that each was put for; and checkpoints.
+type Model = (BTreeMap<(String, StreamId), (u64, Option<u64>)>, BTreeMap<String, (u64, u64)>);
 
-fn told(store: &Store) -> Model {
-    let mut model = Model::default();
-    for handler in store.positions().handlers().unwrap() {
-        for of in store.positions().list(&handler.name).unwrap() {
-            model.0.insert((handler.name.clone(), of.stream), of.sequence);
+/// What each position of the log holds, as a stream and a sequence; `None` if it is lost.
+#[derive(Default)]
+struct Log(Vec<Option<(StreamId, u64)>>);
+
+impl Log {
+    fn own(&self, stream: &StreamId) -> Vec<(u64, u64)> {
+        let events = (0..).zip(&self.0).filter_map(|(position, event)| Some((position, event.as_ref()?)));
+        events.filter(|(_, (of, _))| of == stream).map(|(position, (_, sequence))| (position, *sequence)).collect()
+    }
+
+    /// A stream as it is read: positions and sequences.
+    fn stream(&self, stream: &StreamId) -> Vec<(u64, u64)> {
+        let own = self.own(stream);
+        let first = own.first().map_or(u64::MAX, |(_, sequence)| *sequence);
+        let mut shared = if stream.edition().is_some() { self.own(&stream.in_edition("").unwrap()) } else { Vec::new() };
+        shared.retain(|(_, sequence)| *sequence < first);
+        shared.into_iter().chain(own).collect()
+    }
+
+    fn next(&self, stream: &StreamId) -> u64 {
+        self.stream(stream).last().map_or(0, |(_, last)| last + 1)
+    }
+
+    fn event(&self, stream: &StreamId, sequence: u64) -> Option<u64> {
+        self.stream(stream).into_iter().find(|(_, of)| *of == sequence).map(|(position, _)| position)
+    }
+
+    /// Why a position is not about an event of this log. One whose event is lost is, as long as the stream goes on
+    /// behind it and has nothing else in its place.
+    fn fault(&self, stream: &StreamId, (sequence, event): (u64, Option<u64>)) -> Option<BindingFault> {
+        let event = event?;
+        if sequence >= self.next(stream) {
+            return Some(BindingFault::Ahead);
+        }
+        let (now, is_lost) = (self.event(stream, sequence), self.0[event as usize].is_none());
+        (now != Some(event) && (now.is_some() || !is_lost)).then_some(BindingFault::Diverged)
+    }
+}
+
+fn check(store: &Store, model: &Model, log: &Log) {
+    let positions = store.positions();
+    let mut told = Vec::new();
+    for handler in positions.handlers().unwrap() {
+        for of in positions.list(&handler.name).unwrap() {
+            let got = match positions.get(&handler.name, &of.stream) {
+                Ok(got) => Ok(got.unwrap()),
+                Err(Error::PositionAhead { .. }) => Err(BindingFault::Ahead),
+                Err(Error::Diverged { .. }) => Err(BindingFault::Diverged),
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(of.fault.map_or(Ok(of.sequence), Err), got, "{}", of.stream);
+            told.push(((handler.name.clone(), of.stream), (of.sequence, of.fault)));
         }
     }
+    let known = model.0.iter().map(|(key, &of)| (key.clone(), (of.0, log.fault(&key.1, of))));
+    assert_eq!(told, known.collect::<Vec<_>>());
+    // Positions of the log are never used again, and one that is lost is one that a consumer has done with.
     let checkpoints = store.checkpoints().list().unwrap();
-    model.1 = checkpoints.into_iter().map(|c| (c.name, (c.position, c.version))).collect();
-    model
+    assert!(checkpoints.iter().all(|of| of.fault.is_none()), "{checkpoints:?}");
+    let told: BTreeMap<_, _> = checkpoints.into_iter().map(|c| (c.name, (c.position, c.version))).collect();
+    assert_eq!(told, model.1);
 }
 
 proptest! {
@@ -313,23 +375,38 @@ proptest! {
     #[test]
     fn random_operations_against_plain_maps(ops in prop::collection::vec(op(), 1..60)) {
         let bed = Bed::simulated();
-        let mut store = Some(bed.open());
-        let (mut model, mut flushed) = (Model::default(), Model::default());
+        let now = Arc::new(AtomicI64::new(0));
+        let open = || {
+            let now = now.clone();
+            let clock = move || annals::Timestamp::from_nanos(now.fetch_add(1, Ordering::Relaxed));
+            Some(bed.open_with(|options| options.clock(clock)))
+        };
+        let mut store = open();
+        let (mut model, mut flushed, mut log) = (Model::default(), Model::default(), Log::default());
         for op in ops {
-            let open = store.as_ref().unwrap();
-            let (positions, checkpoints) = (open.positions(), open.checkpoints());
+            let opened = store.as_ref().unwrap();
+            let (positions, checkpoints) = (opened.positions(), opened.checkpoints());
             match op {
                 Op::Put(h, s, n) => {
-                    let rose = positions.put(&format!("h{h}"), &streams(s), n).unwrap();
                     let key = (format!("h{h}"), streams(s));
-                    prop_assert_eq!(rose, model.0.get(&key).is_none_or(|&now| now < n));
-                    if rose {
-                        model.0.insert(key, n);
+                    let before = model.0.get(&key).copied();
+                    let put = positions.put(&key.0, &key.1, n);
+                    match before.and_then(|before| log.fault(&key.1, before)) {
+                        Some(BindingFault::Ahead) => assert!(matches!(put, Err(Error::PositionAhead { .. }))),
+                        Some(_) => assert!(matches!(put, Err(Error::Diverged { .. }))),
+                        None => {
+                            let rose = before.is_none_or(|(now, _)| now < n);
+                            prop_assert_eq!(put.unwrap(), rose);
+                            if rose {
+                                let bound = log.event(&key.1, n);
+                                model.0.insert(key, (n, bound));
+                            }
+                        }
                     }
                 }
                 Op::Reset(h, s, n) => {
                     positions.reset(&format!("h{h}"), &streams(s), n).unwrap();
-                    model.0.insert((format!("h{h}"), streams(s)), n);
+                    model.0.insert((format!("h{h}"), streams(s)), (n, log.event(&streams(s), n)));
                 }
                 Op::Delete(h, s) => {
                     let there = positions.delete(&format!("h{h}"), &streams(s)).unwrap();
@@ -367,7 +444,7 @@ proptest! {
                     for root in 0..40u64 {
                         let stream = StreamId::new("many", format!("{root:0>2000}")).unwrap();
                         if positions.put("h0", &stream, n).unwrap() {
-                            model.0.insert(("h0".into(), stream), n);
+                            model.0.insert(("h0".into(), stream), (n, None));
                         }
                     }
                     positions.flush().unwrap();
@@ -377,7 +454,7 @@ proptest! {
                     drop((positions, checkpoints));
                     store.take().unwrap().close().unwrap();
                     flushed = model.clone();
-                    store = Some(bed.open());
+                    store = open();
                 }
                 Op::Kill => {
                     bed.sim().while_dead(|| {
@@ -385,10 +462,31 @@ proptest! {
                         store = None;
                     });
                     model = flushed.clone();
-                    store = Some(bed.open());
+                    store = open();
+                }
+                Op::Append(s, count, back) => {
+                    for _ in 0..count {
+                        let begins = streams(s).edition().is_some() && log.own(&streams(s)).is_empty();
+                        let next = log.next(&streams(s)).saturating_sub(if begins { back } else { 0 });
+                        let event = NewEvent::new("T", "");
+                        let appended = opened.append(&streams(s), Expected::Next(next), [event]).unwrap();
+                        prop_assert_eq!(appended.sequences.start, next);
+                        log.0.push(Some((streams(s), next)));
+                    }
+                }
+                Op::Lose(gap) => {
+                    drop((positions, checkpoints));
+                    store.take().unwrap().close().unwrap();
+                    flushed = model.clone();
+                    let live = (0..).zip(&log.0).filter_map(|(n, event)| event.as_ref().map(|_| n));
+                    let live: BTreeSet<u64> = live.collect();
+                    for lost in gap.open(&bed, live.iter().copied(), &live) {
+                        log.0[lost as usize] = None;
+                    }
+                    store = open();
                 }
             }
-            prop_assert_eq!(&told(store.as_ref().unwrap()), &model);
+            check(store.as_ref().unwrap(), &model, &log);
         }
     }
 }

@@ -125,11 +125,22 @@ impl Store {
             None => Some(Parting::Ahead(self.inner.next_sequence(stream)?)),
             Some(event) => {
                 let found = event.recorded_at().as_nanos();
-                // One that is lost has left a gap, and nothing has taken its place.
-                let holds = found == of.recorded_at || event.sequence() != of.sequence;
+                let holds = match event.sequence() == of.sequence {
+                    true => found == of.recorded_at,
+                    // One that is lost has left a gap, and nothing has taken its place.
+                    false => !self.is_of_main(stream, of)?,
+                };
                 (!holds).then_some(Parting::Diverged(found))
             }
         })
+    }
+
+    /// Whether what is bound in a named edition is an event of the main one that is still there. Where
+    /// the stream has a gap in its place, it has diverged below, and lost another event.
+    fn is_of_main(&self, stream: &StreamId, of: Sequence) -> Result<bool> {
+        let Some(main) = stream.in_main() else { return Ok(false) };
+        let event = self.event_of(&main, of.sequence)?;
+        Ok(event.is_some_and(|event| event.recorded_at().as_nanos() == of.recorded_at))
     }
 
     /// Whether the log has come to a position, and, if that is known, whether its event was

@@ -6,9 +6,10 @@ use annals::{
     BindingFault, Codec, Delivery, Durability, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent,
     Options, Outcome, Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
 };
-use annals_testkit::stream;
-use annals_testkit::{Image, SimFs};
+use annals_testkit::gaps::break_records;
+use annals_testkit::{Bed, Dice, Gap, Image, SimFs, stream};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -640,4 +641,43 @@ fn a_waker_may_drop_or_close_the_last_handle() {
         assert_eq!((store.len(), store.open_report().clean), (1, true));
         assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
     }
+}
+
+/// A handler had come to sequence 3 of a stream in a named edition, an event of the main one. The edition
+/// diverged at 2, and lost its own event 3. The gap stood for the handler's event, and the handler went on
+/// behind it, though it had never seen the edition's events 2 and 3. What is lost is the edition's own
+/// event: the one that the handler has seen is still in the main edition, where the stream no longer goes.
+#[test]
+fn a_gap_does_not_stand_for_an_event_that_is_not_lost() {
+    let bed = Bed::simulated();
+    let now = Arc::new(AtomicU64::new(0));
+    let open = || {
+        let now = now.clone();
+        bed.open_with(|options| options.clock(move || Timestamp::from_nanos(now.fetch_add(1, SeqCst) as i64)))
+    };
+    let store = open();
+    append(&store, "a-1", "T", 5);
+    let (main, edition) = (stream("a-1"), stream("a-1@x"));
+    store.positions().put("h", &edition, 3).unwrap();
+    store.positions().put("main", &main, 3).unwrap();
+    store.append(&edition, Expected::Next(2), [NewEvent::new("T", "")]).unwrap();
+    append(&store, "a-1@x", "T", 3);
+    store.close().unwrap();
+    let lose = |position: u64| {
+        let lost = BTreeSet::from([position]);
+        break_records(bed.fs(), &bed.path(), &lost, &mut Dice::new(position));
+        Gap { seed: 0, repair: true }.mend(&bed, &lost);
+        open()
+    };
+    let store = lose(6);
+    let got = store.positions().get("h", &edition);
+    assert!(matches!(got, Err(Error::Diverged { .. })), "{got:?}");
+    let [of] = &store.positions().list("h").unwrap()[..] else { panic!() };
+    assert_eq!(of.fault, Some(BindingFault::Diverged));
+    assert_eq!(store.positions().get("main", &main).unwrap(), Some(3));
+    store.close().unwrap();
+    // Where the event of the main one is lost, too, the gap may be the place where it stood.
+    let store = lose(3);
+    assert_eq!(store.positions().get("h", &edition).unwrap(), Some(3));
+    assert_eq!(store.positions().get("main", &main).unwrap(), Some(3));
 }

@@ -26,7 +26,7 @@ reach! {
         snapshot_file, state_file, varint
     }
     index { ; file, memory, term }
-    positions { ; salvage }
+    progress { ; salvage }
     segment { START, Segment, file_name, number_of; cursor, scan }
     snapshot { Directory, Settings; }
     system { System; }

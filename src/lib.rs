@@ -14,12 +14,13 @@ mod index;
 #[doc(hidden)]
 pub mod internals;
 mod log;
-mod mend;
+
+pub mod offline;
 mod position;
-mod positions;
 mod process;
+mod progress;
 mod projection;
-pub mod salvage;
+mod reconstruct;
 mod segment;
 mod snapshot;
 mod store;
@@ -29,29 +30,29 @@ mod system;
 mod time;
 mod waker;
 
-pub use consumer::{
+pub use crate::consumer::{
     Consumer, ConsumerHandle, ConsumerInfo, Control, DeadLetter, Lag, Outcome, Partition, Poison, Reset, Retried,
     Retry, Status, Workers,
 };
-pub use error::{Damage, Error, Result};
-pub use event::{ContentType, NewEvent};
-pub use expected::{Expected, ExpectedVersion};
-pub use format::event::Event;
-pub use format::snapshot_file::{Codec, Retention};
-pub use log::{Cut, Durability, OpenReport};
-pub use projection::{
+pub use crate::error::{Damage, Error, Result};
+pub use crate::event::{ContentType, NewEvent};
+pub use crate::expected::{Expected, ExpectedVersion};
+pub use crate::format::event::Event;
+pub use crate::format::snapshot_file::{Codec, Retention};
+pub use crate::log::{Cut, Durability, OpenReport};
+pub use crate::projection::{
     External, ExternalSink, PerStream, Project, Projection, ProjectionStatus, Projections, ReadModel, SavedFault,
     SavedProjection, Start, Versions, View,
 };
-pub use store::{
+pub use crate::store::{
     Appended, AsOf, BindingFault, Checkpoint, Checkpoints, Committed, Correlated, EditionInfo, Editions, Events, Found,
     Guard, HandlerInfo, HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats,
     SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport, Snapshots, Stats, Store,
     StreamInfo, Ticket, Transaction,
 };
-pub use stream::StreamId;
+pub use crate::stream::StreamId;
 #[cfg(feature = "async")]
-pub use subscription::SubscriptionStream;
-pub use subscription::{Delivery, Stop, Subscription};
-pub use time::Timestamp;
+pub use crate::subscription::SubscriptionStream;
+pub use crate::subscription::{Delivery, Stop, Subscription};
+pub use crate::time::Timestamp;
 pub use uuid::Uuid;

@@ -7,7 +7,7 @@
 //! (`a_flip_before_acknowledged_commits_is_damage`); `Chain::accepts` always true (`stale_commits_end_the_log`); the checksum of a record not verified by `Segment::event_at`, or that of
 //! a body not by the cursor (`bytes_that_go_bad_under_an_open_store`).
 
-use annals::salvage::{Kind, dump_in, verify_in};
+use annals::offline::{Kind, dump_in, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use annals_testkit::{Image, SimFs};
 use std::path::{Path, PathBuf};

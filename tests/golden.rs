@@ -91,7 +91,7 @@ fn format_1_says_the_same_for_ever() {
         fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     let expected = fs::read_to_string(golden.join("expected.txt")).unwrap();
-    let report = annals::salvage::verify(copy.path()).unwrap();
+    let report = annals::offline::verify(copy.path()).unwrap();
     assert!(report.is_sound() && report.torn.is_none(), "{report:?}");
 
     let store = Options::new().open_read_only(copy.path()).unwrap();

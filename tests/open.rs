@@ -167,7 +167,7 @@ fn another_process_is_told_who_has_the_store_open() {
     assert!(names_pid(&locked_by(second, &path).unwrap(), pid));
     locked_by(Options::new().open_read_only(&path), &path);
     // Whoever only looks needs no lock.
-    assert!(annals::salvage::verify(&path).unwrap().is_sound());
+    assert!(annals::offline::verify(&path).unwrap().is_sound());
     owner.end();
     let store = Store::open(&path).unwrap();
     assert_eq!(store.len(), 1);

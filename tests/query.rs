@@ -381,7 +381,7 @@ fn broken_indexes_are_made_anew() {
         store.close().unwrap();
         // What was looked into has been made anew; what was not may still be broken, and is then found by verify.
         let now = disk.contents(path).unwrap();
-        let sound = annals::salvage::verify_in(&disk, "store").unwrap().notices.is_empty();
+        let sound = annals::offline::verify_in(&disk, "store").unwrap().notices.is_empty();
         assert_eq!(sound, now == good, "byte {at}");
     }
 }

@@ -544,7 +544,7 @@ fn a_segment_that_was_being_created() {
         for image in [Image::Killed, Image::Durable, Image::All, Image::NamesOnly, Image::SizeWithoutData] {
             let after = disk.crash(image);
             options(&after).open("s").unwrap().close().unwrap();
-            let report = annals::salvage::verify_in(&after, "s").unwrap();
+            let report = annals::offline::verify_in(&after, "s").unwrap();
             assert!(report.is_sound(), "death at call {call}, {image:?}: {report:?}");
             seen += 1;
         }

@@ -2,7 +2,7 @@
 //!
 //! Shown to see (`a_repair_survives_crashes`), each by running it against a library with that bug: new files in place before the old ones are durable in quarantine; the list of moves not synced before the first move.
 
-use annals::salvage::{Action, Repair, Salvage, verify_in};
+use annals::offline::{Action, Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, Timestamp};
 use annals_testkit::{Crash, Image, SimFs};
 use annals_testkit::{Fact, stream};

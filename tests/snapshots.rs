@@ -743,7 +743,7 @@ fn threads_do_not_disturb_each_other() {
     });
 }
 
-/// `annals::salvage::verify` knows the directory.
+/// `annals::offline::verify` knows the directory.
 #[test]
 fn the_check_of_the_store_knows_snapshots() {
     let bed = Bed::directory();
@@ -752,7 +752,7 @@ fn the_check_of_the_store_knows_snapshots() {
     grow(&store, &id, 4);
     put_true(&store, &id, [1]);
     store.close().unwrap();
-    let report = annals::salvage::verify(bed.path()).unwrap();
+    let report = annals::offline::verify(bed.path()).unwrap();
     assert!(report.is_sound() && report.not_covered.is_empty(), "{report:?}");
     std::fs::remove_dir_all(bed.path().join("snapshots")).unwrap();
     assert_eq!(load(bed.open().load(&id)).state.count, 4);

@@ -4,7 +4,7 @@
 //!
 //! Put in and seen: all spare files under one name, so that a new one truncates what a segment was made of (`tests/concurrency.rs`); the header of a segment that is made of one not synced (`tests/crash`, four of its tests).
 
-use annals::salvage::{Salvage, verify_in};
+use annals::offline::{Salvage, verify_in};
 use annals::{Expected, NewEvent, Options, Store};
 use annals_testkit::stream;
 use annals_testkit::{Fault, Image, Operation, SimFs};

@@ -26,15 +26,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("log", &["format", "fs", "segment"]),
     ("index", &["format", "fs", "segment"]),
     ("snapshot", &["format", "fs"]),
-    ("positions", &["format", "fs"]),
-    ("mend", &["format", "fs", "segment", "index"]),
-    ("store", &["codec", "format", "fs", "segment", "log", "index", "mend", "positions", "snapshot"]),
+    ("progress", &["format", "fs"]),
+    ("reconstruct", &["format", "fs", "segment", "index"]),
+    ("store", &["codec", "format", "fs", "segment", "log", "index", "reconstruct", "progress", "snapshot"]),
     ("subscription", &["store"]),
     ("consumer", &["store", "subscription"]),
     ("projection", &["codec", "format", "fs", "store", "subscription"]),
-    ("salvage", &["format", "fs", "segment", "index", "mend", "positions", "snapshot"]),
+    ("offline", &["format", "fs", "segment", "index", "reconstruct", "progress", "snapshot"]),
     // The way in for the fuzz targets, only under a cfg of theirs.
-    ("internals", &["format", "index", "positions", "segment", "snapshot"]),
+    ("internals", &["format", "index", "progress", "segment", "snapshot"]),
 ];
 
 /// What each file of the library is called in the table, and its text without comments and tests.

@@ -4,7 +4,7 @@ use super::{Consumer, Outcome};
 use crate::Event;
 use crate::error::{Error, Result, told_by};
 use crate::store::BindingFault;
-use crate::store::consumers::Letter;
+use crate::store::progress::consumers::Letter;
 use crate::time::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -20,7 +20,7 @@ pub use retry::Retry;
 
 use crate::Event;
 use crate::error::Result;
-use crate::store::consumers::{Claim, Kept};
+use crate::store::progress::consumers::{Claim, Kept};
 use crate::store::{Query, Store};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;

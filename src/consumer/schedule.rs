@@ -2,7 +2,7 @@
 
 use super::partition::{Keys, Partition};
 use crate::Event;
-use crate::store::consumers::{Letter, Progress};
+use crate::store::progress::consumers::{Letter, Progress};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 

@@ -15,7 +15,7 @@ use super::{Poison, Settings};
 use crate::Event;
 use crate::error::{Error, Result, told_by};
 use crate::store::Store;
-use crate::store::consumers::{Kept, Letter};
+use crate::store::progress::consumers::{Kept, Letter};
 use crate::subscription::{Delivery, Subscription};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;

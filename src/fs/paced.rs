@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// let dir = tempfile::tempdir()?;
 /// annals::Store::open(dir.path())?.close()?;
 /// let fs = Paced::new(RealFs).rate(50_000_000).progress(|bytes| assert!(bytes > 0));
-/// assert!(annals::salvage::verify_in(&fs, dir.path())?.is_sound());
+/// assert!(annals::offline::verify_in(&fs, dir.path())?.is_sound());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

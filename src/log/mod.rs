@@ -4,22 +4,22 @@
 //! hears of each group, in order, once that is as durable as was asked for.
 
 mod commit;
-mod head;
+mod head_file;
 mod interval;
 mod maintenance;
 mod open;
 pub(crate) mod owner;
-mod quarantine;
+
 mod read;
-mod recover;
-mod replay;
+pub(crate) mod recovery;
+
 mod spare;
 mod ticket;
 mod writer;
 
 pub(crate) use commit::{InFlight, Pending, Proposal};
 pub(crate) use read::{Backwards, Forwards};
-pub use recover::{Cut, OpenReport};
+pub use recovery::report::{Cut, OpenReport};
 pub(crate) use ticket::Ticket;
 
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ use crate::process::Process;
 use crate::segment::scan::Each;
 use crate::segment::{START, Segment};
 use crate::time::Timestamp;
-use head::HeadFile;
+use head_file::HeadFile;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
 use std::path::PathBuf;

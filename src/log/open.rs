@@ -1,8 +1,8 @@
 //! Opening: the lock, what the files hold, and the log that goes on from there.
 
-use super::head::HeadFile;
-use super::recover::OpenReport;
-use super::replay::Opening;
+use super::head_file::HeadFile;
+use super::recovery::Opening;
+use super::recovery::report::OpenReport;
 use super::{Listener, Log, Settings, State, writer::Writer};
 use super::{owner, spare};
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@
 //! one, no faster than the segment fills, and rolling gives it its name. Nobody depends on it: if it cannot be made, segments grow as they did, and whoever opens the store removes what is left of one.
 
 use super::Log;
-use super::recover::OpenReport;
+use super::recovery::report::OpenReport;
 use crate::format::is_zero;
 use crate::format::segment_header::may_be_header;
 use crate::fs::owned::meant_by;

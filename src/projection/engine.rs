@@ -11,7 +11,7 @@ use crate::error::{Error, Result, told_by};
 use crate::format::projection_file::Head;
 use crate::format::snapshot_file::Codec;
 use crate::format::state_file::MAX_STATE;
-use crate::store::hooks::Hook;
+use crate::store::notify::hooks::Hook;
 use crate::store::site::Site;
 use crate::store::{Query, Store};
 use parking_lot::{Mutex, ReentrantMutex, ReentrantMutexGuard, RwLock};

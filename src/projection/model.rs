@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::{Projection, ProjectionStatus, follow};
 use crate::error::{Error, Result};
-use crate::store::hooks::Hook;
+use crate::store::notify::hooks::Hook;
 use crate::store::{Query, Store};
 use crate::waker::this_thread;
 use parking_lot::Mutex;

@@ -1,60 +1,44 @@
 //! The store: what an application sees. Owns what streams mean.
 
 mod append;
-mod around;
-mod bindings;
-mod candidates;
-mod checkpoints;
-pub(crate) mod consumers;
+mod catalog;
 mod discover;
 mod editions;
-mod find;
-mod guard;
-pub(crate) mod hooks;
-mod idempotency;
-mod load;
-mod losses;
+pub(crate) mod notify;
 mod options;
-mod positions;
+pub(crate) mod progress;
 mod query;
 mod read;
-mod signal;
 pub(crate) mod site;
 mod snapshot;
-mod snapshots;
-mod tracking;
-mod view;
-mod visible;
-pub(crate) mod waiters;
-mod walk;
 
+pub use append::guard::Guard;
 pub use append::{Appended, Committed, Ticket, Transaction};
-pub use bindings::BindingFault;
-pub use checkpoints::{Checkpoint, Checkpoints};
 pub use discover::{Correlated, NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
-pub use find::{AsOf, Found, Search};
-pub use guard::Guard;
-pub use load::{Load, Loaded};
 pub use options::Options;
-pub use positions::{HandlerInfo, HandlerPosition, Positions};
+pub use progress::bindings::BindingFault;
+pub use progress::checkpoints::{Checkpoint, Checkpoints};
+pub use progress::handlers::{HandlerInfo, HandlerPosition, Positions};
 pub use query::Query;
+pub use query::search::{AsOf, Found, Search};
 pub use read::{Events, Read};
-pub use snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
-pub use snapshots::Snapshots;
+pub use snapshot::Snapshots;
+pub use snapshot::load::{Load, Loaded};
+pub use snapshot::report::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
 
 use crate::error::Result;
 use crate::index::editions::Held;
 use crate::log::{Log, OpenReport};
-use crate::positions::Register;
+use crate::progress::Register;
 use crate::waker;
+use catalog::View;
+use notify::waiters::Waiters;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use view::View;
-use waiters::Waiters;
 
 /// An event store: a directory of files, or memory.
 ///
@@ -84,18 +68,18 @@ pub struct Store {
 struct Inner {
     log: Arc<Log>,
     view: Arc<View>,
-    snapshots: snapshots::Cache,
+    snapshots: snapshot::Cache,
     positions: Arc<Register>,
-    hooks: Arc<hooks::Hooks>,
+    hooks: Arc<notify::hooks::Hooks>,
     report: OpenReport,
     /// The consumers that run.
     consuming: Mutex<BTreeSet<String>>,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,
     /// What is damaged, if the store is read around damage.
-    gaps: losses::Gaps,
+    gaps: read::gaps::Gaps,
     /// How to read around damage that shows later, in a store that was opened read-only.
-    around: around::Around,
+    around: read::around_damage::Around,
 }
 
 /// How large a store is.

@@ -1,9 +1,9 @@
 //! How a store is opened.
 
-use super::around::Around;
-use super::losses::Gaps;
-use super::snapshots::Cache;
-use super::view::View;
+use super::catalog::View;
+use super::read::around_damage::Around;
+use super::read::gaps::Gaps;
+use super::snapshot::Cache;
 use super::{Inner, Store};
 use crate::error::{Damage, Error, Result};
 use crate::format::draft::Limits;
@@ -13,8 +13,8 @@ use crate::fs::owned::Owned;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Cut, Durability, Log, Settings, owner};
-use crate::mend::around;
-use crate::positions::Register;
+use crate::progress::Register;
+use crate::reconstruct::readable;
 use crate::snapshot;
 use crate::time::Timestamp;
 use parking_lot::Mutex;
@@ -111,7 +111,7 @@ impl Options {
 
     /// Whether sealed and other settled bytes are read through a memory map (the default) or by position. With a map, reads are several times faster, and another
     /// program that shortens a file of the store while it is read ends this process, and so does a bad sector that is read (SIGBUS). By position, both are errors: [`Error::Damaged`]
-    /// names the bytes. The functions in [`salvage`](crate::salvage) never use maps, nor does a view [around damage](Options::open_read_only) on a disk with unreadable bytes.
+    /// names the bytes. The functions in [`salvage`](crate::offline) never use maps, nor does a view [around damage](Options::open_read_only) on a disk with unreadable bytes.
     pub fn memory_map(mut self, map: bool) -> Self {
         self.settings.memory_map = map;
         self
@@ -277,7 +277,7 @@ impl Options {
 
     /// Puts in place of what is damaged what is intact of it, in memory. With `open_to`, the store is open already, and shows positions up to there.
     pub(super) fn open_around(mut self, path: &Path, open_to: Option<u64>) -> Result<Store> {
-        let around = around::overlay(&self.fs, path, open_to)?;
+        let around = readable::overlay(&self.fs, path, open_to)?;
         self.fs = around.fs;
         self.settings.mended = true;
         // A bad sector ends a process that reads it through a map.

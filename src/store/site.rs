@@ -20,7 +20,7 @@ impl Store {
         Site { log: self.inner.log.clone() }
     }
 
-    pub(crate) fn hooks(&self) -> &super::hooks::Hooks {
+    pub(crate) fn hooks(&self) -> &super::notify::hooks::Hooks {
         &self.inner.hooks
     }
 }

@@ -8,7 +8,7 @@ pub use stream::SubscriptionStream;
 
 use crate::Event;
 use crate::error::{Error, Result};
-use crate::store::waiters::Seat;
+use crate::store::notify::waiters::Seat;
 use crate::store::{Found, Query, Store};
 use crate::waker::this_thread;
 use std::fmt;

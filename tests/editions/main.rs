@@ -240,7 +240,7 @@ fn deleting_leaves_holes() {
         };
         check(&store);
         store.close().unwrap();
-        let report = annals::salvage::verify_in(bed.fs(), bed.path()).unwrap();
+        let report = annals::offline::verify_in(bed.fs(), bed.path()).unwrap();
         assert!(report.is_sound() && report.notices.is_empty(), "{report:?}");
         check(&bed.read_only());
         bed.spoil_indexes(Spoil::Delete);
@@ -256,7 +256,7 @@ fn deleting_leaves_holes() {
         assert_eq!(names(&store), [("y".into(), 1)]);
         assert_eq!(data(&store, "bill-1@x"), [""; 0]);
         store.close().unwrap();
-        let report = annals::salvage::verify_in(bed.fs(), bed.path()).unwrap();
+        let report = annals::offline::verify_in(bed.fs(), bed.path()).unwrap();
         assert!(report.is_sound() && report.notices.is_empty(), "{report:?}");
     });
 }

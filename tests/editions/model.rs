@@ -301,7 +301,7 @@ fn run(bed: &Bed, steps: &[Step]) {
     tickets.drain(..).for_each(|ticket| drop(ticket.wait().unwrap()));
     check(&store, &model);
     store.close().unwrap();
-    let report = annals::salvage::verify_in(bed.fs(), bed.path()).unwrap();
+    let report = annals::offline::verify_in(bed.fs(), bed.path()).unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert!(report.notices.is_empty(), "{report:?}");
     check(&bed.read_only(), &model);

@@ -75,7 +75,7 @@ fn appends_deletes_and_reads() {
         let own = facts(store.read_all()).len() as u64 - 5;
         assert_eq!(own, left);
         store.close().unwrap();
-        let report = annals::salvage::verify_in(bed.fs(), bed.path()).unwrap();
+        let report = annals::offline::verify_in(bed.fs(), bed.path()).unwrap();
         assert!(report.is_sound(), "{report:?}");
         let store = bed.open();
         assert_eq!(facts(store.read_all()).len() as u64 - 5, left);

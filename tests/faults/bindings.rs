@@ -1,7 +1,7 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
-use annals::salvage::Salvage;
+use annals::offline::Salvage;
 use annals::{
     BindingFault, Codec, Delivery, Durability, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent,
     Options, Outcome, Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,

@@ -1,7 +1,7 @@
 //! Handles, threads and time: what works on the files of a store, and until when.
 
 use annals::fs::{Entry, Fs};
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Durability, Error, Event, Expected, Guard, NewEvent, Options, Projection, Query, Result, Store};
 use annals_testkit::held::{Call, HeldFs, Hold};
 use annals_testkit::{Image, SimFs};

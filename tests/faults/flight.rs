@@ -1,6 +1,6 @@
 //! Answers that rest on what is in flight, and limits together.
 
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{ContentType, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Ticket};
 use annals_testkit::{Fault, Operation, SimFs};
 use proptest::prelude::*;

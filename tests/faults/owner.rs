@@ -1,7 +1,7 @@
 //! Who owns a directory: locks, names, foreign files, a directory that moves.
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Mode, Paced, RealFs};
-use annals::salvage::{Repair, verify, verify_in};
+use annals::offline::{Repair, verify, verify_in};
 use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Result, Store};
 use annals_testkit::*;
 use annals_testkit::{Image, SimFs};

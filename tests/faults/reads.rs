@@ -389,11 +389,11 @@ fn a_path_that_cannot_be_a_store_is_refused_by_name() {
         told(Store::open(path).unwrap_err());
         told(Options::new().open_read_only(path).unwrap_err());
         told(Options::new().create(false).open(path).unwrap_err());
-        told(annals::salvage::verify(path).unwrap_err());
+        told(annals::offline::verify(path).unwrap_err());
     }
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     assert!(
-        matches!(annals::salvage::verify("").map(drop), Err(error) if error.to_string() == "an empty path is not a store")
+        matches!(annals::offline::verify("").map(drop), Err(error) if error.to_string() == "an empty path is not a store")
     );
 }
 

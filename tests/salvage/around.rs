@@ -162,9 +162,9 @@ fn a_newest_segment_that_is_missing_is_told_of_though_nobody_knows_what_it_held(
         assert!(verified.damage.iter().any(|damage| damage.why.contains("missing")), "{verified:?}");
         let report = Salvage::new().run_in(&killed, "store", "out").unwrap();
         assert_eq!((report.lost(), report.losses.len()), (0, 1), "{report:?}");
-        let refused = annals::salvage::Repair::new().run_in(&killed, "store");
+        let refused = annals::offline::Repair::new().run_in(&killed, "store");
         assert!(refused.is_err(), "what is gone must be given up first");
-        annals::salvage::Repair::new().accept(&report).run_in(&killed, "store").unwrap();
+        annals::offline::Repair::new().accept(&report).run_in(&killed, "store").unwrap();
         assert_eq!(options(&killed).open("store").unwrap().len(), end);
     }
 }

@@ -1,7 +1,7 @@
 //! What stands beside the log: handler positions, checkpoints, snapshots.
 
 use super::*;
-use annals::salvage::Affected;
+use annals::offline::Affected;
 use annals::{ExpectedVersion, StreamId};
 
 const POSITIONS: &str = "store/POSITIONS";

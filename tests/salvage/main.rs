@@ -11,7 +11,7 @@ mod files;
 mod flips;
 mod forms;
 
-use annals::salvage::{Kind, Salvage, Salvaged, dump_in, verify_in};
+use annals::offline::{Kind, Salvage, Salvaged, dump_in, verify_in};
 use annals::{Expected, NewEvent, Options, Store, Timestamp, Uuid};
 use annals_testkit::{Fact, stream};
 use annals_testkit::{Image, SimFs};

@@ -1,7 +1,7 @@
 //! Subscriptions: history, then live, without a gap or a duplicate, whatever happens meanwhile.
 //!
 //! Shown to see, each by running the tests against a library with that bug: events passed over that come while it catches up for the last time (`stress::under_stress`, and nothing else); the last event
-//! handed out twice when it has caught up (many). Not seen: going to sleep without a second look, a window too small for these tests. That no wake-up is lost, `loom` shows (`src/store/signal.rs`), and sees that bug.
+//! handed out twice when it has caught up (many). Not seen: going to sleep without a second look, a window too small for these tests. That no wake-up is lost, `loom` shows (`src/store/notify/signal.rs`), and sees that bug.
 
 #[cfg(feature = "async")]
 #[cfg(feature = "async")]

@@ -9,7 +9,7 @@ use crate::salvage;
 use crate::schedules::Random;
 use crate::settings::Settings;
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, MemFs, Mode};
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use annals_testkit::{Image, SimFs};
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@
 
 use crate::damage::{Base, Change, Patched, options};
 use annals::fs::{Fs, MemFs};
-use annals::salvage::{Kind, Salvage, dump_in};
+use annals::offline::{Kind, Salvage, dump_in};
 use annals::{Event, Timestamp, Uuid};
 use std::collections::BTreeMap;
 use std::ops::Range;

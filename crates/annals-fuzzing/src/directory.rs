@@ -7,7 +7,7 @@ use super::{noise, positions};
 use annals::Timestamp;
 use annals::fs::{Fs, MemFs, Mode};
 use annals::internals::segment::number_of;
-use annals::salvage::{Report, verify_in};
+use annals::offline::{Report, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Query, Store};
 use annals_testkit::Fact;
 use arbitrary::{Arbitrary, Unstructured};

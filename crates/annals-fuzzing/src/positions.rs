@@ -7,7 +7,7 @@ use super::{noise, seal};
 use annals::Timestamp;
 use annals::fs::MemFs;
 use annals::internals::format::positions_file::{BATCH, BatchHeader, Entry, FileHeader, Group, HEADER, UNBOUND};
-use annals::internals::positions::salvage::salvage;
+use annals::internals::progress::salvage::salvage;
 use annals::{BindingFault, Error, Options, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use super::facts::drain;
 use super::intact::Intact;
 use super::{noise, positions};
 use annals::fs::{self, Fs, MemFs, Mode};
-use annals::salvage::{Repair, Salvage, Salvaged, verify_in};
+use annals::offline::{Repair, Salvage, Salvaged, verify_in};
 use annals::{Error, Expected, NewEvent, Result, Store};
 use annals_testkit::Fact;
 use arbitrary::{Arbitrary, Unstructured};

@@ -8,7 +8,7 @@
 use crate::records::{Fact, all_facts, assert_same};
 use crate::{Image, SimFs, noise};
 use annals::fs::{Fs, MemFs, Mode, RealFs};
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Options, Store};
 use std::fmt;
 use std::path::PathBuf;

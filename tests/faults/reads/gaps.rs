@@ -1,7 +1,7 @@
 //! Every form of reading a store that has lost events, held against a model of the store before it lost them: of what is intact, nothing is missing, nothing is in another order, and nothing is there that was
 //! not there before. In a salvaged store gaps are passed over; in one that is read around damage they are named.
 
-use annals::salvage::Salvage;
+use annals::offline::Salvage;
 use annals::{AsOf, Delivery, Error, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
 use annals_testkit::noise;
 use annals_testkit::{Image, SimFs};

@@ -5,7 +5,7 @@
 //! what a tool reads later never makes it doubt what it has read before, and POSITIONS and HEAD are read before the log.
 
 use super::busy::Busy;
-use annals::salvage::{Salvage, verify_in};
+use annals::offline::{Salvage, verify_in};
 use annals::{Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
 use annals_testkit::SimFs;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -1,7 +1,7 @@
 //! What is counted, and what is not known.
 
 use super::busy::Busy;
-use annals::salvage::{Kind, dump_in, verify_in};
+use annals::offline::{Kind, dump_in, verify_in};
 use annals::{Event, Expected, NewEvent, Options, Projection, Result, StreamId};
 use annals_testkit::SimFs;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What stands in the directory of a store and is no file of it.
 
-use annals::salvage::{Action, Repair, Salvage, verify};
+use annals::offline::{Action, Repair, Salvage, verify};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,6 +1,6 @@
 //! Few files and few threads.
 
-use annals::salvage::{Repair, Salvage, dump, verify};
+use annals::offline::{Repair, Salvage, dump, verify};
 use annals::{Error, Event, Expected, NewEvent, Options, PerStream, Projection, Result, Store, StreamId};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! Which log a directory holds, and whether it ever held one.
 
-use annals::salvage::{Repair, Salvage, verify_in};
+use annals::offline::{Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
 use annals_testkit::{Image, SimFs};
 use std::path::Path;

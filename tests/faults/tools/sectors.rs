@@ -3,7 +3,7 @@
 //! The story: a disk with one bad sector answered reads of one page with EIO, and salvage, verify, repair and a read-only open ended there, whichever file it was in: a read that failed was an error of
 //! the call and not damage, also where the page held nothing but an index. Now such a page is a hole in its file, whose bytes are damaged bytes: all else is rescued, and the hole is named.
 
-use annals::salvage::{Kind, Repair, Salvage, dump_in, verify_in};
+use annals::offline::{Kind, Repair, Salvage, dump_in, verify_in};
 use annals::{Error, Expected, ExpectedVersion, NewEvent, Options, Store, StreamId, Timestamp};
 use annals_testkit::{Image, SimFs};
 use std::collections::{BTreeMap, BTreeSet};

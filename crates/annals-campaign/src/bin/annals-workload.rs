@@ -164,7 +164,7 @@ fn compare(dir: &Path, log: &Path) -> Result<String, String> {
         found.len()
     );
     store.close().map_err(|e| format!("close: {e}"))?;
-    let report = annals::salvage::verify(dir).map_err(|e| format!("verify: {e}"))?;
+    let report = annals::offline::verify(dir).map_err(|e| format!("verify: {e}"))?;
     if !report.is_sound() || report.torn.is_some() {
         return Err(format!("verify: {report:?}"));
     }

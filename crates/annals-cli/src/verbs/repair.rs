@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::losses::{self, Bad, Lost};
 use crate::output::Out;
-use annals::salvage::{Action, Repair};
+use annals::offline::{Action, Repair};
 use serde::Serialize;
 use std::path::PathBuf;
 

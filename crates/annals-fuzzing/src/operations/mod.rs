@@ -11,7 +11,7 @@ pub(super) use steps::{seeds, show};
 use super::facts::drain;
 use annals::NewEvent;
 use annals::Timestamp;
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Committed, Error, Guard, Options, Result, Store, Ticket};
 use annals_testkit::Fact;
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};

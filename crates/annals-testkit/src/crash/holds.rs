@@ -12,7 +12,7 @@ use super::oracle;
 use super::schedules::Random;
 use crate::SimFs;
 use crate::held::HeldFs;
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Error, Expected, Guard, NewEvent, Query, Store, StreamId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,7 +10,7 @@
 use super::oracle::{self, Run, Step};
 use super::schedules::{Random, schedule};
 use crate::{Image, SimFs};
-use annals::salvage::{Repair, Salvage, verify_in};
+use annals::offline::{Repair, Salvage, verify_in};
 use annals::{Error, Store};
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,547 @@
+//! How far handlers have come in each stream, and consumers in the store, and on which events these have given up: a table in memory, and the file that keeps it.
+//!
+//! Changes are made in memory, under one short lock. A flush takes what the file does not know, writes it outside of that lock, and syncs; who comes in the meantime waits for the
+//! next flush, which is then that of all who wait. Nothing is read before the first use.
+
+mod dead_letters;
+mod journal;
+
+mod replay;
+pub(crate) mod salvage;
+mod slots;
+mod table;
+
+use crate::error::{Error, Result};
+use crate::expected::ExpectedVersion;
+use crate::format::positions_file::{Entry, Group, UNBOUND};
+use crate::fs::{Fs, Mode};
+use crate::stream::{StreamId, check_name};
+pub(crate) use dead_letters::Letter;
+use journal::Journal;
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+pub(crate) use table::Sequence;
+use table::Table;
+
+/// Makes all events durable that can be read.
+pub(crate) type SyncEvents = Arc<dyn Fn() -> Result<()> + Send + Sync>;
+/// Whether the store may still change what is kept here.
+pub(crate) type CheckOwner = Arc<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// The positions and checkpoints of one store.
+pub(crate) struct Register {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    store: [u8; 16],
+    read_only: bool,
+    /// Whether each change is flushed before it is told of.
+    sync: bool,
+    /// Makes the events durable that positions may be about: none of these must outlive its event.
+    sync_events: SyncEvents,
+    check_owner: CheckOwner,
+    loaded: OnceLock<Loaded>,
+    loading: Mutex<()>,
+    /// Whether changes are refused.
+    shut: AtomicBool,
+    /// What closing has come to.
+    closed: Mutex<Option<Result<()>>>,
+}
+
+struct Loaded {
+    table: Mutex<Table>,
+    /// Locked before the table, where both are.
+    journal: Mutex<Journal>,
+}
+
+/// A checkpoint as it is in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reached {
+    pub position: u64,
+    pub version: u64,
+    /// When the event at this position was recorded, or [`UNBOUND`].
+    pub recorded_at: i64,
+    /// The log is known to have that event: it was committed by this process, or looked up since
+    /// the file was read.
+    pub checked: bool,
+}
+
+impl Reached {
+    fn entry<'a>(&self, name: &'a str) -> Entry<'a> {
+        let Reached { position, version, recorded_at, .. } = *self;
+        Entry::Checkpoint { name, position, version, recorded_at }
+    }
+}
+
+/// The newest things that a file says of events, by which it is told whether they are events of
+/// this log.
+#[derive(Default)]
+pub(crate) struct Newest {
+    pub checkpoints: Vec<(String, Reached)>,
+    /// The last dead letter of each consumer: name, position, and when the event was recorded.
+    pub letters: Vec<(String, u64, i64)>,
+    /// The position whose event was recorded last: handler, stream, epoch of its edition.
+    pub position: Option<(String, StreamId, u64, Sequence)>,
+}
+
+/// A longer file is not read on opening, and looked at when it is used.
+const READ_ON_OPEN: u64 = 1 << 20;
+/// Checkpoints and dead letters whose events are looked up on opening, at most.
+const LOOKED_UP: usize = 32;
+
+/// What a consumer has done since it said so last.
+pub(crate) struct Step {
+    /// A position, and when the event there was recorded.
+    pub to: Option<(u64, i64)>,
+    /// The version of its checkpoint, if that moves.
+    pub expected: ExpectedVersion,
+    pub parked: Vec<(u64, Letter)>,
+    pub gone: Vec<u64>,
+}
+
+impl Register {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        store: [u8; 16],
+        read_only: bool,
+        sync: bool,
+        sync_events: SyncEvents,
+        check_owner: CheckOwner,
+    ) -> Self {
+        Register {
+            fs,
+            dir,
+            store,
+            read_only,
+            sync,
+            sync_events,
+            check_owner,
+            loaded: OnceLock::new(),
+            loading: Mutex::default(),
+            shut: AtomicBool::new(false),
+            closed: Mutex::default(),
+        }
+    }
+
+    /// Reads the file, if nobody has yet. What cannot be read is tried again the next time.
+    fn loaded(&self) -> Result<&Loaded> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let _loading = self.loading.lock();
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let mut table = Table::default();
+        let sync_events = self.sync_events.clone();
+        let (fs, dir) = (self.fs.clone(), self.dir.clone());
+        // After closing, the file may be another's: it is only read.
+        let read_only = self.read_only || self.shut.load(Ordering::Acquire);
+        let journal = Journal::open(fs, dir, self.store, read_only, sync_events, &mut table)?;
+        Ok(self.loaded.get_or_init(|| Loaded { table: Mutex::new(table), journal: Mutex::new(journal) }))
+    }
+
+    fn table(&self) -> Result<MutexGuard<'_, Table>> {
+        Ok(self.loaded()?.table.lock())
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.read_only {
+            true => Err(Error::ReadOnly),
+            false if self.shut.load(Ordering::Acquire) => Err(Error::Closed),
+            false => (self.check_owner)(),
+        }
+    }
+
+    /// Changes the table, and flushes if each change is to be.
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> Result<T>) -> Result<T> {
+        self.check_writable()?;
+        let changed = {
+            let mut table = self.table()?;
+            // Once more, where closing cannot come in between: it takes what is in the table.
+            self.check_writable()?;
+            change(&mut table)?
+        };
+        if self.sync {
+            self.flush()?;
+        }
+        Ok(changed)
+    }
+
+    /// What the file says of the newest events. Nothing is kept of it, and a file that is missing,
+    /// long, or not intact says nothing: who uses it is told.
+    pub(crate) fn newest(&self) -> Newest {
+        let mut table = Table::default();
+        let path = self.dir.join(journal::NAME);
+        let Ok(file) = self.fs.open(&path, Mode::Read) else { return Newest::default() };
+        let short = file.size().is_ok_and(|size| size <= READ_ON_OPEN);
+        if !short || replay::replay(&*file, &path, &self.store, |entries| table.load(entries)).is_err() {
+            return Newest::default();
+        }
+        let checkpoints = table.checkpoints().map(|(name, reached)| (name.to_owned(), reached)).collect();
+        let mut newest = Newest { checkpoints, ..Newest::default() };
+        newest.checkpoints.sort_by_key(|(_, reached)| std::cmp::Reverse(reached.position));
+        newest.checkpoints.truncate(LOOKED_UP);
+        for (name, position, letter) in table.letters.all() {
+            newest.letters.pop_if(|(last, _, _)| last == name);
+            newest.letters.push((name.to_owned(), position, letter.recorded_at));
+        }
+        newest.letters.sort_by_key(|&(_, position, _)| std::cmp::Reverse(position));
+        newest.letters.truncate(LOOKED_UP);
+        table.each(
+            |_| true,
+            |group, root, sequence| {
+                let time = newest.position.as_ref().map_or(UNBOUND, |(.., newest)| newest.recorded_at);
+                if sequence.recorded_at > time {
+                    newest.position = Some((group.handler.to_owned(), group.stream(root), group.epoch, sequence));
+                }
+            },
+        );
+        newest
+    }
+
+    pub(crate) fn get(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<Sequence>> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        Ok(self.table()?.get(group, root))
+    }
+
+    /// The log has the event that this position is bound to.
+    pub(crate) fn set_checked(&self, handler: &str, stream: &StreamId, epoch: u64, of: Sequence) -> Result<()> {
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.table()?.set_checked(group, root, of);
+        Ok(())
+    }
+
+    /// Puts a sequence, and when its event was recorded.
+    pub(crate) fn put(
+        &self,
+        handler: &str,
+        stream: &StreamId,
+        epoch: u64,
+        (sequence, recorded_at): (u64, i64),
+    ) -> Result<bool> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.change(|table| Ok(table.put(group, root, sequence, recorded_at)))
+    }
+
+    pub(crate) fn reset(
+        &self,
+        handler: &str,
+        stream: &StreamId,
+        epoch: u64,
+        (sequence, recorded_at): (u64, i64),
+    ) -> Result<()> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.change(|table| {
+            table.reset(group, root, sequence, recorded_at);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn delete(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<bool> {
+        check_name("handler", handler)?;
+        let (group, root) = Group::of(handler, stream.key(), epoch);
+        self.change(|table| Ok(table.delete(group, root)))
+    }
+
+    /// Deletes what a handler has stored, in all editions.
+    pub(crate) fn delete_handler(&self, handler: &str) -> Result<u64> {
+        check_name("handler", handler)?;
+        self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
+    }
+
+    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this
+    /// epoch; and makes that durable. `None` if `may` says no, which is asked when nothing can be
+    /// put in between.
+    pub(crate) fn delete_edition(
+        &self,
+        edition: &str,
+        domain: Option<&str>,
+        epoch: u64,
+        may: impl FnOnce() -> Result<bool>,
+    ) -> Result<Option<u64>> {
+        let is_of = |group: Group<'_>| {
+            group.edition == Some(edition) && group.epoch < epoch && domain.is_none_or(|of| group.domain == of)
+        };
+        let deleted = self.change(|table| Ok(if may()? { Some(table.delete_groups(is_of)) } else { None }))?;
+        self.flush()?;
+        Ok(deleted)
+    }
+
+    /// The positions of a handler: stream, epoch, sequence, in any order.
+    pub(crate) fn list(&self, handler: &str) -> Result<Vec<(StreamId, u64, Sequence)>> {
+        check_name("handler", handler)?;
+        let mut found = Vec::new();
+        self.table()?.each(
+            |group| group.handler == handler,
+            |group, root, sequence| found.push((group.stream(root), group.epoch, sequence)),
+        );
+        Ok(found)
+    }
+
+    /// The handlers, sorted, and how many positions each has in the editions that `is_current` says of a stream with an empty root and an epoch.
+    pub(crate) fn handlers(&self, is_current: impl Fn(&StreamId, u64) -> bool) -> Result<Vec<(String, u64)>> {
+        let mut found: BTreeMap<String, u64> = BTreeMap::new();
+        let current = |group: Group<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
+        self.table()?.each(current, |group, _, _| match found.get_mut(group.handler) {
+            Some(count) => *count += 1,
+            None => _ = found.insert(group.handler.to_owned(), 1),
+        });
+        Ok(found.into_iter().collect())
+    }
+
+    pub(crate) fn checkpoint(&self, name: &str) -> Result<Option<Reached>> {
+        check_name("checkpoint", name)?;
+        Ok(self.table()?.checkpoint(name))
+    }
+
+    /// The log has the event that this checkpoint is bound to.
+    pub(crate) fn set_checkpoint_checked(&self, name: &str, of: Reached) -> Result<()> {
+        self.table()?.set_checkpoint_checked(name, of);
+        Ok(())
+    }
+
+    pub(crate) fn checkpoints(&self) -> Result<Vec<(String, Reached)>> {
+        let table = self.table()?;
+        let all = table.checkpoints();
+        Ok(all.map(|(name, reached)| (name.to_owned(), reached)).collect())
+    }
+
+    /// Moves a checkpoint to a position, whose event was recorded at a time. Not back, unless it
+    /// may.
+    pub(crate) fn commit(
+        &self,
+        name: &str,
+        to: (u64, i64),
+        expected: ExpectedVersion,
+        may_go_back: bool,
+    ) -> Result<Reached> {
+        check_name("checkpoint", name)?;
+        self.change(|table| table.commit(name, to, expected, may_go_back))
+    }
+
+    pub(crate) fn delete_checkpoint(&self, name: &str) -> Result<bool> {
+        check_name("checkpoint", name)?;
+        self.change(|table| Ok(table.delete_checkpoint(name)))
+    }
+
+    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it: all of it becomes durable together.
+    pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<Reached>> {
+        check_name("consumer", name)?;
+        self.change(|table| {
+            let Step { to, expected, parked, gone } = step;
+            let moved = to.map(|to| table.commit(name, to, expected, false)).transpose()?;
+            parked.into_iter().for_each(|(position, letter)| table.letters.put(name, position, letter));
+            gone.into_iter().for_each(|position| _ = table.letters.delete(name, position));
+            Ok(moved)
+        })
+    }
+
+    /// Gives whether there was one.
+    pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
+        check_name("consumer", name)?;
+        self.change(|table| Ok(table.letters.delete(name, position)))
+    }
+
+    /// The dead letters of a consumer, by position.
+    pub(crate) fn letters(&self, name: &str) -> Result<Vec<(u64, Letter)>> {
+        check_name("consumer", name)?;
+        Ok(self.table()?.letters.of(name).map(|(position, letter)| (position, letter.clone())).collect())
+    }
+
+    pub(crate) fn count_letters_of(&self, name: &str) -> Result<usize> {
+        Ok(self.table()?.letters.count(name))
+    }
+
+    /// How many dead letters each consumer has that has any.
+    pub(crate) fn count_letters(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(self.table()?.letters.counts().map(|(name, count)| (name.to_owned(), count)).collect())
+    }
+
+    /// Makes all changes before the call durable.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let Some(loaded) = self.loaded.get().filter(|_| !self.read_only) else { return Ok(()) };
+        let wanted = loaded.table.lock().changes();
+        let mut journal = loaded.journal.lock();
+        if journal.flushed >= wanted && journal.is_settled() {
+            return Ok(());
+        }
+        // After closing, the file may be another's.
+        self.check_writable()?;
+        self.write(loaded, &mut journal)
+    }
+
+    fn write(&self, loaded: &Loaded, journal: &mut Journal) -> Result<()> {
+        // Also says whether the file is still ours.
+        (self.sync_events)()?;
+        let mut taken = loaded.table.lock().take();
+        let written = journal.write(&loaded.table, &mut taken);
+        if written.is_ok() {
+            journal.flushed = taken.changes;
+        }
+        loaded.table.lock().settle(taken, written.is_ok());
+        written
+    }
+
+    /// Refuses changes from now on, and flushes. Reads go on.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
+        }
+        let result = match self.loaded.get() {
+            Some(loaded) if !self.read_only => {
+                let mut journal = loaded.journal.lock();
+                self.shut.store(true, Ordering::Release);
+                let flushed = self.write(loaded, &mut journal);
+                if flushed.is_ok() {
+                    journal.mark();
+                }
+                flushed
+            }
+            _ => Ok(()),
+        };
+        self.shut.store(true, Ordering::Release);
+        closed.insert(result).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::MemFs;
+    use std::path::Path;
+
+    fn sequence(positions: &Register, stream: &StreamId, epoch: u64) -> Option<u64> {
+        positions.get("h", stream, epoch).unwrap().map(|of| of.sequence)
+    }
+
+    fn reached(position: u64, version: u64) -> Option<Reached> {
+        Some(Reached { position, version, recorded_at: -9, checked: false })
+    }
+
+    fn register(fs: &MemFs) -> Register {
+        Register::new(
+            Arc::new(fs.clone()),
+            "store".into(),
+            [3; 16],
+            false,
+            false,
+            Arc::new(|| Ok(())),
+            Arc::new(|| Ok(())),
+        )
+    }
+
+    fn stream(text: &str) -> StreamId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_edition_that_was_deleted_leaves_nothing() {
+        let fs = MemFs::new();
+        let positions = register(&fs);
+        for (name, epoch) in [("order-1", 0), ("order-1@x", 0), ("order-1@x", 7), ("stock-1@x", 7), ("order-1@y", 0)] {
+            assert!(positions.put("h", &stream(name), epoch, (5, UNBOUND)).unwrap(), "{name}");
+        }
+        assert_eq!(sequence(&positions, &stream("order-1@x"), 8), None);
+        assert_eq!(sequence(&positions, &stream("order-1"), 99), Some(5), "the main edition has no epochs");
+        assert_eq!(positions.handlers(|_, epoch| epoch == 7).unwrap(), [("h".into(), 3)]);
+        assert_eq!(positions.delete_edition("x", Some("order"), u64::MAX, || Ok(true)).unwrap(), Some(2));
+        let left = |positions: &Register| {
+            let mut left: Vec<_> =
+                positions.list("h").unwrap().iter().map(|(stream, epoch, _)| format!("{stream} {epoch}")).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0", "stock-1@x 7"]);
+        assert_eq!(positions.delete_edition("x", None, u64::MAX, || Ok(true)).unwrap(), Some(1));
+        assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
+    }
+
+    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was then, so that the checkpoint does not stand there without the letters that came with it.
+    #[test]
+    fn a_checkpoint_stands_with_its_letters() {
+        let fs = MemFs::new();
+        let positions = register(&fs);
+        let step = |to, version, parked: Option<u64>| {
+            let parked = parked.map(|position| (position, Letter::new(1, 2, -9, "three"))).into_iter().collect();
+            let step = Step { to: Some((to, -9)), expected: ExpectedVersion::Is(version), parked, gone: Vec::new() };
+            positions.advance("c", step).unwrap();
+        };
+        step(5, 0, None);
+        positions.flush().unwrap();
+        step(6, 1, None);
+        let loaded = positions.loaded().unwrap();
+        let mut taken = loaded.table.lock().take();
+        step(7, 2, Some(7));
+        loaded.journal.lock().write(&loaded.table, &mut taken).unwrap();
+        let left = register(&fs);
+        assert_eq!(left.checkpoint("c").unwrap(), reached(6, 2));
+        assert!(left.letters("c").unwrap().is_empty());
+        loaded.table.lock().settle(taken, true);
+        positions.close().unwrap();
+        let left = register(&fs);
+        assert_eq!(left.checkpoint("c").unwrap(), reached(7, 3));
+        assert_eq!(left.letters("c").unwrap(), [(7, Letter::new(1, 2, -9, "three"))]);
+        assert_eq!(left.count_letters().unwrap(), BTreeMap::from([("c".into(), 1)]));
+        let found = salvage::salvage(&fs, Path::new("store")).unwrap();
+        assert_eq!(found.letters, [("c".into(), 7, Letter::new(1, 2, -9, "three"))]);
+    }
+
+    #[test]
+    fn a_file_of_another_store_is_refused() {
+        let fs = MemFs::new();
+        register(&fs).put("h", &stream("order-1"), 0, (5, 1)).unwrap();
+        let positions = register(&fs);
+        positions.put("h", &stream("order-1"), 0, (5, 1)).unwrap();
+        positions.close().unwrap();
+        let other = Register::new(
+            Arc::new(fs.clone()),
+            "store".into(),
+            [4; 16],
+            false,
+            false,
+            Arc::new(|| Ok(())),
+            Arc::new(|| Ok(())),
+        );
+        assert!(matches!(other.get("h", &stream("order-1"), 0), Err(Error::Damaged(_))));
+        assert!(matches!(positions.put("h", &stream("order-1"), 0, (6, 1)), Err(Error::Closed)));
+        assert_eq!(sequence(&positions, &stream("order-1"), 0), Some(5));
+    }
+
+    /// Each byte of the file is bad in turn, its header with them: all that stands in other batches is found, and nothing else.
+    #[test]
+    fn all_that_is_intact_is_salvaged() {
+        let fs = MemFs::new();
+        let positions = register(&fs);
+        for n in 0..4u64 {
+            positions.put(&format!("h{n}"), &stream("order-1"), 0, (n, 1)).unwrap();
+            positions.flush().unwrap();
+        }
+        positions.commit("c", (9, 1), ExpectedVersion::Missing, false).unwrap();
+        positions.close().unwrap();
+        let path = Path::new("store/POSITIONS");
+        let file = fs.open(path, Mode::Write).unwrap();
+        let whole = salvage::salvage(&fs, Path::new("store")).unwrap();
+        assert_eq!((whole.positions.len(), whole.checkpoints.len(), whole.damage.len()), (4, 1, 0));
+        for at in (0..file.size().unwrap()).filter(|at| !(8..12).contains(at)) {
+            let mut byte = [0];
+            file.read_at(at, &mut byte).unwrap();
+            file.write_at(at, &[byte[0] ^ 0x20]).unwrap();
+            let left = salvage::salvage(&fs, Path::new("store")).unwrap();
+            assert_eq!(left.damage.len(), 1, "byte {at}: {:?}", left.damage);
+            assert!(left.damage[0].bytes.contains(&at), "byte {at}: {:?}", left.damage);
+            let lost = whole.positions.iter().filter(|known| !left.positions.contains(known)).count();
+            let lost = lost + whole.checkpoints.len() - left.checkpoints.len();
+            assert!(lost <= usize::from(at >= 64), "byte {at}");
+            assert!(left.positions.iter().all(|found| whole.positions.contains(found)), "byte {at}");
+            file.write_at(at, &byte).unwrap();
+        }
+    }
+}

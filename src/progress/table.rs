@@ -1,0 +1,518 @@
+//! All positions and checkpoints in memory, and which of them the file does not know yet.
+//!
+//! A position costs its root, a slot of 40 bytes, and the eight bytes in the index that lead to it,
+//! both with room to grow: 100 bytes at the most for a root of 24.
+
+use super::Reached;
+use super::dead_letters::{Letters, Moved};
+use super::slots::Index;
+use crate::error::{Error, Result};
+use crate::expected::ExpectedVersion;
+use crate::format::positions_file::{Entry, Group, UNBOUND};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
+
+/// What an entry takes in the file beside its root or name, more or less.
+const ENTRY_COST: u64 = 16;
+/// A batch of a file that is written anew is full when it has so many bytes, or has looked at so many slots.
+const CHUNK_BYTES: usize = 128 << 10;
+const CHUNK_SLOTS: usize = 4096;
+
+struct Slot {
+    root: Box<[u8]>,
+    sequence: u64,
+    /// When the event with this sequence was recorded, or [`UNBOUND`].
+    recorded_at: i64,
+    group: u32,
+    /// Whether there is a position. One that was deleted keeps its slot until the file knows.
+    live: bool,
+    /// Whether the file is behind. Then the number of the slot stands among the dirty ones.
+    dirty: bool,
+    /// The log is known to have the event: it was put by this process, or looked up since the file
+    /// was read.
+    checked: bool,
+}
+
+/// What positions have in common, in its encoded form, and how many slots are of it.
+struct Shared {
+    key: Box<[u8]>,
+    slots: usize,
+}
+
+/// A sequence as it stands in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sequence {
+    pub sequence: u64,
+    /// When the event with this sequence was recorded, or [`UNBOUND`].
+    pub recorded_at: i64,
+    /// The log is known to have that event.
+    pub checked: bool,
+}
+
+impl Sequence {
+    fn of(slot: &Slot) -> Self {
+        Sequence { sequence: slot.sequence, recorded_at: slot.recorded_at, checked: slot.checked }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    reached: Reached,
+    live: bool,
+    dirty: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    hasher: RandomState,
+    groups: Vec<Shared>,
+    free_groups: Vec<u32>,
+    group_numbers: HashMap<Box<[u8]>, u32>,
+    slots: Vec<Slot>,
+    free_slots: Vec<u32>,
+    index: Index,
+    dirty: Vec<u32>,
+    checkpoints: BTreeMap<Box<str>, Mark>,
+    dirty_names: Vec<Box<str>>,
+    pub letters: Letters,
+    /// Number of changes so far.
+    changes: u64,
+    /// What all of it takes in the file, more or less.
+    bytes: u64,
+    /// The key of the group that is looked for.
+    wanted: Vec<u8>,
+}
+
+/// What a flush has taken to write.
+pub(super) struct Taken {
+    slots: Vec<u32>,
+    /// As they were when they were taken, all at one moment: a checkpoint never stands in a batch without the dead letters that it steps over.
+    names: Vec<(Box<str>, Mark)>,
+    letters: Vec<Moved>,
+    /// Number of changes before it.
+    pub changes: u64,
+}
+
+impl Taken {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.names.is_empty() && self.letters.is_empty()
+    }
+}
+
+/// How far the writing of the whole table has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    slot: usize,
+    name: Option<Box<str>>,
+    letter: Option<(Box<str>, u64)>,
+}
+
+impl Table {
+    pub(super) fn changes(&self) -> u64 {
+        self.changes + self.letters.changes()
+    }
+
+    /// What all of it takes in the file, more or less.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes + self.letters.bytes()
+    }
+
+    fn hash(&self, group: u32, root: &[u8]) -> u32 {
+        self.hasher.hash_one((group, root)) as u32
+    }
+
+    fn group_number(&mut self, group: Group<'_>) -> Option<u32> {
+        self.wanted.clear();
+        group.encode(&mut self.wanted);
+        self.group_numbers.get(self.wanted.as_slice()).copied()
+    }
+
+    fn add_group(&mut self, group: Group<'_>) -> u32 {
+        if let Some(number) = self.group_number(group) {
+            return number;
+        }
+        let key: Box<[u8]> = self.wanted.as_slice().into();
+        self.bytes += key.len() as u64 + ENTRY_COST;
+        let shared = Shared { key: key.clone(), slots: 0 };
+        let number = match self.free_groups.pop() {
+            Some(number) => {
+                self.groups[number as usize] = shared;
+                number
+            }
+            None => {
+                self.groups.push(shared);
+                self.groups.len() as u32 - 1
+            }
+        };
+        self.group_numbers.insert(key, number);
+        number
+    }
+
+    fn group(&self, number: u32) -> Group<'_> {
+        Group::decode(&self.groups[number as usize].key).expect("a group was encoded here").0
+    }
+
+    fn find(&self, group: u32, root: &[u8]) -> Option<u32> {
+        self.index.find(self.hash(group, root), |number| {
+            let slot = &self.slots[number as usize];
+            slot.group == group && *slot.root == *root
+        })
+    }
+
+    /// The slot of a position that may not be there yet.
+    fn slot(&mut self, group: u32, root: &[u8]) -> u32 {
+        if let Some(number) = self.find(group, root) {
+            return number;
+        }
+        let slot = Slot {
+            root: root.into(),
+            sequence: 0,
+            recorded_at: UNBOUND,
+            group,
+            live: false,
+            dirty: false,
+            checked: false,
+        };
+        let number = match self.free_slots.pop() {
+            Some(number) => {
+                self.slots[number as usize] = slot;
+                number
+            }
+            None => {
+                if self.slots.len() == self.slots.capacity() {
+                    // Not by doubling: a million positions would take the place of two.
+                    self.slots.reserve_exact(self.slots.len() / 8 + 16);
+                }
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 positions")
+            }
+        };
+        let hash = self.hash(group, root);
+        self.index.insert(hash, number);
+        self.groups[group as usize].slots += 1;
+        self.bytes += root.len() as u64 + ENTRY_COST;
+        number
+    }
+
+    /// Gives a slot back whose position is gone.
+    fn release(&mut self, number: u32) {
+        let slot = &mut self.slots[number as usize];
+        slot.live = false;
+        let (root, group) = (std::mem::take(&mut slot.root), slot.group);
+        let hash = self.hash(group, &root);
+        self.index.remove(hash, number);
+        self.free_slots.push(number);
+        self.bytes -= root.len() as u64 + ENTRY_COST;
+        let shared = &mut self.groups[group as usize];
+        shared.slots -= 1;
+        if shared.slots == 0 {
+            let key = std::mem::take(&mut shared.key);
+            self.bytes -= key.len() as u64 + ENTRY_COST;
+            self.group_numbers.remove(&key);
+            self.free_groups.push(group);
+        }
+    }
+
+    fn change(&mut self, number: u32, sequence: u64, recorded_at: i64, live: bool) {
+        let slot = &mut self.slots[number as usize];
+        (slot.sequence, slot.recorded_at, slot.live, slot.checked) = (sequence, recorded_at, live, true);
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(number);
+        }
+        self.changes += 1;
+    }
+
+    pub(super) fn get(&mut self, group: Group<'_>, root: &[u8]) -> Option<Sequence> {
+        let group = self.group_number(group)?;
+        let slot = &self.slots[self.find(group, root)? as usize];
+        slot.live.then(|| Sequence::of(slot))
+    }
+
+    /// The log has the event that this one is bound to.
+    pub(super) fn set_checked(&mut self, group: Group<'_>, root: &[u8], of: Sequence) {
+        let found = self.group_number(group).and_then(|group| self.find(group, root));
+        let Some(slot) = found.map(|number| &mut self.slots[number as usize]) else { return };
+        slot.checked |= (slot.sequence, slot.recorded_at) == (of.sequence, of.recorded_at);
+    }
+
+    /// Stores a sequence if there is none that is as high. Gives whether it did.
+    pub(super) fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64, recorded_at: i64) -> bool {
+        let group = self.add_group(group);
+        let number = self.slot(group, root);
+        let slot = &self.slots[number as usize];
+        let rises = !slot.live || slot.sequence < sequence;
+        if rises {
+            self.change(number, sequence, recorded_at, true);
+        }
+        rises
+    }
+
+    pub(super) fn reset(&mut self, group: Group<'_>, root: &[u8], sequence: u64, recorded_at: i64) {
+        let group = self.add_group(group);
+        let number = self.slot(group, root);
+        self.change(number, sequence, recorded_at, true);
+    }
+
+    /// Gives whether there was one.
+    pub(super) fn delete(&mut self, group: Group<'_>, root: &[u8]) -> bool {
+        let found = self.group_number(group).and_then(|group| self.find(group, root));
+        let Some(number) = found.filter(|&number| self.slots[number as usize].live) else { return false };
+        self.change(number, 0, UNBOUND, false);
+        true
+    }
+
+    /// Deletes the positions of all groups that `which` picks. Gives their number.
+    pub(super) fn delete_groups(&mut self, which: impl Fn(Group<'_>) -> bool) -> u64 {
+        let picked: Vec<bool> = self.groups.iter().map(|shared| picks(shared, &which)).collect();
+        let mut deleted = 0;
+        for number in 0..self.slots.len() {
+            let slot = &self.slots[number];
+            if slot.live && picked[slot.group as usize] {
+                self.change(number as u32, 0, UNBOUND, false);
+                deleted += 1;
+            }
+        }
+        deleted
+    }
+
+    /// Shows the positions of all groups that `which` picks, in any order.
+    pub(super) fn each(&self, which: impl Fn(Group<'_>) -> bool, mut show: impl FnMut(Group<'_>, &[u8], Sequence)) {
+        let picked: Vec<bool> = self.groups.iter().map(|shared| picks(shared, &which)).collect();
+        for slot in self.slots.iter().filter(|slot| slot.live && picked[slot.group as usize]) {
+            show(self.group(slot.group), &slot.root, Sequence::of(slot));
+        }
+    }
+
+    pub(super) fn checkpoint(&self, name: &str) -> Option<Reached> {
+        let mark = self.checkpoints.get(name).filter(|mark| mark.live)?;
+        Some(mark.reached)
+    }
+
+    /// All checkpoints, sorted by name.
+    pub(super) fn checkpoints(&self) -> impl Iterator<Item = (&str, Reached)> {
+        let live = self.checkpoints.iter().filter(|(_, mark)| mark.live);
+        live.map(|(name, mark)| (&**name, mark.reached))
+    }
+
+    /// The log has the event that this checkpoint is bound to.
+    pub(super) fn set_checkpoint_checked(&mut self, name: &str, of: Reached) {
+        let mark = self.checkpoints.get_mut(name).filter(|mark| mark.reached == of);
+        mark.into_iter().for_each(|mark| mark.reached.checked = true);
+    }
+
+    /// Moves a checkpoint if its version is as expected, and gives what it is then. Not back,
+    /// unless it may.
+    pub(super) fn commit(
+        &mut self,
+        name: &str,
+        (position, recorded_at): (u64, i64),
+        expected: ExpectedVersion,
+        may_go_back: bool,
+    ) -> Result<Reached> {
+        let (before, version) = self.checkpoint(name).map_or((0, 0), |reached| (reached.position, reached.version));
+        if !expected.allows(version) {
+            return Err(Error::CheckpointConflict { name: name.to_owned(), expected, actual: version });
+        }
+        if position < before && !may_go_back {
+            let why = format!("{position} is before {before}, where {name} is; reset it if that is meant");
+            return Err(Error::invalid("checkpoint", why));
+        }
+        // A file that says otherwise was not written by us.
+        let version = version
+            .checked_add(1)
+            .ok_or_else(|| Error::invalid("checkpoint", "there are no more versions; delete it"))?;
+        let reached = Reached { position, version, recorded_at, checked: true };
+        self.set_checkpoint(name, Mark { reached, live: true, dirty: true });
+        Ok(reached)
+    }
+
+    /// Gives whether there was one.
+    pub(super) fn delete_checkpoint(&mut self, name: &str) -> bool {
+        let there = self.checkpoint(name).is_some();
+        if there {
+            self.set_checkpoint(name, Mark { reached: Reached::default(), live: false, dirty: true });
+        }
+        there
+    }
+
+    fn set_checkpoint(&mut self, name: &str, mark: Mark) {
+        let before = self.checkpoints.insert(name.into(), mark);
+        if before.is_none() {
+            self.bytes += name.len() as u64 + 2 * ENTRY_COST;
+        }
+        if mark.dirty && before.is_none_or(|before| !before.dirty) {
+            self.dirty_names.push(name.into());
+        }
+        self.changes += 1;
+    }
+
+    fn release_checkpoint(&mut self, name: &str) {
+        if self.checkpoints.remove(name).is_some() {
+            self.bytes -= name.len() as u64 + 2 * ENTRY_COST;
+        }
+    }
+
+    /// Takes over what a batch of the file says.
+    pub(super) fn load<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) {
+        let mut group = None;
+        for entry in entries {
+            match (entry, group) {
+                (Entry::Group(next), _) => group = Some(next),
+                (Entry::Put { root, sequence, recorded_at }, Some(group)) => {
+                    let group = self.add_group(group);
+                    let number = self.slot(group, root) as usize;
+                    let slot = &mut self.slots[number];
+                    (slot.sequence, slot.recorded_at, slot.live) = (sequence, recorded_at, true);
+                }
+                (Entry::Delete { root }, Some(group)) => {
+                    let found = self.group_number(group).and_then(|group| self.find(group, root));
+                    found.into_iter().for_each(|number| self.release(number));
+                }
+                (Entry::Checkpoint { name, position, version, recorded_at }, _) => {
+                    let reached = Reached { position, version, recorded_at, checked: false };
+                    self.set_checkpoint(name, Mark { reached, live: true, dirty: false });
+                }
+                (Entry::NoCheckpoint { name }, _) => self.release_checkpoint(name),
+                (Entry::Letter { .. } | Entry::NoLetter { .. }, _) => self.letters.load(entry),
+                // The format has checked that no position is without a group.
+                (Entry::Put { .. } | Entry::Delete { .. }, None) => {}
+            }
+        }
+    }
+
+    /// Takes all that the file does not know. Whatever changes from now on is for the next flush.
+    pub(super) fn take(&mut self) -> Taken {
+        let (slots, names) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.dirty_names));
+        slots.iter().for_each(|&number| self.slots[number as usize].dirty = false);
+        let names = names.into_iter().map(|name| {
+            let mark = self.checkpoints.get_mut(&name).expect("it is kept until the file knows");
+            mark.dirty = false;
+            (name, *mark)
+        });
+        let (names, letters) = (names.collect(), self.letters.take());
+        Taken { slots, names, letters, changes: self.changes() }
+    }
+
+    /// What was taken is in the file now, or is not.
+    pub(super) fn settle(&mut self, taken: Taken, written: bool) {
+        for number in taken.slots {
+            let slot = &mut self.slots[number as usize];
+            match (slot.dirty, written) {
+                (true, _) => {}
+                (false, false) => {
+                    slot.dirty = true;
+                    self.dirty.push(number);
+                }
+                (false, true) if !slot.live => self.release(number),
+                (false, true) => {}
+            }
+        }
+        self.letters.settle(taken.letters, written);
+        for (name, _) in taken.names {
+            let mark = self.checkpoints.get_mut(&name).expect("it is kept until the file knows");
+            match (mark.dirty, written) {
+                (true, _) => {}
+                (false, false) => {
+                    mark.dirty = true;
+                    self.dirty_names.push(name);
+                }
+                (false, true) if !mark.live => self.release_checkpoint(&name),
+                (false, true) => {}
+            }
+        }
+    }
+
+    /// Appends what was taken to `out`, as it is now. Gives the number of entries, or `None` if that takes more than `most` bytes.
+    pub(super) fn encode(&self, taken: &mut Taken, out: &mut Vec<u8>, most: usize) -> Option<u32> {
+        taken.slots.sort_unstable_by_key(|&number| self.slots[number as usize].group);
+        let mut entries = 0;
+        let mut group = None;
+        for &number in &taken.slots {
+            entries += self.encode_slot(number, &mut group, out);
+            if out.len() > most {
+                return None;
+            }
+        }
+        for (name, mark) in &taken.names {
+            match mark.live {
+                true => mark.reached.entry(name).encode(out),
+                false => Entry::NoCheckpoint { name }.encode(out),
+            }
+            entries += 1;
+        }
+        for letter in &taken.letters {
+            letter.entry().encode(out);
+            entries += 1;
+            if out.len() > most {
+                return None;
+            }
+        }
+        (out.len() <= most).then_some(entries)
+    }
+
+    fn encode_slot(&self, number: u32, group: &mut Option<u32>, out: &mut Vec<u8>) -> u32 {
+        let Slot { ref root, sequence, recorded_at, live, .. } = self.slots[number as usize];
+        let own = self.slots[number as usize].group;
+        let new = group.replace(own) != Some(own);
+        if new {
+            Entry::Group(self.group(own)).encode(out);
+        }
+        match live {
+            true => Entry::Put { root, sequence, recorded_at }.encode(out),
+            false => Entry::Delete { root }.encode(out),
+        }
+        1 + u32::from(new)
+    }
+
+    /// Appends the next piece of all that there is to `out`, and gives the number of entries; 0 at the end. Between two pieces the table may change, but nothing may be released.
+    pub(super) fn encode_next(&self, progress: &mut Progress, out: &mut Vec<u8>) -> u32 {
+        let start = progress.slot;
+        let mut bytes = 0;
+        let mut numbers = Vec::new();
+        while progress.slot < self.slots.len()
+            && (numbers.is_empty() || progress.slot - start < CHUNK_SLOTS)
+            && bytes < CHUNK_BYTES
+        {
+            let slot = &self.slots[progress.slot];
+            if slot.live {
+                bytes += slot.root.len();
+                numbers.push(progress.slot as u32);
+            }
+            progress.slot += 1;
+        }
+        numbers.sort_unstable_by_key(|&number| self.slots[number as usize].group);
+        let mut group = None;
+        let mut entries = numbers.iter().map(|&number| self.encode_slot(number, &mut group, out)).sum();
+        if entries == 0 {
+            entries = self.encode_next_checkpoints(progress, out);
+        }
+        if entries == 0 {
+            // Last, so that they have all that the checkpoints before them step over.
+            entries = self.letters.encode_next(&mut progress.letter, CHUNK_BYTES, out);
+        }
+        entries
+    }
+
+    fn encode_next_checkpoints(&self, progress: &mut Progress, out: &mut Vec<u8>) -> u32 {
+        let from = progress.name.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.checkpoints.range::<str, _>((from, Bound::Unbounded)).filter(|(_, mark)| mark.live);
+        let mut entries = 0;
+        let mut last = None;
+        for (name, mark) in rest.take(CHUNK_SLOTS) {
+            mark.reached.entry(name).encode(out);
+            entries += 1;
+            last = Some(name.clone());
+        }
+        if last.is_some() {
+            progress.name = last;
+        }
+        entries
+    }
+}
+
+/// Groups that were given back have no key.
+fn picks(shared: &Shared, which: impl Fn(Group<'_>) -> bool) -> bool {
+    Group::decode(&shared.key).is_some_and(|(group, _)| which(group))
+}

@@ -2,7 +2,7 @@
 //! the API.
 
 use crate::format::event::{Block, Event};
-use crate::format::record::Parts;
+use crate::format::record::RecordParts;
 use crate::format::segment_header::SegmentHeader;
 use crate::{ContentType, NewEvent, Timestamp, Uuid};
 use std::borrow::Cow;
@@ -28,12 +28,12 @@ reach! {
     index { ; file, memory, term }
     progress { ; salvage }
     segment { START, Segment, file_name, number_of; cursor, scan }
-    snapshot { Directory, Settings; }
+    snapshot { Directory, SnapshotSettings; }
     system { System; }
 }
 
 /// The event that stands in a verified block.
-pub fn event(block: &Arc<Block>, parts: &Parts, header: &SegmentHeader) -> Option<Event> {
+pub fn event(block: &Arc<Block>, parts: &RecordParts, header: &SegmentHeader) -> Option<Event> {
     Event::new(block, parts, header)
 }
 

@@ -1,4 +1,4 @@
-//! Names of streams: domain, root, edition.
+//! KeyNames of streams: domain, root, edition.
 
 use crate::error::{Error, Result};
 use crate::system::System;
@@ -144,7 +144,7 @@ impl StreamId {
 
 /// Takes a key apart; `None` if the bytes are not a canonical key.
 pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
-    let Names { edition, domain, root } = names(key)?;
+    let KeyNames { edition, domain, root } = names(key)?;
     let text = |bytes| str::from_utf8(bytes).ok();
     let edition = if edition.is_empty() { None } else { Some(text(edition)?) };
     Some(KeyParts { edition, domain: text(domain)?, root })
@@ -158,7 +158,7 @@ pub(crate) fn is_key(key: &[u8]) -> bool {
 }
 
 /// The names in a key, as bytes.
-pub(crate) struct Names<'a> {
+pub(crate) struct KeyNames<'a> {
     /// Empty in the main edition.
     pub edition: &'a [u8],
     pub domain: &'a [u8],
@@ -167,7 +167,7 @@ pub(crate) struct Names<'a> {
 
 /// The names in a key. Whether they are text is not looked at, which takes longer than all the rest: see [`is_key`].
 #[inline(always)]
-pub(crate) fn names(key: &[u8]) -> Option<Names<'_>> {
+pub(crate) fn names(key: &[u8]) -> Option<KeyNames<'_>> {
     let (edition, rest) = match key {
         [0, len, rest @ ..] => {
             let (edition, rest) = rest.split_at_checked(*len as usize)?;
@@ -180,7 +180,7 @@ pub(crate) fn names(key: &[u8]) -> Option<Names<'_>> {
     };
     let (len, rest) = rest.split_first()?;
     let (domain, root) = rest.split_at_checked(*len as usize)?;
-    (!domain.is_empty() && root.len() <= MAX_ROOT).then_some(Names { edition, domain, root })
+    (!domain.is_empty() && root.len() <= MAX_ROOT).then_some(KeyNames { edition, domain, root })
 }
 
 /// The key of the same stream in the main edition.

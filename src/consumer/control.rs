@@ -38,7 +38,7 @@ pub struct Control {
     pub(super) store: Store,
     pub(super) name: Arc<str>,
     pub(super) query: Arc<Query>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ControlShared>,
 }
 
 /// What a consumer is at.
@@ -82,13 +82,13 @@ pub(super) enum Ending {
     Now,
 }
 
-pub(super) struct Shared {
-    pub state: Mutex<State>,
+pub(super) struct ControlShared {
+    pub state: Mutex<ControlState>,
     /// Something is ready, or done, or there are new orders.
     pub changed: Condvar,
 }
 
-pub(super) struct State {
+pub(super) struct ControlState {
     pub schedule: Option<Schedule>,
     pub ending: Ending,
     pub failure: Option<Error>,
@@ -102,7 +102,7 @@ pub(super) struct State {
     meter: Meter,
 }
 
-impl Shared {
+impl ControlShared {
     pub(super) fn new() -> Self {
         let status = Status {
             running: false,
@@ -114,7 +114,7 @@ impl Shared {
             position: None,
             rate: 0.0,
         };
-        let state = State {
+        let state = ControlState {
             schedule: None,
             ending: Ending::No,
             failure: None,
@@ -124,10 +124,10 @@ impl Shared {
             status,
             meter: Meter::new(),
         };
-        Shared { state: Mutex::new(state), changed: Condvar::new() }
+        ControlShared { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ControlState> {
         self.state.lock()
     }
 
@@ -155,7 +155,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl ControlState {
     pub(super) fn end(&mut self, ending: Ending) {
         self.ending = self.ending.max(ending);
         if let Some(stop) = &self.stop {

@@ -20,18 +20,18 @@ pub use retry::Retry;
 
 use crate::Event;
 use crate::error::Result;
-use crate::store::progress::consumers::{Claim, Kept};
+use crate::store::progress::consumers::{Claim, StoredCheckpoint};
 use crate::store::{Query, Store};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
-use control::Shared;
+use control::ControlShared;
 use parking_lot::Mutex;
 use schedule::Schedule;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use work::Work;
+use work::ConsumerRun;
 
 /// What happens to an event on which the handler has failed as often as [`Retry`] allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,7 +44,7 @@ pub enum Poison {
 }
 
 #[derive(Clone)]
-struct Settings {
+struct ConsumerSettings {
     every: (u64, Duration),
     retry: Retry,
     poison: Poison,
@@ -111,14 +111,14 @@ pub struct Consumer {
     store: Store,
     name: Arc<str>,
     query: Arc<Query>,
-    settings: Settings,
-    shared: Arc<Shared>,
+    settings: ConsumerSettings,
+    shared: Arc<ControlShared>,
 }
 
 impl Store {
     /// A consumer of this name, to be set up. Nothing happens before it runs.
     pub fn consumer(&self, name: impl AsRef<str>) -> Consumer {
-        let settings = Settings {
+        let settings = ConsumerSettings {
             every: (100, Duration::from_secs(1)),
             retry: Retry::new(),
             poison: Poison::Park,
@@ -134,7 +134,7 @@ impl Store {
             name: name.as_ref().into(),
             query: Arc::default(),
             settings,
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(ControlShared::new()),
         }
     }
 }
@@ -243,7 +243,7 @@ impl Consumer {
     fn run_claimed(
         &self,
         _claim: Claim,
-        run: impl FnOnce(&Work<'_>, &mut Subscription) -> Result<()>,
+        run: impl FnOnce(&ConsumerRun<'_>, &mut Subscription) -> Result<()>,
     ) -> Result<Status> {
         let kept = self.begin()?;
         let letters = self.store.letters(&self.name)?;
@@ -255,8 +255,8 @@ impl Consumer {
         let schedule = Schedule::new(self.settings.partition.clone(), kept.next, known);
         let mut subscription = self.store.subscribe(&*self.query).after(kept.next.checked_sub(1));
         self.shared.begin(schedule, subscription.stopper(), (kept.next, Instant::now()));
-        let _running = Running(&self.shared);
-        let work = Work {
+        let _running = RunGuard(&self.shared);
+        let work = ConsumerRun {
             store: &self.store,
             name: &self.name,
             settings: &self.settings,
@@ -292,21 +292,21 @@ impl Consumer {
     }
 
     /// Where the store says that it is.
-    fn begin(&self) -> Result<Kept> {
+    fn begin(&self) -> Result<StoredCheckpoint> {
         match self.store.kept(&self.name)? {
             Some(kept) => Ok(kept),
             None => {
                 let next = self.settings.begin_at.map_or(Ok(0), |time| self.store.recorded_before(time))?;
-                Ok(Kept { next, version: 0 })
+                Ok(StoredCheckpoint { next, version: 0 })
             }
         }
     }
 }
 
 /// Says that it runs no more, whatever has happened.
-struct Running<'a>(&'a Shared);
+struct RunGuard<'a>(&'a ControlShared);
 
-impl Drop for Running<'_> {
+impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().finish();
     }

@@ -2,7 +2,7 @@
 
 use super::partition::{Keys, Partition};
 use crate::Event;
-use crate::store::progress::consumers::{Letter, Progress};
+use crate::store::progress::consumers::{CheckpointUpdate, Letter};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
@@ -147,12 +147,12 @@ impl Schedule {
     }
 
     /// What can be kept now.
-    pub(super) fn progress(&mut self) -> Progress {
+    pub(super) fn progress(&mut self) -> CheckpointUpdate {
         let next = self.reached();
         let later = self.parked.split_off(&next);
         let parked = std::mem::replace(&mut self.parked, later).into_iter().collect();
         let later = self.gone.split_off(&next);
         let gone = std::mem::replace(&mut self.gone, later).into_iter().collect();
-        Progress { next, parked, gone }
+        CheckpointUpdate { next, parked, gone }
     }
 }

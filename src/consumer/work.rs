@@ -8,14 +8,14 @@
 //! | a checkpoint cannot be kept, the log cannot be read | the run ends with that error. What was acknowledged since the last checkpoint is seen again |
 //! | the process dies | the same |
 
-use super::control::{Ending, Shared, State};
+use super::control::{ControlShared, ControlState, Ending};
 use super::outcome::Outcome;
 use super::schedule::Job;
-use super::{Poison, Settings};
+use super::{ConsumerSettings, Poison};
 use crate::Event;
 use crate::error::{Error, Result, told_by};
 use crate::store::Store;
-use crate::store::progress::consumers::{Kept, Letter};
+use crate::store::progress::consumers::{Letter, StoredCheckpoint};
 use crate::subscription::{Delivery, Subscription};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
@@ -23,28 +23,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub(super) struct Work<'a> {
+pub(super) struct ConsumerRun<'a> {
     pub store: &'a Store,
     pub name: &'a str,
-    pub settings: &'a Settings,
-    pub shared: &'a Shared,
-    pub keeping: Mutex<Kept>,
+    pub settings: &'a ConsumerSettings,
+    pub shared: &'a ControlShared,
+    pub keeping: Mutex<StoredCheckpoint>,
     /// Events that were done since the checkpoint was kept.
     pub since: AtomicU64,
 }
 
 thread_local! {
     /// The consumer whose handler this thread is in.
-    static HANDLING: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+    static HANDLING: Cell<*const ControlShared> = const { Cell::new(std::ptr::null()) };
 }
 
 /// Whether this thread is in a handler of that consumer: then it must not wait for its end.
-pub(super) fn is_handling(shared: &Shared) -> bool {
+pub(super) fn is_handling(shared: &ControlShared) -> bool {
     HANDLING.get() == std::ptr::from_ref(shared)
 }
 
 /// Lets the workers go when the thread that reads for them ends, however it does.
-struct Closing<'a>(&'a Shared);
+struct Closing<'a>(&'a ControlShared);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
@@ -58,7 +58,7 @@ impl Drop for Closing<'_> {
     }
 }
 
-impl Work<'_> {
+impl ConsumerRun<'_> {
     /// Takes in what the subscription hands out until there is an end, and hands it to `work`, which is called when something is ready and gives whether it took it.
     fn read(&self, subscription: &mut Subscription, room: usize, mut work: impl FnMut() -> bool) -> Result<()> {
         let mut caught_up = false;
@@ -114,7 +114,7 @@ impl Work<'_> {
     }
 
     /// When there is something to do for the reader, though nothing happens.
-    fn wake_at(&self, state: &mut State) -> Option<Instant> {
+    fn wake_at(&self, state: &mut ControlState) -> Option<Instant> {
         let (kept, at) = state.kept;
         let schedule = state.schedule();
         let unkept = schedule.open() > 0 || schedule.reached() != kept;
@@ -124,7 +124,7 @@ impl Work<'_> {
         [keep, due.filter(|_| !state.status.paused)].into_iter().flatten().min()
     }
 
-    fn wait(&self, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
+    fn wait(&self, state: &mut MutexGuard<'_, ControlState>, until: Option<Instant>) {
         match until {
             Some(until) => _ = self.shared.changed.wait_until(state, until),
             None => self.shared.changed.wait(state),
@@ -266,7 +266,7 @@ impl Work<'_> {
         }
     }
 
-    fn park(&self, state: &mut State, job: Job, reason: &str) -> bool {
+    fn park(&self, state: &mut ControlState, job: Job, reason: &str) -> bool {
         let known = self.store.count_letters_of(self.name);
         let limit = self.settings.dead_letters;
         match known.map(|known| known + state.schedule().parked()) {
@@ -304,7 +304,7 @@ impl Work<'_> {
         self.keep_in(self.keeping.lock())
     }
 
-    fn keep_in(&self, mut kept: MutexGuard<'_, Kept>) -> Result<()> {
+    fn keep_in(&self, mut kept: MutexGuard<'_, StoredCheckpoint>) -> Result<()> {
         self.since.store(0, Ordering::Relaxed);
         let mut state = self.shared.lock();
         let progress = state.schedule().progress();

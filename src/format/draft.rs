@@ -25,7 +25,7 @@ pub struct Draft {
 }
 
 /// Where a frame goes.
-pub struct Place<'a> {
+pub struct FramePlace<'a> {
     pub segment: &'a SegmentHeader,
     pub mask: Mask,
     pub offset: u64,
@@ -153,7 +153,7 @@ impl Draft {
     }
 
     /// Fills in the rest, and gives the frame and its header CRC's chain.
-    pub fn finish(mut self, place: &Place<'_>) -> (Vec<u8>, Chain) {
+    pub fn finish(mut self, place: &FramePlace<'_>) -> (Vec<u8>, Chain) {
         self.begin(0);
         let first = place.chain.next_position;
         let ordinal = first - place.segment.first_position;

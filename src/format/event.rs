@@ -1,7 +1,7 @@
 //! Events as they stand in the store.
 
 use super::extras::Extras;
-use super::record::{Layout, Parts};
+use super::record::{Layout, RecordParts};
 use super::segment_header::SegmentHeader;
 use crate::event::{ContentType, NewEvent};
 use crate::stream::{StreamId, split_key};
@@ -34,14 +34,14 @@ pub struct Event {
 impl Event {
     /// The event whose record was decoded in this block. `None` if it cannot stand in a segment with this header.
     #[inline]
-    pub(crate) fn new(block: &Arc<Block>, parts: &Parts, header: &SegmentHeader) -> Option<Event> {
+    pub(crate) fn new(block: &Arc<Block>, parts: &RecordParts, header: &SegmentHeader) -> Option<Event> {
         let (position, recorded_at) = parts.place(header.first_position, header.base_time)?;
         Some(Self::of(block, position, recorded_at, parts))
     }
 
     /// The event with these parts of this block.
     #[inline(always)]
-    pub(crate) fn of(block: &Arc<Block>, position: u64, recorded_at: i64, parts: &Parts) -> Event {
+    pub(crate) fn of(block: &Arc<Block>, position: u64, recorded_at: i64, parts: &RecordParts) -> Event {
         let (block, recorded_at) = (block.clone(), Timestamp::from_nanos(recorded_at));
         Event { block, position, sequence: parts.sequence, recorded_at, layout: parts.layout }
     }
@@ -54,7 +54,7 @@ impl Event {
 
     /// Becomes another event of the same block.
     #[inline(always)]
-    pub(crate) fn become_of(&mut self, position: u64, recorded_at: i64, parts: &Parts) {
+    pub(crate) fn become_of(&mut self, position: u64, recorded_at: i64, parts: &RecordParts) {
         self.position = position;
         self.sequence = parts.sequence;
         self.recorded_at = Timestamp::from_nanos(recorded_at);

@@ -445,13 +445,13 @@ mod tests {
     #[test]
     fn headers_depend_on_records() {
         use crate::event::NewEvent;
-        use crate::format::draft::{Draft, Limits, Place};
+        use crate::format::draft::{Draft, FramePlace, Limits};
         let segment = SegmentHeader::SAMPLE;
         let crcs = ["first", "again"].map(|data| {
             let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
             draft.push(b"\x01a", &NewEvent::new("T", data), false).unwrap();
             let chain = Chain::start(&segment);
-            let place = Place {
+            let place = FramePlace {
                 mask: segment.mask(),
                 segment: &segment,
                 offset: 128,

@@ -317,7 +317,7 @@ pub struct Chunk {
 
 /// What stands in the head of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub struct EntryHead {
     pub term: Vec<u8>,
     /// Number of offsets.
     pub count: u32,
@@ -380,7 +380,7 @@ pub fn entry_lens(prelude: &[u8]) -> (u32, u32) {
 }
 
 /// Decodes prelude and head of an entry at `at`. `None` if they fail their checksum or break the grammar.
-pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
+pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<EntryHead> {
     if bytes.len() < PRELUDE || mask.stored(crc(&bytes[4..]), at) != u32_at(bytes, 0) {
         return None;
     }
@@ -421,7 +421,7 @@ pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
     let begins = chunks.first().is_none_or(|chunk| (chunk.before, chunk.at) == (0, 0));
     let named = term.get(1).is_some_and(|&edition| term.len() >= 2 + usize::from(edition));
     let counted = count > 0 && !chunks.is_empty();
-    (rising && inside && begins && named && counted).then(|| Entry {
+    (rising && inside && begins && named && counted).then(|| EntryHead {
         term: term.to_vec(),
         count,
         value,
@@ -431,7 +431,7 @@ pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
     })
 }
 
-impl Entry {
+impl EntryHead {
     /// The sequences of the events, for a stream. If a deletion stands among them, of those behind it only the last are right.
     pub fn sequences(&self) -> Range<u64> {
         self.value.saturating_sub(self.count.into())..self.value

@@ -2,10 +2,10 @@
 
 use super::checksum::{self, BLOCK, CRC, Mask};
 use super::extras::{
-    Extras, HAS_CAUSATION, HAS_CORRELATION, HAS_EXTRAS, HAS_ID, HAS_NAMED_TYPE, HAS_OCCURRED, HAS_SCHEMA, HAS_TAGS,
-    MAX_LABEL, Reader,
+    ByteReader, Extras, HAS_CAUSATION, HAS_CORRELATION, HAS_EXTRAS, HAS_ID, HAS_NAMED_TYPE, HAS_OCCURRED, HAS_SCHEMA,
+    HAS_TAGS, MAX_LABEL,
 };
-use super::type_names::{self, Slot};
+use super::type_names::{self, NameSlot};
 use super::{put, u16_at, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
 use crate::event::{ContentType, MAX_TAGS, NewEvent};
@@ -311,7 +311,7 @@ pub struct Layout {
     key_len: u16,
     flags: u16,
     type_len: u8,
-    type_slot: Slot,
+    type_slot: NameSlot,
     content: Content,
 }
 
@@ -364,14 +364,14 @@ impl Layout {
 }
 
 /// What a record says.
-pub struct Parts {
+pub struct RecordParts {
     pub layout: Layout,
     pub ordinal: u64,
     pub time: u64,
     pub sequence: u64,
 }
 
-impl Parts {
+impl RecordParts {
     /// The position and the time of an event in a segment that begins with these. `None` if they would overflow.
     #[inline]
     pub fn place(&self, first_position: u64, base_time: i64) -> Option<(u64, i64)> {
@@ -386,16 +386,16 @@ pub struct Beginning {
     /// From `at` on; 0 if there is none.
     len: usize,
     /// Where stream and type stand, from `at` on.
-    names: Names,
+    names: RecordNames,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Names {
+struct RecordNames {
     key: u16,
     key_len: u16,
     event_type: u16,
     type_len: u8,
-    type_slot: Slot,
+    type_slot: NameSlot,
 }
 
 impl Beginning {
@@ -414,7 +414,7 @@ impl Beginning {
     /// That of the record whose flags stand at `at`. `None` if its stream or its type break the grammar.
     #[inline(always)]
     fn read(bytes: &[u8], at: usize, end: usize) -> Option<Self> {
-        let mut reader = Reader::new(&bytes[..end], at + 2);
+        let mut reader = ByteReader::new(&bytes[..end], at + 2);
         let key = reader.string()?;
         let key_at = reader.at() - key.len();
         let event_type = reader.string().filter(|name| (1..=MAX_NAME).contains(&name.len()))?;
@@ -422,7 +422,7 @@ impl Beginning {
             return None;
         }
         let type_slot = type_names::slot(event_type)?;
-        let names = Names {
+        let names = RecordNames {
             key: (key_at - at) as u16,
             key_len: key.len() as u16,
             event_type: (reader.at() - event_type.len() - at) as u16,
@@ -434,13 +434,13 @@ impl Beginning {
 }
 
 /// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been verified. `None` if it breaks the grammar.
-pub fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
+pub fn decode(bytes: &[u8], at: usize, end: usize) -> Option<RecordParts> {
     decode_next(bytes, at, end, &mut Beginning::default())
 }
 
 /// The same for one of many records in the same bytes, which must not change meanwhile.
 #[inline(always)]
-pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<Parts> {
+pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<RecordParts> {
     let (_, field) = varint::get(&bytes[at..end])?;
     let flags_at = at + field;
     if end - flags_at < 2 {
@@ -457,7 +457,7 @@ pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) ->
     if !last.is_again(bytes, flags_at, content_end) {
         *last = Beginning::read(bytes, flags_at, content_end)?;
     }
-    let mut reader = Reader::new(&bytes[..content_end], flags_at + last.len);
+    let mut reader = ByteReader::new(&bytes[..content_end], flags_at + last.len);
     let metadata_len = reader.varint()?;
     let extras_len = if flags & HAS_EXTRAS != 0 { reader.varint()? } else { 0 };
     let extras_at = reader.at();
@@ -469,7 +469,7 @@ pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) ->
     reader.take(metadata_len)?;
     let sequence_at = tail_at + ORDINAL + TIME;
     let names = &last.names;
-    Some(Parts {
+    Some(RecordParts {
         layout: Layout {
             key_at: (flags_at + usize::from(names.key)) as u32,
             type_at: (flags_at + usize::from(names.event_type)) as u32,

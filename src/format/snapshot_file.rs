@@ -86,7 +86,7 @@ impl Codec {
 
 /// What a snapshot says of itself, but for the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head {
+pub struct SnapshotHeader {
     pub store: [u8; 16],
     pub created_at: i64,
     pub sequence: u64,
@@ -100,7 +100,7 @@ pub struct Head {
     pub state_len: u64,
 }
 
-impl Head {
+impl SnapshotHeader {
     /// The length of the whole file, given that of the key.
     pub fn file_len(&self, key_len: usize) -> u64 {
         state_file::len(key_len, self.state_len)
@@ -144,7 +144,7 @@ impl Head {
         if u32_at(bytes, 12) != LEN as u32 {
             return Err(Unfit::Newer);
         }
-        let head = Head {
+        let head = SnapshotHeader {
             store: array(bytes, 16),
             created_at: u64_at(bytes, 32) as i64,
             sequence: u64_at(bytes, 40),
@@ -160,14 +160,14 @@ impl Head {
 }
 
 /// The bytes of the file. The caller has checked the length of the state, which must be that of `head`.
-pub fn encode(head: &Head, key: &[u8], state: &[u8]) -> Vec<u8> {
+pub fn encode(head: &SnapshotHeader, key: &[u8], state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && key.len() <= MAX_KEY);
     state_file::assemble(&head.encode(key), key, state)
 }
 
 /// The whole of a file: what it says of itself, the stream, and where the state stands.
-pub fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
-    let (head, key) = Head::decode(file)?;
+pub fn decode(file: &[u8]) -> Result<(SnapshotHeader, &[u8], Range<usize>), Unfit> {
+    let (head, key) = SnapshotHeader::decode(file)?;
     let state = state_file::locate(file, key.len(), head.state_len)?;
     Ok((head, key, state))
 }
@@ -176,8 +176,8 @@ pub fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
 mod tests {
     use super::*;
 
-    fn head(state: &[u8]) -> Head {
-        Head {
+    fn head(state: &[u8]) -> SnapshotHeader {
+        SnapshotHeader {
             store: *b"0123456789abcdef",
             created_at: -2,
             sequence: 41,

@@ -1,6 +1,6 @@
 //! A directory that is held open: names are resolved from it, wherever it has gone and whatever has its name now.
 
-use super::lock::{Place, RealLock, sign, take};
+use super::lock::{LockPath, RealLock, sign, take};
 use super::real::{RealFile, RealFs};
 use super::{Entry, File, Fs, Lock, LockMode, Mode, regular};
 use crate::process::Process;
@@ -184,7 +184,7 @@ pub(super) fn lock(at: impl rustix::fd::AsFd, path: &Path, mode: LockMode) -> io
     };
     // Its own description, as a lock goes with one, and the store has the directory open for longer.
     let dir = open_directory(at, parent)?;
-    let place = |tells_apart, dir| Place { dir, name: name.into(), tells_apart };
+    let place = |tells_apart, dir| LockPath { dir, name: name.into(), tells_apart };
     let mut held = RealLock { file: None, mode, process: Process::this(), place: None };
     for tries in 1.. {
         let file = match open_lock(&dir, Path::new(name), mode) {

@@ -20,13 +20,13 @@ pub(super) struct RealLock {
     pub(super) mode: LockMode,
     pub(super) process: Process,
     #[cfg(unix)]
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<LockPath>,
 }
 
 /// Where the name of a lock stands.
 #[cfg(unix)]
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct LockPath {
     /// The directory of the name, locked if that is possible.
     pub(super) dir: File,
     pub(super) name: PathBuf,

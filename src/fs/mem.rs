@@ -12,11 +12,11 @@ use std::sync::Arc;
 /// Clones share the files, so a store that was closed can be opened again. What is written is "durable" until the last clone is dropped.
 #[derive(Clone, Default, Debug)]
 pub struct MemFs {
-    inner: Arc<Inner>,
+    inner: Arc<MemFiles>,
 }
 
 #[derive(Default, Debug)]
-struct Inner {
+struct MemFiles {
     files: RwLock<BTreeMap<PathBuf, Arc<MemFile>>>,
     locks: Mutex<BTreeSet<PathBuf>>,
 }
@@ -26,7 +26,7 @@ struct MemFile(RwLock<Vec<u8>>);
 
 #[derive(Debug)]
 struct MemLock {
-    inner: Arc<Inner>,
+    inner: Arc<MemFiles>,
     path: PathBuf,
 }
 

@@ -1,7 +1,7 @@
 //! The files of one owner of a directory: nothing of a handle reaches them once its lock is gone.
 //!
 //! A store gives up its lock while threads may still be at work for it: a leader that makes a spare file behind its
-//! commit, a reader that makes an index anew. Two things keep those away from the files of the next owner. Work that
+//! commit, a reader that makes an index anew. Two things keep those away from the files of the next owner. WorkToken that
 //! takes several calls holds the owner's token, and closing waits for it; and every single call that changes anything
 //! passes a gate that is shut before the lock is released, whoever makes it and whatever it forgot.
 
@@ -36,11 +36,11 @@ pub(crate) struct Owned {
 /// Held by each call that changes something; says whether there may be no more of them.
 type Gate = RwLock<bool>;
 
-/// Work on the directory is under way: the lock is not released before this is dropped.
+/// WorkToken on the directory is under way: the lock is not released before this is dropped.
 #[derive(Debug)]
-pub(crate) struct Work<'a>(&'a Owned);
+pub(crate) struct WorkToken<'a>(&'a Owned);
 
-impl Drop for Work<'_> {
+impl Drop for WorkToken<'_> {
     fn drop(&mut self) {
         let mut at_work = self.0.at_work.lock();
         let this = thread::current().id();
@@ -72,13 +72,13 @@ impl Owned {
     /// # Errors
     ///
     /// [`Error::Closed`] once the owner is about to leave.
-    pub(crate) fn work(&self) -> Result<Work<'_>> {
+    pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         let mut at_work = self.at_work.lock();
         if self.is_ending() {
             return Err(Error::Closed);
         }
         at_work.push(thread::current().id());
-        Ok(Work(self))
+        Ok(WorkToken(self))
     }
 
     /// Whether work that takes long had better stop.

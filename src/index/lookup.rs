@@ -1,11 +1,11 @@
 //! What the index says of a term in one segment: part of that may stand in a file, and part in memory.
 
 use super::Index;
-use super::file::{Broken, IndexFile};
+use super::file::{IndexBroken, IndexFile};
 use super::memory::Memory;
 use super::term::Term;
 use crate::error::Result;
-use crate::format::index_file::Entry;
+use crate::format::index_file::EntryHead;
 use crate::position::Location;
 use std::ops::Range;
 
@@ -137,7 +137,7 @@ impl Index {
 fn entry_of<'f>(
     file: Option<&'f IndexFile>,
     term: &[u8],
-) -> std::result::Result<Option<(&'f IndexFile, Entry)>, Broken> {
+) -> std::result::Result<Option<(&'f IndexFile, EntryHead)>, IndexBroken> {
     let Some(file) = file else { return Ok(None) };
     Ok(file.find(term)?.map(|entry| (file, entry)))
 }

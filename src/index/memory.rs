@@ -1,6 +1,6 @@
 //! The index of what has been appended to a segment and has no index file yet.
 
-use super::term::{Kind, Term};
+use super::term::{Term, TermKind};
 use super::terms::Terms;
 use crate::format::index_file::{self, Waypoint};
 use crate::segment::scan::Recorded;
@@ -52,11 +52,11 @@ impl Hasher for TermHasher {
 struct Postings {
     /// What the newest one says: of a stream, the sequence behind it; of a deletion, its position; of an upstream, how far it was taken in.
     value: u64,
-    state: State,
+    state: TermState,
 }
 
 #[derive(Clone, Copy, Default)]
-enum State {
+enum TermState {
     #[default]
     None,
     /// Its offset.
@@ -95,12 +95,12 @@ pub struct Memory {
     events: u64,
     /// A term that is being looked for, so that looking allocates nothing.
     scratch: Term,
-    last: Last,
+    last: LastTerms,
 }
 
 /// The terms of the last event: the next one often has the same, and need not look for them.
 #[derive(Clone, Default)]
-struct Last {
+struct LastTerms {
     key: Vec<u8>,
     /// The numbers of its postings, and of those of its domain.
     stream: u32,
@@ -132,9 +132,9 @@ impl Memory {
 
     fn offsets_of<'a>(&'a self, postings: &'a Postings) -> &'a [u32] {
         match &postings.state {
-            State::None => &[],
-            State::One(offset) => offset,
-            State::Many(number) => &self.many[*number as usize],
+            TermState::None => &[],
+            TermState::One(offset) => offset,
+            TermState::Many(number) => &self.many[*number as usize],
         }
     }
 
@@ -167,14 +167,14 @@ impl Memory {
         postings.value = value;
         // What a commit says is posted once for all events of it. And the format lets an event have a tag twice, which this code does not write: offsets rise.
         match postings.state {
-            State::None => postings.state = State::One([offset]),
-            State::One([first]) if first != offset => {
-                postings.state = State::Many(self.many.len() as u32);
+            TermState::None => postings.state = TermState::One([offset]),
+            TermState::One([first]) if first != offset => {
+                postings.state = TermState::Many(self.many.len() as u32);
                 self.many.push(vec![first, offset]);
                 self.more += 2;
             }
-            State::One(_) => {}
-            State::Many(many) => {
+            TermState::One(_) => {}
+            TermState::Many(many) => {
                 let offsets = &mut self.many[many as usize];
                 if offsets.last() != Some(&offset) {
                     offsets.push(offset);
@@ -197,7 +197,7 @@ impl Memory {
         let typed = self.find(event);
         self.post_to(self.last.stream, event.offset, event.sequence.saturating_add(1));
         if let Some((upstream, position)) = event.tracking {
-            self.scratch.set(Kind::Tracking, b"", upstream.as_bytes());
+            self.scratch.set(TermKind::Tracking, b"", upstream.as_bytes());
             self.post(event.frame, position);
         }
         if let Some(key) = event.idempotency_key {
@@ -208,7 +208,7 @@ impl Memory {
         }
         if let Some(system) = System::of(event.key) {
             if let System::Deletion { edition, domain } = system {
-                self.scratch.set(Kind::Deletion, edition.as_bytes(), domain.unwrap_or("").as_bytes());
+                self.scratch.set(TermKind::Deletion, edition.as_bytes(), domain.unwrap_or("").as_bytes());
                 self.post(event.offset, event.position);
             }
             return;
@@ -217,19 +217,19 @@ impl Memory {
         self.post_to(self.last.domain, event.offset, 0);
         self.post_to(typed, event.offset, 0);
         if !edition.is_empty() {
-            self.scratch.set(Kind::Edition, edition, b"");
+            self.scratch.set(TermKind::Edition, edition, b"");
             self.post(event.offset, 0);
         }
         for tag in event.extras.tags() {
-            self.scratch.set(Kind::Tag, edition, tag);
+            self.scratch.set(TermKind::Tag, edition, tag);
             self.post(event.offset, 0);
         }
         if let Some(correlation) = event.extras.correlation_id() {
-            self.scratch.set(Kind::Correlation, edition, correlation);
+            self.scratch.set(TermKind::Correlation, edition, correlation);
             self.post(event.offset, 0);
         }
         if let Some(id) = event.extras.id() {
-            self.scratch.set(Kind::Id, b"", id.as_bytes());
+            self.scratch.set(TermKind::Id, b"", id.as_bytes());
             self.post(event.offset, 0);
         }
     }
@@ -248,7 +248,7 @@ impl Memory {
         if known == event.event_type {
             return *number;
         }
-        self.scratch.set(Kind::Type, event.edition, event.event_type);
+        self.scratch.set(TermKind::Type, event.edition, event.event_type);
         let number = self.number();
         let remembered = &mut self.last.types[place];
         remembered.0.clear();
@@ -270,7 +270,7 @@ impl Memory {
         self.last.key.extend_from_slice(event.key);
         // Records of the store's own have no domain.
         if !same_domain && !event.domain.is_empty() {
-            self.scratch.set(Kind::Domain, event.edition, event.domain);
+            self.scratch.set(TermKind::Domain, event.edition, event.domain);
             self.last.domain = self.number();
         }
     }

@@ -20,12 +20,12 @@ use crate::fs::owned::Owned;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
 use crate::segment;
-use crate::segment::scan::{Each, Recorded, Source};
+use crate::segment::scan::{Each, Recorded, ScanSource};
 use crate::stream::main_key;
 use crate::system::System;
 use deletions::{Deletion, Deletions};
 use encode::Put;
-use file::{Broken, IndexFile, Unnamed};
+use file::{IndexBroken, IndexFile, Unnamed};
 use heads::Heads;
 use memory::{Memory, Posted};
 use parking_lot::{Mutex, RwLock};
@@ -35,10 +35,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
-use term::{Kind, Term};
+use term::{Term, TermKind};
 
 #[derive(Default)]
-struct Parts {
+struct SegmentIndexes {
     /// Index files by number of the segment, from 1 on.
     files: Vec<Option<Arc<IndexFile>>>,
     /// What has no index file, by number of the segment. Where there is a file too, this is what came behind it.
@@ -53,7 +53,7 @@ struct Parts {
     lossy: bool,
 }
 
-impl Parts {
+impl SegmentIndexes {
     fn file(&self, segment: u64) -> Option<Arc<IndexFile>> {
         self.files.get(segment as usize - 1)?.clone()
     }
@@ -88,7 +88,7 @@ impl Parts {
                 return Ok(Some((segment, posted.value)));
             }
             let Some(file) = self.files.get(segment as usize - 1).and_then(Option::as_deref) else { continue };
-            if let Some(entry) = file.find(term).map_err(|Broken| segment)? {
+            if let Some(entry) = file.find(term).map_err(|IndexBroken| segment)? {
                 return Ok(Some((segment, entry.value)));
             }
         }
@@ -96,7 +96,7 @@ impl Parts {
     }
 
     /// The terms of a segment that begin with `prefix`, sorted; those of the file before those in memory.
-    fn terms_in(&self, segment: u64, prefix: &[u8]) -> std::result::Result<Vec<(Vec<u8>, Posted)>, Broken> {
+    fn terms_in(&self, segment: u64, prefix: &[u8]) -> std::result::Result<Vec<(Vec<u8>, Posted)>, IndexBroken> {
         let mut found = Vec::new();
         if let Some(file) = self.file(segment) {
             file.entries(prefix, |entry| {
@@ -116,7 +116,7 @@ impl Parts {
     fn all_deletions(&self) -> Deletions {
         let mut deletions = Deletions::default();
         for segment in 1..=self.segments() {
-            for (term, posted) in self.terms_in(segment, &[Kind::Deletion as u8]).unwrap_or_default() {
+            for (term, posted) in self.terms_in(segment, &[TermKind::Deletion as u8]).unwrap_or_default() {
                 deletions.note_term(&term, segment, posted);
             }
         }
@@ -172,7 +172,7 @@ pub(crate) struct Index {
     dir: PathBuf,
     use_map: bool,
     read_only: bool,
-    parts: RwLock<Parts>,
+    parts: RwLock<SegmentIndexes>,
     /// Held while an index file is published: whether it is still wanted, its name, and that it is served from then on
     /// are one step. Locked before `parts`.
     publishing: Mutex<()>,
@@ -206,7 +206,7 @@ impl Index {
     pub(crate) fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
         let (mut deleted, mut lossy) = (Vec::new(), false);
         let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map).filter(|file| {
-            let deletions = file.entries(&[Kind::Deletion as u8], |entry| {
+            let deletions = file.entries(&[TermKind::Deletion as u8], |entry| {
                 let posted = file.posted(&entry)?;
                 deleted.push((entry.term, posted));
                 Ok(())
@@ -270,7 +270,7 @@ impl Index {
     }
 
     /// Looks at all parts while nothing is published. Makes an index file anew that turns out to be wrong.
-    fn at_once<T>(&self, look: impl Fn(&Parts) -> std::result::Result<T, u64>) -> Result<T> {
+    fn at_once<T>(&self, look: impl Fn(&SegmentIndexes) -> std::result::Result<T, u64>) -> Result<T> {
         loop {
             let found = look(&self.parts.read());
             match found {
@@ -301,7 +301,7 @@ impl Index {
         if let Some(&position) = self.parts.read().tracked.get(upstream) {
             return Ok(position);
         }
-        let term = Term::new(Kind::Tracking, None, upstream.as_bytes());
+        let term = Term::new(TermKind::Tracking, None, upstream.as_bytes());
         let position = self.at_once(|parts| parts.newest(term.bytes(), 1))?.map(|(_, position)| position);
         // Whoever has tracked it in between knows better.
         Ok(*self.parts.write().tracked.entry(upstream.into()).or_insert(position))
@@ -312,7 +312,7 @@ impl Index {
         &self,
         segment: u64,
         memory: impl Fn(&Memory) -> M,
-        file: impl Fn(Option<&IndexFile>, Option<M>) -> std::result::Result<T, Broken>,
+        file: impl Fn(Option<&IndexFile>, Option<M>) -> std::result::Result<T, IndexBroken>,
     ) -> Result<T> {
         loop {
             let (found, in_memory) = {
@@ -321,7 +321,7 @@ impl Index {
             };
             match file(found.as_deref(), in_memory) {
                 Ok(result) => return Ok(result),
-                Err(Broken) => self.rebuild(segment)?,
+                Err(IndexBroken) => self.rebuild(segment)?,
             }
         }
     }
@@ -335,7 +335,7 @@ impl Index {
             *info = TermInfo { count: info.count + posted.count, last, value: posted.value };
         };
         for segment in 1..=self.segments() {
-            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|Broken| segment))?;
+            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|IndexBroken| segment))?;
             found.into_iter().for_each(|(term, posted)| note(term, segment, posted));
         }
         Ok(all)
@@ -346,7 +346,7 @@ impl Index {
     pub(crate) fn count_terms(&self, prefix: &[u8], counts: impl Fn(&[u8], Location) -> bool) -> Result<u64> {
         let mut all = 0;
         for segment in 1..=self.segments() {
-            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|Broken| segment))?;
+            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|IndexBroken| segment))?;
             let counted =
                 |(term, posted): &&(Vec<u8>, Posted)| counts(term, Location { segment, offset: posted.last.into() });
             all += found.iter().filter(counted).count() as u64;
@@ -464,7 +464,7 @@ impl Index {
     fn read_segment(&self, number: u64, end: u64, chain: Chain) -> Result<(SegmentHeader, Memory)> {
         let path = self.dir.join(segment::file_name(number));
         let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
-        let source = Source { path: &path, file: &*opened, size: end };
+        let source = ScanSource { path: &path, file: &*opened, size: end };
         let damaged = |why: &str| Error::damaged(&path, 0..end, 0..u64::MAX, why);
         let header = source.header()?.ok_or_else(|| damaged("the header of the segment is not intact"))?;
         let mut memory = Memory::default();

@@ -6,7 +6,7 @@ use crate::system::System;
 /// What a term is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub enum Kind {
+pub enum TermKind {
     Stream = 1,
     Domain = 2,
     Type = 3,
@@ -29,7 +29,7 @@ pub enum Kind {
 pub struct Term(Vec<u8>);
 
 impl Term {
-    pub fn new(kind: Kind, edition: Option<&str>, text: &[u8]) -> Self {
+    pub fn new(kind: TermKind, edition: Option<&str>, text: &[u8]) -> Self {
         let mut term = Term::default();
         term.set(kind, edition.unwrap_or("").as_bytes(), text);
         term
@@ -41,7 +41,7 @@ impl Term {
     }
 
     /// Makes another term of this one, in the same memory. The name of the main edition is empty here.
-    pub fn set(&mut self, kind: Kind, edition: &[u8], text: &[u8]) {
+    pub fn set(&mut self, kind: TermKind, edition: &[u8], text: &[u8]) {
         // Whoever takes the name from a caller has checked it: with its length in a byte, 256 bytes would be those of another edition.
         debug_assert!(edition.len() <= MAX_NAME);
         self.0.clear();
@@ -64,12 +64,12 @@ impl Term {
 
     pub fn set_stream(&mut self, key: &[u8]) {
         let edition = names(key).map_or(&key[..0], |names| names.edition);
-        self.set(Kind::Stream, edition, main_key(key));
+        self.set(TermKind::Stream, edition, main_key(key));
     }
 
     /// The stream with the domain and root of this key, in another edition.
     pub fn stream_in(edition: Option<&str>, key: &[u8]) -> Self {
-        Term::new(Kind::Stream, edition, main_key(key))
+        Term::new(TermKind::Stream, edition, main_key(key))
     }
 
     /// The idempotency key `text` of the stream with this key. Commits that only track an upstream share
@@ -83,7 +83,7 @@ impl Term {
             scoped.extend_from_slice(upstream.as_bytes());
         }
         scoped.extend_from_slice(text.as_bytes());
-        Term::new(Kind::Idempotency, None, &scoped)
+        Term::new(TermKind::Idempotency, None, &scoped)
     }
 
     /// The key of the stream that an idempotency key belongs to.
@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn editions_are_apart() {
-        let main = Term::new(Kind::Type, None, b"Paid");
-        let other = Term::new(Kind::Type, Some("x"), b"Paid");
+        let main = Term::new(TermKind::Type, None, b"Paid");
+        let other = Term::new(TermKind::Type, Some("x"), b"Paid");
         assert_ne!(main, other);
     }
 }

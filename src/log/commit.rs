@@ -4,10 +4,10 @@
 //! call, syncs it with another, publishes it and wakes its waiters. Meanwhile the next group gathers, and one of its waiters leads next. A single caller so
 //! pays one write and one sync and no hand-over. (The scheme is that of LevelDB's writers queue, 2011.)
 
-use super::ticket::{Slot, Ticket};
-use super::{Durability, Group, Log, Settled, State, Tail};
+use super::ticket::{CommitSlot, CommitTicket};
+use super::{CommitGroup, CommitState, Durability, Log, LogTail, Settled};
 use crate::error::{Error, Result};
-use crate::format::draft::{Draft, Place};
+use crate::format::draft::{Draft, FramePlace};
 use crate::format::frame::{Chain, Seal};
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, Recorded, frames};
@@ -37,7 +37,7 @@ const GATHERED: usize = 64 << 10;
 /// What `prepare` may see and set of the commit that it is to decide on.
 pub(crate) struct Proposal<'a> {
     pub draft: &'a mut Draft,
-    pub pending: Pending<'a>,
+    pub pending: PendingCommits<'a>,
     /// The position of its first event.
     pub first_position: u64,
     pub recorded_at: Timestamp,
@@ -59,9 +59,9 @@ impl InFlight {
 }
 
 /// The commits that have been accepted before and may not be visible yet.
-pub(crate) struct Pending<'a>(&'a State);
+pub(crate) struct PendingCommits<'a>(&'a CommitState);
 
-impl Pending<'_> {
+impl PendingCommits<'_> {
     /// Shows each event of theirs from a position on to `each`, in order, as long as that says so.
     pub(crate) fn events(&self, from: u64, mut each: impl FnMut(&Recorded<'_>) -> bool) {
         let mut on = true;
@@ -99,7 +99,7 @@ impl Log {
         self: &Arc<Self>,
         draft: &mut Draft,
         prepare: impl FnOnce(Proposal<'_>) -> Result<T, E>,
-    ) -> Result<(T, Option<Ticket>), E> {
+    ) -> Result<(T, Option<CommitTicket>), E> {
         let now = self.now().as_nanos();
         let mut state = self.room()?;
         let recorded_at = now.max(state.tail.chain.recorded_at);
@@ -107,7 +107,7 @@ impl Log {
             first_position: state.tail.next_position(),
             recorded_at: Timestamp::from_nanos(recorded_at),
             in_flight: InFlight { end: state.tail.next_position(), rollbacks: state.rollbacks },
-            pending: Pending(&state),
+            pending: PendingCommits(&state),
             draft: &mut *draft,
         };
         let prepared = prepare(proposal)?;
@@ -117,11 +117,11 @@ impl Log {
         let draft = std::mem::replace(draft, Draft::new(self.settings.limits));
         let slot = self.accept(&mut state, draft, recorded_at);
         drop(state);
-        Ok((prepared, Some(Ticket { log: self.clone(), slot, waited: false })))
+        Ok((prepared, Some(CommitTicket { log: self.clone(), slot, waited: false })))
     }
 
     /// The commit lock, once there is room for one more commit.
-    fn room(&self) -> Result<MutexGuard<'_, State>> {
+    fn room(&self) -> Result<MutexGuard<'_, CommitState>> {
         let mut state = loop {
             if let Some(state) = self.state.try_lock_for(LONG) {
                 break state;
@@ -142,7 +142,7 @@ impl Log {
     }
 
     /// Writes a group, or waits until somebody has.
-    fn help<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn help<'a>(&'a self, mut state: MutexGuard<'a, CommitState>) -> MutexGuard<'a, CommitState> {
         if state.leading {
             self.progress.wait(&mut state);
             return state;
@@ -152,16 +152,16 @@ impl Log {
     }
 
     /// Gives a commit its place.
-    fn accept(&self, state: &mut State, draft: Draft, recorded_at: i64) -> Arc<Slot> {
+    fn accept(&self, state: &mut CommitState, draft: Draft, recorded_at: i64) -> Arc<CommitSlot> {
         if !state.tail.created && state.tail.chain.frames == 0 {
             // The header is not written yet: its times may as well count from now.
-            state.tail = Tail::new(SegmentHeader { base_time: recorded_at, ..state.tail.header }, false);
+            state.tail = LogTail::new(SegmentHeader { base_time: recorded_at, ..state.tail.header }, false);
         }
         if self.must_roll(&state.tail, &draft, recorded_at) {
             self.roll(state, recorded_at);
         }
         let tail = &state.tail;
-        let (frame, chain) = draft.finish(&Place {
+        let (frame, chain) = draft.finish(&FramePlace {
             segment: &tail.header,
             mask: tail.mask,
             offset: tail.offset,
@@ -169,7 +169,7 @@ impl Log {
             recorded_at,
             durable_upto: self.durable.load(Ordering::Acquire),
         });
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(CommitSlot::default());
         let len = frame.len();
         let group = self.open_group(state);
         if group.bytes.is_empty() {
@@ -190,7 +190,7 @@ impl Log {
         slot
     }
 
-    fn must_roll(&self, tail: &Tail, draft: &Draft, recorded_at: i64) -> bool {
+    fn must_roll(&self, tail: &LogTail, draft: &Draft, recorded_at: i64) -> bool {
         let end = tail.offset + draft.frame_len() + Seal::FRAME;
         let full = end > self.settings.segment_size || self.listener.is_full(tail.header.number);
         let full = full && tail.chain.frames > 0;
@@ -200,7 +200,7 @@ impl Log {
     }
 
     /// Seals the segment at the tail, and plans the next. Its file is created when its first group is written.
-    fn roll(&self, state: &mut State, recorded_at: i64) {
+    fn roll(&self, state: &mut CommitState, recorded_at: i64) {
         let tail = state.tail.clone();
         let seal = tail.chain.seal(&tail.header).frame(
             tail.chain.previous,
@@ -221,17 +221,17 @@ impl Log {
             previous_len: tail.offset + seal.len() as u64,
             ..tail.header
         };
-        group.end = Tail::new(next, false);
+        group.end = LogTail::new(next, false);
         state.tail = group.end.clone();
         state.pending_bytes += seal.len();
     }
 
     /// The group at the tail, which takes one more frame of the same segment.
-    fn open_group<'a>(&self, state: &'a mut State) -> &'a mut Group {
+    fn open_group<'a>(&self, state: &'a mut CommitState) -> &'a mut CommitGroup {
         let open = state.groups.back().is_some_and(|group| group.seals.is_none());
         if !open {
             let tail = &state.tail;
-            state.groups.push_back(Group {
+            state.groups.push_back(CommitGroup {
                 segment: tail.header,
                 create: !tail.created,
                 seals: None,
@@ -245,7 +245,7 @@ impl Log {
     }
 
     /// Blocks until the commit of this slot is settled.
-    pub(super) fn wait(&self, slot: &Arc<Slot>) -> Result<()> {
+    pub(super) fn wait(&self, slot: &Arc<CommitSlot>) -> Result<()> {
         loop {
             if let Some(outcome) = slot.outcome() {
                 return outcome;
@@ -267,7 +267,7 @@ impl Log {
     }
 
     /// Writes the oldest group.
-    fn lead(&self, mut state: MutexGuard<'_, State>) {
+    fn lead(&self, mut state: MutexGuard<'_, CommitState>) {
         let Some(group) = state.groups.pop_front().map(Arc::new) else { return };
         state.in_flight = Some(group.clone());
         state.leading = true;
@@ -302,7 +302,7 @@ impl Log {
     }
 
     /// One write, one sync, and the group is visible. Gives whether a spare file is to be made.
-    fn write(&self, group: &Group) -> Result<bool, Failure> {
+    fn write(&self, group: &CommitGroup) -> Result<bool, Failure> {
         self.check_process().map_err(Failure::NotStored)?;
         let mut writer = self.writer.lock();
         if (group.create || group.seals.is_some())
@@ -332,7 +332,7 @@ impl Log {
         Ok(wants_spare)
     }
 
-    fn publish(&self, group: &Group, segment: &Segment, upto: u64) {
+    fn publish(&self, group: &CommitGroup, segment: &Segment, upto: u64) {
         let mut events = |each: Each<'_>| {
             for frame in frames(&group.bytes, group.at, segment.mask) {
                 let walked = frame.records(&segment.path, |event| each(segment.header.number, &event));
@@ -348,7 +348,7 @@ impl Log {
     }
 
     /// Tells everybody what became of a group, and who leads next.
-    fn settle(&self, group: &Group, result: Result<(), Failure>) {
+    fn settle(&self, group: &CommitGroup, result: Result<(), Failure>) {
         let mut state = self.state.lock();
         state.leading = false;
         state.in_flight = None;
@@ -383,8 +383,8 @@ impl Log {
     /// Says what became of commits. Gives who waits for them, to be woken outside the commit lock.
     fn tell<'s>(
         &self,
-        state: &mut State,
-        slots: impl Iterator<Item = &'s Arc<Slot>>,
+        state: &mut CommitState,
+        slots: impl Iterator<Item = &'s Arc<CommitSlot>>,
         outcome: &Result<()>,
     ) -> Vec<Waker> {
         let told = slots.filter_map(|slot| {
@@ -400,7 +400,7 @@ impl Log {
     }
 
     /// Forgets all commits that are accepted and not written. Gives their slots.
-    fn roll_back(&self, state: &mut State) -> Vec<Arc<Slot>> {
+    fn roll_back(&self, state: &mut CommitState) -> Vec<Arc<CommitSlot>> {
         state.tail = state.written.clone();
         state.pending_bytes = 0;
         state.rollbacks += 1;
@@ -428,7 +428,7 @@ impl Log {
         state.rollbacks == in_flight.rollbacks && state.written.next_position() >= in_flight.end
     }
 
-    fn arrived<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn arrived<'a>(&'a self, mut state: MutexGuard<'a, CommitState>) -> MutexGuard<'a, CommitState> {
         let end = state.tail.next_position();
         while state.written.next_position() < end && (state.leading || !state.groups.is_empty()) {
             state = self.help(state);
@@ -481,7 +481,7 @@ impl Log {
 /// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes everybody: the leader has panicked.
 struct Leader<'a> {
     log: &'a Log,
-    slots: &'a [Arc<Slot>],
+    slots: &'a [Arc<CommitSlot>],
     done: bool,
 }
 

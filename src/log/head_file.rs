@@ -3,7 +3,7 @@
 use super::Log;
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
-use crate::format::head::{Head, Slots};
+use crate::format::head::{DurableMark, Slots};
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, File, Fs, Mode};
 use crate::segment::head;
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 pub(super) struct HeadFile {
     path: PathBuf,
     file: Option<Arc<dyn File>>,
-    last: Option<Head>,
+    last: Option<DurableMark>,
 }
 
 impl HeadFile {
@@ -27,7 +27,7 @@ impl HeadFile {
     }
 
     /// Writes the next generation and makes it durable.
-    fn write(&mut self, fs: &dyn Fs, next: Head) -> Result<()> {
+    fn write(&mut self, fs: &dyn Fs, next: DurableMark) -> Result<()> {
         let io_error = |e| Error::io("write", &self.path, e);
         let file = match self.file.take() {
             Some(file) => file,
@@ -83,8 +83,9 @@ impl Log {
             return Ok(());
         }
         let generation = last.map_or(0, |last| last.generation + 1);
-        let next = Head { clean, store: segment.store, generation, segment: segment.number, position, len, digest };
-        if last.is_some_and(|last| Head { generation, ..last } == next) {
+        let next =
+            DurableMark { clean, store: segment.store, generation, segment: segment.number, position, len, digest };
+        if last.is_some_and(|last| DurableMark { generation, ..last } == next) {
             return Ok(());
         }
         head.write(&*self.fs, next)

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
-struct Shared {
+struct IntervalShared {
     stop: Mutex<bool>,
     wake: Condvar,
     /// The thread has been told that something is to be synced, and has not begun.
@@ -22,7 +22,7 @@ struct Shared {
 /// How the thread is reached. Without an interval, there is none.
 #[derive(Default)]
 pub(super) struct Syncing {
-    shared: Arc<Shared>,
+    shared: Arc<IntervalShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -61,7 +61,7 @@ impl Log {
     }
 }
 
-fn run(log: &Weak<Log>, shared: &Shared, interval: Duration) {
+fn run(log: &Weak<Log>, shared: &IntervalShared, interval: Duration) {
     let mut last = None::<Instant>;
     loop {
         let mut stop = shared.stop.lock();

@@ -31,7 +31,7 @@ struct Wishes {
 
 /// What the thread and the others share.
 #[derive(Default)]
-struct Shared {
+struct MaintenanceShared {
     wishes: Mutex<Wishes>,
     wake: Condvar,
     /// The thread sleeps until it is woken.
@@ -39,12 +39,12 @@ struct Shared {
 }
 
 #[derive(Default)]
-pub(super) struct Signal {
-    shared: Arc<Shared>,
+pub(super) struct MaintenanceSignal {
+    shared: Arc<MaintenanceShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Signal {
+impl MaintenanceSignal {
     /// Says that something has been committed.
     #[inline]
     pub(super) fn committed(&self) {
@@ -140,7 +140,7 @@ impl Log {
     }
 }
 
-fn run(log: &Weak<Log>, shared: &Shared) {
+fn run(log: &Weak<Log>, shared: &MaintenanceShared) {
     let mut seen = u64::MAX;
     let (mut making, mut pause) = (None::<Spare>, Duration::ZERO);
     loop {

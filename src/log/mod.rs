@@ -17,10 +17,10 @@ mod spare;
 mod ticket;
 mod writer;
 
-pub(crate) use commit::{InFlight, Pending, Proposal};
+pub(crate) use commit::{InFlight, PendingCommits, Proposal};
 pub(crate) use read::{Backwards, Forwards};
 pub use recovery::report::{Cut, OpenReport};
-pub(crate) use ticket::Ticket;
+pub(crate) use ticket::CommitTicket;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
@@ -28,7 +28,7 @@ use crate::format::draft::Limits;
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::owned::{Owned, Work};
+use crate::fs::owned::{Owned, WorkToken};
 use crate::fs::{Fs, Lock};
 use crate::process::Process;
 use crate::segment::scan::Each;
@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use ticket::Slot;
+use ticket::CommitSlot;
 use writer::Writer;
 
 /// When an append returns, and what it survives.
@@ -69,7 +69,7 @@ pub enum Durability {
 
 /// How the log is to behave.
 #[derive(Clone)]
-pub(crate) struct Settings {
+pub(crate) struct LogSettings {
     pub durability: Durability,
     pub segment_size: u64,
     pub limits: Limits,
@@ -118,7 +118,7 @@ pub(crate) struct Settled {
 
 /// Where the next frame goes.
 #[derive(Clone)]
-struct Tail {
+struct LogTail {
     header: SegmentHeader,
     mask: Mask,
     /// Whether the file of the segment is there.
@@ -127,9 +127,9 @@ struct Tail {
     chain: Chain,
 }
 
-impl Tail {
+impl LogTail {
     fn new(header: SegmentHeader, created: bool) -> Self {
-        Tail { mask: header.mask(), created, offset: START, chain: Chain::start(&header), header }
+        LogTail { mask: header.mask(), created, offset: START, chain: Chain::start(&header), header }
     }
 
     fn next_position(&self) -> u64 {
@@ -138,7 +138,7 @@ impl Tail {
 }
 
 /// Commits that are written together, all in one segment.
-struct Group {
+struct CommitGroup {
     segment: SegmentHeader,
     /// The file of the segment is to be created first.
     create: bool,
@@ -146,24 +146,24 @@ struct Group {
     seals: Option<Settled>,
     at: u64,
     bytes: Vec<u8>,
-    slots: Vec<Arc<Slot>>,
+    slots: Vec<Arc<CommitSlot>>,
     /// The tail behind the group.
-    end: Tail,
+    end: LogTail,
 }
 
 /// What the commit lock protects.
-struct State {
+struct CommitState {
     /// Behind all accepted commits.
-    tail: Tail,
+    tail: LogTail,
     /// Behind all written ones.
-    written: Tail,
+    written: LogTail,
     /// Accepted and not yet written, in order.
-    groups: VecDeque<Group>,
+    groups: VecDeque<CommitGroup>,
     /// The group that is being written.
-    in_flight: Option<Arc<Group>>,
+    in_flight: Option<Arc<CommitGroup>>,
     pending_bytes: usize,
     /// Those who sleep until their commit is written, oldest first; some may have been told already.
-    waiters: VecDeque<Arc<Slot>>,
+    waiters: VecDeque<Arc<CommitSlot>>,
     /// The first failure of a commit whose ticket was dropped.
     untold: Option<Error>,
     /// How many groups have failed, and the last error.
@@ -181,9 +181,9 @@ pub(crate) struct Log {
     fs: Arc<dyn Fs>,
     /// The same files, as the owner of the lock has them.
     owner: Arc<Owned>,
-    settings: Settings,
+    settings: LogSettings,
     listener: Arc<dyn Listener>,
-    state: Mutex<State>,
+    state: Mutex<CommitState>,
     /// Told when a group is done, for those who wait for room.
     progress: Condvar,
     writer: Mutex<Writer>,
@@ -194,7 +194,7 @@ pub(crate) struct Log {
     /// Positions below this one are durable.
     durable: AtomicU64,
     head: Mutex<HeadFile>,
-    maintenance: maintenance::Signal,
+    maintenance: maintenance::MaintenanceSignal,
     syncing: interval::Syncing,
     /// The number of the next spare file.
     spares: AtomicU64,
@@ -324,7 +324,7 @@ impl Log {
     /// # Errors
     ///
     /// As [`Log::check_writable`].
-    pub(crate) fn work(&self) -> Result<Work<'_>> {
+    pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         self.check_writable()?;
         self.owner.work()
     }

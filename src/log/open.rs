@@ -3,7 +3,7 @@
 use super::head_file::HeadFile;
 use super::recovery::Opening;
 use super::recovery::report::OpenReport;
-use super::{Listener, Log, Settings, State, writer::Writer};
+use super::{CommitState, Listener, Log, LogSettings, writer::Writer};
 use super::{owner, spare};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-pub(crate) struct Opened {
+pub(crate) struct OpenedLog {
     pub log: Arc<Log>,
     pub report: OpenReport,
 }
@@ -27,9 +27,9 @@ impl Log {
     pub(crate) fn open(
         owner: Arc<Owned>,
         dir: PathBuf,
-        settings: Settings,
+        settings: LogSettings,
         listener: Arc<dyn Listener>,
-    ) -> Result<Opened> {
+    ) -> Result<OpenedLog> {
         let started = Instant::now();
         let fs: Arc<dyn Fs> = owner.clone();
         let mut report = OpenReport::default();
@@ -82,7 +82,7 @@ impl Log {
         let writer = Writer::new(fs.clone(), dir.clone(), &settings, recovered.active.clone(), recovered.end);
         let (maintained, read_only) = (settings.maintenance && !settings.read_only, settings.read_only);
         let log = Arc::new(Log {
-            state: Mutex::new(State {
+            state: Mutex::new(CommitState {
                 written: recovered.tail.clone(),
                 tail: recovered.tail,
                 groups: VecDeque::new(),
@@ -130,7 +130,7 @@ impl Log {
             }
         }
         report.took = started.elapsed();
-        Ok(Opened { log, report })
+        Ok(OpenedLog { log, report })
     }
 
     /// Adds a segment that has just been created.

@@ -3,7 +3,7 @@
 //! The lock is that of a file, so it protects only as long as LOCK leads to that file. It is looked at where that costs nothing beside what else is done: when a segment ends or begins, before HEAD,
 //! POSITIONS, indexes, snapshots and projections are written, on closing, and by the maintenance thread every 100 ms while there are commits.
 
-use super::{Log, Settings};
+use super::{Log, LogSettings};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, Lock, LockMode};
 use crate::segment::vestiges::index_number;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Binds the directory of a store, and creates it if need be. Returns what the store works through from now on.
-pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &Settings) -> Result<Arc<dyn Fs>> {
+pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &LogSettings) -> Result<Arc<dyn Fs>> {
     if settings.create && !settings.read_only {
         fs.create_dir(dir).map_err(|e| Error::directory("create", dir, e))?;
     }
@@ -29,7 +29,7 @@ pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &Settings) -> Result<A
 }
 
 /// Takes the lock. `None` in a copy without a lock file that is only read.
-pub(super) fn lock(fs: &dyn Fs, dir: &Path, settings: &Settings) -> Result<Option<Lock>> {
+pub(super) fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Option<Lock>> {
     let path = dir.join(LOCK);
     let mode = if settings.read_only { LockMode::Shared } else { LockMode::Exclusive };
     let missing = || match fs.list(dir) {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::position::Location;
 use crate::segment::Segment;
-use crate::segment::cursor::Cursor;
+use crate::segment::cursor::SegmentCursor;
 use crate::segment::verified::{Next, Verified};
 use std::ops::Range;
 use std::sync::Arc;
@@ -84,11 +84,11 @@ impl Log {
     }
 
     /// A cursor that begins with the event at this position.
-    fn cursor(&self, position: u64) -> Result<Cursor> {
+    fn cursor(&self, position: u64) -> Result<SegmentCursor> {
         let segment = self.segment_of(position);
         let ordinal = position - segment.header.first_position;
         let waypoint = self.listener.waypoint(segment.header.number, ordinal)?;
-        Cursor::new(segment, position, waypoint)
+        SegmentCursor::new(segment, position, waypoint)
     }
 
     /// The events at these positions, all of which must be below the watermark.
@@ -106,7 +106,7 @@ impl Log {
 pub(crate) struct Forwards {
     log: Arc<Log>,
     positions: Range<u64>,
-    cursor: Option<Cursor>,
+    cursor: Option<SegmentCursor>,
 }
 
 impl Forwards {

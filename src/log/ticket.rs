@@ -11,7 +11,7 @@ use std::task::Waker;
 
 /// What became of one commit, and who waits for it.
 #[derive(Default)]
-pub(super) struct Slot {
+pub(super) struct CommitSlot {
     /// There is an outcome: whoever only looks takes no lock.
     settled: AtomicBool,
     waiting: Mutex<Waiting>,
@@ -29,7 +29,7 @@ struct Waiting {
     abandoned: bool,
 }
 
-impl Slot {
+impl CommitSlot {
     /// Says what became of the commit. Gives who waits for it, to be woken.
     #[must_use]
     pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Waker> {
@@ -81,13 +81,13 @@ impl Slot {
 }
 
 /// A commit that has been accepted: it has its place in the order, and is not yet durable.
-pub(crate) struct Ticket {
+pub(crate) struct CommitTicket {
     pub(super) log: Arc<Log>,
-    pub(super) slot: Arc<Slot>,
+    pub(super) slot: Arc<CommitSlot>,
     pub(super) waited: bool,
 }
 
-impl Ticket {
+impl CommitTicket {
     /// Blocks until the commit is as durable as was asked for, or has failed.
     pub(crate) fn wait(mut self) -> Result<()> {
         self.waited = true;
@@ -122,7 +122,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for CommitTicket {
     /// Nobody will wait, so nobody would write: the maintenance thread does, or else this one.
     fn drop(&mut self) {
         if self.waited || self.log.check_process().is_err() {

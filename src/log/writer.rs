@@ -42,7 +42,7 @@ impl Writer {
     pub(super) fn new(
         fs: Arc<dyn Fs>,
         dir: PathBuf,
-        settings: &super::Settings,
+        settings: &super::LogSettings,
         segment: Arc<Segment>,
         end: u64,
     ) -> Self {

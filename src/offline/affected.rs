@@ -1,7 +1,7 @@
 //! Who remembers events that a salvage could not copy.
 
 use super::salvage::Salvaged;
-use super::sidecars::Kept;
+use super::sidecars::CopiedProgress;
 use super::verify::Sequences;
 use crate::stream::{StreamId, main_key};
 use std::collections::{BTreeMap, HashMap};
@@ -49,7 +49,7 @@ impl fmt::Display for Affected {
 }
 
 /// What the report must know of its losses, and where streams end in the copy.
-pub(super) fn affected(kept: &Kept, report: &Salvaged, sequences: &Sequences) -> Vec<Affected> {
+pub(super) fn affected(kept: &CopiedProgress, report: &Salvaged, sequences: &Sequences) -> Vec<Affected> {
     let mut first_lost: HashMap<&[u8], u64> = HashMap::new();
     for lost in report.losses.iter().flat_map(|loss| &loss.streams).chain(&report.missing) {
         let first = first_lost.entry(lost.stream.key()).or_insert(u64::MAX);

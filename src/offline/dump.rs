@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::format::frame::{EVENTS, FrameHeader};
 use crate::fs::{Fs, Holes, RealFs};
 use crate::segment::START;
-use crate::segment::scan::Source;
+use crate::segment::scan::ScanSource;
 use crate::time::Timestamp;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ pub fn dump_in(fs: &dyn Fs, path: impl AsRef<Path>, mut each: impl FnMut(Piece))
     let fs = &Holes::new(fs);
     for named in segments(fs, path.as_ref())? {
         let (file, size) = named.open(fs)?;
-        let source = Source { path: &named.path, file: &*file, size };
+        let source = ScanSource { path: &named.path, file: &*file, size };
         let piece = |offset, len, kind, verdict: &str| Piece {
             path: named.path.clone(),
             offset,

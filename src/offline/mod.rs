@@ -32,12 +32,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file that has the name of a segment.
-struct Named {
+struct SegmentFile {
     number: u64,
     path: PathBuf,
 }
 
-impl Named {
+impl SegmentFile {
     /// Opens it, and says how long it is. A store may have more segments than a process may have open files.
     fn open(&self, fs: &dyn Fs) -> Result<(Arc<dyn File>, u64)> {
         let opened = fs.open(&self.path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
@@ -46,7 +46,7 @@ impl Named {
 }
 
 /// The segments in a directory, by number.
-fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<Named>> {
+fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentFile>> {
     let entries = match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
         other => other.map_err(|e| Error::directory("list", dir, e)),
@@ -54,7 +54,7 @@ fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<Named>> {
     let mut found = Vec::new();
     for entry in entries.iter().filter(|entry| entry.is_file) {
         let Some(number) = number_of(&entry.name) else { continue };
-        found.push(Named { number, path: dir.join(&entry.name) });
+        found.push(SegmentFile { number, path: dir.join(&entry.name) });
     }
     found.sort_by_key(|named| named.number);
     if found.is_empty() {

@@ -7,7 +7,7 @@ use crate::format::frame::HEADER;
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::index::deletions::covers;
-use crate::reconstruct::{Builder, Implied, Mended, Part, draft};
+use crate::reconstruct::{Builder, Implied, Mended, SlotPart, draft};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
@@ -52,17 +52,17 @@ pub(super) struct Renumber {
 
 impl Renumber {
     /// Adds a part with the next numbers. Ids that were derived from a position are stored with their events, so that they stay.
-    pub(super) fn add(&mut self, builder: &mut Builder, mended: &Mended, part: &Part) -> Result<()> {
+    pub(super) fn add(&mut self, builder: &mut Builder, mended: &Mended, part: &SlotPart) -> Result<()> {
         let (file, recorded_at, records, attributes) = match part {
-            Part::Lost { .. } => return Ok(()),
-            Part::Implied { deletion, .. } => return self.delete(builder, deletion),
-            Part::Commit { file, at, header } => {
+            SlotPart::Lost { .. } => return Ok(()),
+            SlotPart::Implied { deletion, .. } => return self.delete(builder, deletion),
+            SlotPart::Commit { file, at, header } => {
                 let body = at + HEADER;
                 let attributes = body..body + header.attributes_len as usize;
                 let records = split(&mended.files[*file], attributes.end..body + header.body_len as usize);
                 (*file, header.recorded_at, records, attributes)
             }
-            Part::Events { file, recorded_at, records, attributes, .. } => {
+            SlotPart::Events { file, recorded_at, records, attributes, .. } => {
                 (*file, *recorded_at, records.clone(), attributes.clone())
             }
         };

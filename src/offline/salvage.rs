@@ -6,10 +6,10 @@ use super::verify::{Sequences, read_all};
 use super::{sidecars, write};
 use crate::Uuid;
 use crate::error::{Damage, Error, Result};
-use crate::format::head::Head;
+use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes, RealFs};
-use crate::reconstruct::{Builder, LeftOut, Loss, LostEvents, Mended, Part, Survey};
+use crate::reconstruct::{Builder, Inventory, LeftOut, Loss, LostEvents, Mended, SlotPart};
 use crate::segment::{INCOMPLETE, random};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -132,7 +132,7 @@ impl Salvage {
         let (dir, out) = (store.as_ref(), out.as_ref());
         let fs = &Holes::new(fs);
         let early = if self.renumber { None } else { Some(sidecars::Early::read(fs, dir)?) };
-        let survey = Survey::new(fs, dir)?;
+        let survey = Inventory::new(fs, dir)?;
         if survey.places.is_empty() {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
@@ -204,7 +204,7 @@ fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
 struct Copy<'a> {
     fs: &'a Holes<'a>,
     out: &'a Path,
-    survey: &'a Survey,
+    survey: &'a Inventory,
     renumber: Option<Renumber>,
     report: Salvaged,
     /// The segment that was made last. It is written when the next one is begun, or as the one to go on with.
@@ -219,7 +219,7 @@ impl Copy<'_> {
         for part in &mended.parts {
             match (&mut self.renumber, part) {
                 (Some(renumber), _) => renumber.add(&mut builder, &mended, part)?,
-                (None, Part::Lost { positions }) => builder = self.lose(n, builder, positions.clone())?,
+                (None, SlotPart::Lost { positions }) => builder = self.lose(n, builder, positions.clone())?,
                 (None, _) => builder.add(&mended, part),
             }
         }
@@ -289,7 +289,7 @@ impl Copy<'_> {
         let last = self.before.as_ref().expect("there is one now");
         let position = last.chain.next_position;
         self.report.positions = position;
-        let head = Head {
+        let head = DurableMark {
             clean: true,
             store: self.survey.store,
             generation: 0,

@@ -4,18 +4,18 @@ use super::salvage::Salvaged as Copied;
 use super::{Report, write};
 use crate::error::{Damage, Error, Result};
 use crate::format::positions_file::HEADER;
-use crate::format::snapshot_file::Head;
+use crate::format::snapshot_file::SnapshotHeader;
 use crate::fs::{Fs, Holes, MemFs, Mode, is_not_a_file, write_full};
-use crate::progress::salvage::{NAME, Salvaged, salvage};
+use crate::progress::salvage::{NAME, SalvagedProgress, salvage};
 use crate::reconstruct::{LeftOut, read};
 use crate::snapshot::NAME as SNAPSHOTS;
-use crate::snapshot::inspect::{self, Verdict};
+use crate::snapshot::inspect::{self, SnapshotVerdict};
 use std::path::{Path, PathBuf};
 
 /// POSITIONS as it was at one moment: what is intact in it, and its bytes.
 #[derive(Default)]
 pub(super) struct Early {
-    found: Salvaged,
+    found: SalvagedProgress,
     /// `None` if there are none, or more than are held in memory.
     bytes: Option<Vec<u8>>,
 }
@@ -39,19 +39,19 @@ impl Early {
 }
 
 /// Reads POSITIONS, as part of this store.
-pub(super) fn positions(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>) -> Result<Salvaged> {
+pub(super) fn positions(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>) -> Result<SalvagedProgress> {
     Ok(of_store(fs, dir, store, salvage(fs, dir)?))
 }
 
 /// A POSITIONS of another store is damaged from its header on: nothing in it is of use here.
-fn of_store(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, mut found: Salvaged) -> Salvaged {
+fn of_store(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, mut found: SalvagedProgress) -> SalvagedProgress {
     if let (Some(theirs), Some(ours)) = (found.store, store)
         && theirs != ours
     {
         let why = "it belongs to another store".into();
         let damage = Damage { path: dir.join(NAME), bytes: 0..HEADER as u64, positions: 0..0, why };
         let size = found.size;
-        found = Salvaged::default();
+        found = SalvagedProgress::default();
         (found.size, found.store, found.entries_lost) = (size, Some(theirs), true);
         found.damage.push(damage);
     }
@@ -83,11 +83,11 @@ pub(super) fn verify(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, report
     inspect::each(fs, dir, store, |snapshot| {
         report.bytes += snapshot.size;
         let why = match snapshot.verdict {
-            Verdict::Intact { .. } => {
+            SnapshotVerdict::Intact { .. } => {
                 report.snapshots += 1;
                 return Ok(());
             }
-            Verdict::Bad(why) | Verdict::Unclear(why) => why,
+            SnapshotVerdict::Bad(why) | SnapshotVerdict::Unclear(why) => why,
         };
         let name = snapshot.path.strip_prefix(dir).unwrap_or(&snapshot.path);
         report.notices.push(format!("{}: {why}; it is not used", name.display()));
@@ -97,18 +97,24 @@ pub(super) fn verify(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, report
 
 /// What was copied, for those who ask whom a loss touches.
 #[derive(Default)]
-pub(super) struct Kept {
-    pub positions: Salvaged,
+pub(super) struct CopiedProgress {
+    pub positions: SalvagedProgress,
     /// Name, head, and key of the stream.
-    pub snapshots: Vec<(PathBuf, Head, Box<[u8]>)>,
+    pub snapshots: Vec<(PathBuf, SnapshotHeader, Box<[u8]>)>,
 }
 
 /// Copies snapshots as they are, and POSITIONS as it was read early or, if that is not intact, with all entries that are. Nothing is copied if nothing was read: with new numbers, both would say
 /// what is wrong.
-pub(super) fn copy(fs: &Holes<'_>, dir: &Path, out: &Path, early: Option<Early>, report: &mut Copied) -> Result<Kept> {
+pub(super) fn copy(
+    fs: &Holes<'_>,
+    dir: &Path,
+    out: &Path,
+    early: Option<Early>,
+    report: &mut Copied,
+) -> Result<CopiedProgress> {
     let store = *report.store.as_bytes();
     let leave_out = |path: PathBuf, why: &str| LeftOut { path, why: why.to_owned() };
-    let mut kept = Kept::default();
+    let mut kept = CopiedProgress::default();
     let Some(early) = early else {
         let why = "it names positions and sequences as they were";
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
@@ -135,8 +141,8 @@ pub(super) fn copy(fs: &Holes<'_>, dir: &Path, out: &Path, early: Option<Early>,
     let mut made: Option<PathBuf> = None;
     inspect::each(fs, dir, Some(store), |snapshot| {
         let (head, key, bytes) = match snapshot.verdict {
-            Verdict::Intact { head, key, bytes } => (head, key, bytes),
-            Verdict::Bad(why) | Verdict::Unclear(why) => {
+            SnapshotVerdict::Intact { head, key, bytes } => (head, key, bytes),
+            SnapshotVerdict::Bad(why) | SnapshotVerdict::Unclear(why) => {
                 report.left_out.push(leave_out(snapshot.path, why));
                 return Ok(());
             }

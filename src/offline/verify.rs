@@ -1,8 +1,8 @@
 //! Reading a whole store and saying what is wrong with it.
 
-use super::{Named, segments, sidecars, tell_holes};
+use super::{SegmentFile, segments, sidecars, tell_holes};
 use crate::error::{Damage, Error, Result};
-use crate::format::head::Head;
+use crate::format::head::DurableMark;
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{
@@ -15,8 +15,8 @@ use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::progress::salvage as positions;
 use crate::reconstruct::misplaced;
-use crate::segment::scan::{Frame, Recorded, Scanned, Source, Stop};
-use crate::segment::verdict::{self, Ending, NoHeader, Verdict, judge, was_being_created};
+use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
+use crate::segment::verdict::{self, NoHeader, SegmentEnd, SegmentVerdict, judge, was_being_created};
 use crate::segment::vestiges::{self, Claims};
 use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of, spare_number_of};
 use crate::stream::main_key;
@@ -116,11 +116,11 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
         let next = match named.get(n + 1) {
             Some(next) => {
                 let (file, size) = next.open(fs)?;
-                Source { path: &next.path, file: &*file, size }.header()?
+                ScanSource { path: &next.path, file: &*file, size }.header()?
             }
             None => None,
         };
-        let place = Place { newest: n + 1 == named.len(), next, head };
+        let place = Neighbours { newest: n + 1 == named.len(), next, head };
         check.segment(fs, at_hand, &place, dir)?;
     }
     check.end(head, newest, dir);
@@ -156,7 +156,7 @@ impl<'a> IndexCheck<'a> {
         let mut file = Vec::new();
         if let Ok(opened) = fs.open(&path, Mode::Read) {
             let size = opened.size().map_err(|e| Error::io("stat", &path, e))?;
-            Source { path: &path, file: &*opened, size }.chunks(0..size, |_, chunk| {
+            ScanSource { path: &path, file: &*opened, size }.chunks(0..size, |_, chunk| {
                 file.extend_from_slice(chunk);
                 Ok(())
             })?;
@@ -201,22 +201,22 @@ impl<'a> IndexCheck<'a> {
 }
 
 /// What stands around the segment at hand.
-struct Place {
+struct Neighbours {
     newest: bool,
     /// The header of the next segment, if it has a good one.
     next: Option<SegmentHeader>,
-    head: Option<Head>,
+    head: Option<DurableMark>,
 }
 
 /// The segment before the one at hand.
-struct Before {
+struct Predecessor {
     header: SegmentHeader,
     scanned: Scanned,
 }
 
-impl Before {
+impl Predecessor {
     fn is_sealed(&self) -> bool {
-        matches!(self.scanned.stop, Stop::Sealed { .. })
+        matches!(self.scanned.stop, ScanEnd::Sealed { .. })
     }
 }
 
@@ -224,7 +224,7 @@ struct Check {
     report: Report,
     /// The next sequence of each stream.
     streams: Sequences,
-    before: Option<Before>,
+    before: Option<Predecessor>,
     /// The number of the segment that must come next, and the position it must begin with, as far as that is known.
     number: u64,
     position: u64,
@@ -238,7 +238,7 @@ impl Check {
     }
 
     /// Reads HEAD. A slot that is not intact takes nothing with it.
-    fn head(&mut self, fs: &dyn Fs, dir: &Path) -> Result<Option<Head>> {
+    fn head(&mut self, fs: &dyn Fs, dir: &Path) -> Result<Option<DurableMark>> {
         let Some(slots) = head::read(fs, dir)? else {
             self.report.notices.push("HEAD is missing".into());
             return Ok(None);
@@ -250,10 +250,10 @@ impl Check {
         Ok(slots.newest)
     }
 
-    fn segment(&mut self, fs: &dyn Fs, named: &Named, place: &Place, dir: &Path) -> Result<()> {
-        let &Place { newest, head, .. } = place;
+    fn segment(&mut self, fs: &dyn Fs, named: &SegmentFile, place: &Neighbours, dir: &Path) -> Result<()> {
+        let &Neighbours { newest, head, .. } = place;
         let (file, size) = named.open(fs)?;
-        let mut source = Source { path: &named.path, file: &*file, size };
+        let mut source = ScanSource { path: &named.path, file: &*file, size };
         self.report.segments += 1;
         self.report.bytes += size;
         let next = self.position;
@@ -277,7 +277,7 @@ impl Check {
         let Some(header) = found else {
             let unborn = was_being_created(NoHeader {
                 newest,
-                sealed_before: self.before.as_ref().map_or(self.number == 2, Before::is_sealed),
+                sealed_before: self.before.as_ref().map_or(self.number == 2, Predecessor::is_sealed),
                 content,
                 in_head: head.is_some_and(|head| head.position > next),
             });
@@ -318,7 +318,8 @@ impl Check {
         };
         let mut scanned = source.scan(&header, None, &mut visit)?;
         // A process may be writing. What stands behind a bad commit was written after it: if the commit is still bad when that has been seen, it is damage, and else it was on its way.
-        while newest && matches!(scanned.stop, Stop::Bad { .. }) && !source.resync(&header, scanned.end)?.is_empty() {
+        while newest && matches!(scanned.stop, ScanEnd::Bad { .. }) && !source.resync(&header, scanned.end)?.is_empty()
+        {
             source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
             let more = source.scan(&header, Some((scanned.end, scanned.chain)), &mut visit)?;
             if more.end == scanned.end {
@@ -333,18 +334,18 @@ impl Check {
             self.damage(&named.path, 0..0, header.first_position..u64::MAX, format::head::OTHER_LOG.into());
         }
         self.report.bytes += index.size();
-        let whole = !matches!(scanned.stop, Stop::Bad { .. });
+        let whole = !matches!(scanned.stop, ScanEnd::Bad { .. });
         self.report.notices.extend(index.finish(whole));
         // What an index covers was durable when it was written.
         let indexed = index.is_covered(scanned.end);
         let damaged = self.check_end(&source, &header, &scanned, place, indexed)?;
         self.position = scanned.chain.next_position;
         // Behind damage, nobody knows what the next segment has to begin with.
-        self.before = (!damaged).then_some(Before { header, scanned });
+        self.before = (!damaged).then_some(Predecessor { header, scanned });
         Ok(())
     }
 
-    fn check_header(&mut self, named: &Named, header: &SegmentHeader, head: Option<Head>) {
+    fn check_header(&mut self, named: &SegmentFile, header: &SegmentHeader, head: Option<DurableMark>) {
         let mut wrong = Vec::new();
         if header.number != named.number {
             wrong.push(format!("the file holds segment {}", header.number));
@@ -362,7 +363,7 @@ impl Check {
                     wrong.push("the segment does not begin where the one before ends".into());
                 }
                 let end = match scanned.stop {
-                    Stop::Sealed { .. } => scanned.end,
+                    ScanEnd::Sealed { .. } => scanned.end,
                     _ => scanned.end + Seal::FRAME,
                 };
                 if header.base_time < scanned.chain.recorded_at {
@@ -385,28 +386,28 @@ impl Check {
     /// Judges how the scan of a segment ended. Gives whether it is damaged.
     fn check_end(
         &mut self,
-        source: &Source<'_>,
+        source: &ScanSource<'_>,
         header: &SegmentHeader,
         scanned: &Scanned,
-        place: &Place,
+        place: &Neighbours,
         indexed: bool,
     ) -> Result<bool> {
         let position = scanned.chain.next_position;
         let why = match &scanned.stop {
-            Stop::Sealed { junk: false, .. } => return Ok(false),
-            Stop::Sealed { junk: true, .. } => {
+            ScanEnd::Sealed { junk: false, .. } => return Ok(false),
+            ScanEnd::Sealed { junk: true, .. } => {
                 self.report.notices.push(format!("{}: bytes behind the seal", file_name(header.number)));
                 return Ok(false);
             }
-            Stop::End if place.newest => return Ok(false),
+            ScanEnd::End if place.newest => return Ok(false),
             _ if place.next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) => {
                 self.report
                     .notices
                     .push(format!("{}: the seal is not intact; all events are", file_name(header.number)));
                 return Ok(false);
             }
-            Stop::End => "the segment has no seal, but a successor",
-            Stop::Bad { why } => why,
+            ScanEnd::End => "the segment has no seal, but a successor",
+            ScanEnd::Bad { why } => why,
         };
         let later = source.resync(header, scanned.end)?;
         let behind = later.iter().filter(|found| found.header.first_position > position);
@@ -414,9 +415,9 @@ impl Check {
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
         let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
-        let segment = if place.newest { verdict::Place::Active } else { verdict::Place::Sealed };
-        let ending = Ending::of(scanned, &later, place.head.map(|head| head.position), indexed);
-        if let Verdict::CutTornGroup | Verdict::CutTornTail = judge(segment, ending) {
+        let segment = if place.newest { verdict::SegmentRole::Active } else { verdict::SegmentRole::Sealed };
+        let ending = SegmentEnd::of(scanned, &later, place.head.map(|head| head.position), indexed);
+        if let SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail = judge(segment, ending) {
             self.report.torn = Some(damage);
             return Ok(false);
         }
@@ -435,7 +436,7 @@ impl Check {
     }
 
     /// Compares the end of the log with what HEAD says.
-    fn end(&mut self, head: Option<Head>, newest: u64, dir: &Path) {
+    fn end(&mut self, head: Option<DurableMark>, newest: u64, dir: &Path) {
         let Some(head) = head else { return };
         let path = dir.join(file_name(head.segment));
         if head.segment > newest {

@@ -1,7 +1,7 @@
 //! Writing what was made of a store: segments with their indexes, and HEAD.
 
 use crate::error::{Error, Result};
-use crate::format::head::Head;
+use crate::format::head::DurableMark;
 use crate::fs::{self, Fs, Mode};
 use crate::index::memory::Memory;
 use crate::reconstruct::Builder;
@@ -42,13 +42,13 @@ pub(super) fn segment(fs: &dyn Fs, dir: &Path, builder: &mut Builder, sealed: bo
 }
 
 /// The bytes of a HEAD file that holds one slot.
-pub(super) fn head_bytes(newest: Head) -> Vec<u8> {
+pub(super) fn head_bytes(newest: DurableMark) -> Vec<u8> {
     let mut bytes = vec![0; crate::format::head::LEN];
     crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
     bytes
 }
 
 /// Writes HEAD anew.
-pub(super) fn head(fs: &dyn Fs, dir: &Path, newest: Head) -> Result<()> {
+pub(super) fn head(fs: &dyn Fs, dir: &Path, newest: DurableMark) -> Result<()> {
     file(fs, &dir.join(head::NAME), &head_bytes(newest))
 }

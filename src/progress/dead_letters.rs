@@ -1,6 +1,6 @@
 //! Dead letters: the events on which consumers have given up, in memory, and which of these the file does not know yet.
 
-use crate::format::positions_file::{Entry, MAX_REASON};
+use crate::format::positions_file::{MAX_REASON, ProgressEntry};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -30,7 +30,7 @@ impl Letter {
     }
 }
 
-struct Held {
+struct StoredLetter {
     /// `None` if it is gone. It keeps its place until the file knows.
     letter: Option<Letter>,
     dirty: bool,
@@ -39,7 +39,7 @@ struct Held {
 /// By consumer and position.
 #[derive(Default)]
 pub(super) struct Letters {
-    held: BTreeMap<Box<str>, BTreeMap<u64, Held>>,
+    held: BTreeMap<Box<str>, BTreeMap<u64, StoredLetter>>,
     dirty: Vec<(Box<str>, u64)>,
     changes: u64,
     bytes: u64,
@@ -53,15 +53,15 @@ pub(super) struct Moved {
 }
 
 impl Moved {
-    pub(super) fn entry(&self) -> Entry<'_> {
+    pub(super) fn entry(&self) -> ProgressEntry<'_> {
         let (name, position) = (&*self.name, self.position);
-        self.letter.as_ref().map_or(Entry::NoLetter { name, position }, |letter| entry(name, position, letter))
+        self.letter.as_ref().map_or(ProgressEntry::NoLetter { name, position }, |letter| entry(name, position, letter))
     }
 }
 
-fn entry<'a>(name: &'a str, position: u64, letter: &'a Letter) -> Entry<'a> {
+fn entry<'a>(name: &'a str, position: u64, letter: &'a Letter) -> ProgressEntry<'a> {
     let Letter { attempts, time, recorded_at, ref reason } = *letter;
-    Entry::Letter { name, position, attempts, time, recorded_at, reason }
+    ProgressEntry::Letter { name, position, attempts, time, recorded_at, reason }
 }
 
 fn cost(name: &str, letter: Option<&Letter>) -> u64 {
@@ -120,7 +120,7 @@ impl Letters {
         }
         let of = self.held.get_mut(name).expect("it was put there if it was not");
         self.bytes += cost(name, letter.as_ref());
-        let before = of.insert(position, Held { letter, dirty });
+        let before = of.insert(position, StoredLetter { letter, dirty });
         self.bytes -= before.as_ref().map_or(0, |before| cost(name, before.letter.as_ref()));
         if dirty && before.is_none_or(|before| !before.dirty) {
             self.dirty.push((name.into(), position));
@@ -138,12 +138,12 @@ impl Letters {
     }
 
     /// Takes over what a batch of the file says.
-    pub(super) fn load(&mut self, entry: Entry<'_>) {
+    pub(super) fn load(&mut self, entry: ProgressEntry<'_>) {
         match entry {
-            Entry::Letter { name, position, attempts, time, recorded_at, reason } => {
+            ProgressEntry::Letter { name, position, attempts, time, recorded_at, reason } => {
                 self.set(name, position, Some(Letter::new(attempts, time, recorded_at, reason)), false);
             }
-            Entry::NoLetter { name, position } => self.release(name, position),
+            ProgressEntry::NoLetter { name, position } => self.release(name, position),
             _ => {}
         }
     }

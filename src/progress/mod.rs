@@ -13,7 +13,7 @@ mod table;
 
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
-use crate::format::positions_file::{Entry, Group, UNBOUND};
+use crate::format::positions_file::{HandlerGroup, ProgressEntry, UNBOUND};
 use crate::fs::{Fs, Mode};
 use crate::stream::{StreamId, check_name};
 pub(crate) use dead_letters::Letter;
@@ -42,7 +42,7 @@ pub(crate) struct Register {
     /// Makes the events durable that positions may be about: none of these must outlive its event.
     sync_events: SyncEvents,
     check_owner: CheckOwner,
-    loaded: OnceLock<Loaded>,
+    loaded: OnceLock<LoadedTable>,
     loading: Mutex<()>,
     /// Whether changes are refused.
     shut: AtomicBool,
@@ -50,7 +50,7 @@ pub(crate) struct Register {
     closed: Mutex<Option<Result<()>>>,
 }
 
-struct Loaded {
+struct LoadedTable {
     table: Mutex<Table>,
     /// Locked before the table, where both are.
     journal: Mutex<Journal>,
@@ -58,7 +58,7 @@ struct Loaded {
 
 /// A checkpoint as it is in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Reached {
+pub struct CheckpointEntry {
     pub position: u64,
     pub version: u64,
     /// When the event at this position was recorded, or [`UNBOUND`].
@@ -68,10 +68,10 @@ pub struct Reached {
     pub checked: bool,
 }
 
-impl Reached {
-    fn entry<'a>(&self, name: &'a str) -> Entry<'a> {
-        let Reached { position, version, recorded_at, .. } = *self;
-        Entry::Checkpoint { name, position, version, recorded_at }
+impl CheckpointEntry {
+    fn entry<'a>(&self, name: &'a str) -> ProgressEntry<'a> {
+        let CheckpointEntry { position, version, recorded_at, .. } = *self;
+        ProgressEntry::Checkpoint { name, position, version, recorded_at }
     }
 }
 
@@ -79,7 +79,7 @@ impl Reached {
 /// this log.
 #[derive(Default)]
 pub(crate) struct Newest {
-    pub checkpoints: Vec<(String, Reached)>,
+    pub checkpoints: Vec<(String, CheckpointEntry)>,
     /// The last dead letter of each consumer: name, position, and when the event was recorded.
     pub letters: Vec<(String, u64, i64)>,
     /// The position whose event was recorded last: handler, stream, epoch of its edition.
@@ -127,7 +127,7 @@ impl Register {
     }
 
     /// Reads the file, if nobody has yet. What cannot be read is tried again the next time.
-    fn loaded(&self) -> Result<&Loaded> {
+    fn loaded(&self) -> Result<&LoadedTable> {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
         }
@@ -141,7 +141,7 @@ impl Register {
         // After closing, the file may be another's: it is only read.
         let read_only = self.read_only || self.shut.load(Ordering::Acquire);
         let journal = Journal::open(fs, dir, self.store, read_only, sync_events, &mut table)?;
-        Ok(self.loaded.get_or_init(|| Loaded { table: Mutex::new(table), journal: Mutex::new(journal) }))
+        Ok(self.loaded.get_or_init(|| LoadedTable { table: Mutex::new(table), journal: Mutex::new(journal) }))
     }
 
     fn table(&self) -> Result<MutexGuard<'_, Table>> {
@@ -205,13 +205,13 @@ impl Register {
 
     pub(crate) fn get(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<Sequence>> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         Ok(self.table()?.get(group, root))
     }
 
     /// The log has the event that this position is bound to.
     pub(crate) fn set_checked(&self, handler: &str, stream: &StreamId, epoch: u64, of: Sequence) -> Result<()> {
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.table()?.set_checked(group, root, of);
         Ok(())
     }
@@ -225,7 +225,7 @@ impl Register {
         (sequence, recorded_at): (u64, i64),
     ) -> Result<bool> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.change(|table| Ok(table.put(group, root, sequence, recorded_at)))
     }
 
@@ -237,7 +237,7 @@ impl Register {
         (sequence, recorded_at): (u64, i64),
     ) -> Result<()> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.change(|table| {
             table.reset(group, root, sequence, recorded_at);
             Ok(())
@@ -246,7 +246,7 @@ impl Register {
 
     pub(crate) fn delete(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<bool> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.change(|table| Ok(table.delete(group, root)))
     }
 
@@ -266,7 +266,7 @@ impl Register {
         epoch: u64,
         may: impl FnOnce() -> Result<bool>,
     ) -> Result<Option<u64>> {
-        let is_of = |group: Group<'_>| {
+        let is_of = |group: HandlerGroup<'_>| {
             group.edition == Some(edition) && group.epoch < epoch && domain.is_none_or(|of| group.domain == of)
         };
         let deleted = self.change(|table| Ok(if may()? { Some(table.delete_groups(is_of)) } else { None }))?;
@@ -288,7 +288,7 @@ impl Register {
     /// The handlers, sorted, and how many positions each has in the editions that `is_current` says of a stream with an empty root and an epoch.
     pub(crate) fn handlers(&self, is_current: impl Fn(&StreamId, u64) -> bool) -> Result<Vec<(String, u64)>> {
         let mut found: BTreeMap<String, u64> = BTreeMap::new();
-        let current = |group: Group<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
+        let current = |group: HandlerGroup<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
         self.table()?.each(current, |group, _, _| match found.get_mut(group.handler) {
             Some(count) => *count += 1,
             None => _ = found.insert(group.handler.to_owned(), 1),
@@ -296,18 +296,18 @@ impl Register {
         Ok(found.into_iter().collect())
     }
 
-    pub(crate) fn checkpoint(&self, name: &str) -> Result<Option<Reached>> {
+    pub(crate) fn checkpoint(&self, name: &str) -> Result<Option<CheckpointEntry>> {
         check_name("checkpoint", name)?;
         Ok(self.table()?.checkpoint(name))
     }
 
     /// The log has the event that this checkpoint is bound to.
-    pub(crate) fn set_checkpoint_checked(&self, name: &str, of: Reached) -> Result<()> {
+    pub(crate) fn set_checkpoint_checked(&self, name: &str, of: CheckpointEntry) -> Result<()> {
         self.table()?.set_checkpoint_checked(name, of);
         Ok(())
     }
 
-    pub(crate) fn checkpoints(&self) -> Result<Vec<(String, Reached)>> {
+    pub(crate) fn checkpoints(&self) -> Result<Vec<(String, CheckpointEntry)>> {
         let table = self.table()?;
         let all = table.checkpoints();
         Ok(all.map(|(name, reached)| (name.to_owned(), reached)).collect())
@@ -321,7 +321,7 @@ impl Register {
         to: (u64, i64),
         expected: ExpectedVersion,
         may_go_back: bool,
-    ) -> Result<Reached> {
+    ) -> Result<CheckpointEntry> {
         check_name("checkpoint", name)?;
         self.change(|table| table.commit(name, to, expected, may_go_back))
     }
@@ -332,7 +332,7 @@ impl Register {
     }
 
     /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it: all of it becomes durable together.
-    pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<Reached>> {
+    pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<CheckpointEntry>> {
         check_name("consumer", name)?;
         self.change(|table| {
             let Step { to, expected, parked, gone } = step;
@@ -377,7 +377,7 @@ impl Register {
         self.write(loaded, &mut journal)
     }
 
-    fn write(&self, loaded: &Loaded, journal: &mut Journal) -> Result<()> {
+    fn write(&self, loaded: &LoadedTable, journal: &mut Journal) -> Result<()> {
         // Also says whether the file is still ours.
         (self.sync_events)()?;
         let mut taken = loaded.table.lock().take();
@@ -422,8 +422,8 @@ mod tests {
         positions.get("h", stream, epoch).unwrap().map(|of| of.sequence)
     }
 
-    fn reached(position: u64, version: u64) -> Option<Reached> {
-        Some(Reached { position, version, recorded_at: -9, checked: false })
+    fn reached(position: u64, version: u64) -> Option<CheckpointEntry> {
+        Some(CheckpointEntry { position, version, recorded_at: -9, checked: false })
     }
 
     fn register(fs: &MemFs) -> Register {

@@ -13,7 +13,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
-use crate::format::positions_file::{self, BATCH, BATCH_MAGIC, BatchHeader, Entry, FileHeader, HEADER};
+use crate::format::positions_file::{self, BATCH, BATCH_MAGIC, BatchHeader, FileHeader, HEADER, ProgressEntry};
 use crate::fs::{self, File};
 use std::io;
 use std::ops::Range;
@@ -37,16 +37,16 @@ pub(super) struct End {
 }
 
 /// A file that is read in large pieces.
-pub(super) struct Window<'a> {
+pub(super) struct FileWindow<'a> {
     file: &'a dyn File,
     pub size: u64,
     at: u64,
     bytes: Vec<u8>,
 }
 
-impl<'a> Window<'a> {
+impl<'a> FileWindow<'a> {
     pub(super) fn new(file: &'a dyn File) -> io::Result<Self> {
-        Ok(Window { file, size: file.size()?, at: 0, bytes: Vec::new() })
+        Ok(FileWindow { file, size: file.size()?, at: 0, bytes: Vec::new() })
     }
 
     /// The bytes from `at` on, `len` of them or as many as there are.
@@ -115,10 +115,10 @@ pub(super) fn replay(
     file: &dyn File,
     path: &Path,
     store: &[u8; 16],
-    mut show: impl FnMut(&mut dyn Iterator<Item = Entry<'_>>),
+    mut show: impl FnMut(&mut dyn Iterator<Item = ProgressEntry<'_>>),
 ) -> Result<End> {
     let io_error = |e| fs::read_error(file, path, 0..file.size().unwrap_or(0), e);
-    let mut window = Window::new(file).map_err(io_error)?;
+    let mut window = FileWindow::new(file).map_err(io_error)?;
     let header = window.get(0, HEADER).map_err(io_error)?;
     let Some(header) = FileHeader::decode(header, path)? else {
         return Err(damaged(path, 0..HEADER as u64, "the header is not intact"));
@@ -160,7 +160,7 @@ pub(super) fn replay(
 
 /// Whether the batch at `last` is still what was read.
 pub(super) fn read_again(file: &dyn File, end: &End) -> io::Result<Option<Vec<u8>>> {
-    let mut window = Window::new(file)?;
+    let mut window = FileWindow::new(file)?;
     let intact = window.batch(end.last.start, end.mask)?.is_some_and(|(batch, _)| batch.crc == end.previous);
     let bytes = window.get(end.last.start, (end.last.end - end.last.start) as usize)?;
     Ok(intact.then(|| bytes.to_vec()))

@@ -6,13 +6,13 @@ const LEAST: usize = 16;
 
 /// The numbers of slots, each with the hash of its key, so that a search looks at hardly any slot but the one that it is for: each of them would be a cache miss or two.
 #[derive(Default)]
-pub(super) struct Index {
+pub(super) struct SlotIndex {
     /// A power of two of them, at most three quarters of them filled.
     places: Vec<(u32, u32)>,
     filled: usize,
 }
 
-impl Index {
+impl SlotIndex {
     fn home(&self, hash: u32) -> usize {
         hash as usize & (self.places.len() - 1)
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn numbers_are_found_until_they_are_removed() {
         let hash = |n: u32| n % 13 * 5;
-        let (mut index, mut there) = (Index::default(), std::collections::BTreeSet::new());
+        let (mut index, mut there) = (SlotIndex::default(), std::collections::BTreeSet::new());
         let mut state = 1u32;
         for _ in 0..20_000 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -3,12 +3,12 @@
 use super::batches::Batches;
 use super::files::{self, SavedFault};
 use super::parallel::Parallel;
-use super::progress::{Progress, Told};
+use super::progress::{ProgressSignal, Told};
 use super::{Projection, ProjectionStatus, Start};
 use crate::Event;
 use crate::codec;
 use crate::error::{Error, Result, told_by};
-use crate::format::projection_file::Head;
+use crate::format::projection_file::ProjectionHeader;
 use crate::format::snapshot_file::Codec;
 use crate::format::state_file::MAX_STATE;
 use crate::store::notify::hooks::Hook;
@@ -29,7 +29,7 @@ const FAR: u64 = 1 << 20;
 const TICK: Duration = Duration::from_secs(1);
 
 /// How a projection is run.
-pub(super) struct Settings<P: Projection> {
+pub(super) struct EngineSettings<P: Projection> {
     pub codec: Codec,
     /// Events after which the state is saved.
     pub every: u64,
@@ -45,14 +45,14 @@ pub(super) struct Engine<P: Projection> {
     version: u32,
     query: Query,
     site: Site,
-    settings: Settings<P>,
+    settings: EngineSettings<P>,
     start: Start,
-    state: RwLock<State<P::State>>,
+    state: RwLock<EngineState<P::State>>,
     /// All events of the query below this position are in the state. Changes under the lock of the state, in the turn.
     next: AtomicU64,
-    /// Taken by whoever moves the state on. Re-entrant, so that an `apply` that appends does not wait for itself.
+    /// TurnGuard by whoever moves the state on. Re-entrant, so that an `apply` that appends does not wait for itself.
     turn: ReentrantMutex<RefCell<Turn>>,
-    progress: Progress,
+    progress: ProgressSignal,
     paused: AtomicBool,
     stopped: AtomicBool,
     /// Nothing is saved any more.
@@ -63,7 +63,7 @@ pub(super) struct Engine<P: Projection> {
     told: Mutex<Told>,
 }
 
-struct State<S> {
+struct EngineState<S> {
     value: S,
     /// Why the value is not that of any prefix.
     failure: Option<Error>,
@@ -82,13 +82,13 @@ struct Turn {
 }
 
 /// The turn, and then those are told who wait for it.
-struct Taken<'e> {
+struct TurnGuard<'e> {
     /// `None` when it is over.
     turn: Option<ReentrantMutexGuard<'e, RefCell<Turn>>>,
-    progress: &'e Progress,
+    progress: &'e ProgressSignal,
 }
 
-impl Deref for Taken<'_> {
+impl Deref for TurnGuard<'_> {
     type Target = RefCell<Turn>;
 
     fn deref(&self) -> &RefCell<Turn> {
@@ -96,7 +96,7 @@ impl Deref for Taken<'_> {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
         self.turn = None;
         self.progress.step();
@@ -105,7 +105,7 @@ impl Drop for Taken<'_> {
 
 impl<P: Projection> Engine<P> {
     /// With the state that was saved, if it can be used.
-    pub(super) fn new(store: &Store, projection: P, settings: Settings<P>) -> Self {
+    pub(super) fn new(store: &Store, projection: P, settings: EngineSettings<P>) -> Self {
         let (name, version, query) = (projection.name().to_owned(), projection.version(), projection.query());
         let site = store.site();
         let loaded = files::load(&site, &name, version).and_then(|loaded| {
@@ -132,10 +132,10 @@ impl<P: Projection> Engine<P> {
             site,
             settings,
             start,
-            state: RwLock::new(State { value, failure: None }),
+            state: RwLock::new(EngineState { value, failure: None }),
             next: AtomicU64::new(next),
             turn: ReentrantMutex::new(RefCell::new(turn)),
-            progress: Progress::default(),
+            progress: ProgressSignal::default(),
             paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),
@@ -190,8 +190,8 @@ impl<P: Projection> Engine<P> {
         self.take_in(store, &mut turn, &|| false)
     }
 
-    fn take_turn(&self) -> Taken<'_> {
-        Taken { turn: Some(self.turn.lock()), progress: &self.progress }
+    fn take_turn(&self) -> TurnGuard<'_> {
+        TurnGuard { turn: Some(self.turn.lock()), progress: &self.progress }
     }
 
     /// Nobody else moves the state on while `f` runs.
@@ -282,7 +282,7 @@ impl<P: Projection> Engine<P> {
     /// From now on readers see this.
     fn install(&self, value: P::State, next: u64) {
         let mut state = self.state.write();
-        *state = State { value, failure: None };
+        *state = EngineState { value, failure: None };
         self.next.store(next, SeqCst);
     }
 
@@ -391,7 +391,7 @@ impl<P: Projection> Engine<P> {
         // The file must not know of events that a power cut may take.
         self.site.make_durable(next)?;
         let last = next.checked_sub(1).map_or(Ok(None), |last| self.site.recorded_at(last))?;
-        let head = Head {
+        let head = ProjectionHeader {
             store: self.site.store_id(),
             saved_at: self.site.now().as_nanos(),
             next,
@@ -480,7 +480,7 @@ impl<P: Projection> Engine<P> {
                 self.progress.wait(seen, deadline);
                 continue;
             };
-            let turn = Taken { turn: Some(turn), progress: &self.progress };
+            let turn = TurnGuard { turn: Some(turn), progress: &self.progress };
             let Ok(mut turn) = turn.try_borrow_mut() else {
                 return Err(Error::invalid("projection", "`apply` must not wait for its own state"));
             };

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::index_file::hash;
-use crate::format::projection_file::{self, Head, MAX_HEAD};
+use crate::format::projection_file::{self, MAX_HEAD, ProjectionHeader};
 use crate::format::snapshot_file::Codec;
 use crate::format::state_file::Unfit;
 use crate::fs::{self, Mode};
@@ -88,13 +88,13 @@ pub struct SavedProjection {
 }
 
 /// A file that was read.
-pub(super) struct Loaded {
-    pub head: Head,
+pub(super) struct LoadedState {
+    pub head: ProjectionHeader,
     bytes: Vec<u8>,
     state: Range<usize>,
 }
 
-impl Loaded {
+impl LoadedState {
     pub(super) fn state(&self) -> &[u8] {
         &self.bytes[self.state.clone()]
     }
@@ -112,7 +112,7 @@ fn directory(site: &Site) -> PathBuf {
 /// Writes the file; what was there before stays until it is replaced as a whole.
 ///
 /// The caller has made the events durable that the state has taken in.
-pub(super) fn put(site: &Site, head: &Head, name: &str, state: &[u8]) -> Result<()> {
+pub(super) fn put(site: &Site, head: &ProjectionHeader, name: &str, state: &[u8]) -> Result<()> {
     let bytes = projection_file::encode(head, name, state);
     let _work = site.work()?;
     site.check_room(bytes.len() as u64)?;
@@ -136,15 +136,15 @@ pub(super) fn put(site: &Site, head: &Head, name: &str, state: &[u8]) -> Result<
 }
 
 /// What is saved of a projection, if anything is, and the log has all that it has taken in.
-pub(super) fn load(site: &Site, name: &str, version: u32) -> Result<Option<Loaded>, SavedFault> {
+pub(super) fn load(site: &Site, name: &str, version: u32) -> Result<Option<LoadedState>, SavedFault> {
     let path = directory(site).join(file_name(name, version));
     let Some(bytes) = read(site, &path, u64::MAX)? else { return Ok(None) };
     let (head, found, state) = projection_file::decode(&bytes)?;
     check(site, &head, found == name && head.version == version)?;
-    Ok(Some(Loaded { head, state, bytes }))
+    Ok(Some(LoadedState { head, state, bytes }))
 }
 
-fn check(site: &Site, head: &Head, in_place: bool) -> Result<(), SavedFault> {
+fn check(site: &Site, head: &ProjectionHeader, in_place: bool) -> Result<(), SavedFault> {
     if !in_place || head.store != site.store_id() {
         return Err(SavedFault::NotInPlace);
     }
@@ -171,7 +171,7 @@ fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFau
     bytes.truncate(had);
     if most > had as u64 {
         // A length is not believed before the header says the same.
-        let (head, name) = Head::decode(&bytes)?;
+        let (head, name) = ProjectionHeader::decode(&bytes)?;
         if head.file_len(name.len()) != size {
             return Err(SavedFault::Damaged);
         }
@@ -213,7 +213,7 @@ pub(super) fn list(site: &Site) -> Result<Listed> {
 
 fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedProjection>, SavedFault> {
     let Some(bytes) = read(site, path, 0)? else { return Ok(None) };
-    let (head, name) = Head::decode(&bytes)?;
+    let (head, name) = ProjectionHeader::decode(&bytes)?;
     if head.file_len(name.len()) != size {
         return Err(SavedFault::Damaged);
     }

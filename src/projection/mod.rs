@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot_file::Codec;
 use crate::store::{Query, Store};
 use crate::stream::check_name;
-use engine::{Engine, Settings};
+use engine::{Engine, EngineSettings};
 use parallel::Parallel;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,7 +103,7 @@ impl Store {
     /// Runs a projection. Nothing happens before [`Project::catch_up`], [`Project::live`], [`Project::continuous`] or [`Project::inline`].
     pub fn projection<P: Projection>(&self, projection: P) -> Project<P> {
         let settings =
-            Settings { codec: Codec::default(), every: 50_000, after: Duration::from_secs(5), parallel: None };
+            EngineSettings { codec: Codec::default(), every: 50_000, after: Duration::from_secs(5), parallel: None };
         Project { store: self.clone(), projection, settings }
     }
 
@@ -137,7 +137,7 @@ impl Store {
 pub struct Project<P: Projection> {
     store: Store,
     projection: P,
-    settings: Settings<P>,
+    settings: EngineSettings<P>,
 }
 
 impl<P: Projection> Project<P> {

@@ -9,12 +9,12 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Told whenever a state has moved on, or might.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct ProgressSignal {
     steps: Mutex<u64>,
     stepped: Condvar,
 }
 
-impl Progress {
+impl ProgressSignal {
     pub(super) fn now(&self) -> u64 {
         *self.steps.lock()
     }

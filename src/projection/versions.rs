@@ -80,18 +80,18 @@ impl Store {
 pub struct Versions<Q: ?Sized, A> {
     store: Store,
     inline: bool,
-    candidates: Vec<Box<dyn Candidate<Q, A>>>,
+    candidates: Vec<Box<dyn IdleVersion<Q, A>>>,
 }
 
 /// A version that does not run.
-trait Candidate<Q: ?Sized, A>: Send {
+trait IdleVersion<Q: ?Sized, A>: Send {
     fn name(&self) -> String;
     fn version(&self) -> u32;
-    fn begin(self: Box<Self>) -> Result<Running<Q, A>>;
+    fn begin(self: Box<Self>) -> Result<RunningVersion<Q, A>>;
 }
 
 /// A version that runs.
-type Running<Q, A> = Arc<dyn Answers<Q, A>>;
+type RunningVersion<Q, A> = Arc<dyn Answers<Q, A>>;
 
 trait Answers<Q: ?Sized, A>: Send + Sync {
     fn ask(&self, question: &Q) -> Result<A>;
@@ -118,7 +118,7 @@ struct Answerer<P: Projection, F> {
     answer: F,
 }
 
-impl<P, F, Q, A> Candidate<Q, A> for Answering<P, F>
+impl<P, F, Q, A> IdleVersion<Q, A> for Answering<P, F>
 where
     P: Projection,
     F: Fn(&P::State, &Q) -> A + Send + Sync + 'static,
@@ -133,7 +133,7 @@ where
         self.project.projection.version()
     }
 
-    fn begin(self: Box<Self>) -> Result<Running<Q, A>> {
+    fn begin(self: Box<Self>) -> Result<RunningVersion<Q, A>> {
         Ok(Arc::new(Answerer { model: self.project.begin()?, answer: self.answer }))
     }
 }
@@ -216,7 +216,7 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
         let Some(name) = self.candidates.first().map(|first| first.name()) else {
             return Err(Error::invalid("versions", "there is none"));
         };
-        let same = |pair: &[Box<dyn Candidate<Q, A>>]| pair[0].version() == pair[1].version();
+        let same = |pair: &[Box<dyn IdleVersion<Q, A>>]| pair[0].version() == pair[1].version();
         if self.candidates.windows(2).any(same) || self.candidates.iter().any(|other| other.name() != name) {
             return Err(Error::invalid("versions", "they must have one name, and each another version"));
         }
@@ -236,7 +236,7 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
         if answering.save().is_ok() {
             remove_older(&self.store, &name, answering.version());
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(VersionsShared {
             store: self.store,
             name,
             inline: self.inline,
@@ -267,11 +267,11 @@ fn remove_older(store: &Store, name: &str, version: u32) {
     }
 }
 
-struct Shared<Q: ?Sized, A> {
+struct VersionsShared<Q: ?Sized, A> {
     store: Store,
     name: String,
     inline: bool,
-    current: RwLock<Running<Q, A>>,
+    current: RwLock<RunningVersion<Q, A>>,
     coming: Mutex<Coming<Q, A>>,
     /// Told when there is less to come.
     changed: Condvar,
@@ -280,16 +280,16 @@ struct Shared<Q: ?Sized, A> {
 
 struct Coming<Q: ?Sized, A> {
     /// The one that catches up.
-    running: Option<Running<Q, A>>,
+    running: Option<RunningVersion<Q, A>>,
     /// How many do not answer yet.
     left: usize,
     /// Why no more of them will.
     failure: Option<Error>,
 }
 
-impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
+impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
     /// Puts one version after the other in the place of the one that answers.
-    fn replace(&self, newer: Vec<Box<dyn Candidate<Q, A>>>) {
+    fn replace(&self, newer: Vec<Box<dyn IdleVersion<Q, A>>>) {
         for candidate in newer {
             let version = candidate.version();
             // Its state may be made by code that panics; those who wait are told.
@@ -317,7 +317,7 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
         }
     }
 
-    fn replace_with(&self, next: &Running<Q, A>) -> Result<()> {
+    fn replace_with(&self, next: &RunningVersion<Q, A>) -> Result<()> {
         if self.stopped.load(SeqCst) {
             // Whoever drops the view may not have seen it.
             next.retire(true);
@@ -358,12 +358,12 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
 ///
 /// When it is dropped, all versions end, and are saved.
 pub struct View<Q: ?Sized, A> {
-    shared: Arc<Shared<Q, A>>,
+    shared: Arc<VersionsShared<Q, A>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<Q: ?Sized, A> View<Q, A> {
-    fn current(&self) -> Running<Q, A> {
+    fn current(&self) -> RunningVersion<Q, A> {
         self.shared.current.read().clone()
     }
 

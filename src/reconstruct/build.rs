@@ -1,9 +1,9 @@
 //! Making a segment of parts: the bytes of a file that an open takes for its own.
 
-use super::{Implied, Mended, Part};
+use super::{Implied, Mended, SlotPart};
 use crate::event::NewEvent;
 use crate::format::checksum::Mask;
-use crate::format::draft::{Draft, Limits, Place};
+use crate::format::draft::{Draft, FramePlace, Limits};
 use crate::format::frame::{Chain, HEADER, MAX_BODY};
 use crate::format::record::{self, MAX_RECORD};
 use crate::format::segment_header::SegmentHeader;
@@ -50,9 +50,9 @@ impl Builder {
     /// # Panics
     ///
     /// If it is not the next one.
-    pub(crate) fn add(&mut self, mended: &Mended, part: &Part) {
+    pub(crate) fn add(&mut self, mended: &Mended, part: &SlotPart) {
         match part {
-            Part::Commit { file, at, header } => {
+            SlotPart::Commit { file, at, header } => {
                 let body = &mended.files[*file][at + HEADER..][..header.body_len as usize];
                 let (attributes, records) = body.split_at(header.attributes_len as usize);
                 assert_eq!(self.chain.next_position, header.first_position, "parts follow one another");
@@ -67,7 +67,7 @@ impl Builder {
                 // It says nothing of what stands behind it, if nobody has made that up.
                 self.commit(draft, header.recorded_at, header.durable_upto.min(header.first_position));
             }
-            Part::Events { file, first, recorded_at, records, attributes } => {
+            SlotPart::Events { file, first, recorded_at, records, attributes } => {
                 assert_eq!(self.chain.next_position, *first, "parts follow one another");
                 let bytes = &mended.files[*file];
                 let mut left = records.as_slice();
@@ -84,7 +84,7 @@ impl Builder {
                     self.commit(draft, *recorded_at, self.chain.next_position);
                 }
             }
-            Part::Implied { position, deletion } => {
+            SlotPart::Implied { position, deletion } => {
                 assert_eq!(self.chain.next_position, *position, "parts follow one another");
                 let Implied { edition, domain, sequence, .. } = deletion;
                 let system = System::Deletion { edition, domain: domain.as_deref() };
@@ -95,7 +95,7 @@ impl Builder {
                 assert!(draft.set_sequences(0..1, *sequence), "there is room for the sequence");
                 self.commit(draft, self.chain.recorded_at, *position);
             }
-            Part::Lost { positions } => self.lose(positions.clone()),
+            SlotPart::Lost { positions } => self.lose(positions.clone()),
         }
     }
 
@@ -119,7 +119,7 @@ impl Builder {
 
     /// Adds a commit.
     pub(crate) fn commit(&mut self, draft: Draft, recorded_at: i64, durable_upto: u64) {
-        let place = Place {
+        let place = FramePlace {
             segment: &self.header,
             mask: self.mask,
             offset: self.bytes.len() as u64,

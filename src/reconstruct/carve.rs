@@ -1,6 +1,6 @@
 //! What is intact in the bytes of one segment: whole commits, and single events of commits that are not whole.
 
-use super::files::Known;
+use super::files::KnownSegment;
 use crate::error::Result;
 use crate::format::checksum::{self, Mask};
 use crate::format::frame::{ALIGN, FrameHeader, HEADER, MAGIC, SEAL, Seal};
@@ -41,7 +41,7 @@ pub(super) enum Find {
 /// # Errors
 ///
 /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a commit is intact and of a newer version.
-pub(super) fn finds(bytes: &[u8], known: &Known, path: &Path) -> Result<Vec<Find>> {
+pub(super) fn finds(bytes: &[u8], known: &KnownSegment, path: &Path) -> Result<Vec<Find>> {
     let mut found = Vec::new();
     let mut at = START as usize;
     while at + SHORTEST <= bytes.len() {
@@ -83,7 +83,7 @@ fn zeros(bytes: &[u8]) -> usize {
 }
 
 /// The commit with this header, if its body is intact. Padding and trailer say nothing that is not known then.
-fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &Known, path: &Path) -> Result<Option<Find>> {
+fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, path: &Path) -> Result<Option<Find>> {
     let end = at as u64 + header.table_at() + header.table_len();
     if end > bytes.len() as u64 {
         return Ok(None);
@@ -126,7 +126,7 @@ fn attributes(bytes: &[u8], at: usize, header: &FrameHeader, mask: Mask) -> Rang
 }
 
 /// The event whose record stands at `at`, if one does. What costs little is looked at first.
-fn event(bytes: &[u8], at: usize, known: &Known) -> Option<Find> {
+fn event(bytes: &[u8], at: usize, known: &KnownSegment) -> Option<Find> {
     let left = &bytes[at..];
     let len = record::len(left).filter(|&len| SHORTEST <= len && len <= left.len())?;
     let parts = record::decode(bytes, at, at + len)?;

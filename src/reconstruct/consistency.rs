@@ -3,7 +3,7 @@
 //! A store opens only if the sequences of each stream rise. Of a damaged one, two things may break that: bytes of an earlier use that look like events of the log, which are lost then; and a deletion of an
 //! edition that is lost, behind which a stream begins anew. That it was there can be seen, so it is put back, in the first lost position behind what it deleted.
 
-use super::{LostEvents, Part};
+use super::{LostEvents, SlotPart};
 use crate::format::frame::HEADER;
 use crate::format::record;
 use crate::index::deletions::covers;
@@ -37,14 +37,14 @@ pub(super) struct Sifted {
 
 /// Where a stream has come to.
 #[derive(Clone, Copy)]
-struct Reached {
+struct StreamReached {
     next: u64,
     position: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Sieve {
-    streams: HashMap<Box<[u8]>, Reached>,
+    streams: HashMap<Box<[u8]>, StreamReached>,
     /// Positions that are lost.
     lost: Vec<Range<u64>>,
     /// Something is lost, now or in an earlier salvage: streams may go on with a later sequence than the next.
@@ -87,9 +87,9 @@ impl Sieve {
         }
         let next = sequence.saturating_add(1);
         match self.streams.get_mut(key) {
-            Some(reached) => *reached = Reached { next, position },
+            Some(reached) => *reached = StreamReached { next, position },
             None => {
-                self.streams.insert(key.into(), Reached { next, position });
+                self.streams.insert(key.into(), StreamReached { next, position });
             }
         }
     }
@@ -127,17 +127,17 @@ impl Sieve {
     /// Puts a deletion at a position. Its stream has this key.
     fn imply(&mut self, at: u64, key: &[u8], deletion: Implied) {
         self.streams.retain(|key, _| !covers(&deletion.edition, deletion.domain.as_deref(), key));
-        self.streams.insert(key.into(), Reached { next: deletion.sequence.saturating_add(1), position: at });
+        self.streams.insert(key.into(), StreamReached { next: deletion.sequence.saturating_add(1), position: at });
         self.sifted.implied.insert(at, deletion);
     }
 }
 
 /// The records of a part: their positions, and their bytes in its file.
-pub(super) fn records(files: &[Vec<u8>], part: &Part) -> Vec<(u64, Range<usize>)> {
+pub(super) fn records(files: &[Vec<u8>], part: &SlotPart) -> Vec<(u64, Range<usize>)> {
     match part {
-        Part::Lost { .. } | Part::Implied { .. } => Vec::new(),
-        Part::Events { first, records, .. } => (*first..).zip(records.iter().cloned()).collect(),
-        Part::Commit { file, at, header } => {
+        SlotPart::Lost { .. } | SlotPart::Implied { .. } => Vec::new(),
+        SlotPart::Events { first, records, .. } => (*first..).zip(records.iter().cloned()).collect(),
+        SlotPart::Commit { file, at, header } => {
             let bytes = &files[*file];
             let end = at + header.table_at() as usize;
             let mut at = at + HEADER + header.attributes_len as usize;
@@ -153,25 +153,29 @@ pub(super) fn records(files: &[Vec<u8>], part: &Part) -> Vec<(u64, Range<usize>)
 }
 
 /// A part without the events at some positions: what is left of it, in pieces.
-pub(super) fn without(files: &[Vec<u8>], part: Part, bad: &BTreeSet<u64>) -> Vec<Part> {
+pub(super) fn without(files: &[Vec<u8>], part: SlotPart, bad: &BTreeSet<u64>) -> Vec<SlotPart> {
     let (file, recorded_at, first) = match &part {
-        Part::Commit { file, header, .. } => (*file, header.recorded_at, header.first_position),
-        Part::Events { file, recorded_at, first, .. } => (*file, *recorded_at, *first),
-        Part::Lost { .. } | Part::Implied { .. } => return vec![part],
+        SlotPart::Commit { file, header, .. } => (*file, header.recorded_at, header.first_position),
+        SlotPart::Events { file, recorded_at, first, .. } => (*file, *recorded_at, *first),
+        SlotPart::Lost { .. } | SlotPart::Implied { .. } => return vec![part],
     };
     let all = records(files, &part);
     if bad.range(first..first + all.len() as u64).next().is_none() {
         return vec![part];
     }
-    let mut pieces: Vec<Part> = Vec::new();
+    let mut pieces: Vec<SlotPart> = Vec::new();
     for (position, bytes) in all.into_iter().filter(|(position, _)| !bad.contains(position)) {
         match pieces.last_mut() {
-            Some(Part::Events { first, records, .. }) if *first + records.len() as u64 == position => {
+            Some(SlotPart::Events { first, records, .. }) if *first + records.len() as u64 == position => {
                 records.push(bytes)
             }
-            _ => {
-                pieces.push(Part::Events { file, first: position, recorded_at, records: vec![bytes], attributes: 0..0 })
-            }
+            _ => pieces.push(SlotPart::Events {
+                file,
+                first: position,
+                recorded_at,
+                records: vec![bytes],
+                attributes: 0..0,
+            }),
         }
     }
     pieces

@@ -3,8 +3,8 @@
 use super::{Loss, LostEvents};
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::Fs;
-use crate::index::file::{Broken, IndexFile};
-use crate::index::term::{self, Kind, Term};
+use crate::index::file::{IndexBroken, IndexFile};
+use crate::index::term::{self, Term, TermKind};
 use crate::stream::StreamId;
 use crate::system::System;
 use std::collections::HashMap;
@@ -31,22 +31,23 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
     }
     // Where the newest deletions stand that this segment knows: what an edition had before them is not lost, but gone, and the sequences there have been given again.
     let mut deletions: HashMap<Vec<u8>, u32> = HashMap::new();
-    let listed = index.entries(&[Kind::Deletion as u8], |entry| {
+    let listed = index.entries(&[TermKind::Deletion as u8], |entry| {
         let last = index.posted(&entry)?.last;
         deletions.insert(entry.term, last);
         Ok(())
     });
-    if let Err(Broken) = listed {
+    if let Err(IndexBroken) = listed {
         return;
     }
     let deleted_upto = |stream: &StreamId| {
         let edition = stream.edition()?;
-        let newest = |domain: &str| deletions.get(Term::new(Kind::Deletion, Some(edition), domain.as_bytes()).bytes());
+        let newest =
+            |domain: &str| deletions.get(Term::new(TermKind::Deletion, Some(edition), domain.as_bytes()).bytes());
         newest("").max(newest(stream.domain())).copied()
     };
     let mut found: Vec<(Vec<LostEvents>, u64)> = losses.iter().map(|_| (Vec::new(), 0)).collect();
     let mut offsets = Vec::new();
-    let listed = index.entries(&[Kind::Stream as u8], |entry| {
+    let listed = index.entries(&[TermKind::Stream as u8], |entry| {
         let Some(stream) = StreamId::from_key(&term::stream_key(&entry.term)) else { return Ok(()) };
         offsets.clear();
         index.offsets(&entry, &(0..u64::MAX), &mut offsets)?;
@@ -73,7 +74,7 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
         }
         Ok(())
     });
-    if let Err(Broken) = listed {
+    if let Err(IndexBroken) = listed {
         return;
     }
     let (covered, _) = index.covered();

@@ -8,7 +8,7 @@ use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
-use crate::segment::scan::{Scanned, Source, Stop};
+use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use crate::segment::vestiges::index_number;
 use crate::segment::{SPARE, START, file_name, number_of};
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub struct LeftOut {
 
 /// What must be known of a segment to read what is in it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
+pub(super) struct KnownSegment {
     pub mask: Mask,
     /// If it is not exact, what could not be found out is 0.
     pub header: SegmentHeader,
@@ -42,12 +42,12 @@ pub(super) struct Known {
 
 /// A file that holds a segment of this store, or a part of one.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct SegmentCandidate {
     pub path: PathBuf,
     pub size: u64,
     /// The header stands in the file, and is intact.
     pub has_header: bool,
-    pub known: Known,
+    pub known: KnownSegment,
     /// The number is known: from the header, an index, or the name of the file.
     pub number: Option<u64>,
     /// What a scan found, if nothing in the file is damaged.
@@ -62,14 +62,14 @@ pub(super) struct Candidate {
     pub is_other: bool,
 }
 
-impl Candidate {
+impl SegmentCandidate {
     /// A scan has found nothing but zeros behind the last commit.
     pub(super) fn ends_in_zeros(&self) -> bool {
-        self.scanned.as_ref().is_some_and(|scanned| scanned.stop == Stop::End)
+        self.scanned.as_ref().is_some_and(|scanned| scanned.stop == ScanEnd::End)
     }
 
     pub(super) fn is_sealed(&self) -> bool {
-        self.scanned.as_ref().is_some_and(|scanned| matches!(scanned.stop, Stop::Sealed { .. }))
+        self.scanned.as_ref().is_some_and(|scanned| matches!(scanned.stop, ScanEnd::Sealed { .. }))
     }
 }
 
@@ -101,8 +101,8 @@ struct Raw {
 /// What the files of a directory hold.
 pub(super) struct Files {
     pub store: [u8; 16],
-    pub head: Option<head::Head>,
-    pub candidates: Vec<Candidate>,
+    pub head: Option<head::DurableMark>,
+    pub candidates: Vec<SegmentCandidate>,
     /// The headers of index files: they say whose index they are.
     pub indexes: Vec<(PathBuf, IndexHeader)>,
     pub left_out: Vec<LeftOut>,
@@ -199,7 +199,7 @@ fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(Path
 }
 
 /// Which store the directory is: the one that HEAD names, if a segment agrees; otherwise the one that most segments name; otherwise whoever says anything.
-fn store_of(raw: &[Raw], head: Option<&head::Head>, indexes: &[(PathBuf, IndexHeader)]) -> [u8; 16] {
+fn store_of(raw: &[Raw], head: Option<&head::DurableMark>, indexes: &[(PathBuf, IndexHeader)]) -> [u8; 16] {
     let stores: Vec<[u8; 16]> = raw.iter().filter_map(|raw| Some(raw.header?.store)).collect();
     let mut counted: HashMap<[u8; 16], usize> = HashMap::new();
     stores.iter().for_each(|store| *counted.entry(*store).or_default() += 1);
@@ -224,7 +224,7 @@ impl Files {
                 self.leave_out(raw.path, "a segment of another store");
                 return Ok(());
             }
-            Some(header) => Known { mask: header.mask(), header, exact: true },
+            Some(header) => KnownSegment { mask: header.mask(), header, exact: true },
             None if raw.size > MAX_SEGMENT => {
                 self.leave_out(raw.path, "longer than a segment can be");
                 return Ok(());
@@ -242,7 +242,7 @@ impl Files {
         };
         let has_header = raw.intact;
         let number = (known.header.number > 0).then_some(known.header.number).or(named);
-        let mut candidate = Candidate {
+        let mut candidate = SegmentCandidate {
             has_header,
             number,
             scanned: None,
@@ -260,7 +260,7 @@ impl Files {
     }
 
     /// What the header of a segment said that has lost it: as far as an index file tells, or the commits behind it.
-    fn guess(&self, bytes: &[u8]) -> Option<Known> {
+    fn guess(&self, bytes: &[u8]) -> Option<KnownSegment> {
         let mut tries = 0;
         for at in (START as usize..bytes.len().saturating_sub(HEADER)).step_by(ALIGN as usize) {
             if bytes[at..at + 4] != MAGIC {
@@ -290,7 +290,7 @@ impl Files {
                 salt: index.salt,
                 ..unknown
             });
-            return Some(Known { mask, header, exact: false }).filter(|known| known.header.store == self.store);
+            return Some(KnownSegment { mask, header, exact: false }).filter(|known| known.header.store == self.store);
         }
         None
     }
@@ -309,7 +309,7 @@ fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Opt
         previous_digest: 0,
         previous_len: 0,
     };
-    let found = finds(bytes, &Known { mask, header: from_zero, exact: false }, Path::new("")).ok()?;
+    let found = finds(bytes, &KnownSegment { mask, header: from_zero, exact: false }, Path::new("")).ok()?;
     let last = found.iter().rev().find_map(|find| match find {
         Find::Event { position, recorded_at, .. } if seal.frames == 1 || position + 1 == seal.next_position => {
             Some(*recorded_at)
@@ -336,11 +336,11 @@ fn durable_upto(header: &FrameHeader) -> u64 {
     header.durable_upto.min(header.first_position)
 }
 
-impl Candidate {
+impl SegmentCandidate {
     /// Finds out how far the file is intact, and what it says.
-    fn look(&mut self, fs: &dyn Fs, head: Option<&head::Head>) -> Result<()> {
+    fn look(&mut self, fs: &dyn Fs, head: Option<&head::DurableMark>) -> Result<()> {
         let (file, size) = open(fs, &self.path)?;
-        let source = Source { path: &self.path, file: &*file, size };
+        let source = ScanSource { path: &self.path, file: &*file, size };
         if self.known.exact {
             let mut chain = Chain::start(&self.known.header);
             let scanned = source.scan(&self.known.header, None, |frame| {
@@ -353,10 +353,10 @@ impl Candidate {
             self.events = self.end - self.known.header.first_position;
             self.proven = self.proven.max(scanned.durable_upto.min(self.end));
             match scanned.stop {
-                Stop::Sealed { .. } => self.proven = self.end,
-                Stop::End => {}
+                ScanEnd::Sealed { .. } => self.proven = self.end,
+                ScanEnd::End => {}
                 // The end of what follows is found below.
-                Stop::Bad { .. } => return self.look_closely(fs),
+                ScanEnd::Bad { .. } => return self.look_closely(fs),
             }
             self.scanned = Some(scanned);
             return Ok(());

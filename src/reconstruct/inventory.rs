@@ -3,16 +3,16 @@
 use super::carve::finds;
 use super::consistency::{self, Implied, Sieve, Sifted};
 use super::evidence::{Witness, witness};
-use super::files::{Candidate, Files, Known, LeftOut, files, open, read};
-use super::select::{Item, Kind, Picked};
-use super::{Loss, LostEvents, Mended, Part};
+use super::files::{Files, KnownSegment, LeftOut, SegmentCandidate, files, open, read};
+use super::select::{FragmentKind, Item, Picked};
+use super::{Loss, LostEvents, Mended, SlotPart};
 use crate::error::{Damage, Result};
 use crate::format::frame::{FrameHeader, SEAL, Seal};
-use crate::format::head::{Head, OTHER_LOG};
+use crate::format::head::{DurableMark, OTHER_LOG};
 use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::format::{is_zero, record};
 use crate::fs::{Fs, Holes};
-use crate::segment::scan::{Scanned, Source, Stop};
+use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use crate::segment::{START, file_name};
 use crate::system::System;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// A segment that the log had.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct SegmentSlot {
     pub number: u64,
     /// The positions that belong into it.
     pub positions: Range<u64>,
@@ -30,22 +30,22 @@ pub(crate) struct Place {
 }
 
 /// What stands in a directory.
-pub(crate) struct Survey {
+pub(crate) struct Inventory {
     dir: PathBuf,
     pub store: [u8; 16],
     /// What HEAD says, if that is intact and of this store.
-    pub head: Option<Head>,
-    pub places: Vec<Place>,
+    pub head: Option<DurableMark>,
+    pub places: Vec<SegmentSlot>,
     pub left_out: Vec<LeftOut>,
     pub notices: Vec<String>,
     /// Some witness says that all positions below this one were durable.
     pub proven: u64,
-    pub(super) candidates: Vec<Candidate>,
+    pub(super) candidates: Vec<SegmentCandidate>,
     pub(super) witnesses: Vec<(PathBuf, SegmentHeader, u64)>,
     sifted: Sifted,
 }
 
-impl Survey {
+impl Inventory {
     /// Looks at each file of a directory once. Changes nothing and takes no lock.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Survey {
             };
             (path, header, index.chain.next_position)
         });
-        let mut survey = Survey {
+        let mut survey = Inventory {
             dir: dir.to_owned(),
             store,
             proven: head.map_or(0, |head| head.position),
@@ -99,7 +99,7 @@ impl Survey {
         for n in 0..self.places.len() {
             if let (Some((header, _)), Some((path, _))) = (self.sound(n), self.file_of(n)) {
                 let (file, size) = open(fs, path)?;
-                let source = Source { path, file: &*file, size };
+                let source = ScanSource { path, file: &*file, size };
                 source.scan(&header, None, |frame| {
                     frame.records(path, |event| sieve.note(event.position, event.key, event.sequence))
                 })?;
@@ -107,7 +107,7 @@ impl Survey {
             }
             let mended = self.mend(fs, n)?;
             for part in &mended.parts {
-                if let Part::Lost { positions } = part {
+                if let SlotPart::Lost { positions } = part {
                     sieve.lose(positions.clone());
                 }
                 for (position, bytes) in consistency::records(&mended.files, part) {
@@ -115,7 +115,7 @@ impl Survey {
                     let Some(parts) = record::decode(record, 0, record.len()) else { continue };
                     let key = parts.layout.key(record);
                     // What a commit tracks stands beside its events.
-                    let is_bare = matches!(part, Part::Events { attributes, .. } if attributes.is_empty());
+                    let is_bare = matches!(part, SlotPart::Events { attributes, .. } if attributes.is_empty());
                     if is_bare && System::of(key) == Some(System::Tracking) {
                         sieve.refuse(position);
                     } else {
@@ -157,7 +157,7 @@ impl Survey {
         let end = match place.candidates.first() {
             // Of several files, another may have more.
             Some(&first) if self.candidates[first].scanned.is_none() || place.candidates.len() > 1 => {
-                let open = Place { positions: place.positions.start..u64::MAX, ..place };
+                let open = SegmentSlot { positions: place.positions.start..u64::MAX, ..place };
                 self.pick(fs, &open)?.0.end().unwrap_or(0)
             }
             Some(&first) => self.candidates[first].end,
@@ -214,7 +214,7 @@ impl Survey {
             && self.sifted.bad.range(place.positions.clone()).next().is_none()
             && (header.first_position..whole.chain.next_position) == place.positions
             && (place.newest || candidate.is_sealed())
-            && !matches!(whole.stop, Stop::Sealed { junk: true, .. });
+            && !matches!(whole.stop, ScanEnd::Sealed { junk: true, .. });
         fits.then_some((header, whole))
     }
 
@@ -236,7 +236,7 @@ impl Survey {
         Some(self.known(n)?.header.base_time)
     }
 
-    fn known(&self, n: usize) -> Option<Known> {
+    fn known(&self, n: usize) -> Option<KnownSegment> {
         let place = &self.places[n];
         Some(self.candidates[*place.candidates.first()?].known)
     }
@@ -257,7 +257,7 @@ impl Survey {
         self.places.last().map_or(0, |place| place.positions.end)
     }
 
-    fn pick(&self, fs: &dyn Fs, place: &Place) -> Result<(Picked, Vec<Vec<u8>>)> {
+    fn pick(&self, fs: &dyn Fs, place: &SegmentSlot) -> Result<(Picked, Vec<Vec<u8>>)> {
         let mut picked = Picked::default();
         let mut all = Vec::new();
         for (file, &n) in place.candidates.iter().enumerate() {
@@ -344,7 +344,14 @@ impl Survey {
     }
 
     /// Positions are lost, but for deletions that must have stood there.
-    fn lose(&self, place: &Place, mended: &mut Mended, positions: Range<u64>, bytes: Range<usize>, picked: &Picked) {
+    fn lose(
+        &self,
+        place: &SegmentSlot,
+        mended: &mut Mended,
+        positions: Range<u64>,
+        bytes: Range<usize>,
+        picked: &Picked,
+    ) {
         let mut first = positions.start;
         for (&at, deletion) in self.sifted.implied.range(positions.clone()) {
             self.lose_all(place, mended, first..at, &bytes, picked);
@@ -352,7 +359,7 @@ impl Survey {
                 let why = "what stood there is lost, if it was not the deletion of an edition that is said there now";
                 mended.losses.push(self.loss(place, at..at + 1, &bytes, why));
             }
-            mended.parts.push(Part::Implied { position: at, deletion: deletion.clone() });
+            mended.parts.push(SlotPart::Implied { position: at, deletion: deletion.clone() });
             first = at + 1;
         }
         self.lose_all(place, mended, first..positions.end, &bytes, picked);
@@ -360,7 +367,7 @@ impl Survey {
 
     fn lose_all(
         &self,
-        place: &Place,
+        place: &SegmentSlot,
         mended: &mut Mended,
         positions: Range<u64>,
         bytes: &Range<usize>,
@@ -382,10 +389,10 @@ impl Survey {
             "no commit and no event that is intact stands there"
         };
         mended.losses.push(self.loss(place, positions.clone(), bytes, why));
-        mended.parts.push(Part::Lost { positions });
+        mended.parts.push(SlotPart::Lost { positions });
     }
 
-    fn loss(&self, place: &Place, positions: Range<u64>, bytes: &Range<usize>, why: &str) -> Loss {
+    fn loss(&self, place: &SegmentSlot, positions: Range<u64>, bytes: &Range<usize>, why: &str) -> Loss {
         let path = match place.candidates.first() {
             Some(&first) => self.candidates[first].path.clone(),
             None => self.dir.join(file_name(place.number)),
@@ -417,9 +424,9 @@ impl Survey {
 }
 
 /// Events whose commits have lost their headers, and with them what they may have said beside the events.
-fn bare(parts: &[Part], picked: &Picked) -> Vec<String> {
+fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
     let bare = parts.iter().filter_map(|part| match part {
-        Part::Events { first, records, .. } if picked.broken_at(*first).is_none() => {
+        SlotPart::Events { first, records, .. } if picked.broken_at(*first).is_none() => {
             Some(format!("{first} to {}", first + records.len() as u64 - 1))
         }
         _ => None,
@@ -436,7 +443,7 @@ fn bare(parts: &[Part], picked: &Picked) -> Vec<String> {
 fn follows(bytes: &[u8], mended: &Mended, at: usize) -> bool {
     let (mask, offset) = (mended.sources[0].mask(), at as u64);
     let previous = match mended.parts.last() {
-        Some(Part::Commit { file: 0, header, .. }) => header.crc,
+        Some(SlotPart::Commit { file: 0, header, .. }) => header.crc,
         Some(_) => return false,
         None => mended.sources[0].crc(),
     };
@@ -454,42 +461,44 @@ fn is_seal(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
     header.is_some_and(|header| header.kind == SEAL) && is_zero(behind)
 }
 
-impl Part {
+impl SlotPart {
     /// The number of the file that it stands in.
     fn file(&self) -> usize {
         match self {
-            Part::Commit { file, .. } | Part::Events { file, .. } => *file,
-            Part::Lost { .. } | Part::Implied { .. } => usize::MAX,
+            SlotPart::Commit { file, .. } | SlotPart::Events { file, .. } => *file,
+            SlotPart::Lost { .. } | SlotPart::Implied { .. } => usize::MAX,
         }
     }
 
     pub(super) fn positions(&self) -> Range<u64> {
         match self {
-            Part::Commit { header, .. } => header.first_position..header.end_position(),
-            Part::Events { first, records, .. } => *first..first + records.len() as u64,
-            Part::Lost { positions } => positions.clone(),
-            Part::Implied { position, .. } => *position..position + 1,
+            SlotPart::Commit { header, .. } => header.first_position..header.end_position(),
+            SlotPart::Events { first, records, .. } => *first..first + records.len() as u64,
+            SlotPart::Lost { positions } => positions.clone(),
+            SlotPart::Implied { position, .. } => *position..position + 1,
         }
     }
 
     /// Where it stands in its file.
     fn bytes(&self, files: &[Vec<u8>]) -> Option<Range<usize>> {
         match self {
-            Part::Commit { file, at, header } => Some(*at..(at + header.frame_len() as usize).min(files[*file].len())),
-            Part::Events { records, .. } => Some(records.first()?.start..records.last()?.end),
-            Part::Lost { .. } | Part::Implied { .. } => None,
+            SlotPart::Commit { file, at, header } => {
+                Some(*at..(at + header.frame_len() as usize).min(files[*file].len()))
+            }
+            SlotPart::Events { records, .. } => Some(records.first()?.start..records.last()?.end),
+            SlotPart::Lost { .. } | SlotPart::Implied { .. } => None,
         }
     }
 }
 
 /// Adds something to the parts. Events that were recorded with the one before stay with it in one commit.
-fn take(parts: &mut Vec<Part>, item: &Item, picked: &Picked) {
+fn take(parts: &mut Vec<SlotPart>, item: &Item, picked: &Picked) {
     let broken = picked.broken_at(item.positions.start).filter(|broken| broken.file == item.file);
     match item.kind {
-        Kind::Commit(header) => parts.push(Part::Commit { file: item.file, at: item.bytes.start, header }),
-        Kind::Event { recorded_at: time } => {
+        FragmentKind::Commit(header) => parts.push(SlotPart::Commit { file: item.file, at: item.bytes.start, header }),
+        FragmentKind::Event { recorded_at: time } => {
             let begins = broken.is_some_and(|broken| broken.positions.start == item.positions.start);
-            if let Some(Part::Events { file, first, recorded_at, records, .. }) = parts.last_mut()
+            if let Some(SlotPart::Events { file, first, recorded_at, records, .. }) = parts.last_mut()
                 && (*file, *recorded_at, *first + records.len() as u64) == (item.file, time, item.positions.start)
                 && !begins
             {
@@ -498,12 +507,12 @@ fn take(parts: &mut Vec<Part>, item: &Item, picked: &Picked) {
             }
             // What a commit says of itself goes with the first of its events that are left.
             let told = broken.is_some_and(|broken| {
-                let within = |part: &&Part| part.positions().start >= broken.positions.start;
-                parts.iter().rev().take_while(within).any(|part| matches!(part, Part::Events { .. }))
+                let within = |part: &&SlotPart| part.positions().start >= broken.positions.start;
+                parts.iter().rev().take_while(within).any(|part| matches!(part, SlotPart::Events { .. }))
             });
             let attributes = broken.filter(|_| !told).map_or(0..0, |broken| broken.attributes.clone());
             let records = vec![item.bytes.clone()];
-            parts.push(Part::Events {
+            parts.push(SlotPart::Events {
                 file: item.file,
                 first: item.positions.start,
                 recorded_at: time,

@@ -1,7 +1,7 @@
 //! What is intact in the directory of a store that may be damaged, in order of positions, and what is lost: the common core of salvage, repair, and reading around damage.
 //!
-//! Files are taken by what is in them and not by their names. A [`Survey`] looks at each once, and finds the *places*: the segments that the log had, each with the files that hold it and the
-//! positions that belong into it. A place is then [mended](Survey::mend) on its own, so that memory is bounded by one segment: whole commits first, then, where a commit is not intact, each of its
+//! Files are taken by what is in them and not by their names. A [`Inventory`] looks at each once, and finds the *places*: the segments that the log had, each with the files that hold it and the
+//! positions that belong into it. A place is then [mended](Inventory::mend) on its own, so that memory is bounded by one segment: whole commits first, then, where a commit is not intact, each of its
 //! events whose own checksum holds. Positions between them are lost. [`Builder`] makes a segment of all that.
 
 mod build;
@@ -19,7 +19,7 @@ pub(crate) use build::{Builder, draft};
 pub(crate) use consistency::Implied;
 pub use files::LeftOut;
 pub(crate) use files::{misplaced, read};
-pub(crate) use inventory::Survey;
+pub(crate) use inventory::Inventory;
 use overlay::Overlay;
 
 use crate::error::Damage;
@@ -58,7 +58,7 @@ pub struct LostEvents {
 
 /// A part of a place, in order of positions.
 #[derive(Clone, Debug)]
-pub(crate) enum Part {
+pub(crate) enum SlotPart {
     /// A commit that is intact.
     Commit { file: usize, at: usize, header: FrameHeader },
     /// Events of a commit that is not: recorded at one time, at positions that follow one another.
@@ -75,7 +75,7 @@ pub(crate) struct Mended {
     /// The bytes of the files that parts are in, and the headers that they have or must have had.
     pub files: Vec<Vec<u8>>,
     pub sources: Vec<SegmentHeader>,
-    pub parts: Vec<Part>,
+    pub parts: Vec<SlotPart>,
     pub losses: Vec<Loss>,
     /// What was left out of the end of the log: bytes that are no whole commit, and that nothing proves to have been acknowledged.
     pub torn: Option<Damage>,
@@ -87,7 +87,7 @@ impl Mended {
     /// Forgets what stands behind a position, at which a commit begins.
     fn end_at(&mut self, end: u64) {
         self.parts.retain(|part| part.positions().start < end);
-        if let Some(Part::Lost { positions }) = self.parts.last_mut() {
+        if let Some(SlotPart::Lost { positions }) = self.parts.last_mut() {
             positions.end = positions.end.min(end);
         }
         self.losses.retain(|loss| loss.damage.positions.start < end);

@@ -1,7 +1,7 @@
 //! Bringing segments into order: which files hold the same one, which number and which positions each has, and which are missing.
 
-use super::files::{Candidate, LeftOut};
-use super::inventory::{Place, Survey};
+use super::files::{LeftOut, SegmentCandidate};
+use super::inventory::{Inventory, SegmentSlot};
 use crate::format::segment_header::MAX_EVENTS;
 use std::ops::Range;
 
@@ -9,17 +9,17 @@ use std::ops::Range;
 const MAX_MISSING: u64 = 1 << 16;
 
 /// The files of one segment.
-pub(super) struct Group {
+pub(super) struct SegmentFiles {
     number: Option<u64>,
     members: Vec<usize>,
 }
 
-impl Survey {
-    fn candidate(&self, group: &Group) -> &Candidate {
+impl Inventory {
+    fn candidate(&self, group: &SegmentFiles) -> &SegmentCandidate {
         &self.candidates[group.members[0]]
     }
 
-    fn leave_out(&mut self, group: &Group, why: &str) {
+    fn leave_out(&mut self, group: &SegmentFiles, why: &str) {
         for &member in &group.members {
             let path = self.candidates[member].path.clone();
             self.left_out.push(LeftOut { path, why: why.to_owned() });
@@ -27,13 +27,13 @@ impl Survey {
     }
 
     /// Puts the files together that hold the same segment: the mask tells. The one with a header and most events comes first, and lends the others what it knows.
-    pub(super) fn groups(&mut self) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
+    pub(super) fn groups(&mut self) -> Vec<SegmentFiles> {
+        let mut groups: Vec<SegmentFiles> = Vec::new();
         for n in 0..self.candidates.len() {
             let mask = self.candidates[n].known.mask;
             match groups.iter_mut().find(|group| self.candidates[group.members[0]].known.mask == mask) {
                 Some(group) => group.members.push(n),
-                None => groups.push(Group { number: None, members: vec![n] }),
+                None => groups.push(SegmentFiles { number: None, members: vec![n] }),
             }
         }
         for group in &mut groups {
@@ -57,7 +57,7 @@ impl Survey {
     }
 
     /// Brings the segments into order, and leaves those out that contradict others.
-    pub(super) fn order(&mut self, mut groups: Vec<Group>) -> Vec<Group> {
+    pub(super) fn order(&mut self, mut groups: Vec<SegmentFiles>) -> Vec<SegmentFiles> {
         // What a header says comes before what a name says.
         groups.sort_by_key(|group| {
             let known = self.candidate(group).known;
@@ -74,12 +74,12 @@ impl Survey {
                 group.number = None;
             }
         }
-        let mut ordered: Vec<Group> = Vec::new();
+        let mut ordered: Vec<SegmentFiles> = Vec::new();
         for group in groups {
             let before = ordered.last().and_then(|group| group.number).unwrap_or(0);
             // Without a number of its own, it takes the one behind the segment before it.
             let number = group.number.unwrap_or(before + 1);
-            let group = Group { number: Some(number), ..group };
+            let group = SegmentFiles { number: Some(number), ..group };
             if number > before + MAX_MISSING {
                 self.leave_out(&group, "its number is far beyond those of the others");
             } else if number > before {
@@ -96,10 +96,10 @@ impl Survey {
     }
 
     /// How well the files of a number fit to those before and behind.
-    fn rank(&self, group: &Group) -> (usize, u64) {
+    fn rank(&self, group: &SegmentFiles) -> (usize, u64) {
         let candidate = self.candidate(group);
         let header = candidate.known.header;
-        let digest = |candidate: &Candidate| candidate.scanned.as_ref().map(|scanned| scanned.chain.digest);
+        let digest = |candidate: &SegmentCandidate| candidate.scanned.as_ref().map(|scanned| scanned.chain.digest);
         let others = self.candidates.iter().filter(|other| other.known.exact);
         let fits = others.filter(|other| {
             let behind = other.known.header.number == header.number + 1;
@@ -111,7 +111,7 @@ impl Survey {
     }
 
     /// Gives each segment its positions, also those that are missing.
-    pub(super) fn lay_out(&mut self, groups: Vec<Group>) {
+    pub(super) fn lay_out(&mut self, groups: Vec<SegmentFiles>) {
         for group in groups {
             let candidate = self.candidate(&group);
             let (number, first, end) =
@@ -131,7 +131,7 @@ impl Survey {
                 before.positions.end = first;
             }
             let positions = first..end.max(first);
-            self.places.push(Place { number, positions, candidates: group.members, newest: false });
+            self.places.push(SegmentSlot { number, positions, candidates: group.members, newest: false });
         }
         let (mut end, position) = self.reached();
         let in_head = self.head.map_or(0, |head| head.segment);
@@ -142,7 +142,8 @@ impl Survey {
         }
         for (_, header, behind) in &self.witnesses {
             let place = self.places.iter().find(|place| place.number == header.number);
-            let own = |place: &Place| place.candidates.iter().all(|&n| self.candidates[n].known.mask == header.mask());
+            let own =
+                |place: &SegmentSlot| place.candidates.iter().all(|&n| self.candidates[n].known.mask == header.mask());
             // An index may have been left by an earlier use of the number.
             if header.number < end && place.is_none_or(own) {
                 self.proven = self.proven.max(*behind);
@@ -184,7 +185,7 @@ impl Survey {
                 Some((.., end)) => *end,
                 None => first + share,
             };
-            self.places.push(Place { number, positions: first..end, candidates: Vec::new(), newest: false });
+            self.places.push(SegmentSlot { number, positions: first..end, candidates: Vec::new(), newest: false });
             (first, left) = (end, left - 1);
         }
     }

@@ -1,8 +1,8 @@
 //! A damaged store as one that can be opened to read.
 
-use super::{Builder, Loss, Overlay, Part, Survey};
+use super::{Builder, Inventory, Loss, Overlay, SlotPart};
 use crate::error::{Damage, Error, Result};
-use crate::format::head::Head;
+use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes};
 use crate::segment::{file_name, head, random};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 const MOST_LOST: u64 = 1 << 20;
 
 /// What can be opened in place of a damaged store.
-pub(crate) struct Around {
+pub(crate) struct ReadableStore {
     pub fs: Arc<dyn Fs>,
     /// What is lost, in order of positions.
     pub gaps: Vec<Loss>,
@@ -27,9 +27,9 @@ pub(crate) struct Around {
 /// Shows what is intact of a damaged store. Segments that are sound are read from where they are, the others from memory.
 ///
 /// With `open_to`, the store is open already, holds its lock, and has shown positions up to there. Behind that stands what it took for a torn write, which is not shown now.
-pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<Around> {
+pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<ReadableStore> {
     let holes = Holes::new(&**fs);
-    let survey = Survey::new(&holes, dir)?;
+    let survey = Inventory::new(&holes, dir)?;
     let mut overlay = Overlay::new(fs.clone(), open_to.is_none());
     let (mut gaps, mut torn, mut notices) = (Vec::new(), None, survey.notices.clone());
     notices.extend(
@@ -72,7 +72,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         lost += mended
             .parts
             .iter()
-            .map(|part| if let Part::Lost { positions } = part { positions.end - positions.start } else { 0 })
+            .map(|part| if let SlotPart::Lost { positions } = part { positions.end - positions.start } else { 0 })
             .sum::<u64>();
         if lost > MOST_LOST {
             let why = "too many positions are lost for the store to be read around them; salvage it";
@@ -93,7 +93,8 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
     match head {
         None => overlay.hide(dir.join(head::NAME)),
         Some((segment, position, len, digest)) => {
-            let newest = Head { clean: true, store: survey.store, generation: 0, segment, position, len, digest };
+            let newest =
+                DurableMark { clean: true, store: survey.store, generation: 0, segment, position, len, digest };
             let mut bytes = vec![0; crate::format::head::LEN];
             crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
             overlay.show(dir.join(head::NAME), bytes);
@@ -103,5 +104,5 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
     let met = holes.met();
     let unreadable = !met.is_empty();
     notices.extend(met.iter().map(ToString::to_string));
-    Ok(Around { fs: Arc::new(overlay), gaps, torn, notices, unreadable })
+    Ok(ReadableStore { fs: Arc::new(overlay), gaps, torn, notices, unreadable })
 }

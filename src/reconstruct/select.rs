@@ -11,18 +11,18 @@ pub(super) struct Item {
     pub positions: Range<u64>,
     pub file: usize,
     pub bytes: Range<usize>,
-    pub kind: Kind,
+    pub kind: FragmentKind,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(super) enum FragmentKind {
     Commit(FrameHeader),
     Event { recorded_at: i64 },
 }
 
 /// A commit that is not whole, of which a header is left.
 #[derive(Clone, Debug)]
-pub(super) struct Broken {
+pub(super) struct BrokenCommit {
     pub positions: Range<u64>,
     pub attributes: Range<usize>,
     pub file: usize,
@@ -33,14 +33,14 @@ pub(super) struct Broken {
 pub(super) struct Picked {
     pub items: BTreeMap<u64, Item>,
     /// By their first position; those of the first file that has one.
-    pub broken: BTreeMap<u64, Broken>,
+    pub broken: BTreeMap<u64, BrokenCommit>,
     /// What has not been taken yet.
     commits: Vec<Item>,
     events: Vec<Item>,
 }
 
 /// What stands before the next thing in a file, as far as it goes on from there.
-struct Last {
+struct LastKept {
     position: u64,
     /// Where the next commit begins, and what it calls its predecessor, if that is known.
     next: Option<(usize, u32)>,
@@ -59,7 +59,7 @@ impl Picked {
         proven: u64,
         first: (usize, Option<u32>),
     ) {
-        let mut last = Last { position: place.start, next: first.1.map(|crc| (first.0, crc)) };
+        let mut last = LastKept { position: place.start, next: first.1.map(|crc| (first.0, crc)) };
         let (mut commits, mut events) = (Vec::new(), Vec::new());
         for find in finds {
             match find {
@@ -72,13 +72,13 @@ impl Picked {
                     let positions = header.first_position..header.end_position();
                     if let Find::Broken { attributes, .. } = find {
                         // Its events come next, one by one.
-                        last = Last { position: positions.start, next: Some((end, header.crc)) };
+                        last = LastKept { position: positions.start, next: Some((end, header.crc)) };
                         let attributes = attributes.clone();
-                        let broken = Broken { attributes, file, positions };
+                        let broken = BrokenCommit { attributes, file, positions };
                         self.broken.entry(broken.positions.start).or_insert(broken);
                     } else {
-                        last = Last { position: positions.end, next: Some((end, header.crc)) };
-                        commits.push(Item { positions, file, bytes: *at..end, kind: Kind::Commit(*header) });
+                        last = LastKept { position: positions.end, next: Some((end, header.crc)) };
+                        commits.push(Item { positions, file, bytes: *at..end, kind: FragmentKind::Commit(*header) });
                     }
                 }
                 Find::Event { bytes, position, recorded_at } => {
@@ -91,7 +91,7 @@ impl Picked {
                         positions,
                         file,
                         bytes: bytes.clone(),
-                        kind: Kind::Event { recorded_at: *recorded_at },
+                        kind: FragmentKind::Event { recorded_at: *recorded_at },
                     });
                 }
                 Find::Seal(_) => {}
@@ -122,7 +122,7 @@ impl Picked {
     }
 
     /// The commit that is not whole and has this position.
-    pub(super) fn broken_at(&self, position: u64) -> Option<&Broken> {
+    pub(super) fn broken_at(&self, position: u64) -> Option<&BrokenCommit> {
         let (_, broken) = self.broken.range(..=position).next_back()?;
         broken.positions.contains(&position).then_some(broken)
     }

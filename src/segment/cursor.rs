@@ -38,7 +38,7 @@ struct Large {
 }
 
 /// Events of one segment, from a position on.
-pub struct Cursor {
+pub struct SegmentCursor {
     segment: Arc<Segment>,
     /// Where the next frame begins that has not been read.
     offset: u64,
@@ -54,10 +54,10 @@ pub struct Cursor {
     from: u64,
 }
 
-impl Cursor {
+impl SegmentCursor {
     /// A cursor that begins with the event at `from`. It reads from `waypoint` on, which must not be behind that, or from the first event of the segment.
     pub fn new(segment: Arc<Segment>, from: u64, waypoint: Option<Waypoint>) -> Result<Self> {
-        let mut cursor = Cursor {
+        let mut cursor = SegmentCursor {
             offset: START,
             verified: Verified::none(),
             position: from,

@@ -20,7 +20,7 @@ const MAX_END: u64 = u32::MAX as u64;
 const CHUNK: usize = 1 << 20;
 
 /// A file under a scan.
-pub struct Source<'a> {
+pub struct ScanSource<'a> {
     pub path: &'a Path,
     pub file: &'a dyn File,
     pub size: u64,
@@ -61,7 +61,7 @@ pub type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
 
 /// Why a scan stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum ScanEnd {
     /// Nothing but zeros, or nothing at all, follows the last frame.
     End,
     /// The last frame is a seal; whether something other than zeros follows it.
@@ -81,26 +81,26 @@ pub struct Scanned {
     pub durable_upto: u64,
     /// The chain behind the last good frame with events.
     pub chain: Chain,
-    pub stop: Stop,
+    pub stop: ScanEnd,
 }
 
 impl Scanned {
     /// What a scan would have found up to `end`, as far as an index remembers.
     pub fn known(segment: &SegmentHeader, end: u64, chain: Chain) -> Self {
         debug_assert!(chain.next_position >= segment.first_position);
-        Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: Stop::End }
+        Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: ScanEnd::End }
     }
 
     /// The same, with the seal that stands behind it.
     pub fn with_seal(self, segment: &SegmentHeader) -> Self {
         let seal = self.chain.seal(segment);
-        Scanned { end: self.end + Seal::FRAME, stop: Stop::Sealed { seal, junk: false }, ..self }
+        Scanned { end: self.end + Seal::FRAME, stop: ScanEnd::Sealed { seal, junk: false }, ..self }
     }
 
     /// Where the last frame with events ends: readers need no seal, and it may be the one thing that is not intact.
     pub fn events_end(&self) -> u64 {
         match self.stop {
-            Stop::Sealed { .. } => self.end - Seal::FRAME,
+            ScanEnd::Sealed { .. } => self.end - Seal::FRAME,
             _ => self.end,
         }
     }
@@ -116,12 +116,12 @@ impl Scanned {
 
 /// A good frame somewhere behind a bad one.
 #[derive(Clone, Copy, Debug)]
-pub struct Found {
+pub struct StrayFrame {
     pub offset: u64,
     pub header: FrameHeader,
 }
 
-impl Source<'_> {
+impl ScanSource<'_> {
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
         let end = offset.saturating_add(out.len() as u64);
         fs::read_full(self.file, offset, out).map_err(|e| fs::read_error(self.file, self.path, offset..end, e))
@@ -136,7 +136,7 @@ impl Source<'_> {
 
     /// Whether a seal that fits the chain stands at `end`.
     pub fn is_sealed(&self, segment: &SegmentHeader, chain: &Chain, end: u64) -> Result<bool> {
-        let mut window = Window { source: self, at: end, bytes: Vec::new() };
+        let mut window = ScanWindow { source: self, at: end, bytes: Vec::new() };
         let frame = window.frame(end, segment.mask())?;
         Ok(frame.is_ok_and(|frame| {
             let seal = (frame.header.kind == SEAL).then(|| Seal::decode(frame.body())).flatten();
@@ -192,7 +192,7 @@ impl Source<'_> {
     ) -> Result<Scanned> {
         let mask = segment.mask();
         let (mut at, mut chain) = resume.unwrap_or_else(|| (START, Chain::start(segment)));
-        let mut window = Window { source: self, at, bytes: Vec::new() };
+        let mut window = ScanWindow { source: self, at, bytes: Vec::new() };
         let mut starts: VecDeque<(u64, u64)> = VecDeque::new();
         // What an index covers was durable before the index was written.
         let mut durable_upto = resume.map_or(0, |(_, chain)| chain.next_position);
@@ -200,18 +200,18 @@ impl Source<'_> {
         let stop = loop {
             let frame = match window.frame(at, mask)? {
                 Ok(frame) => frame,
-                Err(why) if self.content_end(at)? > at => break Stop::Bad { why },
-                Err(_) => break Stop::End,
+                Err(why) if self.content_end(at)? > at => break ScanEnd::Bad { why },
+                Err(_) => break ScanEnd::End,
             };
             if !chain.accepts(&frame.header) {
-                break Stop::Bad { why: "a commit that does not follow the one before it" };
+                break ScanEnd::Bad { why: "a commit that does not follow the one before it" };
             }
             if !frame.header.is_known() {
                 return Err(unsupported(self.path, "a commit of a kind that this version does not know"));
             }
             let end = at + frame.bytes.len() as u64;
             if end > MAX_END {
-                break Stop::Bad { why: "a commit beyond the longest segment that there can be" };
+                break ScanEnd::Bad { why: "a commit beyond the longest segment that there can be" };
             }
             durable_upto = durable_upto.max(frame.header.durable_upto);
             while starts.front().is_some_and(|&(_, position)| position < durable_upto) {
@@ -223,13 +223,13 @@ impl Source<'_> {
                 seal_at = Some(at);
                 at = end;
                 break match seal {
-                    Some(seal) if seal == expected => Stop::Sealed { seal, junk: self.content_end(end)? > end },
-                    _ => Stop::Bad { why: "a seal that does not fit its segment" },
+                    Some(seal) if seal == expected => ScanEnd::Sealed { seal, junk: self.content_end(end)? > end },
+                    _ => ScanEnd::Bad { why: "a seal that does not fit its segment" },
                 };
             }
             debug_assert_eq!(frame.header.kind, EVENTS);
             if !frame.records_hold(segment, mask, self.path)? {
-                break Stop::Bad { why: "an event fails its checksum" };
+                break ScanEnd::Bad { why: "an event fails its checksum" };
             }
             starts.push_back((at, frame.header.first_position));
             visit(&frame)?;
@@ -242,9 +242,9 @@ impl Source<'_> {
     }
 
     /// Looks for good frames anywhere from `from` on, where a scan has met a bad one.
-    pub fn resync(&self, segment: &SegmentHeader, from: u64) -> Result<Vec<Found>> {
+    pub fn resync(&self, segment: &SegmentHeader, from: u64) -> Result<Vec<StrayFrame>> {
         let mask = segment.mask();
-        let mut window = Window { source: self, at: from, bytes: Vec::new() };
+        let mut window = ScanWindow { source: self, at: from, bytes: Vec::new() };
         let mut found = Vec::new();
         let mut at = from.next_multiple_of(ALIGN);
         while at + HEADER as u64 <= self.size {
@@ -255,7 +255,7 @@ impl Source<'_> {
             at += if head[..4] == MAGIC
                 && let Ok(frame) = window.frame(at, mask)?
             {
-                found.push(Found { offset: at, header: frame.header });
+                found.push(StrayFrame { offset: at, header: frame.header });
                 frame.bytes.len() as u64
             } else {
                 ALIGN
@@ -265,9 +265,9 @@ impl Source<'_> {
     }
 }
 
-impl Source<'_> {
+impl ScanSource<'_> {
     /// Shows the events of a frame that has been found, as far as they can be told apart.
-    pub fn records(&self, found: &Found, each: impl FnMut(Recorded<'_>)) -> Result<()> {
+    pub fn records(&self, found: &StrayFrame, each: impl FnMut(Recorded<'_>)) -> Result<()> {
         let mut bytes = vec![0; found.header.frame_len() as usize];
         let read = self.read(found.offset, &mut bytes)?;
         if read == bytes.len() && found.header.kind == EVENTS {
@@ -279,13 +279,13 @@ impl Source<'_> {
 }
 
 /// The part of a file that is in memory: at least a chunk, and as much as the frame at hand needs.
-struct Window<'a> {
-    source: &'a Source<'a>,
+struct ScanWindow<'a> {
+    source: &'a ScanSource<'a>,
     at: u64,
     bytes: Vec<u8>,
 }
 
-impl Window<'_> {
+impl ScanWindow<'_> {
     /// The bytes from `offset` on, `len` of them or as many as the file has.
     fn bytes_at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let end = self.at + self.bytes.len() as u64;
@@ -357,7 +357,7 @@ impl Frame<'_> {
             // Intact, and not to be understood: no torn write looks like that.
             known &= !intact || parts.is_some();
             let in_place =
-                |parts: record::Parts| parts.ordinal == position - segment.first_position && parts.time == time;
+                |parts: record::RecordParts| parts.ordinal == position - segment.first_position && parts.time == time;
             intact && parts.is_some_and(in_place)
         });
         match known {
@@ -426,7 +426,7 @@ pub fn frames(group: &[u8], mut offset: u64, mask: Mask) -> impl Iterator<Item =
 mod tests {
     use super::*;
     use crate::event::NewEvent;
-    use crate::format::draft::{Draft, Limits, Place};
+    use crate::format::draft::{Draft, FramePlace, Limits};
     use crate::fs::{Fs, MemFs, Mode};
 
     const SEGMENT: SegmentHeader = SegmentHeader {
@@ -445,14 +445,15 @@ mod tests {
         draft.push(b"\x01a", &NewEvent::new("T", "data"), false).unwrap();
         let chain = Chain::start(&SEGMENT);
         let mask = SEGMENT.mask();
-        let place = Place { segment: &SEGMENT, mask, offset: START, chain: &chain, recorded_at: 0, durable_upto: 0 };
+        let place =
+            FramePlace { segment: &SEGMENT, mask, offset: START, chain: &chain, recorded_at: 0, durable_upto: 0 };
         let (frame, chain) = draft.finish(&place);
         let end = START + frame.len() as u64;
         let bytes = [&SEGMENT.encode()[..], &frame, &craft(&chain, end)].concat();
         let path = Path::new("x.seg");
         let file = MemFs::new().open(path, Mode::Create).unwrap();
         file.write_at(0, &bytes).unwrap();
-        let source = Source { path, file: &*file, size: bytes.len() as u64 };
+        let source = ScanSource { path, file: &*file, size: bytes.len() as u64 };
         source.scan(&SEGMENT, None, |_| Ok(()))
     }
 
@@ -497,12 +498,12 @@ mod tests {
         assert!(unsupported(scan(|chain, at| crafted(chain, at, critical))));
         // Records that are no records are damage, whoever wrote them.
         let found = scan(|chain, at| crafted(chain, at, |_, _| {})).unwrap();
-        assert!(matches!(found.stop, Stop::Bad { .. }));
+        assert!(matches!(found.stop, ScanEnd::Bad { .. }));
     }
 
     #[test]
     fn positions_at_the_end_of_all_numbers_do_not_overflow() {
         let found = scan(|chain, at| crafted(chain, at, |header, _| header.first_position = u64::MAX)).unwrap();
-        assert!(matches!(found.stop, Stop::Bad { .. }));
+        assert!(matches!(found.stop, ScanEnd::Bad { .. }));
     }
 }

@@ -13,11 +13,11 @@
 //! | segments missing, doubled, not contiguous, or of another store | damage |
 //! | a good frame with an unexpected position or predecessor | stale bytes: end of the log, as a bad frame |
 
-use super::scan::{Found, Scanned, Stop};
+use super::scan::{ScanEnd, Scanned, StrayFrame};
 
 /// Which segment was scanned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub(crate) enum SegmentRole {
     /// It has a successor, or ends in a seal.
     Sealed,
     /// The newest one.
@@ -26,7 +26,7 @@ pub(crate) enum Place {
 
 /// How the good frames of it end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Ending {
+pub(crate) enum SegmentEnd {
     /// In a seal, in zeros, or with the file.
     Clean,
     /// At a bad frame, or at a good one that does not belong there.
@@ -40,24 +40,24 @@ pub(crate) enum Ending {
     },
 }
 
-impl Ending {
+impl SegmentEnd {
     /// How a scan ended, with the good frames that stand behind that, the position that HEAD knows to be durable, and whether the index covers more: what it covers was durable when it was written.
-    pub(crate) fn of(scanned: &Scanned, later: &[Found], head_position: Option<u64>, indexed: bool) -> Self {
+    pub(crate) fn of(scanned: &Scanned, later: &[StrayFrame], head_position: Option<u64>, indexed: bool) -> Self {
         let position = scanned.chain.next_position;
         match scanned.stop {
-            Stop::Bad { .. } => Ending::Bad {
+            ScanEnd::Bad { .. } => SegmentEnd::Bad {
                 below_head: head_position.is_some_and(|head| head > position),
                 vouched: indexed || later.iter().any(|found| found.header.durable_upto > position),
                 later: !later.is_empty(),
             },
-            Stop::End | Stop::Sealed { .. } => Ending::Clean,
+            ScanEnd::End | ScanEnd::Sealed { .. } => SegmentEnd::Clean,
         }
     }
 }
 
 /// What to do with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum SegmentVerdict {
     Keep,
     /// Acknowledged bytes have changed.
     Damage(&'static str),
@@ -68,14 +68,14 @@ pub(crate) enum Verdict {
 }
 
 /// The table above, for what stands behind a header.
-pub(crate) fn judge(place: Place, ending: Ending) -> Verdict {
+pub(crate) fn judge(place: SegmentRole, ending: SegmentEnd) -> SegmentVerdict {
     match (place, ending) {
-        (_, Ending::Clean) => Verdict::Keep,
-        (Place::Sealed, Ending::Bad { .. }) => Verdict::Damage("it lies in a sealed segment"),
-        (_, Ending::Bad { below_head: true, .. }) => Verdict::Damage("HEAD says that it was durable"),
-        (_, Ending::Bad { vouched: true, .. }) => Verdict::Damage("a later commit says that it was durable"),
-        (_, Ending::Bad { later: true, .. }) => Verdict::CutTornGroup,
-        (_, Ending::Bad { later: false, .. }) => Verdict::CutTornTail,
+        (_, SegmentEnd::Clean) => SegmentVerdict::Keep,
+        (SegmentRole::Sealed, SegmentEnd::Bad { .. }) => SegmentVerdict::Damage("it lies in a sealed segment"),
+        (_, SegmentEnd::Bad { below_head: true, .. }) => SegmentVerdict::Damage("HEAD says that it was durable"),
+        (_, SegmentEnd::Bad { vouched: true, .. }) => SegmentVerdict::Damage("a later commit says that it was durable"),
+        (_, SegmentEnd::Bad { later: true, .. }) => SegmentVerdict::CutTornGroup,
+        (_, SegmentEnd::Bad { later: false, .. }) => SegmentVerdict::CutTornTail,
     }
 }
 
@@ -106,15 +106,15 @@ mod tests {
     #[test]
     fn the_table_is_complete() {
         let bit = |bits: u32, n: u32| bits >> n & 1 == 1;
-        for place in [Place::Sealed, Place::Active] {
-            assert_eq!(judge(place, Ending::Clean), Verdict::Keep);
+        for place in [SegmentRole::Sealed, SegmentRole::Active] {
+            assert_eq!(judge(place, SegmentEnd::Clean), SegmentVerdict::Keep);
             for bits in 0..8 {
                 let (below_head, vouched, later) = (bit(bits, 0), bit(bits, 1), bit(bits, 2));
-                let verdict = judge(place, Ending::Bad { below_head, vouched, later });
-                let damaged = place == Place::Sealed || below_head || vouched;
-                assert_eq!(matches!(verdict, Verdict::Damage(_)), damaged);
+                let verdict = judge(place, SegmentEnd::Bad { below_head, vouched, later });
+                let damaged = place == SegmentRole::Sealed || below_head || vouched;
+                assert_eq!(matches!(verdict, SegmentVerdict::Damage(_)), damaged);
                 if !damaged {
-                    let cut = if later { Verdict::CutTornGroup } else { Verdict::CutTornTail };
+                    let cut = if later { SegmentVerdict::CutTornGroup } else { SegmentVerdict::CutTornTail };
                     assert_eq!(verdict, cut);
                 }
             }

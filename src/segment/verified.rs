@@ -1,7 +1,7 @@
 //! Records that have been copied out of a segment and verified, to be handed out one by one as events.
 
 use crate::format::event::{Block, Event};
-use crate::format::record::{self, Beginning, Parts};
+use crate::format::record::{self, Beginning, RecordParts};
 use crate::format::segment_header::SegmentHeader;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Verified {
 
 /// The next event, decoded.
 pub struct Next {
-    pub parts: Parts,
+    pub parts: RecordParts,
     pub position: u64,
     recorded_at: i64,
     /// Where its record ends.

@@ -2,15 +2,15 @@
 
 use super::{Directory, NAME, Unusable, dirs, files, is_dir_name, open};
 use crate::error::Result;
-use crate::format::snapshot_file::Head;
+use crate::format::snapshot_file::SnapshotHeader;
 use crate::format::state_file::Unfit;
 use crate::fs::Fs;
 use std::path::{Path, PathBuf};
 
 /// What a file is found to be.
-pub(crate) enum Verdict {
+pub(crate) enum SnapshotVerdict {
     /// A whole snapshot, where it belongs. Whether its event is there, only the log knows.
-    Intact { head: Head, key: Box<[u8]>, bytes: Vec<u8> },
+    Intact { head: SnapshotHeader, key: Box<[u8]>, bytes: Vec<u8> },
     /// Of no use to anybody, and why.
     Bad(&'static str),
     /// It may be of use to others: what is not understood is not judged.
@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Inspected {
     pub path: PathBuf,
     pub size: u64,
-    pub verdict: Verdict,
+    pub verdict: SnapshotVerdict,
 }
 
 /// Reads each snapshot file of a store, in order of paths. One that is removed meanwhile is left out. Without the id of the store, each store may be meant.
@@ -43,16 +43,16 @@ pub(crate) fn each(
             });
             let (verdict, size) = match read {
                 Err(Unusable::Gone) => continue,
-                Err(Unusable::Unreadable) => (Verdict::Unclear("it cannot be read"), 0),
-                Err(Unusable::Unfit(Unfit::Newer)) => (Verdict::Unclear("a newer version wrote it"), 0),
-                Err(Unusable::Unfit(Unfit::Damaged)) => (Verdict::Bad("it is not intact"), named.size),
+                Err(Unusable::Unreadable) => (SnapshotVerdict::Unclear("it cannot be read"), 0),
+                Err(Unusable::Unfit(Unfit::Newer)) => (SnapshotVerdict::Unclear("a newer version wrote it"), 0),
+                Err(Unusable::Unfit(Unfit::Damaged)) => (SnapshotVerdict::Bad("it is not intact"), named.size),
                 Ok((head, .., size)) if id.is_some_and(|id| id != head.store) => {
-                    (Verdict::Bad("it belongs to another store"), size)
+                    (SnapshotVerdict::Bad("it belongs to another store"), size)
                 }
                 Ok((head, key, _, size)) if !Directory::is_in_place(&named, &key, &head) => {
-                    (Verdict::Bad("it does not stand where it belongs"), size)
+                    (SnapshotVerdict::Bad("it does not stand where it belongs"), size)
                 }
-                Ok((head, key, bytes, size)) => (Verdict::Intact { head, key, bytes }, size),
+                Ok((head, key, bytes, size)) => (SnapshotVerdict::Intact { head, key, bytes }, size),
             };
             show(Inspected { path: named.path, size, verdict })?;
         }

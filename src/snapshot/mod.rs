@@ -8,7 +8,7 @@ mod retention;
 
 use crate::error::{Error, Result};
 use crate::format::index_file::hash;
-use crate::format::snapshot_file::{self, Head, MAX_HEAD};
+use crate::format::snapshot_file::{self, MAX_HEAD, SnapshotHeader};
 use crate::format::state_file::Unfit;
 use crate::fs::{self, File, Fs, Mode};
 use crate::stream::split_key;
@@ -31,7 +31,7 @@ const TURNS: usize = 16;
 
 /// How snapshots are kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct SnapshotSettings {
     /// Default ones that stay beside the newest.
     pub kept: usize,
     /// Whether a put is made durable.
@@ -44,13 +44,13 @@ pub struct Directory {
     fs: Arc<dyn Fs>,
     store: PathBuf,
     root: PathBuf,
-    settings: Settings,
+    settings: SnapshotSettings,
     turns: [Mutex<()>; TURNS],
 }
 
 /// A name in the directory of a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Named {
+pub struct SnapshotFile {
     pub path: PathBuf,
     pub sequence: u64,
     /// Bytes of the file.
@@ -58,7 +58,7 @@ pub struct Named {
 }
 
 /// Snapshots that there are, by their files, and what they say of themselves, if they do.
-pub type Known = HashMap<PathBuf, Option<Head>>;
+pub type Known = HashMap<PathBuf, Option<SnapshotHeader>>;
 
 /// Why a file is not used.
 #[derive(Debug)]
@@ -70,12 +70,12 @@ pub enum Unusable {
 }
 
 /// A file whose head has been read.
-pub struct Opened {
+pub struct OpenedSnapshot {
     file: Arc<dyn File>,
     size: u64,
     /// As much of the file as was read.
     bytes: Vec<u8>,
-    pub head: Head,
+    pub head: SnapshotHeader,
     pub key: Box<[u8]>,
 }
 
@@ -127,20 +127,20 @@ fn dirs(fs: &dyn Fs, root: &Path, which: impl Fn(&str) -> bool) -> Result<Vec<Pa
     Ok(dirs)
 }
 
-fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<Named>> {
+fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<SnapshotFile>> {
     let entries = missing_is_empty(fs.list(dir)).map_err(|e| Error::io("list", dir, e))?;
-    let mut files: Vec<Named> = entries
+    let mut files: Vec<SnapshotFile> = entries
         .into_iter()
         .filter_map(|entry| {
             let sequence = sequence_of(&entry.name)?;
-            Some(Named { path: dir.join(&entry.name), sequence, size: entry.size })
+            Some(SnapshotFile { path: dir.join(&entry.name), sequence, size: entry.size })
         })
         .collect();
     files.sort_unstable_by_key(|named| named.sequence);
     Ok(files)
 }
 
-fn open(fs: &dyn Fs, named: &Named) -> Result<Opened, Unusable> {
+fn open(fs: &dyn Fs, named: &SnapshotFile) -> Result<OpenedSnapshot, Unusable> {
     let unreadable = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => Unusable::Gone,
         _ => Unusable::Unreadable,
@@ -150,17 +150,17 @@ fn open(fs: &dyn Fs, named: &Named) -> Result<Opened, Unusable> {
     let mut bytes = vec![0; size.min(MAX_HEAD as u64) as usize];
     let read = fs::read_full(&*file, 0, &mut bytes).map_err(unreadable)?;
     bytes.truncate(read);
-    let (head, key) = Head::decode(&bytes).map_err(Unusable::Unfit)?;
+    let (head, key) = SnapshotHeader::decode(&bytes).map_err(Unusable::Unfit)?;
     if head.file_len(key.len()) != size {
         return Err(Unusable::Unfit(Unfit::Damaged));
     }
     let key = key.into();
-    Ok(Opened { file, size, bytes, head, key })
+    Ok(OpenedSnapshot { file, size, bytes, head, key })
 }
 
-impl Opened {
+impl OpenedSnapshot {
     /// The whole file, verified, and where in it the state stands.
-    pub fn read(self) -> Result<(Head, Vec<u8>, Range<usize>), Unusable> {
+    pub fn read(self) -> Result<(SnapshotHeader, Vec<u8>, Range<usize>), Unusable> {
         let (mut bytes, read) = (self.bytes, self.size as usize);
         let had = bytes.len();
         // The head has told the same length.
@@ -173,17 +173,17 @@ impl Opened {
 }
 
 impl Directory {
-    pub fn new(fs: Arc<dyn Fs>, store: PathBuf, settings: Settings) -> Self {
+    pub fn new(fs: Arc<dyn Fs>, store: PathBuf, settings: SnapshotSettings) -> Self {
         Directory { fs, root: store.join(NAME), store, settings, turns: Default::default() }
     }
 
     /// The snapshots that a stream may have, in order of sequences: what names tell.
-    pub fn list(&self, key: &[u8]) -> Result<Vec<Named>> {
+    pub fn list(&self, key: &[u8]) -> Result<Vec<SnapshotFile>> {
         self.files(&self.root.join(dir_name(key)))
     }
 
     /// All snapshots that a store may have: those of each stream together, in order of sequences.
-    pub fn list_all(&self) -> Result<Vec<Named>> {
+    pub fn list_all(&self) -> Result<Vec<SnapshotFile>> {
         let mut all = Vec::new();
         for dir in self.dirs(is_dir_name)? {
             all.extend(self.files(&dir)?);
@@ -195,25 +195,31 @@ impl Directory {
         dirs(&*self.fs, &self.root, which)
     }
 
-    fn files(&self, dir: &Path) -> Result<Vec<Named>> {
+    fn files(&self, dir: &Path) -> Result<Vec<SnapshotFile>> {
         files(&*self.fs, dir)
     }
 
     /// Whether a file stands where one of this stream belongs.
-    pub fn is_in_place(named: &Named, key: &[u8], head: &Head) -> bool {
+    pub fn is_in_place(named: &SnapshotFile, key: &[u8], head: &SnapshotHeader) -> bool {
         let dir = named.path.parent().and_then(Path::file_name);
         head.sequence == named.sequence && dir.is_some_and(|dir| *dir == *dir_name(key))
     }
 
     /// Reads header and key. The state is not read: a snapshot that is not wanted costs the same, however large it is.
-    pub fn open(&self, named: &Named) -> Result<Opened, Unusable> {
+    pub fn open(&self, named: &SnapshotFile) -> Result<OpenedSnapshot, Unusable> {
         open(&*self.fs, named)
     }
 
     /// Writes a snapshot, and removes those that it supersedes. `is_stale` tells of a snapshot of the stream that it can never be used: such go too, and do not count as newer.
     ///
     /// What cannot be removed is no error: the next put removes it.
-    pub fn put(&self, head: &Head, key: &[u8], state: &[u8], is_stale: &dyn Fn(&Head) -> bool) -> Result<()> {
+    pub fn put(
+        &self,
+        head: &SnapshotHeader,
+        key: &[u8],
+        state: &[u8],
+        is_stale: &dyn Fn(&SnapshotHeader) -> bool,
+    ) -> Result<()> {
         let bytes = snapshot_file::encode(head, key, state);
         let name = dir_name(key);
         let dir = self.root.join(&name);
@@ -261,7 +267,13 @@ impl Directory {
     }
 
     /// Removes what `put` supersedes, and what attempts that a crash has ended have left.
-    fn clean(&self, dir: &Path, key: &[u8], put: &Head, is_stale: &dyn Fn(&Head) -> bool) -> Result<()> {
+    fn clean(
+        &self,
+        dir: &Path,
+        key: &[u8],
+        put: &SnapshotHeader,
+        is_stale: &dyn Fn(&SnapshotHeader) -> bool,
+    ) -> Result<()> {
         self.remove_leftovers(dir)?;
         let (mut current, mut going) = (Vec::new(), Vec::new());
         for named in self.files(dir)? {
@@ -272,8 +284,10 @@ impl Directory {
             match self.open(&named) {
                 // Of a stream with the same hash: not ours to judge.
                 Ok(opened) if *opened.key != *key => {}
-                Ok(Opened { head, .. }) if head.store != put.store || is_stale(&head) => going.push(named.sequence),
-                Ok(Opened { head, .. }) => current.push((named.sequence, head.retention)),
+                Ok(OpenedSnapshot { head, .. }) if head.store != put.store || is_stale(&head) => {
+                    going.push(named.sequence)
+                }
+                Ok(OpenedSnapshot { head, .. }) => current.push((named.sequence, head.retention)),
                 // Nothing is lost with it.
                 Err(Unusable::Unfit(Unfit::Damaged)) => going.push(named.sequence),
                 Err(_) => {}
@@ -315,7 +329,7 @@ impl Directory {
         let mut count = 0;
         for dir in self.dirs_of_edition(edition)? {
             let name = dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            let goes = |path: &Path, opened: Option<&Opened>| {
+            let goes = |path: &Path, opened: Option<&OpenedSnapshot>| {
                 let parts = opened.map(|opened| split_key(&opened.key));
                 let is_meant = parts.map_or(domain.is_none(), |parts| {
                     parts.is_some_and(|p| p.edition == Some(edition) && domain.is_none_or(|domain| domain == p.domain))
@@ -331,7 +345,7 @@ impl Directory {
 
     /// Removes some snapshots from a directory: `goes` is shown none for a file that does not tell
     /// whose it is. Then the directory, if nothing is left in it.
-    fn delete_in(&self, name: &str, goes: impl Fn(&Path, Option<&Opened>) -> bool) -> Result<u64> {
+    fn delete_in(&self, name: &str, goes: impl Fn(&Path, Option<&OpenedSnapshot>) -> bool) -> Result<u64> {
         let dir = self.root.join(name);
         let _turn = self.turn(name);
         let mut count = 0;
@@ -385,12 +399,16 @@ mod tests {
     use crate::stream::StreamId;
 
     fn directory() -> Directory {
-        Directory::new(Arc::new(MemFs::new()), PathBuf::from("store"), Settings { kept: 1, sync: true, reserve: 0 })
+        Directory::new(
+            Arc::new(MemFs::new()),
+            PathBuf::from("store"),
+            SnapshotSettings { kept: 1, sync: true, reserve: 0 },
+        )
     }
 
     fn put(directory: &Directory, stream: &str, sequence: u64) {
         let stream: StreamId = stream.parse().unwrap();
-        let head = Head {
+        let head = SnapshotHeader {
             store: [1; 16],
             created_at: 0,
             sequence,

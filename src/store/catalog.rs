@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) struct View {
+pub(super) struct Catalog {
     pub index: Index,
     pub waiters: Arc<Waiters>,
     /// Locked under the commit lock, and when a group is published.
@@ -28,7 +28,7 @@ pub(super) struct View {
 #[derive(Default)]
 struct Accepted {
     /// The streams that they write to.
-    streams: HashMap<Arc<[u8]>, Pending, TermHash>,
+    streams: HashMap<Arc<[u8]>, PendingHeads, TermHash>,
     /// Their idempotency keys, and the positions behind them.
     keys: HashMap<Term, u64>,
     /// What they say of editions and upstreams.
@@ -52,7 +52,7 @@ pub(super) enum Noted {
 }
 
 #[derive(Clone, Copy)]
-struct Pending {
+struct PendingHeads {
     next_sequence: u64,
     /// The first sequence of what is on its way, if the stream had no events before.
     begins_at: Option<u64>,
@@ -61,18 +61,18 @@ struct Pending {
 }
 
 /// One append of a commit.
-pub(super) struct Part {
+pub(super) struct AppendPart {
     pub stream: StreamId,
     pub expected: Expected,
     /// Number of events.
     pub events: usize,
     /// Its next sequence, as it was when events had been [added](Index::added) so often. `None` if that is to be looked up.
-    pub known: Option<Known>,
+    pub known: Option<NextSequence>,
 }
 
 /// The next sequence of a stream at some time.
 #[derive(Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct NextSequence {
     pub added: u64,
     pub next: u64,
 }
@@ -102,9 +102,9 @@ impl From<Error> for Refused {
     }
 }
 
-impl View {
+impl Catalog {
     pub(super) fn new(index: Index) -> Self {
-        View { index, waiters: Arc::default(), accepted: Mutex::default() }
+        Catalog { index, waiters: Arc::default(), accepted: Mutex::default() }
     }
 
     /// Whether a commit with one of these idempotency keys is on its way.
@@ -120,7 +120,12 @@ impl View {
 
     /// Checks the parts of a commit against all that was accepted before, and says what each begins with. Runs under the commit lock. The commit
     /// counts as accepted if all parts are as expected.
-    pub(super) fn accept(&self, parts: &[Part], firsts: &mut [First], first_position: u64) -> Result<(), Refused> {
+    pub(super) fn accept(
+        &self,
+        parts: &[AppendPart],
+        firsts: &mut [First],
+        first_position: u64,
+    ) -> Result<(), Refused> {
         let accepted = &mut *self.accepted.lock();
         // A part sees what the parts before it have added, and those what is on its way.
         let mut ends: Option<HashMap<&[u8], u64>> = None;
@@ -162,7 +167,8 @@ impl View {
             let next_sequence = first.sequence + part.events as u64;
             let pending = accepted.streams.entry(part.stream.shared_key());
             let begins_at = || first.begins.then_some(first.sequence);
-            let pending = pending.or_insert_with(|| Pending { next_sequence, begins_at: begins_at(), end_position });
+            let pending =
+                pending.or_insert_with(|| PendingHeads { next_sequence, begins_at: begins_at(), end_position });
             (pending.next_sequence, pending.end_position) = (next_sequence, end_position);
         }
         Ok(())
@@ -214,7 +220,7 @@ impl View {
     pub(super) fn pending_divergence(&self, stream: &StreamId) -> Option<Option<u64>> {
         let accepted = self.accepted.lock();
         match accepted.streams.get(stream.key()) {
-            Some(Pending { begins_at: Some(sequence), .. }) => Some(Some(*sequence)),
+            Some(PendingHeads { begins_at: Some(sequence), .. }) => Some(Some(*sequence)),
             _ => accepted.deletion_of(stream.key()).map(|_| None),
         }
     }
@@ -238,7 +244,7 @@ impl Accepted {
     }
 }
 
-impl Listener for View {
+impl Listener for Catalog {
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let mut upto = 0;
         let wrong = self.index.add(

@@ -6,7 +6,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::event::{Event, derived_position};
 use crate::index::TermInfo;
 use crate::index::deletions::Deletions;
-use crate::index::term::{self, Kind, Term};
+use crate::index::term::{self, Term, TermKind};
 use crate::position::Location;
 use crate::reconstruct::Loss;
 use crate::stream::{MAIN, StreamId};
@@ -127,7 +127,7 @@ impl Store {
     /// The streams that have events of their own, and what the index says of each.
     fn live_streams(&self) -> Result<Vec<(StreamId, TermInfo)>> {
         let index = &self.inner.view.index;
-        let (terms, deletions) = (index.terms(&[Kind::Stream as u8])?, index.deletions());
+        let (terms, deletions) = (index.terms(&[TermKind::Stream as u8])?, index.deletions());
         let live = terms.into_iter().filter_map(|(term, found)| {
             // The store's own streams have no name.
             let stream = StreamId::from_key(&term::stream_key(&term))?;
@@ -146,7 +146,7 @@ impl Store {
     ///
     /// As [`Store::stream`].
     pub fn domains(&self) -> Result<Vec<NameInfo>> {
-        self.ask(|store| store.names(Kind::Domain, ""))
+        self.ask(|store| store.names(TermKind::Domain, ""))
     }
 
     /// All event types of the main edition, sorted by name, and how many events of each there and in named editions are.
@@ -155,7 +155,7 @@ impl Store {
     ///
     /// As [`Store::stream`].
     pub fn event_types(&self) -> Result<Vec<NameInfo>> {
-        self.ask(|store| store.names(Kind::Type, ""))
+        self.ask(|store| store.names(TermKind::Type, ""))
     }
 
     /// All tags of the main edition that begin with `prefix`, sorted by name, and how many events have each there and in named editions.
@@ -164,10 +164,10 @@ impl Store {
     ///
     /// As [`Store::stream`].
     pub fn tags(&self, prefix: &str) -> Result<Vec<NameInfo>> {
-        self.ask(|store| store.names(Kind::Tag, prefix))
+        self.ask(|store| store.names(TermKind::Tag, prefix))
     }
 
-    fn names(&self, kind: Kind, prefix: &str) -> Result<Vec<NameInfo>> {
+    fn names(&self, kind: TermKind, prefix: &str) -> Result<Vec<NameInfo>> {
         let index = &self.inner.view.index;
         let deletions = index.deletions();
         let terms = |edition: Option<&str>| index.terms(Term::new(kind, edition, prefix.as_bytes()).bytes());
@@ -177,7 +177,7 @@ impl Store {
         for edition in index.editions()? {
             for (term, found) in terms(Some(&edition))? {
                 // Those of an edition are what only somebody who asks about it sees; a domain is where one begins to look.
-                if kind != Kind::Domain && !names.contains_key(&text(&term)) {
+                if kind != TermKind::Domain && !names.contains_key(&text(&term)) {
                     continue;
                 }
                 let live = self.count_live(&edition, &Term::of_bytes(term.clone()), found.count, &deletions)?;
@@ -230,7 +230,7 @@ impl Store {
         let inner = &self.inner;
         let (deletions, end) = inner.view.index.deletions_at(|| inner.log.watermark());
         let is_hidden = |event: &Event| deletions.hide(event.key(), event.position());
-        let given = self.newest_of(&Term::new(Kind::Id, None, id.as_bytes()), is_hidden)?;
+        let given = self.newest_of(&Term::new(TermKind::Id, None, id.as_bytes()), is_hidden)?;
         let derived = derived_position(inner.log.id_seed(), id).filter(|&position| position < end);
         let newer = derived.filter(|&position| given.as_ref().is_none_or(|given| given.position() < position));
         let derived = newer.map(|position| inner.log.forwards(position..position + 1).next()).transpose()?.flatten();

@@ -28,11 +28,11 @@ pub use snapshot::load::{Load, Loaded};
 pub use snapshot::report::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
 
 use crate::error::Result;
-use crate::index::editions::Held;
+use crate::index::editions::PositionContents;
 use crate::log::{Log, OpenReport};
 use crate::progress::Register;
 use crate::waker;
-use catalog::View;
+use catalog::Catalog;
 use notify::waiters::Waiters;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -67,19 +67,19 @@ pub struct Store {
 
 struct Inner {
     log: Arc<Log>,
-    view: Arc<View>,
+    view: Arc<Catalog>,
     snapshots: snapshot::Cache,
     positions: Arc<Register>,
     hooks: Arc<notify::hooks::Hooks>,
     report: OpenReport,
     /// The consumers that run.
     consuming: Mutex<BTreeSet<String>>,
-    /// Held while an edition is deleted.
+    /// PositionContents while an edition is deleted.
     deleting: Mutex<()>,
     /// What is damaged, if the store is read around damage.
     gaps: read::gaps::Gaps,
     /// How to read around damage that shows later, in a store that was opened read-only.
-    around: read::around_damage::Around,
+    around: read::around_damage::AroundDamage,
 }
 
 /// How large a store is.
@@ -172,7 +172,7 @@ impl Store {
         });
         let segments = segments.collect::<Result<_>>()?;
         let (held, streams) = self.ask(|store| Ok((store.inner.view.index.held_from(1)?, store.count_streams()?)))?;
-        let Held { events, deleted: deleted_events, system: system_records } = held;
+        let PositionContents { events, deleted: deleted_events, system: system_records } = held;
         Ok(Stats { events, deleted_events, system_records, streams, segments })
     }
 

@@ -1,7 +1,7 @@
 //! How a store is opened.
 
-use super::catalog::View;
-use super::read::around_damage::Around;
+use super::catalog::Catalog;
+use super::read::around_damage::AroundDamage;
 use super::read::gaps::Gaps;
 use super::snapshot::Cache;
 use super::{Inner, Store};
@@ -12,7 +12,7 @@ use crate::format::record::MAX_RECORD;
 use crate::fs::owned::Owned;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
-use crate::log::{Cut, Durability, Log, Settings, owner};
+use crate::log::{Cut, Durability, Log, LogSettings, owner};
 use crate::progress::Register;
 use crate::reconstruct::readable;
 use crate::snapshot;
@@ -41,7 +41,7 @@ const LEAST_INDEX: u64 = 4 << 20;
 #[derive(Clone)]
 #[must_use = "nothing is opened before `open` or `open_read_only`"]
 pub struct Options {
-    settings: Settings,
+    settings: LogSettings,
     sync_positions: bool,
     fs: Arc<dyn Fs>,
     snapshots_kept: usize,
@@ -58,7 +58,7 @@ impl Default for Options {
 impl Options {
     /// The defaults.
     pub fn new() -> Self {
-        let settings = Settings {
+        let settings = LogSettings {
             durability: Durability::Sync,
             segment_size: 64 << 20,
             limits: Limits { event: 16 << 20, commit: 64 << 20 },
@@ -209,12 +209,15 @@ impl Options {
     fn open_with(self, path: &Path, gaps: Gaps) -> Result<Store> {
         let owner = Arc::new(Owned::new(self.fs.clone()));
         let fs: Arc<dyn Fs> = owner.clone();
-        let Settings { memory_map, read_only, segment_size, .. } = self.settings;
+        let LogSettings { memory_map, read_only, segment_size, .. } = self.settings;
         let most = segment_size.saturating_mul(INDEX_TO_SEGMENT).max(LEAST_INDEX);
         let index = Index::new(owner.clone(), path.to_owned(), memory_map, read_only, most);
-        let view = Arc::new(View::new(index));
-        let kept =
-            snapshot::Settings { kept: self.snapshots_kept, sync: self.sync_snapshots, reserve: self.settings.reserve };
+        let view = Arc::new(Catalog::new(index));
+        let kept = snapshot::SnapshotSettings {
+            kept: self.snapshots_kept,
+            sync: self.sync_snapshots,
+            reserve: self.settings.reserve,
+        };
         let directory = snapshot::Directory::new(fs.clone(), path.to_owned(), kept);
         let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
         let opened = Log::open(owner, path.to_owned(), self.settings, view.clone())?;
@@ -237,7 +240,7 @@ impl Options {
             consuming: Mutex::default(),
             deleting: Mutex::default(),
             gaps,
-            around: Around::new(again),
+            around: AroundDamage::new(again),
         };
         let mut store = Store { inner: Arc::new(inner) };
         let notices = store.binding_notices();
@@ -301,7 +304,7 @@ impl Options {
     }
 
     fn check(&self) -> Result<()> {
-        let Settings { segment_size, limits, .. } = &self.settings;
+        let LogSettings { segment_size, limits, .. } = &self.settings;
         if !(MIN_SEGMENT..=MAX_SEGMENT).contains(segment_size) {
             return Err(Error::invalid("segment size", format!("{segment_size} is not within 4 KiB and 1 GiB")));
         }
@@ -317,7 +320,7 @@ impl Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { durability, segment_size, .. } = &self.settings;
+        let LogSettings { durability, segment_size, .. } = &self.settings;
         f.debug_struct("Options")
             .field("durability", durability)
             .field("segment_size", segment_size)

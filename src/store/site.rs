@@ -3,7 +3,7 @@
 use super::Store;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::fs::owned::Work;
+use crate::fs::owned::WorkToken;
 use crate::log::Log;
 use crate::time::Timestamp;
 use std::path::Path;
@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or [`Error::Closed`] if there is to be none.
-    pub(crate) fn work(&self) -> Result<Work<'_>> {
+    pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         self.log.work()
     }
 

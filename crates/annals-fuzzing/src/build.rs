@@ -4,16 +4,16 @@ use super::noise;
 use annals::StreamId;
 use annals::Timestamp;
 use annals::fs::{File, Fs, MemFs, Mode};
-use annals::internals::format::draft::{Draft, Limits, Place};
+use annals::internals::format::draft::{Draft, FramePlace, Limits};
 use annals::internals::format::frame::{self, Chain};
-use annals::internals::format::head::{self, Head};
+use annals::internals::format::head::{self, DurableMark};
 use annals::internals::format::segment_header::SegmentHeader;
 use annals::internals::format::{put, snapshot_file};
 use annals::internals::index::{file, memory::Memory};
 use annals::internals::repeat_tag;
 use annals::internals::segment::scan::frames;
 use annals::internals::segment::{START, Segment, file_name};
-use annals::internals::snapshot::{Directory, Settings};
+use annals::internals::snapshot::{Directory, SnapshotSettings};
 use annals::internals::system::System;
 use annals::{ContentType, NewEvent};
 use annals_testkit::Fact;
@@ -76,14 +76,14 @@ impl Built {
     pub(super) fn with_caches(mut self) -> Built {
         self.files.insert("POSITIONS".into(), super::positions::sample());
         let root = Path::new("store");
-        let settings = Settings { kept: 1, sync: false, reserve: 0 };
+        let settings = SnapshotSettings { kept: 1, sync: false, reserve: 0 };
         for stream in [stream(0), stream(3)] {
             let fs = MemFs::new();
             let directory = Directory::new(Arc::new(fs.clone()), root.to_owned(), settings);
             let fact = self.live(self.end).into_iter().rfind(|fact| fact.stream == stream);
             let fact = fact.expect("a stream with events");
             let state = state(&fact);
-            let head = snapshot_file::Head {
+            let head = snapshot_file::SnapshotHeader {
                 store: first_header().store,
                 created_at: 0,
                 sequence: fact.sequence,
@@ -219,7 +219,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
             let offset = bytes.len() as u64;
             let recorded_at = chain.recorded_at + 10;
             let durable_upto = chain.next_position;
-            let place = Place { segment: &header, mask, offset, chain: &chain, recorded_at, durable_upto };
+            let place = FramePlace { segment: &header, mask, offset, chain: &chain, recorded_at, durable_upto };
             let (frame, behind) = draft.finish(&place);
             for frame in frames(&frame, offset, mask) {
                 let added = frame.records(Path::new(""), |event| memory.add(&event));
@@ -267,9 +267,16 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
 
 fn head(segment: &SegmentHeader, clean: bool, (position, digest): (u64, u64), len: u64) -> Vec<u8> {
     let mut bytes = vec![0; head::LEN];
-    let older =
-        Head { clean: false, store: segment.store, generation: 6, segment: 1, position: 0, len: START, digest: 0 };
-    let newer = Head { clean, generation: 7, segment: segment.number, position, len, digest, ..older };
+    let older = DurableMark {
+        clean: false,
+        store: segment.store,
+        generation: 6,
+        segment: 1,
+        position: 0,
+        len: START,
+        digest: 0,
+    };
+    let newer = DurableMark { clean, generation: 7, segment: segment.number, position, len, digest, ..older };
     for head in [older, newer] {
         put(&mut bytes, head.slot_at() as usize, &head.encode());
     }

@@ -3,10 +3,10 @@
 use super::build::{self, Ended, put_file};
 use super::seal;
 use annals::fs::{Fs, MemFs};
-use annals::internals::format::index_file::{self, Entry, IndexHeader, NewEntry, PRELUDE, entry_lens};
+use annals::internals::format::index_file::{self, EntryHead, IndexHeader, NewEntry, PRELUDE, entry_lens};
 use annals::internals::format::segment_header::SegmentHeader;
-use annals::internals::index::file::{Broken, IndexFile, file_name};
-use annals::internals::index::term::{Kind, Term};
+use annals::internals::index::file::{IndexBroken, IndexFile, file_name};
+use annals::internals::index::term::{Term, TermKind};
 use annals::internals::segment::{self, START};
 use std::ops::Range;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn open(bytes: &[u8], segment: &SegmentHeader) -> Option<IndexFile> {
     IndexFile::open(&fs as &dyn Fs, Path::new("store"), segment, false)
 }
 
-fn offsets(file: &IndexFile, entry: &Entry) -> Result<Vec<u32>, Broken> {
+fn offsets(file: &IndexFile, entry: &EntryHead) -> Result<Vec<u32>, IndexBroken> {
     let mut found = Vec::new();
     file.offsets(entry, &(0..u64::MAX), &mut found)?;
     Ok(found)
@@ -101,7 +101,7 @@ fn look(bytes: &[u8], sealed: bool) {
         let _ = file.find(term);
         let _ = file.entries(&term[..term.len().min(3)], |_| Ok(()));
     }
-    let _ = file.find(Term::new(Kind::Tag, None, b"nowhere").bytes());
+    let _ = file.find(Term::new(TermKind::Tag, None, b"nowhere").bytes());
     for number in 0..file.waypoint_count().min(300) {
         let _ = file.waypoint(number);
     }
@@ -109,7 +109,7 @@ fn look(bytes: &[u8], sealed: bool) {
 }
 
 /// The offsets within a range are those of all that lie in it.
-fn within(file: &IndexFile, entry: &Entry, range: &Range<u64>, all: Option<&Vec<u32>>) {
+fn within(file: &IndexFile, entry: &EntryHead, range: &Range<u64>, all: Option<&Vec<u32>>) {
     let mut found = Vec::new();
     if let (Ok(()), Some(all)) = (file.offsets(entry, range, &mut found), all) {
         // Offsets that do not rise are nothing that this code writes.

@@ -6,7 +6,9 @@ use super::change::Change;
 use super::{noise, seal};
 use annals::Timestamp;
 use annals::fs::MemFs;
-use annals::internals::format::positions_file::{BATCH, BatchHeader, Entry, FileHeader, Group, HEADER, UNBOUND};
+use annals::internals::format::positions_file::{
+    BATCH, BatchHeader, FileHeader, HEADER, HandlerGroup, ProgressEntry, UNBOUND,
+};
 use annals::internals::progress::salvage::salvage;
 use annals::{BindingFault, Error, Options, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
@@ -82,12 +84,12 @@ struct Of {
 }
 
 impl Of {
-    fn group(self) -> Group<'static> {
+    fn group(self) -> HandlerGroup<'static> {
         let edition = EDITIONS[usize::from(self.which >> 2 & 3) % 3];
         let edition = (!edition.is_empty()).then_some(edition);
         let epoch = if edition.is_some() { u64::from(self.epoch % 3) } else { 0 };
         let domain = DOMAINS[usize::from(self.which >> 4 & 1)];
-        Group { handler: HANDLERS[usize::from(self.which & 3) % 3], edition, epoch, domain }
+        HandlerGroup { handler: HANDLERS[usize::from(self.which & 3) % 3], edition, epoch, domain }
     }
 
     fn root(self) -> &'static [u8] {
@@ -124,17 +126,17 @@ impl State {
         self
     }
 
-    fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64, bound: i8, out: &mut Vec<u8>) {
+    fn put(&mut self, group: HandlerGroup<'_>, root: &[u8], sequence: u64, bound: i8, out: &mut Vec<u8>) {
         self.positions.insert((group.handler.to_owned(), group.stream(root), group.epoch), sequence);
-        Entry::Put { root, sequence, recorded_at: time(bound) }.encode(out);
+        ProgressEntry::Put { root, sequence, recorded_at: time(bound) }.encode(out);
     }
 
     /// Does what was written, and encodes it. Gives the number of entries.
-    fn write(&mut self, written: Written, current: &mut Option<Group<'static>>, out: &mut Vec<u8>) -> u32 {
+    fn write(&mut self, written: Written, current: &mut Option<HandlerGroup<'static>>, out: &mut Vec<u8>) -> u32 {
         let mut entries = 1;
-        let mut enter = |group: Group<'static>, out: &mut Vec<u8>| {
+        let mut enter = |group: HandlerGroup<'static>, out: &mut Vec<u8>| {
             if current.replace(group) != Some(group) {
-                Entry::Group(group).encode(out);
+                ProgressEntry::Group(group).encode(out);
                 entries += 1;
             }
         };
@@ -147,17 +149,17 @@ impl State {
                 enter(of.group(), out);
                 let group = of.group();
                 self.positions.remove(&(group.handler.to_owned(), group.stream(of.root()), group.epoch));
-                Entry::Delete { root: of.root() }.encode(out);
+                ProgressEntry::Delete { root: of.root() }.encode(out);
             }
             Written::Checkpoint { name, position, version, bound } => {
                 let name = NAMES[usize::from(name % 2)];
                 self.checkpoints.insert(name.to_owned(), (position, version));
-                Entry::Checkpoint { name, position, version, recorded_at: time(bound) }.encode(out);
+                ProgressEntry::Checkpoint { name, position, version, recorded_at: time(bound) }.encode(out);
             }
             Written::NoCheckpoint { name } => {
                 let name = NAMES[usize::from(name % 2)];
                 self.checkpoints.remove(name);
-                Entry::NoCheckpoint { name }.encode(out);
+                ProgressEntry::NoCheckpoint { name }.encode(out);
             }
             Written::Long { handler, count } => {
                 let group = Of { which: handler & 3, epoch: 0 }.group();

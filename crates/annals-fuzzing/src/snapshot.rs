@@ -6,7 +6,7 @@ use super::change::Change;
 use super::{noise, seal};
 use annals::Timestamp;
 use annals::fs::MemFs;
-use annals::internals::format::snapshot_file::{self, Codec, Head, Retention};
+use annals::internals::format::snapshot_file::{self, Codec, Retention, SnapshotHeader};
 use annals::{Error, Event, Options, Snapshot, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ fn round_trip(whole: &Whole) {
     let state = noise(whole.numbers[0], whole.state.into());
     let key = noise(whole.numbers[1], usize::from(whole.key) % 4610);
     let [created_at, sequence, position, recorded_at, fingerprint] = whole.numbers;
-    let head = Head {
+    let head = SnapshotHeader {
         store: whole.store,
         created_at: created_at as i64,
         sequence,

@@ -3,15 +3,15 @@
 pub(crate) mod quarantine;
 pub(crate) mod report;
 
-use super::{Listener, Settings, Settled, Tail};
+use super::{Listener, LogSettings, LogTail, Settled};
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::head;
 use crate::format::head::Slots;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Entry, Fs, Mode};
-use crate::segment::scan::{Each, Scanned, Source, Stop};
-use crate::segment::verdict::{Ending, NoHeader, Place, Verdict, judge, was_being_created};
+use crate::segment::scan::{Each, ScanEnd, ScanSource, Scanned};
+use crate::segment::verdict::{NoHeader, SegmentEnd, SegmentRole, SegmentVerdict, judge, was_being_created};
 use crate::segment::vestiges::{self, Claims};
 use crate::segment::{START, Segment, file_name, number_of, random};
 use report::{Cut, OpenReport};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// What the files hold, and where the log goes on.
 pub(super) struct Recovered {
     pub segments: Vec<Arc<Segment>>,
-    pub tail: Tail,
+    pub tail: LogTail,
     /// The segment that is written to next, and where its last frame ends.
     pub active: Arc<Segment>,
     pub end: u64,
@@ -35,7 +35,7 @@ pub(super) struct Recovered {
 pub(super) struct Opening<'a> {
     pub fs: &'a dyn Fs,
     pub dir: &'a Path,
-    pub settings: &'a Settings,
+    pub settings: &'a LogSettings,
     pub slots: Slots,
     pub listener: &'a dyn Listener,
     /// Sealed segments that the listener has to be told of when all is judged.
@@ -87,7 +87,7 @@ impl Opening<'_> {
         let synced = segment.file.sync().and_then(|()| self.fs.sync_dir(self.dir));
         synced.map_err(|e| Error::io("sync", &segment.path, e))?;
         self.sync_parents()?;
-        Ok(self.recovered(vec![Arc::new(segment)], Tail::new(header, true), START))
+        Ok(self.recovered(vec![Arc::new(segment)], LogTail::new(header, true), START))
     }
 
     /// Makes the name of the store's directory durable, and those above it: some of them may have been created with it, now or by an open that did not come to an end.
@@ -108,7 +108,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn recovered(&self, segments: Vec<Arc<Segment>>, tail: Tail, end: u64) -> Recovered {
+    fn recovered(&self, segments: Vec<Arc<Segment>>, tail: LogTail, end: u64) -> Recovered {
         let active = segments.last().expect("a store has a segment").clone();
         Recovered { segments, tail, active, end, proven: false }
     }
@@ -124,7 +124,7 @@ impl Opening<'_> {
             let mode = if self.settings.read_only || !newest { Mode::Read } else { Mode::Write };
             let file = self.fs.open(&path, mode).map_err(io_error)?;
             let size = file.size().map_err(io_error)?;
-            let source = Source { path: &path, file: &*file, size };
+            let source = ScanSource { path: &path, file: &*file, size };
 
             let found = source.header()?;
             if found.is_none() && self.is_unborn(&source, newest, &before)? {
@@ -170,11 +170,16 @@ impl Opening<'_> {
     }
 
     /// Whether a file without a good header is one that was being created.
-    fn is_unborn(&self, source: &Source<'_>, newest: bool, before: &Option<(SegmentHeader, Scanned)>) -> Result<bool> {
+    fn is_unborn(
+        &self,
+        source: &ScanSource<'_>,
+        newest: bool,
+        before: &Option<(SegmentHeader, Scanned)>,
+    ) -> Result<bool> {
         let first = before.as_ref().map_or(0, |(_, scanned)| scanned.chain.next_position);
         Ok(was_being_created(NoHeader {
             newest,
-            sealed_before: before.as_ref().is_none_or(|(_, scanned)| matches!(scanned.stop, Stop::Sealed { .. })),
+            sealed_before: before.as_ref().is_none_or(|(_, scanned)| matches!(scanned.stop, ScanEnd::Sealed { .. })),
             content: source.content_end(START.min(source.size))? > START,
             in_head: self.slots.newest.is_some_and(|head| head.position > first),
         }))
@@ -184,7 +189,7 @@ impl Opening<'_> {
     fn reborn(
         &self,
         mut segments: Vec<Arc<Segment>>,
-        source: &Source<'_>,
+        source: &ScanSource<'_>,
         before: Option<(SegmentHeader, Scanned)>,
         report: &mut OpenReport,
     ) -> Result<Recovered> {
@@ -194,7 +199,7 @@ impl Opening<'_> {
         }
         let Some((header, scanned)) = before else { return self.create(report) };
         self.check_end(&header, scanned.chain.next_position)?;
-        let tail = Tail::new(successor(&header, &scanned), false);
+        let tail = LogTail::new(successor(&header, &scanned), false);
         let active = segments.last().expect("there is one before").clone();
         if !self.settings.read_only {
             self.sync(&active)?;
@@ -242,7 +247,7 @@ impl Opening<'_> {
         if header.previous_len != scanned.end {
             return refuse("the length of the segment before is not what this segment says");
         }
-        if let Stop::Sealed { junk: true, .. } = scanned.stop {
+        if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
             report.notices.push(format!("{}: bytes behind the seal; ignored", file_name(last.number)));
         }
         Ok(())
@@ -253,7 +258,7 @@ impl Opening<'_> {
         let path = self.dir.join(file_name(number));
         let opened = self.fs.open(&path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
         let (size, file) = opened.map_err(|e| Error::io("open", &path, e))?;
-        Source { path: &path, file: &*file, size }.header()
+        ScanSource { path: &path, file: &*file, size }.header()
     }
 
     /// Refuses a log of which an index knows more.
@@ -266,7 +271,7 @@ impl Opening<'_> {
     }
 
     /// What the listener knows of a segment without reading it, if that fits what the file ends in.
-    fn known(&self, source: &Source<'_>, header: &SegmentHeader, newest: bool) -> Result<Option<Scanned>> {
+    fn known(&self, source: &ScanSource<'_>, header: &SegmentHeader, newest: bool) -> Result<Option<Scanned>> {
         let Some((end, chain)) = self.listener.resume(header) else { return Ok(None) };
         let scanned = Scanned::known(header, end, chain);
         // What HEAD says of a commit before that can only be compared where the commit is read.
@@ -282,7 +287,7 @@ impl Opening<'_> {
     }
 
     /// Reads a segment, from its start or from where an earlier scan has ended, and tells the listener of its events.
-    fn scan(&self, source: &Source<'_>, header: &SegmentHeader, resume: Option<(u64, Chain)>) -> Result<Scanned> {
+    fn scan(&self, source: &ScanSource<'_>, header: &SegmentHeader, resume: Option<(u64, Chain)>) -> Result<Scanned> {
         let mut chain = resume.map_or_else(|| Chain::start(header), |(_, chain)| chain);
         let head = self.slots.newest.filter(|_| !self.settings.mended);
         source.scan(header, resume, |frame| {
@@ -308,7 +313,7 @@ impl Opening<'_> {
     /// Judges a segment with a successor that has been scanned.
     fn sealed(
         &self,
-        source: &Source<'_>,
+        source: &ScanSource<'_>,
         header: &SegmentHeader,
         scanned: Scanned,
         successor: u64,
@@ -317,14 +322,14 @@ impl Opening<'_> {
         let name = file_name(header.number);
         let settled = |end| Settled { segment: *header, end, chain: scanned.chain };
         report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
-        if let Stop::Sealed { .. } = scanned.stop {
+        if let ScanEnd::Sealed { .. } = scanned.stop {
             self.unsettled.borrow_mut().push(settled(scanned.events_end()));
             return Ok(scanned);
         }
         // A seal that is gone takes no event with it, if the successor vouches for all that stood before.
         let next = self.header_of(successor)?;
         if !next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) {
-            return Err(self.damage(source, header, &scanned, Place::Sealed)?);
+            return Err(self.damage(source, header, &scanned, SegmentRole::Sealed)?);
         }
         report.notices.push(format!("{name}: the seal is not intact; all events are"));
         self.unsettled.borrow_mut().push(settled(scanned.end));
@@ -332,15 +337,21 @@ impl Opening<'_> {
     }
 
     /// The error for something bad, with the bytes and positions that it takes.
-    fn damage(&self, source: &Source<'_>, header: &SegmentHeader, scanned: &Scanned, place: Place) -> Result<Error> {
+    fn damage(
+        &self,
+        source: &ScanSource<'_>,
+        header: &SegmentHeader,
+        scanned: &Scanned,
+        place: SegmentRole,
+    ) -> Result<Error> {
         let later = source.resync(header, scanned.end)?;
-        let ending = Ending::of(scanned, &later, self.head_position(), false);
+        let ending = SegmentEnd::of(scanned, &later, self.head_position(), false);
         let next = later.iter().find(|found| found.header.first_position >= scanned.chain.next_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
         let until = next.map_or(u64::MAX, |found| found.header.first_position);
         let why = match (&scanned.stop, judge(place, ending)) {
-            (Stop::Bad { why }, Verdict::Damage(because)) => format!("{why}; {because}"),
-            (Stop::Bad { why }, _) => format!("{why}; it may be a torn write, and strict opening refuses to cut it"),
+            (ScanEnd::Bad { why }, SegmentVerdict::Damage(because)) => format!("{why}; {because}"),
+            (ScanEnd::Bad { why }, _) => format!("{why}; it may be a torn write, and strict opening refuses to cut it"),
             (_, _) => "the log ends before what HEAD says was durable".into(),
         };
         Ok(Error::damaged(source.path, bytes, scanned.chain.next_position..until, why))
@@ -354,7 +365,7 @@ impl Opening<'_> {
     fn finish(
         &self,
         segments: Vec<Arc<Segment>>,
-        source: &Source<'_>,
+        source: &ScanSource<'_>,
         header: &SegmentHeader,
         scanned: Scanned,
         report: &mut OpenReport,
@@ -365,27 +376,27 @@ impl Opening<'_> {
         self.check_end(header, position)?;
         // Zeros where HEAD knows of events are damage, too: an end is only believed if no witness knows of more.
         if head.is_some_and(|head| head.position > position) {
-            return Err(self.damage(source, header, &scanned, Place::Active)?);
+            return Err(self.damage(source, header, &scanned, SegmentRole::Active)?);
         }
         let later = match scanned.stop {
-            Stop::Bad { .. } => source.resync(header, scanned.end)?,
+            ScanEnd::Bad { .. } => source.resync(header, scanned.end)?,
             _ => Vec::new(),
         };
         // The scan began behind what an index covers.
-        let ending = Ending::of(&scanned, &later, self.head_position(), false);
-        let cuts = match judge(Place::Active, ending) {
-            Verdict::Keep => false,
-            Verdict::Damage(_) => return Err(self.damage(source, header, &scanned, Place::Active)?),
-            Verdict::CutTornGroup | Verdict::CutTornTail if self.settings.strict => {
-                return Err(self.damage(source, header, &scanned, Place::Active)?);
+        let ending = SegmentEnd::of(&scanned, &later, self.head_position(), false);
+        let cuts = match judge(SegmentRole::Active, ending) {
+            SegmentVerdict::Keep => false,
+            SegmentVerdict::Damage(_) => return Err(self.damage(source, header, &scanned, SegmentRole::Active)?),
+            SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail if self.settings.strict => {
+                return Err(self.damage(source, header, &scanned, SegmentRole::Active)?);
             }
-            Verdict::CutTornGroup | Verdict::CutTornTail => true,
+            SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail => true,
         };
         let writable = !self.settings.read_only;
         if cuts {
             report.cut = Some(self.cut(source, &scanned)?);
         }
-        let sealed = matches!(scanned.stop, Stop::Sealed { .. });
+        let sealed = matches!(scanned.stop, ScanEnd::Sealed { .. });
         let at_head =
             head.is_some_and(|head| (head.segment, head.position, head.len) == (header.number, position, scanned.end));
         report.clean = !cuts && at_head && head.is_some_and(|head| head.clean);
@@ -397,7 +408,7 @@ impl Opening<'_> {
             self.sync_parents()?;
         }
         // That HEAD names the segment says that a header was durable: a second attempt to create it may have written another.
-        let in_head = |head: head::Head| head.segment == header.number && head.position > header.first_position;
+        let in_head = |head: head::DurableMark| head.segment == header.number && head.position > header.first_position;
         let has_header = report.clean || head.is_some_and(in_head);
         if writable && (cuts || !at_head || !has_header) {
             if !has_header {
@@ -414,18 +425,18 @@ impl Opening<'_> {
             });
         }
         let tail = if sealed {
-            Tail::new(successor(header, &scanned), false)
+            LogTail::new(successor(header, &scanned), false)
         } else {
-            Tail { created: true, offset: scanned.end, chain: scanned.chain, ..Tail::new(*header, true) }
+            LogTail { created: true, offset: scanned.end, chain: scanned.chain, ..LogTail::new(*header, true) }
         };
         Ok(Recovered { proven: at_head && !cuts, ..self.recovered(segments, tail, scanned.end) })
     }
 
     /// Cuts a torn tail: first into quarantine, then off the file. Reading never does this. The caller syncs; until then a crash leaves the same tail to be cut again.
-    fn cut(&self, source: &Source<'_>, scanned: &Scanned) -> Result<Cut> {
+    fn cut(&self, source: &ScanSource<'_>, scanned: &Scanned) -> Result<Cut> {
         let end = source.content_end(scanned.end)?;
         let why = match &scanned.stop {
-            Stop::Bad { why } => (*why).to_owned(),
+            ScanEnd::Bad { why } => (*why).to_owned(),
             _ => String::new(),
         };
         let mut cut = Cut {
@@ -445,7 +456,7 @@ impl Opening<'_> {
 
     /// Writes bytes back as they are. After a failed sync the page cache may show what the disk does not hold, and a sync does not write pages that it
     /// believes to be clean.
-    fn rewrite(&self, source: &Source<'_>, from: u64, to: u64) -> Result<()> {
+    fn rewrite(&self, source: &ScanSource<'_>, from: u64, to: u64) -> Result<()> {
         source.chunks(from..to, |at, chunk| {
             fs::write_full(source.file, at, chunk).map_err(|(_, e)| Error::io("write", source.path, e))
         })

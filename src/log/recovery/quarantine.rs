@@ -2,14 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::fs::{self, Fs, Mode};
-use crate::segment::scan::Source;
+use crate::segment::scan::ScanSource;
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "quarantine";
 
 /// Copies the bytes of a file from `from` to `to` into a new file in quarantine, and makes that durable. Gives its path. If an earlier attempt, which a crash
 /// has ended, left a file with the same name, that one is kept and another name is taken.
-pub(super) fn keep(fs: &dyn Fs, dir: &Path, source: &Source<'_>, from: u64, to: u64) -> Result<PathBuf> {
+pub(super) fn keep(fs: &dyn Fs, dir: &Path, source: &ScanSource<'_>, from: u64, to: u64) -> Result<PathBuf> {
     let quarantine = dir.join(NAME);
     fs.create_dir(&quarantine).map_err(|e| Error::io("create", &quarantine, e))?;
     let taken = fs.list(&quarantine).map_err(|e| Error::io("list", &quarantine, e))?;

@@ -6,13 +6,13 @@
 use super::salvage::Salvaged;
 use super::write;
 use crate::error::{Damage, Error, Result};
-use crate::format::head::Head;
+use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes, Lock, LockMode, RealFs};
 use crate::index::file::file_name as index_name;
 use crate::index::memory::Memory;
-use crate::reconstruct::{Builder, Loss, Survey, read};
-use crate::segment::scan::{Scanned, Source};
+use crate::reconstruct::{Builder, Inventory, Loss, read};
+use crate::segment::scan::{ScanSource, Scanned};
 use crate::segment::{LOCK, REPAIRING, file_name, foreign, head, number_of, random};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -234,7 +234,7 @@ impl Repair {
 
     /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the place of other files.
     fn look(&self, fs: &Holes<'_>, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
-        let survey = Survey::new(fs, dir)?;
+        let survey = Inventory::new(fs, dir)?;
         if survey.places.is_empty() {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
@@ -280,7 +280,7 @@ fn joined(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
 
 /// The segment before the one at hand, as it will be.
 #[derive(Clone, Copy)]
-struct Before {
+struct PlannedPredecessor {
     next: SegmentHeader,
     /// Where its last commit ends.
     len: u64,
@@ -291,10 +291,10 @@ struct Before {
 struct Look<'a> {
     fs: &'a Holes<'a>,
     dir: &'a Path,
-    survey: &'a Survey,
+    survey: &'a Inventory,
     moves: Option<&'a mut Moves>,
     plan: Plan,
-    before: Option<Before>,
+    before: Option<PlannedPredecessor>,
     /// A segment was made anew.
     rewritten: bool,
     /// Files that stay where they are.
@@ -320,7 +320,7 @@ impl Look<'_> {
                 self.rewritten = true;
             }
             self.check_index(&header, scanned, file, newest)?;
-            self.before = Some(Before::of(&header, scanned, newest));
+            self.before = Some(PlannedPredecessor::of(&header, scanned, newest));
             return Ok(());
         }
         self.remake(n, &path, newest)
@@ -330,7 +330,7 @@ impl Look<'_> {
     fn follows(&self, header: &SegmentHeader) -> bool {
         match &self.before {
             None => header.number == 1 && header.first_position == 0,
-            Some(Before { next, .. }) => {
+            Some(PlannedPredecessor { next, .. }) => {
                 header.base_time >= next.base_time
                     && (header.number, header.first_position, header.previous_digest, header.previous_len)
                         == (next.number, next.first_position, next.previous_digest, next.previous_len)
@@ -386,7 +386,7 @@ impl Look<'_> {
             }
             moves.make(self.fs, self.dir, &file_name(place.number), &builder.bytes)?;
         }
-        self.before = Some(Before::of(&builder.header, &scanned, newest));
+        self.before = Some(PlannedPredecessor::of(&builder.header, &scanned, newest));
         self.rewritten = true;
         Ok(())
     }
@@ -424,7 +424,7 @@ impl Look<'_> {
             return Ok(());
         }
         let opened = self.fs.open(file, crate::fs::Mode::Read).map_err(|e| Error::io("open", file, e))?;
-        let source = Source { path: file, file: &*opened, size: scanned.end };
+        let source = ScanSource { path: file, file: &*opened, size: scanned.end };
         let mut memory = Memory::default();
         source.scan(header, None, |frame| frame.records(file, |event| memory.add(&event)))?;
         let index = memory.encode(header, scanned.events_end(), scanned.chain);
@@ -456,7 +456,8 @@ impl Look<'_> {
             let generation = self.survey.head.map_or(0, |head| head.generation + 1);
             let (segment, position) = (before.next.number - 1, before.next.first_position);
             let (len, digest) = (before.len, before.digest);
-            let newest = Head { clean: true, store: self.survey.store, generation, segment, position, len, digest };
+            let newest =
+                DurableMark { clean: true, store: self.survey.store, generation, segment, position, len, digest };
             moves.make(self.fs, self.dir, head::NAME, &write::head_bytes(newest))?;
         }
         Ok(())
@@ -481,7 +482,7 @@ impl Look<'_> {
     }
 }
 
-impl Before {
+impl PlannedPredecessor {
     fn of(header: &SegmentHeader, scanned: &Scanned, newest: bool) -> Self {
         let sealed =
             if newest { scanned.events_end() } else { scanned.events_end() + crate::format::frame::Seal::FRAME };
@@ -493,7 +494,7 @@ impl Before {
             previous_len: sealed,
             ..*header
         };
-        Before { next, len: scanned.end, digest: scanned.chain.mark(header) }
+        PlannedPredecessor { next, len: scanned.end, digest: scanned.chain.mark(header) }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Action, Look};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::progress::salvage::NAME;
-use crate::snapshot::inspect::{self, Verdict};
+use crate::snapshot::inspect::{self, SnapshotVerdict};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -28,7 +28,7 @@ impl Look<'_> {
             }
         }
         inspect::each(self.fs, self.dir, Some(store), |snapshot| {
-            if let Verdict::Bad(why) = snapshot.verdict {
+            if let SnapshotVerdict::Bad(why) = snapshot.verdict {
                 self.plan.actions.push(Action::SetAside { path: snapshot.path, why: why.into() });
             }
             Ok(())

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::index::deletions::Deletions;
-use crate::log::Pending;
+use crate::log::PendingCommits;
 use crate::store::Store;
 use crate::store::query::Query;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl Guard {
         &self,
         number: usize,
         store: &Store,
-        pending: &Pending<'_>,
+        pending: &PendingCommits<'_>,
         looked_at: Option<u64>,
     ) -> Result<(), (Error, u64)> {
         let mut broken_by = None;
@@ -137,7 +137,7 @@ impl Guards {
     }
 
     /// Looks at what has come since, and at what is in flight. Runs under the commit lock. Beside an error stands the position after the event in flight that it rests on, 0 if that can be read.
-    pub(crate) fn check_again(&self, store: &Store, pending: &Pending<'_>) -> Result<(), (Error, u64)> {
+    pub(crate) fn check_again(&self, store: &Store, pending: &PendingCommits<'_>) -> Result<(), (Error, u64)> {
         let Some(before) = &self.deletions else { return Ok(()) };
         let same = Arc::ptr_eq(&store.inner.view.index.deletions(), before);
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {

@@ -6,10 +6,10 @@ use super::{Appended, Committed};
 use crate::error::{Error, Result};
 use crate::format::draft::Draft;
 use crate::format::{content_digest, frame};
-use crate::index::term::{self, Kind, Term};
+use crate::index::term::{self, Term, TermKind};
 use crate::position::Location;
 use crate::store::Store;
-use crate::store::catalog::Part;
+use crate::store::catalog::AppendPart;
 use crate::system::System;
 use crate::time::Timestamp;
 use std::cell::Cell;
@@ -49,7 +49,7 @@ impl Store {
     pub fn idempotency_keys(&self) -> Result<u64> {
         let index = &self.inner.view.index;
         let deletions = index.deletions();
-        index.count_terms(&[Kind::Idempotency as u8], |term, last| {
+        index.count_terms(&[TermKind::Idempotency as u8], |term, last| {
             let deleted = term::stream_of_key(term).map_or_else(Location::default, |key| deletions.of_key(key).at);
             last > deleted
         })
@@ -62,7 +62,7 @@ impl Repeats {
         store: &Store,
         key: &str,
         draft: &Draft,
-        parts: &[Part],
+        parts: &[AppendPart],
         tracking: Option<(&str, u64)>,
     ) -> Option<Self> {
         if key.is_empty() {

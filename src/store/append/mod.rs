@@ -4,7 +4,7 @@ pub(crate) mod guard;
 pub(crate) mod idempotency;
 mod tracking;
 
-use super::catalog::{First, Known, Noted, Part, Refused};
+use super::catalog::{AppendPart, First, NextSequence, Noted, Refused};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
@@ -136,7 +136,7 @@ impl Store {
 pub struct Transaction {
     store: Store,
     draft: Draft,
-    parts: Vec<Part>,
+    parts: Vec<AppendPart>,
     guards: Vec<Guard>,
     idempotency_key: String,
     /// What is stored beside the events.
@@ -160,7 +160,7 @@ impl Transaction {
         // Asked here, outside the commit lock, it is known under it.
         let added = self.store.inner.view.index.added();
         let known = match self.store.inner.next_sequence_to_write(stream) {
-            Ok(next) => Some(Known { added, next }),
+            Ok(next) => Some(NextSequence { added, next }),
             Err(error) => {
                 self.error.get_or_insert(error);
                 None
@@ -177,7 +177,7 @@ impl Transaction {
             }
         }
         let events = self.draft.len() - before;
-        self.parts.push(Part { stream: stream.clone(), expected, events, known });
+        self.parts.push(AppendPart { stream: stream.clone(), expected, events, known });
         self
     }
 
@@ -333,7 +333,7 @@ impl Transaction {
             };
             let stream = StreamId::of_system(system);
             self.draft.push(stream.key(), &NewEvent::new(system.event_type(), ""), false)?;
-            self.parts.push(Part { stream, expected: Expected::Any, events: 1, known: None });
+            self.parts.push(AppendPart { stream, expected: Expected::Any, events: 1, known: None });
         }
         Ok(())
     }
@@ -368,7 +368,7 @@ impl Transaction {
             accepted.map_err(|refused| match refused {
                 Refused::Failed(error) => Refusal::from(error),
                 Refused::Conflict { part, next, rests_on } => {
-                    let Part { stream, expected, .. } = &parts[part];
+                    let AppendPart { stream, expected, .. } = &parts[part];
                     refuse((Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }, rests_on))
                 }
             })?;
@@ -406,7 +406,7 @@ impl From<Error> for Refusal {
 }
 
 /// Gives the events of a commit their sequences.
-fn place(proposal: Proposal<'_>, parts: &[Part], firsts: &[First]) -> Committed {
+fn place(proposal: Proposal<'_>, parts: &[AppendPart], firsts: &[First]) -> Committed {
     let recorded_at = proposal.recorded_at;
     let (mut at, mut position) = (0, proposal.first_position);
     let mut appends = Vec::with_capacity(parts.len());
@@ -430,7 +430,7 @@ fn place(proposal: Proposal<'_>, parts: &[Part], firsts: &[First]) -> Committed 
 }
 
 /// What a commit without events gives.
-fn nothing(store: &Store, parts: &[Part]) -> Result<Committed> {
+fn nothing(store: &Store, parts: &[AppendPart]) -> Result<Committed> {
     let (head, recorded_at) = (store.len(), store.inner.log.now());
     let appends = parts.iter().map(|part| {
         let next = store.inner.next_sequence(&part.stream)?;
@@ -448,7 +448,7 @@ fn nothing(store: &Store, parts: &[Part]) -> Result<Committed> {
 #[must_use = "only `wait` tells whether the commit was stored"]
 pub struct Ticket {
     committed: Option<Committed>,
-    waiting: Option<log::Ticket>,
+    waiting: Option<log::CommitTicket>,
     /// Where inline projections are, if there are any. A ticket does not hold the store open.
     inline: Option<Weak<Inner>>,
 }
@@ -461,7 +461,7 @@ impl Ticket {
     /// [`Error::Io`], [`Error::DiskFull`], [`Error::DurabilityUnknown`]: as [`Store::append`]. A commit fails, too, if one before it, that it
     /// was decided against, could not be written.
     pub fn wait(self) -> Result<Committed> {
-        self.waiting.map_or(Ok(()), log::Ticket::wait)?;
+        self.waiting.map_or(Ok(()), log::CommitTicket::wait)?;
         let committed = self.committed.expect("a ticket that was polled to its end is not waited for");
         tell_inline(self.inline, &committed);
         Ok(committed)
@@ -469,7 +469,7 @@ impl Ticket {
 
     /// Whether [`Ticket::wait`] would return at once.
     pub fn is_done(&self) -> bool {
-        self.waiting.as_ref().is_none_or(log::Ticket::is_done)
+        self.waiting.as_ref().is_none_or(log::CommitTicket::is_done)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How far upstreams have been taken in: see [`Transaction::tracking`](crate::store::Transaction::tracking).
 
 use crate::error::Result;
-use crate::index::term::{self, Kind};
+use crate::index::term::{self, TermKind};
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl Store {
     ///
     /// As [`Store::tracked`].
     pub fn all_tracked(&self) -> Result<BTreeMap<String, u64>> {
-        let terms = self.inner.view.index.terms(&[Kind::Tracking as u8])?;
+        let terms = self.inner.view.index.terms(&[TermKind::Tracking as u8])?;
         let name = |term: &[u8]| String::from_utf8_lossy(term::text(term)).into_owned();
         Ok(terms.iter().map(|(term, info)| (name(term), info.value)).collect())
     }

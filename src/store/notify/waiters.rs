@@ -2,7 +2,7 @@
 
 use super::signal::Signal;
 use crate::index::memory::TermHash;
-use crate::index::term::{Kind, Term};
+use crate::index::term::{Term, TermKind};
 use crate::segment::scan::{Each, Recorded};
 use crate::store::query::Query;
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ struct Registry {
 }
 
 impl Registry {
-    fn has(&self, kind: Kind) -> bool {
+    fn has(&self, kind: TermKind) -> bool {
         self.kinds & 1 << kind as u8 != 0
     }
 
@@ -41,26 +41,26 @@ impl Registry {
     fn note(&mut self, event: &Recorded<'_>, woken: &mut Vec<Arc<Signal>>) {
         let edition = event.edition;
         let mut scratch = std::mem::take(&mut self.scratch);
-        if self.has(Kind::Stream) {
+        if self.has(TermKind::Stream) {
             scratch.set_stream(event.key);
             self.collect(&scratch, woken);
         }
-        if self.has(Kind::Domain) {
-            scratch.set(Kind::Domain, edition, event.domain);
+        if self.has(TermKind::Domain) {
+            scratch.set(TermKind::Domain, edition, event.domain);
             self.collect(&scratch, woken);
         }
-        if self.has(Kind::Type) {
-            scratch.set(Kind::Type, edition, event.event_type);
+        if self.has(TermKind::Type) {
+            scratch.set(TermKind::Type, edition, event.event_type);
             self.collect(&scratch, woken);
         }
-        if self.has(Kind::Tag) {
+        if self.has(TermKind::Tag) {
             for tag in event.extras.tags() {
-                scratch.set(Kind::Tag, edition, tag);
+                scratch.set(TermKind::Tag, edition, tag);
                 self.collect(&scratch, woken);
             }
         }
-        if let Some(correlation) = event.extras.correlation_id().filter(|_| self.has(Kind::Correlation)) {
-            scratch.set(Kind::Correlation, edition, correlation);
+        if let Some(correlation) = event.extras.correlation_id().filter(|_| self.has(TermKind::Correlation)) {
+            scratch.set(TermKind::Correlation, edition, correlation);
             self.collect(&scratch, woken);
         }
         self.scratch = scratch;

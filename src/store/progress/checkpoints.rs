@@ -4,7 +4,7 @@ use super::bindings::{BindingFault, time};
 use crate::error::Result;
 use crate::expected::ExpectedVersion;
 use crate::format::positions_file::UNBOUND;
-use crate::progress::Reached;
+use crate::progress::CheckpointEntry;
 use crate::store::{Inner, Store};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -77,8 +77,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    fn new(name: impl Into<String>, reached: Reached) -> Self {
-        let Reached { position, version, recorded_at, .. } = reached;
+    fn new(name: impl Into<String>, reached: CheckpointEntry) -> Self {
+        let CheckpointEntry { position, version, recorded_at, .. } = reached;
         Checkpoint { name: name.into(), position, version, recorded_at: time(recorded_at), fault: None }
     }
 }
@@ -91,7 +91,7 @@ pub(crate) fn checkpoint_of(name: &str) -> String {
 impl Inner {
     /// The checkpoint of this name. One that is bound to an event is only given if the log has that
     /// event.
-    pub(crate) fn checked_checkpoint(self: &Arc<Self>, name: &str) -> Result<Option<Reached>> {
+    pub(crate) fn checked_checkpoint(self: &Arc<Self>, name: &str) -> Result<Option<CheckpointEntry>> {
         let Some(reached) = self.positions.checkpoint(name)? else { return Ok(None) };
         if reached.recorded_at != UNBOUND && !reached.checked {
             if let Some(parting) = self.parting(reached.position, reached.recorded_at)? {
@@ -166,7 +166,7 @@ impl Checkpoints {
     ///
     /// As for [`Positions`](crate::Positions#errors).
     pub fn list(&self) -> Result<Vec<Checkpoint>> {
-        let shown = |(name, reached): (String, Reached)| {
+        let shown = |(name, reached): (String, CheckpointEntry)| {
             let known = if reached.checked { None } else { Some((reached.position, reached.recorded_at)) };
             let fault = known.and_then(|(position, recorded_at)| self.inner().known_fault(position, recorded_at));
             Checkpoint { fault, ..Checkpoint::new(name, reached) }

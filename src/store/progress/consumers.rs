@@ -25,7 +25,7 @@ impl Drop for Claim {
 }
 
 /// How far a consumer has come since it said so last.
-pub(crate) struct Progress {
+pub(crate) struct CheckpointUpdate {
     /// All before this position is done, or in a letter.
     pub next: u64,
     pub parked: Vec<(u64, Letter)>,
@@ -35,7 +35,7 @@ pub(crate) struct Progress {
 
 /// The checkpoint of a consumer as the store has it.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Kept {
+pub(crate) struct StoredCheckpoint {
     /// All before this position is done.
     pub next: u64,
     /// 0 if there is no checkpoint.
@@ -63,7 +63,7 @@ impl Store {
     ///
     /// [`Error::PositionAhead`], [`Error::Diverged`] if the log does not have the event up to which
     /// all is done: then nobody knows what is done.
-    pub(crate) fn kept(&self, name: &str) -> Result<Option<Kept>> {
+    pub(crate) fn kept(&self, name: &str) -> Result<Option<StoredCheckpoint>> {
         let Some(reached) = self.inner.checked_checkpoint(name)? else { return Ok(None) };
         // A number that was no position when it was committed says nothing of the events that have
         // come since.
@@ -72,18 +72,23 @@ impl Store {
         {
             return Err(parting.error(checkpoint_of(name), reached.position, UNBOUND));
         }
-        Ok(Some(Kept { next: reached.position.saturating_add(1), version: reached.version }))
+        Ok(Some(StoredCheckpoint { next: reached.position.saturating_add(1), version: reached.version }))
     }
 
     /// Moves checkpoint and letters, and makes them durable, together, and behind the events that they are about.
-    pub(crate) fn keep(&self, name: &str, kept: Kept, progress: Progress) -> Result<Kept> {
-        let Progress { next, parked, gone } = progress;
+    pub(crate) fn keep(
+        &self,
+        name: &str,
+        kept: StoredCheckpoint,
+        progress: CheckpointUpdate,
+    ) -> Result<StoredCheckpoint> {
+        let CheckpointUpdate { next, parked, gone } = progress;
         let to = next.checked_sub(1).filter(|_| next != kept.next);
         let to = to.map(|position| Ok((position, self.inner.bind(position)?))).transpose()?;
         let step = crate::progress::Step { to, expected: ExpectedVersion::Is(kept.version), parked, gone };
         let moved = self.inner.positions.advance(name, step)?;
         self.inner.positions.flush()?;
-        Ok(Kept { next, version: moved.map_or(kept.version, |moved| moved.version) })
+        Ok(StoredCheckpoint { next, version: moved.map_or(kept.version, |moved| moved.version) })
     }
 
     /// Moves the checkpoint anywhere, and makes that durable. None is left if nothing is done.

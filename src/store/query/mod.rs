@@ -7,9 +7,9 @@ pub(crate) mod visibility;
 use crate::error::Result;
 use crate::format::event::Event;
 use crate::format::extras::Extras;
-use crate::index::term::{Kind, Term};
+use crate::index::term::{Term, TermKind};
 use crate::segment::scan::Recorded;
-use crate::stream::{Names, StreamId, check_name, main_key, names};
+use crate::stream::{KeyNames, StreamId, check_name, main_key, names};
 use crate::time::Timestamp;
 
 /// Which events: a description that can be stored, sent, and used again.
@@ -198,10 +198,10 @@ impl Query {
         }
         // Of the same for each kind of term, a stream is rarer than a domain.
         let rank = |group: &Vec<Term>| match group.first().map(|term| term.bytes()[0]) {
-            Some(kind) if kind == Kind::Correlation as u8 => 0,
-            Some(kind) if kind == Kind::Stream as u8 => 1,
-            Some(kind) if kind == Kind::Tag as u8 => 2,
-            Some(kind) if kind == Kind::Type as u8 => 3,
+            Some(kind) if kind == TermKind::Correlation as u8 => 0,
+            Some(kind) if kind == TermKind::Stream as u8 => 1,
+            Some(kind) if kind == TermKind::Tag as u8 => 2,
+            Some(kind) if kind == TermKind::Type as u8 => 3,
             _ => 4,
         };
         let rarest = self.groups()?.into_iter().map(|groups| groups.into_iter().min_by_key(rank).unwrap_or_default());
@@ -253,7 +253,7 @@ impl Item {
         domains.is_empty() && streams.is_empty() && types.is_empty() && tags.is_empty() && correlation.is_none()
     }
 
-    fn matches(&self, names: &Names<'_>, facts: &Facts<'_>) -> bool {
+    fn matches(&self, names: &KeyNames<'_>, facts: &Facts<'_>) -> bool {
         let anywhere = self.domains.is_empty() && self.streams.is_empty();
         let in_domain = || self.domains.iter().any(|domain| domain.as_bytes() == names.domain);
         let in_stream = || self.streams.iter().any(|stream| main_key(stream.key()) == main_key(facts.key));
@@ -271,17 +271,17 @@ impl Item {
         };
         let mut groups = Vec::new();
         if !self.domains.is_empty() || !self.streams.is_empty() {
-            let domains = self.domains.iter().flat_map(|domain| terms(Kind::Domain, domain));
+            let domains = self.domains.iter().flat_map(|domain| terms(TermKind::Domain, domain));
             let of_stream = |stream: &StreamId| -> Vec<Term> {
                 editions.iter().map(|edition| Term::stream_in(*edition, stream.key())).collect()
             };
             groups.push(domains.chain(self.streams.iter().flat_map(of_stream)).collect());
         }
         if !self.types.is_empty() {
-            groups.push(self.types.iter().flat_map(|event_type| terms(Kind::Type, event_type)).collect());
+            groups.push(self.types.iter().flat_map(|event_type| terms(TermKind::Type, event_type)).collect());
         }
-        groups.extend(self.tags.iter().map(|tag| terms(Kind::Tag, tag)));
-        groups.extend(self.correlation.iter().map(|id| terms(Kind::Correlation, id)));
+        groups.extend(self.tags.iter().map(|tag| terms(TermKind::Tag, tag)));
+        groups.extend(self.correlation.iter().map(|id| terms(TermKind::Correlation, id)));
         groups
     }
 }

@@ -7,16 +7,16 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// How a store is read around damage.
-pub(crate) struct Around {
+pub(crate) struct AroundDamage {
     /// How to open the view; `None` if the store is open for writing, or is such a view.
     how: Option<Options>,
     /// The view, once there is one.
     view: Mutex<Option<Store>>,
 }
 
-impl Around {
+impl AroundDamage {
     pub(crate) fn new(how: Option<Options>) -> Self {
-        Around { how, view: Mutex::default() }
+        AroundDamage { how, view: Mutex::default() }
     }
 
     /// Whether damage that shows can be read around.

@@ -40,15 +40,15 @@ impl Store {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn read(&self, stream: &StreamId) -> Read {
-        self.read_from(Source::Stream(stream.clone()))
+        self.read_from(ReadSource::Stream(stream.clone()))
     }
 
     /// Reads the events of the whole store, of all editions, in order of positions. `from` and `to` are positions then. The positions of deleted events are passed over.
     pub fn read_all(&self) -> Read {
-        self.read_from(Source::All)
+        self.read_from(ReadSource::All)
     }
 
-    fn read_from(&self, source: Source) -> Read {
+    fn read_from(&self, source: ReadSource) -> Read {
         Read {
             store: self.inner.clone(),
             source,
@@ -65,7 +65,7 @@ impl Store {
 }
 
 #[derive(Clone)]
-enum Source {
+enum ReadSource {
     All,
     Stream(StreamId),
 }
@@ -75,7 +75,7 @@ enum Source {
 #[derive(Clone)]
 pub struct Read {
     store: Arc<Inner>,
-    source: Source,
+    source: ReadSource,
     range: Range<u64>,
     limit: u64,
     backwards: bool,
@@ -199,8 +199,8 @@ impl Read {
             end = self.store.position_behind(point, end).unwrap_or(end);
         }
         let mut untold = match &self.source {
-            Source::All => Untold::of_positions(gaps, start..self.range.end.min(end), self.backwards),
-            Source::Stream(stream) => {
+            ReadSource::All => Untold::of_positions(gaps, start..self.range.end.min(end), self.backwards),
+            ReadSource::Stream(stream) => {
                 let first_own = if let Walk::Gaps(walk) = walk { walk.first_own } else { 0 };
                 Untold::of_stream(gaps, stream, start..self.range.end, first_own, end, self.backwards)
             }
@@ -218,7 +218,7 @@ impl Read {
         let mut range = self.range.clone();
         let before = self.as_of.map(|_| end);
         let walk = match &self.source {
-            Source::Stream(stream) if stream.edition().is_some() => {
+            ReadSource::Stream(stream) if stream.edition().is_some() => {
                 let own = Arc::new(store.view.index.own(stream.key())?);
                 let walk = |range, backwards| -> Result<Walk> {
                     Ok(match store.view.index.is_lossy() {
@@ -256,13 +256,13 @@ impl Read {
                     range.start = range.start.max(self.latest(event_type, end)?);
                 }
                 match (source, self.backwards) {
-                    (Source::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
-                    (Source::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
-                    (Source::Stream(stream), backwards) if store.view.index.is_lossy() => {
+                    (ReadSource::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
+                    (ReadSource::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
+                    (ReadSource::Stream(stream), backwards) if store.view.index.is_lossy() => {
                         let own = store.view.index.own(stream.key())?;
                         Walk::Gaps(GapWalk::new(store, stream, &own, range.clone(), backwards, before, None)?)
                     }
-                    (Source::Stream(stream), backwards) => {
+                    (ReadSource::Stream(stream), backwards) => {
                         let mut held = range.clone();
                         if self.as_of.is_some() {
                             held.end = held.end.min(store.sequence_behind(stream, end)?);
@@ -281,11 +281,11 @@ impl Read {
         let store = Store { inner: self.store.clone() };
         let query = Query::new().event_type(event_type);
         let (query, place): (_, fn(&Event) -> u64) = match &self.source {
-            Source::All => (query, Event::position),
-            Source::Stream(stream) => (query.stream(stream), Event::sequence),
+            ReadSource::All => (query, Event::position),
+            ReadSource::Stream(stream) => (query.stream(stream), Event::sequence),
         };
         let mut newest = store.query(&query).until(last).backwards().limit(1).over_gaps();
-        if matches!(self.source, Source::All) {
+        if matches!(self.source, ReadSource::All) {
             newest = newest.in_any_edition();
         }
         let newest = newest.into_iter().next().transpose()?;
@@ -453,8 +453,8 @@ impl Read {
     /// Leaves out what has been given.
     fn passed(&mut self, event: &Event) {
         let number = match self.source {
-            Source::All => event.position(),
-            Source::Stream(_) => event.sequence(),
+            ReadSource::All => event.position(),
+            ReadSource::Stream(_) => event.sequence(),
         };
         match self.backwards {
             false => self.range.start = number + 1,

@@ -8,9 +8,9 @@ use super::query::search::AsOf;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::format::event::Event;
-use crate::format::snapshot_file::{Codec, Head, Retention};
+use crate::format::snapshot_file::{Codec, Retention, SnapshotHeader};
 use crate::format::state_file::MAX_STATE;
-use crate::snapshot::{Directory, Named, Opened};
+use crate::snapshot::{Directory, OpenedSnapshot, SnapshotFile};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use parking_lot::Mutex;
@@ -47,7 +47,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    fn takes(&self, head: &Head) -> bool {
+    fn takes(&self, head: &SnapshotHeader) -> bool {
         let as_of = match self.as_of {
             None => true,
             Some(AsOf::Position(position)) => head.position <= position,
@@ -176,7 +176,7 @@ impl Snapshots {
         }
         // A snapshot must not outlive its event: after a power cut, another one may stand in its place.
         inner.log.sync_visible()?;
-        let head = Head {
+        let head = SnapshotHeader {
             store: inner.log.store_id(),
             created_at: inner.log.now().as_nanos(),
             sequence: event.sequence(),
@@ -188,7 +188,7 @@ impl Snapshots {
             state_len: state.len() as u64,
         };
         // What cannot be proven wrong stays.
-        let is_stale = |head: &Head| matches!(self.store.has_event_of(stream, head), Ok(false));
+        let is_stale = |head: &SnapshotHeader| matches!(self.store.has_event_of(stream, head), Ok(false));
         inner.snapshots.directory.put(&head, stream.key(), state, &is_stale)
     }
 
@@ -250,9 +250,9 @@ impl Snapshots {
         Ok(infos)
     }
 
-    fn info(&self, named: Named) -> Option<SnapshotInfo> {
+    fn info(&self, named: SnapshotFile) -> Option<SnapshotInfo> {
         let inner = &self.store.inner;
-        let Opened { head, key, .. } = match self.directory().open(&named) {
+        let OpenedSnapshot { head, key, .. } = match self.directory().open(&named) {
             Ok(opened) => opened,
             Err(unusable) => {
                 SnapshotFault::of(&unusable).into_iter().for_each(|fault| inner.snapshots.skip(fault));
@@ -380,7 +380,7 @@ impl Snapshots {
     fn compare<S: DeserializeOwned + PartialEq>(
         &self,
         stream: &StreamId,
-        named: &Named,
+        named: &SnapshotFile,
         state: &S,
         check: &mut SnapshotCheck,
     ) -> Result<()> {
@@ -409,7 +409,7 @@ impl Snapshots {
         opened.is_some_and(|opened| *opened.key == *stream.key() && opened.head.retention == Retention::Persist)
     }
 
-    fn fits(&self, head: &Head) -> Result<bool, SnapshotFault> {
+    fn fits(&self, head: &SnapshotHeader) -> Result<bool, SnapshotFault> {
         if head.fingerprint == self.fingerprint { Ok(true) } else { Err(SnapshotFault::OtherFingerprint) }
     }
 
@@ -420,7 +420,7 @@ impl Snapshots {
 
 impl Store {
     /// Whether the stream has the event that a snapshot says it follows. Position and time tell it from one that was lost, and whose sequence and position another one has got.
-    fn has_event_of(&self, stream: &StreamId, head: &Head) -> Result<bool> {
+    fn has_event_of(&self, stream: &StreamId, head: &SnapshotHeader) -> Result<bool> {
         let event = self.event_of(stream, head.sequence)?;
         Ok(event.is_some_and(|e| (e.position(), e.recorded_at().as_nanos()) == (head.position, head.recorded_at)))
     }
@@ -447,7 +447,7 @@ impl Store {
             skip(SnapshotFault::Unreadable);
             return Ok(None);
         };
-        let takes = |head: &Head| match wanted.takes(head) {
+        let takes = |head: &SnapshotHeader| match wanted.takes(head) {
             true if head.fingerprint != wanted.fingerprint => Err(SnapshotFault::OtherFingerprint),
             takes => Ok(takes),
         };
@@ -468,9 +468,9 @@ impl Store {
     fn usable(
         &self,
         stream: &StreamId,
-        named: &Named,
-        opened: Opened,
-        takes: impl Fn(&Head) -> Result<bool, SnapshotFault>,
+        named: &SnapshotFile,
+        opened: OpenedSnapshot,
+        takes: impl Fn(&SnapshotHeader) -> Result<bool, SnapshotFault>,
     ) -> Result<Result<Snapshot, Option<SnapshotFault>>> {
         let head = &opened.head;
         let in_place = *opened.key == *stream.key() && Directory::is_in_place(named, &opened.key, head);

@@ -2,7 +2,7 @@
 
 use crate::codec;
 use crate::error::Result;
-use crate::format::snapshot_file::{Codec, Head, Retention};
+use crate::format::snapshot_file::{Codec, Retention, SnapshotHeader};
 use crate::format::state_file::Unfit;
 use crate::snapshot::Unusable;
 use crate::stream::StreamId;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) stream: StreamId,
-    pub(crate) head: Head,
+    pub(crate) head: SnapshotHeader,
     /// The whole file.
     pub(crate) file: Vec<u8>,
     pub(crate) state: Range<usize>,
@@ -117,7 +117,7 @@ pub struct SnapshotInfo {
 }
 
 impl SnapshotInfo {
-    pub(crate) fn new(stream: StreamId, head: &Head, path: PathBuf) -> Self {
+    pub(crate) fn new(stream: StreamId, head: &SnapshotHeader, path: PathBuf) -> Self {
         SnapshotInfo {
             stream,
             sequence: head.sequence,

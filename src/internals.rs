@@ -70,3 +70,8 @@ pub fn fields<'a>(event: &'a NewEvent<'_>) -> Fields<'a> {
 pub fn repeat_tag(event: &mut NewEvent<'_>, tag: &'static str, times: usize) {
     event.tags.extend(vec![tag.into(); times]);
 }
+
+/// The key of the stream of an event.
+pub fn stream_key(event: &Event) -> &[u8] {
+    event.key()
+}

@@ -1,4 +1,5 @@
 #![cfg_attr(not(annals_internals), deny(missing_docs))]
+#![cfg_attr(annals_internals, allow(clippy::len_without_is_empty, clippy::should_implement_trait))]
 #![deny(unsafe_code)]
 #![doc = include_str!("../README.md")]
 

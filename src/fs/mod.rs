@@ -1,6 +1,7 @@
 //! Files behind one small trait, so that the same engine runs on a disk, in memory, and on a simulated disk that fails and crashes.
 //!
-//! [`RealFs`] is the operating system's, [`MemFs`] a directory in memory, [`SimFs`] the simulator of the crash tests. A store is told which one to use by
+//! [`RealFs`] is the operating system, [`MemFs`] a directory in memory; a layer over another file system
+//! implements [`FsLayer`]. A store is told which one to use by
 //! [`Options::file_system`](crate::Options::file_system).
 
 #[cfg(unix)]

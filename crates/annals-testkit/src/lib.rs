@@ -3,6 +3,7 @@
 //! plain records of events.
 
 #![allow(missing_docs, reason = "for the tests of this workspace; not published")]
+#![allow(clippy::should_implement_trait, reason = "random numbers have no end to iterate to")]
 
 pub mod bed;
 pub mod crash;

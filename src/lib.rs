@@ -46,8 +46,8 @@ pub use crate::projection::{
     SavedProjection, Start, Versions, View,
 };
 pub use crate::store::{
-    Appended, AsOf, BindingFault, Checkpoint, Checkpoints, Committed, Correlated, EditionInfo, Editions, Events, Found,
-    Guard, HandlerInfo, HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats,
+    Appended, AsOf, BindingFault, Checkpoint, Checkpoints, Committed, Correlated, EditionInfo, Editions, Events, Guard,
+    HandlerInfo, HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats,
     SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport, Snapshots, Stats, Store,
     StreamInfo, Ticket, Transaction,
 };

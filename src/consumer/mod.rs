@@ -285,7 +285,7 @@ impl Consumer {
         if is_idle && reached < self.store.len() && !self.store.waiters().is_closed() {
             let mut found = self.store.query(&self.query).after(reached.checked_sub(1)).limit(1).into_iter();
             let first = found.next().transpose()?.map(|event| event.position());
-            let next = first.or(found.end().map(|end| end + 1)).unwrap_or(reached);
+            let next = first.or(found.head().map(|end| end + 1)).unwrap_or(reached);
             self.shared.lock().schedule().pass(next);
         }
         Ok(())

@@ -21,7 +21,7 @@ pub use progress::bindings::BindingFault;
 pub use progress::checkpoints::{Checkpoint, Checkpoints};
 pub use progress::handlers::{HandlerInfo, HandlerPosition, Positions};
 pub use query::Query;
-pub use query::search::{AsOf, Found, Search};
+pub use query::search::{AsOf, Search};
 pub use read::{Events, Read};
 pub use snapshot::Snapshots;
 pub use snapshot::load::{Load, Loaded};
@@ -65,7 +65,7 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     log: Arc<Log>,
     view: Arc<Catalog>,
     snapshots: snapshot::Cache,

@@ -9,7 +9,7 @@ pub use stream::SubscriptionStream;
 use crate::Event;
 use crate::error::{Error, Result};
 use crate::store::notify::waiters::Seat;
-use crate::store::{Found, Query, Store};
+use crate::store::{Events, Query, Store};
 use crate::waker::this_thread;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -90,7 +90,7 @@ pub struct Subscription {
     next: u64,
     lag: u64,
     /// What is being handed out.
-    found: Option<Found>,
+    found: Option<Events>,
     /// Positions below this one could be read when that began.
     head: u64,
     seat: Option<Seat>,
@@ -191,7 +191,7 @@ impl Subscription {
     /// damage](crate::Options::open_read_only), after which it goes on.
     pub fn try_next(&mut self) -> Result<Option<Delivery>> {
         let next = self.advance();
-        self.ended |= next.is_err() && !self.found.as_ref().is_some_and(Found::goes_on);
+        self.ended |= next.is_err() && !self.found.as_ref().is_some_and(Events::goes_on);
         next
     }
 
@@ -246,7 +246,7 @@ impl Subscription {
                     return Ok(Some(Delivery::Event(event)));
                 }
                 // A search that ends before the head did so as its query ends at a time: nothing that comes later can fit.
-                self.next = self.next.max(found.end().map_or(0, |end| end + 1)).max(self.head);
+                self.next = self.next.max(found.head().map_or(0, |end| end + 1)).max(self.head);
                 self.found = None;
             }
             let lag = self.lag();

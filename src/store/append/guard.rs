@@ -60,7 +60,7 @@ impl Guard {
     /// Looks at what is visible. Gives the position up to which it has looked.
     pub(crate) fn check_visible(&self, number: usize, store: &Store, after: Option<u64>) -> Result<Option<u64>> {
         let search = store.query(&self.query).after(after.max(self.after)).limit(1).into_iter();
-        let looked_at = search.end();
+        let looked_at = search.head();
         match search.into_iter().next().transpose()? {
             Some(event) => Err(self.failed(number, event.position())),
             None => Ok(looked_at),

@@ -5,12 +5,11 @@ use super::candidates::Candidates;
 use super::visibility::Visible;
 use crate::error::{Error, Result};
 use crate::format::event::Event;
-use crate::log::{Backwards, Forwards};
 use crate::store::read::gaps::Untold;
+use crate::store::read::{Cursor, Events, Filter, Parts, QueryFilter, Resume};
 use crate::store::{Inner, Store};
 use crate::time::Timestamp;
 use std::fmt;
-use std::iter::FusedIterator;
 use std::sync::Arc;
 
 /// A point in the history: a position, or a time. What was recorded up to and including then counts.
@@ -137,7 +136,7 @@ impl Search {
         let mut found = self.into_iter();
         found.begun()?;
         let mut events = Vec::new();
-        let mut gap = found.untold.as_ref().filter(|_| limit == 0).map_or(u64::MAX, Untold::first);
+        let mut gap = if limit == 0 { found.first_gap() } else { u64::MAX };
         while let Some(item) = found.next() {
             match item {
                 Ok(event) => events.push(event),
@@ -146,7 +145,7 @@ impl Search {
             }
         }
         // Damage that has shown meanwhile may have led to another view of the store: its end is asked for behind the last event.
-        let mut head = found.end();
+        let mut head = found.head();
         if limit > 0 && events.len() as u64 == limit && !backwards {
             head = events.last().map(Event::position);
         }
@@ -157,7 +156,7 @@ impl Search {
         Ok((events, complete))
     }
 
-    fn begin(&self) -> Result<(Walk, Visible, u64)> {
+    fn begin(&self) -> Result<(Cursor, Visible, u64)> {
         let store = &self.store;
         self.query.check()?;
         let mut visible = Visible::now(store, &self.query);
@@ -182,13 +181,13 @@ impl Search {
             true => self.query.groups_in(store.view.index.editions()?.iter().map(String::as_str)),
             false => self.query.groups(),
         };
-        let walk = match (groups, self.backwards) {
-            _ if positions.is_empty() => Walk::Nothing,
-            (Some(groups), backwards) => Walk::Index(Box::new(Candidates::new(store, groups, positions, backwards))),
-            (None, false) => Walk::Forwards(Box::new(store.log.forwards(positions))),
-            (None, true) => Walk::Backwards(store.log.backwards(positions)),
+        let cursor = match (groups, self.backwards) {
+            _ if positions.is_empty() => Cursor::Nothing,
+            (Some(groups), backwards) => Cursor::Index(Box::new(Candidates::new(store, groups, positions, backwards))),
+            (None, false) => Cursor::Forwards(Box::new(store.log.forwards(positions))),
+            (None, true) => Cursor::Backwards(Box::new(store.log.backwards(positions))),
         };
-        Ok((walk, visible, end))
+        Ok((cursor, visible, end))
     }
 }
 
@@ -220,185 +219,53 @@ impl Inner {
 
 impl IntoIterator for Search {
     type Item = Result<Event>;
-    type IntoIter = Found;
+    type IntoIter = Events;
 
     /// Begins the search. It sees what is visible now, and nothing that comes later.
-    fn into_iter(self) -> Found {
+    fn into_iter(self) -> Events {
         let mut search = self;
         search.store = search.store.seen_around();
-        search.found()
+        search.events()
     }
 }
 
 impl Search {
-    fn found(self) -> Found {
-        let again = (self.names_gaps && self.store.around.is_possible()).then(|| Box::new(self.clone()));
-        let (walk, visible, end) = match self.begin() {
-            Ok((walk, visible, end)) => (walk, Some(visible), end),
-            Err(error) => (Walk::Failed(Some(error)), None, 0),
+    /// The rest of a search, in a view of the store around damage.
+    pub(crate) fn resume_in(self, store: Arc<Inner>, limit: u64) -> Events {
+        Search { store, limit, ..self }.events()
+    }
+
+    /// Leaves out what was returned.
+    pub(crate) fn passed(&mut self, event: &Event) {
+        match self.backwards {
+            false => self.after = Some(event.position()),
+            true => self.before = Some(event.position()),
+        }
+    }
+
+    fn events(self) -> Events {
+        let resumes = self.names_gaps && self.store.around.is_possible();
+        let resume = resumes.then(|| Box::new(Resume::Search(self.clone())));
+        let (cursor, visible, end) = match self.begin() {
+            Ok((cursor, visible, end)) => (cursor, Some(visible), end),
+            Err(error) => (Cursor::Failed(Some(error)), None, 0),
         };
         let gaps = &self.store.gaps;
         let start = self.after.map_or(0, |after| after.saturating_add(1));
-        let mut untold =
+        let mut gaps =
             (!gaps.is_empty() && self.names_gaps).then(|| Untold::of_positions(gaps, start..end, self.backwards));
-        if let Some(untold) = &mut untold {
-            untold.all = self.query.named_edition().is_some() && self.limit > 0;
+        if let Some(gaps) = &mut gaps {
+            gaps.all = self.query.named_edition().is_some() && self.limit > 0;
         }
-        let (store, query, left) = (self.store, self.query, self.limit);
-        let (any_edition, everything) = (self.any_edition, !self.any_edition && query == Query::default());
-        Found { store, query, any_edition, everything, walk, visible, untold, held: None, again, left, end }
+        let everything = !self.any_edition && self.query == Query::default();
+        let filter = QueryFilter { query: self.query, any_edition: self.any_edition, everything, visible };
+        let (store, limit, filter) = (self.store, self.limit, Filter::Query(Box::new(filter)));
+        Events::new(Parts { store, cursor, filter, gaps, resume, limit, end })
     }
 }
-
-/// The events of a query. After an error it ends; but in a store that is [read around damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, whatever is looked for may have
-/// stood there, and the events behind it follow. It holds the store open.
-pub struct Found {
-    store: Arc<Inner>,
-    query: Query,
-    any_edition: bool,
-    /// The query has no condition.
-    everything: bool,
-    walk: Walk,
-    /// `None` if the search could not begin.
-    visible: Option<Visible>,
-    /// The gaps that are to be named.
-    untold: Option<Untold>,
-    /// What comes behind the gaps that are being named.
-    held: Option<Result<Option<Event>>>,
-    /// The rest of the search, to be begun anew if damage shows that can be read around.
-    again: Option<Box<Search>>,
-    left: u64,
-    /// The position up to which is searched.
-    end: u64,
-}
-
-enum Walk {
-    Nothing,
-    Forwards(Box<Forwards>),
-    Backwards(Backwards),
-    Index(Box<Candidates>),
-    Failed(Option<Error>),
-}
-
-impl Found {
-    /// The position up to which is searched.
-    pub(crate) fn end(&self) -> Option<u64> {
-        self.end.checked_sub(1)
-    }
-
-    /// Whether there may be more behind what was given last: behind a gap that was named there may, and behind an error there is nothing.
-    pub(crate) fn goes_on(&self) -> bool {
-        self.left > 0 || self.untold.is_some()
-    }
-
-    fn next_match(&mut self) -> Result<Option<Event>> {
-        loop {
-            let event = match &mut self.walk {
-                Walk::Nothing => None,
-                Walk::Forwards(walk) => walk.next()?,
-                Walk::Backwards(walk) => walk.next()?,
-                Walk::Index(walk) => walk.next(&self.store)?,
-                Walk::Failed(error) => return error.take().map_or(Ok(None), Err),
-            };
-            let Some(event) = event else { return Ok(None) };
-            // All of the main edition: whatever begins with 0 is none of its streams.
-            if self.everything && event.key().first() != Some(&0) {
-                return Ok(Some(event));
-            }
-            let Some(visible) = &mut self.visible else { return Ok(None) };
-            let matches = match self.any_edition {
-                true => self.query.matches_in_any_edition(&event),
-                false => self.query.matches(&event),
-            };
-            if matches && visible.shows(&self.store, &event)? {
-                return Ok(Some(event));
-            }
-        }
-    }
-}
-
-impl Iterator for Found {
-    type Item = Result<Event>;
-
-    fn next(&mut self) -> Option<Result<Event>> {
-        if self.left == 0 {
-            let untold = self.untold.as_mut().filter(|untold| untold.all)?;
-            untold.pass_unknown();
-            return untold.tell().map(Err);
-        }
-        if let Some(told) = self.untold.as_mut().and_then(Untold::tell) {
-            return Some(Err(told));
-        }
-        let next = match self.held.take() {
-            Some(held) => held,
-            None => {
-                let next = self.next_match();
-                if let (Some(untold), Ok(found)) = (&mut self.untold, &next) {
-                    untold.pass(found.as_ref());
-                    if let Some(told) = untold.tell() {
-                        self.held = Some(next);
-                        return Some(Err(told));
-                    }
-                }
-                next
-            }
-        };
-        match &next {
-            Ok(Some(event)) => {
-                self.left -= 1;
-                match &mut self.again {
-                    Some(again) if again.backwards => again.before = Some(event.position()),
-                    Some(again) => again.after = Some(event.position()),
-                    None => {}
-                }
-            }
-            Err(Error::Damaged(_)) if self.again.is_some() => match self.around() {
-                Ok(true) => return self.next(),
-                Ok(false) => (self.left, self.untold) = (0, None),
-                Err(error) => {
-                    (self.left, self.untold) = (0, None);
-                    return Some(Err(error));
-                }
-            },
-            Err(_) => (self.left, self.untold) = (0, None),
-            Ok(None) => self.left = 0,
-        }
-        next.transpose()
-    }
-}
-
-impl Found {
-    /// Whether it could begin, if need be around damage.
-    fn begun(&mut self) -> Result<()> {
-        while let Walk::Failed(error) = &mut self.walk {
-            match error.take() {
-                Some(Error::Damaged(_)) if self.around()? => {}
-                Some(error) => return Err(error),
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on around damage that has shown. `false` if there is no way.
-    fn around(&mut self) -> Result<bool> {
-        let Some(again) = self.again.take() else { return Ok(false) };
-        let Some(store) = self.store.around()? else { return Ok(false) };
-        *self = Search { store, limit: self.left, ..*again }.found();
-        Ok(true)
-    }
-}
-
-impl FusedIterator for Found {}
 
 impl fmt::Debug for Search {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Search").field("query", &self.query).field("limit", &self.limit).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Found").field("query", &self.query).field("left", &self.left).finish_non_exhaustive()
     }
 }

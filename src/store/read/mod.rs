@@ -1,25 +1,25 @@
 //! Reading: one stream, or the whole store.
 
 pub(crate) mod around_damage;
+mod events;
 pub(crate) mod gaps;
 pub(crate) mod stream_cursor;
 
 use super::query::Query;
 use super::query::search::AsOf;
 use super::{Inner, Store};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::event::Event;
-use crate::index::deletions::Deletions;
-use crate::log::{Backwards, Forwards};
-use crate::segment::verified::{Next, Verified};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
+pub use events::Events;
+pub(crate) use events::{Cursor, Filter, Parts, QueryFilter, Resume};
+
 use gaps::Untold;
 use std::fmt;
-use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::Arc;
-use stream_cursor::{EditionWalk, GapWalk, StreamWalk};
+use stream_cursor::{EditionCursor, GapCursor, StreamCursor};
 
 impl Store {
     /// Reads the events of a stream: `store.read(&stream)` all of them, and what [`Read`] can restrict. Nothing is read before the iteration begins.
@@ -166,30 +166,43 @@ impl IntoIterator for Read {
 }
 
 impl Read {
-    fn events(self) -> Events {
-        let again = self.store.around.is_possible().then(|| Box::new(self.clone()));
-        let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
-        let (walk, start) = self.begin(end).unwrap_or_else(|error| (Walk::Failed(Some(error)), self.range.start));
-        let untold = self.untold(&walk, start, end);
-        let all_times = self.occurred == (Timestamp::MIN, Timestamp::MAX);
-        Events {
-            plain: all_times && untold.is_none() && again.is_none(),
-            store: self.store,
-            occurred: self.occurred,
-            deletions,
-            walk,
-            untold,
-            held: None,
-            again,
-            left: self.limit,
-            lent: None,
+    /// The rest of a read, in a view of the store around damage.
+    pub(crate) fn resume_in(self, store: Arc<Inner>, limit: u64) -> Events {
+        Read { store, limit, ..self }.events()
+    }
+
+    /// Leaves out what was returned.
+    pub(crate) fn passed(&mut self, event: &Event) {
+        let number = match self.source {
+            ReadSource::All => event.position(),
+            ReadSource::Stream(_) => event.sequence(),
+        };
+        match self.backwards {
+            false => self.range.start = number + 1,
+            true => self.range.end = number,
         }
+    }
+
+    fn events(self) -> Events {
+        let resume = self.store.around.is_possible().then(|| Box::new(Resume::Read(self.clone())));
+        let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
+        let (cursor, start) = self.begin(end).unwrap_or_else(|error| (Cursor::Failed(Some(error)), self.range.start));
+        let gaps = self.gaps_to_name(&cursor, start, end);
+        Events::new(Parts {
+            store: self.store,
+            cursor,
+            filter: Filter::Read { deletions, occurred: self.occurred },
+            gaps,
+            resume,
+            limit: self.limit,
+            end,
+        })
     }
 }
 
 impl Read {
     /// The gaps that the read has to name, from where it begins.
-    fn untold(&self, walk: &Walk, start: u64, mut end: u64) -> Option<Untold> {
+    fn gaps_to_name(&self, cursor: &Cursor, start: u64, mut end: u64) -> Option<Untold> {
         let gaps = &self.store.gaps;
         if gaps.is_empty() || !self.names_gaps {
             return None;
@@ -201,7 +214,7 @@ impl Read {
         let mut untold = match &self.source {
             ReadSource::All => Untold::of_positions(gaps, start..self.range.end.min(end), self.backwards),
             ReadSource::Stream(stream) => {
-                let first_own = if let Walk::Gaps(walk) = walk { walk.first_own } else { 0 };
+                let first_own = if let Cursor::Gaps(cursor) = cursor { cursor.first_own } else { 0 };
                 Untold::of_stream(gaps, stream, start..self.range.end, first_own, end, self.backwards)
             }
         };
@@ -210,7 +223,7 @@ impl Read {
     }
 
     /// The walk, and the sequence or position that it begins with (backwards, ends with).
-    fn begin(&self, mut end: u64) -> Result<(Walk, u64)> {
+    fn begin(&self, mut end: u64) -> Result<(Cursor, u64)> {
         let (store, log) = (&self.store, &self.store.log);
         if let Some(point) = self.as_of {
             end = store.position_behind(point, end)?;
@@ -220,14 +233,20 @@ impl Read {
         let walk = match &self.source {
             ReadSource::Stream(stream) if stream.edition().is_some() => {
                 let own = Arc::new(store.view.index.own(stream.key())?);
-                let walk = |range, backwards| -> Result<Walk> {
+                let walk = |range, backwards| -> Result<Cursor> {
                     Ok(match store.view.index.is_lossy() {
-                        true => {
-                            Walk::Gaps(GapWalk::new(store, stream, &own, range, backwards, before, self.diverging_at)?)
-                        }
+                        true => Cursor::Gaps(GapCursor::new(
+                            store,
+                            stream,
+                            &own,
+                            range,
+                            backwards,
+                            before,
+                            self.diverging_at,
+                        )?),
                         false => {
                             let own = own.clone();
-                            Walk::Edition(EditionWalk::new(
+                            Cursor::Edition(EditionCursor::new(
                                 store,
                                 stream,
                                 own,
@@ -256,18 +275,22 @@ impl Read {
                     range.start = range.start.max(self.latest(event_type, end)?);
                 }
                 match (source, self.backwards) {
-                    (ReadSource::All, false) => Walk::Forwards(log.forwards(range.start..range.end.min(end))),
-                    (ReadSource::All, true) => Walk::Backwards(log.backwards(range.start..range.end.min(end))),
+                    (ReadSource::All, false) => {
+                        Cursor::Forwards(Box::new(log.forwards(range.start..range.end.min(end))))
+                    }
+                    (ReadSource::All, true) => {
+                        Cursor::Backwards(Box::new(log.backwards(range.start..range.end.min(end))))
+                    }
                     (ReadSource::Stream(stream), backwards) if store.view.index.is_lossy() => {
                         let own = store.view.index.own(stream.key())?;
-                        Walk::Gaps(GapWalk::new(store, stream, &own, range.clone(), backwards, before, None)?)
+                        Cursor::Gaps(GapCursor::new(store, stream, &own, range.clone(), backwards, before, None)?)
                     }
                     (ReadSource::Stream(stream), backwards) => {
                         let mut held = range.clone();
                         if self.as_of.is_some() {
                             held.end = held.end.min(store.sequence_behind(stream, end)?);
                         }
-                        Walk::Stream(StreamWalk::new(store, stream.clone(), held, backwards)?.limit(self.limit))
+                        Cursor::Stream(StreamCursor::new(store, stream.clone(), held, backwards)?.limit(self.limit))
                     }
                 }
             }
@@ -293,222 +316,8 @@ impl Read {
     }
 }
 
-/// Whether an event occurred within these times, both included.
-fn occurred_within(event: &Event, (since, until): (Timestamp, Timestamp)) -> bool {
-    if since == Timestamp::MIN && until == Timestamp::MAX {
-        return true;
-    }
-    let occurred = event.occurred_at().unwrap_or(event.recorded_at());
-    since <= occurred && occurred <= until
-}
-
-/// The events of a read, verified one by one or in blocks.
-///
-/// It is an iterator, whose events can be kept; [`Events::advance`] lends them instead, which costs less where many are looked at once.
-///
-/// After an error it ends; but in a store that is [read around damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, and the events behind it follow.
-/// It holds the store open.
-pub struct Events {
-    store: Arc<Inner>,
-    occurred: (Timestamp, Timestamp),
-    deletions: Arc<Deletions>,
-    walk: Walk,
-    /// The gaps that are to be named.
-    untold: Option<Untold>,
-    /// What comes behind the gaps that are being named.
-    held: Option<Result<Option<Event>>>,
-    /// The rest of the read, to be begun anew if damage shows that can be read around.
-    again: Option<Box<Read>>,
-    left: u64,
-    /// What the walk finds is given as it is, but for events that a deletion may hide.
-    plain: bool,
-    /// What [`Events::advance`] has lent.
-    lent: Option<Event>,
-}
-
-enum Walk {
-    Forwards(Forwards),
-    Backwards(Backwards),
-    Stream(StreamWalk),
-    Edition(EditionWalk),
-    Gaps(GapWalk),
-    Failed(Option<Error>),
-}
-
-impl Walk {
-    /// The next event, if its record is at hand and nothing can hide it.
-    #[inline(always)]
-    fn at_hand(&mut self) -> Option<(Next, &Verified)> {
-        match self {
-            Walk::Forwards(walk) => walk.at_hand(false),
-            Walk::Stream(walk) => walk.at_hand(false),
-            _ => None,
-        }
-    }
-
-    fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
-        match self {
-            Walk::Forwards(walk) => walk.next(),
-            Walk::Backwards(walk) => walk.next(),
-            Walk::Stream(walk) => walk.next(store),
-            Walk::Edition(walk) => walk.next(store),
-            Walk::Gaps(walk) => walk.next(store),
-            Walk::Failed(error) => error.take().map_or(Ok(None), Err),
-        }
-    }
-}
-
-impl Iterator for Events {
-    type Item = Result<Event>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Result<Event>> {
-        if self.plain
-            && self.left > 0
-            && let Some((next, verified)) = self.walk.at_hand()
-        {
-            self.left -= 1;
-            return Some(Ok(verified.event(&next)));
-        }
-        self.seek()
-    }
-}
-
-impl Events {
-    /// The next event, lent until the one after it is asked for: `None` at the end. The events are the same as those of the iterator, and both can be used in turn.
-    ///
-    /// An event that is kept needs a count of who shares its memory, and memory for the events behind it. A lent one needs neither: a replay of small events takes two thirds of the time.
-    ///
-    /// ```
-    /// use annals::{Expected, NewEvent, Store, StreamId};
-    /// let store = Store::in_memory();
-    /// let order = StreamId::new("order", "1")?;
-    /// store.append(&order, Expected::Any, ["A", "B"].map(|event_type| NewEvent::new(event_type, b"12")))?;
-    /// let (mut bytes, mut events) = (0, store.read_all().into_iter());
-    /// while let Some(event) = events.advance()? {
-    ///     bytes += event.data().len();
-    /// }
-    /// assert_eq!(bytes, 4);
-    /// # Ok::<(), annals::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those that the iterator gives as items; what follows is the same, too.
-    #[inline]
-    pub fn advance(&mut self) -> Result<Option<&Event>> {
-        if self.plain
-            && self.left > 0
-            && let Some((next, verified)) = self.walk.at_hand()
-        {
-            self.left -= 1;
-            verified.replace(&mut self.lent, &next);
-            return Ok(self.lent.as_ref());
-        }
-        // What is no longer lent need not be kept by who reads on.
-        self.lent = None;
-        self.lent = self.seek().transpose()?;
-        Ok(self.lent.as_ref())
-    }
-
-    /// The next event, wherever it stands.
-    #[inline(never)]
-    fn seek(&mut self) -> Option<Result<Event>> {
-        if self.left == 0 {
-            let untold = self.untold.as_mut().filter(|untold| untold.all)?;
-            untold.pass(None);
-            return untold.tell().map(Err);
-        }
-        if let Some(untold) = &mut self.untold {
-            if let Some(told) = untold.tell() {
-                return Some(Err(told));
-            }
-            if let Some(next) = self.held.take() {
-                return self.give(next);
-            }
-        }
-        let next = loop {
-            match self.walk.next(&self.store) {
-                Ok(Some(event)) if self.deletions.hide(event.key(), event.position()) => {}
-                Ok(Some(event)) if !occurred_within(&event, self.occurred) => {
-                    if let Some(untold) = &mut self.untold {
-                        untold.pass(Some(&event));
-                    }
-                }
-                next => break next,
-            }
-        };
-        if let (Some(untold), Ok(found)) = (&mut self.untold, &next) {
-            untold.pass(found.as_ref());
-            if let Some(told) = untold.tell() {
-                self.held = Some(next);
-                return Some(Err(told));
-            }
-        }
-        self.give(next)
-    }
-}
-
-impl Read {
-    /// Leaves out what has been given.
-    fn passed(&mut self, event: &Event) {
-        let number = match self.source {
-            ReadSource::All => event.position(),
-            ReadSource::Stream(_) => event.sequence(),
-        };
-        match self.backwards {
-            false => self.range.start = number + 1,
-            true => self.range.end = number,
-        }
-    }
-}
-
-impl Events {
-    /// Goes on around damage that has shown. `false` if there is no way.
-    fn around(&mut self) -> Result<bool> {
-        let Some(again) = self.again.take() else { return Ok(false) };
-        let Some(store) = self.store.around()? else { return Ok(false) };
-        *self = Read { store, limit: self.left, ..*again }.events();
-        Ok(true)
-    }
-
-    #[inline]
-    fn give(&mut self, next: Result<Option<Event>>) -> Option<Result<Event>> {
-        match next {
-            Ok(Some(event)) => {
-                self.left -= 1;
-                if let Some(again) = &mut self.again {
-                    again.passed(&event);
-                }
-                Some(Ok(event))
-            }
-            Ok(None) => {
-                self.left = 0;
-                None
-            }
-            Err(Error::Damaged(damage)) if self.again.is_some() => match self.around() {
-                Ok(true) => self.next(),
-                Ok(false) => self.give(Err(Error::Damaged(damage))),
-                Err(error) => self.give(Err(error)),
-            },
-            Err(error) => {
-                (self.left, self.untold) = (0, None);
-                Some(Err(error))
-            }
-        }
-    }
-}
-
-impl FusedIterator for Events {}
-
 impl fmt::Debug for Read {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Read").field("range", &self.range).field("limit", &self.limit).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("left", &self.left).finish_non_exhaustive()
     }
 }

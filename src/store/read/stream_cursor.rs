@@ -20,7 +20,7 @@ const FIRST_PLACES: u64 = 512;
 const PLACES: u64 = 1024;
 
 /// The events of a stream, of its own edition only, one by one.
-pub(crate) struct StreamWalk {
+pub(crate) struct StreamCursor {
     stream: StreamId,
     term: Term,
     sequences: Range<u64>,
@@ -39,7 +39,7 @@ pub(crate) struct StreamWalk {
     ahead: usize,
 }
 
-impl StreamWalk {
+impl StreamCursor {
     pub(crate) fn new(store: &Inner, stream: StreamId, range: Range<u64>, backwards: bool) -> Result<Self> {
         let index = &store.view.index;
         let next = index.next_sequence(stream.key())?;
@@ -48,7 +48,7 @@ impl StreamWalk {
         let near_the_end = backwards || sequences.start > next / 2;
         let segment = if near_the_end { segments } else { 1 };
         let term = Term::stream(stream.key());
-        Ok(StreamWalk {
+        Ok(StreamCursor {
             stream,
             term,
             sequences,
@@ -186,16 +186,16 @@ fn misled(stream: &StreamId, what: &str) -> Error {
 }
 
 /// The events of a stream in a named edition: those of the main one below the divergence, then its own.
-pub(crate) struct EditionWalk {
+pub(crate) struct EditionCursor {
     stream: StreamId,
-    main: StreamWalk,
+    main: StreamCursor,
     own: Arc<Own>,
     /// The sequences of its own that are left to read.
     left: Range<u64>,
     backwards: bool,
 }
 
-impl EditionWalk {
+impl EditionCursor {
     /// `before` is the position that all events must stand below; `diverging_at` the sequence at which the stream is to diverge, wherever it does.
     pub(crate) fn new(
         store: &Inner,
@@ -221,9 +221,9 @@ impl EditionWalk {
         if diverges < held.start || diverges > shareable {
             held = 0..0;
         }
-        let main = StreamWalk::new(store, main, range.start..range.end.min(diverges).min(shareable), backwards)?;
+        let main = StreamCursor::new(store, main, range.start..range.end.min(diverges).min(shareable), backwards)?;
         let left = range.start.max(diverges).max(held.start)..range.end.min(held.end);
-        Ok(EditionWalk { stream: stream.clone(), main, own, left, backwards })
+        Ok(EditionCursor { stream: stream.clone(), main, own, left, backwards })
     }
 
     pub(crate) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
@@ -248,7 +248,7 @@ fn own_event(store: &Inner, stream: &StreamId, own: &Own, sequence: u64) -> Resu
 }
 
 /// The events of a stream in a store that has lost some: its sequences may have gaps, so that its places are taken all at once, and looked into.
-pub(crate) struct GapWalk {
+pub(crate) struct GapCursor {
     stream: StreamId,
     /// Where the events stand, and whether in the edition's own part of the stream.
     places: Vec<(Location, bool)>,
@@ -258,7 +258,7 @@ pub(crate) struct GapWalk {
     pub first_own: u64,
 }
 
-impl GapWalk {
+impl GapCursor {
     /// `before` is the position that all events must stand below; `diverging_at` the sequence at which the stream is to diverge, wherever it does.
     pub(crate) fn new(
         store: &Inner,
@@ -283,7 +283,7 @@ impl GapWalk {
         let own: Vec<Location> = own.places().collect();
         let Some(main) = stream.in_main() else {
             let places = own[within(stream, &own, range)?].iter().map(|&place| (place, false)).collect::<Vec<_>>();
-            return Ok(GapWalk { stream: stream.clone(), left: 0..places.len(), places, backwards, first_own: 0 });
+            return Ok(GapCursor { stream: stream.clone(), left: 0..places.len(), places, backwards, first_own: 0 });
         };
         let mains: Vec<Location> = store.view.index.own(main.key())?.places().collect();
         let mut own = &own[within(stream, &own, 0..u64::MAX)?];
@@ -307,7 +307,7 @@ impl GapWalk {
         let own = &own[within(stream, own, range.start.max(diverges)..range.end)?];
         let shared = shared.iter().map(|&place| (place, false));
         let all: Vec<_> = shared.chain(own.iter().map(|&place| (place, true))).collect();
-        Ok(GapWalk { stream: stream.clone(), left: 0..all.len(), places: all, backwards, first_own })
+        Ok(GapCursor { stream: stream.clone(), left: 0..all.len(), places: all, backwards, first_own })
     }
 
     pub(crate) fn next(&mut self, store: &Inner) -> Result<Option<Event>> {
@@ -362,7 +362,7 @@ impl Inner {
     /// The sequence behind the last event of a stream of the main edition that stands below a position: positions rise with sequences.
     pub(crate) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
         bisect(0..self.view.index.next_sequence(stream.key())?, |sequence| {
-            let mut one = StreamWalk::new(self, stream.clone(), sequence..sequence + 1, false)?.limit(1);
+            let mut one = StreamCursor::new(self, stream.clone(), sequence..sequence + 1, false)?.limit(1);
             Ok(one.next(self)?.is_some_and(|event| event.position() < position))
         })
     }

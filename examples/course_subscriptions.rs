@@ -11,7 +11,7 @@
 //! 2. decide;
 //! 3. append with a **guard**, which lets the commit through only if nothing that the query finds has come since. If something has, begin again.
 //!
-//! (It is the first example of <https://dcb.events/examples>. The others are in `tests/dcb`.)
+//! (It is the first example of <https://dcb.events/examples>. The others are in `tests/store/dcb`.)
 
 use annals::{Error, Event, Expected, Guard, NewEvent, Query, Store, StreamId};
 use std::thread;

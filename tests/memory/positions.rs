@@ -1,6 +1,6 @@
 //! What a position takes in memory: all that the process has allocated, counted by the allocator, less what it had before.
 //!
-//! On demand: `cargo test --release --test positions_memory -- --ignored --nocapture`.
+//! On demand: `cargo test --release --test memory positions -- --ignored --nocapture`.
 
 use annals::fs::MemFs;
 use annals::{Options, Store, StreamId};

@@ -4,7 +4,7 @@
 //! found must be true: each event up to the checkpoint was acknowledged by the handler, or stands in a dead letter, or its letter was dropped or handled; a consumer that ended well has lost nothing of that. Then
 //! the consumer runs on, and at the end each event was acknowledged at least once or is a dead letter.
 //!
-//! `ANNALS_CRASH_STEPS=4 ANNALS_CRASH_SEEDS=4 cargo test --release --test consumers crash -- --nocapture` runs more of it.
+//! `ANNALS_CRASH_STEPS=4 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress consumers::crash -- --nocapture` runs more of it.
 
 use super::*;
 use annals::Options;

@@ -2,7 +2,7 @@
 //!
 //! That nothing acknowledged is lost with them, and that no zeros come down on events, the crash tests show: they make spare files as everything else does, and die at each step of it.
 //!
-//! Put in and seen: all spare files under one name, so that a new one truncates what a segment was made of (`tests/concurrency.rs`); the header of a segment that is made of one not synced (`tests/crash`, four of its tests).
+//! Put in and seen: all spare files under one name, so that a new one truncates what a segment was made of (`tests/store/concurrency.rs`); the header of a segment that is made of one not synced (`tests/crash`, four of its tests).
 
 use annals::offline::{Salvage, verify_in};
 use annals::{Expected, NewEvent, Options, Store};

@@ -3,8 +3,6 @@
 //! Shown to see, each by running the tests against a library with that bug: events passed over that come while it catches up for the last time (`stress::under_stress`, and nothing else); the last event
 //! handed out twice when it has caught up (many). Not seen: going to sleep without a second look, a window too small for these tests. That no wake-up is lost, `loom` shows (`src/store/notify/signal.rs`), and sees that bug.
 
-#[cfg(feature = "async")]
-#[cfg(feature = "async")]
 mod asynchronous;
 mod stress;
 

@@ -1,8 +1,7 @@
 //! Anonymous memory of an open store: it grows with the streams that are asked about, and not with the events.
 //!
-//! Needs Linux (`/proc/self/status`) and half a GiB of disk, so only on demand: `cargo test --release --test memory -- --ignored --nocapture`. What is measured runs in a process of its own, as the
+//! Needs Linux (`/proc/self/status`) and half a GiB of disk, so only on demand: `cargo test --release --test memory store -- --ignored --nocapture`. What is measured runs in a process of its own, as the
 //! allocator keeps what building the store has used.
-#![cfg(target_os = "linux")]
 
 use annals::{Durability, Expected, NewEvent, Options, Store, StreamId};
 use std::path::Path;
@@ -60,7 +59,7 @@ fn memory_of_an_open_store() {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         build(dir.path(), streams);
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["memory_of_an_open_store", "--ignored", "--nocapture", "--exact"]);
+        child.args(["store::memory_of_an_open_store", "--ignored", "--nocapture", "--exact"]);
         let done = child.env(STORE, dir.path()).env(STREAMS, streams.to_string()).output().unwrap();
         let output = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(done.status.success(), "{output}{}", String::from_utf8_lossy(&done.stderr));

@@ -22,7 +22,7 @@ struct Other {
 impl Other {
     fn start(role: &str, place: &Path, current_dir: &Path) -> Other {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "what_the_other_process_does", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "open::what_the_other_process_does", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(PLACE, place)
             .current_dir(current_dir)

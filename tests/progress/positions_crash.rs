@@ -11,7 +11,7 @@
 //! behind it taken for a torn tail (`no_changed_byte_gives_a_wrong_position`); one that was there when the file got its name
 //! (`a_file_that_was_just_written_anew_has_no_torn_tail`). They found one of their own: a slot whose position was deleted by the file stayed there, and was written into the next file.
 //!
-//! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test positions_crash` runs the whole of it.
+//! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress positions_crash::` runs the whole of it.
 
 use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};

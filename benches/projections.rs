@@ -4,7 +4,8 @@
 
 mod common;
 
-use annals::{Durability, Event, Expected, PerStream, Projection, Query, Result, Store};
+use annals::projection::PerStream;
+use annals::{Durability, Event, Expected, Projection, Query, Result, Store};
 use common::{Workload, line};
 use std::collections::HashMap;
 use std::time::Instant;

@@ -4,7 +4,9 @@
 
 mod common;
 
-use annals::{Delivery, Durability, Event, Expected, NewEvent, Query, Reset, Result, Store, Subscription};
+use annals::consumer::Reset;
+use annals::subscription::Delivery;
+use annals::{Durability, Event, Expected, NewEvent, Query, Result, Store, Subscription};
 use common::{Workload, Writer, line, median};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -78,8 +78,8 @@ pub enum Error {
     /// The store was restored from a backup, or is another one; or the number never was that of an
     /// event. If the store is a copy that is behind, go on with one that is not. Otherwise reset
     /// what stands there: [`Consumer::reset_to`](crate::Consumer::reset_to),
-    /// [`Checkpoints::reset`](crate::Checkpoints::reset),
-    /// [`Positions::reset`](crate::Positions::reset); make an external state anew.
+    /// [`Checkpoints::reset`](crate::progress::Checkpoints::reset),
+    /// [`Positions::reset`](crate::progress::Positions::reset); make an external state anew.
     PositionAhead {
         /// What stands there.
         what: String,
@@ -110,7 +110,7 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// The handler of a consumer has failed on an event too often, and the consumer was told to [stop](crate::Poison::Stop) then.
+    /// The handler of a consumer has failed on an event too often, and the consumer was told to [stop](crate::consumer::Poison::Stop) then.
     ///
     /// Its checkpoint stands before the event. Mend the handler and run it again, or step over the event with [`Consumer::reset_to`](crate::Consumer::reset_to).
     HandlerFailed {
@@ -220,7 +220,7 @@ pub enum Error {
     },
     /// The `apply` of a projection has given an error, or panicked, so its state cannot be read any more. No event is lost by it, and appends go on.
     ///
-    /// Correct it, and start the projection again: it goes on from where it was saved last. Or [rebuild](crate::ReadModel::rebuild) it.
+    /// Correct it, and start the projection again: it goes on from where it was saved last. Or [rebuild](crate::projection::ReadModel::rebuild) it.
     ProjectionFailed {
         /// Its name.
         projection: String,

@@ -15,7 +15,7 @@ use std::fmt;
 ///
 /// `Next(0)` is the same as `NoStream`: "the first event" and "after the first event" cannot be mixed up.
 ///
-/// A stream in a named [edition](crate::Editions) that has no events of its own yet reads as that of the main edition, and the first append decides where it diverges: `Next(n)` at *n*, anything up to the
+/// A stream in a named [edition](crate::edition::Editions) that has no events of its own yet reads as that of the main edition, and the first append decides where it diverges: `Next(n)` at *n*, anything up to the
 /// next sequence of the main one; `NoStream` at 0, so that it shadows the main one completely; `Any` and `Exists` behind all that the main one holds.
 ///
 /// ```
@@ -65,7 +65,8 @@ impl Expected {
 /// [`Error::CheckpointConflict`](crate::Error::CheckpointConflict).
 ///
 /// ```
-/// use annals::{Error, ExpectedVersion, Store};
+/// use annals::progress::ExpectedVersion;
+/// use annals::{Error, Store};
 /// let store = Store::in_memory();
 /// let first = store.checkpoints().commit("mailer", 41, ExpectedVersion::Missing)?;
 /// store.checkpoints().commit("mailer", 97, ExpectedVersion::Is(first.version))?;

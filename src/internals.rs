@@ -26,9 +26,9 @@ reach! {
         snapshot_file, state_file, varint
     }
     index { ; file, memory, term }
-    progress { ; salvage }
+    positions { ; salvage }
     segment { START, Segment, file_name, number_of; cursor, scan }
-    snapshot { Directory, SnapshotSettings; }
+    snapshots { Directory, SnapshotSettings; }
     system { System; }
 }
 

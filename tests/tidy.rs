@@ -25,16 +25,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("segment", &["format", "fs"]),
     ("log", &["format", "fs", "segment"]),
     ("index", &["format", "fs", "segment"]),
-    ("snapshot", &["format", "fs"]),
-    ("progress", &["format", "fs"]),
+    ("snapshots", &["format", "fs"]),
+    ("positions", &["format", "fs"]),
     ("reconstruct", &["format", "fs", "segment", "index"]),
-    ("store", &["codec", "format", "fs", "segment", "log", "index", "reconstruct", "progress", "snapshot"]),
+    ("store", &["codec", "format", "fs", "segment", "log", "index", "reconstruct", "positions", "snapshots"]),
     ("subscription", &["store"]),
     ("consumer", &["store", "subscription"]),
     ("projection", &["codec", "format", "fs", "store", "subscription"]),
-    ("offline", &["format", "fs", "segment", "index", "reconstruct", "progress", "snapshot"]),
+    ("offline", &["format", "fs", "segment", "index", "reconstruct", "positions", "snapshots"]),
     // The way in for the fuzz targets, only under a cfg of theirs.
-    ("internals", &["format", "index", "progress", "segment", "snapshot"]),
+    ("internals", &["format", "index", "positions", "segment", "snapshots"]),
 ];
 
 /// What each file of the library is called in the table, and its text without comments and tests.

@@ -107,7 +107,7 @@ fn build(dir: &Path, shape: Shape) {
 }
 
 /// Waits until all segments but the newest have their index, as they have but for moments after they were filled.
-fn indexed(store: &Store) -> Vec<annals::SegmentStats> {
+fn indexed(store: &Store) -> Vec<annals::info::SegmentStats> {
     loop {
         let segments = store.stats().expect("the lengths of files").segments;
         let (_, sealed) = segments.split_last().expect("a segment");

@@ -260,7 +260,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::progress::Positions#errors).
     pub fn position(&self) -> Result<Option<u64>> {
         if let Some(schedule) = &self.shared.lock().schedule {
             return Ok(schedule.reached().checked_sub(1));
@@ -272,7 +272,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors), and those of reading an event.
+    /// As for [`Positions`](crate::progress::Positions#errors), and those of reading an event.
     pub fn lag(&self) -> Result<Lag> {
         let first = self.store.query(&self.query).after(self.position()?).limit(1).into_iter().next().transpose()?;
         let Some(first) = first else { return Ok(Lag::default()) };

@@ -59,7 +59,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::progress::Positions#errors).
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
         let letters = self.store.letters(&self.name)?.into_iter();
         let shown = letters.map(|(position, letter)| {
@@ -76,7 +76,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush),
+    /// As for [`Positions`](crate::progress::Positions#errors) and [their flush](crate::progress::Positions::flush),
     /// and those of reading an event. [`Error::PositionAhead`], [`Error::Diverged`] for a letter
     /// whose event the log does not have: it stays, and the others are tried before the error is
     /// given. What was done before the error is done, and counts again if it was not flushed.
@@ -157,7 +157,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush).
+    /// As for [`Positions`](crate::progress::Positions#errors) and [their flush](crate::progress::Positions::flush).
     pub fn drop_dead_letter(&self, position: u64) -> Result<bool> {
         let there = self.store.delete_letter(&self.name, position)?;
         self.store.checkpoints().flush()?;

@@ -60,7 +60,8 @@ struct ConsumerSettings {
 /// A handler for the events of a query, with a name under which the store keeps how far it is. From [`Store::consumer`].
 ///
 /// ```
-/// use annals::{Event, Expected, NewEvent, Query, Retry, Store, StreamId};
+/// use annals::consumer::Retry;
+/// use annals::{Event, Expected, NewEvent, Query, Store, StreamId};
 /// let store = Store::in_memory();
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::Any, ["Placed", "Paid"].map(|of| NewEvent::new(of, "")))?;
@@ -87,7 +88,7 @@ struct ConsumerSettings {
 /// The checkpoint is bound to its event. If the log does not have that event, as after a backup was
 /// put back over the store, nobody knows what is done: the consumer is refused until
 /// [`Consumer::reset_to`] says where to go on. See
-/// [`Checkpoints`](crate::Checkpoints#bound-to-events).
+/// [`Checkpoints`](crate::progress::Checkpoints#bound-to-events).
 ///
 /// # Order
 ///
@@ -101,7 +102,7 @@ struct ConsumerSettings {
 ///
 /// # Limits
 ///
-/// A name has 1 to 255 bytes and is that of a [checkpoint](crate::Checkpoints). In memory are the events that were taken in and are not done, at most [`Consumer::window`] of them for each worker; and
+/// A name has 1 to 255 bytes and is that of a [checkpoint](crate::progress::Checkpoints). In memory are the events that were taken in and are not done, at most [`Consumer::window`] of them for each worker; and
 /// dead letters, at most [`Consumer::dead_letter_limit`].
 ///
 /// # When the store is closed
@@ -219,7 +220,7 @@ impl Consumer {
     ///   checkpoint, as after a backup was put back: nothing is handed out before
     ///   [`Consumer::reset_to`] says where to go on;
     /// * [`Error::HandlerFailed`](crate::Error::HandlerFailed) with [`Poison::Stop`], [`Error::LimitExceeded`](crate::Error::LimitExceeded) with too many dead letters;
-    /// * those of reading events, and those of [`Checkpoints`](crate::Checkpoints) and [their flush](crate::Checkpoints::flush). Nothing is lost: run it again when the cause is gone.
+    /// * those of reading events, and those of [`Checkpoints`](crate::progress::Checkpoints) and [their flush](crate::progress::Checkpoints::flush). Nothing is lost: run it again when the cause is gone.
     pub fn run<O: Into<Outcome>>(self, mut handler: impl FnMut(&Event) -> O) -> Result<Status> {
         let claim = self.store.claim_consumer(&self.name)?;
         self.run_claimed(claim, |work, subscription| work.run_alone(subscription, |event| handler(event).into()))
@@ -315,7 +316,8 @@ impl Drop for RunGuard<'_> {
 /// A [`Consumer`] whose events are handled by several threads. The order within a key is kept; events of different keys are handled at the same time.
 ///
 /// ```
-/// use annals::{Event, Expected, NewEvent, Partition, Store, StreamId};
+/// use annals::consumer::Partition;
+/// use annals::{Event, Expected, NewEvent, Store, StreamId};
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// let store = Store::in_memory();
 /// for root in ["1", "2", "3"] {

@@ -13,7 +13,7 @@ use std::fmt;
 pub enum Outcome {
     /// It is done.
     Ack,
-    /// Not now, and why: it is to be tried again after a while, see [`Retry`](crate::Retry).
+    /// Not now, and why: it is to be tried again after a while, see [`Retry`](crate::consumer::Retry).
     Retry(String),
     /// Never, and why: it goes to the dead letters at once.
     Park(String),

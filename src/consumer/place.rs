@@ -28,7 +28,7 @@ pub struct ConsumerInfo {
     /// How far it is; `None` as long as it has kept nothing.
     pub checkpoint: Option<Checkpoint>,
     /// Number of events behind its checkpoint that a reader sees, in all editions: those that it has not come to. Which of them it wants, the store does not know; a consumer that has caught up when it ends
-    /// has come to all that there are, so that this is 0. While it runs, its checkpoint moves with the events that it wants: [`Control::lag`](crate::Control::lag) tells how far it is then.
+    /// has come to all that there are, so that this is 0. While it runs, its checkpoint moves with the events that it wants: [`Control::lag`](crate::consumer::Control::lag) tells how far it is then.
     pub behind: u64,
     /// Number of its dead letters.
     pub dead_letters: u64,
@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors), and those of reading events.
+    /// As for [`Positions`](crate::progress::Positions#errors), and those of reading events.
     pub fn consumers(&self) -> Result<Vec<ConsumerInfo>> {
         let mut found: BTreeMap<String, (Option<Checkpoint>, u64)> = BTreeMap::new();
         for checkpoint in self.checkpoints().list()? {
@@ -63,7 +63,8 @@ impl Consumer {
     /// Moves the checkpoint, forwards or back, and makes that durable. Dead letters stay; that of an event which is then handled goes. Gives the position up to which all counts as done now.
     ///
     /// ```
-    /// use annals::{Event, Expected, NewEvent, Reset, Store, StreamId};
+    /// use annals::consumer::Reset;
+    /// use annals::{Event, Expected, NewEvent, Store, StreamId};
     /// let store = Store::in_memory();
     /// let order = StreamId::new("order", "1")?;
     /// store.append(&order, Expected::Any, ["Placed", "Paid"].map(|of| NewEvent::new(of, "")))?;
@@ -77,7 +78,7 @@ impl Consumer {
     /// # Errors
     ///
     /// [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) while it runs, [`Error::Invalid`](crate::Error::Invalid) for a position that is not there yet, and those of
-    /// [`Checkpoints`](crate::Checkpoints) and of [their flush](crate::Checkpoints::flush).
+    /// [`Checkpoints`](crate::progress::Checkpoints) and of [their flush](crate::progress::Checkpoints::flush).
     pub fn reset_to(&self, reset: Reset) -> Result<Option<u64>> {
         let _claim = self.store.claim_consumer(&self.name)?;
         let len = self.store.len();

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// [`longest`](Retry::longest). Unless said otherwise: five attempts, 100 ms, twice as long each time, 30 s.
 ///
 /// ```
-/// use annals::Retry;
+/// use annals::consumer::Retry;
 /// use std::time::Duration;
 /// let retry = Retry::new().attempts(4).initial(Duration::from_millis(10)).factor(3).longest(Duration::from_millis(50));
 /// let pauses: Vec<_> = (1..4).map(|failed| retry.pause(failed).as_millis()).collect();

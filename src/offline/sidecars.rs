@@ -6,10 +6,10 @@ use crate::error::{Damage, Error, Result};
 use crate::format::positions_file::HEADER;
 use crate::format::snapshot_file::SnapshotHeader;
 use crate::fs::{Fs, Holes, MemFs, Mode, is_not_a_file, write_full};
-use crate::progress::salvage::{NAME, SalvagedProgress, salvage};
+use crate::positions::salvage::{NAME, SalvagedProgress, salvage};
 use crate::reconstruct::{LeftOut, read};
-use crate::snapshot::NAME as SNAPSHOTS;
-use crate::snapshot::inspect::{self, SnapshotVerdict};
+use crate::snapshots::NAME as SNAPSHOTS;
+use crate::snapshots::inspect::{self, SnapshotVerdict};
 use std::path::{Path, PathBuf};
 
 /// POSITIONS as it was at one moment: what is intact in it, and its bytes.

@@ -13,7 +13,7 @@ use crate::fs::owned::meant_by;
 use crate::fs::{Fs, Holes, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
-use crate::progress::salvage as positions;
+use crate::positions::salvage as positions;
 use crate::reconstruct::misplaced;
 use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
 use crate::segment::verdict::{self, NoHeader, SegmentEnd, SegmentVerdict, judge, was_being_created};
@@ -43,7 +43,7 @@ pub struct Report {
     pub positions: u64,
     /// Checkpoints that are intact.
     pub checkpoints: u64,
-    /// Snapshots that are intact and in their place. Whether each is of an event that is there, [`Snapshots::verify`](crate::Snapshots::verify) says.
+    /// Snapshots that are intact and in their place. Whether each is of an event that is there, [`Snapshots::verify`](crate::snapshot::Snapshots::verify) says.
     pub snapshots: u64,
     /// Bytes that were read.
     pub bytes: u64,

@@ -71,7 +71,8 @@ impl Store {
 /// takes.
 ///
 /// ```
-/// use annals::{Error, Event, Expected, ExternalSink, NewEvent, Store, StreamId, Timestamp};
+/// use annals::projection::ExternalSink;
+/// use annals::{Error, Event, Expected, NewEvent, Store, StreamId, Timestamp};
 ///
 /// /// Stands for a database: all fields would be stored in one transaction.
 /// #[derive(Default)]

@@ -14,7 +14,7 @@ pub use external::{External, ExternalSink};
 pub use files::{SavedFault, SavedProjection};
 pub use model::ReadModel;
 pub use parallel::PerStream;
-pub use versions::{Versions, View};
+pub use versions::{VersionSet, VersionedModel};
 
 use crate::Event;
 use crate::error::{Error, Result};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The state of a projection that runs. From [`Project`](crate::Project).
+/// The state of a projection that runs. From [`Project`](crate::projection::Project).
 ///
 /// It can be read from any thread; share it in an [`Arc`]. A read sees the state after all events up to a position, and none behind it: that of a fold over a prefix of the store. (That prefix may end within a commit of many
 /// events while the model catches up.)

@@ -19,10 +19,11 @@ const HANDED: usize = 256;
 
 /// A projection whose state is made of parts that each depend on the events of one stream: balances of accounts, say. Not one that depends on the order of events of different streams.
 ///
-/// So states of different streams can be made apart and merged, and [`Project::parallel`](crate::Project::parallel) does.
+/// So states of different streams can be made apart and merged, and [`Project::parallel`](crate::projection::Project::parallel) does.
 ///
 /// ```
-/// use annals::{Event, Expected, NewEvent, PerStream, Projection, Result, Store, StreamId};
+/// use annals::projection::PerStream;
+/// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
 /// use std::collections::BTreeMap;
 ///
 /// struct Lengths;

@@ -1,4 +1,4 @@
-//! Versions of one projection side by side: the old one answers until the new one has caught up, and then, at once, the new one does.
+//! VersionSet of one projection side by side: the old one answers until the new one has caught up, and then, at once, the new one does.
 
 use super::files;
 use super::model::ReadModel;
@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 const CLOSE: u64 = 1000;
 
 impl Store {
-    /// Versions of one projection, whose states may be of different types, and which answer the same questions.
-    pub fn versions<Q: ?Sized + 'static, A: 'static>(&self) -> Versions<Q, A> {
-        Versions { store: self.clone(), inline: false, candidates: Vec::new() }
+    /// VersionSet of one projection, whose states may be of different types, and which answer the same questions.
+    pub fn versions<Q: ?Sized + 'static, A: 'static>(&self) -> VersionSet<Q, A> {
+        VersionSet { store: self.clone(), inline: false, candidates: Vec::new() }
     }
 }
 
-/// Versions that are not running yet. From [`Store::versions`].
+/// VersionSet that are not running yet. From [`Store::versions`].
 ///
 /// A question has the type `Q` and an answer the type `A`; each version brings the function that answers questions out of its state. So states may change their types as they like.
 ///
@@ -77,7 +77,7 @@ impl Store {
 /// # Ok::<(), annals::Error>(())
 /// ```
 #[must_use = "nothing happens before `open`"]
-pub struct Versions<Q: ?Sized, A> {
+pub struct VersionSet<Q: ?Sized, A> {
     store: Store,
     inline: bool,
     candidates: Vec<Box<dyn IdleVersion<Q, A>>>,
@@ -185,7 +185,7 @@ where
     }
 }
 
-impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
+impl<Q: ?Sized + 'static, A: 'static> VersionSet<Q, A> {
     /// Adds a version, and how it answers a question. All must have the same name.
     pub fn version<P: Projection>(
         mut self,
@@ -210,8 +210,8 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
     /// # Errors
     ///
     /// * [`Error::Invalid`] if there is no version, if two are the same, or if names differ;
-    /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails never answers; [`View::status`] tells.
-    pub fn open(mut self) -> Result<View<Q, A>> {
+    /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails never answers; [`VersionedModel::status`] tells.
+    pub fn open(mut self) -> Result<VersionedModel<Q, A>> {
         self.candidates.sort_by_key(|candidate| candidate.version());
         let Some(name) = self.candidates.first().map(|first| first.name()) else {
             return Err(Error::invalid("versions", "there is none"));
@@ -254,7 +254,7 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
                 Some(spawned.map_err(|e| Error::io("spawn a thread", &path, e))?)
             }
         };
-        Ok(View { shared, thread })
+        Ok(VersionedModel { shared, thread })
     }
 }
 
@@ -354,15 +354,15 @@ impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
     }
 }
 
-/// The version that answers, and those that will. From [`Versions::open`].
+/// The version that answers, and those that will. From [`VersionSet::open`].
 ///
 /// When it is dropped, all versions end, and are saved.
-pub struct View<Q: ?Sized, A> {
+pub struct VersionedModel<Q: ?Sized, A> {
     shared: Arc<VersionsShared<Q, A>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<Q: ?Sized, A> View<Q, A> {
+impl<Q: ?Sized, A> VersionedModel<Q, A> {
     fn current(&self) -> RunningVersion<Q, A> {
         self.shared.current.read().clone()
     }
@@ -438,7 +438,7 @@ impl<Q: ?Sized, A> View<Q, A> {
     }
 }
 
-impl<Q: ?Sized, A> Drop for View<Q, A> {
+impl<Q: ?Sized, A> Drop for VersionedModel<Q, A> {
     fn drop(&mut self) {
         if self.shared.store.is_forked() {
             return;
@@ -456,14 +456,14 @@ impl<Q: ?Sized, A> Drop for View<Q, A> {
     }
 }
 
-impl<Q: ?Sized, A> fmt::Debug for Versions<Q, A> {
+impl<Q: ?Sized, A> fmt::Debug for VersionSet<Q, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Versions").field("versions", &self.candidates.len()).finish_non_exhaustive()
+        f.debug_struct("VersionSet").field("versions", &self.candidates.len()).finish_non_exhaustive()
     }
 }
 
-impl<Q: ?Sized, A> fmt::Debug for View<Q, A> {
+impl<Q: ?Sized, A> fmt::Debug for VersionedModel<Q, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("version", &self.version()).finish_non_exhaustive()
+        f.debug_struct("VersionedModel").field("version", &self.version()).finish_non_exhaustive()
     }
 }

@@ -30,7 +30,7 @@ pub use snapshot::report::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFa
 use crate::error::Result;
 use crate::index::editions::PositionContents;
 use crate::log::{Log, OpenReport};
-use crate::progress::Register;
+use crate::positions::Register;
 use crate::waker;
 use catalog::Catalog;
 use notify::waiters::Waiters;
@@ -88,7 +88,7 @@ pub(crate) struct Inner {
 pub struct Stats {
     /// Number of events that a reader of the whole store sees, in all editions.
     pub events: u64,
-    /// Number of events that were deleted with their [edition](crate::Editions). They keep their positions and their room in the log, and no reader sees them.
+    /// Number of events that were deleted with their [edition](crate::edition::Editions). They keep their positions and their room in the log, and no reader sees them.
     pub deleted_events: u64,
     /// Number of records of the store's own, which have a position each: deletions of editions, what commits without events [track](Transaction::tracking), and positions whose events are lost.
     pub system_records: u64,
@@ -136,7 +136,7 @@ impl Store {
         options.open("memory").expect("memory has no errors")
     }
 
-    /// The highest position that was given, or `None` if there is none: of an event that can be read, unless it was deleted with its [edition](crate::Editions) or belongs to a record of the store's own, such as that of a deletion. An event can be read when it is as durable as
+    /// The highest position that was given, or `None` if there is none: of an event that can be read, unless it was deleted with its [edition](crate::edition::Editions) or belongs to a record of the store's own, such as that of a deletion. An event can be read when it is as durable as
     /// [`Durability`](crate::Durability) asks for.
     pub fn head(&self) -> Option<u64> {
         self.len().checked_sub(1)

@@ -13,9 +13,9 @@ use crate::fs::owned::Owned;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
 use crate::log::{Cut, Durability, Log, LogSettings, owner};
-use crate::progress::Register;
+use crate::positions::Register;
 use crate::reconstruct::readable;
-use crate::snapshot;
+use crate::snapshots;
 use crate::time::Timestamp;
 use parking_lot::Mutex;
 use std::fmt;
@@ -91,7 +91,7 @@ impl Options {
     /// one open to the next.
     ///
     /// The index of the active segment is in memory. A segment is also full when that takes twice as many bytes (4 MiB at least), as it does with many short tags that only one event has;
-    /// [`Stats`](crate::Stats) tells how many it takes. The last commit is indexed as a whole: one of such tags alone may add ten times its own bytes.
+    /// [`Stats`](crate::info::Stats) tells how many it takes. The last commit is indexed as a whole: one of such tags alone may add ten times its own bytes.
     pub fn segment_size(mut self, bytes: u64) -> Self {
         self.settings.segment_size = bytes;
         self
@@ -158,7 +158,7 @@ impl Options {
         self
     }
 
-    /// How many snapshots of a stream stay beside its newest one, of those with [`Retention::Default`](crate::Retention::Default). 1 unless said otherwise.
+    /// How many snapshots of a stream stay beside its newest one, of those with [`Retention::Default`](crate::snapshot::Retention::Default). 1 unless said otherwise.
     pub fn snapshots_kept(mut self, count: usize) -> Self {
         self.snapshots_kept = count;
         self
@@ -213,12 +213,12 @@ impl Options {
         let most = segment_size.saturating_mul(INDEX_TO_SEGMENT).max(LEAST_INDEX);
         let index = Index::new(owner.clone(), path.to_owned(), memory_map, read_only, most);
         let view = Arc::new(Catalog::new(index));
-        let kept = snapshot::SnapshotSettings {
+        let kept = snapshots::SnapshotSettings {
             kept: self.snapshots_kept,
             sync: self.sync_snapshots,
             reserve: self.settings.reserve,
         };
-        let directory = snapshot::Directory::new(fs.clone(), path.to_owned(), kept);
+        let directory = snapshots::Directory::new(fs.clone(), path.to_owned(), kept);
         let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
         let opened = Log::open(owner, path.to_owned(), self.settings, view.clone())?;
         let log = opened.log.clone();

@@ -60,7 +60,8 @@ impl Store {
 /// It takes no thread but that of its reader. It holds the store open, as iterators do.
 ///
 /// ```
-/// use annals::{Delivery, Expected, NewEvent, Query, Store, StreamId};
+/// use annals::subscription::Delivery;
+/// use annals::{Expected, NewEvent, Query, Store, StreamId};
 /// let store = Store::in_memory();
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::Any, [NewEvent::new("Placed", "")])?;
@@ -131,11 +132,11 @@ impl Stop {
 impl Subscription {
     /// Begins behind this position, which is usually that of the last event that was processed; `None` begins with the first event, as without this. Set before the first event is taken.
     ///
-    /// The first call for an event gives [`Error::PositionAhead`](crate::Error::PositionAhead) if
+    /// The first call for an event gives [`Error::PositionAhead`] if
     /// the store has not come to this position, and it ends then: the store was restored from a
     /// backup, or has lost events that were not synced, and others will take their positions. Once
     /// they have, a number does not tell: take it from
-    /// [`Checkpoints::get`](crate::Checkpoints::get), which looks whether its event is still the
+    /// [`Checkpoints::get`](crate::progress::Checkpoints::get), which looks whether its event is still the
     /// one.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.next = position.into().map_or(0, |position| position.saturating_add(1));
@@ -184,8 +185,8 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io),
-    /// [`Error::PositionAhead`](crate::Error::PositionAhead) if it was to begin [behind a
+    /// [`Error::Damaged`], [`Error::Io`],
+    /// [`Error::PositionAhead`] if it was to begin [behind a
     /// position](Subscription::after) that there is not. An error comes once, and the subscription
     /// ends with it, but for a gap of a store that is [read around
     /// damage](crate::Options::open_read_only), after which it goes on.

@@ -12,9 +12,8 @@
 //! it is written (`acknowledged_snapshots_survive`, and others); the sync of a delete left out (the same); the checksum of the state not looked at (`snapshots_that_are_not_synced`); the event not looked at, or only whether
 //! there is one with that sequence (`snapshots_of_events_that_are_lost`); half-written files left behind (all tests).
 
-use annals::{
-    Durability, Error, Event, Expected, NewEvent, Options, Result, Retention, SnapshotFault, Store, StreamId, Timestamp,
-};
+use annals::snapshot::{Retention, SnapshotFault};
+use annals::{Durability, Error, Event, Expected, NewEvent, Options, Result, Store, StreamId, Timestamp};
 use annals_testkit::crash::oracle::{images, options, setting};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;

@@ -287,7 +287,7 @@ fn kept() -> (SimFs, Vec<Fact>) {
         store.positions().put(handler, &stream("a-1"), sequence).unwrap();
         store.positions().flush().unwrap();
     }
-    store.checkpoints().commit("c", 9, annals::ExpectedVersion::Missing).unwrap();
+    store.checkpoints().commit("c", 9, annals::progress::ExpectedVersion::Missing).unwrap();
     for id in ["a-1", "b-1"] {
         store.snapshots().put_bytes(&stream(id), 1, b"state").unwrap();
     }

@@ -1,10 +1,14 @@
 //! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
 
+use annals::consumer::Reset;
 use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
 use annals::offline::Salvage;
+use annals::progress::{BindingFault, ExpectedVersion};
+use annals::projection::{ExternalSink, SavedFault, Start};
+use annals::snapshot::{Codec, Retention, SnapshotFault};
+use annals::subscription::Delivery;
 use annals::{
-    BindingFault, Codec, Delivery, Durability, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent,
-    Options, Outcome, Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
+    Durability, Error, Event, Expected, NewEvent, Options, Outcome, Projection, Query, Result, Store, Timestamp,
 };
 use annals_testkit::stream;
 use annals_testkit::{Image, SimFs};

@@ -2,7 +2,8 @@
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Mode, Paced, RealFs};
 use annals::offline::{Repair, verify, verify_in};
-use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Result, Store};
+use annals::progress::ExpectedVersion;
+use annals::{Error, Event, Expected, NewEvent, Options, Result, Store};
 use annals_testkit::*;
 use annals_testkit::{Image, SimFs};
 use std::collections::BTreeSet;

@@ -4,7 +4,8 @@
 mod gaps;
 
 use annals::fs::{MemFs, Paced};
-use annals::{Error, Event, Expected, Guard, NameInfo, NewEvent, Options, Query, Store, StreamId, Uuid};
+use annals::info::NameInfo;
+use annals::{Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Uuid};
 use annals_testkit::{facts, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -432,8 +433,9 @@ fn a_consumer_that_has_caught_up_is_not_behind() {
     // An event that is for it stops the step.
     let position = put(&store, "order-1", "T");
     put(&store, "bill-1", "T");
-    let refusing = store.consumer("mailer").query(Query::new().domain("order")).on_poison(annals::Poison::Stop);
-    refusing.retry(annals::Retry::new().attempts(1)).run(|_: &Event| Err::<(), _>("no")).unwrap_err();
+    let refusing =
+        store.consumer("mailer").query(Query::new().domain("order")).on_poison(annals::consumer::Poison::Stop);
+    refusing.retry(annals::consumer::Retry::new().attempts(1)).run(|_: &Event| Err::<(), _>("no")).unwrap_err();
     assert_eq!(control.position().unwrap(), Some(position - 1));
     assert_eq!(behind(), 2);
 }

@@ -2,7 +2,8 @@
 
 use annals::fs::MemFs;
 
-use annals::{Checkpoint, Error, Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
+use annals::progress::{Checkpoint, ExpectedVersion};
+use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
 use annals_testkit::{Bed, Disk, on, stream};
 use annals_testkit::{Image, SimFs};
 use proptest::prelude::*;

@@ -13,7 +13,8 @@
 //!
 //! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress positions_crash::` runs the whole of it.
 
-use annals::{Error, Event, Expected, ExpectedVersion, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
+use annals::progress::ExpectedVersion;
+use annals::{Error, Event, Expected, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

@@ -147,7 +147,7 @@ fn what_is_in_a_store() {
         .unwrap();
     store.close().unwrap();
     let store = options(&disk).open("store").unwrap();
-    let names = |found: Vec<annals::NameInfo>| found.into_iter().map(|i| (i.name, i.events)).collect::<Vec<_>>();
+    let names = |found: Vec<annals::info::NameInfo>| found.into_iter().map(|i| (i.name, i.events)).collect::<Vec<_>>();
     assert_eq!(names(store.domains().unwrap()), [("order".into(), 20), ("user".into(), 20)]);
     assert_eq!(names(store.event_types().unwrap()), [("Paid".into(), 30), ("Placed".into(), 10)]);
     assert_eq!(names(store.tags("n:").unwrap()), [("n:0".into(), 14), ("n:1".into(), 13), ("n:2".into(), 13)]);

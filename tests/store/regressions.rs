@@ -1,6 +1,8 @@
 //! Bugs that a review has found: each test fails with its bug. Races are made to happen by a file system that calls back in the middle of an operation.
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, MemFs, Mode};
+use annals::progress::ExpectedVersion;
+use annals::snapshot::Retention;
 use annals::*;
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use serde::{Deserialize, Serialize};

@@ -2,10 +2,8 @@
 
 use annals::fs::Fs;
 
-use annals::{
-    AsOf, Codec, Durability, Error, Event, Expected, Load, Loaded, NewEvent, Options, Result, Retention,
-    SkippedSnapshots, SnapshotFault, Store, StreamId, Timestamp,
-};
+use annals::snapshot::{Codec, Load, Loaded, Retention, SkippedSnapshots, SnapshotFault};
+use annals::{AsOf, Durability, Error, Event, Expected, NewEvent, Options, Result, Store, StreamId, Timestamp};
 use annals_testkit::{Bed, noise, on, on_all_beds, stream};
 use annals_testkit::{Fault, Operation};
 use std::io;

@@ -29,7 +29,8 @@ pub use suite::{
     Place, Scenario, of_durability, of_edition_positions, of_editions, of_events, of_positions, of_snapshots,
 };
 
-use annals::{AsOf, Expected, Retention, StreamId, Timestamp};
+use annals::snapshot::Retention;
+use annals::{AsOf, Expected, StreamId, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;

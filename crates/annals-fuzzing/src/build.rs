@@ -13,7 +13,7 @@ use annals::internals::index::{file, memory::Memory};
 use annals::internals::repeat_tag;
 use annals::internals::segment::scan::frames;
 use annals::internals::segment::{START, Segment, file_name};
-use annals::internals::snapshot::{Directory, SnapshotSettings};
+use annals::internals::snapshots::{Directory, SnapshotSettings};
 use annals::internals::system::System;
 use annals::{ContentType, NewEvent};
 use annals_testkit::Fact;

@@ -9,8 +9,9 @@ use annals::fs::MemFs;
 use annals::internals::format::positions_file::{
     BATCH, BatchHeader, FileHeader, HEADER, HandlerGroup, ProgressEntry, UNBOUND,
 };
-use annals::internals::progress::salvage::salvage;
-use annals::{BindingFault, Error, Options, Store, StreamId};
+use annals::internals::positions::salvage::salvage;
+use annals::progress::BindingFault;
+use annals::{Error, Options, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -7,7 +7,8 @@ use super::{noise, seal};
 use annals::Timestamp;
 use annals::fs::MemFs;
 use annals::internals::format::snapshot_file::{self, Codec, Retention, SnapshotHeader};
-use annals::{Error, Event, Options, Snapshot, Store, StreamId};
+use annals::snapshot::Snapshot;
+use annals::{Error, Event, Options, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -187,7 +188,7 @@ fn changed(input: &Input) {
         let found = found.expect("the older one is as it was");
         let right: (u64, &[u8]) = if bytes == unchanged { (last, &state) } else { (0, OLDER) };
         assert!((found.sequence(), found.bytes()) == right, "{found:?} is not what was put");
-        let told = skipped != annals::SkippedSnapshots::default();
+        let told = skipped != annals::snapshot::SkippedSnapshots::default();
         assert!(told || bytes == unchanged, "a snapshot is passed over without a word");
     }
     look(&store, &of);

@@ -6,7 +6,8 @@
 //!
 //! It starts itself again and again as another process, and lets each die in the middle of its work: before a transaction, within one, or right behind one. In the end, the totals are those of the events.
 
-use annals::{Durability, Event, Expected, ExternalSink, NewEvent, Options, Query, Store, StreamId, Timestamp};
+use annals::projection::ExternalSink;
+use annals::{Durability, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::Path;

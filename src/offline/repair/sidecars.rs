@@ -7,8 +7,8 @@ use super::moves::{QUARANTINE, free_name, names};
 use super::{Action, Look};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::progress::salvage::NAME;
-use crate::snapshot::inspect::{self, SnapshotVerdict};
+use crate::positions::salvage::NAME;
+use crate::snapshots::inspect::{self, SnapshotVerdict};
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::format::positions_file::UNBOUND;
-use crate::progress::Sequence;
+use crate::positions::Sequence;
 use crate::store::{Inner, Store};
 use crate::stream::StreamId;
 use crate::system::System;

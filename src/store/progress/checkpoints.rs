@@ -4,7 +4,7 @@ use super::bindings::{BindingFault, time};
 use crate::error::Result;
 use crate::expected::ExpectedVersion;
 use crate::format::positions_file::UNBOUND;
-use crate::progress::CheckpointEntry;
+use crate::positions::CheckpointEntry;
 use crate::store::{Inner, Store};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ use std::sync::Arc;
 /// [`Consumer`](crate::Consumer) refuses it.
 ///
 /// ```
-/// use annals::{Error, ExpectedVersion, Store};
+/// use annals::progress::ExpectedVersion;
+/// use annals::{Error, Store};
 /// let store = Store::in_memory();
 /// let checkpoints = store.checkpoints();
 /// assert_eq!(checkpoints.get("mailer")?, None);
@@ -52,7 +53,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 ///
-/// As for [`Positions`](crate::Positions#errors).
+/// As for [`Positions`](crate::progress::Positions#errors).
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     store: Store,
@@ -121,7 +122,7 @@ impl Checkpoints {
     ///
     /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
     ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event;
-    /// * as for [`Positions`](crate::Positions#errors).
+    /// * as for [`Positions`](crate::progress::Positions#errors).
     pub fn get(&self, name: &str) -> Result<Option<Checkpoint>> {
         Ok(self.inner().checked_checkpoint(name)?.map(|reached| Checkpoint::new(name, reached)))
     }
@@ -136,7 +137,7 @@ impl Checkpoints {
     /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
     ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event of the one
     ///   that is there; those of reading the event at the position;
-    /// * as for [`Positions`](crate::Positions#errors).
+    /// * as for [`Positions`](crate::progress::Positions#errors).
     pub fn commit(&self, name: &str, position: u64, expected: ExpectedVersion) -> Result<Checkpoint> {
         let inner = self.inner();
         inner.positions.check_writable()?;
@@ -150,7 +151,7 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors), and those of reading the event at the
+    /// As for [`Positions`](crate::progress::Positions#errors), and those of reading the event at the
     /// position.
     pub fn reset(&self, name: &str, position: u64) -> Result<Checkpoint> {
         let inner = self.inner();
@@ -164,7 +165,7 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::progress::Positions#errors).
     pub fn list(&self) -> Result<Vec<Checkpoint>> {
         let shown = |(name, reached): (String, CheckpointEntry)| {
             let known = if reached.checked { None } else { Some((reached.position, reached.recorded_at)) };
@@ -174,20 +175,20 @@ impl Checkpoints {
         Ok(self.inner().positions.checkpoints()?.into_iter().map(shown).collect())
     }
 
-    /// Forgets the checkpoint. Gives whether there was one. Versions begin with 1 again.
+    /// Forgets the checkpoint. Gives whether there was one. VersionSet begin with 1 again.
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::progress::Positions#errors).
     pub fn delete(&self, name: &str) -> Result<bool> {
         self.inner().positions.delete_checkpoint(name)
     }
 
-    /// Makes all changes before the call durable, as [`Positions::flush`](crate::Positions::flush) does.
+    /// Makes all changes before the call durable, as [`Positions::flush`](crate::progress::Positions::flush) does.
     ///
     /// # Errors
     ///
-    /// As for [`Positions::flush`](crate::Positions::flush).
+    /// As for [`Positions::flush`](crate::progress::Positions::flush).
     pub fn flush(&self) -> Result<()> {
         self.inner().positions.flush()
     }

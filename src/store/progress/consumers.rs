@@ -10,7 +10,7 @@ use crate::stream::check_name;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
-pub(crate) use crate::progress::Letter;
+pub(crate) use crate::positions::Letter;
 
 /// The right to run under a name, until it is dropped.
 pub(crate) struct Claim {
@@ -85,7 +85,7 @@ impl Store {
         let CheckpointUpdate { next, parked, gone } = progress;
         let to = next.checked_sub(1).filter(|_| next != kept.next);
         let to = to.map(|position| Ok((position, self.inner.bind(position)?))).transpose()?;
-        let step = crate::progress::Step { to, expected: ExpectedVersion::Is(kept.version), parked, gone };
+        let step = crate::positions::Step { to, expected: ExpectedVersion::Is(kept.version), parked, gone };
         let moved = self.inner.positions.advance(name, step)?;
         self.inner.positions.flush()?;
         Ok(StoredCheckpoint { next, version: moved.map_or(kept.version, |moved| moved.version) })
@@ -134,7 +134,7 @@ impl Store {
     /// Writes letters that have changed, and forgets others. Durable behind [`Checkpoints::flush`](crate::store::Checkpoints::flush).
     pub(crate) fn put_letter(&self, name: &str, position: u64, letter: Letter) -> Result<()> {
         let (to, expected) = (None, ExpectedVersion::Any);
-        let step = crate::progress::Step { to, expected, parked: vec![(position, letter)], gone: Vec::new() };
+        let step = crate::positions::Step { to, expected, parked: vec![(position, letter)], gone: Vec::new() };
         self.inner.positions.advance(name, step).map(drop)
     }
 

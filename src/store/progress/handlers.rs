@@ -2,7 +2,7 @@
 
 use super::bindings::{BindingFault, Parting, time};
 use crate::error::Result;
-use crate::progress::Sequence;
+use crate::positions::Sequence;
 use crate::store::{Inner, Store};
 use crate::stream::StreamId;
 use crate::time::Timestamp;

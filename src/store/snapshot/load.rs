@@ -15,7 +15,7 @@ use std::fmt;
 impl Store {
     /// Loads an aggregate: the state that its events add up to. [`Load`] can restrict and mark it; [`Load::fold`] does it.
     ///
-    /// The newest usable [snapshot](crate::Snapshots) is the start, the events behind it are applied to it. With no snapshot, a damaged one, or one with another fingerprint, an older one is the
+    /// The newest usable [snapshot](crate::snapshot::Snapshots) is the start, the events behind it are applied to it. With no snapshot, a damaged one, or one with another fingerprint, an older one is the
     /// start, or the beginning of the stream: the state is the same.
     ///
     /// ```
@@ -101,7 +101,7 @@ impl Load {
         self
     }
 
-    /// The number that stands for the schema of the state: see [`Snapshots::fingerprint`](crate::Snapshots::fingerprint).
+    /// The number that stands for the schema of the state: see [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
     pub fn fingerprint(mut self, fingerprint: u64) -> Self {
         self.fingerprint = fingerprint;
         self

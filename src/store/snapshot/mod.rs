@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::format::snapshot_file::{Codec, Retention, SnapshotHeader};
 use crate::format::state_file::MAX_STATE;
-use crate::snapshot::{Directory, OpenedSnapshot, SnapshotFile};
+use crate::snapshots::{Directory, OpenedSnapshot, SnapshotFile};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use parking_lot::Mutex;
@@ -70,7 +70,8 @@ impl Store {
 /// came from another store is skipped, and [counted](Snapshots::skipped). The directory `snapshots` may be deleted at any time while the store is closed.
 ///
 /// ```
-/// use annals::{Expected, NewEvent, Retention, Store, StreamId};
+/// use annals::snapshot::Retention;
+/// use annals::{Expected, NewEvent, Store, StreamId};
 /// let store = Store::in_memory();
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::NoStream, [NewEvent::new("Placed", ""), NewEvent::new("Paid", "")])?;

@@ -4,7 +4,7 @@ use crate::codec;
 use crate::error::Result;
 use crate::format::snapshot_file::{Codec, Retention, SnapshotHeader};
 use crate::format::state_file::Unfit;
-use crate::snapshot::Unusable;
+use crate::snapshots::Unusable;
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// The state of an aggregate after one of its events, as it was put. Read from [`Snapshots`](crate::Snapshots).
+/// The state of an aggregate after one of its events, as it was put. Read from [`Snapshots`](crate::snapshot::Snapshots).
 ///
 /// Its checksums were verified on the very bytes that it holds, and the event that it names is the one that the stream has.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ impl Snapshot {
         self.head.retention
     }
 
-    /// What the application said of the schema of the state: see [`Snapshots::fingerprint`](crate::Snapshots::fingerprint).
+    /// What the application said of the schema of the state: see [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
     pub fn fingerprint(&self) -> u64 {
         self.head.fingerprint
     }
@@ -143,7 +143,7 @@ pub enum SnapshotFault {
     Unreadable,
     /// A newer version of the format wrote it.
     NewerFormat,
-    /// It was put with another [fingerprint](crate::Snapshots::fingerprint).
+    /// It was put with another [fingerprint](crate::snapshot::Snapshots::fingerprint).
     OtherFingerprint,
     /// The stream does not have the event that it names: it belongs to another store or stream, or to events that were lost in a power cut, or to an edition that was deleted.
     NotOfStream,
@@ -192,7 +192,7 @@ pub struct SkippedSnapshots {
     pub not_of_stream: u64,
     /// [`SnapshotFault::Undecodable`].
     pub undecodable: u64,
-    /// States that [`Load`](crate::Load) did not put, as they would not have come back as they are.
+    /// States that [`Load`](crate::snapshot::Load) did not put, as they would not have come back as they are.
     pub unfaithful: u64,
 }
 

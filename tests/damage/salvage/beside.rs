@@ -1,8 +1,9 @@
 //! What stands beside the log: handler positions, checkpoints, snapshots.
 
 use super::*;
+use annals::StreamId;
 use annals::offline::Affected;
-use annals::{ExpectedVersion, StreamId};
+use annals::progress::ExpectedVersion;
 
 const POSITIONS: &str = "store/POSITIONS";
 

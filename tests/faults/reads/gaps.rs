@@ -2,7 +2,8 @@
 //! not there before. In a salvaged store gaps are passed over; in one that is read around damage they are named.
 
 use annals::offline::Salvage;
-use annals::{AsOf, Delivery, Error, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
+use annals::subscription::Delivery;
+use annals::{AsOf, Error, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
 use annals_testkit::noise;
 use annals_testkit::{Image, SimFs};
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,8 @@
 
 use super::busy::Busy;
 use annals::offline::{Salvage, verify_in};
-use annals::{Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
+use annals::progress::ExpectedVersion;
+use annals::{Expected, NewEvent, Options, Store, StreamId};
 use annals_testkit::SimFs;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};

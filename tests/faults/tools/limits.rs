@@ -1,7 +1,8 @@
 //! Few files and few threads.
 
 use annals::offline::{Repair, Salvage, dump, verify};
-use annals::{Error, Event, Expected, NewEvent, Options, PerStream, Projection, Result, Store, StreamId};
+use annals::projection::PerStream;
+use annals::{Error, Event, Expected, NewEvent, Options, Projection, Result, Store, StreamId};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -4,7 +4,8 @@
 //! the call and not damage, also where the page held nothing but an index. Now such a page is a hole in its file, whose bytes are damaged bytes: all else is rescued, and the hole is named.
 
 use annals::offline::{Kind, Repair, Salvage, dump_in, verify_in};
-use annals::{Error, Expected, ExpectedVersion, NewEvent, Options, Store, StreamId, Timestamp};
+use annals::progress::ExpectedVersion;
+use annals::{Error, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use annals_testkit::{Image, SimFs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Dead letters: what they say, and what can be done with them.
 
 use super::*;
-use annals::Retried;
+use annals::consumer::Retried;
 
 /// Positions and reasons.
 fn letters(store: &Store) -> Vec<(u64, String)> {

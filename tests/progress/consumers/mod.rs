@@ -9,10 +9,9 @@ mod letters;
 mod model;
 mod stress;
 
-use annals::{
-    Consumer, Control, Error, Event, Expected, ExpectedVersion, NewEvent, Outcome, Partition, Poison, Query, Reset,
-    Retry, Store, Timestamp,
-};
+use annals::consumer::{Control, Partition, Poison, Reset, Retry};
+use annals::progress::ExpectedVersion;
+use annals::{Consumer, Error, Event, Expected, NewEvent, Outcome, Query, Store, Timestamp};
 use annals_testkit::*;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};

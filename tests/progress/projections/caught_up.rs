@@ -1,7 +1,9 @@
 //! The modes, saving, pausing, rebuilding, and what a status says.
 
 use super::*;
-use annals::{Codec, Error, Options, Start};
+use annals::projection::Start;
+use annals::snapshot::Codec;
+use annals::{Error, Options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

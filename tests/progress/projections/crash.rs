@@ -7,7 +7,8 @@
 //! made durable before the state that knows them (`logs_that_do_not_sync`).
 
 use super::*;
-use annals::{Durability, Options, Start, Timestamp};
+use annals::projection::Start;
+use annals::{Durability, Options, Timestamp};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! States of the application's own: each event once, as the checkpoint is stored with the state.
 
 use super::*;
-use annals::{Error, ExternalSink, Options};
+use annals::projection::ExternalSink;
+use annals::{Error, Options};
 use std::sync::{Arc, Mutex};
 
 /// A database: what is committed, and how many commits it takes until it fails.

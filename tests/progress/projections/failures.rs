@@ -1,7 +1,8 @@
 //! What goes wrong in `apply`, in saving, and in files.
 
 use super::*;
-use annals::{Error, SavedFault, Start};
+use annals::Error;
+use annals::projection::{SavedFault, Start};
 use annals_testkit::{Fault, Operation};
 use std::io::ErrorKind;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The files of saved states: what of them is used, and what they are listed as.
 
 use super::*;
-use annals::{Error, SavedFault, Start};
+use annals::Error;
+use annals::projection::{SavedFault, Start};
 use annals_testkit::SimFs;
 use std::path::PathBuf;
 

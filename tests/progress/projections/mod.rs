@@ -14,7 +14,8 @@ mod parallel;
 mod versions;
 mod waiting;
 
-use annals::{Event, Expected, NewEvent, PerStream, Projection, Query, ReadModel, Result, Store};
+use annals::projection::{PerStream, ReadModel};
+use annals::{Event, Expected, NewEvent, Projection, Query, Result, Store};
 use annals_testkit::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

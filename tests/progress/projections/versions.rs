@@ -1,7 +1,8 @@
-//! Versions side by side: one answers, the next one catches up, and the switch is seen by nobody but as a switch.
+//! VersionSet side by side: one answers, the next one catches up, and the switch is seen by nobody but as a switch.
 
 use super::*;
-use annals::{Error, View};
+use annals::Error;
+use annals::projection::VersionedModel;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -35,7 +36,7 @@ fn of_counts(counts: &[(String, u64)], domain: &str) -> u64 {
     counts.iter().find(|(name, _)| name == domain).map_or(0, |(_, count)| *count)
 }
 
-fn open(store: &Store, inline: bool, versions: &[u32]) -> Result<View<str, u64>> {
+fn open(store: &Store, inline: bool, versions: &[u32]) -> Result<VersionedModel<str, u64>> {
     let mut all = store.versions::<str, u64>();
     for &version in versions {
         all = match version {

@@ -1,7 +1,8 @@
 //! The same for async code, on tokio and on an executor that knows nothing of it.
 
 use super::*;
-use annals::{Error, SubscriptionStream};
+use annals::Error;
+use annals::subscription::SubscriptionStream;
 use futures_util::StreamExt;
 use std::time::Duration;
 

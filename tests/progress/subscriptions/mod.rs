@@ -6,7 +6,8 @@
 mod asynchronous;
 mod stress;
 
-use annals::{Delivery, Error, Expected, NewEvent, Query, Store, Subscription};
+use annals::subscription::Delivery;
+use annals::{Error, Expected, NewEvent, Query, Store, Subscription};
 use annals_testkit::*;
 use std::thread;
 use std::time::{Duration, Instant};

@@ -83,7 +83,7 @@ impl Args {
 }
 
 impl Segment {
-    fn of(stats: &annals::SegmentStats) -> Self {
+    fn of(stats: &annals::info::SegmentStats) -> Self {
         let file = stats.path.file_name().unwrap_or(stats.path.as_os_str());
         Segment {
             file: file.to_string_lossy().into_owned(),

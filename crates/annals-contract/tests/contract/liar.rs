@@ -3,7 +3,8 @@
 //! For each scenario there must be a lie that it sees, and each lie must be seen.
 
 use super::naive::{Fault, Naive};
-use annals::{AsOf, Expected, Retention, StreamId, Timestamp};
+use annals::snapshot::Retention;
+use annals::{AsOf, Expected, StreamId, Timestamp};
 use annals_contract::{
     self, Append, Criteria, EventData, EventStore, PositionStore, Reading, RecordedEvent, Scenario, Snapshot,
     SnapshotStore, Stored,

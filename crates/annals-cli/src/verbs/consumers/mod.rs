@@ -8,7 +8,8 @@ mod show;
 use crate::failure::{Failure, Result};
 use crate::opening::note_fault;
 use crate::output::Out;
-use annals::{ConsumerInfo, Store};
+use annals::Store;
+use annals::consumer::ConsumerInfo;
 use clap::Subcommand;
 
 /// Show and reset consumers, and see to the events that they have given up

@@ -4,7 +4,8 @@ use crate::failure::{Failure, Result};
 use crate::opening;
 use crate::output::{Out, cell};
 use crate::times;
-use annals::{Options, Reset, Timestamp};
+use annals::consumer::Reset;
+use annals::{Options, Timestamp};
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -7,7 +7,7 @@ mod verify;
 
 use crate::failure::Result;
 use crate::output::Out;
-use annals::{Codec, Retention};
+use annals::snapshot::{Codec, Retention};
 use clap::Subcommand;
 
 /// List, show, delete and verify snapshots: cached states of aggregates

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::opening;
 use crate::output::Out;
-use annals::SnapshotFault;
+use annals::snapshot::SnapshotFault;
 use serde::Serialize;
 use std::path::PathBuf;
 

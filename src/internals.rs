@@ -1,5 +1,5 @@
-//! The inside of the library, for the fuzz targets: only with `--cfg annals_internals`, and no part of
-//! the API.
+//! The inside of the library, for the fuzz targets: only with `--cfg annals_internals`, and no part
+//! of the API.
 
 use crate::format::event::{Block, Event};
 use crate::format::record::RecordParts;

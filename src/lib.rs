@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(annals_internals), deny(missing_docs))]
 #![cfg_attr(annals_internals, allow(clippy::len_without_is_empty, clippy::should_implement_trait))]
 #![deny(unsafe_code)]
@@ -44,13 +45,14 @@
 //! | look at a store that does not open, and rescue it | [`offline`]: verify, dump, salvage, repair |
 //! | test | [`Store::in_memory`], and [`fs`] for file systems of your own; the crate `annals-contract` for backends of your own |
 //!
-//! All handles are cheap to clone, [`Send`] and [`Sync`]. Calls block unless their documentation says
-//! otherwise; with the feature `async`, tickets are futures and subscriptions are streams on any runtime.
+//! All handles are cheap to clone, [`Send`] and [`Sync`]. Calls block unless their documentation
+//! says otherwise; with the feature `async`, tickets are futures and subscriptions are streams on
+//! any runtime.
 //!
 //! # Promises, limits, and the bytes
 //!
 //! What holds after a crash, what the lock protects from and which limits there are stands in the
-//! README. The format on the disk is specified in
+//! [README](https://docs.rs/crate/annals/latest). The format on the disk is specified in
 //! `docs/FORMAT.md`, and `docs/RECOVERY.md` says what to do when a store does not open.
 
 mod codec;
@@ -105,8 +107,8 @@ pub mod snapshot {
     };
 }
 
-/// How far handlers and consumers have come: positions for each stream, and checkpoints for the whole
-/// store.
+/// How far handlers and consumers have come: positions for each stream, and checkpoints for the
+/// whole store.
 pub mod progress {
     pub use crate::expected::ExpectedVersion;
     pub use crate::store::{BindingFault, Checkpoint, Checkpoints, HandlerInfo, HandlerPosition, Positions};

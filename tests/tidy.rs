@@ -1,6 +1,8 @@
-//! The shape of the code: which layer may import which, where `unsafe` stands, and that nothing unfinished is left.
+//! The shape of the code: which layer may import which, where `unsafe` stands, and that nothing
+//! unfinished is left.
 //!
-//! The table is the picture in ARCHITECTURE.md. A module that is not in it, or an import that is not in its row, fails the test.
+//! The table is the picture in ARCHITECTURE.md. A module that is not in it, or an import that is
+//! not in its row, fails the test.
 
 use std::collections::BTreeSet;
 use std::fs;

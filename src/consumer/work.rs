@@ -1,9 +1,10 @@
-//! One run of a consumer: a reader, which is the thread that runs it, and the workers, or the reader alone.
+//! One run of a consumer: a reader, which is the thread that runs it, and the workers, or the
+//! reader alone.
 //!
 //! | what happens | what is done |
 //! |---|---|
-//! | the handler has acknowledged an event | the event is closed. The checkpoint stands before the first open event, whatever is done behind it |
-//! | the handler fails or panics | the event waits for its next attempt, and all of its key behind it |
+//! | the handler has acknowledged an event | the event is closed. The checkpoint stands before the first open event, whatever is done after it |
+//! | the handler fails or panics | the event waits for its next attempt, and all of its key after it |
 //! | it has failed too often, or is to be parked | a letter is written, and closes the event. It becomes durable in one batch with the first checkpoint that steps over it |
 //! | a checkpoint cannot be kept, the log cannot be read | the run ends with that error. What was acknowledged since the last checkpoint is seen again |
 //! | the process dies | the same |
@@ -59,7 +60,8 @@ impl Drop for Closing<'_> {
 }
 
 impl ConsumerRun<'_> {
-    /// Takes in what the subscription hands out until there is an end, and hands it to `work`, which is called when something is ready and gives whether it took it.
+    /// Takes in what the subscription hands out until there is an end, and hands it to `work`,
+    /// which is called when something is ready and returns whether it took it.
     fn read(&self, subscription: &mut Subscription, room: usize, mut work: impl FnMut() -> bool) -> Result<()> {
         let mut caught_up = false;
         loop {
@@ -244,7 +246,7 @@ impl ConsumerRun<'_> {
                 if job.failed < self.settings.retry.attempts {
                     let until = now.checked_add(self.settings.retry.pause(job.failed));
                     state.schedule().delay(job, until.unwrap_or(now + Duration::from_secs(1 << 30)));
-                    // Whoever sleeps may have to wake earlier for it.
+                    // A thread that sleeps may have to wake earlier for it.
                     true
                 } else if self.settings.poison == Poison::Stop {
                     let (consumer, position) = (self.name.to_owned(), job.event.position());

@@ -1,4 +1,5 @@
-//! The parts of a record that few events have. They are checked when the record is decoded, and looked for when they are asked for: who reads an event most often asks for none or one of them.
+//! The parts of a record that few events have. They are checked when the record is decoded, and
+//! looked for when they are asked for: who reads an event most often asks for none or one of them.
 
 use super::{array, varint};
 use crate::event::MAX_TAGS;
@@ -112,7 +113,8 @@ impl<'a> Extras<'a> {
         Some(())
     }
 
-    /// The part with this flag, if there is one: a string without its length, tags with their number.
+    /// The part with this flag, if there is one: a string without its length, tags with their
+    /// number.
     fn part(self, wanted: u16) -> Option<&'a [u8]> {
         if !self.has(wanted) {
             return None;

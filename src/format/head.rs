@@ -1,4 +1,5 @@
-//! HEAD: two slots of 512 bytes that say how far the log is known to be durable, and which log that is.
+//! HEAD: two slots of 512 bytes that say how far the log is known to be durable, and which log that
+//! is.
 
 use super::checksum::crc;
 use super::frame::Chain;
@@ -20,7 +21,8 @@ pub struct DurableMark {
     pub segment: u64,
     pub position: u64,
     pub len: u64,
-    /// What stands for all commits below the position: [`Chain::mark`](super::frame::Chain::mark). Another log that is as long has another one.
+    /// What stands for all commits below the position: [`Chain::mark`](super::frame::Chain::mark).
+    /// Another log that is as long has another one.
     pub digest: u64,
 }
 
@@ -37,7 +39,8 @@ pub struct Slots {
 }
 
 impl DurableMark {
-    /// Whether a commit is what this says of the log: behind it stands the position, or not yet, or it stood before it.
+    /// Whether a commit is what this says of the log: after it stands the position, or not yet, or
+    /// it stood before it.
     pub fn is_of(&self, before: u64, behind: &Chain) -> bool {
         let is_marked = before < self.position && self.position <= behind.next_position;
         !is_marked || (behind.next_position, behind.digest) == (self.position, self.digest)
@@ -105,11 +108,13 @@ pub fn decode(file: &[u8], path: &Path) -> Result<Slots> {
     Ok(slots)
 }
 
-/// The newest slot that is intact, whatever the other bytes are. A version that is newer only counts if the checksum holds: otherwise it may be a flipped bit.
+/// The newest slot that is intact, whatever the other bytes are. A version that is newer only
+/// counts if the checksum holds: otherwise it may be a flipped bit.
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if an intact slot is of a newer version.
+/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if an intact slot is of a newer
+/// version.
 pub fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<DurableMark>> {
     let mut newest: Option<DurableMark> = None;
     for slot in file.chunks_exact(SLOT).take(2) {

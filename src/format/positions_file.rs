@@ -44,7 +44,8 @@ pub const MAX_REASON: usize = 1024;
 pub struct FileHeader {
     pub store: [u8; 16],
     pub salt: u64,
-    /// The bytes below this offset were durable before the file got its name: whatever is wrong with them is damage.
+    /// The bytes below this offset were durable before the file got its name: whatever is wrong
+    /// with them is damage.
     pub settled: u64,
 }
 
@@ -86,7 +87,8 @@ impl FileHeader {
         Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), settled: u64_at(bytes, 40) }))
     }
 
-    /// The header of a file that may be damaged. A version that is newer only counts if the checksum holds.
+    /// The header of a file that may be damaged. A version that is newer only counts if the
+    /// checksum holds.
     ///
     /// # Errors
     ///
@@ -121,7 +123,8 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Makes a batch of `bytes`, which hold [`BATCH`] bytes that do not matter and then the body: fills the header in and adds the table.
+    /// Makes a batch of `bytes`, which hold [`BATCH`] bytes that do not matter and then the body:
+    /// fills the header in and adds the table.
     ///
     /// # Panics
     ///
@@ -175,7 +178,7 @@ impl BatchHeader {
         u64::from(self.body_len) + checksum::table_len(self.body_len.into())
     }
 
-    /// The body, if it is intact. `rest` is what stands behind the header, which stands at `at`.
+    /// The body, if it is intact. `rest` is what stands after the header, which stands at `at`.
     pub fn body<'a>(&self, rest: &'a [u8], mask: Mask, at: u64) -> Option<&'a [u8]> {
         let rest = rest.get(..self.rest_len() as usize)?;
         let (body, table) = rest.split_at(self.body_len as usize);
@@ -186,7 +189,9 @@ impl BatchHeader {
         is_sound(body, self.entries).then_some(body)
     }
 
-    /// The header at the start of `bytes`, and the mask under which it is intact: for a file whose own header, and with it the salt, is lost. Only a body that is intact under the same mask proves it.
+    /// The header at the start of `bytes`, and the mask under which it is intact: for a file whose
+    /// own header, and with it the salt, is lost. Only a body that is intact under the same mask
+    /// proves it.
     pub fn implied(bytes: &[u8], at: u64) -> Option<(Self, Mask)> {
         if bytes.len() < BATCH {
             return None;
@@ -369,7 +374,8 @@ impl<'a> ProgressEntry<'a> {
     }
 }
 
-/// The entries of a body, as far as they can be read: all of them, if [`BatchHeader::body`] gave it.
+/// The entries of a body, as far as they can be read: all of them, if [`BatchHeader::body`] gave
+/// it.
 pub fn entries(body: &[u8]) -> impl Iterator<Item = ProgressEntry<'_>> {
     let mut rest = body;
     std::iter::from_fn(move || {

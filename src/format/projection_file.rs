@@ -1,4 +1,5 @@
-//! The file of a projection: its state, and how far in the store that state has come. Both in one file, so that they are saved together.
+//! The file of a projection: its state, and how far in the store that state has come. Both in one
+//! file, so that they are saved together.
 //!
 //! ```text
 //! 0       8         10    12       16         32         40     48            56        60     72             80            82      83      84     124   128
@@ -28,7 +29,8 @@ pub struct ProjectionHeader {
     pub saved_at: i64,
     /// All events below this position are in the state.
     pub next: u64,
-    /// When the event before `next` was recorded; 0 if there is none. It tells that event from another one that has taken its place.
+    /// When the event before `next` was recorded; 0 if there is none. It tells that event from
+    /// another one that has taken its place.
     pub recorded_at: i64,
     /// The projection's version.
     pub version: u32,
@@ -96,7 +98,8 @@ impl ProjectionHeader {
     }
 }
 
-/// The bytes of the file. The caller has checked the lengths; that of the state must be that of `head`.
+/// The bytes of the file. The caller has checked the lengths; that of the state must be that of
+/// `head`.
 pub fn encode(head: &ProjectionHeader, name: &str, state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && name.len() <= MAX_NAME);
     state_file::assemble(&head.encode(name), name.as_bytes(), state)

@@ -163,7 +163,8 @@ fn encode_extras(event: &NewEvent<'_>) -> Vec<u8> {
     out
 }
 
-/// Appends a record to `out`, all but what [`Unfinished::finish`] adds. `wide` makes room for sequences beyond 32 bits.
+/// Appends a record to `out`, all but what [`Unfinished::finish`] adds. `wide` makes room for
+/// sequences beyond 32 bits.
 ///
 /// # Errors
 ///
@@ -180,7 +181,8 @@ pub fn encode(out: &mut Vec<u8>, key: &[u8], event: &NewEvent<'_>, wide: bool, m
         + if flags & HAS_EXTRAS == 0 { 0 } else { string_len(&extras) }
         + event.data.len();
 
-    // The length counts the table, and the table covers the length field: a longer field can need one block more.
+    // The length counts the table, and the table covers the length field: a longer field can need
+    // one block more.
     let tail = tail_len(wide);
     let mut len = content + tail;
     loop {
@@ -222,7 +224,8 @@ pub fn encode(out: &mut Vec<u8>, key: &[u8], event: &NewEvent<'_>, wide: bool, m
     Ok(Unfinished { at: at as u32, tail_at: tail_at as u32, crc, wide, sequence: 0 })
 }
 
-/// Appends a record that is intact to `out`, to be finished in another place. It keeps its sequence, and all but its place.
+/// Appends a record that is intact to `out`, to be finished in another place. It keeps its
+/// sequence, and all but its place.
 ///
 /// `None` if it breaks the grammar; `out` is then as before.
 pub fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
@@ -250,15 +253,17 @@ impl Unfinished {
         self.at as usize
     }
 
-    /// Follows its buffer, in which something before it has changed its length from `before` to `after`.
+    /// Follows its buffer, in which something before it has changed its length from `before` to
+    /// `after`.
     pub fn shift(&mut self, before: usize, after: usize) {
         let moved = |at: u32| at - before as u32 + after as u32;
         self.at = moved(self.at);
         self.tail_at = moved(self.tail_at);
     }
 
-    /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will stand at `buffer_at` in the segment; `ordinal` and
-    /// `time` count from the segment's first position and base time. Gives what the CRC of all of it goes on from.
+    /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will
+    /// stand at `buffer_at` in the segment; `ordinal` and `time` count from the segment's first
+    /// position and base time. Returns what the CRC of all of it goes on from.
     #[inline]
     pub fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) -> Whole {
         let mut tail = [0; ORDINAL + TIME + 8];
@@ -274,7 +279,8 @@ impl Unfinished {
     }
 }
 
-/// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut off, or if it cannot be one.
+/// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut
+/// off, or if it cannot be one.
 #[inline]
 pub fn len(bytes: &[u8]) -> Option<usize> {
     let (len, field) = varint::get(bytes)?;
@@ -282,7 +288,8 @@ pub fn len(bytes: &[u8]) -> Option<usize> {
     Some(field + len)
 }
 
-/// Whether `record`, which stands at `offset`, has the CRC that its tail says. `false` also if it is too short to be one.
+/// Whether `record`, which stands at `offset`, has the CRC that its tail says. `false` also if it
+/// is too short to be one.
 pub fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     let Some((_, field)) = varint::get(record) else { return false };
     if record.len() < field + 2 {
@@ -299,7 +306,8 @@ pub fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     mask.stored(crc, offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
 }
 
-/// Where the parts of an event stand, counted from the start of the bytes that were decoded. They were checked: text is text.
+/// Where the parts of an event stand, counted from the start of the bytes that were decoded. They
+/// were checked: text is text.
 #[derive(Clone, Copy)]
 pub struct Layout {
     key_at: u32,
@@ -372,14 +380,16 @@ pub struct RecordParts {
 }
 
 impl RecordParts {
-    /// The position and the time of an event in a segment that begins with these. `None` if they would overflow.
+    /// The position and the time of an event in a segment that begins with these. `None` if they
+    /// would overflow.
     #[inline]
     pub fn place(&self, first_position: u64, base_time: i64) -> Option<(u64, i64)> {
         Some((first_position.checked_add(self.ordinal)?, base_time.checked_add_unsigned(self.time)?))
     }
 }
 
-/// How the last record began that was decoded: its flags, stream and type. The next one most often begins with the same bytes, which need no second look.
+/// How the last record began that was decoded: its flags, stream and type. The next one most often
+/// begins with the same bytes, which need no second look.
 #[derive(Clone, Copy, Default)]
 pub struct Beginning {
     at: usize,
@@ -411,7 +421,8 @@ impl Beginning {
         this[behind - 1] == last[behind - 1] && this == last
     }
 
-    /// That of the record whose flags stand at `at`. `None` if its stream or its type break the grammar.
+    /// That of the record whose flags stand at `at`. `None` if its stream or its type break the
+    /// grammar.
     #[inline(always)]
     fn read(bytes: &[u8], at: usize, end: usize) -> Option<Self> {
         let mut reader = ByteReader::new(&bytes[..end], at + 2);
@@ -433,7 +444,8 @@ impl Beginning {
     }
 }
 
-/// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been verified. `None` if it breaks the grammar.
+/// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been
+/// verified. `None` if it breaks the grammar.
 pub fn decode(bytes: &[u8], at: usize, end: usize) -> Option<RecordParts> {
     decode_next(bytes, at, end, &mut Beginning::default())
 }

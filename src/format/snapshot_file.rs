@@ -5,7 +5,8 @@
 //! | magic | version | min | length | store id | created-at | sequence | position | recorded-at | fingerprint | state length | key length | codec | retention | zero | CRC | key | state | table | CRC |
 //! ```
 //!
-//! The first CRC covers header and key, so that both can be believed without reading the state; the second one covers the first and the state, or the table in its place.
+//! The first CRC covers header and key, so that both can be believed without reading the state; the
+//! second one covers the first and the state, or the table in its place.
 
 use super::checksum::{crc, extend};
 use super::state_file::{self, CRC_AT, LEN, MAX_STATE, Unfit};
@@ -26,7 +27,8 @@ const _: () = assert!(MAX_HEAD <= super::checksum::BLOCK);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Retention {
-    /// Until there are enough newer ones: [`Options::snapshots_kept`](crate::Options::snapshots_kept) of them stay beside the newest.
+    /// Until there are enough newer ones:
+    /// [`Options::snapshots_kept`](crate::Options::snapshots_kept) of them stay beside the newest.
     #[default]
     Default,
     /// Until there is a newer one.
@@ -91,7 +93,8 @@ pub struct SnapshotHeader {
     pub created_at: i64,
     pub sequence: u64,
     pub position: u64,
-    /// When the event was recorded. Position and time together tell it from another one that has taken its place.
+    /// When the event was recorded. Position and time together tell it from another one that has
+    /// taken its place.
     pub recorded_at: i64,
     pub fingerprint: u64,
     pub codec: Codec,
@@ -159,7 +162,8 @@ impl SnapshotHeader {
     }
 }
 
-/// The bytes of the file. The caller has checked the length of the state, which must be that of `head`.
+/// The bytes of the file. The caller has checked the length of the state, which must be that of
+/// `head`.
 pub fn encode(head: &SnapshotHeader, key: &[u8], state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && key.len() <= MAX_KEY);
     state_file::assemble(&head.encode(key), key, state)

@@ -1,17 +1,20 @@
-//! The names of event types that have been read. Looking whether 16 bytes are text takes longer than all else that is done to decode an event, and stores have few types.
+//! The names of event types that have been read. Looking whether 16 bytes are text takes longer
+//! than all else that is done to decode an event, and stores have few types.
 
 use std::sync::OnceLock;
 
 const SLOTS: usize = 256;
 
-/// Names that were checked, each in the slot that its bytes lead to; the first one that comes keeps it. They are kept as long as the process lives: 64 KiB at most.
+/// Names that were checked, each in the slot that its bytes lead to; the first one that comes keeps
+/// it. They are kept as long as the process lives: 64 KiB at most.
 static NAMES: [OnceLock<Box<str>>; SLOTS] = [const { OnceLock::new() }; SLOTS];
 
 /// Where a checked name is kept, if it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NameSlot(Option<u8>);
 
-/// The slot that a name leads to: multiplicative hashing of its first and last bytes (Knuth, The Art of Computer Programming, volume 3, 6.4).
+/// The slot that a name leads to: multiplicative hashing of its first and last bytes (Knuth, The
+/// Art of Computer Programming, volume 3, 6.4).
 #[inline]
 fn place(name: &[u8]) -> u8 {
     let word = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
@@ -43,7 +46,7 @@ pub fn slot(name: &[u8]) -> Option<NameSlot> {
 #[cold]
 fn keep(name: &[u8], at: u8, is_free: bool) -> Option<NameSlot> {
     let text = str::from_utf8(name).ok()?;
-    // Whoever was faster may have put another name there.
+    // Another thread may have put another name there.
     let kept = is_free && &**NAMES[usize::from(at)].get_or_init(|| text.into()) == text;
     Some(NameSlot(kept.then_some(at)))
 }

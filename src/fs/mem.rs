@@ -7,9 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file system in memory: for [`Store::in_memory`](crate::Store::in_memory), and for tests that need no disk.
+/// A file system in memory: for [`Store::in_memory`](crate::Store::in_memory), and for tests that
+/// need no disk.
 ///
-/// Clones share the files, so a store that was closed can be opened again. What is written is "durable" until the last clone is dropped.
+/// Clones share the files, so a store that was closed can be opened again. What is written is
+/// "durable" until the last clone is dropped.
 #[derive(Clone, Default, Debug)]
 pub struct MemFs {
     inner: Arc<MemFiles>,
@@ -49,7 +51,8 @@ fn missing(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("no file {}", path.display()))
 }
 
-/// The entries of `dir`, given all files: files right in it, and directories that have files below them.
+/// The entries of `dir`, given all files: files right in it, and directories that have files below
+/// them.
 pub(super) fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: &Path) -> Vec<Entry> {
     let mut found: BTreeMap<String, Entry> = BTreeMap::new();
     for (path, size) in files {

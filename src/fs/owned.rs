@@ -1,9 +1,10 @@
 //! The files of one owner of a directory: nothing of a handle reaches them once its lock is gone.
 //!
-//! A store gives up its lock while threads may still be at work for it: a leader that makes a spare file behind its
-//! commit, a reader that makes an index anew. Two things keep those away from the files of the next owner. WorkToken that
-//! takes several calls holds the owner's token, and closing waits for it; and every single call that changes anything
-//! passes a gate that is shut before the lock is released, whoever makes it and whatever it forgot.
+//! A store gives up its lock while threads may still be at work for it: a leader that makes a spare
+//! file after its commit, a reader that rebuilds an index. Two things keep those away from the
+//! files of the next owner. WorkToken that takes several calls holds the owner's token, and closing
+//! waits for it; and every single call that changes anything passes a gate that is shut before the
+//! lock is released, no matter which thread makes it and what it has forgotten.
 
 use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
 use crate::error::{Error, NotOwner, Result};
@@ -22,7 +23,8 @@ const NEW: &str = ".new";
 pub(crate) struct Owned {
     under: Arc<dyn Fs>,
     gate: Arc<Gate>,
-    /// The threads at work that takes several calls; one that came to more work stands there more than once.
+    /// The threads at work that takes several calls; one that came to more work stands there more
+    /// than once.
     at_work: Mutex<Vec<ThreadId>>,
     /// Told when work is done.
     done: Condvar,
@@ -86,8 +88,9 @@ impl Owned {
         self.ending.load(Ordering::SeqCst)
     }
 
-    /// Lets no more work begin, and waits for what other threads have begun. This one may be at work, too: a leader wakes
-    /// those who wait for its commit, and a waker may drop the last handle. What it still comes to do is refused.
+    /// Lets no more work begin, and waits for what other threads have begun. This one may be at
+    /// work, too: a leader wakes those who wait for its commit, and a waker may drop the last
+    /// handle. What it still comes to do is refused.
     pub(crate) fn end_work(&self) {
         let this = thread::current().id();
         let mut at_work = self.at_work.lock();
@@ -95,14 +98,15 @@ impl Owned {
         self.done.wait_while(&mut at_work, |at_work| at_work.iter().any(|&thread| thread != this));
     }
 
-    /// Waits for the calls that are under way, and refuses all further ones that would change something. Reading goes on.
+    /// Waits for the calls that are under way, and refuses all further ones that would change
+    /// something. Reading goes on.
     pub(crate) fn end(&self) {
         self.end_work();
         *self.gate.write() = true;
     }
 
-    /// Refuses all further calls that would change something, without waiting for work that is under way: the directory may
-    /// have another owner by now.
+    /// Refuses all further calls that would change something, without waiting for work that is
+    /// under way: the directory may have another owner by now.
     pub(crate) fn shut(&self) {
         self.ending.store(true, Ordering::SeqCst);
         *self.gate.write() = true;

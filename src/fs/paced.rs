@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A file system that reads at most so many bytes a second, and says how many it has read: for tools that read a whole store beside one that serves.
+/// A file system that reads at most so many bytes a second, and says how many it has read: for
+/// tools that read a whole store beside one that serves.
 ///
 /// ```
 /// use annals::fs::{Paced, RealFs};

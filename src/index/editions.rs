@@ -58,12 +58,13 @@ pub(crate) struct PositionContents {
     pub events: u64,
     /// Events that were deleted with their edition.
     pub deleted: u64,
-    /// Records of the store's own.
+    /// System records.
     pub system: u64,
 }
 
 impl SegmentIndexes {
-    /// The offsets of a term's events in a segment that stand behind `since`. On an error, the segment whose file is not intact.
+    /// The offsets of a term's events in a segment that stand after `since`. On an error, the
+    /// segment whose file is not intact.
     pub(super) fn offsets_since(&self, segment: u64, term: &[u8], since: Location) -> Result<Vec<u32>, u64> {
         let mut found = Vec::new();
         let from = if segment == since.segment { since.offset + 1 } else { 0 };
@@ -129,7 +130,8 @@ impl SegmentIndexes {
         Ok(events)
     }
 
-    /// Shows each term that begins with `prefix`, segment by segment, with the offsets of its events.
+    /// Shows each term that begins with `prefix`, segment by segment, with the offsets of its
+    /// events.
     fn each_term(
         &self,
         segments: Range<u64>,
@@ -148,7 +150,8 @@ impl SegmentIndexes {
 }
 
 impl Index {
-    /// What a stream has of its own in its edition, as it is at one moment: nothing is published while it is looked up.
+    /// What a stream has of its own in its edition, as it is at one moment: nothing is published
+    /// while it is looked up.
     pub(crate) fn own(&self, key: &[u8]) -> Result<Own> {
         self.at_once(|parts| parts.own(key))
     }
@@ -174,7 +177,8 @@ impl Index {
         Ok(spread)
     }
 
-    /// Where the first event stands that the stream with this key has in one of these segments, behind the deletions that `since` knows.
+    /// Where the first event stands that the stream with this key has in one of these segments,
+    /// after the deletions that `since` knows.
     pub(crate) fn first_own(&self, key: &[u8], since: &Deletions, segments: &[u64]) -> Result<Option<Location>> {
         let (since, term) = (since.of_key(key).at, Term::stream(key));
         for &segment in segments.iter().filter(|&&segment| segment >= since.segment) {
@@ -186,7 +190,8 @@ impl Index {
         Ok(None)
     }
 
-    /// The same for all streams of an edition, by their keys in the main one. Looks at one segment at a time, so that nobody who writes waits for all of them.
+    /// The same for all streams of an edition, by their keys in the main one. Looks at one segment
+    /// at a time, so that nobody who writes waits for all of them.
     pub(crate) fn all_first_own(
         &self,
         edition: &str,
@@ -217,7 +222,8 @@ impl Index {
         Ok(all)
     }
 
-    /// How many events stand in each domain of each named edition (or of one), behind the deletions that `since` knows and before `until`.
+    /// How many events stand in each domain of each named edition (or of one), after the deletions
+    /// that `since` knows and before `until`.
     pub(crate) fn edition_events(
         &self,
         edition: Option<&str>,
@@ -240,7 +246,7 @@ impl Index {
                         _ => named += posted.count,
                     }
                 }
-                // No name of a caller's stream begins as those of the store's own do.
+                // No name of a caller's stream begins as those of system streams do.
                 let system = Term::new(TermKind::Stream, None, &[0, 0]);
                 held.system += terms(system.bytes())?.iter().map(|(_, posted)| posted.count).sum::<u64>();
             }

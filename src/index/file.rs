@@ -20,7 +20,8 @@ use std::sync::Arc;
 /// Bytes that are read of an entry at first: enough for most.
 const GUESS: usize = 192;
 
-/// A piece of the file is not intact, or the file cannot be read: the index is to be made anew from the segment.
+/// A piece of the file is not intact, or the file cannot be read: the index is to be rebuilt from
+/// the segment.
 #[derive(Debug)]
 pub struct IndexBroken;
 
@@ -39,8 +40,9 @@ pub struct IndexFile {
     salt: u64,
 }
 
-/// An index file that is written and synced, and does not have its name yet. Nobody else knows the name that it has, so
-/// that several threads may write indexes of one segment; which of them is published, the index decides.
+/// An index file that is written and synced, and does not have its name yet. Nobody else knows the
+/// name that it has, so that several threads may write indexes of one segment; which of them is
+/// published, the index decides.
 pub struct Unnamed {
     path: PathBuf,
     name: PathBuf,
@@ -68,14 +70,15 @@ impl Unnamed {
         match written() {
             Ok(file) => Ok(Unnamed { name: dir.join(name), path, file }),
             Err((operation, e)) => {
-                // It only takes room; what a crash leaves of one is removed by whoever opens the store next.
+                // It only takes room; what a crash leaves of one is removed by anyone who opens the
+                // store next.
                 let (Ok(()) | Err(_)) = fs.remove(&path);
                 Err(Error::io(operation, &path, e))
             }
         }
     }
 
-    /// Gives it its name. That is not synced: an index that is missing is made anew.
+    /// Gives it its name. That is not synced: an index that is missing is rebuilt.
     pub(super) fn publish(self, fs: &dyn Fs) -> Result<IndexFile> {
         let Unnamed { path, name, file } = self;
         if let Err(e) = fs.rename(&path, &name) {
@@ -102,7 +105,8 @@ pub fn file_name(segment: u64) -> String {
 }
 
 impl IndexFile {
-    /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the index of this segment.
+    /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the
+    /// index of this segment.
     pub fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
         let file = fs.open(&dir.join(file_name(segment.number)), Mode::Read).ok()?;
         IndexFile::of(file, segment, use_map)

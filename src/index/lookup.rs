@@ -1,4 +1,5 @@
-//! What the index says of a term in one segment: part of that may stand in a file, and part in memory.
+//! What the index says of a term in one segment: part of that may stand in a file, and part in
+//! memory.
 
 use super::Index;
 use super::file::{IndexBroken, IndexFile};
@@ -10,7 +11,8 @@ use crate::position::Location;
 use std::ops::Range;
 
 impl Index {
-    /// The sequences of a stream that stand in a segment. Of these, `wanted` says from which on offsets are wanted, and how many; they are appended to `out`.
+    /// The sequences of a stream that stand in a segment. Of these, `wanted` says from which on
+    /// offsets are wanted, and how many; they are appended to `out`.
     pub(crate) fn stream(
         &self,
         segment: u64,
@@ -46,7 +48,8 @@ impl Index {
         Ok(held)
     }
 
-    /// Appends the offsets of the events of a stream to `out` in a segment of which part is in a file and part in memory: from this sequence on, which stands there, at most `count`.
+    /// Appends the offsets of the events of a stream to `out` in a segment of which part is in a
+    /// file and part in memory: from this sequence on, which stands there, at most `count`.
     fn stream_in_both(&self, segment: u64, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         let memory = |memory: &Memory| {
             let mut found = Vec::new();

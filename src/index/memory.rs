@@ -50,7 +50,8 @@ impl Hasher for TermHasher {
 /// The events of a term. Most terms have one.
 #[derive(Clone, Copy, Default)]
 struct Postings {
-    /// What the newest one says: of a stream, the sequence behind it; of a deletion, its position; of an upstream, how far it was taken in.
+    /// What the newest one says: of a stream, the sequence after it; of a deletion, its position;
+    /// of an upstream, how far it was taken in.
     value: u64,
     state: TermState,
 }
@@ -90,7 +91,8 @@ pub struct Memory {
     /// How many offsets stand there.
     more: usize,
     waypoints: Vec<Waypoint>,
-    /// The first event of the newest frame: whoever follows the log reads from there, and the last of the others can stand 16 KiB before.
+    /// The first event of the newest frame: anyone who follows the log reads from there, and the
+    /// last of the others can stand 16 KiB before.
     newest: Option<Waypoint>,
     events: u64,
     /// A term that is being looked for, so that looking allocates nothing.
@@ -105,7 +107,8 @@ struct LastTerms {
     /// The numbers of its postings, and of those of its domain.
     stream: u32,
     domain: u32,
-    /// Types that were met in its edition, each in the place that its bytes give it, and the numbers of their postings.
+    /// Types that were met in its edition, each in the place that its bytes give it, and the
+    /// numbers of their postings.
     types: [(Vec<u8>, u32); TYPES],
 }
 
@@ -165,7 +168,8 @@ impl Memory {
     fn post_to(&mut self, number: u32, offset: u64, value: u64) {
         let (postings, offset) = (&mut self.postings[number as usize], offset as u32);
         postings.value = value;
-        // What a commit says is posted once for all events of it. And the format lets an event have a tag twice, which this code does not write: offsets rise.
+        // What a commit says is posted once for all events of it. And the format lets an event have
+        // a tag twice, which this code does not write: offsets rise.
         match postings.state {
             TermState::None => postings.state = TermState::One([offset]),
             TermState::One([first]) if first != offset => {
@@ -239,7 +243,7 @@ impl Memory {
         if self.last.key != event.key {
             self.find_stream(event);
         }
-        // Records of the store's own have no type that they are found by.
+        // System records have no type that they are found by.
         if event.domain.is_empty() {
             return 0;
         }
@@ -268,14 +272,14 @@ impl Memory {
         self.last.stream = self.number();
         self.last.key.clear();
         self.last.key.extend_from_slice(event.key);
-        // Records of the store's own have no domain.
+        // System records have no domain.
         if !same_domain && !event.domain.is_empty() {
             self.scratch.set(TermKind::Domain, event.edition, event.domain);
             self.last.domain = self.number();
         }
     }
 
-    /// This, with what came behind it.
+    /// This, with what came after it.
     pub fn followed_by(mut self, behind: Option<Memory>) -> Memory {
         let Some(behind) = behind else { return self };
         let mut term = Vec::new();
@@ -300,7 +304,8 @@ impl Memory {
         self.summed_up(self.get(term)?)
     }
 
-    /// The sequences of the events of a stream. If a deletion stands among them, of those behind it only the last are right.
+    /// The sequences of the events of a stream. If a deletion stands among them, of those after it
+    /// only the last are right.
     pub fn sequences(&self, term: &[u8]) -> Range<u64> {
         self.posted(term).map_or(0..0, |posted| sequences(posted.value, posted.count))
     }
@@ -313,7 +318,8 @@ impl Memory {
         out.extend_from_slice(&offsets[start..end.max(start)]);
     }
 
-    /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
+    /// Appends the offsets of the events of a stream from this sequence on to `out`, at most
+    /// `count`.
     pub fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
         let Some(postings) = self.get(term) else { return };
         let offsets = self.offsets_of(postings);
@@ -333,7 +339,8 @@ impl Memory {
         self.found(term).last().copied()
     }
 
-    /// The last waypoint for which `before` holds, and the first for which it does not. Those for which it holds come first.
+    /// The last waypoint for which `before` holds, and the first for which it does not. Those for
+    /// which it holds come first.
     pub fn waypoints(&self, before: impl Fn(&Waypoint) -> bool) -> (Option<Waypoint>, Option<Waypoint>) {
         let n = self.waypoints.partition_point(&before);
         let (last, next) = (n.checked_sub(1).map(|n| self.waypoints[n]), self.waypoints.get(n).copied());
@@ -369,7 +376,8 @@ impl Memory {
         self.terms.pieces(number).len()
     }
 
-    /// Puts the term with this number in place of what is in `out`. Gives what its newest posting says, and its offsets.
+    /// Puts the term with this number in place of what is in `out`. Returns what its newest posting
+    /// says, and its offsets.
     pub(super) fn put_term(&self, number: u32, out: &mut Vec<u8>) -> (u64, &[u32]) {
         self.terms.pieces(number).put(out);
         let postings = &self.postings[number as usize];

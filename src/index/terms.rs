@@ -1,9 +1,9 @@
-//! The terms of a segment in memory, each with a number: what many share, the name of an edition, a stream, an idempotency
-//! key, is held once.
+//! The terms of a segment in memory, each with a number: what many share, the name of an edition, a
+//! stream, an idempotency key, is held once.
 //!
-//! A term takes its text, 3 bytes or more beside it, 8 for its place, and 11 to 22 in the table. As a map of boxed terms,
-//! an unique tag of four bytes took 170 bytes, and one in an edition with a long name 400: a segment of 64 MiB could
-//! have an index of several GiB.
+//! A term takes its text, 3 bytes or more beside it, 8 for its place, and 11 to 22 in the table. As
+//! a map of boxed terms, an unique tag of four bytes took 170 bytes, and one in an edition with a
+//! long name 400: a segment of 64 MiB could have an index of several GiB.
 
 use super::term::{self, Term, TermKind};
 use crate::format::index_file;
@@ -12,7 +12,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// What short forms begin with, beside the kinds of terms: a text that idempotency keys share, and one of those in one stream.
+/// What short forms begin with, beside the kinds of terms: a text that idempotency keys share, and
+/// one of those in one stream.
 const TEXT: u8 = 0;
 const KEYED: u8 = 0x80 | TermKind::Idempotency as u8;
 
@@ -36,7 +37,8 @@ pub(super) struct Terms {
     slots: Vec<u64>,
     /// By number.
     places: Vec<ShortFormPlace>,
-    /// Short forms: length, first byte, then the number of an edition and text, or the numbers of a stream and of a text.
+    /// Short forms: length, first byte, then the number of an edition and text, or the numbers of a
+    /// stream and of a text.
     chunks: Vec<Vec<u8>>,
     /// Bytes of all chunks and editions.
     bytes: usize,
@@ -110,7 +112,8 @@ impl Pieces<'_> {
         let ([edition, text, rest], [other_edition, other_text, other_rest]) = (self.parts, other.parts);
         let same_head = (self.head, self.head_len) == (other.head, other.head_len);
         if same_head && std::ptr::eq(edition, other_edition) {
-            // Most are of one kind and edition. The head says how long the text is, if anything is behind it.
+            // Most are of one kind and edition. The head says how long the text is, if anything is
+            // after it.
             return text.cmp(other_text).then_with(|| rest.cmp(other_rest));
         }
         let (ours, theirs) = (self.all(), other.all());

@@ -1,8 +1,10 @@
 //! The write path: accept under the commit lock, write as a group, publish.
 //!
-//! There is no writer thread. Whoever waits for a commit and finds nobody writing becomes the *leader*: takes the oldest group, writes it with one
-//! call, syncs it with another, publishes it and wakes its waiters. Meanwhile the next group gathers, and one of its waiters leads next. A single caller so
-//! pays one write and one sync and no hand-over. (The scheme is that of LevelDB's writers queue, 2011.)
+//! There is no writer thread. A thread that waits for a commit and finds nobody writing becomes the
+//! *leader*: takes the oldest group, writes it with one call, syncs it with another, publishes it
+//! and wakes its waiters. Meanwhile the next group gathers, and one of its waiters leads next. A
+//! single caller so pays one write and one sync and no hand-over. (The scheme is that of LevelDB's
+//! writers queue, 2011.)
 
 use super::ticket::{CommitSlot, CommitTicket};
 use super::{CommitGroup, CommitState, Durability, Log, LogTail, Settled};
@@ -22,7 +24,8 @@ use std::sync::atomic::Ordering::{Release, SeqCst};
 use std::task::Waker;
 use std::time::Duration;
 
-/// Accepted bytes that may wait to be written, before whoever adds more must help: as much as one commit may have, by default.
+/// Accepted bytes that may wait to be written, before a thread that adds more must help: as much as
+/// one commit may have, by default.
 const MAX_PENDING: usize = 64 << 20;
 
 /// The same for groups: there is one for each segment that accepted commits reach into.
@@ -44,7 +47,8 @@ pub(crate) struct Proposal<'a> {
     pub in_flight: InFlight,
 }
 
-/// The commits in flight that a decision rests on: the position after the last of them, and how often accepted commits had been given up by then.
+/// The commits in flight that a decision rests on: the position after the last of them, and how
+/// often accepted commits had been given up by then.
 #[derive(Clone, Copy)]
 pub(crate) struct InFlight {
     end: u64,
@@ -52,7 +56,8 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Those of them that end at this position or before; `None` for 0, where a decision rests on none.
+    /// Those of them that end at this position or before; `None` for 0, where a decision rests on
+    /// none.
     pub(crate) fn upto(self, end: u64) -> Option<InFlight> {
         (end > 0).then_some(InFlight { end, ..self })
     }
@@ -93,8 +98,9 @@ pub(super) enum Failure {
 
 impl Log {
     /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been
-    /// accepted before: it sets the sequences, or refuses. If it refuses, the draft is as before; if
-    /// not, it is empty. A draft without events is only decided on, and there is nothing to wait for.
+    /// accepted before: it sets the sequences, or refuses. If it refuses, the draft is as before;
+    /// if not, it is empty. A draft without events is only decided on, and there is nothing to wait
+    /// for.
     pub(crate) fn commit<T, E: From<Error>>(
         self: &Arc<Self>,
         draft: &mut Draft,
@@ -199,7 +205,8 @@ impl Log {
         full || events > MAX_EVENTS || age > MAX_AGE
     }
 
-    /// Seals the segment at the tail, and plans the next. Its file is created when its first group is written.
+    /// Seals the segment at the tail, and plans the next. Its file is created when its first group
+    /// is written.
     fn roll(&self, state: &mut CommitState, recorded_at: i64) {
         let tail = state.tail.clone();
         let seal = tail.chain.seal(&tail.header).frame(
@@ -272,7 +279,7 @@ impl Log {
         state.in_flight = Some(group.clone());
         state.leading = true;
         drop(state);
-        // Of what is done behind the commits: closing waits for these anyway.
+        // Of what is done after the commits: closing waits for these anyway.
         let work = self.owner.work().ok();
         let mut guard = Leader { log: self, slots: &group.slots, done: false };
         let result = self.write(&group);
@@ -284,10 +291,10 @@ impl Log {
             if let Durability::Interval(_) = self.settings.durability {
                 self.syncing.written();
             }
-            // Behind those whose commits these are.
+            // After those whose commits these are.
             self.listener.wake();
         }
-        // Whoever waits has been told.
+        // Those who wait have been told.
         if work.is_none() {
             return;
         }
@@ -301,7 +308,7 @@ impl Log {
         }
     }
 
-    /// One write, one sync, and the group is visible. Gives whether a spare file is to be made.
+    /// One write, one sync, and the group is visible. Returns whether a spare file is to be made.
     fn write(&self, group: &CommitGroup) -> Result<bool, Failure> {
         self.check_process().map_err(Failure::NotStored)?;
         let mut writer = self.writer.lock();
@@ -314,7 +321,7 @@ impl Log {
         if group.create {
             let segment = writer.create(group.segment)?;
             self.register(segment);
-            // Nothing behind it would miss it, if its file should get lost.
+            // Nothing after it would miss it, if its file should get lost.
             self.mark_at(&group.segment, &Chain::start(&group.segment), START);
         }
         writer.write(group.at, &group.bytes)?;
@@ -364,7 +371,8 @@ impl Log {
                     Failure::NotStored(error) => error,
                     Failure::Unknown(error) => state.refused.insert(error).clone(),
                 };
-                // Whatever was accepted behind the group stands on positions and sequences that do not exist now.
+                // Whatever was accepted after the group stands on positions and sequences that do
+                // not exist now.
                 dropped = self.roll_back(&mut state);
                 outcome = Err(error);
             }
@@ -373,14 +381,16 @@ impl Log {
             state.failures = (state.failures.0 + 1, Some(error.clone()));
         }
         let woken = self.tell(&mut state, group.slots.iter().chain(&dropped), &outcome);
-        // One of those who wait for a later group leads next. Those that have been told are passed over.
+        // One of those who wait for a later group leads next. Those that have been told are passed
+        // over.
         while state.waiters.pop_front().is_some_and(|slot| !slot.promote()) {}
         self.progress.notify_all();
         drop(state);
         woken.into_iter().for_each(waker::wake);
     }
 
-    /// Says what became of commits. Gives who waits for them, to be woken outside the commit lock.
+    /// Says what became of commits. Returns who waits for them, to be woken outside the commit
+    /// lock.
     fn tell<'s>(
         &self,
         state: &mut CommitState,
@@ -399,7 +409,7 @@ impl Log {
         told.collect()
     }
 
-    /// Forgets all commits that are accepted and not written. Gives their slots.
+    /// Forgets all commits that are accepted and not written. Returns their slots.
     fn roll_back(&self, state: &mut CommitState) -> Vec<Arc<CommitSlot>> {
         state.tail = state.written.clone();
         state.pending_bytes = 0;
@@ -408,15 +418,19 @@ impl Log {
         state.groups.drain(..).flat_map(|group| group.slots).collect()
     }
 
-    /// Writes all that was accepted before the call, or waits until others have. What became of each commit, its own ticket tells.
+    /// Writes all that was accepted before the call, or waits until others have. What became of
+    /// each commit, its own ticket tells.
     pub(crate) fn arrive(&self) {
         drop(self.arrived(self.state.lock()));
     }
 
-    /// Returns when the commits in flight that a decision rests on can be read, or have failed: whether they can be read. If not, the decision is void, as nobody will ever see what it rests on.
+    /// Returns when the commits in flight that a decision rests on can be read, or have failed:
+    /// whether they can be read. If not, the decision is void, as nobody will ever see what it
+    /// rests on.
     ///
-    /// Whoever is told of a conflict reads again and decides again. Told earlier, they would find nothing new, and would be told of the same conflict until the group is written; or they would
-    /// take for done what a full disk or a power cut undoes.
+    /// A caller that is told of a conflict reads again and decides again. Told earlier, they would
+    /// find nothing new, and would be told of the same conflict until the group is written; or they
+    /// would take for done what a full disk or a power cut undoes.
     pub(crate) fn arrives(&self, in_flight: InFlight) -> bool {
         let mut state = self.state.lock();
         while state.rollbacks == in_flight.rollbacks
@@ -440,7 +454,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// What a commit failed of, meanwhile, or earlier if its ticket was dropped and nobody has been told.
+    /// What a commit failed of, meanwhile, or earlier if its ticket was dropped and nobody has been
+    /// told.
     pub(super) fn drain(&self) -> Result<()> {
         let state = self.state.lock();
         let failures = state.failures.0;
@@ -470,7 +485,8 @@ impl Log {
     pub(super) fn refuse(&self, error: &Error) {
         let mut state = self.state.lock();
         state.refused.get_or_insert(error.clone());
-        // A group that is being written meets the error in the writer, and its leader tells all behind it.
+        // A group that is being written meets the error in the writer, and its leader tells all
+        // after it.
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
@@ -478,7 +494,8 @@ impl Log {
     }
 }
 
-/// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes everybody: the leader has panicked.
+/// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes
+/// everybody: the leader has panicked.
 struct Leader<'a> {
     log: &'a Log,
     slots: &'a [Arc<CommitSlot>],

@@ -1,4 +1,5 @@
-//! The HEAD file: how far the log is known to be durable. Written at roll, at close and when idle; never on the commit path.
+//! The HEAD file: how far the log is known to be durable. Written at roll, at close and when idle;
+//! never on the commit path.
 
 use super::Log;
 use crate::error::{Error, Result};
@@ -64,13 +65,15 @@ impl Log {
         if writer.check().is_err() || position != written.next_position() {
             return Ok(());
         }
-        // The next segment may be planned and not there yet; what is written beyond the last group is not durable yet.
+        // The next segment may be planned and not there yet; what is written beyond the last group
+        // is not durable yet.
         let (segment, len) = if written.created { (written.header, written.offset) } else { (segment, end) };
         drop(writer);
         self.write_head(&segment, (position, digest), len, clean)
     }
 
-    /// Says in HEAD that a segment is durable up to a commit. It is only a witness: an error is left to the next attempt.
+    /// Says in HEAD that a segment is durable up to a commit. It is only a witness: an error is
+    /// left to the next attempt.
     pub(super) fn mark_at(&self, segment: &SegmentHeader, chain: &Chain, len: u64) {
         let marked = (chain.next_position, chain.mark(segment));
         let (Ok(()) | Err(_)) = self.write_head(segment, marked, len, false);

@@ -1,8 +1,9 @@
-//! The thread that syncs for [`Durability::Interval`], in every store that is opened with it: nobody else comes by after
-//! the last commit.
+//! The thread that syncs for [`Durability::Interval`], in every store that is opened with it:
+//! nobody else comes by after the last commit.
 //!
-//! It does nothing else, so that no index and no spare file that is being made holds a sync up. A commit that comes when
-//! none was synced for an interval is synced at once; those behind it together, one interval later.
+//! It does nothing else, so that no index and no spare file that is being made holds a sync up. A
+//! commit that comes when none was synced for an interval is synced at once; those after it
+//! together, one interval later.
 
 use super::{Durability, Log};
 use parking_lot::{Condvar, Mutex};
@@ -42,7 +43,8 @@ impl Syncing {
         let Some(thread) = self.thread.lock().take() else { return };
         *self.shared.stop.lock() = true;
         self.shared.wake.notify_one();
-        // Whoever is woken by a failed sync may drop the last handle in this very thread, which then ends by itself.
+        // A waiter that is woken by a failed sync may drop the last handle in this very thread,
+        // which then ends by itself.
         if thread.thread().id() != std::thread::current().id() {
             // A panic in it has been reported by the panic hook.
             let (Ok(()) | Err(_)) = thread.join();

@@ -1,5 +1,7 @@
-//! The background thread of a store, off the commit path: index files of sealed segments, spare files, the mark in HEAD after a short idle time, and commits
-//! whose tickets nobody waits for. Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle mark.
+//! The background thread of a store, off the commit path: index files of sealed segments, spare
+//! files, the mark in HEAD after a short idle time, and commits whose tickets nobody waits for.
+//! Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle
+//! mark.
 
 use super::spare::Spare;
 use super::{Durability, Log, Settled};
@@ -65,8 +67,9 @@ impl MaintenanceSignal {
         true
     }
 
-    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread, or if it has so many to tell of that the caller had better do it: what the listener knows of each of
-    /// them is in memory, and commits must not get ahead of that without end.
+    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread, or
+    /// if it has so many to tell of that the caller had better do it: what the listener knows of
+    /// each of them is in memory, and commits must not get ahead of that without end.
     pub(super) fn settle(&self, settled: Settled) -> bool {
         if self.thread.lock().is_none() {
             return false;
@@ -101,7 +104,8 @@ impl MaintenanceSignal {
         let Some(thread) = self.thread.lock().take() else { return };
         self.shared.wishes.lock().stop = true;
         self.shared.wake.notify_one();
-        // Whoever is woken by what it writes may drop the last handle in this very thread, which then ends by itself.
+        // A waiter that is woken by what it writes may drop the last handle in this very thread,
+        // which then ends by itself.
         if thread.thread().id() != std::thread::current().id() {
             // A panic in it has been reported by the panic hook; what it held is released.
             let (Ok(()) | Err(_)) = thread.join();
@@ -109,11 +113,13 @@ impl MaintenanceSignal {
     }
 }
 
-/// Bytes of the active segment that may be read again on the next open, rather than being told to the listener on every close.
+/// Bytes of the active segment that may be read again on the next open, rather than being told to
+/// the listener on every close.
 const UNSETTLED: u64 = 1 << 20;
 
 impl Log {
-    /// Tells the listener of a segment. What the listener makes of it can be made again: an error is left to the next open.
+    /// Tells the listener of a segment. What the listener makes of it can be made again: an error
+    /// is left to the next open.
     pub(super) fn settle_segment(&self, settled: &Settled) {
         if self.check_owner().is_err() {
             return;
@@ -192,7 +198,7 @@ fn run(log: &Weak<Log>, shared: &MaintenanceShared) {
         }
         let settled = !matches!(log.settings.durability, Durability::Interval(_)) || log.is_durable();
         shared.asleep.store(settled, Ordering::SeqCst);
-        // Whoever committed in between has not seen that this thread was about to sleep.
+        // A thread that committed in between has not seen that this thread was about to sleep.
         if log.watermark.load(Ordering::SeqCst) != seen {
             shared.asleep.store(false, Ordering::SeqCst);
         }

@@ -1,7 +1,8 @@
 //! Many segments, one sequence: total order, group commit, watermark, recovery.
 //!
-//! The log knows frames and positions. What a stream is, the store knows: it decides on sequences in a closure that runs under the commit lock, and it
-//! hears of each group, in order, once that is as durable as was asked for.
+//! The log knows frames and positions. What a stream is, the store knows: it decides on sequences
+//! in a closure that runs under the commit lock, and it hears of each group, in order, once that is
+//! as durable as was asked for.
 
 mod commit;
 mod head_file;
@@ -52,16 +53,18 @@ use writer::Writer;
 /// | `Interval(d)` | with the operating system; synced every `d` | yes | all but the last `d` and one sync | a system call |
 /// | `Os` | with the operating system, which syncs when it likes (often within 30 s) | yes | what it has synced | a system call |
 ///
-/// In all three, a commit is whole or absent after any crash, and what survives is a prefix of what was acknowledged. [`Store::sync`](crate::Store::sync)
-/// makes all of it durable at once; closing does too.
+/// In all three, a commit is whole or absent after any crash, and what survives is a prefix of what
+/// was acknowledged. [`Store::sync`](crate::Store::sync) makes all of it durable at once; closing
+/// does too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
     /// Acknowledged means durable. The default.
     #[default]
     Sync,
-    /// Synced in the background at least this often while there is something to sync, by a thread that does nothing else.
-    /// It runs in every store that is opened with it, also with [`maintenance(false)`](crate::Options::maintenance): the
-    /// commits before an idle time have nobody else.
+    /// Synced in the background at least this often while there is something to sync, by a thread
+    /// that does nothing else. It runs in every store that is opened with it, also with
+    /// [`maintenance(false)`](crate::Options::maintenance): the commits before an idle time have
+    /// nobody else.
     Interval(Duration),
     /// Synced by the operating system, and when a segment is full or the store is closed.
     Os,
@@ -78,20 +81,26 @@ pub(crate) struct LogSettings {
     pub strict: bool,
     pub create: bool,
     pub read_only: bool,
-    /// What is damaged was replaced by what was made of it, so segments need not say the digest of the one before. Read-only.
+    /// What is damaged was replaced by what was made of it, so segments need not say the digest of
+    /// the one before. Read-only.
     pub mended: bool,
     pub reserve: u64,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// Who hears of commits, in order of positions, called by one thread at a time, and remembers of the segments what makes reading and opening them quick.
+/// Who hears of commits, in order of positions, called by one thread at a time, and remembers of
+/// the segments what makes reading and opening them quick.
 pub(crate) trait Listener: Send + Sync + 'static {
-    /// `events` calls back with the segment and each event. Then `raise` makes them visible: whoever can learn of them from the listener must see them, so it is called before the
-    /// listener lets anybody look. Gives the first position whose event is not the next one of its stream, if there is such.
+    /// `events` calls back with the segment and each event. Then `raise` makes them visible: anyone
+    /// who can learn of them from the listener must see them, so it is called before the listener
+    /// lets anybody look. Returns the first position whose event is not the next one of its stream,
+    /// if there is such.
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
-    /// Events have been published: wakes those who wait for them. Not called by `publish` itself, under which nobody may hold up the others.
+    /// Events have been published: wakes those who wait for them. Not called by `publish` itself,
+    /// under which nobody may hold up the others.
     fn wake(&self);
-    /// The commits that were accepted and not yet published have failed, all of them. Runs under the commit lock.
+    /// The commits that were accepted and not yet published have failed, all of them. Runs under
+    /// the commit lock.
     fn rolled_back(&self);
     /// The last known record of a segment at or before this ordinal.
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>>;
@@ -101,7 +110,8 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn forget(&self, segment: u64);
     /// How far the listener will know the segment on the next open; 0 if it will not.
     fn settled(&self, segment: u64) -> u64;
-    /// Whether a segment is to be sealed because of what the listener keeps of it in memory. Called under the commit lock, for each commit.
+    /// Whether a segment is to be sealed because of what the listener keeps of it in memory. Called
+    /// under the commit lock, for each commit.
     fn is_full(&self, segment: u64) -> bool;
     /// Nothing is written to the segment for now: its last event ends here.
     fn settle(&self, settled: &Settled) -> Result<()>;
@@ -147,28 +157,30 @@ struct CommitGroup {
     at: u64,
     bytes: Vec<u8>,
     slots: Vec<Arc<CommitSlot>>,
-    /// The tail behind the group.
+    /// The tail after the group.
     end: LogTail,
 }
 
 /// What the commit lock protects.
 struct CommitState {
-    /// Behind all accepted commits.
+    /// After all accepted commits.
     tail: LogTail,
-    /// Behind all written ones.
+    /// After all written ones.
     written: LogTail,
     /// Accepted and not yet written, in order.
     groups: VecDeque<CommitGroup>,
     /// The group that is being written.
     in_flight: Option<Arc<CommitGroup>>,
     pending_bytes: usize,
-    /// Those who sleep until their commit is written, oldest first; some may have been told already.
+    /// Those who sleep until their commit is written, oldest first; some may have been told
+    /// already.
     waiters: VecDeque<Arc<CommitSlot>>,
     /// The first failure of a commit whose ticket was dropped.
     untold: Option<Error>,
     /// How many groups have failed, and the last error.
     failures: (u64, Option<Error>),
-    /// How often accepted commits have been given up. What was decided on them before counts no more.
+    /// How often accepted commits have been given up. What was decided on them before counts no
+    /// more.
     rollbacks: u64,
     /// A thread is writing a group.
     leading: bool,
@@ -261,7 +273,8 @@ impl Log {
         self.make_durable(self.watermark())
     }
 
-    /// Makes all events below this position durable, which are visible: with [`Durability::Sync`] they are.
+    /// Makes all events below this position durable, which are visible: with [`Durability::Sync`]
+    /// they are.
     pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
         if self.durable.load(Ordering::Acquire) >= upto {
             return Ok(());
@@ -274,7 +287,8 @@ impl Log {
         self.check_durability()
     }
 
-    /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as closed cleanly, and lets go of the lock. Reads go on.
+    /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as
+    /// closed cleanly, and lets go of the lock. Reads go on.
     pub(crate) fn close(&self) -> Result<()> {
         // The thread to wait for is not here, and neither the lock nor the files are ours.
         self.check_process()?;
@@ -297,7 +311,7 @@ impl Log {
         let (Ok(()) | Err(_)) = self.check_owner();
         self.state.lock().refused.get_or_insert(Error::Closed);
         let drained = self.drain();
-        // What leaders do behind their commits, and readers for their own: a spare file, an index.
+        // What leaders do after their commits, and readers for their own: a spare file, an index.
         self.owner.end_work();
         self.check_durability()?;
         self.sync_written()?;

@@ -115,7 +115,8 @@ impl Log {
             listener,
         });
         if !read_only {
-            // From now on the store is not closed cleanly. HEAD is only a witness: what cannot be said is said the next time.
+            // From now on the store is not closed cleanly. HEAD is only a witness: what cannot be
+            // said is said the next time.
             if (!recovered.proven || slots.newest.is_some_and(|head| head.clean))
                 && let Err(error) = log.mark(false)
             {

@@ -1,7 +1,10 @@
-//! Who owns the directory: it is held and locked by opening, and looked at again while the store is open.
+//! Who owns the directory: it is held and locked by opening, and looked at again while the store is
+//! open.
 //!
-//! The lock is that of a file, so it protects only as long as LOCK leads to that file. It is looked at where that costs nothing beside what else is done: when a segment ends or begins, before HEAD,
-//! POSITIONS, indexes, snapshots and projections are written, on closing, and by the maintenance thread every 100 ms while there are commits.
+//! The lock is that of a file, so it protects only as long as LOCK leads to that file. It is looked
+//! at where that costs nothing beside what else is done: when a segment ends or begins, before
+//! HEAD, POSITIONS, indexes, snapshots and projections are written, on closing, and by the
+//! maintenance thread every 100 ms while there are commits.
 
 use super::{Log, LogSettings};
 use crate::error::{Error, Result};
@@ -12,7 +15,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Binds the directory of a store, and creates it if need be. Returns what the store works through from now on.
+/// Binds the directory of a store, and creates it if need be. Returns what the store works through
+/// from now on.
 pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &LogSettings) -> Result<Arc<dyn Fs>> {
     if settings.create && !settings.read_only {
         fs.create_dir(dir).map_err(|e| Error::directory("create", dir, e))?;
@@ -47,7 +51,8 @@ pub(super) fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Op
             Err(Error::Locked { path: dir.to_owned(), owner })
         }
         Ok(held) => Ok(Some(held)),
-        // A copy that was made without its lock file, on a medium that cannot be written to, can still be read.
+        // A copy that was made without its lock file, on a medium that cannot be written to, can
+        // still be read.
         Err(e) if settings.read_only && e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("lock", &path, e)),
     }
@@ -58,7 +63,8 @@ fn is_ours(name: &str) -> bool {
 }
 
 impl Log {
-    /// Whether this is the process that opened the store. Takes no lock: in another process, the thread that held it may be missing.
+    /// Whether this is the process that opened the store. Takes no lock: in another process, the
+    /// thread that held it may be missing.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.process.check().map_err(|other| Error::Forked { opener: other.opener })
     }
@@ -71,7 +77,8 @@ impl Log {
         }
     }
 
-    /// Whether the store still owns its directory, as far as it knows already: cheap enough for each change of what is only in memory.
+    /// Whether the store still owns its directory, as far as it knows already: cheap enough for
+    /// each change of what is only in memory.
     pub(crate) fn check_known(&self) -> Result<()> {
         self.check_process()?;
         match self.owner.is_ending() {
@@ -80,7 +87,8 @@ impl Log {
         }
     }
 
-    /// Whether the store still owns its directory. If it does not, it writes nothing any more and says so to everybody.
+    /// Whether the store still owns its directory. If it does not, it writes nothing any more and
+    /// says so to everybody.
     pub(crate) fn check_owner(&self) -> Result<()> {
         self.check_process()?;
         if self.settings.read_only {

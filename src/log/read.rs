@@ -68,7 +68,8 @@ impl Log {
         first(segment)..first(segment + 1)
     }
 
-    /// The number of the last segment that begins at this time or before, and the position of its first event; the first segment if none does.
+    /// The number of the last segment that begins at this time or before, and the position of its
+    /// first event; the first segment if none does.
     pub(crate) fn segment_at_time(&self, time: i64) -> (u64, u64) {
         let segments = self.segments.read();
         let behind = segments.partition_point(|segment| segment.header.base_time <= time);
@@ -110,7 +111,8 @@ pub(crate) struct Forwards {
 }
 
 impl Forwards {
-    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
+    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all`
+    /// are given.
     #[inline(always)]
     pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let position = self.positions.start;
@@ -149,7 +151,8 @@ impl Forwards {
     }
 }
 
-/// Events in falling order of positions. They are read forwards from waypoint to waypoint and handed out from behind.
+/// Events in falling order of positions. They are read forwards from waypoint to waypoint, and
+/// returned in reverse.
 pub(crate) struct Backwards {
     log: Arc<Log>,
     positions: Range<u64>,

@@ -1,8 +1,13 @@
-//! The file of the next segment, made ahead: zeros that are on the disk before anybody commits into them.
+//! The file of the next segment, made ahead: zeros that are on the disk before anybody commits into
+//! them.
 //!
-//! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros that are written by whoever commits go to the disk with his own bytes, and a file that grows costs each
-//! sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs without (ext4 without a journal; with one, more). So once a segment is a quarter full, the maintenance thread makes a spare
-//! one, no faster than the segment fills, and rolling gives it its name. Nobody depends on it: if it cannot be made, segments grow as they did, and whoever opens the store removes what is left of one.
+//! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros
+//! that are written by anyone who commits go to the disk with his own bytes, and a file that grows
+//! costs each sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs
+//! without (ext4 without a journal; with one, more). So once a segment is a quarter full, the
+//! maintenance thread makes a spare one, no faster than the segment fills, and rolling gives it its
+//! name. Nobody depends on it: if it cannot be made, segments grow as they did, and anyone who
+//! opens the store removes what is left of one.
 
 use super::Log;
 use super::recovery::report::OpenReport;
@@ -16,12 +21,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The sizes that spare files have when they are whole, as [`Options::segment_size`](crate::Options::segment_size) has them.
+/// The sizes that spare files have when they are whole, as
+/// [`Options::segment_size`](crate::Options::segment_size) has them.
 const SMALLEST: u64 = 4 << 10;
 const LARGEST: u64 = 1 << 30;
 
-/// Zeros are written in pieces of this size, at multiples of it: a write leaves folios of its size in the page cache, and Linux then walks all blocks of a folio for each small write into it. Measured on
-/// ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more and 3.3 µs.
+/// Zeros are written in pieces of this size, at multiples of it: a write leaves folios of its size
+/// in the page cache, and Linux then walks all blocks of a folio for each small write into it.
+/// Measured on ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and
+/// 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more
+/// and 3.3 µs.
 const PIECE: u64 = 64 << 10;
 
 /// Bytes that are written between two syncs, so that no sync takes long.
@@ -39,7 +48,9 @@ pub(super) fn write_zeros(file: &dyn File, from: u64, len: u64) -> io::Result<()
     Ok(())
 }
 
-/// A spare file, as far as it has come. Each has a name and a file of its own, and whoever has it is the only one: zeros that one thread still writes can never come down on what another has made a segment of.
+/// A spare file, as far as it has come. Each has a name and a file of its own, and anyone who has
+/// it is the only one: zeros that one thread still writes can never come down on what another has
+/// made a segment of.
 pub(super) struct Spare {
     pub path: PathBuf,
     pub file: Arc<dyn File>,
@@ -72,7 +83,9 @@ impl Spare {
     }
 }
 
-/// Removes what a process has left that died: spare files, and files of segments that never got their names. Other files may have such names: only what holds nothing but what a spare file can hold is removed.
+/// Removes what a process has left that died: spare files, and files of segments that never got
+/// their names. Other files may have such names: only what holds nothing but what a spare file can
+/// hold is removed.
 pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], report: &mut OpenReport) {
     // Files of segments that never got their names: no other program makes such ones.
     let is_of_segment = |name: &str| number_of(&format!("{}.seg", name.split('.').next().unwrap_or(""))).is_some();
@@ -92,7 +105,8 @@ pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], report: &m
     }
 }
 
-/// Whether a file holds what a spare file can hold: zeros, and what a crash has left of the header of a segment, which is written when the file is whole.
+/// Whether a file holds what a spare file can hold: zeros, and what a crash has left of the header
+/// of a segment, which is written when the file is whole.
 fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
     let may_have_header = size >= SMALLEST;
     if size == 0 || size > LARGEST {
@@ -138,7 +152,8 @@ impl Log {
         }
     }
 
-    /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it is not whole yet.
+    /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it
+    /// is not whole yet.
     pub(super) fn further_spare(&self, mut spare: Spare) -> Option<Spare> {
         if self.owner.is_ending() || spare.go_on().is_err() {
             spare.remove(&*self.fs);
@@ -151,7 +166,8 @@ impl Log {
         None
     }
 
-    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole when that is three quarters full.
+    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole
+    /// when that is three quarters full.
     pub(super) fn is_spare_ahead(&self, spare: &Spare) -> bool {
         let filled = self.state.lock().written.offset;
         spare.zeroed / 2 > filled.saturating_sub(self.settings.segment_size / 4) + STEP

@@ -12,7 +12,7 @@ use std::task::Waker;
 /// What became of one commit, and who waits for it.
 #[derive(Default)]
 pub(super) struct CommitSlot {
-    /// There is an outcome: whoever only looks takes no lock.
+    /// There is an outcome: anyone who only looks takes no lock.
     settled: AtomicBool,
     waiting: Mutex<Waiting>,
 }
@@ -30,7 +30,7 @@ struct Waiting {
 }
 
 impl CommitSlot {
-    /// Says what became of the commit. Gives who waits for it, to be woken.
+    /// Says what became of the commit. Returns who waits for it, to be woken.
     #[must_use]
     pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Waker> {
         let mut waiting = self.waiting.lock();
@@ -94,7 +94,8 @@ impl CommitTicket {
         self.log.wait(&self.slot)
     }
 
-    /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit is written in the background, or here if there is no maintenance thread.
+    /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit
+    /// is written in the background, or here if there is no maintenance thread.
     #[cfg(feature = "async")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<()>> {
         // In a forked process there is nobody who would write it.

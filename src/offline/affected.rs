@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
-/// Somebody who may have seen events that are lost: whose position is that of a lost event, or behind one, or beyond the end.
+/// A reader that may have seen events that are lost: whose position is that of a lost event, or
+/// after one, or beyond the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Affected {

@@ -37,7 +37,8 @@ pub struct Piece {
     pub len: u64,
     /// What it is.
     pub kind: Kind,
-    /// The position of its first event, or (without events) of the next one; `None` where it cannot be told.
+    /// The position of its first event, or (without events) of the next one; `None` where it cannot
+    /// be told.
     pub first_position: Option<u64>,
     /// Number of its events.
     pub events: u32,
@@ -49,11 +50,13 @@ pub struct Piece {
     pub verdict: String,
 }
 
-/// Shows each piece of each segment, in order of offsets, good or bad. Changes nothing and takes no lock.
+/// Shows each piece of each segment, in order of offsets, good or bad. Changes nothing and takes no
+/// lock.
 ///
 /// # Errors
 ///
-/// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::Io`](crate::Error::Io), [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat).
+/// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::Io`](crate::Error::Io),
+/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat).
 pub fn dump(path: impl AsRef<Path>, each: impl FnMut(Piece)) -> Result<()> {
     dump_in(&RealFs, path, each)
 }

@@ -1,13 +1,17 @@
-//! Looking at a store from outside: no lock is taken and nothing is changed, so it works where [`Store::open`](crate::Store::open) refuses, and beside a process that has
-//! the store open: what that process is just writing may show as a torn tail, and never as damage.
+//! Looking at a store from outside: no lock is taken and nothing is changed, so it works where
+//! [`Store::open`](crate::Store::open) refuses, and beside a process that has the store open: what
+//! that process is just writing may show as a torn tail, and never as damage.
 //!
-//! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment; [`Salvage`] copies every intact event into a new store. [`Repair`] is the one that changes a store, and only on
-//! demand; it takes the lock. `docs/RECOVERY.md` says what to use when.
+//! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment;
+//! [`Salvage`] copies every intact event into a new store. [`Repair`] is the one that changes a
+//! store, and only on demand; it takes the lock. `docs/RECOVERY.md` says what to use when.
 //!
-//! Bytes that the disk does not give up, as those of a bad sector, are damage, in whichever file they stand: all else is read, and they are named. Entries of the directory that are not regular files are
-//! never opened.
+//! Bytes that the disk does not give up, as those of a bad sector, are damage, in whichever file
+//! they stand: all else is read, and they are named. Entries of the directory that are not regular
+//! files are never opened.
 //!
-//! To read slowly beside a process that serves, and to see how far it has come, give them a [`Paced`](crate::fs::Paced) file system.
+//! To read slowly beside a process that serves, and to see how far it has come, give them a
+//! [`Paced`](crate::fs::Paced) file system.
 
 mod affected;
 mod dump;
@@ -38,7 +42,8 @@ struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// Opens it, and says how long it is. A store may have more segments than a process may have open files.
+    /// Opens it, and says how long it is. A store may have more segments than a process may have
+    /// open files.
     fn open(&self, fs: &dyn Fs) -> Result<(Arc<dyn File>, u64)> {
         let opened = fs.open(&self.path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
         opened.map(|(size, file)| (file, size)).map_err(|e| Error::io("open", &self.path, e))
@@ -63,7 +68,8 @@ fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentFile>> {
     Ok(found)
 }
 
-/// Says of what was found damaged which of its bytes cannot be read at all, and adds the holes that nothing else tells of. `torn` with a hole in it is no torn write.
+/// Says of what was found damaged which of its bytes cannot be read at all, and adds the holes that
+/// nothing else tells of. `torn` with a hole in it is no torn write.
 fn tell_holes(holes: &Holes<'_>, damage: &mut Vec<Damage>, torn: &mut Option<Damage>) {
     let met = holes.met();
     let touches = |damage: &Damage, hole: &Damage| {

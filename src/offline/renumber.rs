@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// The numbers of a stream: where it has come to, and where gaps were closed.
 #[derive(Default)]
 struct Numbers {
-    /// Old and new sequence of the first event behind each gap, the first one of the stream included.
+    /// Old and new sequence of the first event after each gap, the first one of the stream
+    /// included.
     runs: Vec<(u64, u64)>,
     old_next: u64,
     next: u64,
@@ -51,7 +52,8 @@ pub(super) struct Renumber {
 }
 
 impl Renumber {
-    /// Adds a part with the next numbers. Ids that were derived from a position are stored with their events, so that they stay.
+    /// Adds a part with the next numbers. Ids that were derived from a position are stored with
+    /// their events, so that they stay.
     pub(super) fn add(&mut self, builder: &mut Builder, mended: &Mended, part: &SlotPart) -> Result<()> {
         let (file, recorded_at, records, attributes) = match part {
             SlotPart::Lost { .. } => return Ok(()),
@@ -119,7 +121,7 @@ impl Renumber {
     }
 }
 
-/// The records that stand in these bytes one behind the other.
+/// The records that stand in these bytes one after the other.
 fn split(bytes: &[u8], all: std::ops::Range<usize>) -> Vec<std::ops::Range<usize>> {
     let (mut at, mut records) = (all.start, Vec::new());
     while let Some(len) = record::len(&bytes[at..all.end]).filter(|&len| len <= all.end - at) {

@@ -21,7 +21,8 @@ const LOST_AT_ONCE: u64 = 1 << 20;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Salvaged {
-    /// The store that the events come from; the new store has the same id, so that ids which the store gave to events stay what they were.
+    /// The store that the events come from; the new store has the same id, so that ids which the
+    /// store gave to events stay what they were.
     pub store: Uuid,
     /// Events that were copied.
     pub events: u64,
@@ -37,19 +38,25 @@ pub struct Salvaged {
     pub losses: Vec<Loss>,
     /// Sequences that streams lack, as their neighbours tell: whatever the reason, they were there.
     pub missing: Vec<LostEvents>,
-    /// Positions that were copied and that nothing proves to have been acknowledged: whole commits at the end of the log.
+    /// Positions that were copied and that nothing proves to have been acknowledged: whole commits
+    /// at the end of the log.
     pub unproven: Range<u64>,
-    /// Bytes at the end of the log that are no whole commit, and were left behind: a torn write, which an open would cut.
+    /// Bytes at the end of the log that are no whole commit, and were left behind: a torn write,
+    /// which an open would cut.
     pub torn: Option<Damage>,
-    /// Bytes of POSITIONS that are not intact. What stood there is not known: positions and checkpoints may be older than what was acknowledged, or gone, or back after they were deleted.
+    /// Bytes of POSITIONS that are not intact. What stood there is not known: positions and
+    /// checkpoints may be older than what was acknowledged, or gone, or back after they were
+    /// deleted.
     pub lost_entries: Vec<Damage>,
     /// Who remembers events that are lost.
     pub affected: Vec<Affected>,
     /// Files that were not taken, and why.
     pub left_out: Vec<LeftOut>,
-    /// Files of other kinds that were copied, by their names in the new store: snapshots as they are, and POSITIONS with all that is intact in it. Nothing, if it was renumbered.
+    /// Files of other kinds that were copied, by their names in the new store: snapshots as they
+    /// are, and POSITIONS with all that is intact in it. Nothing, if it was renumbered.
     pub copied: Vec<PathBuf>,
-    /// Bytes that the disk does not give up, in whatever file of the store. What they held is named in `losses` and `lost_entries`, as far as it mattered.
+    /// Bytes that the disk does not give up, in whatever file of the store. What they held is named
+    /// in `losses` and `lost_entries`, as far as it mattered.
     pub unreadable: Vec<Damage>,
     /// Things that were not as they should be and took no event with them.
     pub notices: Vec<String>,
@@ -63,11 +70,15 @@ impl Salvaged {
     }
 }
 
-/// Copies every intact event of a store that may be damaged, before and behind the damage, into a new store that opens clean. The old store is only read, without a lock; no process should have it open.
+/// Copies every intact event of a store that may be damaged, before and after the damage, into a
+/// new store that opens clean. The old store is only read, without a lock; no process should have
+/// it open.
 ///
-/// Whole commits are copied as such; of a commit that is not intact, each event whose own checksum holds. Positions and sequences stay as they were: a record of the store's own stands at each
-/// position whose event is lost, [`Store::losses`](crate::Store::losses) tells which, and readers step over them. Files are taken by what is in them: wrong names, doubled and missing segments, and files of other
-/// stores do no harm.
+/// Whole commits are copied as such; of a commit that is not intact, each event whose own checksum
+/// holds. Positions and sequences stay as they were: a system record stands at each position whose
+/// event is lost, [`Store::losses`](crate::Store::losses) tells which, and readers step over them.
+/// Files are taken by what is in them: wrong names, doubled and missing segments, and files of
+/// other stores do no harm.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId, salvage::Salvage};
@@ -105,20 +116,25 @@ impl Salvage {
         Self::default()
     }
 
-    /// Gives the events positions and sequences without gaps instead. Whoever has remembered one, outside of the store or in snapshots and handler positions, must then forget it. Events keep their ids,
-    /// which are stored with them from then on.
+    /// Gives the events positions and sequences without gaps instead. Anyone who has remembered
+    /// one, outside of the store or in snapshots and handler positions, must then forget it. Events
+    /// keep their ids, which are stored with them from then on.
     pub fn renumber(mut self, renumber: bool) -> Self {
         self.renumber = renumber;
         self
     }
 
-    /// Copies into a directory that is empty or not there. What was copied is verified before this returns.
+    /// Copies into a directory that is empty or not there. What was copied is verified before this
+    /// returns.
     ///
-    /// If it does not come to its end, the directory stays marked, and no store opens there: remove it and begin anew.
+    /// If it does not come to its end, the directory stays marked, and no store opens there: remove
+    /// it and begin again.
     ///
     /// # Errors
     ///
-    /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not empty, [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found to be wrong.
+    /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not
+    /// empty, [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found
+    /// to be wrong.
     pub fn run(self, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
         self.run_in(&RealFs, store, out)
     }
@@ -186,7 +202,7 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
     write::sync_dir(fs, parent)
 }
 
-/// Reads the copy as anybody would. Gives the next sequence of each stream.
+/// Reads the copy as anybody would. Returns the next sequence of each stream.
 fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
     let (found, sequences) = read_all(fs, out)?;
     (report.events, report.streams) = (found.events, found.streams);
@@ -207,7 +223,8 @@ struct Copy<'a> {
     survey: &'a Inventory,
     renumber: Option<Renumber>,
     report: Salvaged,
-    /// The segment that was made last. It is written when the next one is begun, or as the one to go on with.
+    /// The segment that was made last. It is written when the next one is begun, or as the one to
+    /// go on with.
     before: Option<Builder>,
 }
 
@@ -235,7 +252,8 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Fills lost positions, in as many segments as it takes: a damaged file can claim that there were any number, and a segment is made in memory.
+    /// Fills lost positions, in as many segments as it takes: a damaged file can claim that there
+    /// were any number, and a segment is made in memory.
     fn lose(&mut self, n: usize, mut builder: Builder, mut positions: Range<u64>) -> Result<Builder> {
         loop {
             let end = positions.end.min(positions.start.saturating_add(LOST_AT_ONCE));

@@ -1,4 +1,5 @@
-//! What stands beside the log: POSITIONS and the snapshots. The first holds acknowledged bytes; the others are a cache.
+//! What stands beside the log: POSITIONS and the snapshots. The first holds acknowledged bytes; the
+//! others are a cache.
 
 use super::salvage::Salvaged as Copied;
 use super::{Report, write};
@@ -21,7 +22,8 @@ pub(super) struct Early {
 }
 
 impl Early {
-    /// Reads the file, once. Beside a process that writes, this comes before the log is read: what it says was stored when the events were, so that nothing in it is ahead of the log.
+    /// Reads the file, once. Beside a process that writes, this comes before the log is read: what
+    /// it says was stored when the events were, so that nothing in it is ahead of the log.
     pub(super) fn read(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
         let size = match fs.open(&path, Mode::Read) {
@@ -103,7 +105,8 @@ pub(super) struct CopiedProgress {
     pub snapshots: Vec<(PathBuf, SnapshotHeader, Box<[u8]>)>,
 }
 
-/// Copies snapshots as they are, and POSITIONS as it was read early or, if that is not intact, with all entries that are. Nothing is copied if nothing was read: with new numbers, both would say
+/// Copies snapshots as they are, and POSITIONS as it was read early or, if that is not intact, with
+/// all entries that are. Nothing is copied if nothing was read: with new numbers, both would say
 /// what is wrong.
 pub(super) fn copy(
     fs: &Holes<'_>,

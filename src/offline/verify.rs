@@ -35,7 +35,8 @@ pub struct Report {
     pub segments: u64,
     /// Events that were verified.
     pub events: u64,
-    /// Positions of events that were lost before this store was salvaged or repaired: records of the store's own stand in their place.
+    /// Positions of events that were lost before this store was salvaged or repaired: system
+    /// records stand in their place.
     pub lost: u64,
     /// Streams that they belong to.
     pub streams: u64,
@@ -43,13 +44,14 @@ pub struct Report {
     pub positions: u64,
     /// Checkpoints that are intact.
     pub checkpoints: u64,
-    /// Snapshots that are intact and in their place. Whether each is of an event that is there, [`Snapshots::verify`](crate::snapshot::Snapshots::verify) says.
+    /// Snapshots that are intact and in their place. Whether each is of an event that is there,
+    /// [`Snapshots::verify`](crate::snapshot::Snapshots::verify) says.
     pub snapshots: u64,
     /// Bytes that were read.
     pub bytes: u64,
     /// Acknowledged bytes that have changed or are gone.
     pub damage: Vec<Damage>,
-    /// Bytes behind the last commit that are not one: a torn write, which the next open cuts.
+    /// Bytes after the last commit that are not one: a torn write, which the next open cuts.
     pub torn: Option<Damage>,
     /// Things that are not as they should be and take no event with them.
     pub notices: Vec<String>,
@@ -64,7 +66,8 @@ impl Report {
     }
 }
 
-/// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD; handler positions and snapshots. Changes nothing and takes no lock.
+/// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD;
+/// handler positions and snapshots. Changes nothing and takes no lock.
 ///
 /// ```
 /// let dir = tempfile::tempdir()?;
@@ -75,8 +78,9 @@ impl Report {
 ///
 /// # Errors
 ///
-/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed, [`Error::UnsupportedFormat`] if a newer version wrote it. Damage is not an error of
-/// this call: it is what the report is for.
+/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed,
+/// [`Error::UnsupportedFormat`] if a newer version wrote it. Damage is not an error of this call:
+/// it is what the report is for.
 pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
     verify_in(&RealFs, path)
 }
@@ -138,14 +142,14 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     Ok((check.report, check.streams))
 }
 
-/// Makes the index of a segment anew, as far as its file goes, and compares.
+/// Rebuilds the index of a segment, as far as its file goes, and compares.
 struct IndexCheck<'a> {
     segment: &'a SegmentHeader,
     file: Vec<u8>,
     /// What the file says of itself, if it can be read at all.
     covered: Option<(u64, Chain)>,
     memory: Memory,
-    /// The chain behind the last frame, and where that ends.
+    /// The chain after the last frame, and where that ends.
     chain: Chain,
     end: u64,
 }
@@ -187,7 +191,8 @@ impl<'a> IndexCheck<'a> {
         }
     }
 
-    /// What is wrong with the file, if it is there. Of a segment that could not be read to its end, it may know more.
+    /// What is wrong with the file, if it is there. Of a segment that could not be read to its end,
+    /// it may know more.
     fn finish(&self, whole: bool) -> Option<String> {
         if !whole && self.covered.is_some_and(|(end, _)| end > self.end) {
             return None;
@@ -225,7 +230,8 @@ struct Check {
     /// The next sequence of each stream.
     streams: Sequences,
     before: Option<Predecessor>,
-    /// The number of the segment that must come next, and the position it must begin with, as far as that is known.
+    /// The number of the segment that must come next, and the position it must begin with, as far
+    /// as that is known.
     number: u64,
     position: u64,
     /// Something is missing: streams may go on with a later sequence than the next.
@@ -269,7 +275,8 @@ impl Check {
         self.number = named.number.saturating_add(1);
         let (mut found, mut content) = (source.header()?, false);
         if found.is_none() {
-            // It may be created just now. Whatever stands behind the header was written when that was there.
+            // It may be created just now. Whatever stands after the header was written when that
+            // was there.
             source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
             content = source.content_end(START.min(source.size))? > START;
             found = source.header()?;
@@ -317,7 +324,8 @@ impl Check {
             })
         };
         let mut scanned = source.scan(&header, None, &mut visit)?;
-        // A process may be writing. What stands behind a bad commit was written after it: if the commit is still bad when that has been seen, it is damage, and else it was on its way.
+        // A process may be writing. What stands after a bad commit was written after it: if the
+        // commit is still bad when that has been seen, it is damage, and else it was in flight.
         while newest && matches!(scanned.stop, ScanEnd::Bad { .. }) && !source.resync(&header, scanned.end)?.is_empty()
         {
             source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
@@ -340,7 +348,7 @@ impl Check {
         let indexed = index.is_covered(scanned.end);
         let damaged = self.check_end(&source, &header, &scanned, place, indexed)?;
         self.position = scanned.chain.next_position;
-        // Behind damage, nobody knows what the next segment has to begin with.
+        // After damage, nobody knows what the next segment has to begin with.
         self.before = (!damaged).then_some(Predecessor { header, scanned });
         Ok(())
     }
@@ -383,7 +391,7 @@ impl Check {
         }
     }
 
-    /// Judges how the scan of a segment ended. Gives whether it is damaged.
+    /// Judges how the scan of a segment ended. Returns whether it is damaged.
     fn check_end(
         &mut self,
         source: &ScanSource<'_>,
@@ -442,7 +450,7 @@ impl Check {
         if head.segment > newest {
             self.damage(&path, 0..0, 0..u64::MAX, "this segment is missing".into());
         }
-        // Where the last segment ends, also if another one was being created behind it.
+        // Where the last segment ends, also if another one was being created after it.
         let position = self.position;
         if head.position > position && self.report.damage.is_empty() {
             let why = format!("the log ends here, but HEAD says that positions below {} were durable", head.position);
@@ -451,7 +459,8 @@ impl Check {
         }
     }
 
-    /// Names what was not looked at. Whoever checks more kinds of files beside the log takes them out here.
+    /// Names what was not looked at. Anyone who checks more kinds of files beside the log takes
+    /// them out here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let known = ["HEAD", "LOCK", "quarantine", "rebuilt", "snapshots", positions::NAME, positions::NEW];
@@ -477,7 +486,9 @@ impl Check {
 
 /// What is wrong with the sequence of an event, if it is not the next one of its stream.
 ///
-/// Behind a hole, also one that is filled with records of lost events, it may be any later one. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
+/// After a hole, also one that is filled with records of lost events, it may be any later one. The
+/// first one of a stream in a named edition may be any that the stream has had in the main one, or
+/// the next there.
 fn out_of_sequence(streams: &mut Sequences, event: &Recorded<'_>, holes: bool) -> Option<String> {
     if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
         streams.retain(|key, _| !covers(edition, domain, key));

@@ -9,7 +9,8 @@ use crate::segment::scan::frames;
 use crate::segment::{START, file_name, head};
 use std::path::Path;
 
-/// Writes a file whole, and makes its bytes durable; its name is made so by whoever syncs the directory.
+/// Writes a file whole, and makes its bytes durable; its name is made so by anyone who syncs the
+/// directory.
 pub(super) fn file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
     let file = fs.open(path, Mode::Create).map_err(|e| Error::io("create", path, e))?;
     fs::write_full(&*file, 0, bytes).map_err(|(_, e)| Error::io("write", path, e))?;
@@ -48,7 +49,7 @@ pub(super) fn head_bytes(newest: DurableMark) -> Vec<u8> {
     bytes
 }
 
-/// Writes HEAD anew.
+/// Rewrites HEAD.
 pub(super) fn head(fs: &dyn Fs, dir: &Path, newest: DurableMark) -> Result<()> {
     file(fs, &dir.join(head::NAME), &head_bytes(newest))
 }

@@ -1,4 +1,5 @@
-//! Dead letters: the events on which consumers have given up, in memory, and which of these the file does not know yet.
+//! Dead letters: the events on which consumers have given up, in memory, and which of these the
+//! file does not know yet.
 
 use crate::format::positions_file::{MAX_REASON, ProgressEntry};
 use std::collections::BTreeMap;
@@ -104,7 +105,7 @@ impl Letters {
         self.set(name, position, Some(letter), true);
     }
 
-    /// Gives whether there was one.
+    /// Returns whether there was one.
     pub(super) fn delete(&mut self, name: &str, position: u64) -> bool {
         let held = self.held.get(name).and_then(|held| held.get(&position));
         let there = held.is_some_and(|held| held.letter.is_some());
@@ -177,7 +178,8 @@ impl Letters {
         }
     }
 
-    /// Appends the letters behind `last`, up to so many bytes, and says which was the last. Gives their number; 0 at the end.
+    /// Appends the letters after `last`, up to so many bytes, and says which was the last. Returns
+    /// their number; 0 at the end.
     pub(super) fn encode_next(&self, last: &mut Option<(Box<str>, u64)>, most: usize, out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         let (name, position) = last.clone().unwrap_or_default();

@@ -1,11 +1,12 @@
-//! The positions file: a batch a flush, written anew when it has grown too long or when a sync has failed.
+//! The positions file: a batch a flush, rewritten when it has grown too long or when a sync has
+//! failed.
 //!
 //! | what happens | what is done |
 //! |---|---|
 //! | a write fails | nothing: the next batch goes to the same place |
-//! | the sync of a batch fails | nobody knows what the disk holds: the file is written anew, from memory, under another name, and nothing is added to this one any more |
-//! | writing anew fails before the rename | the file stays what it was |
-//! | the rename or the sync of the directory fails | nobody knows which file the name will lead to: it is written anew by the next flush |
+//! | the sync of a batch fails | nobody knows what the disk holds: the file is rewritten, from memory, under another name, and nothing is added to this one any more |
+//! | rewriting fails before the rename | the file stays what it was |
+//! | the rename or the sync of the directory fails | nobody knows which file the name will lead to: it is rewritten by the next flush |
 //! | the process before this one ended without closing | the last batch is written again and synced, and so is the directory, before anything is added |
 
 use super::SyncEvents;
@@ -23,23 +24,24 @@ use std::sync::Arc;
 pub const NAME: &str = "POSITIONS";
 pub const NEW: &str = "POSITIONS.new";
 
-/// A file of no more bytes is not written anew for its length.
+/// A file of no more bytes is not rewritten for its length.
 const SMALL: u64 = 64 << 10;
 /// How many times what it needs a file may take.
 const SLACK: u64 = 4;
-/// With more than this to write, the file is written anew.
+/// With more than this to write, the file is rewritten.
 const MAX_APPEND: usize = 8 << 20;
 
 pub(super) struct Journal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     store: [u8; 16],
-    /// Called when it is known what is written, and before that can be found: an entry must not outlive its event.
+    /// Called when it is known what is written, and before that can be found: an entry must not
+    /// outlive its event.
     sync_events: SyncEvents,
     state: JournalState,
     /// Changes that are durable.
     pub flushed: u64,
-    /// The file may grow to this length, whatever it needs: it could not be written anew.
+    /// The file may grow to this length, whatever it needs: it could not be rewritten.
     tolerated: u64,
 }
 
@@ -62,7 +64,8 @@ struct JournalTail {
     proven: bool,
 }
 
-/// Writes a whole file. `next` adds entries to a batch and gives their number, until there are none; `write` is told where bytes go. The header comes last.
+/// Writes a whole file. `next` adds entries to a batch and returns their number, until there are
+/// none; `write` is told where bytes go. The header comes last.
 pub(super) fn write_whole<E>(
     store: [u8; 16],
     mut next: impl FnMut(&mut Vec<u8>) -> u32,
@@ -172,7 +175,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes durable what may not be: what a reader sees may be in the cache only, after a sync that has failed.
+    /// Makes durable what may not be: what a reader sees may be in the cache only, after a sync
+    /// that has failed.
     fn settle(&mut self, table: &Mutex<Table>) -> Result<()> {
         let JournalState::Open(tail) = &mut self.state else { return Ok(()) };
         if tail.proven {
@@ -224,8 +228,8 @@ impl Journal {
         Ok((file, end))
     }
 
-    /// Says at the end of the file that all of it is durable, so that the last batch is not taken for a torn one should it go bad. It is only a witness: an error is of no
-    /// consequence.
+    /// Says at the end of the file that all of it is durable, so that the last batch is not taken
+    /// for a torn one should it go bad. It is only a witness: an error is of no consequence.
     pub(super) fn mark(&mut self) {
         let JournalState::Open(JournalTail { file, end, proven: true }) = &mut self.state else { return };
         if end.marked {

@@ -1,7 +1,9 @@
-//! How far handlers have come in each stream, and consumers in the store, and on which events these have given up: a table in memory, and the file that keeps it.
+//! How far handlers have come in each stream, and consumers in the store, and on which events these
+//! have given up: a table in memory, and the file that keeps it.
 //!
-//! Changes are made in memory, under one short lock. A flush takes what the file does not know, writes it outside of that lock, and syncs; who comes in the meantime waits for the
-//! next flush, which is then that of all who wait. Nothing is read before the first use.
+//! Changes are made in memory, under one short lock. A flush takes what the file does not know,
+//! writes it outside of that lock, and syncs; who comes in the meantime waits for the next flush,
+//! which is then that of all who wait. Nothing is read before the first use.
 
 mod dead_letters;
 mod journal;
@@ -285,7 +287,8 @@ impl Register {
         Ok(found)
     }
 
-    /// The handlers, sorted, and how many positions each has in the editions that `is_current` says of a stream with an empty root and an epoch.
+    /// The handlers, sorted, and how many positions each has in the editions that `is_current` says
+    /// of a stream with an empty root and an epoch.
     pub(crate) fn handlers(&self, is_current: impl Fn(&StreamId, u64) -> bool) -> Result<Vec<(String, u64)>> {
         let mut found: BTreeMap<String, u64> = BTreeMap::new();
         let current = |group: HandlerGroup<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
@@ -331,7 +334,8 @@ impl Register {
         self.change(|table| Ok(table.delete_checkpoint(name)))
     }
 
-    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it: all of it becomes durable together.
+    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it:
+    /// all of it becomes durable together.
     pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<CheckpointEntry>> {
         check_name("consumer", name)?;
         self.change(|table| {
@@ -343,7 +347,7 @@ impl Register {
         })
     }
 
-    /// Gives whether there was one.
+    /// Returns whether there was one.
     pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
         check_name("consumer", name)?;
         self.change(|table| Ok(table.letters.delete(name, position)))
@@ -464,7 +468,8 @@ mod tests {
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
     }
 
-    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was then, so that the checkpoint does not stand there without the letters that came with it.
+    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was
+    /// then, so that the checkpoint does not stand there without the letters that came with it.
     #[test]
     fn a_checkpoint_stands_with_its_letters() {
         let fs = MemFs::new();
@@ -515,7 +520,8 @@ mod tests {
         assert_eq!(sequence(&positions, &stream("order-1"), 0), Some(5));
     }
 
-    /// Each byte of the file is bad in turn, its header with them: all that stands in other batches is found, and nothing else.
+    /// Each byte of the file is bad in turn, its header with them: all that stands in other batches
+    /// is found, and nothing else.
     #[test]
     fn all_that_is_intact_is_salvaged() {
         let fs = MemFs::new();

@@ -1,15 +1,16 @@
 //! Reading the positions file, and the verdict on it. Nothing is changed by it.
 //!
-//! A batch is written only after all earlier ones are durable, and the file gets its name only after all that stood in it then is. So:
+//! A batch is written only after all earlier ones are durable, and the file gets its name only
+//! after all that stood in it then is. So:
 //!
 //! | what the file holds | verdict |
 //! |---|---|
 //! | good batches to the end, or to a mark | keep |
 //! | a bad header, or that of another store | damage |
 //! | fewer bytes than were durable when it got its name, or a bad batch among these | damage |
-//! | a bad batch, and some good header of a batch behind it, which was written when the bad one was durable | damage |
+//! | a bad batch, and some good header of a batch after it, which was written when the bad one was durable | damage |
 //! | a good batch that does not follow the one before | damage |
-//! | a bad batch, and nothing good behind it | torn tail: cut. Not provable if it was the very last batch |
+//! | a bad batch, and nothing good after it | torn tail: cut. Not provable if it was the very last batch |
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
@@ -72,7 +73,8 @@ impl<'a> FileWindow<'a> {
         Ok(header.body(rest, mask, at).map(|body| (header, body)))
     }
 
-    /// The first offset from `from` on where `is` holds for what begins there, among those where the magic of a batch stands.
+    /// The first offset from `from` on where `is` holds for what begins there, among those where
+    /// the magic of a batch stands.
     pub(super) fn search(
         &mut self,
         from: u64,
@@ -106,7 +108,8 @@ fn damaged(path: &Path, bytes: Range<u64>, why: impl Into<String>) -> Error {
     Error::damaged(path, bytes, 0..0, why)
 }
 
-/// Reads the whole file, and shows the entries of each intact batch in order. Gives where the next one goes.
+/// Reads the whole file, and shows the entries of each intact batch in order. Returns where the
+/// next one goes.
 ///
 /// # Errors
 ///

@@ -14,7 +14,8 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// What looks like a batch is read to its end to see whether it tells the mask; not more often than this, as a file may be made to look like many.
+/// What looks like a batch is read to its end to see whether it tells the mask; not more often than
+/// this, as a file may be made to look like many.
 const MAX_TRIES: u32 = 64;
 
 /// A position: handler, stream, epoch of its edition, sequence.
@@ -31,9 +32,11 @@ pub struct SalvagedProgress {
     pub checkpoints: Vec<(String, CheckpointEntry)>,
     /// Consumer, position of the event, and what is known of it.
     pub letters: Vec<(String, u64, Letter)>,
-    /// Where it is not intact. What stood there may have been newer than what is found elsewhere, or have deleted it; a torn tail shows as damage.
+    /// Where it is not intact. What stood there may have been newer than what is found elsewhere,
+    /// or have deleted it; a torn tail shows as damage.
     pub damage: Vec<Damage>,
-    /// The damage is nothing but a torn tail, which nothing proves to have been acknowledged: the store opens, and the next flush writes over it.
+    /// The damage is nothing but a torn tail, which nothing proves to have been acknowledged: the
+    /// store opens, and the next flush writes over it.
     pub torn: bool,
     /// Entries stood in what is damaged, or may have.
     pub entries_lost: bool,
@@ -59,7 +62,8 @@ impl SalvagedProgress {
     }
 }
 
-/// Reads the positions file in a directory, and gives what is in its intact batches, the newest of each. Nothing is changed, and no lock is taken. A missing file holds nothing.
+/// Reads the positions file in a directory, and returns what is in its intact batches, the newest
+/// of each. Nothing is changed, and no lock is taken. A missing file holds nothing.
 ///
 /// # Errors
 ///
@@ -132,7 +136,7 @@ pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<SalvagedProgress> {
     Ok(found)
 }
 
-/// Gives whether all batches from the first one on are there, as far as their numbers tell.
+/// Returns whether all batches from the first one on are there, as far as their numbers tell.
 fn read_batches(
     window: &mut FileWindow<'_>,
     mask: Mask,
@@ -156,7 +160,8 @@ fn read_batches(
     Ok(whole && next > 1)
 }
 
-/// Without its header the salt of a file is lost, but a batch whose header and body agree on a mask tells it.
+/// Without its header the salt of a file is lost, but a batch whose header and body agree on a mask
+/// tells it.
 fn implied_mask(window: &mut FileWindow<'_>) -> io::Result<Option<Mask>> {
     let (mut mask, mut tries) = (None, 0);
     window.search(HEADER as u64, |window, at| {

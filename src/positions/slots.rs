@@ -4,7 +4,8 @@
 const EMPTY: (u32, u32) = (u32::MAX, 0);
 const LEAST: usize = 16;
 
-/// The numbers of slots, each with the hash of its key, so that a search looks at hardly any slot but the one that it is for: each of them would be a cache miss or two.
+/// The numbers of slots, each with the hash of its key, so that a search looks at hardly any slot
+/// but the one that it is for: each of them would be a cache miss or two.
 #[derive(Default)]
 pub(super) struct SlotIndex {
     /// A power of two of them, at most three quarters of them filled.
@@ -56,7 +57,7 @@ impl SlotIndex {
         self.places[at] = place;
     }
 
-    /// Takes a number away. Those behind it that would not be found across the gap move up.
+    /// Takes a number away. Those after it that would not be found across the gap move up.
     pub(super) fn remove(&mut self, hash: u32, number: u32) {
         let Some(mut gap) = self.place(hash, |other| other == number) else { return };
         let most = self.places.len() - 1;

@@ -15,7 +15,8 @@ use std::ops::Bound;
 
 /// What an entry takes in the file beside its root or name, more or less.
 const ENTRY_COST: u64 = 16;
-/// A batch of a file that is written anew is full when it has so many bytes, or has looked at so many slots.
+/// A batch of a file that is rewritten is full when it has so many bytes, or has looked at so many
+/// slots.
 const CHUNK_BYTES: usize = 128 << 10;
 const CHUNK_SLOTS: usize = 4096;
 
@@ -87,7 +88,8 @@ pub(super) struct Table {
 /// What a flush has taken to write.
 pub(super) struct FlushBatch {
     slots: Vec<u32>,
-    /// As they were when they were taken, all at one moment: a checkpoint never stands in a batch without the dead letters that it steps over.
+    /// As they were when they were taken, all at one moment: a checkpoint never stands in a batch
+    /// without the dead letters that it steps over.
     names: Vec<(Box<str>, Mark)>,
     letters: Vec<Moved>,
     /// Number of changes before it.
@@ -237,7 +239,7 @@ impl Table {
         slot.checked |= (slot.sequence, slot.recorded_at) == (of.sequence, of.recorded_at);
     }
 
-    /// Stores a sequence if there is none that is as high. Gives whether it did.
+    /// Stores a sequence if there is none that is as high. Returns whether it did.
     pub(super) fn put(&mut self, group: HandlerGroup<'_>, root: &[u8], sequence: u64, recorded_at: i64) -> bool {
         let group = self.add_group(group);
         let number = self.slot(group, root);
@@ -255,7 +257,7 @@ impl Table {
         self.change(number, sequence, recorded_at, true);
     }
 
-    /// Gives whether there was one.
+    /// Returns whether there was one.
     pub(super) fn delete(&mut self, group: HandlerGroup<'_>, root: &[u8]) -> bool {
         let found = self.group_number(group).and_then(|group| self.find(group, root));
         let Some(number) = found.filter(|&number| self.slots[number as usize].live) else { return false };
@@ -263,7 +265,7 @@ impl Table {
         true
     }
 
-    /// Deletes the positions of all groups that `which` picks. Gives their number.
+    /// Deletes the positions of all groups that `which` picks. Returns their number.
     pub(super) fn delete_groups(&mut self, which: impl Fn(HandlerGroup<'_>) -> bool) -> u64 {
         let picked: Vec<bool> = self.groups.iter().map(|shared| picks(shared, &which)).collect();
         let mut deleted = 0;
@@ -306,7 +308,7 @@ impl Table {
         mark.into_iter().for_each(|mark| mark.reached.checked = true);
     }
 
-    /// Moves a checkpoint if its version is as expected, and gives what it is then. Not back,
+    /// Moves a checkpoint if its version is as expected, and returns what it is then. Not back,
     /// unless it may.
     pub(super) fn commit(
         &mut self,
@@ -332,7 +334,7 @@ impl Table {
         Ok(reached)
     }
 
-    /// Gives whether there was one.
+    /// Returns whether there was one.
     pub(super) fn delete_checkpoint(&mut self, name: &str) -> bool {
         let there = self.checkpoint(name).is_some();
         if there {
@@ -428,7 +430,8 @@ impl Table {
         }
     }
 
-    /// Appends what was taken to `out`, as it is now. Gives the number of entries, or `None` if that takes more than `most` bytes.
+    /// Appends what was taken to `out`, as it is now. Returns the number of entries, or `None` if
+    /// that takes more than `most` bytes.
     pub(super) fn encode(&self, taken: &mut FlushBatch, out: &mut Vec<u8>, most: usize) -> Option<u32> {
         taken.slots.sort_unstable_by_key(|&number| self.slots[number as usize].group);
         let mut entries = 0;
@@ -470,7 +473,8 @@ impl Table {
         1 + u32::from(new)
     }
 
-    /// Appends the next piece of all that there is to `out`, and gives the number of entries; 0 at the end. Between two pieces the table may change, but nothing may be released.
+    /// Appends the next piece of all that there is to `out`, and returns the number of entries; 0
+    /// at the end. Between two pieces the table may change, but nothing may be released.
     pub(super) fn encode_next(&self, progress: &mut RewriteProgress, out: &mut Vec<u8>) -> u32 {
         let start = progress.slot;
         let mut bytes = 0;

@@ -8,7 +8,8 @@ use crate::store::{Events, Query, Store};
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 
-/// The events of a query from a position on, up to the end of the store as it is now, in batches. Each comes with the position below which there are no others.
+/// The events of a query from a position on, up to the end of the store as it is now, in batches.
+/// Each comes with the position below which there are no others.
 pub(super) struct Batches {
     found: Option<Events>,
     end: u64,
@@ -18,7 +19,8 @@ impl Batches {
     pub(super) fn new(store: &Store, query: &Query, next: u64) -> Self {
         let head = store.len();
         let found = store.query(query).after(next.checked_sub(1)).into_iter();
-        // A search that ends before the head does so as its query ends at a time: nothing that comes later can fit.
+        // A search that ends before the head does so as its query ends at a time: nothing that
+        // comes later can fit.
         let end = found.head().map_or(0, |end| end + 1).max(head).max(next);
         Batches { found: Some(found), end }
     }

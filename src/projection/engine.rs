@@ -1,4 +1,5 @@
-//! What takes events into a state, one after the other, whoever drives it: a thread of its own, those who append, or those who wait.
+//! What takes events into a state, one after the other, driven by anyone: a thread of its own,
+//! those who append, or those who wait.
 
 use super::batches::Batches;
 use super::files::{self, SavedFault};
@@ -48,9 +49,11 @@ pub(super) struct Engine<P: Projection> {
     settings: EngineSettings<P>,
     start: Start,
     state: RwLock<EngineState<P::State>>,
-    /// All events of the query below this position are in the state. Changes under the lock of the state, in the turn.
+    /// All events of the query below this position are in the state. Changes under the lock of the
+    /// state, in the turn.
     next: AtomicU64,
-    /// TurnGuard by whoever moves the state on. Re-entrant, so that an `apply` that appends does not wait for itself.
+    /// Held by the thread that moves the state on. Re-entrant, so that an `apply` that appends does
+    /// not wait for itself.
     turn: ReentrantMutex<RefCell<Turn>>,
     progress: ProgressSignal,
     paused: AtomicBool,
@@ -178,7 +181,8 @@ impl<P: Projection> Engine<P> {
         }
     }
 
-    /// Takes in all that is visible now, in order of positions. Returns early when it is paused or stopped meanwhile.
+    /// Takes in all that is visible now, in order of positions. Returns early when it is paused or
+    /// stopped meanwhile.
     ///
     /// # Errors
     ///
@@ -241,7 +245,8 @@ impl<P: Projection> Engine<P> {
         Ok(())
     }
 
-    /// Applies events to the state that readers see. If one fails half-way, the state is that of no prefix, and nobody reads it any more.
+    /// Applies events to the state that readers see. If one fails half-way, the state is that of no
+    /// prefix, and nobody reads it any more.
     fn apply(&self, events: &[Event], next: u64) -> Result<()> {
         let mut state = self.state.write();
         let applied = self.fold(&mut state.value, events);
@@ -286,7 +291,8 @@ impl<P: Projection> Engine<P> {
         self.next.store(next, SeqCst);
     }
 
-    /// Makes the state anew, from the first event on, while the present one is read; then it takes its place.
+    /// Rebuilds the state, from the first event on, while the present one is read; then it takes
+    /// its place.
     ///
     /// # Errors
     ///
@@ -357,7 +363,8 @@ impl<P: Projection> Engine<P> {
         }
     }
 
-    /// A save that fails costs a longer catch-up after the next start, and no more: the status tells.
+    /// A save that fails costs a longer catch-up after the next start, and no more: the status
+    /// tells.
     fn save_quietly(&self, turn: &mut Turn) {
         let saved = self.save_in_turn(turn);
         self.tell_saved(&saved);
@@ -457,7 +464,8 @@ impl<P: Projection> Engine<P> {
         self.settings.after.clamp(Duration::from_millis(1), TICK)
     }
 
-    /// Blocks until the state has taken in everything below `end`, which is visible, or the time is over. Whoever waits takes in what nobody else does.
+    /// Blocks until the state has taken in everything below `end`, which is visible, or the time is
+    /// over. A thread that waits takes in what nobody else does.
     pub(super) fn reach(&self, store: &Store, end: u64, deadline: Option<Instant>) -> Result<bool> {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         loop {
@@ -476,7 +484,7 @@ impl<P: Projection> Engine<P> {
             }
             let turn = if self.is_paused() { None } else { self.turn.try_lock() };
             let Some(turn) = turn else {
-                // Whoever has the turn says so when it is over.
+                // The thread that has the turn says so when it is over.
                 self.progress.wait(seen, deadline);
                 continue;
             };

@@ -1,6 +1,8 @@
-//! The directory of projections: a file for each name and version, with the state and how far it has come.
+//! The directory of projections: a file for each name and version, with the state and how far it
+//! has come.
 //!
-//! A file is written under another name, synced, renamed, and its directory synced; and before the rename, all events that the state has taken in are made durable. So one that is there is whole
+//! A file is written under another name, synced, renamed, and its directory synced; and before the
+//! rename, all events that the state has taken in are made durable. So one that is there is whole
 //! whatever crashes, and never ahead of the log.
 
 use crate::error::{Error, Result};
@@ -33,7 +35,8 @@ pub enum SavedFault {
     Newer,
     /// It is of another store, name or version than its place says.
     NotInPlace,
-    /// The log does not have the last event that it has taken in: a part of the store was restored from a backup.
+    /// The log does not have the last event that it has taken in: a part of the store was restored
+    /// from a backup.
     NotOfLog,
     /// It is no state of this type: the type has changed, and the version has not.
     Undecodable,
@@ -71,9 +74,11 @@ pub struct SavedProjection {
     pub name: String,
     /// Its version.
     pub version: u32,
-    /// The position up to which the state has taken in all events of its query; `None` if that is none.
+    /// The position up to which the state has taken in all events of its query; `None` if that is
+    /// none.
     pub position: Option<u64>,
-    /// Number of events behind it that a reader sees, in all editions, whether its query finds them or not: 0 if it has come to the end.
+    /// Number of events after it that a reader sees, in all editions, whether its query finds them
+    /// or not: 0 if it has come to the end.
     pub lag: u64,
     /// Whether it had caught up once: it answers, or has answered, for its name.
     pub complete: bool,
@@ -231,7 +236,8 @@ fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedP
     }))
 }
 
-/// Removes the file, durably, and what an attempt to write it has left. Gives whether it was there.
+/// Removes the file, durably, and what an attempt to write it has left. Returns whether it was
+/// there.
 pub(super) fn delete(site: &Site, name: &str, version: u32) -> Result<bool> {
     let _work = site.work()?;
     let dir = directory(site);

@@ -67,7 +67,8 @@ impl Told {
         }
     }
 
-    /// Events per second. Before the first window is over, and when it lasts for long, as there are no events: that of the present one.
+    /// Events per second. Before the first window is over, and when it lasts for long, as there are
+    /// no events: that of the present one.
     pub(super) fn rate(&self) -> f64 {
         match self.window.map(|(begun, before)| (begun.elapsed(), self.applied - before)) {
             Some((span, events)) if self.rate == 0.0 || span >= 2 * WINDOW => {

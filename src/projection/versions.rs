@@ -1,4 +1,5 @@
-//! VersionSet of one projection side by side: the old one answers until the new one has caught up, and then, at once, the new one does.
+//! Versions of one projection side by side: the old one answers until the new one has caught up,
+//! and then, at once, the new one does.
 
 use super::files;
 use super::model::ReadModel;
@@ -13,11 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The new version takes the place of the old one when no more positions than this are missing: so many are taken in while the old one waits.
+/// The new version takes the place of the old one when no more positions than this are missing: so
+/// many are taken in while the old one waits.
 const CLOSE: u64 = 1000;
 
 impl Store {
-    /// VersionSet of one projection, whose states may be of different types, and which answer the same questions.
+    /// Versions of one projection, whose states may be of different types, and which answer the
+    /// same questions.
     pub fn versions<Q: ?Sized + 'static, A: 'static>(&self) -> VersionSet<Q, A> {
         VersionSet { store: self.clone(), inline: false, candidates: Vec::new() }
     }
@@ -25,7 +28,8 @@ impl Store {
 
 /// VersionSet that are not running yet. From [`Store::versions`].
 ///
-/// A question has the type `Q` and an answer the type `A`; each version brings the function that answers questions out of its state. So states may change their types as they like.
+/// A question has the type `Q` and an answer the type `A`; each version brings the function that
+/// answers questions out of its state. So states may change their types as they like.
 ///
 /// ```
 /// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
@@ -196,21 +200,26 @@ impl<Q: ?Sized + 'static, A: 'static> VersionSet<Q, A> {
         self
     }
 
-    /// Whichever version answers is [inline](Project::inline). [Live](Project::live) unless said otherwise.
+    /// Whichever version answers is [inline](Project::inline). [Live](Project::live) by default.
     pub fn inline(mut self) -> Self {
         self.inline = true;
         self
     }
 
-    /// Runs the versions. Of those that had caught up before, the newest one answers. If none had, the oldest one does of which anything is saved, and if nothing is, the newest of all; it catches up first, which blocks.
+    /// Runs the versions. Of those that had caught up before, the newest one answers. If none had,
+    /// the oldest one does of which anything is saved, and if nothing is, the newest of all; it
+    /// catches up first, which blocks.
     ///
-    /// Newer ones catch up beside it, one after the other, on a thread. When one has, it is saved, takes the place of the one that answers, and that one's file is removed. Answers never go back by it: the new one has
-    /// taken in all that the old one had. Saved states of versions older than the one that answers are removed.
+    /// Newer ones catch up beside it, one after the other, on a thread. When one has, it is saved,
+    /// takes the place of the one that answers, and that one's file is removed. Answers never go
+    /// back by it: the new one has taken in all that the old one had. Saved states of versions
+    /// older than the one that answers are removed.
     ///
     /// # Errors
     ///
     /// * [`Error::Invalid`] if there is no version, if two are the same, or if names differ;
-    /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails never answers; [`VersionedModel::status`] tells.
+    /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails
+    ///   never answers; [`VersionedModel::status`] tells.
     pub fn open(mut self) -> Result<VersionedModel<Q, A>> {
         self.candidates.sort_by_key(|candidate| candidate.version());
         let Some(name) = self.candidates.first().map(|first| first.name()) else {
@@ -319,7 +328,7 @@ impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
 
     fn replace_with(&self, next: &RunningVersion<Q, A>) -> Result<()> {
         if self.stopped.load(SeqCst) {
-            // Whoever drops the view may not have seen it.
+            // Anyone who drops the view may not have seen it.
             next.retire(true);
         }
         loop {
@@ -331,7 +340,8 @@ impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
                 break;
             }
         }
-        // Said on the disk before it is so: after a crash in between, the new one answers, and the old file goes.
+        // Said on the disk before it is so: after a crash in between, the new one answers, and the
+        // old file goes.
         let saved = next.save();
         let old = self.current.read().clone();
         old.hold(&mut || {
@@ -342,7 +352,8 @@ impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
                 return Err(Error::Closed);
             }
             *self.current.write() = next.clone();
-            // It takes in nothing more: who still asks it must not learn of what the new one does not know.
+            // It takes in nothing more: who still asks it must not learn of what the new one does
+            // not know.
             old.retire(saved.is_err());
             Ok(())
         })
@@ -386,7 +397,8 @@ impl<Q: ?Sized, A> VersionedModel<Q, A> {
         self.current().position()
     }
 
-    /// Blocks until the version that answers has taken in everything up to this position, as [`ReadModel::wait_for`] does.
+    /// Blocks until the version that answers has taken in everything up to this position, as
+    /// [`ReadModel::wait_for`] does.
     ///
     /// # Errors
     ///
@@ -408,7 +420,8 @@ impl<Q: ?Sized, A> VersionedModel<Q, A> {
     ///
     /// # Errors
     ///
-    /// Why a version that was to take the place never will: [`Error::ProjectionFailed`] and others; [`Error::Closed`] if the store was closed.
+    /// Why a version that was to take the place never will: [`Error::ProjectionFailed`] and others;
+    /// [`Error::Closed`] if the store was closed.
     pub fn wait_switched(&self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now().checked_add(timeout);
         let mut coming = self.shared.coming.lock();

@@ -32,7 +32,7 @@ impl Builder {
         Builder { mask: header.mask(), chain: Chain::start(&header), bytes: header.encode().to_vec(), header }
     }
 
-    /// The header of the segment behind this one, which must be sealed.
+    /// The header of the segment after this one, which must be sealed.
     pub(crate) fn successor(&self, salt: u64) -> SegmentHeader {
         SegmentHeader {
             number: self.header.number + 1,
@@ -64,7 +64,7 @@ impl Builder {
                     rest = behind;
                 }
                 draft.set_attributes(attributes);
-                // It says nothing of what stands behind it, if nobody has made that up.
+                // It says nothing of what stands after it, if nobody has made that up.
                 self.commit(draft, header.recorded_at, header.durable_upto.min(header.first_position));
             }
             SlotPart::Events { file, first, recorded_at, records, attributes } => {

@@ -1,4 +1,5 @@
-//! What is intact in the bytes of one segment: whole commits, and single events of commits that are not whole.
+//! What is intact in the bytes of one segment: whole commits, and single events of commits that are
+//! not whole.
 
 use super::files::KnownSegment;
 use crate::error::Result;
@@ -21,7 +22,8 @@ pub(super) enum Find {
         at: usize,
         header: FrameHeader,
     },
-    /// The header of a commit that is not whole. Which of its attributes are intact stands in `attributes`: all, or none.
+    /// The header of a commit that is not whole. Which of its attributes are intact stands in
+    /// `attributes`: all, or none.
     Broken {
         at: usize,
         header: FrameHeader,
@@ -40,7 +42,8 @@ pub(super) enum Find {
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a commit is intact and of a newer version.
+/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a commit is intact and of a
+/// newer version.
 pub(super) fn finds(bytes: &[u8], known: &KnownSegment, path: &Path) -> Result<Vec<Find>> {
     let mut found = Vec::new();
     let mut at = START as usize;
@@ -82,7 +85,8 @@ fn zeros(bytes: &[u8]) -> usize {
     blocks + rest
 }
 
-/// The commit with this header, if its body is intact. Padding and trailer say nothing that is not known then.
+/// The commit with this header, if its body is intact. Padding and trailer say nothing that is not
+/// known then.
 fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, path: &Path) -> Result<Option<Find>> {
     let end = at as u64 + header.table_at() + header.table_len();
     if end > bytes.len() as u64 {
@@ -108,7 +112,8 @@ fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, pa
     Ok(whole.then_some(Find::Commit { at, header }))
 }
 
-/// The attributes of a commit that is not whole, if they are intact all the same: the header vouches for the table, and the table for the blocks that they stand in.
+/// The attributes of a commit that is not whole, if they are intact all the same: the header
+/// vouches for the table, and the table for the blocks that they stand in.
 fn attributes(bytes: &[u8], at: usize, header: &FrameHeader, mask: Mask) -> Range<usize> {
     let body = at + HEADER;
     let len = header.attributes_len as usize;

@@ -1,7 +1,10 @@
-//! What the events say of one another: which of them contradict those before them, and which deletions of editions are lost.
+//! What the events say of one another: which of them contradict those before them, and which
+//! deletions of editions are lost.
 //!
-//! A store opens only if the sequences of each stream rise. Of a damaged one, two things may break that: bytes of an earlier use that look like events of the log, which are lost then; and a deletion of an
-//! edition that is lost, behind which a stream begins anew. That it was there can be seen, so it is put back, in the first lost position behind what it deleted.
+//! A store opens only if the sequences of each stream rise. Of a damaged one, two things may break
+//! that: bytes of an earlier use that look like events of the log, which are lost then; and a
+//! deletion of an edition that is lost, after which a stream begins again. That it was there can be
+//! seen, so it is put back, in the first lost position after what it deleted.
 
 use super::{LostEvents, SlotPart};
 use crate::format::frame::HEADER;
@@ -20,7 +23,8 @@ pub(crate) struct Implied {
     pub domain: Option<String>,
     /// In the stream of such records.
     pub sequence: u64,
-    /// It can have stood nowhere else. Otherwise it may have taken the place of an event, which is lost.
+    /// It can have stood nowhere else. Otherwise it may have taken the place of an event, which is
+    /// lost.
     pub certain: bool,
 }
 
@@ -47,7 +51,8 @@ pub(super) struct Sieve {
     streams: HashMap<Box<[u8]>, StreamReached>,
     /// Positions that are lost.
     lost: Vec<Range<u64>>,
-    /// Something is lost, now or in an earlier salvage: streams may go on with a later sequence than the next.
+    /// Something is lost, now or in an earlier salvage: streams may go on with a later sequence
+    /// than the next.
     lossy: bool,
     pub sifted: Sifted,
 }
@@ -100,7 +105,8 @@ impl Sieve {
         self.lose(position..position + 1);
     }
 
-    /// The sequence that must come next. The first one of a stream in a named edition may be any that the stream has had in the main one, or the next there.
+    /// The sequence that must come next. The first one of a stream in a named edition may be any
+    /// that the stream has had in the main one, or the next there.
     fn expected(&self, key: &[u8], sequence: u64) -> u64 {
         let main = main_key(key);
         match self.streams.get(key) {
@@ -110,7 +116,8 @@ impl Sieve {
         }
     }
 
-    /// An event of a named edition has a sequence that its stream had already: a deletion in between is lost. `false` if there is no place where it can have been.
+    /// An event of a named edition has a sequence that its stream had already: a deletion in
+    /// between is lost. `false` if there is no place where it can have been.
     fn imply_deletion(&mut self, position: u64, key: &[u8]) -> bool {
         let parts = split_key(key).and_then(|parts| Some((parts.edition?.to_owned(), parts.domain.to_owned())));
         let (Some((edition, domain)), Some(last)) = (parts, self.streams.get(key)) else { return false };

@@ -1,4 +1,5 @@
-//! The second witness: the index of a segment knows which streams stood where, also where the segment itself is damaged.
+//! The second witness: the index of a segment knows which streams stood where, also where the
+//! segment itself is damaged.
 
 use super::{Loss, LostEvents};
 use crate::format::segment_header::SegmentHeader;
@@ -17,19 +18,22 @@ pub(super) struct Witness {
     pub intact: Vec<Range<usize>>,
     /// All of the segment is lost.
     pub whole: bool,
-    /// Bytes that the file has; what stood behind them is lost with its end.
+    /// Bytes that the file has; what stood after them is lost with its end.
     pub size: u64,
 }
 
-/// Says of each loss in a segment what was lost there, as far as the index of the segment is intact and tells.
+/// Says of each loss in a segment what was lost there, as far as the index of the segment is intact
+/// and tells.
 pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &Witness, losses: &mut [Loss]) {
     let Some(index) = IndexFile::open(fs, dir, segment, false) else { return };
-    // In a segment that has lost events before, the n-th event of a stream need not have the n-th sequence.
+    // In a segment that has lost events before, the n-th event of a stream need not have the n-th
+    // sequence.
     let lossy = index.find(Term::stream(&System::Lost.key()).bytes()).map_or(true, |entry| entry.is_some());
     if lossy {
         return;
     }
-    // Where the newest deletions stand that this segment knows: what an edition had before them is not lost, but gone, and the sequences there have been given again.
+    // Where the newest deletions stand that this segment knows: what an edition had before them is
+    // not lost, but gone, and the sequences there have been given again.
     let mut deletions: HashMap<Vec<u8>, u32> = HashMap::new();
     let listed = index.entries(&[TermKind::Deletion as u8], |entry| {
         let last = index.posted(&entry)?.last;
@@ -55,7 +59,7 @@ pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &
         let count = offsets.len() as u64;
         for (&offset, n) in offsets.iter().zip(0..) {
             let is_deleted = deleted_upto.is_some_and(|upto| offset < upto);
-            // What the entry knows is the sequence behind the last one.
+            // What the entry knows is the sequence after the last one.
             let sequence =
                 entry.value.checked_add(n).and_then(|behind| behind.checked_sub(count)).filter(|_| !is_deleted);
             let before = known.intact.partition_point(|bytes| bytes.start <= offset as usize);

@@ -1,4 +1,5 @@
-//! The files of a directory that hold segments, whatever their names, and what their headers say, or must have said.
+//! The files of a directory that hold segments, whatever their names, and what their headers say,
+//! or must have said.
 
 use super::carve::{Find, finds};
 use crate::error::{Error, Result};
@@ -14,7 +15,8 @@ use crate::segment::{SPARE, START, file_name, number_of};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Places that look like commits are tried to find out what a lost header said; not more often than this, as a file may be made to look like many.
+/// Places that look like commits are tried to find out what a lost header said; not more often than
+/// this, as a file may be made to look like many.
 const MAX_TRIES: u32 = 4096;
 
 /// Bytes that a segment has at most.
@@ -52,7 +54,7 @@ pub(super) struct SegmentCandidate {
     pub number: Option<u64>,
     /// What a scan found, if nothing in the file is damaged.
     pub scanned: Option<Scanned>,
-    /// Behind the last event that is intact.
+    /// After the last event that is intact.
     pub end: u64,
     /// Number of intact events.
     pub events: u64,
@@ -63,7 +65,7 @@ pub(super) struct SegmentCandidate {
 }
 
 impl SegmentCandidate {
-    /// A scan has found nothing but zeros behind the last commit.
+    /// A scan has found nothing but zeros after the last commit.
     pub(super) fn ends_in_zeros(&self) -> bool {
         self.scanned.as_ref().is_some_and(|scanned| scanned.stop == ScanEnd::End)
     }
@@ -116,7 +118,8 @@ pub(super) struct Files {
 ///
 /// [`Error::NotAStore`] if nothing in it is a segment, [`Error::UnsupportedFormat`], [`Error::Io`].
 pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
-    // HEAD first: beside a process that writes, it must not know more than the segments that are looked at.
+    // HEAD first: beside a process that writes, it must not know more than the segments that are
+    // looked at.
     let head_bytes = crate::segment::head::bytes(fs, dir)?.unwrap_or_default();
     let head = head::decode_damaged(&head_bytes, &dir.join(crate::segment::head::NAME))?;
     let mut entries = match fs.list(dir) {
@@ -131,7 +134,8 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     for entry in entries.iter().filter(|entry| may_be_segment(&entry.name)) {
         let path = dir.join(&entry.name);
         let (file, size) = match open(fs, &path) {
-            // Somebody else's. One of ours may be made readable, and holds what would otherwise be lost.
+            // Somebody else's. One of ours may be made readable, and holds what would otherwise be
+            // lost.
             Err(Error::Io { source, .. }) if number_of(&entry.name).is_none() && !fs::is_out_of_files(&source) => {
                 unread.push(format!("{}: it cannot be opened, and is left out: {source}", entry.name));
                 continue;
@@ -162,7 +166,8 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     Ok(found)
 }
 
-/// The entries that have the name of a file of a store, or of a directory of one, and are something else.
+/// The entries that have the name of a file of a store, or of a directory of one, and are something
+/// else.
 pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
     let is_file =
         |name: &str| ["HEAD", "POSITIONS"].contains(&name) || number_of(name).or(index_number(name)).is_some();
@@ -198,7 +203,8 @@ fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(Path
     Ok(found)
 }
 
-/// Which store the directory is: the one that HEAD names, if a segment agrees; otherwise the one that most segments name; otherwise whoever says anything.
+/// Which store the directory is: the one that HEAD names, if a segment agrees; otherwise the one
+/// that most segments name; otherwise the one that any of them names.
 fn store_of(raw: &[Raw], head: Option<&head::DurableMark>, indexes: &[(PathBuf, IndexHeader)]) -> [u8; 16] {
     let stores: Vec<[u8; 16]> = raw.iter().filter_map(|raw| Some(raw.header?.store)).collect();
     let mut counted: HashMap<[u8; 16], usize> = HashMap::new();
@@ -259,7 +265,8 @@ impl Files {
         Ok(())
     }
 
-    /// What the header of a segment said that has lost it: as far as an index file tells, or the commits behind it.
+    /// What the header of a segment said that has lost it: as far as an index file tells, or the
+    /// commits after it.
     fn guess(&self, bytes: &[u8]) -> Option<KnownSegment> {
         let mut tries = 0;
         for at in (START as usize..bytes.len().saturating_sub(HEADER)).step_by(ALIGN as usize) {
@@ -296,7 +303,8 @@ impl Files {
     }
 }
 
-/// The first position and the base time of a segment of a single commit whose header is lost, too: its seal proves the mask, and says when the last event was recorded.
+/// The first position and the base time of a segment of a single commit whose header is lost, too:
+/// its seal proves the mask, and says when the last event was recorded.
 fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64, i64)> {
     let body = bytes.get(at + HEADER..at + frame.table_at() as usize).filter(|_| frame.kind == SEAL)?;
     let seal = Seal::decode(body).filter(|_| frame.vouches_for(body, mask, at as u64))?;
@@ -319,7 +327,8 @@ fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Opt
     Some((seal.first_position, frame.recorded_at.checked_sub(last?)?))
 }
 
-/// The first position and the base time of a segment, from a commit whose first event proves the mask that its header implies.
+/// The first position and the base time of a segment, from a commit whose first event proves the
+/// mask that its header implies.
 fn base(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64, i64)> {
     let start = at + HEADER + frame.attributes_len as usize;
     let left = bytes.get(start..).filter(|_| frame.kind == EVENTS)?;
@@ -331,7 +340,8 @@ fn base(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64
     Some((frame.first_position.checked_sub(parts.ordinal)?, frame.recorded_at.checked_sub_unsigned(parts.time)?))
 }
 
-/// What a commit says was durable when it was written: nothing of itself, if nobody has made that up.
+/// What a commit says was durable when it was written: nothing of itself, if nobody has made that
+/// up.
 fn durable_upto(header: &FrameHeader) -> u64 {
     header.durable_upto.min(header.first_position)
 }
@@ -392,7 +402,8 @@ impl SegmentCandidate {
         Ok(())
     }
 
-    /// Fills in what a lost header said of the segment before. Gives whether it is exact then: the first commit repeats the checksum of the header.
+    /// Fills in what a lost header said of the segment before. Returns whether it is exact then:
+    /// the first commit repeats the checksum of the header.
     pub(super) fn complete(&mut self, fs: &dyn Fs, before: Option<(u64, u64)>) -> Result<bool> {
         let (previous_digest, previous_len) = before.unwrap_or_default();
         let header = SegmentHeader { previous_digest, previous_len, ..self.known.header };

@@ -50,7 +50,9 @@ impl Inventory {
     ///
     /// # Errors
     ///
-    /// [`Error::NotAStore`](crate::Error::NotAStore), [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io).
+    /// [`Error::NotAStore`](crate::Error::NotAStore),
+    /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat),
+    /// [`Error::Io`](crate::Error::Io).
     pub(crate) fn new(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
         let Files { store, head, candidates, indexes, left_out, notices } = files(fs, dir)?;
         let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
@@ -93,7 +95,8 @@ impl Inventory {
         Ok(survey)
     }
 
-    /// Sees what the events say of one another. They may contradict also where no byte is damaged: whoever made them up made their checksums.
+    /// Sees what the events say of one another. They may contradict also where no byte is damaged:
+    /// anyone who made them up made their checksums.
     fn sift(&mut self, fs: &Holes<'_>) -> Result<()> {
         let mut sieve = Sieve::default();
         for n in 0..self.places.len() {
@@ -192,7 +195,8 @@ impl Inventory {
         Ok(())
     }
 
-    /// What may be lost because HEAD marks another log than the one that is there: nobody knows how much.
+    /// What may be lost because HEAD marks another log than the one that is there: nobody knows how
+    /// much.
     pub(crate) fn other_log(&self) -> Option<Loss> {
         let at = self.head?.position.checked_sub(1)?;
         let place = self.places.iter().find(|place| place.positions.contains(&at))?;
@@ -204,7 +208,8 @@ impl Inventory {
         })
     }
 
-    /// The header of a place whose first file holds just what belongs there, and what a scan of it found. Whether it fits to the place before is another question.
+    /// The header of a place whose first file holds just what belongs there, and what a scan of it
+    /// found. Whether it fits to the place before is another question.
     pub(crate) fn sound(&self, n: usize) -> Option<(SegmentHeader, &Scanned)> {
         let place = &self.places[n];
         let candidate = &self.candidates[*place.candidates.first()?];
@@ -252,7 +257,7 @@ impl Inventory {
         self.candidates.iter().map(|candidate| candidate.size).sum()
     }
 
-    /// Behind the last position that the log had.
+    /// After the last position that the log had.
     pub(crate) fn len(&self) -> u64 {
         self.places.last().map_or(0, |place| place.positions.end)
     }
@@ -312,7 +317,8 @@ impl Inventory {
         let unread =
             place.newest && place.candidates.first().is_some_and(|&n| fs.is_met(&self.candidates[n].path, &rest));
         if unread {
-            // HEAD says how far the log went when it was closed. Otherwise commits may stand where nobody can read them.
+            // HEAD says how far the log went when it was closed. Otherwise commits may stand where
+            // nobody can read them.
             if !closed {
                 let path = self.candidates[place.candidates[0]].path.clone();
                 let why = "the end of the log cannot be read, and nothing tells how many events stood there".into();
@@ -423,7 +429,8 @@ impl Inventory {
     }
 }
 
-/// Events whose commits have lost their headers, and with them what they may have said beside the events.
+/// Events whose commits have lost their headers, and with them what they may have said beside the
+/// events.
 fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
     let bare = parts.iter().filter_map(|part| match part {
         SlotPart::Events { first, records, .. } if picked.broken_at(*first).is_none() => {
@@ -454,7 +461,7 @@ fn follows(bytes: &[u8], mended: &Mended, at: usize) -> bool {
     })
 }
 
-/// Whether a seal stands at `at`, and nothing behind it.
+/// Whether a seal stands at `at`, and nothing after it.
 fn is_seal(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
     let (seal, behind) = bytes.split_at(bytes.len().min(Seal::FRAME as usize));
     let header = FrameHeader::decode(seal, segment.mask(), at as u64);
@@ -491,7 +498,8 @@ impl SlotPart {
     }
 }
 
-/// Adds something to the parts. Events that were recorded with the one before stay with it in one commit.
+/// Adds something to the parts. Events that were recorded with the one before stay with it in one
+/// commit.
 fn take(parts: &mut Vec<SlotPart>, item: &Item, picked: &Picked) {
     let broken = picked.broken_at(item.positions.start).filter(|broken| broken.file == item.file);
     match item.kind {

@@ -1,8 +1,12 @@
-//! What is intact in the directory of a store that may be damaged, in order of positions, and what is lost: the common core of salvage, repair, and reading around damage.
+//! What is intact in the directory of a store that may be damaged, in order of positions, and what
+//! is lost: the common core of salvage, repair, and reading around damage.
 //!
-//! Files are taken by what is in them and not by their names. A [`Inventory`] looks at each once, and finds the *places*: the segments that the log had, each with the files that hold it and the
-//! positions that belong into it. A place is then [mended](Inventory::mend) on its own, so that memory is bounded by one segment: whole commits first, then, where a commit is not intact, each of its
-//! events whose own checksum holds. Positions between them are lost. [`Builder`] makes a segment of all that.
+//! Files are taken by what is in them and not by their names. A [`Inventory`] looks at each once,
+//! and finds the *places*: the segments that the log had, each with the files that hold it and the
+//! positions that belong into it. A place is then [mended](Inventory::mend) on its own, so that
+//! memory is bounded by one segment: whole commits first, then, where a commit is not intact, each
+//! of its events whose own checksum holds. Positions between them are lost. [`Builder`] makes a
+//! segment of all that.
 
 mod build;
 mod carve;
@@ -28,7 +32,9 @@ use crate::format::segment_header::SegmentHeader;
 use crate::stream::StreamId;
 use std::ops::Range;
 
-/// Positions whose events are lost, and what is known of them. If the newest segment is gone, nothing tells how many events it held: the positions of the last loss are then without end (`u64::MAX`).
+/// Positions whose events are lost, and what is known of them. If the newest segment is gone,
+/// nothing tells how many events it held: the positions of the last loss are then without end
+/// (`u64::MAX`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
@@ -77,14 +83,15 @@ pub(crate) struct Mended {
     pub sources: Vec<SegmentHeader>,
     pub parts: Vec<SlotPart>,
     pub losses: Vec<Loss>,
-    /// What was left out of the end of the log: bytes that are no whole commit, and that nothing proves to have been acknowledged.
+    /// What was left out of the end of the log: bytes that are no whole commit, and that nothing
+    /// proves to have been acknowledged.
     pub torn: Option<Damage>,
     /// What else may be lost.
     pub notices: Vec<String>,
 }
 
 impl Mended {
-    /// Forgets what stands behind a position, at which a commit begins.
+    /// Forgets what stands after a position, at which a commit begins.
     fn end_at(&mut self, end: u64) {
         self.parts.retain(|part| part.positions().start < end);
         if let Some(SlotPart::Lost { positions }) = self.parts.last_mut() {

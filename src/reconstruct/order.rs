@@ -1,4 +1,5 @@
-//! Bringing segments into order: which files hold the same one, which number and which positions each has, and which are missing.
+//! Bringing segments into order: which files hold the same one, which number and which positions
+//! each has, and which are missing.
 
 use super::files::{LeftOut, SegmentCandidate};
 use super::inventory::{Inventory, SegmentSlot};
@@ -26,7 +27,8 @@ impl Inventory {
         }
     }
 
-    /// Puts the files together that hold the same segment: the mask tells. The one with a header and most events comes first, and lends the others what it knows.
+    /// Puts the files together that hold the same segment: the mask tells. The one with a header
+    /// and most events comes first, and lends the others what it knows.
     pub(super) fn groups(&mut self) -> Vec<SegmentFiles> {
         let mut groups: Vec<SegmentFiles> = Vec::new();
         for n in 0..self.candidates.len() {
@@ -77,7 +79,7 @@ impl Inventory {
         let mut ordered: Vec<SegmentFiles> = Vec::new();
         for group in groups {
             let before = ordered.last().and_then(|group| group.number).unwrap_or(0);
-            // Without a number of its own, it takes the one behind the segment before it.
+            // Without a number of its own, it takes the one after the segment before it.
             let number = group.number.unwrap_or(before + 1);
             let group = SegmentFiles { number: Some(number), ..group };
             if number > before + MAX_MISSING {
@@ -95,7 +97,7 @@ impl Inventory {
         ordered
     }
 
-    /// How well the files of a number fit to those before and behind.
+    /// How well the files of a number fit to those before and after.
     fn rank(&self, group: &SegmentFiles) -> (usize, u64) {
         let candidate = self.candidate(group);
         let header = candidate.known.header;
@@ -157,7 +159,8 @@ impl Inventory {
         }
     }
 
-    /// Whoever claims that more positions were durable than the segments can have had is not believed: then nothing behind `end` is proven.
+    /// Anyone who claims that more positions were durable than the segments can have had is not
+    /// believed: then nothing after `end` is proven.
     pub(super) fn believe_up_to(&mut self, most: u64, end: u64) {
         if self.proven > most {
             let claimed = self.proven;
@@ -168,7 +171,8 @@ impl Inventory {
         }
     }
 
-    /// The number that the next segment would have, and the position it would begin with, as far as it is known where the last one ends.
+    /// The number that the next segment would have, and the position it would begin with, as far as
+    /// it is known where the last one ends.
     fn reached(&self) -> (u64, u64) {
         self.places.last().map_or((1, 0), |last| (last.number + 1, last.positions.end))
     }

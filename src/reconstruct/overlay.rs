@@ -1,4 +1,5 @@
-//! A file system that shows a damaged store as a sound one: what is damaged is replaced by what was made of it, in memory; all else is read from where it is.
+//! A file system that shows a damaged store as a sound one: what is damaged is replaced by what was
+//! made of it, in memory; all else is read from where it is.
 
 use crate::fs::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
 use std::collections::{HashMap, HashSet};

@@ -9,7 +9,8 @@ use crate::segment::{file_name, head, random};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Lost positions that are filled in memory at most, some 250 bytes for each while that is done: a damaged file can claim that there were any number.
+/// Lost positions that are filled in memory at most, some 250 bytes for each while that is done: a
+/// damaged file can claim that there were any number.
 const MOST_LOST: u64 = 1 << 20;
 
 /// What can be opened in place of a damaged store.
@@ -24,9 +25,11 @@ pub(crate) struct ReadableStore {
     pub unreadable: bool,
 }
 
-/// Shows what is intact of a damaged store. Segments that are sound are read from where they are, the others from memory.
+/// Shows what is intact of a damaged store. Segments that are sound are read from where they are,
+/// the others from memory.
 ///
-/// With `open_to`, the store is open already, holds its lock, and has shown positions up to there. Behind that stands what it took for a torn write, which is not shown now.
+/// With `open_to`, the store is open already, holds its lock, and has shown positions up to there.
+/// After that stands what it took for a torn write, which is not shown now.
 pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<ReadableStore> {
     let holes = Holes::new(&**fs);
     let survey = Inventory::new(&holes, dir)?;
@@ -36,7 +39,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
     );
     survey.files().for_each(|path| overlay.hide(path.to_owned()));
-    // Behind the segment before: its number, position and time.
+    // After the segment before: its number, position and time.
     let mut before: Option<SegmentHeader> = None;
     let (mut head, mut lost) = (None, 0u64);
     let end = open_to.unwrap_or(u64::MAX);

@@ -49,8 +49,10 @@ struct LastKept {
 impl Picked {
     /// Takes what one file adds. Of two files that disagree, the first one is believed.
     ///
-    /// What stands in a file in falling order of positions, or right behind a commit that it does not follow, was left by an earlier use of the place: such bytes end the log when a store is opened,
-    /// and are passed over here. Single events are taken only below `proven`: above, they may be half of a commit that was never acknowledged.
+    /// What stands in a file in falling order of positions, or right after a commit that it does
+    /// not follow, was left by an earlier use of the place: such bytes end the log when a store is
+    /// opened, and are passed over here. Single events are taken only below `proven`: above, they
+    /// may be half of a commit that was never acknowledged.
     pub(super) fn add(
         &mut self,
         file: usize,
@@ -116,7 +118,7 @@ impl Picked {
         before.is_none_or(|(_, item)| item.positions.end <= positions.start)
     }
 
-    /// Behind the last position that is taken.
+    /// After the last position that is taken.
     pub(super) fn end(&self) -> Option<u64> {
         self.items.last_key_value().map(|(_, item)| item.positions.end)
     }

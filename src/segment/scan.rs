@@ -44,7 +44,7 @@ pub struct Recorded<'a> {
     pub sequence: u64,
     pub recorded_at: i64,
     pub key: &'a [u8],
-    /// The name of its edition, empty in the main one and for records of the store's own, and of its domain.
+    /// The name of its edition, empty in the main one and for system records, and of its domain.
     pub edition: &'a [u8],
     pub domain: &'a [u8],
     pub event_type: &'a [u8],
@@ -75,11 +75,12 @@ pub enum ScanEnd {
 pub struct Scanned {
     /// Where the last good frame ends.
     pub end: u64,
-    /// Where the first frame begins whose events the last good frame does not vouch for: what follows was in the last group, as far as the log itself tells.
+    /// Where the first frame begins whose events the last good frame does not vouch for: what
+    /// follows was in the last group, as far as the log itself tells.
     pub unproven: u64,
     /// The highest position that a good frame vouches for.
     pub durable_upto: u64,
-    /// The chain behind the last good frame with events.
+    /// The chain after the last good frame with events.
     pub chain: Chain,
     pub stop: ScanEnd,
 }
@@ -91,13 +92,14 @@ impl Scanned {
         Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: ScanEnd::End }
     }
 
-    /// The same, with the seal that stands behind it.
+    /// The same, with the seal that stands after it.
     pub fn with_seal(self, segment: &SegmentHeader) -> Self {
         let seal = self.chain.seal(segment);
         Scanned { end: self.end + Seal::FRAME, stop: ScanEnd::Sealed { seal, junk: false }, ..self }
     }
 
-    /// Where the last frame with events ends: readers need no seal, and it may be the one thing that is not intact.
+    /// Where the last frame with events ends: readers need no seal, and it may be the one thing
+    /// that is not intact.
     pub fn events_end(&self) -> u64 {
         match self.stop {
             ScanEnd::Sealed { .. } => self.end - Seal::FRAME,
@@ -105,7 +107,8 @@ impl Scanned {
         }
     }
 
-    /// Whether the header of the next segment says that nothing but a seal stood behind what was scanned.
+    /// Whether the header of the next segment says that nothing but a seal stood after what was
+    /// scanned.
     pub fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
         next.store == segment.store
             && next.previous_digest == self.chain.digest
@@ -114,7 +117,7 @@ impl Scanned {
     }
 }
 
-/// A good frame somewhere behind a bad one.
+/// A good frame somewhere after a bad one.
 #[derive(Clone, Copy, Debug)]
 pub struct StrayFrame {
     pub offset: u64,
@@ -144,7 +147,8 @@ impl ScanSource<'_> {
         }))
     }
 
-    /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no frame, if the chain has none.
+    /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no
+    /// frame, if the chain has none.
     pub fn ends_with(&self, chain: &Chain, end: u64) -> Result<bool> {
         let mut trailer = [0; TRAILER];
         let whole = match end.checked_sub(TRAILER as u64) {
@@ -183,7 +187,8 @@ impl ScanSource<'_> {
         Ok(())
     }
 
-    /// Scans the segment and shows each good frame with events to `visit`: from its first frame on, or from where an earlier scan has ended, with the chain there.
+    /// Scans the segment and shows each good frame with events to `visit`: from its first frame on,
+    /// or from where an earlier scan has ended, with the chain there.
     pub fn scan(
         &self,
         segment: &SegmentHeader,
@@ -331,8 +336,8 @@ impl Frame<'_> {
         &self.bytes[HEADER..self.header.table_at() as usize]
     }
 
-    /// Walks the records: `each` gets the start and the end of one in `bytes`. `false` if the body is not made of whole records, as many as
-    /// the header says.
+    /// Walks the records: `each` gets the start and the end of one in `bytes`. `false` if the body
+    /// is not made of whole records, as many as the header says.
     fn walk(&self, mut each: impl FnMut(usize, usize, u64) -> bool) -> bool {
         let end = self.header.table_at() as usize;
         let mut at = HEADER + self.header.attributes_len as usize;
@@ -439,7 +444,7 @@ mod tests {
         previous_len: 0,
     };
 
-    /// A segment with one commit, and behind it what `craft` makes of the chain.
+    /// A segment with one commit, and after it what `craft` makes of the chain.
     fn scan(craft: impl FnOnce(&Chain, u64) -> Vec<u8>) -> Result<Scanned> {
         let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
         draft.push(b"\x01a", &NewEvent::new("T", "data"), false).unwrap();
@@ -480,7 +485,8 @@ mod tests {
         frame
     }
 
-    /// What has good checksums and stands in its place is never a torn write: it was cut as one, acknowledged commits of a newer version with it.
+    /// What has good checksums and stands in its place is never a torn write: it was cut as one,
+    /// acknowledged commits of a newer version with it.
     #[test]
     fn what_is_not_known_is_a_newer_format() {
         let unsupported = |found: Result<Scanned>| matches!(found, Err(Error::UnsupportedFormat { .. }));
@@ -496,7 +502,7 @@ mod tests {
             header.attributes_len = 2;
         };
         assert!(unsupported(scan(|chain, at| crafted(chain, at, critical))));
-        // Records that are no records are damage, whoever wrote them.
+        // Records that are no records are damage, no matter who wrote them.
         let found = scan(|chain, at| crafted(chain, at, |_, _| {})).unwrap();
         assert!(matches!(found.stop, ScanEnd::Bad { .. }));
     }

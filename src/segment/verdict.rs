@@ -1,14 +1,15 @@
-//! What is made of how a segment ends: a torn write, or damage. Whoever opens a store and whoever looks at one from outside ask here, and nowhere else.
+//! What is made of how a segment ends: a torn write, or damage. Opening a store and looking at one
+//! from outside both ask here, and nowhere else.
 //!
 //! | what the scan found | verdict |
 //! |---|---|
 //! | a sealed segment, all frames good | keep |
 //! | a sealed segment, or one with a successor, or below HEAD's durable position: anything bad | damage |
-//! | active segment: zeros or the end of the file behind a good frame | keep |
+//! | active segment: zeros or the end of the file after a good frame | keep |
 //! | a bad frame at X, and a later good frame that vouches for X | damage |
 //! | a bad frame at X, later good frames, none vouches for X | torn group: cut at X |
-//! | a bad frame at X, nothing good behind | torn tail: cut at X |
-//! | newest segment without a whole header and with nothing behind it, predecessor sealed | crash while rolling: create it anew |
+//! | a bad frame at X, nothing good after | torn tail: cut at X |
+//! | newest segment without a whole header and with nothing after it, predecessor sealed | crash while rolling: create it again |
 //! | newer format version | `UnsupportedFormat`, nothing touched |
 //! | segments missing, doubled, not contiguous, or of another store | damage |
 //! | a good frame with an unexpected position or predecessor | stale bytes: end of the log, as a bad frame |
@@ -41,7 +42,9 @@ pub(crate) enum SegmentEnd {
 }
 
 impl SegmentEnd {
-    /// How a scan ended, with the good frames that stand behind that, the position that HEAD knows to be durable, and whether the index covers more: what it covers was durable when it was written.
+    /// How a scan ended, with the good frames that stand after that, the position that HEAD knows
+    /// to be durable, and whether the index covers more: what it covers was durable when it was
+    /// written.
     pub(crate) fn of(scanned: &Scanned, later: &[StrayFrame], head_position: Option<u64>, indexed: bool) -> Self {
         let position = scanned.chain.next_position;
         match scanned.stop {
@@ -63,11 +66,12 @@ pub(crate) enum SegmentVerdict {
     Damage(&'static str),
     /// Writes of the last group that were not synced when the machine stopped.
     CutTornGroup,
-    /// The same, with nothing behind. If the group was the last one of all, nothing but HEAD could tell it from damage.
+    /// The same, with nothing after. If the group was the last one of all, nothing but HEAD could
+    /// tell it from damage.
     CutTornTail,
 }
 
-/// The table above, for what stands behind a header.
+/// The table above, for what stands after a header.
 pub(crate) fn judge(place: SegmentRole, ending: SegmentEnd) -> SegmentVerdict {
     match (place, ending) {
         (_, SegmentEnd::Clean) => SegmentVerdict::Keep,
@@ -85,15 +89,18 @@ pub(crate) struct NoHeader {
     pub newest: bool,
     /// All predecessors are there and sealed (there may be none).
     pub sealed_before: bool,
-    /// There is something other than zeros behind the header.
+    /// There is something other than zeros after the header.
     pub content: bool,
-    /// HEAD says that events in this segment are durable. That it only names the segment proves nothing: the attempt after one that failed creates it anew.
+    /// HEAD says that events in this segment are durable. That it only names the segment proves
+    /// nothing: the attempt after one that failed creates it again.
     pub in_head: bool,
 }
 
-/// The table above, for headers: whether the segment was being created when the machine stopped. If not, it is damaged.
+/// The table above, for headers: whether the segment was being created when the machine stopped. If
+/// not, it is damaged.
 ///
-/// A header is synced before the first frame is written, so where there is none there can be no frames.
+/// A header is synced before the first frame is written, so where there is none there can be no
+/// frames.
 pub(crate) fn was_being_created(found: NoHeader) -> bool {
     found == NoHeader { newest: true, sealed_before: true, content: false, in_head: false }
 }

@@ -24,11 +24,13 @@ pub(crate) struct Inspected {
     pub verdict: SnapshotVerdict,
 }
 
-/// Reads each snapshot file of a store, in order of paths. One that is removed meanwhile is left out. Without the id of the store, each store may be meant.
+/// Reads each snapshot file of a store, in order of paths. One that is removed meanwhile is left
+/// out. Without the id of the store, each store may be meant.
 ///
 /// # Errors
 ///
-/// [`Error::Io`](crate::Error::Io) if a directory cannot be listed; a file that cannot be read is one that is not judged.
+/// [`Error::Io`](crate::Error::Io) if a directory cannot be listed; a file that cannot be read is
+/// one that is not judged.
 pub(crate) fn each(
     fs: &dyn Fs,
     store: &Path,

@@ -1,7 +1,10 @@
-//! The directory of snapshots: their files, and which of them stay. It does not know the log, nor that anybody relies on it: nobody does.
+//! The directory of snapshots: their files, and which of them stay. It does not know the log, nor
+//! that anybody relies on it: nobody does.
 //!
-//! A directory a stream, named by a hash of the stream, so that no name from outside becomes part of a path; in it a file a snapshot, named by the sequence. A file is written under another
-//! name and then given its own, so that one that is there was written to its end, as far as nothing but the process died. After a power cut it may hold anything: its checksums tell.
+//! A directory a stream, named by a hash of the stream, so that no name from outside becomes part
+//! of a path; in it a file a snapshot, named by the sequence. A file is written under another name
+//! and then given its own, so that one that is there was written to its end, as far as nothing but
+//! the process died. After a power cut it may hold anything: its checksums tell.
 
 pub mod inspect;
 mod retention;
@@ -23,7 +26,8 @@ pub const NAME: &str = "snapshots";
 const SUFFIX: &str = ".snap";
 const NEW: &str = ".new";
 
-/// Seeds of the two halves of the hash that names the directory of a stream, and of that of an edition.
+/// Seeds of the two halves of the hash that names the directory of a stream, and of that of an
+/// edition.
 const SEEDS: [u64; 3] = [0x736E_6170_7368_6F74, 0x7374_7265_616D_2031, 0x6564_6974_696F_6E73];
 
 /// Those who write to one directory take turns; to different ones, mostly not.
@@ -205,12 +209,14 @@ impl Directory {
         head.sequence == named.sequence && dir.is_some_and(|dir| *dir == *dir_name(key))
     }
 
-    /// Reads header and key. The state is not read: a snapshot that is not wanted costs the same, however large it is.
+    /// Reads header and key. The state is not read: a snapshot that is not wanted costs the same,
+    /// however large it is.
     pub fn open(&self, named: &SnapshotFile) -> Result<OpenedSnapshot, Unusable> {
         open(&*self.fs, named)
     }
 
-    /// Writes a snapshot, and removes those that it supersedes. `is_stale` tells of a snapshot of the stream that it can never be used: such go too, and do not count as newer.
+    /// Writes a snapshot, and removes those that it supersedes. `is_stale` tells of a snapshot of
+    /// the stream that it can never be used: such go too, and do not count as newer.
     ///
     /// What cannot be removed is no error: the next put removes it.
     pub fn put(
@@ -300,7 +306,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes all snapshots of a stream. Gives their number.
+    /// Removes all snapshots of a stream. Returns their number.
     pub fn delete(&self, key: &[u8]) -> Result<u64> {
         let name = dir_name(key);
         self.delete_in(&name, |_, opened| opened.is_none_or(|opened| *opened.key == *key))
@@ -324,7 +330,7 @@ impl Directory {
     }
 
     /// Removes all snapshots of the streams of an edition, or of those in one of its domains, and,
-    /// if it is given what there was, no others. Gives their number.
+    /// if it is given what there was, no others. Returns their number.
     pub fn delete_edition(&self, edition: &str, domain: Option<&str>, known: Option<&Known>) -> Result<u64> {
         let mut count = 0;
         for dir in self.dirs_of_edition(edition)? {

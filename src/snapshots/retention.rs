@@ -2,7 +2,8 @@
 
 use crate::format::snapshot_file::Retention;
 
-/// The sequences of those that go, given all that are there, in any order, and the one that has just been put. Neither that one nor the newest ever goes.
+/// The sequences of those that go, given all that are there, in any order, and the one that has
+/// just been put. Neither that one nor the newest ever goes.
 ///
 /// | | goes when |
 /// |---|---|

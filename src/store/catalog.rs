@@ -1,4 +1,5 @@
-//! What the store knows of its streams: those that can be read, and those that commits on their way will make.
+//! What the store knows of its streams: those that can be read, and those that commits in flight
+//! will make.
 
 use super::notify::waiters::Waiters;
 use crate::error::{Error, Result};
@@ -29,16 +30,16 @@ pub(super) struct Catalog {
 struct Accepted {
     /// The streams that they write to.
     streams: HashMap<Arc<[u8]>, PendingHeads, TermHash>,
-    /// Their idempotency keys, and the positions behind them.
+    /// Their idempotency keys, and the positions after them.
     keys: HashMap<Term, u64>,
     /// What they say of editions and upstreams.
     notes: Vec<Note>,
 }
 
-/// What a commit on its way says beside its events.
+/// What a commit in flight says beside its events.
 struct Note {
     what: Noted,
-    /// The position behind the commit.
+    /// The position after the commit.
     end_position: u64,
 }
 
@@ -54,9 +55,9 @@ pub(super) enum Noted {
 #[derive(Clone, Copy)]
 struct PendingHeads {
     next_sequence: u64,
-    /// The first sequence of what is on its way, if the stream had no events before.
+    /// The first sequence of what is in flight, if the stream had no events before.
     begins_at: Option<u64>,
-    /// The position behind the commit.
+    /// The position after the commit.
     end_position: u64,
 }
 
@@ -66,7 +67,8 @@ pub(super) struct AppendPart {
     pub expected: Expected,
     /// Number of events.
     pub events: usize,
-    /// Its next sequence, as it was when events had been [added](Index::added) so often. `None` if that is to be looked up.
+    /// Its next sequence, as it was when events had been [added](Index::added) so often. `None` if
+    /// that is to be looked up.
     pub known: Option<NextSequence>,
 }
 
@@ -87,7 +89,8 @@ pub(super) struct First {
 
 /// Why a commit is not accepted.
 pub(super) enum Refused {
-    /// The expectation of a part does not hold: its number, the next sequence of its stream, and the position after the commits in flight that say so, 0 if it can be read.
+    /// The expectation of a part does not hold: its number, the next sequence of its stream, and
+    /// the position after the commits in flight that say so, 0 if it can be read.
     Conflict {
         part: usize,
         next: u64,
@@ -107,7 +110,7 @@ impl Catalog {
         Catalog { index, waiters: Arc::default(), accepted: Mutex::default() }
     }
 
-    /// Whether a commit with one of these idempotency keys is on its way.
+    /// Whether a commit with one of these idempotency keys is in flight.
     pub(super) fn is_key_pending(&self, keys: &[Term]) -> bool {
         let accepted = self.accepted.lock();
         keys.iter().any(|key| accepted.keys.contains_key(key))
@@ -118,8 +121,9 @@ impl Catalog {
         self.accepted.lock().keys.extend(keys.iter().map(|key| (key.clone(), end_position)));
     }
 
-    /// Checks the parts of a commit against all that was accepted before, and says what each begins with. Runs under the commit lock. The commit
-    /// counts as accepted if all parts are as expected.
+    /// Checks the parts of a commit against all that was accepted before, and says what each begins
+    /// with. Runs under the commit lock. The commit counts as accepted if all parts are as
+    /// expected.
     pub(super) fn accept(
         &self,
         parts: &[AppendPart],
@@ -127,7 +131,7 @@ impl Catalog {
         first_position: u64,
     ) -> Result<(), Refused> {
         let accepted = &mut *self.accepted.lock();
-        // A part sees what the parts before it have added, and those what is on its way.
+        // A part sees what the parts before it have added, and those what is in flight.
         let mut ends: Option<HashMap<&[u8], u64>> = None;
         let mut end_position = first_position;
         for (n, (part, first)) in parts.iter().zip(&mut *firsts).enumerate() {
@@ -174,7 +178,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether a commit may say this. Called under the commit lock. If not, the error says why, and beside it stands the position after the commit in flight that it rests on, 0 if that can be read.
+    /// Whether a commit may say this. Called under the commit lock. If not, the error says why, and
+    /// beside it stands the position after the commit in flight that it rests on, 0 if that can be
+    /// read.
     pub(super) fn check_note(&self, what: &Noted) -> Result<(), (Error, u64)> {
         let Noted::Tracking { upstream, position } = what else { return Ok(()) };
         match self.tracked(upstream).map_err(|error| (error, 0))? {
@@ -197,13 +203,14 @@ impl Catalog {
         accepted.notes.push(Note { what, end_position });
     }
 
-    /// Whether a deletion in this edition is on its way.
+    /// Whether a deletion in this edition is in flight.
     pub(super) fn is_edition_being_deleted(&self, name: &str) -> bool {
         let notes = &self.accepted.lock().notes;
         notes.iter().any(|note| matches!(&note.what, Noted::Deletion { edition, .. } if edition == name))
     }
 
-    /// How far an upstream has been taken in, and the position after the commit in flight that says so, 0 if it can be read.
+    /// How far an upstream has been taken in, and the position after the commit in flight that says
+    /// so, 0 if it can be read.
     fn tracked(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
         let accepted = self.accepted.lock();
         let pending = accepted.notes.iter().rev().find_map(|note| match &note.what {
@@ -216,7 +223,8 @@ impl Catalog {
         }
     }
 
-    /// From which sequence on commits on their way shadow a stream of the main edition in a named one: `Some(None)` if they delete what shadows it, and `None` if they say nothing of it.
+    /// From which sequence on commits in flight shadow a stream of the main edition in a named one:
+    /// `Some(None)` if they delete what shadows it, and `None` if they say nothing of it.
     pub(super) fn pending_divergence(&self, stream: &StreamId) -> Option<Option<u64>> {
         let accepted = self.accepted.lock();
         match accepted.streams.get(stream.key()) {
@@ -227,7 +235,8 @@ impl Catalog {
 }
 
 impl Accepted {
-    /// The position after the last deletion in flight that hits the stream with this key, if there is one.
+    /// The position after the last deletion in flight that hits the stream with this key, if there
+    /// is one.
     fn deletion_of(&self, key: &[u8]) -> Option<u64> {
         let hits = |note: &&Note| match &note.what {
             Noted::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),

@@ -1,4 +1,5 @@
-//! Where a store lies, for those who keep files of their own beside the log and must not hold the store open.
+//! Where a store lies, for those who keep files of their own beside the log and must not hold the
+//! store open.
 
 use super::Store;
 use crate::error::{Error, Result};
@@ -52,7 +53,8 @@ impl Site {
         self.log.check_writable()
     }
 
-    /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or [`Error::Closed`] if there is to be none.
+    /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or
+    /// [`Error::Closed`] if there is to be none.
     pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         self.log.work()
     }
@@ -81,7 +83,8 @@ impl Site {
         self.log.make_durable(upto)
     }
 
-    /// When the record at this position was recorded, whatever it is. `None` if there is none that can be read.
+    /// When the record at this position was recorded, whatever it is. `None` if there is none that
+    /// can be read.
     ///
     /// # Errors
     ///

@@ -4,13 +4,18 @@
 //!
 //! * the events are what they would be without snapshots;
 //! * the latest snapshot is a state that was put for its sequence, to the byte, or there is none;
-//! * loading gives what replaying gives, also after events that were lost have been replaced by others;
-//! * where snapshots are synced, and where only the process has died, one that was acknowledged is there, and what was deleted is not;
-//! * putting works, and leaves no half-written file behind.
+//! * loading gives what replaying gives, also after events that were lost have been replaced by
+//!   others;
+//! * where snapshots are synced, and where only the process has died, one that was acknowledged is
+//!   there, and what was deleted is not;
+//! * putting works, and leaves no half-written file after.
 //!
-//! The oracle was shown to see, each by running the tests against a library with that bug: a snapshot that is written under its own name; its sync left out; the sync of its directory left out; older ones removed before
-//! it is written (`acknowledged_snapshots_survive`, and others); the sync of a delete left out (the same); the checksum of the state not looked at (`snapshots_that_are_not_synced`); the event not looked at, or only whether
-//! there is one with that sequence (`snapshots_of_events_that_are_lost`); half-written files left behind (all tests).
+//! The oracle was shown to see, each by running the tests against a library with that bug: a
+//! snapshot that is written under its own name; its sync left out; the sync of its directory left
+//! out; older ones removed before it is written (`acknowledged_snapshots_survive`, and others); the
+//! sync of a delete left out (the same); the checksum of the state not looked at
+//! (`snapshots_that_are_not_synced`); the event not looked at, or only whether there is one with
+//! that sequence (`snapshots_of_events_that_are_lost`); half-written files left after (all tests).
 
 use annals::snapshot::{Retention, SnapshotFault};
 use annals::{Durability, Error, Event, Expected, NewEvent, Options, Result, Store, StreamId, Timestamp};
@@ -24,7 +29,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 enum Step {
     /// One event.
     Append,
-    /// A snapshot after the last event. None but the newest default one is kept, so this removes others.
+    /// A snapshot after the last event. None but the newest default one is kept, so this removes
+    /// others.
     Put,
     Transient,
     Persist,
@@ -35,7 +41,7 @@ enum Step {
 
 const STEPS: [Step; 6] = [Step::Append, Step::Put, Step::Transient, Step::Persist, Step::Replace, Step::Delete];
 
-/// All workloads of up to `most` steps, each behind two events and a snapshot.
+/// All workloads of up to `most` steps, each after two events and a snapshot.
 fn workloads(most: u64) -> Vec<Vec<Step>> {
     let mut all = vec![vec![]];
     let mut last = vec![vec![]];
@@ -203,7 +209,7 @@ impl Run {
         let found: Vec<Vec<u8>> = store.read_all().into_iter().map(|event| event.unwrap().data().to_vec()).collect();
         let acknowledged = self.events.iter().filter(|(_, acknowledged)| *acknowledged).count();
         let all: Vec<Vec<u8>> = self.events.iter().map(|(data, _)| data.clone()).collect();
-        // The last one may be on its way.
+        // The last one may be in flight.
         assert!(all.starts_with(&found), "{context}: {} events", found.len());
         let durable = how.durability == Durability::Sync || image == Image::Killed;
         assert!(found.len() >= acknowledged || !durable, "{context}: {} of {acknowledged} events", found.len());

@@ -1,11 +1,15 @@
-//! Damage: flipped bits, cut files, segments that are missing, doubled, swapped, or from another store.
+//! Damage: flipped bits, cut files, segments that are missing, doubled, swapped, or from another
+//! store.
 //!
-//! Of every damaged copy of a small store the tests demand that nothing panics and that no wrong event is ever handed out: whatever opens shows a prefix of what was
-//! written. And what the damage took is never passed over in silence: the open refuses, or the report tells what was cut.
+//! Of every damaged copy of a small store the tests demand that nothing panics and that no wrong
+//! event is ever handed out: whatever opens shows a prefix of what was written. And what the damage
+//! took is never passed over in silence: the open refuses, or the report tells what was cut.
 //!
-//! Shown to see, each by running the tests against a library with that bug: HEAD not asked in `Opening::finish` (`every_truncation`); later frames that vouch not asked in `Opening::ending`
-//! (`a_flip_before_acknowledged_commits_is_damage`); `Chain::accepts` always true (`stale_commits_end_the_log`); the checksum of a record not verified by `Segment::event_at`, or that of
-//! a body not by the cursor (`bytes_that_go_bad_under_an_open_store`).
+//! Shown to see, each by running the tests against a library with that bug: HEAD not asked in
+//! `Opening::finish` (`every_truncation`); later frames that vouch not asked in `Opening::ending`
+//! (`a_flip_before_acknowledged_commits_is_damage`); `Chain::accepts` always true
+//! (`stale_commits_end_the_log`); the checksum of a record not verified by `Segment::event_at`, or
+//! that of a body not by the cursor (`bytes_that_go_bad_under_an_open_store`).
 
 use annals::offline::{Kind, dump_in, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId, Timestamp};
@@ -53,7 +57,8 @@ enum Outcome {
     Refused,
     /// All events are there.
     Whole,
-    /// A prefix is there, and the report says what was cut, or that there is no witness of what may be gone.
+    /// A prefix is there, and the report says what was cut, or that there is no witness of what may
+    /// be gone.
     Cut,
 }
 
@@ -112,7 +117,8 @@ fn segments(disk: &SimFs) -> Vec<PathBuf> {
     files
 }
 
-/// Every byte of every file, one bit, all bits, zero, and 255. The store was closed, so HEAD knows all of it: nothing may be cut.
+/// Every byte of every file, one bit, all bits, zero, and 255. The store was closed, so HEAD knows
+/// all of it: nothing may be cut.
 #[test]
 fn every_flipped_byte() {
     let (disk, written) = sample();
@@ -134,7 +140,8 @@ fn every_flipped_byte() {
                 let noticed =
                     verify_in(&disk, "store").map_or(true, |report| !report.is_sound() || !report.notices.is_empty());
                 assert!(noticed || path.ends_with("LOCK"), "{context}: verify does not see it");
-                // There are bytes that no event needs: trailers, seals, indexes. Opening does not look at all of them.
+                // There are bytes that no event needs: trailers, seals, indexes. Opening does not
+                // look at all of them.
                 let sound = verify_in(&disk, "store").is_ok_and(|report| report.is_sound());
                 assert!(outcome == Outcome::Whole || !sound, "{context}: verify passes over what a read meets");
             }
@@ -145,7 +152,7 @@ fn every_flipped_byte() {
     println!("{changed} changes");
 }
 
-/// Every length of every segment, with nothing, zeros, junk, or older bytes behind.
+/// Every length of every segment, with nothing, zeros, junk, or older bytes after.
 #[test]
 fn every_truncation() {
     let (disk, written) = sample();
@@ -178,7 +185,8 @@ fn seal_only(segment: &[u8], len: usize) -> bool {
     len >= end - SEAL_FRAME
 }
 
-/// Without HEAD, a cut at the end cannot be told from a torn write: then it is cut, and said so; and strict opening refuses. Anything before the last group is still damage.
+/// Without HEAD, a cut at the end cannot be told from a torn write: then it is cut, and said so;
+/// and strict opening refuses. Anything before the last group is still damage.
 #[test]
 fn truncation_without_a_witness() {
     let (disk, written) = sample();
@@ -218,7 +226,8 @@ fn commits_in_last(disk: &SimFs) -> (PathBuf, Vec<std::ops::Range<usize>>) {
     (path, commits)
 }
 
-/// A flipped byte in the middle of the active segment, with acknowledged commits behind it, is damage: never a torn tail. (tephra 0.4.1 cuts there.)
+/// A flipped byte in the middle of the active segment, with acknowledged commits after it, is
+/// damage: never a torn tail. (tephra 0.4.1 cuts there.)
 #[test]
 fn a_flip_before_acknowledged_commits_is_damage() {
     let disk = SimFs::new();
@@ -238,7 +247,8 @@ fn a_flip_before_acknowledged_commits_is_damage() {
     }
 }
 
-/// Frames of an earlier attempt that stand right behind the last commit, whole and in their place, are not part of the log: they do not follow the commit that is now before them.
+/// Frames of an earlier attempt that stand right after the last commit, whole and in their place,
+/// are not part of the log: they do not follow the commit that is now before them.
 #[test]
 fn stale_commits_end_the_log() {
     let disk = SimFs::new();
@@ -266,7 +276,8 @@ fn stale_commits_end_the_log() {
     assert!(store.open_report().cut.is_some());
 }
 
-/// Bytes that go bad while the store is open: a read of them is an error, and never a wrong event. Stream reads and reads in order of positions have different checks.
+/// Bytes that go bad while the store is open: a read of them is an error, and never a wrong event.
+/// Stream reads and reads in order of positions have different checks.
 #[test]
 fn bytes_that_go_bad_under_an_open_store() {
     let disk = SimFs::new();
@@ -402,7 +413,8 @@ fn newer_formats_are_left_alone() {
     }
 }
 
-/// Junk behind the end of the log, which a crash can leave there, does not stop the store from opening. (salamander-db 0.2.0 stops.)
+/// Junk after the end of the log, which a crash can leave there, does not stop the store from
+/// opening. (salamander-db 0.2.0 stops.)
 #[test]
 fn junk_behind_the_end_is_cut() {
     let (disk, written) = sample();

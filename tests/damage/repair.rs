@@ -1,6 +1,9 @@
-//! Repair: in place, and whatever a crash leaves of it, doing it again ends in the same: a store that is sound, with every intact event, and all that was replaced in quarantine.
+//! Repair: in place, and whatever a crash leaves of it, doing it again ends in the same: a store
+//! that is sound, with every intact event, and all that was replaced in quarantine.
 //!
-//! Shown to see (`a_repair_survives_crashes`), each by running it against a library with that bug: new files in place before the old ones are durable in quarantine; the list of moves not synced before the first move.
+//! Shown to see (`a_repair_survives_crashes`), each by running it against a library with that bug:
+//! new files in place before the old ones are durable in quarantine; the list of moves not synced
+//! before the first move.
 
 use annals::offline::{Action, Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, Timestamp};
@@ -54,7 +57,7 @@ fn segments(disk: &SimFs) -> Vec<PathBuf> {
     files
 }
 
-/// Changes a file, and gives the disk anew.
+/// Changes a file, and gives the disk again.
 fn with(disk: &SimFs, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> SimFs {
     let copy = disk.crash(Image::All);
     let mut bytes = copy.contents(path).unwrap();
@@ -77,7 +80,8 @@ fn idx(number: u32) -> String {
     format!("store/{number:020}.idx")
 }
 
-/// Plans, which changes nothing; repairs; finds nothing more to do; and gives the actions and what can be read then.
+/// Plans, which changes nothing; repairs; finds nothing more to do; and gives the actions and what
+/// can be read then.
 #[track_caller]
 fn repair(disk: &SimFs, repair: &Repair) -> (Vec<String>, Vec<Fact>) {
     let before = files(disk);
@@ -144,7 +148,7 @@ fn what_takes_no_event_is_put_in_order() {
         let (actions, found) = repair(&disk, &Repair::new());
         assert!(actions.iter().any(|action| action.contains(expected)), "{expected}: {actions:?}");
         assert!(found == facts, "{expected}");
-        // Only what is bad is made anew.
+        // Only what is bad is rebuilt.
         assert!(actions.iter().filter(|action| action.contains(".seg anew")).count() <= 1, "{actions:?}");
     }
     let deleted = disk.crash(Image::All);
@@ -174,7 +178,7 @@ fn files_that_do_not_belong_there_are_set_aside() {
     assert!(copy.contents("store/notes.txt").is_some() && copy.contents(seg(2)).is_some());
 }
 
-/// Loss is accepted by whoever has seen it, and by nobody else.
+/// Loss is accepted by anyone who has seen it, and by nobody else.
 #[test]
 fn loss_must_be_accepted_as_it_is() {
     let (disk, facts) = sample();
@@ -220,7 +224,8 @@ fn segments_that_are_missing_are_given_up() {
     }
 }
 
-/// Death at every changing call, every image: the store does not open before the repair is done, and doing it again ends in the same as if nothing had happened.
+/// Death at every changing call, every image: the store does not open before the repair is done,
+/// and doing it again ends in the same as if nothing had happened.
 #[test]
 fn a_repair_survives_crashes() {
     let (disk, facts) = sample();

@@ -1,4 +1,5 @@
-//! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
+//! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who
+//! follow.
 
 use annals::consumer::Reset;
 use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
@@ -61,7 +62,7 @@ impl ExternalSink for Sink {
     }
 }
 
-/// A store over which a backup of its first 50 events was put back. The 50 events behind those were
+/// A store over which a backup of its first 50 events was put back. The 50 events after those were
 /// seen by a consumer, `mailer`, which gave up the one at 60, by a handler, `billing`, and by a
 /// sink.
 struct Restored {
@@ -198,7 +199,7 @@ fn what_is_ahead_of_a_restored_store_is_refused() {
     assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, 50);
 }
 
-/// A subscription behind a position that the store has not come to gave the same error for ever,
+/// A subscription after a position that the store has not come to gave the same error for ever,
 /// also after it was stopped: 3.6 million of them in 8 seconds through an endpoint. It looked at
 /// the position before it looked whether it had ended. There is one error, and then it has ended.
 #[test]
@@ -231,7 +232,7 @@ fn a_number_that_was_no_position_is_none_later() {
     assert_eq!(store.checkpoints().get("mailer").unwrap().map(|of| of.position), Some(5), "a number, as it was given");
 }
 
-/// A power cut takes events of a store that does not sync them. What is kept about events is behind
+/// A power cut takes events of a store that does not sync them. What is kept about events is after
 /// them on the disk, so it never is about one that is gone: nothing is refused then, and what comes
 /// is seen.
 #[test]
@@ -351,7 +352,7 @@ where
 /// bincode was the silent default for states, and writes no names: a struct with a field that may
 /// be left out was loaded as another one, and an enum with an internal tag could not be loaded at
 /// all, so that each load replayed everything and wrote it again. JSON is the default; and a state
-/// that does not come back as it is, is not kept, and whoever loads is told.
+/// that does not come back as it is, is not kept, and anyone who loads is told.
 #[test]
 fn a_state_comes_back_as_it_was_or_is_not_kept() {
     let saved = Start::Saved(Some(9));
@@ -471,7 +472,7 @@ impl Projection for Count {
 
 /// An inline read model did not see an event whose ticket was dropped, or whose future was
 /// cancelled, as when the client of a server has gone, until somebody appended the next one: only
-/// those who wait for their commits told it. Whoever reads it takes in what nobody has.
+/// those who wait for their commits told it. Anyone who reads it takes in what nobody has.
 #[test]
 fn an_inline_model_shows_what_nobody_waits_for() {
     for maintenance in [true, false] {

@@ -1,4 +1,5 @@
-//! What a position takes in memory: all that the process has allocated, counted by the allocator, less what it had before.
+//! What a position takes in memory: all that the process has allocated, counted by the allocator,
+//! less what it had before.
 //!
 //! On demand: `cargo test --release --test memory positions -- --ignored --nocapture`.
 
@@ -40,7 +41,7 @@ fn root(n: u64) -> StreamId {
 #[test]
 #[ignore = "puts some millions of positions"]
 fn a_million_positions_take_less_than_100_bytes_each() {
-    // Just behind the points where something grows, and far from them.
+    // Just after the points where something grows, and far from them.
     for count in [100_000u64, 500_000, 790_000, 1_000_000, 1_600_000, 2_100_000] {
         let disk = MemFs::new();
         let before = ALLOCATED.load(Ordering::Relaxed);

@@ -1,7 +1,9 @@
-//! Anonymous memory of an open store: it grows with the streams that are asked about, and not with the events.
+//! Anonymous memory of an open store: it grows with the streams that are asked about, and not with
+//! the events.
 //!
-//! Needs Linux (`/proc/self/status`) and half a GiB of disk, so only on demand: `cargo test --release --test memory store -- --ignored --nocapture`. What is measured runs in a process of its own, as the
-//! allocator keeps what building the store has used.
+//! Needs Linux (`/proc/self/status`) and half a GiB of disk, so only on demand:
+//! `cargo test --release --test memory store -- --ignored --nocapture`. What is measured runs in a
+//! process of its own, as the allocator keeps what building the store has used.
 
 use annals::{Durability, Expected, NewEvent, Options, Store, StreamId};
 use std::path::Path;
@@ -33,7 +35,8 @@ fn build(dir: &Path, streams: u64) {
     store.close().unwrap();
 }
 
-/// In the other process: opens the store, asks for all streams, and prints what each step has added.
+/// In the other process: opens the store, asks for all streams, and prints what each step has
+/// added.
 fn measure(dir: &str) {
     let streams: u64 = std::env::var(STREAMS).unwrap().parse().unwrap();
     let before = anonymous_bytes();

@@ -1,4 +1,5 @@
-//! How far readers have come: handler positions and checkpoints, subscriptions, consumers, projections.
+//! How far readers have come: handler positions and checkpoints, subscriptions, consumers,
+//! projections.
 
 mod consumers;
 mod positions;

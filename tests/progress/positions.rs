@@ -1,4 +1,5 @@
-//! Handler positions and checkpoints: each clause of their documentation, and random operations against plain maps.
+//! Handler positions and checkpoints: each clause of their documentation, and random operations
+//! against plain maps.
 
 use annals::fs::MemFs;
 
@@ -150,7 +151,7 @@ fn the_last_handle_flushes() {
     });
 }
 
-/// Opening, reading, and asking for what is not there leave no file behind.
+/// Opening, reading, and asking for what is not there leave no file after.
 #[test]
 fn only_a_flush_makes_a_file() {
     let disk = SimFs::new();
@@ -252,7 +253,7 @@ fn positions_do_not_hinder_the_store() {
     store.append(&stream("order-1"), Expected::NoStream, [NewEvent::new("T", "")]).unwrap();
     assert!(matches!(store.positions().get("h", &stream("order-1")), Err(Error::Damaged(_))));
     assert!(matches!(store.checkpoints().list(), Err(Error::Damaged(_))));
-    // As the documentation says: moved away, it is begun anew.
+    // As the documentation says: moved away, it is begun again.
     disk.delete("store/POSITIONS");
     assert_eq!(store.positions().get("h", &stream("order-1")).unwrap(), None);
     store.close().unwrap();

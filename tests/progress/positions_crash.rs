@@ -1,17 +1,27 @@
-//! Crashes, failing calls and damage of the file that keeps positions, checkpoints and dead letters, on the simulated disk.
+//! Crashes, failing calls and damage of the file that keeps positions, checkpoints and dead
+//! letters, on the simulated disk.
 //!
-//! All workloads of one to three steps are run; at each changing call of the file system the process dies, or the call fails; of what is then on the disk every image of the fault model is built
-//! (see `annals_testkit::SimFs`), and held against the oracle. The file changes by flushes only, so what is found must be, as a whole, what was there at the last acknowledged flush, or at one that was tried
-//! after it: nothing that was flushed is lost or goes back, and nothing is mixed. Then a second open finds the same, a flush keeps it through a power cut, and so it does a change that is made
-//! after it.
+//! All workloads of one to three steps are run; at each changing call of the file system the
+//! process dies, or the call fails; of what is then on the disk every image of the fault model is
+//! built (see `annals_testkit::SimFs`), and held against the oracle. The file changes by flushes
+//! only, so what is found must be, as a whole, what was there at the last acknowledged flush, or at
+//! one that was tried after it: nothing that was flushed is lost or goes back, and nothing is
+//! mixed. Then a second open finds the same, a flush keeps it through a power cut, and so it does a
+//! change that is made after it.
 //!
-//! The oracle was shown to see, each by running the tests against a library with that bug: no sync of the new file before its rename, no sync of the directory after it, no sync of a batch, a failed sync
-//! tried again; a batch added behind the torn bytes of one that failed; what a failed flush took forgotten; after an open, the last batch not written again, or not synced, or the directory not synced; a
-//! deleted position written as one that is there (`what_was_flushed_survives`, `failed_calls_lose_nothing`); the chain not checked (`a_stale_batch_is_not_taken_for_its_successor`); a bad batch with good ones
-//! behind it taken for a torn tail (`no_changed_byte_gives_a_wrong_position`); one that was there when the file got its name
-//! (`a_file_that_was_just_written_anew_has_no_torn_tail`). They found one of their own: a slot whose position was deleted by the file stayed there, and was written into the next file.
+//! The oracle was shown to see, each by running the tests against a library with that bug: no sync
+//! of the new file before its rename, no sync of the directory after it, no sync of a batch, a
+//! failed sync tried again; a batch added after the torn bytes of one that failed; what a failed
+//! flush took forgotten; after an open, the last batch not written again, or not synced, or the
+//! directory not synced; a deleted position written as one that is there
+//! (`what_was_flushed_survives`, `failed_calls_lose_nothing`); the chain not checked
+//! (`a_stale_batch_is_not_taken_for_its_successor`); a bad batch with good ones after it taken for
+//! a torn tail (`no_changed_byte_gives_a_wrong_position`); one that was there when the file got its
+//! name (`a_file_that_was_just_written_anew_has_no_torn_tail`). They found one of their own: a slot
+//! whose position was deleted by the file stayed there, and was written into the next file.
 //!
-//! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress positions_crash::` runs the whole of it.
+//! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress positions_crash::`
+//! runs the whole of it.
 
 use annals::progress::ExpectedVersion;
 use annals::{Error, Event, Expected, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
@@ -43,7 +53,7 @@ enum Step {
     /// All dead letters are dropped.
     Drop,
     Flush,
-    /// Flushes of so much that the file is written anew.
+    /// Flushes of so much that the file is rewritten.
     Compact,
     /// Close, and open again.
     Reopen,
@@ -66,7 +76,8 @@ const STEPS: [Step; 12] = [
     Step::Abandon,
 ];
 
-/// All workloads of up to `most` steps, each behind a start that leaves something to lose, and before a flush.
+/// All workloads of up to `most` steps, each after a start that leaves something to lose, and
+/// before a flush.
 fn workloads(most: u64) -> Vec<Vec<Step>> {
     let mut all = Vec::new();
     let mut last = vec![vec![Step::Put, Step::Flush]];
@@ -144,7 +155,8 @@ fn state(store: &Store) -> Result<State> {
     Ok(found)
 }
 
-/// What may be found after a crash: what was there at the last flush that was acknowledged, and at those that were tried since.
+/// What may be found after a crash: what was there at the last flush that was acknowledged, and at
+/// those that were tried since.
 #[derive(Clone)]
 struct Model {
     now: State,
@@ -203,7 +215,8 @@ impl Run {
         }
     }
 
-    /// A call that flushes: what it would make durable may be there from now on, and is the least if it succeeds.
+    /// A call that flushes: what it would make durable may be there from now on, and is the least
+    /// if it succeeds.
     fn flushes(&mut self, flush: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         if !self.disk.is_dead() && !self.model.allowed.contains(&self.model.now) {
             self.model.allowed.push(self.model.now.clone());
@@ -375,7 +388,8 @@ fn what_was_flushed_survives() {
     println!("{built} images, no violation");
 }
 
-/// The process that finds what a crash has left dies too, at each of its calls; and so does the next one.
+/// The process that finds what a crash has left dies too, at each of its calls; and so does the
+/// next one.
 #[test]
 fn recovery_survives_its_own_crashes() {
     let mut built = 0u64;
@@ -432,7 +446,8 @@ fn some_images(disk: &SimFs) -> Vec<Image> {
     all
 }
 
-/// Every call fails, once or until the disk is healed, in every way. Nothing is lost in memory: when the cause is gone, a flush makes it durable.
+/// Every call fails, once or until the disk is healed, in every way. Nothing is lost in memory:
+/// when the cause is gone, a flush makes it durable.
 #[test]
 fn failed_calls_lose_nothing() {
     let mut built = 0u64;
@@ -531,7 +546,8 @@ fn written(closed: bool) -> (SimFs, Vec<(usize, State)>) {
     (run.disk, ends)
 }
 
-/// What a file says that has other bytes than it should: `None` if that is refused. What is not refused can be gone on with.
+/// What a file says that has other bytes than it should: `None` if that is refused. What is not
+/// refused can be gone on with.
 fn reading(disk: &SimFs, bytes: Vec<u8>, context: &str) -> Option<State> {
     let disk = disk.crash(Image::Killed);
     disk.set_contents(FILE, bytes);
@@ -577,7 +593,7 @@ fn no_changed_byte_gives_a_wrong_position() {
                     }
                     Some(found) => {
                         assert_eq!(found, *before, "{context}");
-                        // With a mark behind it, the last batch is no torn tail.
+                        // With a mark after it, the last batch is no torn tail.
                         assert!(!closed && at >= *last_begins, "{context}");
                         cut += 1;
                     }
@@ -588,7 +604,8 @@ fn no_changed_byte_gives_a_wrong_position() {
     }
 }
 
-/// What stood in the file when it got its name was durable then: a bad batch is damage, though there be nothing behind it.
+/// What stood in the file when it got its name was durable then: a bad batch is damage, though
+/// there be nothing after it.
 #[test]
 fn a_file_that_was_just_written_anew_has_no_torn_tail() {
     let mut run = Run::new().all(&[Step::Put, Step::Flush]);
@@ -646,7 +663,8 @@ fn batches_stay_in_their_place() {
     }
 }
 
-/// Two processes had the same file before them, one after the other, and wrote different batches to the same place: the older one validates there, but what follows does not follow it.
+/// Two processes had the same file before them, one after the other, and wrote different batches to
+/// the same place: the older one validates there, but what follows does not follow it.
 #[test]
 fn a_stale_batch_is_not_taken_for_its_successor() {
     let mut run = Run::new().all(&[Step::Put, Step::Flush]);

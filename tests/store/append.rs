@@ -1,4 +1,5 @@
-//! Appending: expectations, transactions, tickets, every field of an event, every limit and one beyond it.
+//! Appending: expectations, transactions, tickets, every field of an event, every limit and one
+//! beyond it.
 
 use annals::{
     Appended, Committed, ContentType, Durability, Error, Expected, NewEvent, Options, Result, Store, StreamId,
@@ -24,7 +25,8 @@ impl Clock {
     }
 }
 
-/// The append was refused, by an error of this kind, and the store is as it was and takes the next event.
+/// The append was refused, by an error of this kind, and the store is as it was and takes the next
+/// event.
 #[track_caller]
 fn refused(store: &Store, what: &str, result: Result<Appended>, is_right: impl Fn(&Error) -> bool) {
     match &result {
@@ -46,7 +48,8 @@ fn invalid(error: &Error) -> bool {
     matches!(error, Error::Invalid { .. })
 }
 
-/// Seeded: `Exists` without a check, `Next(n)` that lets larger numbers through; both were seen here.
+/// Seeded: `Exists` without a check, `Next(n)` that lets larger numbers through; both were seen
+/// here.
 #[test]
 fn each_expectation_against_each_length() {
     on_all_beds(|bed| {
@@ -162,7 +165,8 @@ fn a_transaction_over_streams_is_stored_in_the_order_it_was_written() {
     });
 }
 
-/// Seeded: expectations that were checked against the streams as they were before the transaction; seen here.
+/// Seeded: expectations that were checked against the streams as they were before the transaction;
+/// seen here.
 #[test]
 fn a_conflict_anywhere_in_a_transaction_leaves_nothing_of_it() {
     on_all_beds(|bed| {
@@ -221,7 +225,8 @@ fn ten_thousand_events_in_one_commit() {
     });
 }
 
-/// Data whose records are shorter than, as long as, and longer than the blocks of 8 KiB and 64 KiB that checksums and reads work with.
+/// Data whose records are shorter than, as long as, and longer than the blocks of 8 KiB and 64 KiB
+/// that checksums and reads work with.
 #[test]
 fn data_of_all_sizes_come_back() {
     on_all_beds(|bed| {
@@ -338,7 +343,7 @@ fn ids_that_are_given_are_kept_whatever_they_are() {
 
 /// A clock that stands still for thousands of events, and goes back at a reopen.
 ///
-/// Seeded: ids whose number begins anew now and then; seen here.
+/// Seeded: ids whose number begins again now and then; seen here.
 #[test]
 fn ids_that_the_store_gives_are_unique_and_rise() {
     on_all_beds(|bed| {
@@ -449,9 +454,11 @@ fn a_tag_that_is_given_twice_is_kept_once() {
     assert_eq!(facts(store.read_all())[0].tags, ["b", "a", "c"]);
 }
 
-/// Searches for the largest size that is not over a limit. The error for the next one tells the limit, and a size that is one more.
+/// Searches for the largest size that is not over a limit. The error for the next one tells the
+/// limit, and a size that is one more.
 ///
-/// Now and then a byte more of data takes some bytes more in all, for lengths and checksums. The limits here are not at such a place.
+/// Now and then a byte more of data takes some bytes more in all, for lengths and checksums. The
+/// limits here are not at such a place.
 fn largest_that_fits(limit: usize, append: impl Fn(usize) -> Result<Appended>) -> usize {
     let (mut fits, mut exceeds, mut least) = (0, limit, usize::MAX);
     while fits + 1 < exceeds {
@@ -505,7 +512,8 @@ fn a_commit_as_large_as_the_limit_and_one_beyond() {
         refused(&store, "one byte more", store.append(&id, Expected::Any, events(fits + 1)), over_limit);
         let kept = store.len();
 
-        // In a transaction, what was given before and after the one that is too large is not stored either.
+        // In a transaction, what was given before and after the one that is too large is not stored
+        // either.
         let transaction = store.transaction().append(&stream("a-1"), Expected::Any, texts(["x"]));
         let transaction =
             transaction.append(&id, Expected::Any, events(30_000)).append(&id, Expected::Any, texts(["y"]));
@@ -538,7 +546,8 @@ fn the_limits_of_the_defaults() {
     assert!(found[0].data() == &blob[..fits] && found[1..].iter().all(|event| event.data() == &blob[..15 << 20]));
 }
 
-/// Positions count from the first of a segment, in 24 bits. A commit of more events than that was once acknowledged, and could not be read any more.
+/// Positions count from the first of a segment, in 24 bits. A commit of more events than that was
+/// once acknowledged, and could not be read any more.
 #[test]
 #[ignore = "takes two GiB of memory"]
 fn more_events_in_a_commit_than_a_segment_can_count() {
@@ -586,7 +595,7 @@ fn tickets_are_decided_at_once_and_waited_for_in_any_order() {
             let text = n.to_string();
             let ticket = store.transaction().append(&id, Expected::Next(n), texts([text.as_str()])).submit().unwrap();
             tickets.push((n, ticket));
-            // The next one is decided against those on their way.
+            // The next one is decided against those in flight.
             let stale = store.transaction().append(&id, Expected::Next(n), texts(["stale"])).submit();
             assert_eq!(conflict(stale), (id.clone(), Expected::Next(n), n + 1));
         }

@@ -1,4 +1,5 @@
-//! Threads: writers that race for a sequence, pipelines of tickets, readers beside writers, closing while others append.
+//! Threads: writers that race for a sequence, pipelines of tickets, readers beside writers, closing
+//! while others append.
 
 use annals::{Committed, Durability, Error, Event, Expected, NewEvent, Store, StreamId};
 use annals_testkit::Image;
@@ -25,7 +26,7 @@ fn beds() -> Vec<Bed> {
     ]
 }
 
-/// Runs a scenario on each bed. A thread that waits for ever fails the test and is left behind.
+/// Runs a scenario on each bed. A thread that waits for ever fails the test and is left after.
 fn on_threads(scenario: impl Fn(&Bed) + Clone + Send + 'static) {
     for bed in beds() {
         let (name, scenario) = (format!("{bed:?}"), scenario.clone());
@@ -54,7 +55,7 @@ fn text_of(event: &Event) -> String {
     String::from_utf8(event.data().to_vec()).unwrap()
 }
 
-/// Seeded: a check that does not see the commits on their way; it gave two winners here.
+/// Seeded: a check that does not see the commits in flight; it gave two winners here.
 #[test]
 fn of_eight_writers_one_wins_each_sequence() {
     const ROUNDS: u64 = 150;
@@ -100,7 +101,8 @@ fn of_eight_writers_one_wins_each_sequence() {
     });
 }
 
-/// Without rounds: whoever loses tries again from what was found, until each has won as often as the others.
+/// Without rounds: anyone who loses tries again from what was found, until each has won as often as
+/// the others.
 #[test]
 fn losers_retry_with_what_they_found() {
     const EACH: usize = 60;
@@ -148,7 +150,7 @@ fn losers_retry_with_what_they_found() {
     });
 }
 
-/// Each writer keeps several commits on their way. What a ticket says is what is there.
+/// Each writer keeps several commits in flight. What a ticket says is what is there.
 #[test]
 fn pipelines_of_tickets() {
     on_threads(move |bed| {
@@ -201,7 +203,8 @@ fn pipelines_of_tickets() {
     });
 }
 
-/// Commits of the writers below: so many events to each of two streams, and what they say of themselves.
+/// Commits of the writers below: so many events to each of two streams, and what they say of
+/// themselves.
 fn pair(store: &Store, writer: usize, n: u64) {
     let streams = ["left", "right"].map(|domain| StreamId::new(domain, writer.to_string()).unwrap());
     let count = 1 + n % 4;
@@ -212,7 +215,8 @@ fn pair(store: &Store, writer: usize, n: u64) {
     transaction.append(&streams[1], Expected::Any, events("R")).commit().unwrap();
 }
 
-/// Looks at events in rising order from 0 on: dense, in order, and commits whole. Gives their number.
+/// Looks at events in rising order from 0 on: dense, in order, and commits whole. Returns their
+/// number.
 fn check_whole(events: impl Iterator<Item = Event>) -> u64 {
     let mut sequences: BTreeMap<StreamId, u64> = BTreeMap::new();
     let (mut count, mut left, mut time) = (0, 0i64, i64::MIN);
@@ -237,7 +241,8 @@ fn check_whole(events: impl Iterator<Item = Event>) -> u64 {
     count
 }
 
-/// Runs writers, and beside them readers until they are done. Each reader is called again and again.
+/// Runs writers, and beside them readers until they are done. Each reader is called again and
+/// again.
 fn beside_writers(bed: &Bed, commits: u64, readers: &[&(dyn Fn(&Store) + Sync)]) -> Store {
     let store = bed.open();
     let done = AtomicBool::new(false);
@@ -263,7 +268,8 @@ fn beside_writers(bed: &Bed, commits: u64, readers: &[&(dyn Fn(&Store) + Sync)])
     store
 }
 
-/// Seeded: a watermark raised before the group is whole; a read that asks for the watermark again when it comes to a new segment. Both were seen here.
+/// Seeded: a watermark raised before the group is whole; a read that asks for the watermark again
+/// when it comes to a new segment. Both were seen here.
 #[test]
 fn readers_of_the_whole_store_beside_writers() {
     let forwards = |store: &Store| {
@@ -319,7 +325,8 @@ fn readers_of_streams_beside_writers() {
                 assert_eq!((event.sequence(), event.is_in(&id)), (n as u64, true), "sequences are dense");
             }
             assert!(events.is_sorted_by(|a, b| a.position() < b.position()));
-            // What the store has told of the stream can be read by a read that begins later, and nothing else can.
+            // What the store has told of the stream can be read by a read that begins later, and
+            // nothing else can.
             assert!((known..=after).contains(&count), "{count} events, where {known} to {after} were told of");
             assert!(newest < store.len().max(1) && (count > 0 || head == store.len() || known == 0));
         }
@@ -332,8 +339,8 @@ fn readers_of_streams_beside_writers() {
     });
 }
 
-/// Two streams grow by the same number in each commit, so their reads agree if they see one watermark; what the store tells of its streams is never
-/// ahead of what can be read.
+/// Two streams grow by the same number in each commit, so their reads agree if they see one
+/// watermark; what the store tells of its streams is never ahead of what can be read.
 #[test]
 fn what_the_store_tells_can_be_read() {
     let told = |store: &Store| {
@@ -397,9 +404,10 @@ fn acknowledged_means_readable() {
     });
 }
 
-/// Whoever is told `Closed` has stored nothing; all others find their events after a reopen.
+/// Anyone who is told `Closed` has stored nothing; all others find their events after a reopen.
 ///
-/// Seeded: a close that does not write what was accepted; seen here. Those who append all the time once kept `close` from ever coming to an end.
+/// Seeded: a close that does not write what was accepted; seen here. Those who append all the time
+/// once kept `close` from ever coming to an end.
 #[test]
 fn closing_while_others_append() {
     for round in 0..4 {
@@ -435,8 +443,9 @@ fn closing_while_others_append() {
     }
 }
 
-/// Appends to a stream of its own until the store is closed, and says at which position each text is. Half of the writers wait for each commit, the others for all
-/// at the end, when the close has written them.
+/// Appends to a stream of its own until the store is closed, and says at which position each text
+/// is. Half of the writers wait for each commit, the others for all at the end, when the close has
+/// written them.
 fn append_until_closed(store: &Store, writer: usize, closing: &OnceLock<Instant>) -> BTreeMap<u64, String> {
     let id = StreamId::new("s", writer.to_string()).unwrap();
     let (mut told, mut tickets) = (BTreeMap::new(), Vec::new());
@@ -462,8 +471,8 @@ fn append_until_closed(store: &Store, writer: usize, closing: &OnceLock<Instant>
     told
 }
 
-/// `sync` makes durable what was accepted before the call, and does not wait for what others append meanwhile. Nobody waits for ever who waits for the same
-/// commit as a sync does.
+/// `sync` makes durable what was accepted before the call, and does not wait for what others append
+/// meanwhile. Nobody waits for ever who waits for the same commit as a sync does.
 #[test]
 fn syncing_while_others_append() {
     on_threads(move |bed| {
@@ -504,7 +513,8 @@ fn syncing_while_others_append() {
     });
 }
 
-/// Eight threads take tickets and drop them, in the end all handles: whatever was accepted is there.
+/// Eight threads take tickets and drop them, in the end all handles: whatever was accepted is
+/// there.
 #[test]
 fn dropped_tickets_of_many_threads() {
     on_threads(move |bed| {
@@ -538,8 +548,8 @@ fn dropped_tickets_of_many_threads() {
     });
 }
 
-/// The store is closed, and its lock given up, when the last handle is dropped: whoever has dropped it can open it again, also when the maintenance thread is
-/// at work.
+/// The store is closed, and its lock given up, when the last handle is dropped: anyone who has
+/// dropped it can open it again, also when the maintenance thread is at work.
 #[test]
 fn the_lock_is_gone_with_the_last_handle() {
     for disk in 0..3 {

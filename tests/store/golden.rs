@@ -1,6 +1,8 @@
-//! A store of format 1, written once and kept: `tests/data/golden/v1`. It must open for ever, and say the same.
+//! A store of format 1, written once and kept: `tests/data/golden/v1`. It must open for ever, and
+//! say the same.
 //!
-//! `ANNALS_WRITE_GOLDEN=1 cargo test --test store golden::` writes a directory that is missing. An existing one is never written again: a change of the format needs a new version and a new
+//! `ANNALS_WRITE_GOLDEN=1 cargo test --test store golden::` writes a directory that is missing. An
+//! existing one is never written again: a change of the format needs a new version and a new
 //! directory beside it.
 
 use annals::{ContentType, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp, Uuid};

@@ -1,7 +1,8 @@
 //! Commits that are repeated, and what a store can be asked for.
 //!
-//! Shown to see, each by running the tests against a library with that bug: commits on their way not looked at, or the index not asked again under the commit lock (`five_threads_at_once`); the key not written into
-//! the frame (`repeats_of_all_kinds`).
+//! Shown to see, each by running the tests against a library with that bug: commits in flight not
+//! looked at, or the index not asked again under the commit lock (`five_threads_at_once`); the key
+//! not written into the frame (`repeats_of_all_kinds`).
 
 use annals::{AsOf, Committed, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
 use annals_testkit::{Image, SimFs};
@@ -87,7 +88,8 @@ fn five_threads_at_once() {
                 barrier.wait();
                 let transaction = store.transaction().idempotency_key("k");
                 let transaction = match round % 2 {
-                    // A guard and an expectation that the first one breaks for the others: they are repeats all the same.
+                    // A guard and an expectation that the first one breaks for the others: they are
+                    // repeats all the same.
                     0 => {
                         let guard = Guard::absent(Query::new().event_type("Paid"));
                         let events = [NewEvent::new("Paid", "")];
@@ -107,7 +109,7 @@ fn five_threads_at_once() {
     }
 }
 
-/// A repeat behind a commit that fails is not a repeat: it goes.
+/// A repeat after a commit that fails is not a repeat: it goes.
 #[test]
 fn a_first_commit_that_fails() {
     let disk = SimFs::new();
@@ -173,7 +175,8 @@ fn what_is_in_a_store() {
     assert!(store.event(Uuid::from_u128(7 << 76 | 2 << 62)).unwrap().is_none());
 }
 
-/// Streams as of each position and each time, from the newest event of a type, and by when things happened.
+/// Streams as of each position and each time, from the newest event of a type, and by when things
+/// happened.
 #[test]
 fn streams_at_other_times() {
     let disk = SimFs::new();
@@ -214,7 +217,8 @@ fn streams_at_other_times() {
     }
 }
 
-/// A repeat is not checked, also while the first commit is on its way and nobody can see yet what would break the guard of the repeat.
+/// A repeat is not checked, also while the first commit is in flight and nobody can see yet what
+/// would break the guard of the repeat.
 #[test]
 fn a_repeat_with_a_stale_guard_while_the_first_is_pending() {
     let store = Store::in_memory();

@@ -1,4 +1,5 @@
-//! Commits that are read in pieces of 64 KiB. A piece that ended exactly between two events once ended the commit: the events behind it were passed over without a word.
+//! Commits that are read in pieces of 64 KiB. A piece that ended exactly between two events once
+//! ended the commit: the events after it were passed over without a word.
 
 use annals::{Expected, NewEvent, Store, StreamId};
 

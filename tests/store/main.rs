@@ -1,5 +1,5 @@
-//! The store as an application uses it: appends, reads, queries, snapshots, editions, opening, and random
-//! operations against a model.
+//! The store as an application uses it: appends, reads, queries, snapshots, editions, opening, and
+//! random operations against a model.
 
 mod append;
 mod concurrency;

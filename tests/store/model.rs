@@ -1,8 +1,9 @@
 //! Random operations against a model that is a vector of events.
 //!
-//! The model knows what was accepted, in order, and how much of it is known to be visible. A ticket that nobody has waited for may have been written by others, so
-//! what is visible lies between the two, and ends with a commit. On the simulated disk the power is cut now and then: what was acknowledged is there
-//! afterwards, and of what was on its way whole commits from the front.
+//! The model knows what was accepted, in order, and how much of it is known to be visible. A ticket
+//! that nobody has waited for may have been written by others, so what is visible lies between the
+//! two, and ends with a commit. On the simulated disk the power is cut now and then: what was
+//! acknowledged is there afterwards, and of what was in flight whole commits from the front.
 
 use annals::{
     Appended, Committed, ContentType, Error, Events, Expected, NewEvent, Options, Result, Store, StreamId, Ticket,
@@ -470,7 +471,7 @@ impl World {
         }
     }
 
-    /// Nothing is on its way: all that was accepted is there.
+    /// Nothing is in flight: all that was accepted is there.
     fn check_all(&mut self) {
         assert_eq!(self.store().len(), self.accepted.len() as u64);
         for fact in all_facts(self.store()) {
@@ -636,8 +637,10 @@ fn run(bed: Bed, way: usize, steps: &[Step]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Seeded, each found here: parts of a transaction that do not see each other, a clock that is believed when it runs backwards, an inclusive `to`, a limit
-    /// taken before the direction, a close that does not write what was accepted, an append without a sync, a segment whose name is not synced.
+    /// Seeded, each found here: parts of a transaction that do not see each other, a clock that is
+    /// believed when it runs backwards, an inclusive `to`, a limit taken before the direction, a
+    /// close that does not write what was accepted, an append without a sync, a segment whose name
+    /// is not synced.
     #[test]
     fn the_simulated_disk_does_what_the_model_does(way in 0..8usize, steps in prop::collection::vec(step(), 1..40)) {
         run(Bed::simulated(), way, &steps);

@@ -1,4 +1,5 @@
-//! Opening and closing: the lock, what is not a store, read-only opens, options outside their limits, a disk that fails or is full.
+//! Opening and closing: the lock, what is not a store, read-only opens, options outside their
+//! limits, a disk that fails or is full.
 
 use annals::{Durability, Error, Expected, NewEvent, Options, Result, Store};
 use annals_testkit::*;
@@ -13,7 +14,8 @@ use std::time::Duration;
 const ROLE: &str = "ANNALS_TEST_ROLE";
 const PLACE: &str = "ANNALS_TEST_PLACE";
 
-/// This program again, in another process, which plays a role in a directory and tells of it line by line.
+/// This program again, in another process, which plays a role in a directory and tells of it line
+/// by line.
 struct Other {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -34,7 +36,8 @@ impl Other {
         Other { process, lines }
     }
 
-    /// Waits for a line that begins with this, and gives what follows. The test harness of the other process writes lines, too.
+    /// Waits for a line that begins with this, and returns what follows. The test harness of the
+    /// other process writes lines, too.
     fn hears(&mut self, start: &str) -> String {
         for line in self.lines.by_ref() {
             let line = line.unwrap();
@@ -166,7 +169,7 @@ fn another_process_is_told_who_has_the_store_open() {
     assert!(names_pid(&second.as_ref().unwrap_err().to_string(), pid), "{second:?}");
     assert!(names_pid(&locked_by(second, &path).unwrap(), pid));
     locked_by(Options::new().open_read_only(&path), &path);
-    // Whoever only looks needs no lock.
+    // Anyone who only looks needs no lock.
     assert!(annals::offline::verify(&path).unwrap().is_sound());
     owner.end();
     let store = Store::open(&path).unwrap();
@@ -197,7 +200,8 @@ fn the_lock_is_gone_when_its_owner_is_killed() {
     bed.settle(store);
 }
 
-/// Whatever was acknowledged before a SIGKILL is there after it, whole, and nothing else but what was on its way.
+/// Whatever was acknowledged before a SIGKILL is there after it, whole, and nothing else but what
+/// was in flight.
 #[test]
 fn acknowledged_events_survive_a_kill() {
     let bed = Bed::directory().tiny();
@@ -227,7 +231,8 @@ fn acknowledged_events_survive_a_kill() {
     }
 }
 
-/// While others read, a writer is refused. The process that wrote last is gone, and has nothing to do with it.
+/// While others read, a writer is refused. The process that wrote last is gone, and has nothing to
+/// do with it.
 #[test]
 fn readers_are_not_mistaken_for_the_last_writer() {
     let bed = Bed::directory();
@@ -405,7 +410,7 @@ fn the_report_tells_what_opening_found() {
     });
 }
 
-/// Bytes behind the last commit that are none: cut, reported and kept.
+/// Bytes after the last commit that are none: cut, reported and kept.
 #[test]
 fn a_torn_tail_is_cut_reported_and_kept() {
     on(vec![Bed::directory(), Bed::directory().without_map()], |bed| {
@@ -445,7 +450,8 @@ fn a_torn_tail_is_cut_reported_and_kept() {
     });
 }
 
-/// Index files can be made anew from the segments: without them, or with others, a store answers the same.
+/// Index files can be rebuilt from the segments: without them, or with others, a store answers the
+/// same.
 #[test]
 fn indexes_that_are_lost_or_spoiled_are_made_anew() {
     let beds = vec![
@@ -523,7 +529,8 @@ fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<Fact>)> {
         let no_head = copy_of(&bed);
         std::fs::remove_file(no_head.path().join("HEAD")).unwrap();
         let unborn = copy_of(&bed);
-        // A roll ends with a seal, so a next segment can only be there behind one: that of the tiny ones has it.
+        // A roll ends with a seal, so a next segment can only be there after one: that of the tiny
+        // ones has it.
         sorts.extend(
             [("crashed", crashed), ("torn", torn), ("no LOCK", no_lock), ("no HEAD", no_head), ("copy", unborn)]
                 .map(|(sort, bed)| (sort, bed, facts.clone())),
@@ -651,7 +658,8 @@ fn the_size_of_segments_may_differ_from_one_open_to_the_next() {
 
 // ---------------------------------------------------------------- a disk that fails
 
-/// A workload of commits of one and of several streams, over several segments. What each commit holds can be told from its number.
+/// A workload of commits of one and of several streams, over several segments. What each commit
+/// holds can be told from its number.
 fn commit(store: &Store, n: u64) -> Result<()> {
     let ids = ["a-1", "b-1"].map(stream);
     let data = noise(n, [10, 900, 4_300, 0][n as usize % 4]);
@@ -705,7 +713,8 @@ fn failing(operation: Operation, after: u64, times: u64, kind: ErrorKind) -> Fau
     Fault { operation, after, times, kind }
 }
 
-/// A call fails once: the commit gets the error, nothing of it is stored, not even after a crash, and the next one goes through.
+/// A call fails once: the commit gets the error, nothing of it is stored, not even after a crash,
+/// and the next one goes through.
 ///
 /// Seeded: a store that remembers what it had accepted; seen here.
 #[test]
@@ -753,7 +762,8 @@ fn a_write_that_fails_refuses_one_commit() {
     }
 }
 
-/// Every write fails for a while. The errors say so, the commits are not there, and when the disk is well again the store, or one that is opened anew, goes on.
+/// Every write fails for a while. The errors say so, the commits are not there, and when the disk
+/// is well again the store, or one that is opened again, goes on.
 #[test]
 fn a_disk_that_is_ill_for_a_while() {
     for segment_size in [TINY, 64 << 20] {
@@ -773,7 +783,8 @@ fn a_disk_that_is_ill_for_a_while() {
                 if refused.iter().all(|error| matches!(error, Error::Io { .. })) {
                     crashes_leave(bed.sim(), &stored, &context);
                 } else {
-                    // What was written in part could not be taken back: nobody knows, and the store says so.
+                    // What was written in part could not be taken back: nobody knows, and the store
+                    // says so.
                     assert!(
                         matches!(refused.last(), Some(Error::DurabilityUnknown { .. })),
                         "{context:?}: {refused:?}"
@@ -791,10 +802,11 @@ fn a_disk_that_is_ill_for_a_while() {
     }
 }
 
-/// Several commits on their way, and the write of the first fails: all fail, as those behind stand on what is not there. A write that has stored half of them has
-/// stored some whole.
+/// Several commits in flight, and the write of the first fails: all fail, as those after stand on
+/// what is not there. A write that has stored half of them has stored some whole.
 ///
-/// Seeded: a failed write that is not taken back, or without a sync; both were seen here after a crash.
+/// Seeded: a failed write that is not taken back, or without a sync; both were seen here after a
+/// crash.
 #[test]
 fn a_failed_write_takes_all_that_were_decided_against_it() {
     for after in 0..3 {
@@ -830,9 +842,11 @@ fn a_failed_write_takes_all_that_were_decided_against_it() {
     }
 }
 
-/// A failed sync tells everybody that nobody knows, and the store takes nothing more until it is opened again.
+/// A failed sync tells everybody that nobody knows, and the store takes nothing more until it is
+/// opened again.
 ///
-/// Seeded: a store that goes on after a failed sync, and a reopen that believes what it reads in the cache; both were seen here.
+/// Seeded: a store that goes on after a failed sync, and a reopen that believes what it reads in
+/// the cache; both were seen here.
 #[test]
 fn a_sync_that_fails_ends_the_appends() {
     for segment_size in [TINY, 64 << 20] {
@@ -876,7 +890,8 @@ fn a_sync_that_fails_ends_the_appends() {
                 holds_commits(&handle, &acknowledged, &context);
                 let store = bed.open();
                 let mut there = is_one_of(&store, &context);
-                // What a reopened store shows is durable: the kernel takes the pages for clean, so they had to be written again.
+                // What a reopened store shows is durable: the kernel takes the pages for clean, so
+                // they had to be written again.
                 crashes_leave(bed.sim(), &there, &context);
                 commit(&store, 50).unwrap();
                 there.push(50);
@@ -938,7 +953,8 @@ fn a_failed_sync_in_the_background_is_told_by_the_next_append() {
     }
 }
 
-/// The disk is full at each of many sizes, in the middle of frames and while rolling. Then there is room again, and the same store goes on.
+/// The disk is full at each of many sizes, in the middle of frames and while rolling. Then there is
+/// room again, and the same store goes on.
 #[test]
 fn a_full_disk_at_any_point_and_then_room_again() {
     for segment_size in [TINY, 64 << 20] {
@@ -964,7 +980,8 @@ fn a_full_disk_at_any_point_and_then_room_again() {
             }
             assert!(refused > 0 || capacity > 8_000, "{context:?}");
             if capacity % 2 == 0 {
-                // Closed while the disk is full: an error, or none, but the lock is given up and nothing is lost.
+                // Closed while the disk is full: an error, or none, but the lock is given up and
+                // nothing is lost.
                 let (Ok(()) | Err(_)) = store.clone().close();
                 bed.sim().heal();
                 drop(store);
@@ -1045,7 +1062,8 @@ fn short_and_interrupted_calls_are_not_noticed() {
     }
 }
 
-/// `sync` and `close` write what was accepted. If that cannot be written, it is not only the ticket that says so: the ticket may have been dropped.
+/// `sync` and `close` write what was accepted. If that cannot be written, it is not only the ticket
+/// that says so: the ticket may have been dropped.
 #[test]
 fn a_sync_or_close_tells_of_what_it_could_not_write() {
     for closes in [false, true] {
@@ -1063,7 +1081,8 @@ fn a_sync_or_close_tells_of_what_it_could_not_write() {
     }
 }
 
-/// Each call of an open fails once. Whatever comes of it, the lock is free, and the next open finds everything.
+/// Each call of an open fails once. Whatever comes of it, the lock is free, and the next open finds
+/// everything.
 #[test]
 fn an_open_that_fails_can_be_repeated() {
     let operations = [
@@ -1123,7 +1142,8 @@ fn an_open_that_fails_can_be_repeated() {
     }
 }
 
-/// Each call of a close fails once: it is told or does not matter; the lock is given up, and everything is there.
+/// Each call of a close fails once: it is told or does not matter; the lock is given up, and
+/// everything is there.
 #[test]
 fn a_close_that_fails_gives_up_the_lock() {
     let stored: Vec<_> = (0..7).collect();

@@ -1,8 +1,10 @@
 //! Queries and guards, against the same questions put to a plain list of all events.
 //!
-//! Shown to see, each by running the tests against a library with that bug: a union of terms that is not merged in order, candidates that are not sorted, an item that is left out, an inclusive bound taken as
-//! exclusive, events of the same time cut at a time bound, candidates not held against the query (`every_query_form`); a guard that does not look at commits on their way, or not again under the
-//! lock (`racing_guards`).
+//! Shown to see, each by running the tests against a library with that bug: a union of terms that
+//! is not merged in order, candidates that are not sorted, an item that is left out, an inclusive
+//! bound taken as exclusive, events of the same time cut at a time bound, candidates not held
+//! against the query (`every_query_form`); a guard that does not look at commits in flight, or not
+//! again under the lock (`racing_guards`).
 
 use annals::{AsOf, Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp};
 use annals_testkit::SimFs;
@@ -195,7 +197,8 @@ proptest! {
     }
 }
 
-/// Threads race for a name under a guard: exactly one wins each round, and the others are told of its event.
+/// Threads race for a name under a guard: exactly one wins each round, and the others are told of
+/// its event.
 #[test]
 fn racing_guards() {
     for durable_disk in [false, true] {
@@ -288,7 +291,8 @@ fn many(store: &Store, events: u64) {
     }
 }
 
-/// A segment is sealed, and its index goes from memory into a file, while a query is under way. Once, the plan was made for the one and asked the other: events were missing without a word.
+/// A segment is sealed, and its index goes from memory into a file, while a query is under way.
+/// Once, the plan was made for the one and asked the other: events were missing without a word.
 #[test]
 fn a_seal_in_the_middle_of_a_query() {
     let disk = SimFs::new();
@@ -319,7 +323,8 @@ fn a_seal_in_the_middle_of_a_query() {
     }
 }
 
-/// So many candidates that they are taken window by window, and so many that the segment is read in order; with bounds anywhere.
+/// So many candidates that they are taken window by window, and so many that the segment is read in
+/// order; with bounds anywhere.
 #[test]
 fn large_segments() {
     let store = Store::in_memory();
@@ -351,7 +356,8 @@ fn large_segments() {
     }
 }
 
-/// Any byte of an index file, changed on a closed store: the answers are the same, and the file is whole again afterwards.
+/// Any byte of an index file, changed on a closed store: the answers are the same, and the file is
+/// whole again afterwards.
 #[test]
 fn broken_indexes_are_made_anew() {
     let disk = SimFs::new();
@@ -379,7 +385,8 @@ fn broken_indexes_are_made_anew() {
             143
         );
         store.close().unwrap();
-        // What was looked into has been made anew; what was not may still be broken, and is then found by verify.
+        // What was looked into has been rebuilt; what was not may still be broken, and is then
+        // found by verify.
         let now = disk.contents(path).unwrap();
         let sound = annals::offline::verify_in(&disk, "store").unwrap().notices.is_empty();
         assert_eq!(sound, now == good, "byte {at}");

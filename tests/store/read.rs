@@ -1,11 +1,13 @@
-//! Reading: ranges, limits and directions, of a stream and of the whole store; the fixed watermark; what a read holds on to.
+//! Reading: ranges, limits and directions, of a stream and of the whole store; the fixed watermark;
+//! what a read holds on to.
 
 use annals::{Durability, Error, Expected, NewEvent, Read, Result, Store, StreamId};
 use annals_testkit::*;
 use annals_testkit::{Fault, Operation};
 use std::io::ErrorKind;
 
-/// Several streams with events of all sizes, in commits of all sizes: some larger than a block, some larger than a segment.
+/// Several streams with events of all sizes, in commits of all sizes: some larger than a block,
+/// some larger than a segment.
 fn fill(store: &Store) -> Vec<Fact> {
     let names = ["a-1", "b-1", "a-2", "c-1@what-if"].map(stream);
     let mut n = 0u64;
@@ -74,7 +76,8 @@ fn every_range_limit_and_direction() {
             let read = read.from(from).to(to).limit(limit);
             positions(if backwards { read.backwards() } else { read })
         };
-        // Every border of the whole store would be tens of thousands of reads: each position once at each end, and the corners.
+        // Every border of the whole store would be tens of thousands of reads: each position once
+        // at each end, and the corners.
         let ends = (0..len + 3).flat_map(|n| [(n, u64::MAX), (0, n), (n, n + 1), (n, n + 45), (n, n), (n + 1, n)]);
         let corners = [(u64::MAX, u64::MAX), (u64::MAX, 0), (len, len), (u64::MAX - 1, u64::MAX), (0, u64::MAX)];
         for (from, to) in ends.chain(corners) {
@@ -148,15 +151,17 @@ fn long_streams_read_whole_in_both_directions() {
     });
 }
 
-/// A commit is larger than what is read at a time, and one of its records ends exactly where a piece of 64 KiB does. A reader once took the end of the piece for
-/// the end of the commit, and passed over the rest without a word.
+/// A commit is larger than what is read at a time, and one of its records ends exactly where a
+/// piece of 64 KiB does. A reader once took the end of the piece for the end of the commit, and
+/// passed over the rest without a word.
 #[test]
 fn records_that_end_with_a_piece_of_a_large_commit() {
     on(vec![Bed::memory(), Bed::directory()], |bed| {
         let id = stream("s-1");
         for len in (0..64).chain([200, 988, 4_068, 8_156, 16_348, 32_700, 65_480]) {
             let bed = Bed { disk: if len % 16 == 0 { Bed::directory().disk } else { Bed::memory().disk }, ..*bed };
-            // Records differ in their overhead by the length of a number or two, so every length around is tried.
+            // Records differ in their overhead by the length of a number or two, so every length
+            // around is tried.
             for len in if len < 64 { len..len + 1 } else { len - 20..len + 20 } {
                 let store = bed.open_with(|options| options.durability(Durability::Os));
                 let data = noise(len as u64, len);
@@ -173,7 +178,8 @@ fn records_that_end_with_a_piece_of_a_large_commit() {
     });
 }
 
-/// Whoever keeps the events of a small commit while the read goes on into a large one once got `Damaged` from a sound store.
+/// Anyone who keeps the events of a small commit while the read goes on into a large one once got
+/// `Damaged` from a sound store.
 #[test]
 fn events_can_be_kept_while_the_read_goes_on() {
     on_all_beds(|bed| {
@@ -246,7 +252,8 @@ fn a_read_sees_what_was_there_when_it_began() {
     });
 }
 
-/// Submitted and not yet durable: nobody reads it. Seeded: a stream's read that asks the pending heads; seen here.
+/// Submitted and not yet durable: nobody reads it. Seeded: a stream's read that asks the pending
+/// heads; seen here.
 #[test]
 fn what_is_not_durable_cannot_be_read() {
     on(vec![Bed::memory(), Bed::memory().tiny(), Bed::simulated().tiny(), Bed::directory().maintained(false)], |bed| {
@@ -265,7 +272,8 @@ fn what_is_not_durable_cannot_be_read() {
     });
 }
 
-/// One process may have the store open, and a read keeps it open; when the last handle is gone, so is the lock.
+/// One process may have the store open, and a read keeps it open; when the last handle is gone, so
+/// is the lock.
 #[test]
 fn a_read_outlives_its_store_and_holds_it_open() {
     on_all_beds(|bed| {
@@ -384,7 +392,7 @@ fn streams_are_found_by_how_their_names_begin() {
     });
 }
 
-/// A batch for each order, read back by whoever has the root in another form.
+/// A batch for each order, read back by anyone who has the root in another form.
 #[test]
 fn stream_ids_are_the_same_however_they_were_made() {
     let store = Store::in_memory();

@@ -1,4 +1,5 @@
-//! Bugs that a review has found: each test fails with its bug. Races are made to happen by a file system that calls back in the middle of an operation.
+//! Bugs that a review has found: each test fails with its bug. Races are made to happen by a file
+//! system that calls back in the middle of an operation.
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, MemFs, Mode};
 use annals::progress::ExpectedVersion;
@@ -311,7 +312,8 @@ fn stale_head_after_delete() {
     store.close().unwrap();
     let store = open(fs.clone()).unwrap();
     let st2 = store.clone();
-    // While the head of the stream is looked for in index files (read lock held), a deletion is on its way to be published.
+    // While the head of the stream is looked for in index files (read lock held), a deletion is in
+    // flight to be published.
     let handle = Arc::new(Mutex::new(None));
     let h2 = handle.clone();
     fs.set(Box::new(move |op, p| {
@@ -427,7 +429,7 @@ fn deletion_of_an_index_that_was_not_believed() {
     // The index tells of events that were durable, and the log has not: nothing is begun over that.
     assert!(matches!(open(), Err(annals::Error::Damaged(_))));
     for p in disk.files() {
-        // Whoever knows that it was a backup removes what is newer; or the index is damaged.
+        // Anyone who knows that it was a backup removes what is newer; or the index is damaged.
         if p.extension().is_some_and(|e| e == "idx") {
             let mut bytes = disk.contents(&p).unwrap();
             bytes[100] ^= 1;
@@ -456,7 +458,8 @@ impl Logs for std::path::PathBuf {
     }
 }
 
-/// The clock is behind the last event, so that all events get its time; the disk loses the last ones, and the snapshot stays.
+/// The clock is after the last event, so that all events get its time; the disk loses the last
+/// ones, and the snapshot stays.
 #[test]
 fn snapshot_of_another_event_at_the_same_position_and_time() {
     let disk = SimFs::new();
@@ -483,7 +486,8 @@ fn snapshot_of_another_event_at_the_same_position_and_time() {
     assert_eq!(l.state.0, types(store.read(&m)));
 }
 
-/// What had been shared is cut by the point in time, and what the edition had of its own with it: there would be a gap.
+/// What had been shared is cut by the point in time, and what the edition had of its own with it:
+/// there would be a gap.
 #[test]
 fn diverging_at_with_as_of() {
     let store = Store::in_memory();
@@ -530,7 +534,8 @@ fn dead_letters_in_a_store_that_is_only_read() {
     assert!(matches!(tried, Err(Error::ReadOnly)), "{tried:?}");
 }
 
-/// The process dies while it creates a segment; the next one opens, closes, and everything is in order. `verify` said that HEAD knew of more than there was.
+/// The process dies while it creates a segment; the next one opens, closes, and everything is in
+/// order. `verify` said that HEAD knew of more than there was.
 #[test]
 fn a_segment_that_was_being_created() {
     let filler = [b'x'; 1500];

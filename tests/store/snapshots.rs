@@ -1,4 +1,5 @@
-//! Snapshots: what is put comes back, what stays, what is never used, and that an aggregate is the same with them, without them, and with damaged ones.
+//! Snapshots: what is put comes back, what stays, what is never used, and that an aggregate is the
+//! same with them, without them, and with damaged ones.
 
 use annals::fs::Fs;
 
@@ -148,7 +149,8 @@ fn small_and_large_states_come_back_exactly() {
             store.snapshots().put_bytes(&id, 0, &state).unwrap();
             assert!(store.snapshots().latest(&id).unwrap().unwrap().bytes() == state, "{len} raw bytes");
         }
-        // As a value: bytes whose length stands before them, and numbers that take more room than their bytes.
+        // As a value: bytes whose length stands before them, and numbers that take more room than
+        // their bytes.
         let text = "x".repeat(64 << 20);
         store.snapshots().put(&id, 0, &text).unwrap();
         assert!(store.snapshots().latest(&id).unwrap().unwrap().decode::<String>().unwrap() == text);
@@ -476,7 +478,8 @@ fn a_state_of_another_type_is_passed_over() {
     });
 }
 
-/// Every byte of a file, changed in three ways, and every length: never used, always counted, and the aggregate is the same.
+/// Every byte of a file, changed in three ways, and every length: never used, always counted, and
+/// the aggregate is the same.
 #[test]
 fn a_damaged_snapshot_is_skipped_and_counted() {
     let bed = Bed::memory();
@@ -584,7 +587,8 @@ fn a_snapshot_in_the_wrong_place_is_not_used() {
     assert_eq!(load(store.load(&one)).snapshot, Some(6));
 }
 
-/// Events that were never synced are lost in a power cut; a snapshot that had been put may outlive them. Others come in their place, with the same sequences and positions.
+/// Events that were never synced are lost in a power cut; a snapshot that had been put may outlive
+/// them. Others come in their place, with the same sequences and positions.
 #[test]
 fn a_snapshot_that_outlived_its_events_is_not_used() {
     let bed = Bed::simulated();
@@ -593,7 +597,8 @@ fn a_snapshot_that_outlived_its_events_is_not_used() {
     grow(&store, &id, 3);
     store.sync().unwrap();
     grow(&store, &id, 4);
-    // Putting makes the events durable first. So it takes a directory of snapshots that was kept and a store that was restored from before.
+    // Putting makes the events durable first. So it takes a directory of snapshots that was kept
+    // and a store that was restored from before.
     let durable = bed.sim().crash(annals_testkit::Image::Durable);
     let snapshots = store.snapshots().retention(Retention::Persist);
     snapshots.put(&id, 1, &replay(&store, &id, 1)).unwrap();

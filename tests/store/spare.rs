@@ -1,8 +1,11 @@
 //! Spare files: zeros that the next segment is made of, ahead of time.
 //!
-//! That nothing acknowledged is lost with them, and that no zeros come down on events, the crash tests show: they make spare files as everything else does, and die at each step of it.
+//! That nothing acknowledged is lost with them, and that no zeros come down on events, the crash
+//! tests show: they make spare files as everything else does, and die at each step of it.
 //!
-//! Put in and seen: all spare files under one name, so that a new one truncates what a segment was made of (`tests/store/concurrency.rs`); the header of a segment that is made of one not synced (`tests/crash`, four of its tests).
+//! Put in and seen: all spare files under one name, so that a new one truncates what a segment was
+//! made of (`tests/store/concurrency.rs`); the header of a segment that is made of one not synced
+//! (`tests/crash`, four of its tests).
 
 use annals::offline::{Salvage, verify_in};
 use annals::{Expected, NewEvent, Options, Store};
@@ -74,7 +77,8 @@ fn nobody_depends_on_one() {
             let disk = SimFs::new();
             let store = options(&disk).open("store").unwrap();
             append(&store, 2);
-            // Of the commit that makes the spare file, the calls behind those for its own bytes; of the one that rolls, the renaming.
+            // Of the commit that makes the spare file, the calls after those for its own bytes; of
+            // the one that rolls, the renaming.
             let own = if operation == Operation::Rename { 0 } else { 2 };
             disk.fail(Fault { operation, after: after + own, times: 1, kind: ErrorKind::Other });
             let mut stored = 2;

@@ -1,4 +1,6 @@
-//! The same changes of a closed store, salvaged: every event whose own bytes are what they were comes back equal, each at its position; nothing else does; and the report names just the one that was hit.
+//! The same changes of a closed store, salvaged: every event whose own bytes are what they were
+//! comes back equal, each at its position; nothing else does; and the report names just the one
+//! that was hit.
 //!
 //! The copy is made in memory. The store itself cannot be written to.
 

@@ -1,4 +1,5 @@
-//! A file system in memory that asserts of some files that nobody asks for more bytes of them than they have: a length that a file tells is not believed before it is compared with the file.
+//! A file system in memory that asserts of some files that nobody asks for more bytes of them than
+//! they have: a length that a file tells is not believed before it is compared with the file.
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, MemFs, Mode};
 use std::io;

@@ -13,8 +13,9 @@ use annals_testkit::Fact;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Takes the input, but for its first byte, for a frame at the start of a segment, sealed if the first byte is odd. What verifies comes back the same when it is encoded again,
-/// and does not verify any more with one bit flipped.
+/// Takes the input, but for its first byte, for a frame at the start of a segment, sealed if the
+/// first byte is odd. What verifies comes back the same when it is encoded again, and does not
+/// verify any more with one bit flipped.
 pub fn frame(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
@@ -74,7 +75,8 @@ fn pieces(bytes: &[u8], path: &Path) {
     let segment = first_header();
     let mut bytes = bytes.to_vec();
     if let Some(len) = record::len(&bytes).filter(|&len| len <= bytes.len()) {
-        // Records are decoded under the checksum of their frame, too, which says nothing of their own.
+        // Records are decoded under the checksum of their frame, too, which says nothing of their
+        // own.
         let _ = record::decode(&bytes, 0, len);
         seal::record(&mut bytes[..len], segment.mask(), START);
         one_record(&bytes[..len], START, &segment);
@@ -91,7 +93,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: segment.id_seed() });
     let Some(event) = annals::internals::event(&block, &parts, segment) else { return };
     if System::of(stream_key(&event)).is_some() {
-        // One of the store's own: no reader is handed it, and it stands in no stream that has a name.
+        // One of the system: no reader is handed it, and it stands in no stream that has a name.
         return;
     }
     let fact = Fact::of(&event);
@@ -111,7 +113,8 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     assert_eq!(Fact::of(&event), fact);
 }
 
-/// A frame with the same header and body is the same frame, but for bits that this version does not write.
+/// A frame with the same header and body is the same frame, but for bits that this version does not
+/// write.
 fn again(header: &FrameHeader, whole: &[u8]) {
     if header.reserved != 0 {
         return;
@@ -142,7 +145,8 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         let mut at = START as usize;
         while let Some(header) = bytes.get(at..at + HEADER) {
             let len = frame::frame_len(annals::internals::format::u32_at(header, 16).into()) as usize;
-            // A frame of the first segment is one for this target as it is; one of another only when it is sealed.
+            // A frame of the first segment is one for this target as it is; one of another only
+            // when it is sealed.
             seeds.push([&[1][..], &bytes[at..at + len]].concat());
             // Records alone.
             seeds.push([&[0][..], &bytes[at + HEADER..at + len]].concat());

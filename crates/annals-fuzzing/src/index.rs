@@ -1,4 +1,5 @@
-//! An index file: whatever it says, looking into it ends, and an answer that no one has tampered with is right.
+//! An index file: whatever it says, looking into it ends, and an answer that no one has tampered
+//! with is right.
 
 use super::build::{self, Ended, put_file};
 use super::seal;
@@ -53,7 +54,9 @@ fn offsets(file: &IndexFile, entry: &EntryHead) -> Result<Vec<u32>, IndexBroken>
     Ok(found)
 }
 
-/// The first byte says what the rest is: an index file; one that is sealed before it is looked into; changes to a good one, two bytes for the place and one for what is there instead; offsets for an entry.
+/// The first byte says what the rest is: an index file; one that is sealed before it is looked
+/// into; changes to a good one, two bytes for the place and one for what is there instead; offsets
+/// for an entry.
 pub fn index_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 4 {
@@ -119,7 +122,8 @@ fn within(file: &IndexFile, entry: &EntryHead, range: &Range<u64>, all: Option<&
     }
 }
 
-/// Looks up all terms in a good file that some bytes of are others. Unless the checksums fail, the answers are the right ones.
+/// Looks up all terms in a good file that some bytes of are others. Unless the checksums fail, the
+/// answers are the right ones.
 fn changed(changes: &[u8]) {
     let base = base();
     let mut bytes = base.index.clone();

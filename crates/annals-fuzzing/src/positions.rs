@@ -1,4 +1,5 @@
-//! The positions file: whatever it says, opening it ends, and what it hands out was flushed, unless somebody has made checksums.
+//! The positions file: whatever it says, opening it ends, and what it hands out was flushed, unless
+//! somebody has made checksums.
 
 use super::bounded::Bounded;
 use super::build::{self, Built, Ended, first_header, put_file};
@@ -34,7 +35,8 @@ struct Input {
     settled: u8,
     /// Whether it was closed.
     mark: bool,
-    /// What happens before the checksums are made right again; nothing is made right if this is empty.
+    /// What happens before the checksums are made right again; nothing is made right if this is
+    /// empty.
     tampered: Vec<Tampering>,
     damaged: Vec<Change>,
     read_only: bool,
@@ -121,7 +123,8 @@ struct State {
 }
 
 impl State {
-    /// What the store shows of it: its log knows no deletion, and so only editions that never were deleted.
+    /// What the store shows of it: its log knows no deletion, and so only editions that never were
+    /// deleted.
     fn shown(mut self) -> State {
         self.positions.retain(|(_, _, epoch), _| *epoch == 0);
         self
@@ -132,7 +135,7 @@ impl State {
         ProgressEntry::Put { root, sequence, recorded_at: time(bound) }.encode(out);
     }
 
-    /// Does what was written, and encodes it. Gives the number of entries.
+    /// Does what was written, and encodes it. Returns the number of entries.
     fn write(&mut self, written: Written, current: &mut Option<HandlerGroup<'static>>, out: &mut Vec<u8>) -> u32 {
         let mut entries = 1;
         let mut enter = |group: HandlerGroup<'static>, out: &mut Vec<u8>| {
@@ -222,7 +225,8 @@ impl File {
     }
 }
 
-/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written into one, and what then happens to it.
+/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written
+/// into one, and what then happens to it.
 pub fn positions_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 3 {
@@ -284,7 +288,8 @@ fn salvaged(fs: &MemFs) -> Option<State> {
     Some(State { positions: positions.collect(), checkpoints: checkpoints.collect() })
 }
 
-/// Opens a store with this file. Gives what it shows, if the file is not refused. It is what is salvaged, too, and stays: through a flush, a change, closing, and opening again.
+/// Opens a store with this file. Returns what it shows, if the file is not refused. It is what is
+/// salvaged, too, and stays: through a flush, a change, closing, and opening again.
 fn anything(bytes: &[u8], read_only: bool) -> Option<State> {
     let fs = MemFs::new();
     for (name, bytes) in &base().files {
@@ -346,7 +351,8 @@ fn go_on(fs: &MemFs, store: Store, mut right: State) {
     }
 }
 
-/// A file that batches were written into, and that things have happened to. If no checksum was made right, it is refused, or shows all that the batches say before the first one that is another.
+/// A file that batches were written into, and that things have happened to. If no checksum was made
+/// right, it is refused, or shows all that the batches say before the first one that is another.
 fn changed(input: &Input) {
     let file = File::new(&input.batches, input.settled, input.mark);
     let mut bytes = file.bytes.clone();

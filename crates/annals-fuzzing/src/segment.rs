@@ -25,8 +25,9 @@ struct Shown {
     records: Vec<u64>,
 }
 
-/// Takes the input, but for its first byte, for a segment, sealed if the first byte is odd. A scan ends; what it shows stands in the file, follows each other, and is found again by all other
-/// ways to read: one by one, in blocks, from the middle, and by a scan that resumes.
+/// Takes the input, but for its first byte, for a segment, sealed if the first byte is odd. A scan
+/// ends; what it shows stands in the file, follows each other, and is found again by all other ways
+/// to read: one by one, in blocks, from the middle, and by a scan that resumes.
 pub fn segment_scan(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
@@ -155,7 +156,8 @@ mod tests {
     use super::*;
     use annals::internals::format::index_file::Waypoint;
 
-    /// A waypoint before its own frame, or behind its end, took the reader out of its buffer: checksums of an index file can be made by anybody.
+    /// A waypoint before its own frame, or after its end, took the reader out of its buffer:
+    /// checksums of an index file can be made by anybody.
     #[test]
     fn waypoints_that_cannot_be_lead_nowhere() {
         let built = build::store(&[&[(1, 10), (4, 30_000), (1, 10)]], Ended::Killed);

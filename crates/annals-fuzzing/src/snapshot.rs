@@ -1,4 +1,5 @@
-//! Snapshot files: whatever they say, what is used of them was put, or follows an event that the stream has.
+//! Snapshot files: whatever they say, what is used of them was put, or follows an event that the
+//! stream has.
 
 use super::bounded::Bounded;
 use super::build::{self, Built, Ended, put_file, stream};
@@ -23,7 +24,8 @@ struct Input {
     state: u16,
     retention: u8,
     codec: u8,
-    /// What happens before the checksums are made right again; nothing is made right if this is empty.
+    /// What happens before the checksums are made right again; nothing is made right if this is
+    /// empty.
     tampered: Vec<Change>,
     /// Whether the length that the head tells is made that of the file, too.
     fit: bool,
@@ -63,7 +65,8 @@ fn base() -> &'static Built {
     BASE.get_or_init(|| build::small(Ended::Closed))
 }
 
-/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written and read again; what happens to a file in a store.
+/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written
+/// and read again; what happens to a file in a store.
 pub fn snapshot_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 4 {
@@ -123,7 +126,8 @@ fn open(fs: &MemFs) -> Store {
     store.expect("nothing has happened to the log")
 }
 
-/// A store with two snapshots of a stream: `older` of its first event, and this one of its last, and where that stands.
+/// A store with two snapshots of a stream: `older` of its first event, and this one of its last,
+/// and where that stands.
 fn prepared(of: &StreamId, state: &[u8], keep: Retention) -> (MemFs, PathBuf, u64) {
     let fs = MemFs::new();
     for (name, bytes) in &base().files {
@@ -204,7 +208,8 @@ fn contents(fs: &MemFs, path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Everything that can be asked of the snapshots of a stream. What is handed out follows an event that the stream has.
+/// Everything that can be asked of the snapshots of a stream. What is handed out follows an event
+/// that the stream has.
 fn look(store: &Store, of: &StreamId) {
     let snapshots = store.snapshots();
     let events: Vec<Event> = store.read(of).into_iter().map(|event| event.expect("a good log")).collect();

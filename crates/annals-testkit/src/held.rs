@@ -1,7 +1,8 @@
-//! A file system that holds threads at chosen calls until a test lets them go, and remembers in which order calls were made.
+//! A file system that holds threads at chosen calls until a test lets them go, and remembers in
+//! which order calls were made.
 //!
-//! So a test decides what a scheduler, a page fault or a paused machine decides elsewhere: which thread stands where
-//! while another one goes on.
+//! So a test decides what a scheduler, a page fault or a paused machine decides elsewhere: which
+//! thread stands where while another one goes on.
 //!
 //! ```text
 //! let fs = HeldFs::over(SimFs::new());
@@ -176,7 +177,7 @@ impl HeldFs {
 }
 
 impl Shared {
-    /// Also behind a test that has failed: threads that it leaves go on.
+    /// Also after a test that has failed: threads that it leaves go on.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -284,7 +285,7 @@ impl Held for HeldLock {}
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        // Before it is gone: the next owner's calls come behind.
+        // Before it is gone: the next owner's calls come after.
         self.shared.note(Call::Unlock, &self.path);
         self.lock = None;
     }

@@ -1,6 +1,6 @@
-//! What the tests, the campaign and the fuzz targets of Annals share: a simulated disk that fails and
-//! crashes, a file system that holds threads at chosen calls, the crash harness with its oracle, and
-//! plain records of events.
+//! What the tests, the campaign and the fuzz targets of Annals share: a simulated disk that fails
+//! and crashes, a file system that holds threads at chosen calls, the crash harness with its
+//! oracle, and plain records of events.
 
 #![allow(missing_docs, reason = "for the tests of this workspace; not published")]
 #![allow(clippy::should_implement_trait, reason = "random numbers have no end to iterate to")]

@@ -64,7 +64,8 @@ impl Opening<'_> {
         Ok(numbers)
     }
 
-    /// Makes a new store. Segment 1 comes first and HEAD last: as long as there is no HEAD, a half-made store is made anew.
+    /// Makes a new store. Segment 1 comes first and HEAD last: as long as there is no HEAD, a
+    /// half-made store is rebuilt.
     pub(super) fn create(&self, report: &mut OpenReport) -> Result<Recovered> {
         if let Some(damage) = vestiges::of_a_log(self.fs, self.dir)? {
             return Err(Error::Damaged(Box::new(damage)));
@@ -90,7 +91,8 @@ impl Opening<'_> {
         Ok(self.recovered(vec![Arc::new(segment)], LogTail::new(header, true), START))
     }
 
-    /// Makes the name of the store's directory durable, and those above it: some of them may have been created with it, now or by an open that did not come to an end.
+    /// Makes the name of the store's directory durable, and those above it: some of them may have
+    /// been created with it, now or by an open that did not come to an end.
     fn sync_parents(&self) -> Result<()> {
         for parent in self.dir.ancestors().skip(1) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -185,7 +187,8 @@ impl Opening<'_> {
         }))
     }
 
-    /// Goes on behind the last sealed segment; what is in the file of the next one is kept in quarantine.
+    /// Goes on after the last sealed segment; what is in the file of the next one is kept in
+    /// quarantine.
     fn reborn(
         &self,
         mut segments: Vec<Arc<Segment>>,
@@ -286,7 +289,8 @@ impl Opening<'_> {
         Ok(None)
     }
 
-    /// Reads a segment, from its start or from where an earlier scan has ended, and tells the listener of its events.
+    /// Reads a segment, from its start or from where an earlier scan has ended, and tells the
+    /// listener of its events.
     fn scan(&self, source: &ScanSource<'_>, header: &SegmentHeader, resume: Option<(u64, Chain)>) -> Result<Scanned> {
         let mut chain = resume.map_or_else(|| Chain::start(header), |(_, chain)| chain);
         let head = self.slots.newest.filter(|_| !self.settings.mended);
@@ -326,7 +330,8 @@ impl Opening<'_> {
             self.unsettled.borrow_mut().push(settled(scanned.events_end()));
             return Ok(scanned);
         }
-        // A seal that is gone takes no event with it, if the successor vouches for all that stood before.
+        // A seal that is gone takes no event with it, if the successor vouches for all that stood
+        // before.
         let next = self.header_of(successor)?;
         if !next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) {
             return Err(self.damage(source, header, &scanned, SegmentRole::Sealed)?);
@@ -374,7 +379,8 @@ impl Opening<'_> {
         let position = scanned.chain.next_position;
         let head = self.slots.newest;
         self.check_end(header, position)?;
-        // Zeros where HEAD knows of events are damage, too: an end is only believed if no witness knows of more.
+        // Zeros where HEAD knows of events are damage, too: an end is only believed if no witness
+        // knows of more.
         if head.is_some_and(|head| head.position > position) {
             return Err(self.damage(source, header, &scanned, SegmentRole::Active)?);
         }
@@ -382,7 +388,7 @@ impl Opening<'_> {
             ScanEnd::Bad { .. } => source.resync(header, scanned.end)?,
             _ => Vec::new(),
         };
-        // The scan began behind what an index covers.
+        // The scan began after what an index covers.
         let ending = SegmentEnd::of(&scanned, &later, self.head_position(), false);
         let cuts = match judge(SegmentRole::Active, ending) {
             SegmentVerdict::Keep => false,
@@ -407,7 +413,8 @@ impl Opening<'_> {
         if writable && head.is_none() {
             self.sync_parents()?;
         }
-        // That HEAD names the segment says that a header was durable: a second attempt to create it may have written another.
+        // That HEAD names the segment says that a header was durable: a second attempt to create it
+        // may have written another.
         let in_head = |head: head::DurableMark| head.segment == header.number && head.position > header.first_position;
         let has_header = report.clean || head.is_some_and(in_head);
         if writable && (cuts || !at_head || !has_header) {
@@ -432,7 +439,8 @@ impl Opening<'_> {
         Ok(Recovered { proven: at_head && !cuts, ..self.recovered(segments, tail, scanned.end) })
     }
 
-    /// Cuts a torn tail: first into quarantine, then off the file. Reading never does this. The caller syncs; until then a crash leaves the same tail to be cut again.
+    /// Cuts a torn tail: first into quarantine, then off the file. Reading never does this. The
+    /// caller syncs; until then a crash leaves the same tail to be cut again.
     fn cut(&self, source: &ScanSource<'_>, scanned: &Scanned) -> Result<Cut> {
         let end = source.content_end(scanned.end)?;
         let why = match &scanned.stop {
@@ -454,8 +462,8 @@ impl Opening<'_> {
         Ok(cut)
     }
 
-    /// Writes bytes back as they are. After a failed sync the page cache may show what the disk does not hold, and a sync does not write pages that it
-    /// believes to be clean.
+    /// Writes bytes back as they are. After a failed sync the page cache may show what the disk
+    /// does not hold, and a sync does not write pages that it believes to be clean.
     fn rewrite(&self, source: &ScanSource<'_>, from: u64, to: u64) -> Result<()> {
         source.chunks(from..to, |at, chunk| {
             fs::write_full(source.file, at, chunk).map_err(|(_, e)| Error::io("write", source.path, e))
@@ -472,7 +480,7 @@ fn other_log(path: &Path, segment: &SegmentHeader) -> Error {
     Error::damaged(path, 0..0, segment.first_position..u64::MAX, head::OTHER_LOG)
 }
 
-/// The header of the segment behind a sealed one.
+/// The header of the segment after a sealed one.
 fn successor(header: &SegmentHeader, scanned: &Scanned) -> SegmentHeader {
     SegmentHeader {
         number: header.number + 1,

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 const NAME: &str = "quarantine";
 
-/// Copies the bytes of a file from `from` to `to` into a new file in quarantine, and makes that durable. Gives its path. If an earlier attempt, which a crash
-/// has ended, left a file with the same name, that one is kept and another name is taken.
+/// Copies the bytes of a file from `from` to `to` into a new file in quarantine, and makes that
+/// durable. Returns its path. If an earlier attempt, which a crash has ended, left a file with the
+/// same name, that one is kept and another name is taken.
 pub(super) fn keep(fs: &dyn Fs, dir: &Path, source: &ScanSource<'_>, from: u64, to: u64) -> Result<PathBuf> {
     let quarantine = dir.join(NAME);
     fs.create_dir(&quarantine).map_err(|e| Error::io("create", &quarantine, e))?;

@@ -1,6 +1,7 @@
 //! What opening a store tells of what it found and did.
 //!
-//! Recovery decides before it writes: first everything is read and judged (`src/segment/verdict.rs` has the table), and only then, if nothing is damaged, is a torn tail cut.
+//! Recovery decides before it writes: first everything is read and judged (`src/segment/verdict.rs`
+//! has the table), and only then, if nothing is damaged, is a torn tail cut.
 
 use crate::error::Damage;
 use std::ops::Range;
@@ -21,10 +22,11 @@ pub struct OpenReport {
     pub events: u64,
     /// What was cut from the end of the log, if anything was.
     pub cut: Option<Cut>,
-    /// Positions that no witness proves to have been durable before this open: the last group, if the store was not closed and did not come to rest. They are there, and
-    /// durable now.
+    /// Positions that no witness proves to have been durable before this open: the last group, if
+    /// the store was not closed and did not come to rest. They are there, and durable now.
     pub unproven: Range<u64>,
-    /// What is damaged, in order of positions, in a store that is read around it: [`Options::open_read_only`](crate::Options::open_read_only).
+    /// What is damaged, in order of positions, in a store that is read around it:
+    /// [`Options::open_read_only`](crate::Options::open_read_only).
     pub damage: Vec<Damage>,
     /// Things that were not as they should be and did no harm.
     pub notices: Vec<String>,
@@ -32,7 +34,8 @@ pub struct OpenReport {
     pub took: Duration,
 }
 
-/// A torn tail: bytes behind the last good commit, which were never acknowledged, as far as the log can tell.
+/// A torn tail: bytes after the last good commit, which were never acknowledged, as far as the log
+/// can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cut {

@@ -1,7 +1,9 @@
 //! Repair: putting a store in order where it stands.
 //!
-//! What is to be replaced is made first, in `rebuilt/`, and synced. Then a list of what goes where is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished. Old files
-//! move to `quarantine/`, all of them before the first new one takes its place; then the list is removed. Whatever a crash leaves, doing it again from the list ends in the same.
+//! What is to be replaced is made first, in `rebuilt/`, and synced. Then a list of what goes where
+//! is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished.
+//! Old files move to `quarantine/`, all of them before the first new one takes its place; then the
+//! list is removed. Whatever a crash leaves, doing it again from the list ends in the same.
 
 use super::salvage::Salvaged;
 use super::write;
@@ -19,7 +21,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Lost positions that a repair fills at most: it makes each segment in memory, and a damaged file can claim that there were any number.
+/// Lost positions that a repair fills at most: it makes each segment in memory, and a damaged file
+/// can claim that there were any number.
 const MOST_LOST: u64 = 1 << 22;
 
 mod moves;
@@ -33,9 +36,9 @@ use moves::Moves;
 pub enum Action {
     /// An earlier repair was interrupted, and is finished.
     Finish,
-    /// Bytes behind the last whole commit are cut; nothing proves that they were acknowledged.
+    /// Bytes after the last whole commit are cut; nothing proves that they were acknowledged.
     CutTail(Damage),
-    /// A segment is made anew.
+    /// A segment is rebuilt.
     Rewrite {
         /// Its file.
         path: PathBuf,
@@ -44,22 +47,23 @@ pub enum Action {
     },
     /// The events at these positions are given up: records that say so take their place.
     AcceptLoss(Loss),
-    /// The index of a segment is made anew.
+    /// The index of a segment is rebuilt.
     RebuildIndex {
         /// Its file.
         path: PathBuf,
     },
-    /// HEAD is written anew.
+    /// HEAD is rewritten.
     RewriteHead {
         /// Why.
         why: String,
     },
-    /// POSITIONS is made anew of the entries that are intact.
+    /// POSITIONS is rebuilt of the entries that are intact.
     RewritePositions {
         /// Why.
         why: String,
     },
-    /// What stood in these bytes of POSITIONS is given up: positions and checkpoints may be older than what was acknowledged, or gone, or back after they were deleted.
+    /// What stood in these bytes of POSITIONS is given up: positions and checkpoints may be older
+    /// than what was acknowledged, or gone, or back after they were deleted.
     AcceptLostEntries(Damage),
     /// A file is moved to quarantine.
     SetAside {
@@ -102,9 +106,12 @@ pub struct Plan {
     pub accepted: bool,
 }
 
-/// Puts a store in order where it stands: cuts a torn tail, makes indexes, HEAD, segments and POSITIONS anew, sets bad snapshots aside, and, on demand, accepts a loss that a [`Salvaged`] report names.
+/// Puts a store in order where it stands: cuts a torn tail, makes indexes, HEAD, segments and
+/// POSITIONS again, sets bad snapshots aside, and, on demand, accepts a loss that a [`Salvaged`]
+/// report names.
 ///
-/// What is replaced is kept in `quarantine/`. A repair that is interrupted, at whatever moment, is finished by the next one; until then no store opens there. Doing it again changes nothing.
+/// What is replaced is kept in `quarantine/`. A repair that is interrupted, at whatever moment, is
+/// finished by the next one; until then no store opens there. Doing it again changes nothing.
 ///
 /// ```
 /// use annals::{Store, salvage::Repair};
@@ -129,13 +136,15 @@ impl Repair {
         Self::default()
     }
 
-    /// Gives up the events at these positions, which must be just those that are lost: what a [`Salvage`](super::Salvage) of the store has told. So nobody gives up what he has not seen.
+    /// Gives up the events at these positions, which must be just those that are lost: what a
+    /// [`Salvage`](super::Salvage) of the store has told. So nobody gives up what he has not seen.
     pub fn accept_loss(mut self, positions: impl IntoIterator<Item = Range<u64>>) -> Self {
         self.accepted = Some(joined(positions));
         self
     }
 
-    /// Gives up the entries that stood in these bytes of POSITIONS, which must be just those that are not intact.
+    /// Gives up the entries that stood in these bytes of POSITIONS, which must be just those that
+    /// are not intact.
     pub fn accept_lost_entries(mut self, bytes: impl IntoIterator<Item = Range<u64>>) -> Self {
         self.accepted_entries = Some(joined(bytes));
         self
@@ -151,7 +160,8 @@ impl Repair {
     ///
     /// # Errors
     ///
-    /// [`Error::NotAStore`] also if nothing is left of a log, [`Error::Damaged`] if more than four million positions are lost, [`Error::UnsupportedFormat`], [`Error::Io`].
+    /// [`Error::NotAStore`] also if nothing is left of a log, [`Error::Damaged`] if more than four
+    /// million positions are lost, [`Error::UnsupportedFormat`], [`Error::Io`].
     pub fn plan(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.plan_in(&RealFs, path)
     }
@@ -169,12 +179,13 @@ impl Repair {
         self.look(fs, dir, None)
     }
 
-    /// Does it. Gives what was done.
+    /// Does it. Returns what was done.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if events or entries are lost and the loss was not accepted, [`Error::Invalid`] if another one was; then nothing was touched. [`Error::Locked`] if the store is open.
-    /// Otherwise as [`Repair::plan`]; after [`Error::Io`], do it again.
+    /// [`Error::Damaged`] if events or entries are lost and the loss was not accepted,
+    /// [`Error::Invalid`] if another one was; then nothing was touched. [`Error::Locked`] if the
+    /// store is open. Otherwise as [`Repair::plan`]; after [`Error::Io`], do it again.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.run_in(&RealFs, path)
     }
@@ -232,7 +243,8 @@ impl Repair {
         Ok(Plan { accepted: true, actions: done.actions, ..planned })
     }
 
-    /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the place of other files.
+    /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the
+    /// place of other files.
     fn look(&self, fs: &Holes<'_>, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
         let survey = Inventory::new(fs, dir)?;
         if survey.places.is_empty() {
@@ -295,7 +307,7 @@ struct Look<'a> {
     moves: Option<&'a mut Moves>,
     plan: Plan,
     before: Option<PlannedPredecessor>,
-    /// A segment was made anew.
+    /// A segment was rebuilt.
     rewritten: bool,
     /// Files that stay where they are.
     kept: Vec<PathBuf>,
@@ -338,7 +350,7 @@ impl Look<'_> {
         }
     }
 
-    /// Makes a segment anew of what is intact of it.
+    /// Rebuilds a segment of what is intact of it.
     fn remake(&mut self, n: usize, path: &Path, newest: bool) -> Result<()> {
         let place = &self.survey.places[n];
         let mended = self.survey.mend(self.fs, n)?;
@@ -354,7 +366,8 @@ impl Look<'_> {
             return Err(Error::damaged(path, 0..0, place.positions.clone(), why));
         }
         let own = self.survey.header(n).filter(|header| mended.losses.is_empty() && self.follows(header));
-        // The same header makes the same bytes of the same commits: then the segments behind it may stay.
+        // The same header makes the same bytes of the same commits: then the segments after it may
+        // stay.
         let header = own.unwrap_or_else(|| self.new_header(n));
         let mut builder = Builder::new(header);
         mended.parts.iter().for_each(|part| builder.add(&mended, part));
@@ -407,7 +420,7 @@ impl Look<'_> {
         }
     }
 
-    /// Makes the index of a sealed segment anew if it is not what the segment says.
+    /// Makes the index of a sealed segment again if it is not what the segment says.
     fn check_index(&mut self, header: &SegmentHeader, scanned: &Scanned, file: &Path, newest: bool) -> Result<()> {
         let name = index_name(header.number);
         let path = self.dir.join(&name);
@@ -437,7 +450,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Writes HEAD anew, if it is not intact or does not say what is there.
+    /// Rewrites HEAD, if it is not intact or does not say what is there.
     fn head(&mut self) -> Result<()> {
         let Some(before) = self.before else { return Ok(()) };
         let other = self.survey.other_log();

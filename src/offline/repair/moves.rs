@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub(super) const QUARANTINE: &str = "quarantine";
-/// Where files are made that take the place of others. Its name differs from that of the list in more than case.
+/// Where files are made that take the place of others. Its name differs from that of the list in
+/// more than case.
 pub(super) const WORKSHOP: &str = "rebuilt";
 
 /// What is to be moved.
@@ -60,7 +61,7 @@ pub(super) fn pending(fs: &dyn Fs, dir: &Path) -> Result<Option<Moves>> {
 }
 
 impl Moves {
-    /// Begins anew: what an attempt left that did not come to a list goes.
+    /// Begins again: what an attempt left that did not come to a list goes.
     pub(super) fn begin(fs: &dyn Fs, dir: &Path) -> Result<Self> {
         let workshop = dir.join(WORKSHOP);
         for path in [&workshop, &dir.join(QUARANTINE)] {

@@ -1,6 +1,8 @@
-//! What stands beside the log: POSITIONS is made anew of its intact entries, and bad snapshots are set aside.
+//! What stands beside the log: POSITIONS is rebuilt of its intact entries, and bad snapshots are
+//! set aside.
 //!
-//! Snapshots need no place in the list of moves: nothing relies on them, each is moved whole or not at all, and one that a crash has left where it was is found again.
+//! Snapshots need no place in the list of moves: nothing relies on them, each is moved whole or not
+//! at all, and one that a crash has left where it was is found again.
 
 use super::super::{sidecars, write};
 use super::moves::{QUARANTINE, free_name, names};

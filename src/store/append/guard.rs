@@ -7,14 +7,18 @@ use crate::store::Store;
 use crate::store::query::Query;
 use std::sync::Arc;
 
-/// A condition on the whole store that a commit is bound to: the *dynamic consistency boundary* of a decision (dcb.events).
+/// A condition on the whole store that a commit is bound to: the *dynamic consistency boundary* of
+/// a decision (dcb.events).
 ///
-/// It is decided under the commit lock, against all commits that have been accepted before, also those that are not visible yet: of two racing commits that
-/// exclude one another exactly one wins, and the other gets [`Error::GuardFailed`].
+/// It is decided under the commit lock, against all commits that have been accepted before, also
+/// those that are not visible yet: of two racing commits that exclude one another exactly one wins,
+/// and the other gets [`Error::GuardFailed`].
 ///
-/// The cost does not grow with the store for [`Guard::unchanged`]: only what came behind the position is looked at. [`Guard::absent`] asks the index of each segment once
-/// (some hundred nanoseconds each), before the lock is taken; under the lock only what has come since is looked at. In a named edition, each stream of the main one of which an event is met is looked up there once,
-/// however many streams have diverged.
+/// The cost does not grow with the store for [`Guard::unchanged`]: only what came after the
+/// position is looked at. [`Guard::absent`] asks the index of each segment once (some hundred
+/// nanoseconds each), before the lock is taken; under the lock only what has come since is looked
+/// at. In a named edition, each stream of the main one of which an event is met is looked up there
+/// once, however many streams have diverged.
 ///
 /// ```
 /// use annals::{Error, Expected, Guard, NewEvent, Query, Store, StreamId};
@@ -37,11 +41,13 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Nothing after this position matches the query: what was read up to there is still all there is. The position is what
-    /// [`Search::collect_with_head`](crate::Search::collect_with_head) gave with the events; `None` stands before the first event.
+    /// Nothing after this position matches the query: what was read up to there is still all there
+    /// is. The position is what [`Search::collect_with_head`](crate::Search::collect_with_head)
+    /// gave with the events; `None` stands before the first event.
     ///
-    /// A position that the store has not come to is [`Error::PositionAhead`]: it was read in another store, or in this one before a backup
-    /// was put back over it, and the decision rests on events that are not there.
+    /// A position that the store has not come to is [`Error::PositionAhead`]: it was read in
+    /// another store, or in this one before a backup was put back over it, and the decision rests
+    /// on events that are not there.
     pub fn unchanged(query: Query, after: impl Into<Option<u64>>) -> Self {
         Guard { query, after: after.into(), name: None }
     }
@@ -57,7 +63,7 @@ impl Guard {
         self
     }
 
-    /// Looks at what is visible. Gives the position up to which it has looked.
+    /// Looks at what is visible. Returns the position up to which it has looked.
     pub(crate) fn check_visible(&self, number: usize, store: &Store, after: Option<u64>) -> Result<Option<u64>> {
         let search = store.query(&self.query).after(after.max(self.after)).limit(1).into_iter();
         let looked_at = search.head();
@@ -67,7 +73,9 @@ impl Guard {
         }
     }
 
-    /// Looks at what has been accepted and may not be visible; what stands up to `looked_at` has been seen. Beside an error stands the position after the event in flight that breaks the guard.
+    /// Looks at what has been accepted and may not be visible; what stands up to `looked_at` has
+    /// been seen. Beside an error stands the position after the event in flight that breaks the
+    /// guard.
     pub(crate) fn check_pending(
         &self,
         number: usize,
@@ -120,13 +128,15 @@ impl Guards {
         Ok(Guards { guards: checked.collect::<Result<_>>()?, deletions })
     }
 
-    /// Whether an edition that is asked about is just being deleted: then events of the main one will be seen in it that are not seen now. Runs under the commit lock.
+    /// Whether an edition that is asked about is just being deleted: then events of the main one
+    /// will be seen in it that are not seen now. Runs under the commit lock.
     pub(crate) fn meet_a_deletion(&self, store: &Store) -> bool {
         let mut editions = self.guards.iter().filter_map(|(guard, _)| guard.query.named_edition());
         editions.any(|edition| store.inner.view.is_edition_being_deleted(edition))
     }
 
-    /// Refuses guards of positions that no commit has come to that was accepted before, the last of which ends at `end`. Runs under the commit lock.
+    /// Refuses guards of positions that no commit has come to that was accepted before, the last of
+    /// which ends at `end`. Runs under the commit lock.
     pub(crate) fn check_ahead(&self, end: u64) -> Result<()> {
         for (number, (guard, _)) in self.guards.iter().enumerate() {
             if let Some(position) = guard.after.filter(|&after| after >= end) {
@@ -136,7 +146,9 @@ impl Guards {
         Ok(())
     }
 
-    /// Looks at what has come since, and at what is in flight. Runs under the commit lock. Beside an error stands the position after the event in flight that it rests on, 0 if that can be read.
+    /// Looks at what has come since, and at what is in flight. Runs under the commit lock. Beside
+    /// an error stands the position after the event in flight that it rests on, 0 if that can be
+    /// read.
     pub(crate) fn check_again(&self, store: &Store, pending: &PendingCommits<'_>) -> Result<(), (Error, u64)> {
         let Some(before) = &self.deletions else { return Ok(()) };
         let same = Arc::ptr_eq(&store.inner.view.index.deletions(), before);

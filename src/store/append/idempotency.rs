@@ -1,6 +1,7 @@
 //! Idempotency keys: a commit that is repeated is stored once.
 //!
-//! The key stands in the frame of the commit, and in the index under each stream that the commit writes to. So it is as durable as the commit, and needs no table of its own.
+//! The key stands in the frame of the commit, and in the index under each stream that the commit
+//! writes to. So it is as durable as the commit, and needs no table of its own.
 
 use super::{Appended, Committed};
 use crate::error::{Error, Result};
@@ -87,7 +88,8 @@ impl Repeats {
         frame::put_attribute(attributes, frame::CONTENT_DIGEST, &self.digest);
     }
 
-    /// What an earlier commit has stored, if one is visible. Asked again, it only looks at what has come since.
+    /// What an earlier commit has stored, if one is visible. Asked again, it only looks at what has
+    /// come since.
     ///
     /// # Errors
     ///
@@ -106,12 +108,12 @@ impl Repeats {
         Ok(None)
     }
 
-    /// Whether one is on its way.
+    /// Whether one is in flight.
     pub(crate) fn is_pending(&self) -> bool {
         self.store.inner.view.is_key_pending(&self.terms)
     }
 
-    /// The commit itself is on its way now. Called under the commit lock.
+    /// The commit itself is in flight now. Called under the commit lock.
     pub(crate) fn accepted(&self, end_position: u64) {
         self.store.inner.view.accept_keys(&self.terms, end_position);
     }

@@ -26,8 +26,9 @@ use std::{
     task::{Context, Poll},
 };
 
-/// From this sequence on, records are encoded with room for 64 bits of it. Far enough below the last one that 32 bits can hold, so that what is
-/// appended between encoding and committing cannot reach that.
+/// From this sequence on, records are encoded with room for 64 bits of it. Far enough below the
+/// last one that 32 bits can hold, so that what is appended between encoding and committing cannot
+/// reach that.
 const WIDE_FROM: u64 = 1 << 31;
 
 const MAX_IDEMPOTENCY_KEY: usize = 1024;
@@ -44,7 +45,8 @@ pub struct Appended {
     pub positions: Range<u64>,
     /// When they were recorded.
     pub recorded_at: Timestamp,
-    /// Nothing was stored now: an earlier commit with the same [idempotency key](Transaction::idempotency_key) was found, and this is what it has stored.
+    /// Nothing was stored now: an earlier commit with the same [idempotency
+    /// key](Transaction::idempotency_key) was found, and this is what it has stored.
     pub duplicate: bool,
 }
 
@@ -58,16 +60,18 @@ pub struct Committed {
     pub positions: Range<u64>,
     /// When they were recorded.
     pub recorded_at: Timestamp,
-    /// Nothing was stored now: an earlier commit with the same [idempotency key](Transaction::idempotency_key) was found, and this is what it has stored. Then there is one of `appends` for each
-    /// run of its events that stand in one stream.
+    /// Nothing was stored now: an earlier commit with the same [idempotency
+    /// key](Transaction::idempotency_key) was found, and this is what it has stored. Then there is
+    /// one of `appends` for each run of its events that stand in one stream.
     pub duplicate: bool,
 }
 
 impl Store {
-    /// Appends events to a stream, as one commit. Returns when they are as durable as [`Durability`](crate::Durability) asks for.
+    /// Appends events to a stream, as one commit. Returns when they are as durable as
+    /// [`Durability`](crate::Durability) asks for.
     ///
-    /// Blocks for a write and a sync, which threads that append at the same time share. An append without events stores nothing: it
-    /// returns whether the stream is as expected.
+    /// Blocks for a write and a sync, which threads that append at the same time share. An append
+    /// without events stores nothing: it returns whether the stream is as expected.
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -85,15 +89,20 @@ impl Store {
     /// Nothing is stored if the result is an error, but for [`Error::DurabilityUnknown`].
     ///
     /// * [`Error::Conflict`] if the stream is not as expected;
-    /// * [`Error::GuardFailed`], [`Error::PositionAhead`] if a guard of the transaction does not hold;
-    /// * [`Error::AlreadyTracked`], [`Error::IdempotencyMismatch`] if the transaction tracks an upstream or has an idempotency key;
-    /// * [`Error::Invalid`], [`Error::LimitExceeded`] if an event breaks a [limit](NewEvent#limits);
-    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store goes on when the cause is gone;
+    /// * [`Error::GuardFailed`], [`Error::PositionAhead`] if a guard of the transaction does not
+    ///   hold;
+    /// * [`Error::AlreadyTracked`], [`Error::IdempotencyMismatch`] if the transaction tracks an
+    ///   upstream or has an idempotency key;
+    /// * [`Error::Invalid`], [`Error::LimitExceeded`] if an event breaks a
+    ///   [limit](NewEvent#limits);
+    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store goes on when the
+    ///   cause is gone;
     /// * [`Error::DurabilityUnknown`] if the sync failed;
     /// * [`Error::Closed`], [`Error::ReadOnly`].
     ///
-    /// What a refusal rests on can be read when it is returned: commits in flight are waited for first. If they fail, the decision is
-    /// made again without them. So whoever reads again after a conflict finds what caused it.
+    /// What a refusal rests on can be read when it is returned: commits in flight are waited for
+    /// first. If they fail, the decision is made again without them. So anyone who reads again
+    /// after a conflict finds what caused it.
     pub fn append<'e>(
         &self,
         stream: &StreamId,
@@ -118,7 +127,8 @@ impl Store {
     }
 }
 
-/// A commit that is being put together. Nothing happens before [`Transaction::commit`] or [`Transaction::submit`].
+/// A commit that is being put together. Nothing happens before [`Transaction::commit`] or
+/// [`Transaction::submit`].
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -148,8 +158,9 @@ pub struct Transaction {
 impl Transaction {
     /// Adds events of a stream. The data are copied; errors in them are told by the commit.
     ///
-    /// A stream may be named several times: each append sees what those before it have added, so `NoStream` with two events and then
-    /// `Next(2)` is right. An append without events, in a transaction that has some, only checks its expectation.
+    /// A stream may be named several times: each append sees what those before it have added, so
+    /// `NoStream` with two events and then `Next(2)` is right. An append without events, in a
+    /// transaction that has some, only checks its expectation.
     pub fn append<'e>(
         mut self,
         stream: &StreamId,
@@ -187,9 +198,11 @@ impl Transaction {
         self
     }
 
-    /// Stores all of it, and returns when it is as durable as [`Durability`](crate::Durability) asks for.
+    /// Stores all of it, and returns when it is as durable as [`Durability`](crate::Durability)
+    /// asks for.
     ///
-    /// A transaction without any event stores nothing: it returns whether its expectations and guards hold.
+    /// A transaction without any event stores nothing: it returns whether its expectations and
+    /// guards hold.
     ///
     /// # Errors
     ///
@@ -198,15 +211,21 @@ impl Transaction {
         self.submit()?.wait()
     }
 
-    /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit with the same key already, nothing is stored, expectations and guards are not
-    /// checked (they may be stale), and the result is that of the first commit, marked as a duplicate. Also after a crash, and also for repeats that race.
+    /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit
+    /// with the same key already, nothing is stored, expectations and guards are not checked (they
+    /// may be stale), and the result is that of the first commit, marked as a duplicate. Also after
+    /// a crash, and also for repeats that race.
     ///
-    /// A repeat must say the same: the same streams, and for each event the same type, data, content type, schema version and tags, and the same
-    /// [position of an upstream](Self::tracking). Anything else under the same key is [`Error::IdempotencyMismatch`]. Ids, times, correlation,
-    /// causation and metadata may differ, as they belong to the attempt. (JSON of a hash map has no fixed order; use a sorted map.) A commit that only
-    /// tracks an upstream shares its keys with other such commits of this upstream. A transaction that stores nothing remembers no key.
+    /// A repeat must say the same: the same streams, and for each event the same type, data,
+    /// content type, schema version and tags, and the same [position of an
+    /// upstream](Self::tracking). Anything else under the same key is
+    /// [`Error::IdempotencyMismatch`]. Ids, times, correlation, causation and metadata may differ,
+    /// as they belong to the attempt. (JSON of a hash map has no fixed order; use a sorted map.) A
+    /// commit that only tracks an upstream shares its keys with other such commits of this
+    /// upstream. A transaction that stores nothing remembers no key.
     ///
-    /// Up to 1,024 bytes; the empty key is none. For a key that counts in the whole store, whatever stream a repeat writes to, use a tag and [`Guard::absent`].
+    /// Up to 1,024 bytes; the empty key is none. For a key that counts in the whole store, whatever
+    /// stream a repeat writes to, use a tag and [`Guard::absent`].
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -230,8 +249,10 @@ impl Transaction {
         self
     }
 
-    /// Stores with the commit how far an upstream has been taken in: exactly-once intake. The commit goes through only if `position` is higher than all that was stored for the upstream before, so that a message
-    /// that is delivered again is stored once. A transaction without any event is stored too, then, and takes a position of the store.
+    /// Stores with the commit how far an upstream has been taken in: exactly-once intake. The
+    /// commit goes through only if `position` is higher than all that was stored for the upstream
+    /// before, so that a message that is delivered again is stored once. A transaction without any
+    /// event is stored too, then, and takes a position of the store.
     ///
     /// The name of an upstream has 1 to 255 bytes. Given twice, the last one counts.
     ///
@@ -258,11 +279,13 @@ impl Transaction {
         self
     }
 
-    /// Decides on the commit and gives it its place, without waiting until it is durable: whoever submits the next one before waiting for this one shares its
-    /// sync. Blocks only if 64 MiB wait to be written, for an earlier commit with the same idempotency key, and, before it refuses, for the commits in
-    /// flight that the refusal rests on.
+    /// Decides on the commit and gives it its place, without waiting until it is durable: anyone
+    /// who submits the next one before waiting for this one shares its sync. Blocks only if 64 MiB
+    /// wait to be written, for an earlier commit with the same idempotency key, and, before it
+    /// refuses, for the commits in flight that the refusal rests on.
     ///
-    /// Positions and sequences are final if the ticket's [wait](Ticket::wait) succeeds. Until then nobody can read the events.
+    /// Positions and sequences are final if the ticket's [wait](Ticket::wait) succeeds. Until then
+    /// nobody can read the events.
     ///
     /// # Errors
     ///
@@ -299,9 +322,11 @@ impl Transaction {
             }
             match self.attempt(repeats) {
                 Ok(ticket) => return Ok(ticket),
-                // It is in flight: when it has arrived, it will be found, or it has failed and this one may go.
+                // It is in flight: when it has arrived, it will be found, or it has failed and this
+                // one may go.
                 Err(Refusal::Repeat) => self.store.inner.log.arrive(),
-                // What broke the guard may have been the first commit with the key, and a repeat is not to be checked.
+                // What broke the guard may have been the first commit with the key, and a repeat is
+                // not to be checked.
                 Err(Refusal::Error(Error::GuardFailed { .. }, _)) if repeats.is_some_and(Repeats::is_pending) => {
                     self.store.inner.log.arrive();
                 }
@@ -316,7 +341,7 @@ impl Transaction {
         }
     }
 
-    /// A commit of the store's own, that deletes an edition or a domain of it.
+    /// A system commit, that deletes an edition or a domain of it.
     pub(crate) fn deletion(mut self, edition: &str, domain: Option<&str>) -> Self {
         self.notes.push(Noted::Deletion { edition: edition.to_owned(), domain: domain.map(str::to_owned) });
         self
@@ -393,7 +418,8 @@ impl Transaction {
 
 /// Why an attempt to commit was refused.
 enum Refusal {
-    /// Something in flight must have arrived first: another commit with the same idempotency key, or a deletion that a guard asks about.
+    /// Something in flight must have arrived first: another commit with the same idempotency key,
+    /// or a deletion that a guard asks about.
     Repeat,
     /// The commits in flight that the error rests on stand beside it.
     Error(Error, Option<InFlight>),
@@ -443,8 +469,9 @@ fn nothing(store: &Store, parts: &[AppendPart]) -> Result<Committed> {
 
 /// A commit that has its place and is not yet durable.
 ///
-/// The commit is written by whoever waits next, on this ticket or another. A ticket that is dropped gives nothing up: its commit is written by
-/// the next one who waits, in the background, or, without a maintenance thread, by the drop itself, which then blocks.
+/// The commit is written by anyone who waits next, on this ticket or another. A ticket that is
+/// dropped gives nothing up: its commit is written by the next one who waits, in the background,
+/// or, without a maintenance thread, by the drop itself, which then blocks.
 #[must_use = "only `wait` tells whether the commit was stored"]
 pub struct Ticket {
     committed: Option<Committed>,
@@ -458,8 +485,8 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::DiskFull`], [`Error::DurabilityUnknown`]: as [`Store::append`]. A commit fails, too, if one before it, that it
-    /// was decided against, could not be written.
+    /// [`Error::Io`], [`Error::DiskFull`], [`Error::DurabilityUnknown`]: as [`Store::append`]. A
+    /// commit fails, too, if one before it, that it was decided against, could not be written.
     pub fn wait(self) -> Result<Committed> {
         self.waiting.map_or(Ok(()), log::CommitTicket::wait)?;
         let committed = self.committed.expect("a ticket that was polled to its end is not waited for");
@@ -482,7 +509,9 @@ fn tell_inline(inline: Option<Weak<Inner>>, committed: &Committed) {
     }
 }
 
-/// With the feature `async`: the same without blocking. The commit is written by the maintenance thread, or by a thread that waits for another one. Without a maintenance thread, polling blocks for the write and the sync.
+/// With the feature `async`: the same without blocking. The commit is written by the maintenance
+/// thread, or by a thread that waits for another one. Without a maintenance thread, polling blocks
+/// for the write and the sync.
 #[cfg(feature = "async")]
 impl Future for Ticket {
     type Output = Result<Committed>;

@@ -1,4 +1,5 @@
-//! How far upstreams have been taken in: see [`Transaction::tracking`](crate::store::Transaction::tracking).
+//! How far upstreams have been taken in: see
+//! [`Transaction::tracking`](crate::store::Transaction::tracking).
 
 use crate::error::Result;
 use crate::index::term::{self, TermKind};
@@ -6,11 +7,14 @@ use crate::store::Store;
 use std::collections::BTreeMap;
 
 impl Store {
-    /// How far an upstream has been taken in, by commits that can be read: the position that the last [`Transaction::tracking`](crate::Transaction::tracking) of this name came with. `None` if there was none.
+    /// How far an upstream has been taken in, by commits that can be read: the position that the
+    /// last [`Transaction::tracking`](crate::Transaction::tracking) of this name came with. `None`
+    /// if there was none.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index cannot be read.
+    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index
+    /// cannot be read.
     pub fn tracked(&self, upstream: &str) -> Result<Option<u64>> {
         self.inner.view.index.tracked(upstream)
     }

@@ -1,4 +1,5 @@
-//! Those who do something whenever a commit is visible, before its caller goes on, and when the store is closed: projections.
+//! Those who do something whenever a commit is visible, before its caller goes on, and when the
+//! store is closed: projections.
 
 use crate::store::Store;
 use parking_lot::RwLock;
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 pub(crate) trait Hook: Send + Sync {
     /// The name and the version of the projection: only one of each runs.
     fn id(&self) -> (&str, u32);
-    /// All events below this position are visible. Called by who has committed the last of them, several at a time and in any order.
+    /// All events below this position are visible. Called by who has committed the last of them,
+    /// several at a time and in any order.
     fn committed(&self, store: &Store, end: u64);
     /// The store will be closed. Events can still be made durable, and files be written.
     fn closing(&self);

@@ -1,8 +1,10 @@
 //! Sleeping until something has happened, without missing it.
 //!
-//! Whoever waits says so first, then looks once more whether there is something to do, and only then sleeps. Whoever has something to tell makes it visible first, and then looks who waits. Both say and look under one lock, so
-//! the one who comes second sees the other. `loom` tries every order: `RUSTFLAGS="--cfg annals_loom" cargo test --release --lib signal`. (It finds a deadlock if the second look is left out, and if the signal is
-//! looked at before the watermark is raised.)
+//! Anyone who waits says so first, then looks once more whether there is something to do, and only
+//! then sleeps. Anyone who has something to tell makes it visible first, and then looks who waits.
+//! Both say and look under one lock, so the one who comes second sees the other. `loom` tries every
+//! order: `RUSTFLAGS="--cfg annals_loom" cargo test --release --lib signal`. (It finds a deadlock
+//! if the second look is left out, and if the signal is looked at before the watermark is raised.)
 
 #[cfg(annals_loom)]
 use loom::sync::Mutex;
@@ -26,7 +28,8 @@ impl Signal {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says that somebody is about to sleep, whom this wakes. What it waits for must be looked at once more after this.
+    /// Says that somebody is about to sleep, whom this wakes. What it waits for must be looked at
+    /// once more after this.
     pub(crate) fn prepare(&self, waker: Waker) {
         self.sleeper(|sleeper| *sleeper = Sleeper { awaited: true, waker: Some(waker) });
     }
@@ -83,7 +86,8 @@ mod tests {
         }
     }
 
-    /// Two commits raise the watermark while a reader sleeps until it has seen both: a lost wake-up is a deadlock, which loom reports.
+    /// Two commits raise the watermark while a reader sleeps until it has seen both: a lost wake-up
+    /// is a deadlock, which loom reports.
     #[test]
     fn no_wake_up_is_lost() {
         loom::model(|| {

@@ -1,4 +1,5 @@
-//! Waking those who wait for events: only those whose query an event may fit, so that the others cost an append nothing but a lookup.
+//! Waking those who wait for events: only those whose query an event may fit, so that the others
+//! cost an append nothing but a lookup.
 
 use super::signal::Signal;
 use crate::index::memory::TermHash;

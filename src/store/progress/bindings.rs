@@ -67,7 +67,7 @@ pub(crate) fn time(recorded_at: i64) -> Option<Timestamp> {
 }
 
 impl Inner {
-    /// What stands at a position, whatever it is: `None` behind the end.
+    /// What stands at a position, whatever it is: `None` after the end.
     fn record_at(self: &Arc<Self>, position: u64) -> Result<Option<Event>> {
         if position >= self.log.watermark() {
             return Ok(None);

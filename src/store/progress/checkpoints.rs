@@ -9,13 +9,19 @@ use crate::store::{Inner, Store};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
-/// How far consumers have come in the store: a position and a version for each name. From [`Store::checkpoints`].
+/// How far consumers have come in the store: a position and a version for each name. From
+/// [`Store::checkpoints`].
 ///
-/// A consumer is whoever reads events in order of positions, such as a subscription. It commits the position up to and including which it has handled everything, and expects the version that it has seen
-/// last: should another one work under the same name by mistake, one of the two finds out, by [`Error::CheckpointConflict`](crate::Error::CheckpointConflict), before anything is mixed up.
+/// A consumer is anyone who reads events in order of positions, such as a subscription. It commits
+/// the position up to and including which it has handled everything, and expects the version that
+/// it has seen last: should another one work under the same name by mistake, one of the two finds
+/// out, by [`Error::CheckpointConflict`](crate::Error::CheckpointConflict), before anything is
+/// mixed up.
 ///
-/// They stand in the same file as [handler positions](Store::positions), and become durable as those do: by [`Checkpoints::flush`], when the store is closed, or, with
-/// [`Options::sync_positions`](crate::Options::sync_positions), before a commit returns. What was committed and not flushed is gone after a crash, and its version may then be given to another
+/// They stand in the same file as [handler positions](Store::positions), and become durable as
+/// those do: by [`Checkpoints::flush`], when the store is closed, or, with
+/// [`Options::sync_positions`](crate::Options::sync_positions), before a commit returns. What was
+/// committed and not flushed is gone after a crash, and its version may then be given to another
 /// commit.
 ///
 /// # Bound to events
@@ -127,12 +133,15 @@ impl Checkpoints {
         Ok(self.inner().checked_checkpoint(name)?.map(|reached| Checkpoint::new(name, reached)))
     }
 
-    /// Says that the consumer is done with all events up to and including the one at this position. The position may be the one it has, so that the version alone rises.
+    /// Says that the consumer is done with all events up to and including the one at this position.
+    /// The position may be the one it has, so that the version alone rises.
     ///
     /// # Errors
     ///
-    /// * [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if the version is not as expected;
-    /// * [`Error::Invalid`](crate::Error::Invalid) if the position is before the one it has: a consumer that goes back without meaning to has gone wrong, and one that means to calls
+    /// * [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if the version is not as
+    ///   expected;
+    /// * [`Error::Invalid`](crate::Error::Invalid) if the position is before the one it has: a
+    ///   consumer that goes back without meaning to has gone wrong, and one that means to calls
     ///   [`Checkpoints::reset`];
     /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
     ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event of the one
@@ -146,13 +155,14 @@ impl Checkpoints {
         Ok(Checkpoint::new(name, reached))
     }
 
-    /// Moves the checkpoint to any position, whatever its version: for a consumer that is to see events again. The version rises, so that a consumer that is at work finds out. To begin with the
-    /// very first event, [delete](Checkpoints::delete) it.
+    /// Moves the checkpoint to any position, whatever its version: for a consumer that is to see
+    /// events again. The version rises, so that a consumer that is at work finds out. To begin with
+    /// the very first event, [delete](Checkpoints::delete) it.
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::progress::Positions#errors), and those of reading the event at the
-    /// position.
+    /// As for [`Positions`](crate::progress::Positions#errors), and those of reading the event at
+    /// the position.
     pub fn reset(&self, name: &str, position: u64) -> Result<Checkpoint> {
         let inner = self.inner();
         let to = (position, inner.bind(position)?);
@@ -175,7 +185,7 @@ impl Checkpoints {
         Ok(self.inner().positions.checkpoints()?.into_iter().map(shown).collect())
     }
 
-    /// Forgets the checkpoint. Gives whether there was one. VersionSet begin with 1 again.
+    /// Forgets the checkpoint. Returns whether there was one. Versions begin with 1 again.
     ///
     /// # Errors
     ///
@@ -184,7 +194,8 @@ impl Checkpoints {
         self.inner().positions.delete_checkpoint(name)
     }
 
-    /// Makes all changes before the call durable, as [`Positions::flush`](crate::progress::Positions::flush) does.
+    /// Makes all changes before the call durable, as
+    /// [`Positions::flush`](crate::progress::Positions::flush) does.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! What consumers need of the store: that each runs once, and that checkpoint and dead letters move together.
+//! What consumers need of the store: that each runs once, and that checkpoint and dead letters move
+//! together.
 
 use super::checkpoints::checkpoint_of;
 use crate::error::{Error, Result};
@@ -75,7 +76,8 @@ impl Store {
         Ok(Some(StoredCheckpoint { next: reached.position.saturating_add(1), version: reached.version }))
     }
 
-    /// Moves checkpoint and letters, and makes them durable, together, and behind the events that they are about.
+    /// Moves checkpoint and letters, and makes them durable, together, and after the events that
+    /// they are about.
     pub(crate) fn keep(
         &self,
         name: &str,
@@ -131,14 +133,15 @@ impl Store {
         parting.map_or(Ok(()), |parting| Err(parting.error(what(), position, letter.recorded_at)))
     }
 
-    /// Writes letters that have changed, and forgets others. Durable behind [`Checkpoints::flush`](crate::store::Checkpoints::flush).
+    /// Writes letters that have changed, and forgets others. Durable after
+    /// [`Checkpoints::flush`](crate::store::Checkpoints::flush).
     pub(crate) fn put_letter(&self, name: &str, position: u64, letter: Letter) -> Result<()> {
         let (to, expected) = (None, ExpectedVersion::Any);
         let step = crate::positions::Step { to, expected, parked: vec![(position, letter)], gone: Vec::new() };
         self.inner.positions.advance(name, step).map(drop)
     }
 
-    /// Gives whether there was one.
+    /// Returns whether there was one.
     pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
         self.inner.positions.delete_letter(name, position)
     }
@@ -151,7 +154,8 @@ impl Store {
         }
     }
 
-    /// The number of events from this position on that a reader sees, in all editions. Reads one segment, and asks the index for the others.
+    /// The number of events from this position on that a reader sees, in all editions. Reads one
+    /// segment, and asks the index for the others.
     pub(crate) fn events_from(&self, next: u64) -> Result<u64> {
         self.ask(|store| {
             let (log, len) = (&store.inner.log, store.len());

@@ -7,16 +7,20 @@ use crate::store::{Inner, Store};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 
-/// How far handlers have come: a sequence for each handler and stream, beside the log. From [`Store::positions`].
+/// How far handlers have come: a sequence for each handler and stream, beside the log. From
+/// [`Store::positions`].
 ///
-/// A handler is whoever does something with the events of many streams, each on its own: a projector, a process manager. It looks up the sequence of the last event that it has handled in a
-/// stream, handles what follows, and puts the new one. There is none until it has put one: that is not the same as 0, which says that the first event is handled.
+/// A handler is anyone who does something with the events of many streams, each on its own: a
+/// projector, a process manager. It looks up the sequence of the last event that it has handled in
+/// a stream, handles what follows, and puts the new one. There is none until it has put one: that
+/// is not the same as 0, which says that the first event is handled.
 ///
 /// Changes are made in memory, and cost a lookup of the event, which takes a microsecond or a few.
 /// They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most
-/// what came after the last flush,
-/// so that a handler may see events again, and never too few. With [`Options::sync_positions`](crate::Options::sync_positions) each change is flushed before the call returns, and the errors of a
-/// flush are then those of the change, which stands in memory all the same.
+/// what came after the last flush, so that a handler may see events again, and never too few. With
+/// [`Options::sync_positions`](crate::Options::sync_positions) each change is flushed before the
+/// call returns, and the errors of a flush are then those of the change, which stands in memory all
+/// the same.
 ///
 /// The first call reads the file that keeps them, `POSITIONS`; opening a store only looks at one of
 /// up to 1 MiB, for its notices. Calls may come from any thread.
@@ -48,7 +52,8 @@ use crate::time::Timestamp;
 ///
 /// # Limits
 ///
-/// The name of a handler has 1 to 255 bytes. A position takes less than 100 bytes of memory if its root has up to 24, and all of them are in memory.
+/// The name of a handler has 1 to 255 bytes. A position takes less than 100 bytes of memory if its
+/// root has up to 24, and all of them are in memory.
 ///
 /// # Errors
 ///
@@ -56,9 +61,11 @@ use crate::time::Timestamp;
 /// [`Error::PositionAhead`](crate::Error::PositionAhead),
 /// [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event, and those of
 /// reading the event. All calls: [`Error::Damaged`](crate::Error::Damaged) if the file is not
-/// intact (the store works without it: move it away to begin anew, or restore it from a backup),
-/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io) if it cannot be read, [`Error::LimitExceeded`](crate::Error::LimitExceeded) and
-/// [`Error::Invalid`](crate::Error::Invalid) for the name of the handler. Changes: [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly).
+/// intact (the store works without it: move it away to begin again, or restore it from a backup),
+/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat), [`Error::Io`](crate::Error::Io)
+/// if it cannot be read, [`Error::LimitExceeded`](crate::Error::LimitExceeded) and
+/// [`Error::Invalid`](crate::Error::Invalid) for the name of the handler. Changes:
+/// [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly).
 #[derive(Clone, Debug)]
 pub struct Positions {
     store: Store,
@@ -96,7 +103,8 @@ impl Store {
 }
 
 impl Inner {
-    /// Which of the editions that had the name of this stream's, one after the other, is the present one: positions of one that was deleted are not those of its successor.
+    /// Which of the editions that had the name of this stream's, one after the other, is the
+    /// present one: positions of one that was deleted are not those of its successor.
     pub(crate) fn epoch(&self, stream: &StreamId) -> u64 {
         match stream.edition() {
             None => 0,
@@ -133,7 +141,8 @@ impl Positions {
         Ok(self.checked(handler, stream, self.inner().epoch(stream))?.map(|of| of.sequence))
     }
 
-    /// Says that the handler has come to this sequence. One that is not higher than what was put before is ignored. Gives whether it was higher, or the first.
+    /// Says that the handler has come to this sequence. One that is not higher than what was put
+    /// before is ignored. Returns whether it was higher, or the first.
     ///
     /// # Errors
     ///
@@ -148,7 +157,8 @@ impl Positions {
         positions.put(handler, stream, epoch, (sequence, self.store.bind_sequence(stream, sequence)?))
     }
 
-    /// The same, but may go back: for a handler that is to see events again. To begin with the very first one, [delete](Positions::delete) the position.
+    /// The same, but may go back: for a handler that is to see events again. To begin with the very
+    /// first one, [delete](Positions::delete) the position.
     ///
     /// # Errors
     ///
@@ -158,7 +168,7 @@ impl Positions {
         self.inner().positions.reset(handler, stream, self.inner().epoch(stream), bound)
     }
 
-    /// Forgets what the handler has put for this stream. Gives whether there was something.
+    /// Forgets what the handler has put for this stream. Returns whether there was something.
     ///
     /// # Errors
     ///
@@ -167,7 +177,8 @@ impl Positions {
         self.inner().positions.delete(handler, stream, self.inner().epoch(stream))
     }
 
-    /// Forgets all that the handler has put, in all editions. Gives for how many streams. Looks at all positions.
+    /// Forgets all that the handler has put, in all editions. Returns for how many streams. Looks
+    /// at all positions.
     ///
     /// # Errors
     ///
@@ -220,13 +231,17 @@ impl Positions {
         Ok(handlers.into_iter().map(|(name, streams)| HandlerInfo { name, streams }).collect())
     }
 
-    /// Makes all changes before the call durable, those of [checkpoints](Store::checkpoints) with them. Blocks for a write and a sync, which threads that flush at the same time share; others go on
-    /// meanwhile, and what they change is for the next flush. Now and then the file is written anew, so that it does not grow for ever.
+    /// Makes all changes before the call durable, those of [checkpoints](Store::checkpoints) with
+    /// them. Blocks for a write and a sync, which threads that flush at the same time share; others
+    /// go on meanwhile, and what they change is for the next flush. Now and then the file is
+    /// rewritten, so that it does not grow for ever.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) if it could not be written or synced. Nothing is lost in memory, and what was durable before still is: flush again when the cause is gone.
-    /// [`Error::Closed`](crate::Error::Closed) if something was changed and the store has been closed meanwhile.
+    /// [`Error::Io`](crate::Error::Io) if it could not be written or synced. Nothing is lost in
+    /// memory, and what was durable before still is: flush again when the cause is gone.
+    /// [`Error::Closed`](crate::Error::Closed) if something was changed and the store has been
+    /// closed meanwhile.
     pub fn flush(&self) -> Result<()> {
         self.inner().positions.flush()
     }

@@ -10,13 +10,16 @@ use crate::store::Inner;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A term that is this many times as frequent as the rarest one of its item is not asked for: holding the candidates against the query is cheaper.
+/// A term that is this many times as frequent as the rarest one of its item is not asked for:
+/// holding the candidates against the query is cheaper.
 const FREQUENT: u64 = 16;
 
-/// If more than one in so many events of a segment may fit, it is read in order: that costs a quarter of reading events one by one.
+/// If more than one in so many events of a segment may fit, it is read in order: that costs a
+/// quarter of reading events one by one.
 const DENSE: u64 = 4;
 
-/// Bytes of a segment in which candidates are looked for at first. Doubled as long as there are few.
+/// Bytes of a segment in which candidates are looked for at first. Doubled as long as there are
+/// few.
 const WINDOW: u64 = 256 << 10;
 const FEW: usize = 256;
 
@@ -44,7 +47,8 @@ pub(crate) struct Candidates {
     window: u64,
     /// Candidates that come next, in reverse order.
     batch: Vec<u32>,
-    /// Those that have been read, where they stand, in reverse order, and how many are read the next time.
+    /// Those that have been read, where they stand, in reverse order, and how many are read the
+    /// next time.
     read: Verified,
     reading: Vec<u32>,
     at_once: usize,
@@ -103,7 +107,8 @@ impl Candidates {
         }
     }
 
-    /// Reads the next candidates: one at first, as many want no more, then several at once, which costs half.
+    /// Reads the next candidates: one at first, as many want no more, then several at once, which
+    /// costs half.
     fn read_some(&mut self, store: &Inner) -> Result<()> {
         let count = self.at_once.min(self.batch.len());
         self.at_once = (self.at_once * 4).min(MOST_AT_ONCE);
@@ -150,7 +155,8 @@ impl Candidates {
         self.positions.start.max(held.start)..self.positions.end.min(held.end)
     }
 
-    /// The part of a segment in which the positions that are asked for stand, as far as waypoints tell.
+    /// The part of a segment in which the positions that are asked for stand, as far as waypoints
+    /// tell.
     fn bounds(&self, store: &Inner, segment: u64) -> Result<Range<u64>> {
         let whole = store.log.positions_of(segment);
         let mut bounds = 0..store.log.readable(segment);

@@ -14,9 +14,10 @@ use crate::time::Timestamp;
 
 /// Which events: a description that can be stored, sent, and used again.
 ///
-/// An item says what an event must have; [`Query::or`] begins another one, and an event that fits any item is found. Within an item, domains, streams and types are
-/// alternatives among themselves, tags must all be there. (So the specification of Dynamic Consistency Boundaries, dcb.events, has it.) A query without any
-/// condition finds all events.
+/// An item says what an event must have; [`Query::or`] begins another one, and an event that fits
+/// any item is found. Within an item, domains, streams and types are alternatives among themselves,
+/// tags must all be there. (So the specification of Dynamic Consistency Boundaries, dcb.events, has
+/// it.) A query without any condition finds all events.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Query, Store, StreamId};
@@ -60,7 +61,8 @@ impl Query {
         self.items.last_mut().expect("an item was pushed if there was none")
     }
 
-    /// Begins another item: an event that fits either is found. An item without any condition does not count beside others, so that a query can be put together in a loop.
+    /// Begins another item: an event that fits either is found. An item without any condition does
+    /// not count beside others, so that a query can be put together in a loop.
     pub fn or(mut self) -> Self {
         self.items.push(Item::default());
         self
@@ -77,7 +79,8 @@ impl Query {
         self
     }
 
-    /// Events of this stream; with other streams or domains, of any of them. The edition of the name does not count: see [`Query::edition`].
+    /// Events of this stream; with other streams or domains, of any of them. The edition of the
+    /// name does not count: see [`Query::edition`].
     pub fn stream(mut self, stream: &StreamId) -> Self {
         self.item().streams.push(stream.clone());
         self
@@ -111,9 +114,12 @@ impl Query {
         self
     }
 
-    /// Events as they are to be seen in a named edition: those of the main one as far as the edition shares them, and its own. Without this, those of the main one, which is also called `main`.
+    /// Events as they are to be seen in a named edition: those of the main one as far as the
+    /// edition shares them, and its own. Without this, those of the main one, which is also called
+    /// `main`.
     ///
-    /// No edition has a name of more than 255 bytes: whoever is given such a query (a search, a guard, a subscription) answers with [`Error::LimitExceeded`](crate::Error::LimitExceeded).
+    /// No edition has a name of more than 255 bytes: anyone who is given such a query (a search, a
+    /// guard, a subscription) answers with [`Error::LimitExceeded`](crate::Error::LimitExceeded).
     pub fn edition(mut self, edition: impl Into<String>) -> Self {
         let edition = edition.into();
         self.edition = (!edition.is_empty() && edition != "main").then_some(edition);
@@ -132,13 +138,15 @@ impl Query {
         self
     }
 
-    /// Events that occurred at this time or later. The time of recording counts for those that do not say when they occurred.
+    /// Events that occurred at this time or later. The time of recording counts for those that do
+    /// not say when they occurred.
     pub fn occurred_since(mut self, time: Timestamp) -> Self {
         self.occurred.0 = Some(time);
         self
     }
 
-    /// Events that occurred at this time or earlier. The time of recording counts for those that do not say when they occurred.
+    /// Events that occurred at this time or earlier. The time of recording counts for those that do
+    /// not say when they occurred.
     pub fn occurred_until(mut self, time: Timestamp) -> Self {
         self.occurred.1 = Some(time);
         self
@@ -154,7 +162,8 @@ impl Query {
         self.edition.as_deref()
     }
 
-    /// Whether an event is one that this query finds. Whether a named edition shares an event of the main one, the event alone cannot tell: it counts as shared.
+    /// Whether an event is one that this query finds. Whether a named edition shares an event of
+    /// the main one, the event alone cannot tell: it counts as shared.
     pub fn matches(&self, event: &Event) -> bool {
         self.matches_facts(&Facts::of(event), false)
     }
@@ -164,14 +173,15 @@ impl Query {
         self.matches_facts(&Facts::of(event), true)
     }
 
-    /// The same for an event that is on its way.
+    /// The same for an event that is in flight.
     pub(crate) fn matches_recorded(&self, event: &Recorded<'_>) -> bool {
         let recorded_at = Timestamp::from_nanos(event.recorded_at);
         let Recorded { key, event_type, extras, .. } = *event;
         self.matches_facts(&Facts { key, event_type, extras, recorded_at }, false)
     }
 
-    /// Text is compared as bytes: looking whether it is text was done when the event was decoded, and takes longer than all the rest.
+    /// Text is compared as bytes: looking whether it is text was done when the event was decoded,
+    /// and takes longer than all the rest.
     fn matches_facts(&self, facts: &Facts<'_>, any_edition: bool) -> bool {
         let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time: &dyn Fn() -> Timestamp| match bounds {
             (None, None) => true,
@@ -190,7 +200,8 @@ impl Query {
         self.recorded
     }
 
-    /// Terms of which an event must have one to be found: of what each item asks for, the rarest kind. `None` if any event may fit.
+    /// Terms of which an event must have one to be found: of what each item asks for, the rarest
+    /// kind. `None` if any event may fit.
     pub(crate) fn wake_terms(&self) -> Option<Vec<Term>> {
         // What cannot be asked waits for nothing.
         if self.check().is_err() {
@@ -208,7 +219,8 @@ impl Query {
         Some(rarest.flatten().collect())
     }
 
-    /// For each item, the terms that the index can be asked for: an event must have one of each group. `None` if any event may fit.
+    /// For each item, the terms that the index can be asked for: an event must have one of each
+    /// group. `None` if any event may fit.
     pub(crate) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
         // A named edition shares events with the main one.
         self.groups_in(self.edition.as_deref())

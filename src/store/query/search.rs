@@ -1,4 +1,5 @@
-//! Finding the events of a query: the index gives candidates, segment by segment, and each is held against the query once more.
+//! Finding the events of a query: the index gives candidates, segment by segment, and each is held
+//! against the query once more.
 
 use super::Query;
 use super::candidates::Candidates;
@@ -12,7 +13,8 @@ use crate::time::Timestamp;
 use std::fmt;
 use std::sync::Arc;
 
-/// A point in the history: a position, or a time. What was recorded up to and including then counts.
+/// A point in the history: a position, or a time. What was recorded up to and including then
+/// counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AsOf {
     /// The event at this position, and all before it.
@@ -40,9 +42,11 @@ impl From<std::time::SystemTime> for AsOf {
 }
 
 impl Store {
-    /// Finds the events of a query, in order of positions. Nothing is read before the iteration begins; [`Search`] can restrict it.
+    /// Finds the events of a query, in order of positions. Nothing is read before the iteration
+    /// begins; [`Search`] can restrict it.
     ///
-    /// The cost of an answer grows with the number of events that have the rarest of the things asked for, and a lookup of some hundred nanoseconds for each segment.
+    /// The cost of an answer grows with the number of events that have the rarest of the things
+    /// asked for, and a lookup of some hundred nanoseconds for each segment.
     pub fn query(&self, query: &Query) -> Search {
         Search {
             store: self.inner.clone(),
@@ -79,19 +83,22 @@ pub struct Search {
 }
 
 impl Search {
-    /// Finds the events of all editions that were not deleted, each once, whatever the query says of editions.
+    /// Finds the events of all editions that were not deleted, each once, whatever the query says
+    /// of editions.
     pub(crate) fn in_any_edition(mut self) -> Self {
         self.any_edition = true;
         self
     }
 
-    /// Passes over gaps that are known; damage that shows is an error, for whoever asks to go around it as a whole.
+    /// Passes over gaps that are known; damage that shows is an error, for anyone who asks to go
+    /// around it as a whole.
     pub(crate) fn over_gaps(mut self) -> Self {
         self.names_gaps = false;
         self
     }
 
-    /// Only events behind this position, which is usually that of the last event that was seen. `None` is no restriction.
+    /// Only events after this position, which is usually that of the last event that was seen.
+    /// `None` is no restriction.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.after = position.into();
         self
@@ -103,7 +110,8 @@ impl Search {
         self
     }
 
-    /// Only what had been recorded at a position or a time, it included; in a named edition, what it showed then (with [`Search::until`], what it shows now of that).
+    /// Only what had been recorded at a position or a time, it included; in a named edition, what
+    /// it showed then (with [`Search::until`], what it shows now of that).
     pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
         self.as_of = Some(point.into());
         self
@@ -121,12 +129,15 @@ impl Search {
         self
     }
 
-    /// All of them, and the position up to which the answer is complete: the highest that could be read when the search began, or that of the last event if
-    /// the limit cut the answer short (not backwards), or the bound set by [`Search::until`] or [`Search::as_of`]. `None` if there were no events. This is what
-    /// [`Guard::unchanged`](crate::Guard::unchanged) takes.
+    /// All of them, and the position up to which the answer is complete: the highest that could be
+    /// read when the search began, or that of the last event if the limit cut the answer short (not
+    /// backwards), or the bound set by [`Search::until`] or [`Search::as_of`]. `None` if there were
+    /// no events. This is what [`Guard::unchanged`](crate::Guard::unchanged) takes.
     ///
-    /// In a store that is [read around damage](crate::Options::open_read_only), the events are those that are intact, and the answer is complete up to the position before the first gap: there may be events
-    /// behind the head, then. [`Store::losses`] lists the gaps, and the iterator names each.
+    /// In a store that is [read around damage](crate::Options::open_read_only), the events are
+    /// those that are intact, and the answer is complete up to the position before the first gap:
+    /// there may be events after the head, then. [`Store::losses`] lists the gaps, and the iterator
+    /// names each.
     ///
     /// # Errors
     ///
@@ -144,7 +155,8 @@ impl Search {
                 Err(error) => return Err(error),
             }
         }
-        // Damage that has shown meanwhile may have led to another view of the store: its end is asked for behind the last event.
+        // Damage that has shown meanwhile may have led to another view of the store: its end is
+        // asked for after the last event.
         let mut head = found.head();
         if limit > 0 && events.len() as u64 == limit && !backwards {
             head = events.last().map(Event::position);
@@ -192,7 +204,7 @@ impl Search {
 }
 
 impl Inner {
-    /// The position behind the last event at or before a point; at most `end`.
+    /// The position after the last event at or before a point; at most `end`.
     pub(crate) fn position_behind(self: &Arc<Self>, point: AsOf, end: u64) -> Result<u64> {
         let time = match point {
             AsOf::Position(position) => return Ok(position.saturating_add(1).min(end)),

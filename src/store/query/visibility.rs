@@ -1,6 +1,8 @@
-//! Which events a search may see: none that were deleted, and of the main edition, for a named one, those that it shares.
+//! Which events a search may see: none that were deleted, and of the main edition, for a named one,
+//! those that it shares.
 //!
-//! Where a stream diverges is looked up when an event of it is met: the cost of a search depends on what it finds, and not on how many streams have diverged.
+//! Where a stream diverges is looked up when an event of it is met: the cost of a search depends on
+//! what it finds, and not on how many streams have diverged.
 
 use super::Query;
 use crate::error::Result;
@@ -30,16 +32,20 @@ struct Shadows {
     edition: String,
     /// Where the edition's own events stand; looked up with the first stream.
     spread: Option<Spread>,
-    /// The streams that were looked up, by their keys in the main edition, and the sequences that they are shadowed from.
+    /// The streams that were looked up, by their keys in the main edition, and the sequences that
+    /// they are shadowed from.
     known: HashMap<Box<[u8]>, Option<u64>>,
-    /// Where all streams diverge, once as many were looked up as the edition has events: from then on that is cheaper.
+    /// Where all streams diverge, once as many were looked up as the edition has events: from then
+    /// on that is cheaper.
     all: Option<HashMap<Vec<u8>, Location>>,
-    /// Of streams that are known to have lost events of their own: the first sequence of these. Looked up with the first stream, in a store that is read around damage.
+    /// Of streams that are known to have lost events of their own: the first sequence of these.
+    /// Looked up with the first stream, in a store that is read around damage.
     lost: Option<HashMap<Vec<u8>, u64>>,
 }
 
 impl Inner {
-    /// Whether an event that is on its way will be seen by a query: one of the main edition will not be in a named one in which its stream has diverged before it.
+    /// Whether an event that is in flight will be seen by a query: one of the main edition will not
+    /// be in a named one in which its stream has diverged before it.
     pub(crate) fn shares(&self, query: &Query, event: &Recorded<'_>) -> Result<bool> {
         let (Some(edition), Some(stream)) = (query.named_edition(), StreamId::from_key(event.key)) else {
             return Ok(true);
@@ -69,7 +75,8 @@ impl Visible {
         self.watermark
     }
 
-    /// Looks only at what stands before a position: streams that diverged later have not diverged yet.
+    /// Looks only at what stands before a position: streams that diverged later have not diverged
+    /// yet.
     pub(crate) fn before(&mut self, end: u64) {
         self.end = end;
     }
@@ -90,7 +97,8 @@ impl Shadows {
         Shadows { edition: edition.to_owned(), spread: None, known: HashMap::new(), all: None, lost: None }
     }
 
-    /// From which sequence on the stream with this key in the main edition is shadowed, by events before a position that these deletions have not hit.
+    /// From which sequence on the stream with this key in the main edition is shadowed, by events
+    /// before a position that these deletions have not hit.
     fn start(&mut self, store: &Inner, deletions: &Deletions, main: &[u8], before: u64) -> Result<Option<u64>> {
         let intact = self.intact_start(store, deletions, main, before)?;
         if store.gaps.is_empty() {
@@ -102,7 +110,8 @@ impl Shadows {
 
     /// The same, going by the events that are intact.
     ///
-    /// What comes later changes no answer: the first event of a stream is looked for behind the same deletions each time, and one that stands at the position or behind it does not count.
+    /// What comes later changes no answer: the first event of a stream is looked for after the same
+    /// deletions each time, and one that stands at the position or after it does not count.
     fn intact_start(&mut self, store: &Inner, deletions: &Deletions, main: &[u8], before: u64) -> Result<Option<u64>> {
         if let Some(&known) = self.known.get(main) {
             return Ok(known);
@@ -125,7 +134,8 @@ impl Shadows {
             },
             None => index.first_own(stream.key(), deletions, &spread.segments)?,
         };
-        // The sequence stands with the event: where some are lost, the number of those behind it does not tell.
+        // The sequence stands with the event: where some are lost, the number of those after it
+        // does not tell.
         let first = first.map(|first| store.event_in(&stream, first)).transpose()?;
         let from = first.filter(|first| first.position() < before).map(|first| first.sequence());
         self.known.insert(main.into(), from);

@@ -1,4 +1,5 @@
-//! Reading around damage that shows when a store is open already: a second view of the store, made when it is first needed.
+//! Reading around damage that shows when a store is open already: a second view of the store, made
+//! when it is first needed.
 
 use crate::error::{Error, Result};
 use crate::store::options::Options;

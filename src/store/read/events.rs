@@ -1,5 +1,5 @@
-//! The one iterator behind every read and every query: a cursor brings events in order, a filter decides
-//! which of them the caller sees, and gaps are named where they stand.
+//! The one iterator behind every read and every query: a cursor brings events in order, a filter
+//! decides which of them the caller sees, and gaps are named where they stand.
 
 use super::Read;
 use super::gaps::Untold;
@@ -21,13 +21,13 @@ use std::sync::Arc;
 
 /// The events of a read or a query, verified one by one or in blocks.
 ///
-/// The iterator returns events that can be kept; [`Events::advance`] lends them instead, which costs less
-/// where many events are looked at once.
+/// The iterator returns events that can be kept; [`Events::advance`] lends them instead, which
+/// costs less where many events are looked at once.
 ///
-/// The iterator ends after an error, with one exception: in a store that is
-/// [read around damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, and
-/// the events after it follow. Of a query, any event may have stood in a gap. An `Events` value holds the
-/// store open.
+/// The iterator ends after an error, with one exception: in a store that is [read around
+/// damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, and the
+/// events after it follow. Of a query, any event may have stood in a gap. An `Events` value holds
+/// the store open.
 pub struct Events {
     store: Arc<Inner>,
     cursor: Cursor,
@@ -188,11 +188,11 @@ impl Events {
         }
     }
 
-    /// The next event, lent until the one after it is asked for: `None` at the end. The events are the same
-    /// as those of the iterator, and both can be used in turn.
+    /// The next event, lent until the one after it is asked for: `None` at the end. The events are
+    /// the same as those of the iterator, and both can be used in turn.
     ///
-    /// An event that is kept needs a count of who shares its memory, and memory for the events after it. A
-    /// lent one needs neither: a replay of small events takes two thirds of the time.
+    /// An event that is kept needs a count of who shares its memory, and memory for the events
+    /// after it. A lent one needs neither: a replay of small events takes two thirds of the time.
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -231,7 +231,8 @@ impl Events {
         self.end.checked_sub(1)
     }
 
-    /// Whether there may be more: after a gap that was named there may, after an error there is nothing.
+    /// Whether there may be more: after a gap that was named there may, after an error there is
+    /// nothing.
     pub(crate) fn goes_on(&self) -> bool {
         self.left > 0 || self.gaps.is_some()
     }
@@ -324,7 +325,8 @@ impl Events {
         }
     }
 
-    /// Begins the rest of the read again, around damage that was met. Returns `false` if there is no way.
+    /// Begins the rest of the read again, around damage that was met. Returns `false` if there is
+    /// no way.
     fn go_around(&mut self) -> Result<bool> {
         let Some(resume) = self.resume.take() else { return Ok(false) };
         let Some(store) = self.store.around()? else { return Ok(false) };

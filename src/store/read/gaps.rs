@@ -14,8 +14,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 impl Store {
-    /// The positions whose events are lost, in order: those that a salvage or a repair has filled, and, in a store that is opened read-only around damage, those that are damaged now. Readers step over the former, and
-    /// name the latter: see [`Options::open_read_only`](crate::Options::open_read_only). Empty unless something was lost.
+    /// The positions whose events are lost, in order: those that a salvage or a repair has filled,
+    /// and, in a store that is opened read-only around damage, those that are damaged now. Readers
+    /// step over the former, and name the latter: see
+    /// [`Options::open_read_only`](crate::Options::open_read_only). Empty unless something was
+    /// lost.
     ///
     /// Reads what stands at each of these positions.
     ///
@@ -51,7 +54,8 @@ impl Inner {
 }
 
 impl Inner {
-    /// What is known to be lost of a stream before a position, and was not deleted: the range from its first sequence to its last.
+    /// What is known to be lost of a stream before a position, and was not deleted: the range from
+    /// its first sequence to its last.
     pub(crate) fn known_lost(&self, stream: &StreamId, before: u64) -> Option<Range<u64>> {
         if self.gaps.is_empty() {
             return None;
@@ -62,7 +66,8 @@ impl Inner {
         lost.map(|lost| lost.sequences.clone()).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
     }
 
-    /// The first sequence that is known to be lost of each stream in an edition, before a position and behind these deletions, by their keys in the main edition.
+    /// The first sequence that is known to be lost of each stream in an edition, before a position
+    /// and after these deletions, by their keys in the main edition.
     pub(crate) fn lost_own(&self, edition: &str, since: &Deletions, before: u64) -> HashMap<Vec<u8>, u64> {
         let mut first: HashMap<Vec<u8>, u64> = HashMap::new();
         for gap in self.gaps.iter() {
@@ -90,7 +95,9 @@ pub(crate) struct Untold {
     of: Option<Asked>,
     /// Gaps that were passed and have not been told of.
     ready: VecDeque<Error>,
-    /// All are to be told of, those too that stand behind what a limit lets through: in one of them may have stood what the read should have begun with, or what hides an event from a named edition.
+    /// All are to be told of, those too that stand after what a limit lets through: in one of them
+    /// may have stood what the read should have begun with, or what hides an event from a named
+    /// edition.
     pub all: bool,
 }
 
@@ -99,8 +106,10 @@ struct Asked {
     stream: StreamId,
     main: Option<StreamId>,
     range: Range<u64>,
-    /// The position of the first event that it is known to have of its own, in a named edition; 0 in the main one. A gap before it may have held one, from which on the stream does not share those of the main
-    /// edition, so that nothing seems to be missing: it is told of before the first event that is shared.
+    /// The position of the first event that it is known to have of its own, in a named edition; 0
+    /// in the main one. A gap before it may have held one, from which on the stream does not share
+    /// those of the main edition, so that nothing seems to be missing: it is told of before the
+    /// first event that is shared.
     first_own: u64,
     /// The numbers of the gaps that may be like that. Empty once they were told of.
     hiding: Range<usize>,
@@ -112,7 +121,8 @@ impl Untold {
     /// For a read of these positions.
     pub(crate) fn of_positions(gaps: &Gaps, positions: Range<u64>, backwards: bool) -> Self {
         let first = gaps.partition_point(|gap| gap.damage.positions.end <= positions.start);
-        // One without an end begins where the log now ends, and so do the positions of a read up to there.
+        // One without an end begins where the log now ends, and so do the positions of a read up to
+        // there.
         let end = gaps.partition_point(|gap| match gap.damage.positions {
             Range { start, end: u64::MAX } => start <= positions.end,
             Range { start, .. } => start < positions.end,
@@ -143,7 +153,8 @@ impl Untold {
         Untold { of: Some(Asked { stream: stream.clone(), main, range, first_own, hiding, last: None }), ..untold }
     }
 
-    /// Passes by the gaps before an event, or, without one, at the end of the read. Then [`Untold::tell`] tells of them.
+    /// Passes by the gaps before an event, or, without one, at the end of the read. Then
+    /// [`Untold::tell`] tells of them.
     pub(crate) fn pass(&mut self, event: Option<&Event>) {
         if event.is_none_or(|event| event.edition().is_none())
             && let Some(of) = &mut self.of
@@ -176,7 +187,9 @@ impl Untold {
         }
     }
 
-    /// Passes by what is left of the gaps of which nobody knows what they held: an event there may be the one from which on a named edition does not share those of the main one, before it and behind it.
+    /// Passes by what is left of the gaps of which nobody knows what they held: an event there may
+    /// be the one from which on a named edition does not share those of the main one, before it and
+    /// after it.
     pub(crate) fn pass_unknown(&mut self) {
         let left = std::mem::replace(&mut self.left, 0..0);
         let unknown = self.gaps[left].iter().filter(|gap| !gap.all_known);

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use stream_cursor::{EditionCursor, GapCursor, StreamCursor};
 
 impl Store {
-    /// Reads the events of a stream: `store.read(&stream)` all of them, and what [`Read`] can restrict. Nothing is read before the iteration begins.
+    /// Reads the events of a stream: `store.read(&stream)` all of them, and what [`Read`] can
+    /// restrict. Nothing is read before the iteration begins.
     ///
     /// A stream that does not exist, and a range without events, give nothing and no error.
     ///
@@ -43,7 +44,8 @@ impl Store {
         self.read_from(ReadSource::Stream(stream.clone()))
     }
 
-    /// Reads the events of the whole store, of all editions, in order of positions. `from` and `to` are positions then. The positions of deleted events are passed over.
+    /// Reads the events of the whole store, of all editions, in order of positions. `from` and `to`
+    /// are positions then. The positions of deleted events are passed over.
     pub fn read_all(&self) -> Read {
         self.read_from(ReadSource::All)
     }
@@ -102,51 +104,59 @@ impl Read {
         self
     }
 
-    /// Only events that occurred at this time or later. The time of recording counts for those that do not say when they occurred.
+    /// Only events that occurred at this time or later. The time of recording counts for those that
+    /// do not say when they occurred.
     pub fn occurred_since(mut self, time: Timestamp) -> Self {
         self.occurred.0 = time;
         self
     }
 
-    /// Only events that occurred at this time or earlier. The time of recording counts for those that do not say when they occurred.
+    /// Only events that occurred at this time or earlier. The time of recording counts for those
+    /// that do not say when they occurred.
     pub fn occurred_until(mut self, time: Timestamp) -> Self {
         self.occurred.1 = time;
         self
     }
 
-    /// Begins with the newest event of this type (backwards, ends with it), if there is one: what a stream needs whose state is summed up now and then, as by a `BooksClosed`. It is found
-    /// without reading what stands before it, and in a named edition without a search: there, what follows it is read twice. A read of the whole store looks for it in all editions.
+    /// Begins with the newest event of this type (backwards, ends with it), if there is one: what a
+    /// stream needs whose state is summed up now and then, as by a `BooksClosed`. It is found
+    /// without reading what stands before it, and in a named edition without a search: there, what
+    /// follows it is read twice. A read of the whole store looks for it in all editions.
     pub fn from_latest(mut self, event_type: impl Into<String>) -> Self {
         self.latest = Some(event_type.into());
         self
     }
 
-    /// Reads a stream in a named edition as if it diverged from the main one at this sequence: the events of the main edition below it, then those of the edition's own from there on. What the edition has of its own is
-    /// only read if it goes on there without a gap; events of the main one that are lost are a gap. Of no effect on other reads.
+    /// Reads a stream in a named edition as if it diverged from the main one at this sequence: the
+    /// events of the main edition below it, then those of the edition's own from there on. What the
+    /// edition has of its own is only read if it goes on there without a gap; events of the main
+    /// one that are lost are a gap. Of no effect on other reads.
     pub fn diverging_at(mut self, sequence: u64) -> Self {
         self.diverging_at = Some(sequence);
         self
     }
 
-    /// Begins with the event that has this sequence (or position, for a read of the whole store); backwards, ends with it. 0 unless said otherwise.
+    /// Begins with the event that has this sequence (or position, for a read of the whole store);
+    /// backwards, ends with it. 0 by default.
     pub fn from(mut self, first: u64) -> Self {
         self.range.start = first;
         self
     }
 
-    /// Ends before the event that has this sequence (or position); backwards, begins before it. No end unless said otherwise.
+    /// Ends before the event that has this sequence (or position); backwards, begins before it. No
+    /// end by default.
     pub fn to(mut self, end: u64) -> Self {
         self.range.end = end;
         self
     }
 
-    /// Gives at most this many events.
+    /// Returns at most this many events.
     pub fn limit(mut self, limit: u64) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Gives the newest events first.
+    /// Returns the newest events first.
     pub fn backwards(mut self) -> Self {
         self.backwards = true;
         self
@@ -298,7 +308,8 @@ impl Read {
         Ok((walk, range.start))
     }
 
-    /// Where the newest event of a type stands, among those below a position: its sequence, or its position in a read of the whole store. 0 if there is none, or none that is intact.
+    /// Where the newest event of a type stands, among those below a position: its sequence, or its
+    /// position in a read of the whole store. 0 if there is none, or none that is intact.
     fn latest(&self, event_type: &str, end: u64) -> Result<u64> {
         let Some(last) = end.checked_sub(1) else { return Ok(0) };
         let store = Store { inner: self.store.clone() };

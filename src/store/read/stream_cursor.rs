@@ -79,7 +79,8 @@ impl StreamCursor {
         (start < end).then(|| if self.backwards { end - 1 } else { start })
     }
 
-    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
+    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all`
+    /// are given.
     #[inline(always)]
     pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let sequence = self.ahead_of()?;
@@ -121,7 +122,8 @@ impl StreamCursor {
         read.err().unwrap_or_else(|| lost(&self.stream, sequence))
     }
 
-    /// Reads the next events, from that of `sequence` on in the direction of the read, all in one segment.
+    /// Reads the next events, from that of `sequence` on in the direction of the read, all in one
+    /// segment.
     fn fill(&mut self, store: &Inner, sequence: u64) -> Result<()> {
         if self.taken == self.offsets.len() {
             self.look(store, sequence)?;
@@ -132,7 +134,8 @@ impl StreamCursor {
         Ok(())
     }
 
-    /// Asks the index where the next events stand, from that of `sequence` on in the direction of the read: those of the segment that holds it.
+    /// Asks the index where the next events stand, from that of `sequence` on in the direction of
+    /// the read: those of the segment that holds it.
     fn look(&mut self, store: &Inner, sequence: u64) -> Result<()> {
         let (most, backwards, Range { start, end }) = (self.places, self.backwards, self.sequences.clone());
         let wanted = |held: &Range<u64>| {
@@ -152,7 +155,8 @@ impl StreamCursor {
             if held.contains(&sequence) {
                 break;
             }
-            // Segments that do not hold the stream say nothing: go on as before, at first with the read.
+            // Segments that do not hold the stream say nothing: go on as before, at first with the
+            // read.
             let up = match held.is_empty() {
                 true => upwards.unwrap_or(!self.backwards && self.segment < self.segments),
                 false => sequence >= held.end,
@@ -173,7 +177,8 @@ impl StreamCursor {
     }
 }
 
-/// The index does not lead to an event that must be there: it is wrong, and nothing that it says can be believed.
+/// The index does not lead to an event that must be there: it is wrong, and nothing that it says
+/// can be believed.
 fn lost(stream: &StreamId, sequence: u64) -> Error {
     misled(stream, &format!("event {sequence}"))
 }
@@ -185,7 +190,8 @@ fn misled(stream: &StreamId, what: &str) -> Error {
     )
 }
 
-/// The events of a stream in a named edition: those of the main one below the divergence, then its own.
+/// The events of a stream in a named edition: those of the main one below the divergence, then its
+/// own.
 pub(crate) struct EditionCursor {
     stream: StreamId,
     main: StreamCursor,
@@ -196,7 +202,8 @@ pub(crate) struct EditionCursor {
 }
 
 impl EditionCursor {
-    /// `before` is the position that all events must stand below; `diverging_at` the sequence at which the stream is to diverge, wherever it does.
+    /// `before` is the position that all events must stand below; `diverging_at` the sequence at
+    /// which the stream is to diverge, wherever it does.
     pub(crate) fn new(
         store: &Inner,
         stream: &StreamId,
@@ -247,19 +254,22 @@ fn own_event(store: &Inner, stream: &StreamId, own: &Own, sequence: u64) -> Resu
     if event.sequence() == sequence { Ok(event) } else { Err(lost(stream, sequence)) }
 }
 
-/// The events of a stream in a store that has lost some: its sequences may have gaps, so that its places are taken all at once, and looked into.
+/// The events of a stream in a store that has lost some: its sequences may have gaps, so that its
+/// places are taken all at once, and looked into.
 pub(crate) struct GapCursor {
     stream: StreamId,
     /// Where the events stand, and whether in the edition's own part of the stream.
     places: Vec<(Location, bool)>,
     left: Range<usize>,
     backwards: bool,
-    /// The position of the first event of its own that is intact, in a named edition; 0 in the main one, and without an end if there is none.
+    /// The position of the first event of its own that is intact, in a named edition; 0 in the main
+    /// one, and without an end if there is none.
     pub first_own: u64,
 }
 
 impl GapCursor {
-    /// `before` is the position that all events must stand below; `diverging_at` the sequence at which the stream is to diverge, wherever it does.
+    /// `before` is the position that all events must stand below; `diverging_at` the sequence at
+    /// which the stream is to diverge, wherever it does.
     pub(crate) fn new(
         store: &Inner,
         stream: &StreamId,
@@ -294,7 +304,7 @@ impl GapCursor {
         let (lost_own, lost_main) = (lost(stream), lost(&main));
         let first = first.map(|event| event.sequence()).into_iter().chain(lost_own.map(|lost| lost.start)).min();
         let diverges = diverging_at.or(first).unwrap_or(u64::MAX);
-        // How far the main edition is known to have come: the edition diverged there, or behind.
+        // How far the main edition is known to have come: the edition diverged there, or after.
         let shared = &mains[within(&main, &mains, 0..u64::MAX)?];
         let last = shared.last().map(|&place| event_of(store, &main, place)).transpose()?;
         let next = last.map_or(0, |last| last.sequence().saturating_add(1));
@@ -325,7 +335,8 @@ fn event_of(store: &Inner, stream: &StreamId, place: Location) -> Result<Event> 
     if event.is_in(stream) { Ok(event) } else { Err(misled(stream, "an event")) }
 }
 
-/// The first number of a range for which `below` does not hold. Those for which it holds come first.
+/// The first number of a range for which `below` does not hold. Those for which it holds come
+/// first.
 fn bisect(range: Range<u64>, mut below: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
     let (mut low, mut high) = (range.start, range.end);
     while low < high {
@@ -345,21 +356,24 @@ impl Inner {
         event_of(self, stream, place)
     }
 
-    /// The next sequence of a stream, as reads see it: in a named edition in which it does not diverge, that of the main one.
+    /// The next sequence of a stream, as reads see it: in a named edition in which it does not
+    /// diverge, that of the main one.
     pub(crate) fn next_sequence(&self, stream: &StreamId) -> Result<u64> {
         let next = self.view.index.next_sequence(stream.key())?;
         let main = if next == 0 { stream.in_main() } else { None };
         main.map_or(Ok(next), |main| self.view.index.next_sequence(main.key()))
     }
 
-    /// The same for a stream that is about to be written to: it is remembered, so that it need not be looked for under a lock.
+    /// The same for a stream that is about to be written to: it is remembered, so that it need not
+    /// be looked for under a lock.
     pub(crate) fn next_sequence_to_write(&self, stream: &StreamId) -> Result<u64> {
         let next = self.view.index.next_sequence_to_write(stream.key())?;
         let main = if next == 0 { stream.in_main() } else { None };
         main.map_or(Ok(next), |main| self.view.index.next_sequence_to_write(main.key()))
     }
 
-    /// The sequence behind the last event of a stream of the main edition that stands below a position: positions rise with sequences.
+    /// The sequence after the last event of a stream of the main edition that stands below a
+    /// position: positions rise with sequences.
     pub(crate) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
         bisect(0..self.view.index.next_sequence(stream.key())?, |sequence| {
             let mut one = StreamCursor::new(self, stream.clone(), sequence..sequence + 1, false)?.limit(1);

@@ -1,4 +1,4 @@
-//! Loading an aggregate: the newest snapshot that can be used, and the events behind it.
+//! Loading an aggregate: the newest snapshot that can be used, and the events after it.
 
 use super::Wanted;
 use super::report::{Snapshot, SnapshotFault};
@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 impl Store {
-    /// Loads an aggregate: the state that its events add up to. [`Load`] can restrict and mark it; [`Load::fold`] does it.
+    /// Loads an aggregate: the state that its events add up to. [`Load`] can restrict and mark it;
+    /// [`Load::fold`] does it.
     ///
-    /// The newest usable [snapshot](crate::snapshot::Snapshots) is the start, the events behind it are applied to it. With no snapshot, a damaged one, or one with another fingerprint, an older one is the
-    /// start, or the beginning of the stream: the state is the same.
+    /// The newest usable [snapshot](crate::snapshot::Snapshots) is the start, the events after it
+    /// are applied to it. With no snapshot, a damaged one, or one with another fingerprint, an
+    /// older one is the start, or the beginning of the stream: the state is the same.
     ///
     /// ```
     /// use annals::{Error, Event, Expected, NewEvent, Store, StreamId};
@@ -72,7 +74,8 @@ pub struct Load {
 pub struct Loaded<S> {
     /// The state.
     pub state: S,
-    /// The number of events that the state knows: what [`Expected::Next`](crate::Expected::Next) takes, if the load was not restricted.
+    /// The number of events that the state knows: what [`Expected::Next`](crate::Expected::Next)
+    /// takes, if the load was not restricted.
     pub next_sequence: u64,
     /// The sequence of the snapshot that was the start.
     pub snapshot: Option<u64>,
@@ -89,7 +92,8 @@ pub struct Loaded<S> {
 }
 
 impl Load {
-    /// The state as of a position or a time, it included: newer events and snapshots are left aside.
+    /// The state as of a position or a time, it included: newer events and snapshots are left
+    /// aside.
     pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
         self.as_of = Some(point.into());
         self
@@ -101,7 +105,8 @@ impl Load {
         self
     }
 
-    /// The number that stands for the schema of the state: see [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
+    /// The number that stands for the schema of the state: see
+    /// [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
     pub fn fingerprint(mut self, fingerprint: u64) -> Self {
         self.fingerprint = fingerprint;
         self
@@ -114,9 +119,10 @@ impl Load {
         self
     }
 
-    /// Puts a snapshot if so many events, or more, had to be replayed; 0 is none. Not for a load that is restricted to the past, and not if
-    /// [snapshots are not read](crate::Options::read_snapshots). If it cannot be put, the load
-    /// succeeds all the same, and [`Loaded::put_error`] says why.
+    /// Puts a snapshot if so many events, or more, had to be replayed; 0 is none. Not for a load
+    /// that is restricted to the past, and not if [snapshots are not
+    /// read](crate::Options::read_snapshots). If it cannot be put, the load succeeds all the same,
+    /// and [`Loaded::put_error`] says why.
     ///
     /// A state is only put if it comes back as it is: it is decoded once more, and compared. That
     /// costs about as much as loading it, and holds it in memory a second time meanwhile.
@@ -125,11 +131,13 @@ impl Load {
         self
     }
 
-    /// Reads what there is, and applies each event to the state. `initial` is the state before the first event.
+    /// Reads what there is, and applies each event to the state. `initial` is the state before the
+    /// first event.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Damaged`] if an event cannot be read, and those of `apply`. Snapshots make no errors.
+    /// [`Error::Io`], [`Error::Damaged`] if an event cannot be read, and those of `apply`.
+    /// Snapshots make no errors.
     pub fn fold<S: Serialize + DeserializeOwned>(
         self,
         initial: S,
@@ -175,14 +183,16 @@ impl Load {
         read.into_iter()
     }
 
-    /// The state to begin with, the sequence of the snapshot that it is from, and the events behind it.
+    /// The state to begin with, the sequence of the snapshot that it is from, and the events after
+    /// it.
     fn begin<S: DeserializeOwned>(
         &self,
         initial: S,
         skipped: &mut Option<SnapshotFault>,
     ) -> Result<(S, Option<u64>, Events)> {
         if let Some((state, sequence, position)) = self.start(skipped)? {
-            // One read shows the event of the snapshot and those behind it: in between two of them, the edition could be deleted and begun anew.
+            // One read shows the event of the snapshot and those after it: in between two of them,
+            // the edition could be deleted and begun again.
             let mut events = self.events_from(sequence);
             let first = events.next().transpose()?;
             if first.is_some_and(|event| (event.sequence(), event.position()) == (sequence, position)) {

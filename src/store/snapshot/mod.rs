@@ -1,4 +1,5 @@
-//! Snapshots: put, found, and proven. A cache: whatever becomes of them, only the time that an answer takes depends on them.
+//! Snapshots: put, found, and proven. A cache: whatever becomes of them, only the time that an
+//! answer takes depends on them.
 
 pub(crate) mod load;
 pub(crate) mod report;
@@ -58,16 +59,20 @@ impl Wanted {
 }
 
 impl Store {
-    /// The snapshots of the store: states of aggregates, so that a long stream need not be read from its beginning. [`Store::load`] uses them by itself.
+    /// The snapshots of the store: states of aggregates, so that a long stream need not be read
+    /// from its beginning. [`Store::load`] uses them by itself.
     pub fn snapshots(&self) -> Snapshots {
         Snapshots { store: self.clone(), retention: Retention::Default, fingerprint: 0, codec: Codec::default() }
     }
 }
 
-/// The snapshots of a store, and how those are marked that are put through this handle. From [`Store::snapshots`].
+/// The snapshots of a store, and how those are marked that are put through this handle. From
+/// [`Store::snapshots`].
 ///
-/// A snapshot is a cache and never the truth. Each is a file of its own, checksummed, and bound to the event that it follows: one that is torn, was changed, outlived its events, or
-/// came from another store is skipped, and [counted](Snapshots::skipped). The directory `snapshots` may be deleted at any time while the store is closed.
+/// A snapshot is a cache and never the truth. Each is a file of its own, checksummed, and bound to
+/// the event that it follows: one that is torn, was changed, outlived its events, or came from
+/// another store is skipped, and [counted](Snapshots::skipped). The directory `snapshots` may be
+/// deleted at any time while the store is closed.
 ///
 /// ```
 /// use annals::snapshot::Retention;
@@ -99,31 +104,36 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// How long what is put is kept. [`Retention::Default`] unless said otherwise.
+    /// How long what is put is kept. [`Retention::Default`] by default.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
         self
     }
 
-    /// A number that stands for the schema of the state, and changes with it. Snapshots with another one are not used. 0 unless said otherwise.
+    /// A number that stands for the schema of the state, and changes with it. Snapshots with
+    /// another one are not used. 0 by default.
     ///
-    /// bincode tells no types apart: without a fingerprint, a state of an older type may be decoded as one of a newer type, and be wrong.
+    /// bincode tells no types apart: without a fingerprint, a state of an older type may be decoded
+    /// as one of a newer type, and be wrong.
     pub fn fingerprint(mut self, fingerprint: u64) -> Self {
         self.fingerprint = fingerprint;
         self
     }
 
-    /// How [`Snapshots::put`] encodes states: [`Codec::default`] unless said otherwise. Reading
+    /// How [`Snapshots::put`] encodes states: [`Codec::default`] by default. Reading
     /// needs no such setting.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Stores the state of a stream after the event with this sequence. A snapshot that is there for this sequence is replaced.
+    /// Stores the state of a stream after the event with this sequence. A snapshot that is there
+    /// for this sequence is replaced.
     ///
-    /// Older snapshots are then removed as their [`Retention`] says, but never the newest nor this one; that reads the heads of those that the stream has. Blocks for writing a file; it is synced only with
-    /// [`Options::sync_snapshots`](crate::Options::sync_snapshots). After a crash it is there as a whole, or is not used.
+    /// Older snapshots are then removed as their [`Retention`] says, but never the newest nor this
+    /// one; that reads the heads of those that the stream has. Blocks for writing a file; it is
+    /// synced only with [`Options::sync_snapshots`](crate::Options::sync_snapshots). After a crash
+    /// it is there as a whole, or is not used.
     ///
     /// # Errors
     ///
@@ -133,7 +143,8 @@ impl Snapshots {
     ///   finite, or `Some(None)`, in JSON. Whether a type reads what it writes is for the caller to
     ///   know here; [`Store::load`] and projections try it;
     /// * [`Error::LimitExceeded`] if it has more than 1 GiB then;
-    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written: then what was there before still is;
+    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written: then what was there before
+    ///   still is;
     /// * [`Error::ReadOnly`], [`Error::Closed`].
     pub fn put<S: Serialize + ?Sized>(&self, stream: &StreamId, sequence: u64, state: &S) -> Result<()> {
         let event = self.event_for(stream, sequence)?;
@@ -175,7 +186,8 @@ impl Snapshots {
         if state.len() as u64 > MAX_STATE {
             return Err(Error::limit("bytes in a state", state.len(), MAX_STATE as usize));
         }
-        // A snapshot must not outlive its event: after a power cut, another one may stand in its place.
+        // A snapshot must not outlive its event: after a power cut, another one may stand in its
+        // place.
         inner.log.sync_visible()?;
         let head = SnapshotHeader {
             store: inner.log.store_id(),
@@ -195,12 +207,15 @@ impl Snapshots {
 
     /// The newest usable snapshot of a stream.
     ///
-    /// `None` if there is none, and always with [`Options::read_snapshots(false)`](crate::Options::read_snapshots). A snapshot is usable if it is intact, has the
-    /// [fingerprint](Snapshots::fingerprint) of this handle, and the stream has the event that it follows.
+    /// `None` if there is none, and always with
+    /// [`Options::read_snapshots(false)`](crate::Options::read_snapshots). A snapshot is usable if
+    /// it is intact, has the [fingerprint](Snapshots::fingerprint) of this handle, and the stream
+    /// has the event that it follows.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Damaged`] if that event cannot be read. What is wrong with snapshots is no error: they are skipped.
+    /// [`Error::Io`], [`Error::Damaged`] if that event cannot be read. What is wrong with snapshots
+    /// is no error: they are skipped.
     pub fn latest(&self, stream: &StreamId) -> Result<Option<Snapshot>> {
         self.at(stream, u64::MAX)
     }
@@ -228,7 +243,8 @@ impl Snapshots {
         self.store.newest_snapshot(stream, wanted, &mut None, Ok)
     }
 
-    /// The snapshots of a stream, in order of sequences, as their files tell; states are not read, and whether they can be used is not looked at.
+    /// The snapshots of a stream, in order of sequences, as their files tell; states are not read,
+    /// and whether they can be used is not looked at.
     ///
     /// # Errors
     ///
@@ -239,7 +255,8 @@ impl Snapshots {
         Ok(infos.filter(|info| info.stream == *stream).collect())
     }
 
-    /// The snapshots of all streams, in order of streams and sequences, as [`Snapshots::list`] gives them.
+    /// The snapshots of all streams, in order of streams and sequences, as [`Snapshots::list`]
+    /// gives them.
     ///
     /// # Errors
     ///
@@ -271,7 +288,8 @@ impl Snapshots {
         }
     }
 
-    /// Removes all snapshots of a stream, and gives their number: 0, and no error, if there is none.
+    /// Removes all snapshots of a stream, and returns their number: 0, and no error, if there is
+    /// none.
     ///
     /// # Errors
     ///
@@ -281,7 +299,8 @@ impl Snapshots {
         self.directory().delete(stream.key())
     }
 
-    /// Removes all snapshots of the streams of a named edition, or of those in one of its domains, and gives their number.
+    /// Removes all snapshots of the streams of a named edition, or of those in one of its domains,
+    /// and returns their number.
     ///
     /// # Errors
     ///
@@ -296,7 +315,9 @@ impl Snapshots {
         *self.store.inner.snapshots.skipped.lock()
     }
 
-    /// Reads every snapshot of the store as a whole, and says which can be used. Changes nothing. Fingerprints are not looked at, nor what the states say: for that there is [`Snapshots::check`].
+    /// Reads every snapshot of the store as a whole, and says which can be used. Changes nothing.
+    /// Fingerprints are not looked at, nor what the states say: for that there is
+    /// [`Snapshots::check`].
     ///
     /// # Errors
     ///
@@ -322,9 +343,11 @@ impl Snapshots {
         Ok(report)
     }
 
-    /// Proves the snapshots of a stream: replays it from the beginning, and compares each state with that of the fold at its sequence.
+    /// Proves the snapshots of a stream: replays it from the beginning, and compares each state
+    /// with that of the fold at its sequence.
     ///
-    /// A snapshot that differs was put wrong, or the fold has changed since: give it another [fingerprint](Snapshots::fingerprint), or delete the snapshots.
+    /// A snapshot that differs was put wrong, or the fold has changed since: give it another
+    /// [fingerprint](Snapshots::fingerprint), or delete the snapshots.
     ///
     /// ```
     /// use annals::{Event, Expected, NewEvent, Store, StreamId};
@@ -420,7 +443,8 @@ impl Snapshots {
 }
 
 impl Store {
-    /// Whether the stream has the event that a snapshot says it follows. Position and time tell it from one that was lost, and whose sequence and position another one has got.
+    /// Whether the stream has the event that a snapshot says it follows. Position and time tell it
+    /// from one that was lost, and whose sequence and position another one has got.
     fn has_event_of(&self, stream: &StreamId, head: &SnapshotHeader) -> Result<bool> {
         let event = self.event_of(stream, head.sequence)?;
         Ok(event.is_some_and(|e| (e.position(), e.recorded_at().as_nanos()) == (head.position, head.recorded_at)))
@@ -465,7 +489,8 @@ impl Store {
         Ok(None)
     }
 
-    /// The snapshot, or what is wrong with it; `Err(None)` if nothing is, but `takes` does not want it. The errors of the call are those of reading events.
+    /// The snapshot, or what is wrong with it; `Err(None)` if nothing is, but `takes` does not want
+    /// it. The errors of the call are those of reading events.
     fn usable(
         &self,
         stream: &StreamId,

@@ -12,9 +12,11 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// The state of an aggregate after one of its events, as it was put. Read from [`Snapshots`](crate::snapshot::Snapshots).
+/// The state of an aggregate after one of its events, as it was put. Read from
+/// [`Snapshots`](crate::snapshot::Snapshots).
 ///
-/// Its checksums were verified on the very bytes that it holds, and the event that it names is the one that the stream has.
+/// Its checksums were verified on the very bytes that it holds, and the event that it names is the
+/// one that the stream has.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) stream: StreamId,
@@ -55,7 +57,8 @@ impl Snapshot {
         self.head.retention
     }
 
-    /// What the application said of the schema of the state: see [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
+    /// What the application said of the schema of the state: see
+    /// [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
     pub fn fingerprint(&self) -> u64 {
         self.head.fingerprint
     }
@@ -145,7 +148,8 @@ pub enum SnapshotFault {
     NewerFormat,
     /// It was put with another [fingerprint](crate::snapshot::Snapshots::fingerprint).
     OtherFingerprint,
-    /// The stream does not have the event that it names: it belongs to another store or stream, or to events that were lost in a power cut, or to an edition that was deleted.
+    /// The stream does not have the event that it names: it belongs to another store or stream, or
+    /// to events that were lost in a power cut, or to an edition that was deleted.
     NotOfStream,
     /// It is not a state of the type that was asked for.
     Undecodable,
@@ -176,7 +180,8 @@ impl fmt::Display for SnapshotFault {
     }
 }
 
-/// How many snapshots were not used since the store was opened, by cause. One that is met twice counts twice.
+/// How many snapshots were not used since the store was opened, by cause. One that is met twice
+/// counts twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct SkippedSnapshots {
@@ -192,7 +197,8 @@ pub struct SkippedSnapshots {
     pub not_of_stream: u64,
     /// [`SnapshotFault::Undecodable`].
     pub undecodable: u64,
-    /// States that [`Load`](crate::snapshot::Load) did not put, as they would not have come back as they are.
+    /// States that [`Load`](crate::snapshot::Load) did not put, as they would not have come back as
+    /// they are.
     pub unfaithful: u64,
 }
 

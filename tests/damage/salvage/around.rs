@@ -135,7 +135,9 @@ fn streams_that_a_gap_does_not_touch_read_as_ever() {
     assert!(matches!(store.append(&busy, Expected::Any, annals_testkit::texts(["x"])), Err(Error::ReadOnly)));
 }
 
-/// A process is killed, and then the newest segment goes. HEAD knows that there was one, and nothing knows how far it went: each reader was told of an end at the segment before, as if nothing had been behind it.
+/// A process is killed, and then the newest segment goes. HEAD knows that there was one, and
+/// nothing knows how far it went: each reader was told of an end at the segment before, as if
+/// nothing had been after it.
 #[test]
 fn a_newest_segment_that_is_missing_is_told_of_though_nobody_knows_what_it_held() {
     for commits in [1, 40] {

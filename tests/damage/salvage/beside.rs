@@ -7,7 +7,8 @@ use annals::progress::ExpectedVersion;
 
 const POSITIONS: &str = "store/POSITIONS";
 
-/// The sample, with a snapshot of `a-1` after its third event, and handlers that have come to its fifth and to its first. Each position and checkpoint is in a batch of its own.
+/// The sample, with a snapshot of `a-1` after its third event, and handlers that have come to its
+/// fifth and to its first. Each position and checkpoint is in a batch of its own.
 fn kept() -> Sample {
     let sample = sample();
     let store = options(&sample.disk).open("store").unwrap();
@@ -40,7 +41,8 @@ fn verify_counts_them() {
     assert!(report.is_sound() && report.notices.is_empty() && report.not_covered.is_empty(), "{report:?}");
 }
 
-/// Positions were acknowledged. Of the mark at the end, which holds nothing, nobody can tell that it is no torn write.
+/// Positions were acknowledged. Of the mark at the end, which holds nothing, nobody can tell that
+/// it is no torn write.
 #[test]
 fn verify_finds_damage_in_positions() {
     let sample = kept();
@@ -125,7 +127,7 @@ fn salvage_tells_of_entries_that_are_lost() {
     }
 }
 
-/// A snapshot that is not intact stays behind; who has seen events that are lost is named.
+/// A snapshot that is not intact stays after; who has seen events that are lost is named.
 #[test]
 fn salvage_names_whom_a_loss_touches() {
     let sample = kept();

@@ -1,4 +1,5 @@
-//! Files that are missing, doubled, swapped, misnamed, from another store, or no files of a store at all.
+//! Files that are missing, doubled, swapped, misnamed, from another store, or no files of a store
+//! at all.
 
 use super::*;
 
@@ -115,7 +116,8 @@ fn names_and_lengths_that_no_segment_has() {
     assert!(report.left_out.iter().any(|left_out| left_out.path == last), "{report:?}");
 }
 
-/// Without HEAD, index files and segment headers, the commits themselves tell all that is needed, but for the id of the store.
+/// Without HEAD, index files and segment headers, the commits themselves tell all that is needed,
+/// but for the id of the store.
 #[test]
 fn headers_are_found_out() {
     let sample = sample();
@@ -159,7 +161,7 @@ fn garbage() {
         let end = (at + 64 * seed as usize).min(bytes.len());
         bytes[at..end].copy_from_slice(&noise[at..end]);
         if seed % 3 == 0 {
-            // Shifted: nothing behind stands where it was written.
+            // Shifted: nothing after stands where it was written.
             bytes.splice(at..at, annals_testkit::noise(seed, 24));
         }
         copy.set_contents(path, bytes);

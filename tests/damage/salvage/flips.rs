@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A bit of every third byte of every segment, and of other files here and there; with `ANNALS_SALVAGE_BITS=1`, every bit of all, and each byte set to 0, to 255, and to another.
+/// A bit of every third byte of every segment, and of other files here and there; with
+/// `ANNALS_SALVAGE_BITS=1`, every bit of all, and each byte set to 0, to 255, and to another.
 #[test]
 fn every_flipped_bit() {
     let sample = sample();
@@ -37,7 +38,7 @@ fn every_flipped_bit() {
     }
 }
 
-/// Every length of every segment, with nothing, zeros, junk, or older bytes behind.
+/// Every length of every segment, with nothing, zeros, junk, or older bytes after.
 #[test]
 fn every_truncation() {
     let sample = sample();
@@ -67,7 +68,8 @@ fn every_truncation() {
     }
 }
 
-/// Every sector zeroed, swapped with the next, or replaced by the one before; and all sectors but one.
+/// Every sector zeroed, swapped with the next, or replaced by the one before; and all sectors but
+/// one.
 #[test]
 fn sectors() {
     let sample = sample();
@@ -101,7 +103,8 @@ fn damage_everywhere() {
         let mut intact = sample.all();
         for (n, path) in all_files(&sample.disk).into_keys().enumerate() {
             let mut bytes = copy.contents(&path).unwrap();
-            // Without HEAD, a commit that is not whole at the end was perhaps never acknowledged: see below.
+            // Without HEAD, a commit that is not whole at the end was perhaps never acknowledged:
+            // see below.
             if bytes.is_empty() || path.ends_with("HEAD") {
                 continue;
             }
@@ -118,7 +121,8 @@ fn damage_everywhere() {
     }
 }
 
-/// Without a witness, what is left of a commit at the end of the log may be a torn write: half a commit is never salvaged then, and whole ones are.
+/// Without a witness, what is left of a commit at the end of the log may be a torn write: half a
+/// commit is never salvaged then, and whole ones are.
 #[test]
 fn truncation_without_a_witness() {
     let sample = sample();
@@ -138,7 +142,8 @@ fn truncation_without_a_witness() {
     assert!(torn > 10);
 }
 
-/// Any bytes of any length anywhere, many times over: with `ANNALS_SALVAGE_ROUNDS`, as often as that.
+/// Any bytes of any length anywhere, many times over: with `ANNALS_SALVAGE_ROUNDS`, as often as
+/// that.
 #[test]
 fn holes_of_every_size() {
     let sample = sample();

@@ -1,4 +1,5 @@
-//! Other forms of salvage: renumbered, of large commits, of a store that was salvaged before, interrupted.
+//! Other forms of salvage: renumbered, of large commits, of a store that was salvaged before,
+//! interrupted.
 
 use super::*;
 use annals::{Error, Query};
@@ -42,7 +43,8 @@ fn renumbered_stores_are_dense() {
     }
 }
 
-/// A commit of thousands of events that is hit in the middle loses those that are hit, and keeps its key.
+/// A commit of thousands of events that is hit in the middle loses those that are hit, and keeps
+/// its key.
 #[test]
 fn of_a_large_commit_the_rest_is_kept() {
     let disk = SimFs::new();
@@ -64,8 +66,8 @@ fn of_a_large_commit_the_rest_is_kept() {
         let (_, disk) = salvage(&sample.disk, &sample.outside(path, hit.clone()), &format!("{hit:?}"));
         let store = options(&disk).open("out").unwrap();
         let commit = |n| store.transaction().append(&a, Expected::Any, events(n)).idempotency_key("large").commit();
-        // The key stands in the first block of the commit: if that is hit, nothing proves it. Else a repeat is one, and
-        // another content is told of, though not all of the first one is left.
+        // The key stands in the first block of the commit: if that is hit, nothing proves it. Else
+        // a repeat is one, and another content is told of, though not all of the first one is left.
         if hit.start > 9000 {
             assert!(commit(3000).unwrap().duplicate, "{hit:?}");
             assert!(matches!(commit(1), Err(annals::Error::IdempotencyMismatch { .. })), "{hit:?}");
@@ -73,7 +75,8 @@ fn of_a_large_commit_the_rest_is_kept() {
             assert!(!commit(1).unwrap().duplicate, "{hit:?}");
         }
     }
-    // Nothing but single events is left: header of the segment, of the commit, and all marks are gone.
+    // Nothing but single events is left: header of the segment, of the commit, and all marks are
+    // gone.
     let mut bad = good.clone();
     bad[..190].fill(0);
     bad[50_000] ^= 1;
@@ -183,7 +186,7 @@ fn nothing_is_written_into_a_directory_that_holds_something() {
     assert!(matches!(Salvage::new().run_in(&sample.disk, "nowhere", "new"), Err(Error::NotAStore { .. })));
 }
 
-/// A deletion that is lost: what was begun anew behind it must not be taken for a contradiction.
+/// A deletion that is lost: what was begun again after it must not be taken for a contradiction.
 #[test]
 fn editions_that_were_deleted() {
     let disk = SimFs::new();
@@ -209,7 +212,8 @@ fn editions_that_were_deleted() {
         assert!(report.lost() <= 1, "byte {at}: {report:?}");
         let store = options(&copy).open("out").unwrap();
         let found = annals_testkit::data_of(&annals_testkit::facts(store.read(&branch)));
-        // If the event that the edition diverges with is lost, nothing says that it had diverged there.
+        // If the event that the edition diverges with is lost, nothing says that it had diverged
+        // there.
         let shared = |data: &String| data == "1" && !found.contains(&"new 1".to_owned());
         assert!(found.iter().all(|data| visible.contains(data) || shared(data)), "byte {at}: {found:?}");
         if (deletion..deletion + 14).contains(&at) {
@@ -218,8 +222,9 @@ fn editions_that_were_deleted() {
     }
 }
 
-/// A deletion of a whole edition is lost between two of a domain of it: it is put back as one of the domain and takes a number there, and the next one, which is intact, gets another. If an event is lost, too,
-/// nobody knows which of the two stood where: then both are told.
+/// A deletion of a whole edition is lost between two of a domain of it: it is put back as one of
+/// the domain and takes a number there, and the next one, which is intact, gets another. If an
+/// event is lost, too, nobody knows which of the two stood where: then both are told.
 #[test]
 fn a_deletion_of_an_edition_between_two_of_a_domain() {
     let disk = SimFs::new();
@@ -261,7 +266,8 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
     );
 }
 
-/// A commit of an earlier attempt, whole, in its place, with just the position that comes next: it does not follow the commit that is now before it, so it was never acknowledged.
+/// A commit of an earlier attempt, whole, in its place, with just the position that comes next: it
+/// does not follow the commit that is now before it, so it was never acknowledged.
 #[test]
 fn stale_commits_are_left_behind() {
     let disk = SimFs::new();

@@ -1,9 +1,14 @@
-//! Salvage: of a damaged store, every event that the damage did not touch comes back, equal in all fields, in a store that verifies sound and opens clean; and the damaged one is left as it was.
+//! Salvage: of a damaged store, every event that the damage did not touch comes back, equal in all
+//! fields, in a store that verifies sound and opens clean; and the damaged one is left as it was.
 //!
-//! Shown to see, each by running the tests against a library with that bug: stopping at the first damage; records believed without their CRC; single events of broken commits dropped (all three:
-//! `every_flipped_bit` and nearly all others); half a commit kept that nothing proves to have been acknowledged (`truncation_without_a_witness`); only the first of several files of a segment looked
-//! at (`doubled_segments_help_one_another`); gaps not told (`around`); the mark of an unfinished copy removed too early (`a_salvage_that_is_interrupted_leaves_nothing_that_opens`). A commit that
-//! does not follow the one before it was taken, and no test saw that, before `stale_commits_are_left_behind`.
+//! Shown to see, each by running the tests against a library with that bug: stopping at the first
+//! damage; records believed without their CRC; single events of broken commits dropped (all three:
+//! `every_flipped_bit` and nearly all others); half a commit kept that nothing proves to have been
+//! acknowledged (`truncation_without_a_witness`); only the first of several files of a segment
+//! looked at (`doubled_segments_help_one_another`); gaps not told (`around`); the mark of an
+//! unfinished copy removed too early (`a_salvage_that_is_interrupted_leaves_nothing_that_opens`). A
+//! commit that does not follow the one before it was taken, and no test saw that, before
+//! `stale_commits_are_left_behind`.
 
 mod around;
 mod beside;
@@ -42,7 +47,8 @@ fn options(disk: &SimFs) -> Options {
     Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0).clock(clock)
 }
 
-/// All that an event can have, commits over several streams, an edition, keys and positions of upstreams.
+/// All that an event can have, commits over several streams, an edition, keys and positions of
+/// upstreams.
 fn fill(store: &Store, commits: u32) {
     let (a, b, odd) = (stream("a-1"), stream("b-2"), stream("odd-%FF%00"));
     let branch = a.in_edition("what-if").unwrap();
@@ -118,7 +124,9 @@ fn all_files(disk: &SimFs) -> BTreeMap<PathBuf, Vec<u8>> {
     files.map(|path| (path.clone(), disk.contents(&path).unwrap())).collect()
 }
 
-/// Salvages a damaged disk, and demands that all of these events come back, each at its position; nothing else; a store that is sound; and the old one untouched. Gives the report and the disk with the new store.
+/// Salvages a damaged disk, and demands that all of these events come back, each at its position;
+/// nothing else; a store that is sound; and the old one untouched. Gives the report and the disk
+/// with the new store.
 #[track_caller]
 fn salvage(disk: &SimFs, intact: &[&Written], context: &str) -> (Salvaged, SimFs) {
     let disk = disk.crash(Image::Killed);

@@ -8,7 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A disk on which something happens before each call. Reads are short, so that something happens within long ones, too.
+/// A disk on which something happens before each call. Reads are short, so that something happens
+/// within long ones, too.
 #[derive(Clone)]
 pub struct Busy {
     pub disk: SimFs,

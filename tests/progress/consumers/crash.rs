@@ -1,10 +1,14 @@
 //! Crashes and failing calls while consumers run, on the simulated disk.
 //!
-//! All workloads of two to three steps are run; at each changing call of the file system the process dies, or the call fails; of what is then on the disk every image is opened again. What is
-//! found must be true: each event up to the checkpoint was acknowledged by the handler, or stands in a dead letter, or its letter was dropped or handled; a consumer that ended well has lost nothing of that. Then
-//! the consumer runs on, and at the end each event was acknowledged at least once or is a dead letter.
+//! All workloads of two to three steps are run; at each changing call of the file system the
+//! process dies, or the call fails; of what is then on the disk every image is opened again. What
+//! is found must be true: each event up to the checkpoint was acknowledged by the handler, or
+//! stands in a dead letter, or its letter was dropped or handled; a consumer that ended well has
+//! lost nothing of that. Then the consumer runs on, and at the end each event was acknowledged at
+//! least once or is a dead letter.
 //!
-//! `ANNALS_CRASH_STEPS=4 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress consumers::crash -- --nocapture` runs more of it.
+//! `ANNALS_CRASH_STEPS=4 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress consumers::crash -- --nocapture`
+//! runs more of it.
 
 use super::*;
 use annals::Options;
@@ -14,7 +18,8 @@ use std::io::ErrorKind;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
-    /// Events are appended, and the consumer runs until it has caught up: some are acknowledged, some after a second attempt, some are given up, some panic.
+    /// Events are appended, and the consumer runs until it has caught up: some are acknowledged,
+    /// some after a second attempt, some are given up, some panic.
     Run,
     /// The same with three threads.
     Workers,

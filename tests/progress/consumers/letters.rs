@@ -80,7 +80,8 @@ fn counted(handled: u64, failed: u64) -> Retried {
     retried
 }
 
-/// An event that is handled after all, behind a reset, is no dead letter any more; one that is not seen again stays one.
+/// An event that is handled after all, after a reset, is no dead letter any more; one that is not
+/// seen again stays one.
 #[test]
 fn a_reset_and_a_success_take_the_letter_away() {
     let store = parked();

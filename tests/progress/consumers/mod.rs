@@ -1,8 +1,13 @@
-//! Consumers: each clause of their documentation. At random against a model: `model.rs`; crashes: `crash.rs`; many threads: `stress.rs`.
+//! Consumers: each clause of their documentation. At random against a model: `model.rs`; crashes:
+//! `crash.rs`; many threads: `stress.rs`.
 //!
-//! Shown to fail, each with that bug put into the library: the checkpoint is what was seen last, not what is done without a gap; an event counts as done when it is handed out; letters are not stored, or in another
-//! batch than the checkpoint that steps over them, or are forgotten when the file is written anew; a retry releases its key; the reader begins one position late; the checkpoint is flushed at the end only. The crash
-//! tests found one of their own: after a flush that had failed, the next run took the checkpoint in memory for a durable one, and said at its end that all was kept.
+//! Shown to fail, each with that bug put into the library: the checkpoint is what was seen last,
+//! not what is done without a gap; an event counts as done when it is handed out; letters are not
+//! stored, or in another batch than the checkpoint that steps over them, or are forgotten when the
+//! file is rewritten; a retry releases its key; the reader begins one position late; the checkpoint
+//! is flushed at the end only. The crash tests found one of their own: after a flush that had
+//! failed, the next run took the checkpoint in memory for a durable one, and said at its end that
+//! all was kept.
 
 mod crash;
 mod letters;
@@ -234,8 +239,8 @@ fn the_handler_can_stop() {
         };
         let position = status.unwrap().position;
         assert_eq!(checkpoint(&store), position, "{workers} workers");
-        // Of several workers, one may come to the event while others have not come to some before it: those wait for the next run,
-        // and nothing of them was handled.
+        // Of several workers, one may come to the event while others have not come to some before
+        // it: those wait for the next run, and nothing of them was handled.
         let next = position.map_or(0, |position| position + 1);
         assert!(next == 10 || workers > 1 && next < 10, "{workers} workers: {position:?}");
         assert!(next == 10 || !seen.lock().unwrap().contains(&next), "{workers} workers: {position:?}");
@@ -320,7 +325,8 @@ fn checkpoints_are_kept_after_events_and_after_a_time_and_at_the_end() {
     wait("it has gone on", || checkpoint(&store) == Some(15));
 }
 
-/// Not only at the end: a power cut in the middle takes what came after the last checkpoint, and no more.
+/// Not only at the end: a power cut in the middle takes what came after the last checkpoint, and no
+/// more.
 #[test]
 fn checkpoints_are_durable_while_it_runs() {
     for workers in [0, 2] {
@@ -337,8 +343,8 @@ fn checkpoints_are_durable_while_it_runs() {
             n => consumer.workers(n).run(handler),
         }
         .unwrap();
-        // Those that make a checkpoint due, and what may be handed out while it is written: a window of each worker. (With two
-        // workers, 3 was too few one time in 300.)
+        // Those that make a checkpoint due, and what may be handed out while it is written: a
+        // window of each worker. (With two workers, 3 was too few one time in 300.)
         let most = 2 + workers.max(1) as u64;
         for (at, disk) in left.into_inner().unwrap() {
             let store = bed.options().file_system(disk).open("store").unwrap();

@@ -1,7 +1,9 @@
-//! Random runs against a model: what the handler says, panics, pauses, stops, restarts and kills, with one thread and several.
+//! Random runs against a model: what the handler says, panics, pauses, stops, restarts and kills,
+//! with one thread and several.
 //!
-//! Within a run, an event of a key is handed out only when the one before it is done or given up, and none is skipped. At each restart, all events up to the checkpoint were acknowledged or are dead letters. At the
-//! end, no event was missed.
+//! Within a run, an event of a key is handed out only when the one before it is done or given up,
+//! and none is skipped. At each restart, all events up to the checkpoint were acknowledged or are
+//! dead letters. At the end, no event was missed.
 
 use super::*;
 use annals_testkit::{Image, SimFs};
@@ -44,7 +46,8 @@ fn life() -> impl Strategy<Value = Life> {
 struct Seen {
     acknowledged: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
-    /// Of each key, the event that was handed out last in this life, how often, and whether it is closed.
+    /// Of each key, the event that was handed out last in this life, how often, and whether it is
+    /// closed.
     keys: BTreeMap<String, (u64, u64, bool)>,
     calls: u64,
     killed: Option<SimFs>,

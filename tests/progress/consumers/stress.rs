@@ -19,7 +19,8 @@ fn write(store: &Store, writer: u64, count: u64) {
     }
 }
 
-/// All events of the domain, as often as it takes. Within a life they come in order and without a gap.
+/// All events of the domain, as often as it takes. Within a life they come in order and without a
+/// gap.
 fn consume(store: &Store, name: &str, workers: usize, domain: &str, finished: &AtomicBool) -> Done {
     let all = Done::default();
     let mut lives = 0u64;

@@ -1,10 +1,15 @@
-//! Death at every call of the file system while projections run, and every image that a crash can leave of the disk.
+//! Death at every call of the file system while projections run, and every image that a crash can
+//! leave of the disk.
 //!
-//! What is then on the disk is opened, and held against this: what is saved is the fold of all events up to its checkpoint, and the log has that checkpoint; after catching up, the state is the fold of all events;
-//! each acknowledged event of a store that syncs is in it, once. Then it goes on: more is appended and saved, and the next power cut is survived.
+//! What is then on the disk is opened, and held against this: what is saved is the fold of all
+//! events up to its checkpoint, and the log has that checkpoint; after catching up, the state is
+//! the fold of all events; each acknowledged event of a store that syncs is in it, once. Then it
+//! goes on: more is appended and saved, and the next power cut is survived.
 //!
-//! Shown to see, each by running the tests against a library with that bug: state and checkpoint in two files, each synced and renamed; a saved state not synced before it gets its name; its directory not synced; events not
-//! made durable before the state that knows them (`logs_that_do_not_sync`).
+//! Shown to see, each by running the tests against a library with that bug: state and checkpoint in
+//! two files, each synced and renamed; a saved state not synced before it gets its name; its
+//! directory not synced; events not made durable before the state that knows them
+//! (`logs_that_do_not_sync`).
 
 use super::*;
 use annals::projection::Start;
@@ -29,7 +34,7 @@ enum Step {
 
 const STEPS: [Step; 6] = [Step::Append, Step::Batch, Step::Save, Step::Rebuild, Step::Restart, Step::Reopen];
 
-/// All workloads of up to `most` steps, each behind two events.
+/// All workloads of up to `most` steps, each after two events.
 fn workloads(most: u64) -> Vec<Vec<Step>> {
     let mut all = vec![vec![]];
     let mut last = vec![vec![]];
@@ -74,7 +79,8 @@ fn start(store: &Store, inline: bool, every: u64) -> Result<ReadModel<Watch>> {
     if inline { project.inline() } else { project.catch_up() }
 }
 
-/// Runs a workload as far as the process lives. Gives the number of events that were acknowledged.
+/// Runs a workload as far as the process lives. Returns the number of events that were
+/// acknowledged.
 fn run(disk: &SimFs, steps: &[Step], durability: Durability, inline: bool, every: u64) -> u64 {
     let mut acknowledged = 0;
     let mut opened = options(disk, durability, 3000).open("store").ok();
@@ -185,7 +191,8 @@ fn logs_that_do_not_sync() {
     die_everywhere(Durability::Os, false, 2);
 }
 
-/// Every call fails once, in every way that matters: what is saved then is right all the same, and the next save heals.
+/// Every call fails once, in every way that matters: what is saved then is right all the same, and
+/// the next save heals.
 #[test]
 fn failed_calls() {
     let mut built = 0u64;

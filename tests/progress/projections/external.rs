@@ -53,7 +53,8 @@ fn every_event_once_in_batches() {
     });
 }
 
-/// It dies before, between and after transactions; whoever comes next goes on behind what is committed.
+/// It dies before, between and after transactions; anyone who comes next goes on after what is
+/// committed.
 #[test]
 fn transactions_that_fail() {
     let store = filled(&Bed::memory(), 30);

@@ -51,7 +51,8 @@ fn failed_at<T: std::fmt::Debug>(result: Result<T>, at: u64) {
     }
 }
 
-/// An event that cannot be taken in ends the projection, in every mode; appends go on, and after a restart it goes on where it was saved.
+/// An event that cannot be taken in ends the projection, in every mode; appends go on, and after a
+/// restart it goes on where it was saved.
 #[test]
 fn an_error_or_a_panic_in_apply() {
     for panics in [false, true] {
@@ -88,7 +89,7 @@ fn an_error_or_a_panic_in_apply() {
     }
 }
 
-/// All who wait are told of a failure at once, whoever met it.
+/// All who wait are told of a failure at once, anyone who met it.
 #[test]
 fn all_who_wait_are_told() {
     let store = filled(&Bed::memory(), 10_000);
@@ -117,7 +118,8 @@ fn a_rebuild_ends_a_failure() {
     assert_eq!(model.state().unwrap(), (0..=10).collect::<Vec<_>>());
 }
 
-/// With several threads, the failure told is that of the lowest position, as one thread would have met it.
+/// With several threads, the failure told is that of the lowest position, as one thread would have
+/// met it.
 #[test]
 fn failures_in_parallel() {
     let store = filled(&Bed::memory(), 1000);

@@ -19,7 +19,7 @@ fn with_saved(count: u64) -> Bed {
     bed
 }
 
-/// Starts it, and gives what it began with: whatever that is, the state is right.
+/// Starts it, and returns what it began with: whatever that is, the state is right.
 fn start(bed: &Bed) -> Start {
     let store = bed.open();
     let model = store.projection(watch()).catch_up().unwrap();
@@ -71,7 +71,8 @@ fn files_of_others() {
     assert_eq!(start(&bed), Start::Unusable(SavedFault::NotInPlace));
 }
 
-/// The log was replaced by an older copy of itself, and went on: the state has events that are not there.
+/// The log was replaced by an older copy of itself, and went on: the state has events that are not
+/// there.
 #[test]
 fn states_that_are_ahead_of_the_log() {
     for more in 0..5 {

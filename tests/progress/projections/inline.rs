@@ -1,4 +1,5 @@
-//! Inline projections: what was appended is in the state when `append` returns, whoever appends, each event once and in order.
+//! Inline projections: what was appended is in the state when `append` returns, anyone who appends,
+//! each event once and in order.
 
 use super::*;
 use annals::{Durability, Options, Ticket};
@@ -21,7 +22,8 @@ fn an_append_returns_when_the_state_has_it() {
     });
 }
 
-/// Also when a commit has several streams, is waited for by its ticket, or is a repeat of another one.
+/// Also when a commit has several streams, is waited for by its ticket, or is a repeat of another
+/// one.
 #[test]
 fn every_way_to_commit() {
     let store = Store::in_memory();
@@ -100,7 +102,8 @@ fn registered_while_others_append() {
             .map(|writer| {
                 scope.spawn(move || {
                     let mut n = 0;
-                    // Not without end: on a slow machine, each model that is added makes the next one slower.
+                    // Not without end: on a slow machine, each model that is added makes the next
+                    // one slower.
                     while !done.load(Ordering::SeqCst) && n < 3000 {
                         append(store, writer + n);
                         n += 1;

@@ -1,8 +1,13 @@
-//! Projections: every clause of their documentation, on a directory, in memory and on the simulated disk.
+//! Projections: every clause of their documentation, on a directory, in memory and on the simulated
+//! disk.
 //!
-//! Shown to fail, each with that bug put into the library: an inline projection that takes in what it is told of, and not what comes next (`many_threads_append`, `every_way_to_commit`); a state read on after a failed `apply`
-//! (`an_error_or_a_panic_in_apply`); streams dealt to threads by their keys, editions and all (`in_a_named_edition`); the witness in a saved state not looked at (`states_that_are_ahead_of_the_log`); events handed to a database
-//! before they are durable (`only_what_is_durable_is_handed_out`). The old version went on for a moment behind a switch, once, and `under_writes` saw answers go back.
+//! Shown to fail, each with that bug put into the library: an inline projection that takes in what
+//! it is told of, and not what comes next (`many_threads_append`, `every_way_to_commit`); a state
+//! read on after a failed `apply` (`an_error_or_a_panic_in_apply`); streams dealt to threads by
+//! their keys, editions and all (`in_a_named_edition`); the witness in a saved state not looked at
+//! (`states_that_are_ahead_of_the_log`); events handed to a database before they are durable
+//! (`only_what_is_durable_is_handed_out`). The old version went on for a moment after a switch,
+//! once, and `under_writes` saw answers go back.
 
 mod caught_up;
 mod crash;
@@ -128,7 +133,7 @@ pub fn holds(store: &Store, model: &ReadModel<Watch>, query: &Query) {
     assert_eq!(seen, expected(store, query, position), "up to {position:?}");
 }
 
-/// Appends to one of three streams in two domains. Gives the position.
+/// Appends to one of three streams in two domains. Returns the position.
 pub fn append(store: &Store, n: u64) -> u64 {
     let name = ["order-1", "stock-1", "order-2"][n as usize % 3];
     let data = format!("{n}");

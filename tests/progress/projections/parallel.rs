@@ -61,7 +61,7 @@ fn in_a_named_edition() {
     assert!(state.len() == 50 && state.values().all(|(count, _)| *count == 3), "{state:?}");
 }
 
-/// What comes while several threads work is taken in behind them.
+/// What comes while several threads work is taken in after them.
 #[test]
 fn writers_go_on_meanwhile() {
     let store = filled(&Bed::memory(), 5000);

@@ -1,4 +1,5 @@
-//! VersionSet side by side: one answers, the next one catches up, and the switch is seen by nobody but as a switch.
+//! Versions side by side: one answers, the next one catches up, and the switch is seen by nobody
+//! but as a switch.
 
 use super::*;
 use annals::Error;
@@ -111,7 +112,8 @@ fn who_begins() {
     assert!(matches!(mixed, Err(Error::Invalid { .. })));
 }
 
-/// While writers write and readers read: answers never go back, and inline ones have what was just appended, before, at and after the switch.
+/// While writers write and readers read: answers never go back, and inline ones have what was just
+/// appended, before, at and after the switch.
 #[test]
 fn under_writes() {
     for (round, inline) in [(0, false), (1, true), (2, true), (3, false), (4, true)] {
@@ -174,7 +176,8 @@ fn a_new_one_that_fails() {
     assert!(saved(&store).contains(&1));
 }
 
-/// A view that is dropped while a version catches up ends, and what that version has come to is kept.
+/// A view that is dropped while a version catches up ends, and what that version has come to is
+/// kept.
 #[test]
 fn dropped_on_the_way() {
     let store = used(&Bed::memory(), 30_000);

@@ -60,7 +60,8 @@ fn an_event_that_is_not_there_is_waited_for() {
     }
 }
 
-/// Many who wait while one takes in a long history: each returns when its position is reached, or its time is over.
+/// Many who wait while one takes in a long history: each returns when its position is reached, or
+/// its time is over.
 #[test]
 fn many_wait_for_one_that_catches_up() {
     let store = filled(&Bed::memory(), 20_000);

@@ -55,7 +55,8 @@ fn on_tokio() {
     runtime.block_on(scenario(&Bed::directory().open()));
 }
 
-/// Tasks append and await their tickets; others read along. Every commit arrives, also those whose futures were dropped.
+/// Tasks append and await their tickets; others read along. Every commit arrives, also those whose
+/// futures were dropped.
 #[test]
 fn tickets_are_futures() {
     on(
@@ -80,7 +81,8 @@ fn tickets_are_futures() {
                                 let ticket =
                                     store.transaction().append(&name, Expected::Any, [event]).submit().unwrap();
                                 match n {
-                                    // Dropped at once, or after it was polled: the commit is stored all the same.
+                                    // Dropped at once, or after it was polled: the commit is stored
+                                    // all the same.
                                     6 => drop(ticket),
                                     7 => drop(tokio::time::timeout(Duration::ZERO, ticket).await),
                                     _ => assert_eq!(ticket.await.unwrap().appends.len(), 1),
@@ -117,7 +119,7 @@ fn a_ticket_tells_of_failures() {
     assert!(matches!(failed, Err(Error::DurabilityUnknown { .. })), "{failed:?}");
 }
 
-/// Streams that are dropped while they sleep leave nobody behind to be woken.
+/// Streams that are dropped while they sleep leave nobody after to be woken.
 #[test]
 fn dropped_streams() {
     let store = Store::in_memory();
@@ -141,7 +143,8 @@ impl std::task::Wake for Panics {
     }
 }
 
-/// It once took the store with it: the thread that wrote the commit panicked, and all later commits were refused.
+/// It once took the store with it: the thread that wrote the commit panicked, and all later commits
+/// were refused.
 #[test]
 fn a_waker_that_panics_harms_nobody() {
     use futures_util::Stream;

@@ -1,7 +1,10 @@
 //! Subscriptions: history, then live, without a gap or a duplicate, whatever happens meanwhile.
 //!
-//! Shown to see, each by running the tests against a library with that bug: events passed over that come while it catches up for the last time (`stress::under_stress`, and nothing else); the last event
-//! handed out twice when it has caught up (many). Not seen: going to sleep without a second look, a window too small for these tests. That no wake-up is lost, `loom` shows (`src/store/notify/signal.rs`), and sees that bug.
+//! Shown to see, each by running the tests against a library with that bug: events passed over that
+//! come while it catches up for the last time (`stress::under_stress`, and nothing else); the last
+//! event handed out twice when it has caught up (many). Not seen: going to sleep without a second
+//! look, a window too small for these tests. That no wake-up is lost, `loom` shows
+//! (`src/store/notify/signal.rs`), and sees that bug.
 
 mod asynchronous;
 mod stress;
@@ -20,7 +23,8 @@ fn append(store: &Store, name: &str, event_type: &str) -> u64 {
     appended.positions.start
 }
 
-/// What comes next, as text: the position of an event, `caught up`, `behind`, or `nothing` for now or for good.
+/// What comes next, as text: the position of an event, `caught up`, `after`, or `nothing` for now
+/// or for good.
 fn next(subscription: &mut Subscription) -> String {
     match subscription.next_timeout(SOON).unwrap() {
         Some(Delivery::Event(event)) => event.position().to_string(),
@@ -69,7 +73,8 @@ fn history_then_live() {
     });
 }
 
-/// A query that ends at a time finds nothing more, and its subscription sleeps: it once looked for more without end.
+/// A query that ends at a time finds nothing more, and its subscription sleeps: it once looked for
+/// more without end.
 #[test]
 fn a_query_that_ends_at_a_time() {
     let store = Store::in_memory();
@@ -192,7 +197,7 @@ fn a_slow_reader_is_told_that_it_fell_behind() {
     assert_eq!(next(&mut subscription), "4");
     append(4);
     assert_eq!(some(&mut subscription, 7), ["behind", "5", "6", "7", "8", "caught up", "nothing"]);
-    // Sleeping while others write what it does not want is not falling behind.
+    // Sleeping while others write what it does not want is not falling after.
     let mut idle = store.subscribe(Query::new().domain("b")).lag_limit(3);
     assert_eq!(some(&mut idle, 2), ["caught up", "nothing"]);
     append(10);

@@ -1,5 +1,6 @@
-//! <https://dcb.events/examples/course-subscriptions>: a course has so many seats, and a student attends so many courses. A subscription is held against both rules,
-//! so it belongs to two entities, and neither of them alone can decide on it.
+//! <https://dcb.events/examples/course-subscriptions>: a course has so many seats, and a student
+//! attends so many courses. A subscription is held against both rules, so it belongs to two
+//! entities, and neither of them alone can decide on it.
 
 use super::*;
 
@@ -125,7 +126,8 @@ fn a_student_has_a_limited_number_of_courses() {
     subscribe(&store, "s2", "c6").unwrap();
 }
 
-/// The boundary is as narrow as the rules are: what happens in other courses to other students does not make a decision stale.
+/// The boundary is as narrow as the rules are: what happens in other courses to other students does
+/// not make a decision stale.
 #[test]
 fn a_decision_is_stale_only_if_something_came_that_it_depends_on() {
     let store = Store::in_memory();

@@ -1,5 +1,6 @@
-//! <https://dcb.events/examples/dynamic-product-price>: an order is made at the prices that were displayed, if they still count. After a change, the price before it counts for a
-//! while. The boundary is as wide as the order: the prices of all products in it.
+//! <https://dcb.events/examples/dynamic-product-price>: an order is made at the prices that were
+//! displayed, if they still count. After a change, the price before it counts for a while. The
+//! boundary is as wide as the order: the prices of all products in it.
 
 use super::*;
 
@@ -21,7 +22,8 @@ const PRICING: [&str; 2] = ["ProductDefined", "ProductPriceChanged"];
 
 /// What sets the price of any of these products.
 fn pricing(items: &[Item]) -> Query {
-    // Not `or` before the first one: it would begin a second item beside an empty one, which finds everything.
+    // Not `or` before the first one: it would begin a second item beside an empty one, which finds
+    // everything.
     let (first, rest) = items.split_first().expect("an order has items");
     let query = Query::new().types(PRICING).tag(tag(first.0));
     rest.iter().fold(query, |query, item| query.or().types(PRICING).tag(tag(item.0)))

@@ -1,5 +1,6 @@
-//! <https://dcb.events/examples/event-sourced-aggregate>: where one entity is boundary enough, it is a stream, and what was read of it is its length. The last test
-//! has the same aggregate with a tag and a guard in place of the stream.
+//! <https://dcb.events/examples/event-sourced-aggregate>: where one entity is boundary enough, it
+//! is a stream, and what was read of it is its length. The last test has the same aggregate with a
+//! tag and a guard in place of the stream.
 
 use super::*;
 
@@ -115,7 +116,7 @@ fn a_stale_aggregate_is_not_saved() {
     stale.change_capacity(20).unwrap();
     change(&store, "c1", |course| course.subscribe(1)).unwrap();
     assert!(matches!(save(&store, "c1", stale), Err(Error::Conflict { actual: 2, .. })));
-    // Nor one that was made anew over one that is there.
+    // Nor one that was rebuilt over one that is there.
     assert!(matches!(save(&store, "c1", Course::define(5)), Err(Error::Conflict { actual: 2, .. })));
 }
 
@@ -132,7 +133,8 @@ fn of_racing_students_as_many_get_in_as_there_are_seats() {
     }
 }
 
-/// So an application can leave its aggregates as they are and move to tags with its repository alone.
+/// So an application can leave its aggregates as they are and move to tags with its repository
+/// alone.
 #[test]
 fn the_same_aggregate_is_kept_with_a_tag() {
     let store = Store::in_memory();

@@ -1,4 +1,5 @@
-//! <https://dcb.events/examples/invoice-number>: invoices have numbers without a gap. The newest invoice tells the next number, so it is the only one that is read.
+//! <https://dcb.events/examples/invoice-number>: invoices have numbers without a gap. The newest
+//! invoice tells the next number, so it is the only one that is read.
 
 use super::*;
 
@@ -12,7 +13,8 @@ fn number_of(event: &Event) -> u64 {
 
 fn create(store: &Store) -> u64 {
     loop {
-        // One event, but a guard over all invoices: its position is the head of the store, behind which there must be none.
+        // One event, but a guard over all invoices: its position is the head of the store, after
+        // which there must be none.
         let (newest, head) = store.query(&invoices()).backwards().limit(1).collect_with_head().unwrap();
         let number = newest.first().map_or(1, |event| number_of(event) + 1);
         let event = NewEvent::bincode("InvoiceCreated", &number).unwrap().tag(format!("invoice:{number}"));

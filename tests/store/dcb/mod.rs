@@ -1,7 +1,10 @@
-//! The examples of the site on Dynamic Consistency Boundaries (<https://dcb.events/examples>), one module each.
+//! The examples of the site on Dynamic Consistency Boundaries (<https://dcb.events/examples>), one
+//! module each.
 //!
-//! They ask of a store what a rule needs that is about more than one stream: read the events that a decision depends on, decide, and have the commit go through only
-//! if nothing was added to them in between. Each module has the cases that the site gives, and one test in which threads race and the rule holds afterwards.
+//! They ask of a store what a rule needs that is about more than one stream: read the events that a
+//! decision depends on, decide, and have the commit go through only if nothing was added to them in
+//! between. Each module has the cases that the site gives, and one test in which threads race and
+//! the rule holds afterwards.
 
 mod course_subscriptions;
 mod dynamic_product_price;
@@ -26,8 +29,9 @@ const ROUNDS: u64 = 100;
 const MINUTE: i64 = 60_000_000_000;
 const DAY: i64 = 24 * 60 * MINUTE;
 
-/// A command handler: reads what a decision depends on, decides, and stores the event that came of it. If something was added to what was read, somebody else
-/// was quicker, and the decision is made again, of the new events.
+/// A command handler: reads what a decision depends on, decides, and stores the event that came of
+/// it. If something was added to what was read, somebody else was quicker, and the decision is made
+/// again, of the new events.
 fn decide(
     store: &Store,
     stream: &StreamId,
@@ -57,7 +61,7 @@ fn find(store: &Store, query: &Query) -> Vec<Event> {
     store.query(query).into_iter().collect::<Result<_>>().unwrap()
 }
 
-/// Does the same on several threads that begin at once. Gives what became of each.
+/// Does the same on several threads that begin at once. Returns what became of each.
 fn race<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let (barrier, run) = (&Barrier::new(threads), &run);
     thread::scope(|scope| {

@@ -1,5 +1,7 @@
-//! <https://dcb.events/examples/opt-in-token>: whoever signs up confirms the address with a one-time password that was sent there. The password is a tag of the event, so
-//! no table of pending passwords is needed. (Somebody who may read the store must not learn passwords that still count: an application would tag with a hash.)
+//! <https://dcb.events/examples/opt-in-token>: anyone who signs up confirms the address with a
+//! one-time password that was sent there. The password is a tag of the event, so no table of
+//! pending passwords is needed. (Somebody who may read the store must not learn passwords that
+//! still count: an application would tag with a hash.)
 
 use super::*;
 

@@ -1,8 +1,9 @@
-//! <https://dcb.events/examples/prevent-record-duplication>: a client that did not hear of its request's success sends it again, with the same token, and it must not count
-//! twice.
+//! <https://dcb.events/examples/prevent-record-duplication>: a client that did not hear of its
+//! request's success sends it again, with the same token, and it must not count twice.
 //!
-//! There are two ways. As a *tag*, a token is held against the whole store, and a repeat is refused. As the *idempotency key* of a commit it is held
-//! against the streams that the commit writes to, and a repeat is told what the first one has stored.
+//! There are two ways. As a *tag*, a token is held against the whole store, and a repeat is
+//! refused. As the *idempotency key* of a commit it is held against the streams that the commit
+//! writes to, and a repeat is told what the first one has stored.
 
 use super::*;
 
@@ -10,7 +11,8 @@ fn place(store: &Store, order: &str, token: &str) -> Result<Committed, Refusal> 
     let tag = format!("token:{token}");
     let event = NewEvent::new("OrderPlaced", "").tag(&*tag);
     let transaction = store.transaction().append(&stream("order", order), Expected::NoStream, [event]);
-    // Nothing need be read: the guard is the decision, and if it does not hold, deciding again would not help.
+    // Nothing need be read: the guard is the decision, and if it does not hold, deciding again
+    // would not help.
     let unused = Guard::absent(Query::new().event_type("OrderPlaced").tag(tag));
     match transaction.guard(unused).commit() {
         Err(Error::GuardFailed { .. }) => Err("order was placed already"),
@@ -18,7 +20,8 @@ fn place(store: &Store, order: &str, token: &str) -> Result<Committed, Refusal> 
     }
 }
 
-/// The same with an idempotency key. All orders of a customer go to one stream: the key would not be looked for in that of another order.
+/// The same with an idempotency key. All orders of a customer go to one stream: the key would not
+/// be looked for in that of another order.
 fn place_keyed(store: &Store, customer: &str, order: &str, token: &str) -> Committed {
     let event = NewEvent::new("OrderPlaced", "").tag(format!("order:{order}"));
     let transaction = store.transaction().append(&stream("customer", customer), Expected::Any, [event]);

@@ -1,9 +1,11 @@
-//! <https://dcb.events/examples/unique-username>: all events that touch a name are tagged with it, so that a decision on a name reads them and nothing else. (An
-//! application would normalize the names first, and perhaps tag with a hash of them.)
+//! <https://dcb.events/examples/unique-username>: all events that touch a name are tagged with it,
+//! so that a decision on a name reads them and nothing else. (An application would normalize the
+//! names first, and perhaps tag with a hash of them.)
 
 use super::*;
 
-/// A name that was given up stays reserved for so long, lest somebody takes it to pass for its last owner.
+/// A name that was given up stays reserved for so long, lest somebody takes it to pass for its last
+/// owner.
 const RETENTION: i64 = 3 * DAY;
 
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -1,4 +1,5 @@
-//! The process dies at every call of the file system while an edition is appended to, deleted and begun anew.
+//! The process dies at every call of the file system while an edition is appended to, deleted and
+//! begun again.
 
 use super::*;
 use annals::Options;
@@ -8,7 +9,8 @@ fn options(disk: &SimFs) -> Options {
     Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0)
 }
 
-/// What was acknowledged, in order: each state is what `order-1@x` reads as, and how many events of its own editions hold.
+/// What was acknowledged, in order: each state is what `order-1@x` reads as, and how many events of
+/// its own editions hold.
 fn run(disk: &SimFs) -> (Vec<(Vec<String>, u64)>, bool) {
     let mut states = vec![(vec![], 0)];
     let mut step = |store: &Store, result: Result<()>, state: (&[&str], u64)| {

@@ -1,8 +1,10 @@
 //! Editions: where they diverge, what is read of them, and what deleting one leaves.
 //!
-//! [`model`] runs random operations against plain maps. Shown to fail, each with that bug put into the library: deleted events counted among the live ones of a stream; the head of a stream kept after a deletion; deletions
-//! of sealed segments not read on open; a divergence taken as of now in an `as_of`; idempotency keys of deleted commits kept;
-//! a deletion on its way not seen by the appends behind it; one that is no longer on its way still seen.
+//! [`model`] runs random operations against plain maps. Shown to fail, each with that bug put into
+//! the library: deleted events counted among the live ones of a stream; the head of a stream kept
+//! after a deletion; deletions of sealed segments not read on open; a divergence taken as of now in
+//! an `as_of`; idempotency keys of deleted commits kept; a deletion in flight not seen by the
+//! appends after it; one that is no longer in flight still seen.
 
 mod crash;
 mod model;
@@ -199,7 +201,8 @@ fn guards_of_an_edition() {
     assert!(matches!(guarded("x", 4), Err(Error::GuardFailed { position: 5, .. })));
     assert!(matches!(guarded("main", 5), Err(Error::GuardFailed { position: 6, .. })));
 
-    // The same for what is on its way: the main stream is shadowed, so its event breaks nothing in the edition.
+    // The same for what is in flight: the main stream is shadowed, so its event breaks nothing in
+    // the edition.
     let ticket = store.transaction().append(&stream("order-1"), Expected::Any, texts(["m6"])).submit().unwrap();
     guarded("x", 7).unwrap();
     assert!(matches!(guarded("main", 7), Err(Error::GuardFailed { position: 8, .. })));
@@ -246,7 +249,7 @@ fn deleting_leaves_holes() {
         bed.spoil_indexes(Spoil::Delete);
         let store = bed.open();
         check(&store);
-        // Begun anew, at another place, and deleted with all that is left.
+        // Begun again, at another place, and deleted with all that is left.
         append(&store, "order-1@x", Expected::Next(4), &["n4", "n5"]).unwrap();
         assert_eq!(data(&store, "order-1@x"), ["m0", "m1", "m2", "m3", "n4", "n5"]);
         store.close().unwrap();
@@ -371,7 +374,8 @@ fn tracking_sees_what_is_on_its_way() {
     assert!(empty().unwrap().duplicate);
 }
 
-/// What handlers and snapshots knew of an edition goes with it, also where the edition had no events in a stream; and does not come back when it is begun anew.
+/// What handlers and snapshots knew of an edition goes with it, also where the edition had no
+/// events in a stream; and does not come back when it is begun again.
 #[test]
 fn deleting_takes_snapshots_and_positions_along() {
     on_all_beds(|bed| {

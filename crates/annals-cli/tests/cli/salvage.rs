@@ -73,8 +73,10 @@ fn a_rate_slows_down() {
     place.run("verify", &["--rate", "fast"]).fails(2);
 }
 
-/// An export of a salvaged store has gaps in its sequences, and no import took it: each event behind a gap was in conflict, and so was an edition that diverges behind one. With `--renumber` the events come one behind
-/// the other, and streams of editions show what they showed; without it, the message says what to do.
+/// An export of a salvaged store has gaps in its sequences, and no import took it: each event after
+/// a gap was in conflict, and so was an edition that diverges after one. With `--renumber` the
+/// events come one after the other, and streams of editions show what they showed; without it, the
+/// message says what to do.
 #[test]
 fn an_export_with_gaps_can_be_imported() {
     let place = place();

@@ -1,4 +1,5 @@
-//! A backend that breaks the contract in one way: what it is told or what it tells is twisted on its way to the honest one.
+//! A backend that breaks the contract in one way: what it is told or what it tells is twisted in
+//! flight to the honest one.
 //!
 //! For each scenario there must be a lie that it sees, and each lie must be seen.
 

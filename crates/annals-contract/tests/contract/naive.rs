@@ -1,4 +1,5 @@
-//! Another backend: the contract in maps behind one lock. It has nothing in common with the library but the names.
+//! Another backend: the contract in maps after one lock. It has nothing in common with the library
+//! but the names.
 
 use annals::snapshot::Retention;
 use annals::{AsOf, Expected, StreamId, Timestamp};

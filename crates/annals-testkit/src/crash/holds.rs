@@ -1,12 +1,13 @@
-//! Two threads on one store, one of which is held before any of its calls of the file system while the
-//! other goes on. Which threads do what, and where the one is held, follows from one number; what the
-//! other comes to meanwhile does not, so a case that has found something may have to be run again.
+//! Two threads on one store, one of which is held before any of its calls of the file system while
+//! the other goes on. Which threads do what, and where the one is held, follows from one number;
+//! what the other comes to meanwhile does not, so a case that has found something may have to be
+//! run again.
 //!
 //! * What was acknowledged to either is there, once; what was refused is not.
 //! * What a refusal tells of can be read when the caller hears of it.
 //! * A tag that was acknowledged before a query began is found by it.
-//! * After one of them has closed the store, nothing of the other reaches the directory, and the next
-//!   owner finds a store that was closed cleanly.
+//! * After one of them has closed the store, nothing of the other reaches the directory, and the
+//!   next owner finds a store that was closed cleanly.
 
 use super::oracle;
 use super::schedules::Random;
@@ -22,7 +23,8 @@ use std::time::Duration;
 enum Act {
     /// An append to a stream of one's own.
     Own,
-    /// An append of so many bytes to the stream that both write to, with the expectation that one has read.
+    /// An append of so many bytes to the stream that both write to, with the expectation that one
+    /// has read.
     Shared(usize),
     /// A commit under a guard that the other one's commits break.
     Guarded,
@@ -92,7 +94,7 @@ impl Actor<'_> {
         format!("{}-{}-{}", self.name, self.written, "x".repeat(len))
     }
 
-    /// Notes what became of a commit. Whoever is refused may read what it was refused for.
+    /// Notes what became of a commit. Anyone who is refused may read what it was refused for.
     fn note(&mut self, data: String, outcome: Result<annals::Committed, Error>) {
         match outcome {
             Ok(_) => {

@@ -163,7 +163,8 @@ impl History {
         (0..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec(), ..*self })
     }
 
-    /// Whether `found` is what may be there: the acknowledged commits and, at any of their places, those whose fate is unknown, as a whole.
+    /// Whether `found` is what may be there: the acknowledged commits and, at any of their places,
+    /// those whose fate is unknown, as a whole.
     fn allows(&self, found: &[Written]) -> bool {
         fn fits(commits: &[(Vec<Written>, Fate)], found: &[Written]) -> bool {
             let Some(((commit, fate), rest)) = commits.split_first() else { return found.is_empty() };
@@ -229,7 +230,8 @@ impl Run {
         }
     }
 
-    /// A handle that was closed writes nothing, whatever is asked of it, and whoever has the store now.
+    /// A handle that was closed writes nothing, whatever is asked of it, and anyone who has the
+    /// store now.
     fn late_calls(&self) {
         let Some(closed) = &self.closed else { return };
         let stream = StreamId::new("s", "late").expect("a good name");
@@ -341,7 +343,8 @@ impl Run {
         self.note(written, result);
     }
 
-    /// If the first one is there, the second one is told so; if not, the second one may be. One of a dead process is told nothing.
+    /// If the first one is there, the second one is told so; if not, the second one may be. One of
+    /// a dead process is told nothing.
     fn repeat(&mut self) {
         let key = format!("key {}", self.written);
         let events = self.events(&[("a", 1, 40)]);
@@ -395,7 +398,8 @@ pub fn check(disk: &SimFs, history: &History, context: &dyn Display) {
     check_with(disk, |found| history.allows(found), history, context);
 }
 
-/// The same, where acknowledged means written and not durable: whole commits, in order, from the first on.
+/// The same, where acknowledged means written and not durable: whole commits, in order, from the
+/// first on.
 pub fn check_prefix(disk: &SimFs, history: &History, context: &dyn Display) {
     check_with(disk, |found| history.any_prefix().any(|prefix| prefix.allows(found)), history, context);
 }

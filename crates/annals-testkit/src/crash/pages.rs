@@ -1,9 +1,9 @@
-//! A page of a file that cannot be read: of a store that a random schedule leaves, closed or killed, any
-//! page of any file answers reads with an error.
+//! A page of a file that cannot be read: of a store that a random schedule leaves, closed or
+//! killed, any page of any file answers reads with an error.
 //!
 //! * Nothing panics or ends early: open, a read-only open, verify, salvage and repair.
-//! * Every event that was acknowledged and has no byte on the page, or near it, is in the salvaged copy,
-//!   and in what a read-only open shows, in order, equal to the byte.
+//! * Every event that was acknowledged and has no byte on the page, or near it, is in the salvaged
+//!   copy, and in what a read-only open shows, in order, equal to the byte.
 //! * Nothing is there that was never written.
 //! * What is missing of what was acknowledged is named by the report.
 
@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 const PAGE: u64 = 4096;
 
-/// A commit whose header is on the page, and that nothing proves to be acknowledged, is given up as a whole.
+/// A commit whose header is on the page, and that nothing proves to be acknowledged, is given up as
+/// a whole.
 const COMMIT: usize = 12_000;
 
 type Written = (String, Vec<u8>);

@@ -1,4 +1,5 @@
-//! Random schedules: a workload, failing calls and full disks in between, a death, an image, and deaths of the recoveries from that. All of it follows from one number.
+//! Random schedules: a workload, failing calls and full disks in between, a death, an image, and
+//! deaths of the recoveries from that. All of it follows from one number.
 
 use super::oracle::{self, Clock, Run, Setup, Step, check, check_prefix};
 use super::sweeps::KINDS;
@@ -56,7 +57,8 @@ pub struct Schedule {
     images: u64,
 }
 
-/// Up to twelve steps. Without syncs nothing fails but the process: whoever waits for no sync is told of no failure.
+/// Up to twelve steps. Without syncs nothing fails but the process: anyone who waits for no sync is
+/// told of no failure.
 pub fn schedule(random: &mut Random) -> Schedule {
     let durability = if random.one_in(5) { Durability::Os } else { Durability::Sync };
     let fails = durability == Durability::Sync && random.one_in(2);
@@ -93,7 +95,8 @@ pub fn schedule(random: &mut Random) -> Schedule {
     Schedule { steps, setup, images: 4 + random.below(8) }
 }
 
-/// Runs the schedule that follows from a number. Gives how many images were built of it, and panics at a violation.
+/// Runs the schedule that follows from a number. Returns how many images were built of it, and
+/// panics at a violation.
 pub fn run(seed: u64) -> u64 {
     let mut random = Random(seed);
     let Schedule { steps, setup, images } = schedule(&mut random);
@@ -107,7 +110,8 @@ pub fn run(seed: u64) -> u64 {
         let image = random.image(&run.disk);
         let mut disk = run.disk.crash(image);
         let mut context = format!("schedule {seed}: {steps:?}, {setup:?}, death at call {call} of {calls}, {image:?}");
-        // What a power cut takes from a store that does not sync, it takes once: nothing more may be gone after the recovery.
+        // What a power cut takes from a store that does not sync, it takes once: nothing more may
+        // be gone after the recovery.
         let lossy = durability == Durability::Os && image != Image::Killed;
         let mut depth = if lossy { 0 } else { random.below(3) };
         while depth > 0 {

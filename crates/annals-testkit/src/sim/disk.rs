@@ -1,4 +1,5 @@
-//! One version of the simulated disk, the changes that lead to the next, and what a crash keeps of them.
+//! One version of the simulated disk, the changes that lead to the next, and what a crash keeps of
+//! them.
 
 use annals::fs::Entry;
 use std::collections::BTreeMap;
@@ -6,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What of the unsynced changes a crash leaves behind.
+/// What of the unsynced changes a crash leaves after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Image {
     /// The process died, the system lives on: all is there, and still unsynced.

@@ -1,4 +1,5 @@
-//! `annals consumers`: how far consumers are, and the events that they have given up, a verb a file.
+//! `annals consumers`: how far consumers are, and the events that they have given up, a verb a
+//! file.
 
 mod dead_letters;
 mod list;

@@ -7,7 +7,8 @@ use annals::snapshot::SnapshotFault;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Read every snapshot, and say which can be used: whether it is intact, and whether the stream has the event that it follows; changes nothing
+/// Read every snapshot, and say which can be used: whether it is intact, and whether the stream has
+/// the event that it follows; changes nothing
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -16,6 +16,7 @@ mod files;
 mod inventory;
 mod order;
 mod overlay;
+mod parts;
 pub(crate) mod readable;
 mod select;
 

@@ -6,6 +6,7 @@
 //! [`Options::file_system`](crate::Options::file_system).
 
 #[cfg(unix)]
+mod gate;
 mod held;
 mod holes;
 mod layer;

@@ -6,14 +6,14 @@
 //! waits for it; and every single call that changes anything passes a gate that is shut before the
 //! lock is released, no matter which thread makes it and what it has forgotten.
 
+use super::gate::Gate;
+pub(crate) use super::gate::Work;
 use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
 use crate::error::{Error, NotOwner, Result};
-use parking_lot::{Condvar, Mutex, RwLock};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the names of files end in that have not got their own name yet.
 const NEW: &str = ".new";
@@ -58,15 +58,7 @@ impl Drop for WorkToken<'_> {
 impl Owned {
     pub(crate) fn new(under: Arc<dyn Fs>) -> Self {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-        Owned {
-            under,
-            gate: Arc::default(),
-            at_work: Mutex::default(),
-            done: Condvar::new(),
-            ending: AtomicBool::new(false),
-            owner: high ^ low.rotate_left(32),
-            named: AtomicU64::new(0),
-        }
+        Owned { under, gate: Arc::new(Gate::new()), owner: high ^ low.rotate_left(32), named: AtomicU64::new(0) }
     }
 
     /// Begins work that takes several calls. It must not wait for anything that closing waits for.
@@ -85,31 +77,26 @@ impl Owned {
 
     /// Whether work that takes long had better stop.
     pub(crate) fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::SeqCst)
+        self.gate.is_ending()
     }
 
     /// Lets no more work begin, and waits for what other threads have begun. This one may be at
     /// work, too: a leader wakes those who wait for its commit, and a waker may drop the last
     /// handle. What it still comes to do is refused.
     pub(crate) fn end_work(&self) {
-        let this = thread::current().id();
-        let mut at_work = self.at_work.lock();
-        self.ending.store(true, Ordering::SeqCst);
-        self.done.wait_while(&mut at_work, |at_work| at_work.iter().any(|&thread| thread != this));
+        self.gate.end_work();
     }
 
     /// Waits for the calls that are under way, and refuses all further ones that would change
     /// something. Reading goes on.
     pub(crate) fn end(&self) {
-        self.end_work();
-        *self.gate.write() = true;
+        self.gate.end();
     }
 
     /// Refuses all further calls that would change something, without waiting for work that is
     /// under way: the directory may have another owner by now.
     pub(crate) fn shut(&self) {
-        self.ending.store(true, Ordering::SeqCst);
-        *self.gate.write() = true;
+        self.gate.shut();
     }
 
     /// A name that no other file has, of this owner or another, for what will be called `name`.
@@ -130,11 +117,7 @@ pub(crate) fn meant_by(name: &str) -> Option<&str> {
 
 /// Lets a call through that changes something, as long as the lock is held.
 fn pass<T>(gate: &Gate, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let over = gate.read();
-    match *over {
-        true => Err(io::Error::other(NotOwner)),
-        false => call(),
-    }
+    gate.pass(call).unwrap_or_else(|| Err(io::Error::other(NotOwner)))
 }
 
 impl Fs for Owned {

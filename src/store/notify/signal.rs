@@ -6,9 +6,9 @@
 //! order: `RUSTFLAGS="--cfg annals_loom" cargo test --release --lib signal`. (It finds a deadlock
 //! if the second look is left out, and if the signal is looked at before the watermark is raised.)
 
-#[cfg(annals_loom)]
+#[cfg(all(test, annals_loom))]
 use loom::sync::Mutex;
-#[cfg(not(annals_loom))]
+#[cfg(not(all(test, annals_loom)))]
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::task::Waker;

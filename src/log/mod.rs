@@ -40,7 +40,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use ticket::CommitSlot;
 use writer::Writer;
@@ -208,8 +208,8 @@ pub(crate) struct Log {
     head: Mutex<HeadFile>,
     maintenance: maintenance::MaintenanceSignal,
     syncing: interval::Syncing,
-    /// The number of the next spare file.
-    spares: AtomicU64,
+    /// What tells the next spare file from the others of the store.
+    spares: AtomicU32,
     /// What closing has come to.
     closed: Mutex<Option<Result<()>>>,
     lock: Mutex<Option<Lock>>,

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Instant;
 
 pub(crate) struct OpenedLog {
@@ -40,10 +40,14 @@ impl Log {
                 return Err(Error::Unfinished { path: dir, what });
             }
         }
-        if !settings.read_only {
-            spare::remove_left(&*fs, &dir, &entries, &mut report);
-        }
         let (head, slots) = HeadFile::read(&*fs, &dir)?;
+        if !settings.read_only {
+            spare::remove_unnamed(&*fs, &dir, &entries);
+            // Recovery may need the room. What HEAD says of the store is judged there.
+            if let Some(head) = &slots.newest {
+                spare::remove_left(&*fs, &dir, &entries, &head.store);
+            }
+        }
         let opening = Opening {
             fs: &*fs,
             dir: &dir,
@@ -60,6 +64,9 @@ impl Log {
         };
         let unsettled = opening.unsettled.take();
         if !settings.read_only {
+            let others = spare::remove_left(&*fs, &dir, &entries, &recovered.active.header.store);
+            let notice = |name| format!("{name}: not a spare file of the store; left alone");
+            report.notices.extend(others.into_iter().map(notice));
             for settled in &unsettled {
                 // An index that cannot be written stays in memory.
                 let (Ok(()) | Err(_)) = listener.settle(settled);
@@ -104,7 +111,7 @@ impl Log {
             maintenance: Default::default(),
             syncing: Default::default(),
             // Of no other owner: a spare file must not get the name of one that another makes.
-            spares: AtomicU64::new(random()),
+            spares: AtomicU32::new(random() as u32),
             closed: Mutex::default(),
             lock: Mutex::new(lock),
             process: Process::this(),

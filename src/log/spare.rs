@@ -10,7 +10,7 @@
 //! opens the store removes what is left of one.
 
 use super::Log;
-use super::recovery::report::OpenReport;
+use crate::format::checksum::{crc, extend};
 use crate::format::is_zero;
 use crate::format::segment_header::may_be_header;
 use crate::fs::owned::meant_by;
@@ -83,52 +83,65 @@ impl Spare {
     }
 }
 
-/// Removes what a process has left that died: spare files, and files of segments that never got
-/// their names. Other files may have such names: only what holds nothing but what a spare file can
-/// hold is removed.
-pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], report: &mut OpenReport) {
-    // Files of segments that never got their names: no other program makes such ones.
+/// The number of a spare file: the upper half tells those of one store apart, the lower half says
+/// which store it is of. No other file has such a name by chance, so that what is in it need not be
+/// read to the end.
+fn number(store: &[u8; 16], n: u32) -> u64 {
+    let of = extend(crc(store), &n.to_le_bytes());
+    u64::from(n) << 32 | u64::from(of)
+}
+
+fn is_of(store: &[u8; 16], name: &str) -> bool {
+    spare_number_of(name).is_some_and(|found| number(store, (found >> 32) as u32) == found)
+}
+
+/// Removes files of segments that never got their names: no other program makes such ones.
+pub(super) fn remove_unnamed(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
     let is_of_segment = |name: &str| number_of(&format!("{}.seg", name.split('.').next().unwrap_or(""))).is_some();
     for entry in entries.iter().filter(|entry| entry.is_file && meant_by(&entry.name).is_some_and(is_of_segment)) {
         let (Ok(()) | Err(_)) = fs.remove(&dir.join(&entry.name));
     }
-    for entry in entries.iter().filter(|entry| spare_number_of(&entry.name).is_some() && entry.is_file) {
-        let path = dir.join(&entry.name);
-        match is_spare(fs, &path, entry.size) {
-            Ok(true) => {
-                let (Ok(()) | Err(_)) = fs.remove(&path);
-            }
-            Ok(false) => report.notices.push(format!("{}: not a spare file of the store; left alone", entry.name)),
-            // As long as it cannot be read, it only takes room.
-            Err(_) => {}
-        }
-    }
 }
 
-/// Whether a file holds what a spare file can hold: zeros, and what a crash has left of the header
-/// of a segment, which is written when the file is whole.
+/// Removes the spare files that a process has left that died: those whose name says that they are of
+/// this store. Returns the names that look like those of spare files and belong to something else.
+pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], store: &[u8; 16]) -> Vec<String> {
+    let mut others = Vec::new();
+    for entry in entries.iter().filter(|entry| spare_number_of(&entry.name).is_some() && entry.is_file) {
+        let path = dir.join(&entry.name);
+        match is_of(store, &entry.name).then(|| is_spare(fs, &path, entry.size)) {
+            Some(Ok(true)) => {
+                let (Ok(()) | Err(_)) = fs.remove(&path);
+            }
+            Some(Ok(false)) | None => others.push(entry.name.clone()),
+            // As long as it cannot be read, it only takes room.
+            Some(Err(_)) => {}
+        }
+    }
+    others
+}
+
+/// Whether a file that has the name of a spare file looks like one at its start and its end: zeros,
+/// and what a crash has left of the header of a segment, which is written when the file is whole. In
+/// a file that somebody has put there under this name, or that is a segment, something else stands
+/// behind the header.
 fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
-    let may_have_header = size >= SMALLEST;
     if size == 0 || size > LARGEST {
         return Ok(size == 0);
     }
     let file = fs.open(path, Mode::Read)?;
-    let mut piece = vec![0; PIECE as usize];
-    let mut at = 0;
-    loop {
+    let mut piece = vec![0; PIECE.min(size) as usize];
+    for at in [0, size.saturating_sub(PIECE)] {
         let read = fs::read_full(&*file, at, &mut piece)?;
         let mut bytes = &piece[..read];
-        if at == 0 && may_have_header && may_be_header(bytes) {
+        if at == 0 && size >= SMALLEST && may_be_header(bytes) {
             bytes = &bytes[bytes.len().min(START as usize)..];
         }
         if !is_zero(bytes) {
             return Ok(false);
         }
-        if read < piece.len() {
-            return Ok(true);
-        }
-        at += read as u64;
     }
+    Ok(true)
 }
 
 impl Log {
@@ -141,7 +154,7 @@ impl Log {
             return None;
         }
         loop {
-            let number = self.spares.fetch_add(1, Ordering::Relaxed);
+            let number = number(&self.store_id(), self.spares.fetch_add(1, Ordering::Relaxed));
             let path = self.dir.join(format!("{SPARE}{number}"));
             match self.fs.open(&path, Mode::Read) {
                 // A file of somebody else, who likes the name.

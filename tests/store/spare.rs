@@ -9,6 +9,7 @@
 
 use annals::offline::{Salvage, verify_in};
 use annals::{Expected, NewEvent, Options, Store};
+use annals_testkit::held::{Call, HeldFs, Made};
 use annals_testkit::stream;
 use annals_testkit::{Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;
@@ -67,6 +68,25 @@ fn what_is_left_of_one_belongs_to_nobody() {
     assert!(salvaged.losses.is_empty() && salvaged.left_out.is_empty(), "{salvaged:?}");
     assert_eq!(options(&left).open("store").unwrap().len(), 5);
     assert!(spares(&left).is_empty());
+}
+
+/// A process that was killed left a spare file of 64 MiB, and the next open read all of it, to be sure that it holds
+/// zeros: 10 ms and more, or as long as a slow disk takes for 64 MiB. Its name proves which store made it, and its start
+/// and its end are enough to tell that nobody has put something else there.
+#[test]
+fn one_that_is_left_is_not_read_to_its_end() {
+    let disk = SimFs::new();
+    let store = options(&disk).open("store").unwrap();
+    append(&store, 5);
+    let left = disk.crash(Image::Killed);
+    drop(store);
+    let name = spares(&left).remove(0);
+    left.set_contents(format!("store/{name}"), vec![0; 64 << 20]);
+    let fs = HeldFs::over(left.clone());
+    let store = options(&left).file_system(fs.clone()).open("store").unwrap();
+    assert_eq!((store.len(), spares(&left).len()), (5, 0));
+    let is_read = |made: &&Made| made.call == Call::Read && made.path.ends_with(&name);
+    assert!(fs.made().iter().filter(is_read).count() <= 4, "of at most 64 KiB each");
 }
 
 /// Whatever fails while one is made or taken: the commit does not, and nothing is left.

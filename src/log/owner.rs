@@ -10,7 +10,7 @@ use super::{Log, LogSettings};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, Lock, LockMode};
 use crate::segment::vestiges::index_number;
-use crate::segment::{LOCK, foreign, head, number_of};
+use crate::segment::{INCOMPLETE, LOCK, foreign, head, number_of};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub(super) fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Op
 }
 
 fn is_ours(name: &str) -> bool {
-    name == head::NAME || name == LOCK || number_of(name).or(index_number(name)).is_some()
+    name == head::NAME || name == LOCK || name == INCOMPLETE || number_of(name).or(index_number(name)).is_some()
 }
 
 impl Log {

@@ -31,7 +31,7 @@ pub use verify::{Report, verify, verify_in};
 
 use crate::error::{Damage, Error, Result};
 use crate::fs::{File, Fs, Holes, Mode};
-use crate::segment::number_of;
+use crate::segment::{INCOMPLETE, number_of};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,6 +66,11 @@ fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentFile>> {
         return Err(Error::NotAStore { path: dir.to_owned() });
     }
     Ok(found)
+}
+
+/// Whether a salvage into this directory has begun and did not come to its end.
+fn is_incomplete(fs: &dyn Fs, dir: &Path) -> bool {
+    fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == INCOMPLETE && entry.is_file))
 }
 
 /// Says of what was found damaged which of its bytes cannot be read at all, and adds the holes that

@@ -3,7 +3,7 @@
 use super::affected::{self, Affected};
 use super::renumber::Renumber;
 use super::verify::{Sequences, read_all};
-use super::{sidecars, write};
+use super::{is_incomplete, sidecars, write};
 use crate::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
@@ -127,14 +127,12 @@ impl Salvage {
     /// Copies into a directory that is empty or not there. What was copied is verified before this
     /// returns.
     ///
-    /// If it does not come to its end, the directory stays marked, and no store opens there: remove
-    /// it and begin again.
+    /// If it does not come to its end, the directory stays marked: opening it, verifying it and salvaging into it again give
+    /// [`Error::Unfinished`]. Remove it and begin again. Salvaging *from* it copies what had come there, with a notice.
     ///
     /// # Errors
     ///
-    /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not
-    /// empty, [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found
-    /// to be wrong.
+    /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not empty, [`Error::Unfinished`] if it holds the beginning of another copy, [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found to be wrong.
     pub fn run(self, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
         self.run_in(&RealFs, store, out)
     }
@@ -167,6 +165,10 @@ impl Salvage {
             },
             before: None,
         };
+        if is_incomplete(fs, dir) {
+            let why = "what is copied is the beginning of a copy itself, as that salvage did not come to its end: look for the store that it was made of";
+            copy.report.notices.push(format!("{INCOMPLETE}: {why}"));
+        }
         for n in 0..survey.places.len() {
             copy.place(n)?;
         }
@@ -186,6 +188,9 @@ impl Salvage {
 
 /// Marks the directory as unfinished.
 fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
+    if is_incomplete(fs, out) {
+        return Err(Error::Unfinished { path: out.to_owned(), what: "salvage" });
+    }
     if fs.list(out).is_ok_and(|entries| !entries.is_empty()) {
         return Err(Error::invalid("directory", format!("{} is not empty", out.display())));
     }

@@ -1,6 +1,6 @@
 //! Reading a whole store and saying what is wrong with it.
 
-use super::{SegmentFile, segments, sidecars, tell_holes};
+use super::{SegmentFile, is_incomplete, segments, sidecars, tell_holes};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::index_file::IndexHeader;
@@ -78,9 +78,8 @@ impl Report {
 ///
 /// # Errors
 ///
-/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed,
-/// [`Error::UnsupportedFormat`] if a newer version wrote it. Damage is not an error of this call:
-/// it is what the report is for.
+/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed, [`Error::UnsupportedFormat`] if a newer version wrote it,
+/// [`Error::Unfinished`] if the directory holds the beginning of a copy that [`Salvage`](super::Salvage) did not complete. Damage is not an error of this call: it is what the report is for.
 pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
     verify_in(&RealFs, path)
 }
@@ -91,7 +90,12 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 ///
 /// As [`verify`].
 pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
-    read_all(fs, path.as_ref()).map(|(report, _)| report)
+    let path = path.as_ref();
+    // The beginning of a copy may be sound, and is no copy all the same.
+    if is_incomplete(fs, path) {
+        return Err(Error::Unfinished { path: path.to_owned(), what: "salvage" });
+    }
+    read_all(fs, path).map(|(report, _)| report)
 }
 
 /// The same, and the next sequence of each stream.

@@ -139,6 +139,27 @@ fn salvaged_again() {
     }
 }
 
+/// A salvage was killed half-way. What it left was "sound" to `verify`, "not a store" to an open that creates nothing, and
+/// "not empty" to the next salvage, so that the beginning of a copy could be taken for the copy. Each of them says now what
+/// it is, and a salvage of it tells that it copies a beginning.
+fn says_what_it_is(disk: &SimFs, context: &str) {
+    let outcomes = [
+        options(disk).create(false).open("out").map(drop),
+        options(disk).open_read_only("out").map(drop),
+        options(disk).open("out").map(drop),
+        verify_in(disk, "out").map(drop),
+        Salvage::new().run_in(disk, "store", "out").map(drop),
+    ];
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        let is_told = matches!(&outcome, Err(Error::Unfinished { what: "salvage", path }) if path.ends_with("out"));
+        assert!(is_told, "{context}, {n}: {outcome:?}");
+    }
+    if let Ok(copied) = Salvage::new().run_in(disk, "out", "copy of a beginning") {
+        let told = copied.notices.iter().any(|notice| notice.starts_with("SALVAGE-INCOMPLETE: "));
+        assert!(told, "{context}: {copied:?}");
+    }
+}
+
 #[test]
 fn a_salvage_that_is_interrupted_leaves_nothing_that_opens() {
     let sample = sample();
@@ -158,6 +179,9 @@ fn a_salvage_that_is_interrupted_leaves_nothing_that_opens() {
             let after = disk.crash(image);
             assert!(all_files(&after) == before, "call {call}, {image:?}");
             let there = after.files().iter().any(|path| path.starts_with("out"));
+            if after.files().iter().any(|path| path.ends_with("SALVAGE-INCOMPLETE")) {
+                says_what_it_is(&after, &format!("call {call}, {image:?}"));
+            }
             match options(&after).create(false).open("out") {
                 Ok(store) => {
                     let last = done.is_ok() || call > 10;

@@ -1,10 +1,10 @@
-//! The inside of the library, for the fuzz targets: only with `--cfg annals_internals`, and no part of
+//! The inside of the library, for the fuzz targets and the crash harness: only with `--cfg annals_internals`, and no part of
 //! the API.
 
 use crate::format::event::{Block, Event};
 use crate::format::record::Parts;
 use crate::format::segment_header::SegmentHeader;
-use crate::{ContentType, NewEvent, Timestamp, Uuid};
+use crate::{ContentType, NewEvent, Options, Store, Timestamp, Uuid};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -69,4 +69,14 @@ pub fn fields<'a>(event: &'a NewEvent<'_>) -> Fields<'a> {
 /// Gives an event the same tag many times, which its builder would not.
 pub fn repeat_tag(event: &mut NewEvent<'_>, tag: &'static str, times: usize) {
     event.tags.extend(vec![tag.into(); times]);
+}
+
+/// A store without threads of its own, whose time passes when [`pass_time`] is called.
+pub fn by_hand(options: Options) -> Options {
+    options.by_hand()
+}
+
+/// Time passes: does what the threads of the store do until they sleep, in this one and in a fixed order.
+pub fn pass_time(store: &Store) {
+    store.pass_time();
 }

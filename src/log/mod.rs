@@ -75,6 +75,9 @@ pub(crate) struct Settings {
     pub limits: Limits,
     pub memory_map: bool,
     pub maintenance: bool,
+    /// No threads: a test does their work when it lets time pass.
+    #[cfg(annals_internals)]
+    pub by_hand: bool,
     pub strict: bool,
     pub create: bool,
     pub read_only: bool,

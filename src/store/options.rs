@@ -64,6 +64,8 @@ impl Options {
             limits: Limits { event: 16 << 20, commit: 64 << 20 },
             memory_map: true,
             maintenance: true,
+            #[cfg(annals_internals)]
+            by_hand: false,
             strict: false,
             create: true,
             read_only: false,
@@ -121,6 +123,13 @@ impl Options {
     /// the store is idle. The thread that syncs for [`Durability::Interval`] is another one, and runs in any case.
     pub fn maintenance(mut self, thread: bool) -> Self {
         self.settings.maintenance = thread;
+        self
+    }
+
+    /// No threads: [`pass_time`](crate::internals::pass_time) does their work.
+    #[cfg(annals_internals)]
+    pub(crate) fn by_hand(mut self) -> Self {
+        self.settings.by_hand = true;
         self
     }
 

@@ -4,6 +4,9 @@
 
 #![allow(missing_docs, reason = "for the tests of this workspace; not published")]
 
+#[cfg(not(annals_internals))]
+compile_error!("RUSTFLAGS replaces what .cargo/config.toml says: add --cfg annals_internals");
+
 pub mod bed;
 pub mod crash;
 pub mod held;

@@ -37,6 +37,11 @@ pub fn event(block: &Arc<Block>, parts: &Parts, header: &SegmentHeader) -> Optio
     Event::new(block, parts, header)
 }
 
+/// The name of its stream, as it stands in the record.
+pub fn key(event: &Event) -> &[u8] {
+    event.key()
+}
+
 /// What a new event says.
 pub struct Fields<'a> {
     pub event_type: &'a str,

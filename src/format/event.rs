@@ -67,7 +67,7 @@ impl Event {
     }
 
     #[inline]
-    pub fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &[u8] {
         self.layout.key(self.bytes())
     }
 

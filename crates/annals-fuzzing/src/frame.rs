@@ -2,6 +2,7 @@
 
 use super::build::{self, Ended, first_header};
 use super::seal;
+use annals::internals;
 use annals::internals::format::event::Block;
 use annals::internals::format::frame::{self, EVENTS, FrameHeader, HEADER, Seal};
 use annals::internals::format::segment_header::SegmentHeader;
@@ -89,7 +90,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     let (ordinal, time, sequence) = (parts.ordinal, parts.time, parts.sequence);
     let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: segment.id_seed() });
     let Some(event) = annals::internals::event(&block, &parts, segment) else { return };
-    if System::of(event.key()).is_some() {
+    if System::of(internals::key(&event)).is_some() {
         // One of the store's own: no reader is handed it, and it stands in no stream that has a name.
         return;
     }
@@ -98,7 +99,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
 
     let mut again = Vec::new();
     let wide = sequence > u32::MAX.into();
-    let encoded = record::encode(&mut again, event.key(), &event.to_new(), wide, record::MAX_RECORD);
+    let encoded = record::encode(&mut again, internals::key(&event), &event.to_new(), wide, record::MAX_RECORD);
     let mut unfinished = encoded.expect("what was decoded keeps the limits");
     assert!(unfinished.set_sequence(sequence));
     unfinished.finish(&mut again, segment.mask(), offset, ordinal, time);

@@ -1,12 +1,12 @@
 //! Until when the work of one owner of a directory may go on, and when it has to be over.
 //!
-//! Work that takes several calls holds a token, and [`Gate::end`] waits for all of them. Each single
-//! call that changes something passes the gate, and none of them does once it is shut, whoever makes
-//! it. `loom` tries every order of a few threads:
-//! `RUSTFLAGS="--cfg annals_loom" cargo test --release --lib gate`. (It finds a fault if the end does
-//! not wait for tokens, if a token is given without a look at the end under the lock, if a call is
-//! made after the gate was looked at rather than while it is held, and a deadlock if the last token
-//! does not wake who waits for it.)
+//! WorkToken that takes several calls holds a token, and [`Gate::end`] waits for all of them. Each
+//! single call that changes something passes the gate, and none of them does once it is shut,
+//! anyone who makes it. `loom` tries every order of a few threads:
+//! `RUSTFLAGS="--cfg annals_loom" cargo test --release --lib gate`. (It finds a fault if the end
+//! does not wait for tokens, if a token is given without a look at the end under the lock, if a
+//! call is made after the gate was looked at rather than while it is held, and a deadlock if the
+//! last token does not wake who waits for it.)
 
 #[cfg(all(test, annals_loom))]
 use loom::{
@@ -35,11 +35,11 @@ pub(super) struct Gate {
     ending: AtomicBool,
 }
 
-/// Work on the directory is under way: the lock is not released before this is dropped.
+/// WorkToken on the directory is under way: the lock is not released before this is dropped.
 #[derive(Debug)]
-pub(crate) struct Work<'a>(&'a Gate);
+pub(crate) struct WorkToken<'a>(&'a Gate);
 
-impl Drop for Work<'_> {
+impl Drop for WorkToken<'_> {
     fn drop(&mut self) {
         let mut at_work = self.0.at_work();
         let this = thread::current().id();
@@ -67,13 +67,13 @@ impl Gate {
     }
 
     /// Begins work that takes several calls; `None` once the end has begun.
-    pub(super) fn work(&self) -> Option<Work<'_>> {
+    pub(super) fn work(&self) -> Option<WorkToken<'_>> {
         let mut at_work = self.at_work();
         if self.is_ending() {
             return None;
         }
         at_work.push(thread::current().id());
-        Some(Work(self))
+        Some(WorkToken(self))
     }
 
     /// Whether work that takes long had better stop.
@@ -163,7 +163,7 @@ mod tests {
     }
 
     /// The end waits for two threads at work, or they do not begin: there is neither a call nor a
-    /// token behind it, and a wake-up that is lost is a deadlock, which loom reports.
+    /// token after it, and a wake-up that is lost is a deadlock, which loom reports.
     #[test]
     fn nothing_is_done_behind_the_end() {
         loom::model(|| {
@@ -201,8 +201,8 @@ mod tests {
         });
     }
 
-    /// A thread at work ends it all itself, as one that drops the last handle does: it waits for the
-    /// other one, and not for itself.
+    /// A thread at work ends it all itself, as one that drops the last handle does: it waits for
+    /// the other one, and not for itself.
     #[test]
     fn who_is_at_work_can_end_it() {
         loom::model(|| {

@@ -4,10 +4,10 @@
 //! file after its commit, a reader that rebuilds an index. Two things keep those away from the
 //! files of the next owner. WorkToken that takes several calls holds the owner's token, and closing
 //! waits for it; and every single call that changes anything passes a gate that is shut before the
-//! lock is released, no matter which thread makes it and what it has forgotten.
+//! lock is released, anyone who makes it and whatever it forgot.
 
 use super::gate::Gate;
-pub(crate) use super::gate::Work;
+pub(crate) use super::gate::WorkToken;
 use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
 use crate::error::{Error, NotOwner, Result};
 use std::io;
@@ -23,36 +23,9 @@ const NEW: &str = ".new";
 pub(crate) struct Owned {
     under: Arc<dyn Fs>,
     gate: Arc<Gate>,
-    /// The threads at work that takes several calls; one that came to more work stands there more
-    /// than once.
-    at_work: Mutex<Vec<ThreadId>>,
-    /// Told when work is done.
-    done: Condvar,
-    /// No work begins any more.
-    ending: AtomicBool,
     /// Random, for names.
     owner: u64,
     named: AtomicU64,
-}
-
-/// Held by each call that changes something; says whether there may be no more of them.
-type Gate = RwLock<bool>;
-
-/// WorkToken on the directory is under way: the lock is not released before this is dropped.
-#[derive(Debug)]
-pub(crate) struct WorkToken<'a>(&'a Owned);
-
-impl Drop for WorkToken<'_> {
-    fn drop(&mut self) {
-        let mut at_work = self.0.at_work.lock();
-        let this = thread::current().id();
-        if let Some(at) = at_work.iter().rposition(|&thread| thread == this) {
-            at_work.swap_remove(at);
-        }
-        if self.0.is_ending() {
-            self.0.done.notify_all();
-        }
-    }
 }
 
 impl Owned {
@@ -67,12 +40,7 @@ impl Owned {
     ///
     /// [`Error::Closed`] once the owner is about to leave.
     pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
-        let mut at_work = self.at_work.lock();
-        if self.is_ending() {
-            return Err(Error::Closed);
-        }
-        at_work.push(thread::current().id());
-        Ok(WorkToken(self))
+        self.gate.work().ok_or(Error::Closed)
     }
 
     /// Whether work that takes long had better stop.

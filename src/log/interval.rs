@@ -20,6 +20,15 @@ struct IntervalShared {
     told: AtomicBool,
 }
 
+impl IntervalShared {
+    fn sync(&self, log: &Log) {
+        // Before the sync: what is written while it runs may need another one.
+        self.told.store(false, Ordering::SeqCst);
+        // A failed sync ends all commits: the next append says so.
+        let (Ok(()) | Err(_)) = log.sync_written();
+    }
+}
+
 /// How the thread is reached. Without an interval, there is none.
 #[derive(Default)]
 pub(super) struct Syncing {
@@ -35,6 +44,14 @@ impl Syncing {
             // The lock, so that the thread either sees that it was told or sleeps already.
             let _stop = self.shared.stop.lock();
             self.shared.wake.notify_one();
+        }
+    }
+
+    /// Syncs, if something has been written since the last round.
+    #[cfg(annals_internals)]
+    pub(super) fn round(&self, log: &Log) {
+        if self.shared.told.load(Ordering::SeqCst) {
+            self.shared.sync(log);
         }
     }
 
@@ -78,11 +95,8 @@ fn run(log: &Weak<Log>, shared: &IntervalShared, interval: Duration) {
         }
         drop(stop);
         last = Some(Instant::now());
-        // Before the sync: what is written while it runs may need another one.
-        shared.told.store(false, Ordering::SeqCst);
         let Some(log) = log.upgrade() else { return };
-        // A failed sync ends all commits: the next append says so.
-        let (Ok(()) | Err(_)) = log.sync_written();
+        shared.sync(&log);
     }
 }
 

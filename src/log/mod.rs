@@ -78,6 +78,9 @@ pub(crate) struct LogSettings {
     pub limits: Limits,
     pub memory_map: bool,
     pub maintenance: bool,
+    /// No threads: a test does their work when it lets time pass.
+    #[cfg(annals_internals)]
+    pub by_hand: bool,
     pub strict: bool,
     pub create: bool,
     pub read_only: bool,

@@ -121,6 +121,10 @@ impl Log {
             settings,
             listener,
         });
+        #[cfg(annals_internals)]
+        let by_hand = log.settings.by_hand;
+        #[cfg(not(annals_internals))]
+        let by_hand = false;
         if !read_only {
             // From now on the store is not closed cleanly. HEAD is only a witness: what cannot be
             // said is said the next time.
@@ -129,10 +133,13 @@ impl Log {
             {
                 report.notices.push(format!("HEAD: {error}"));
             }
-            if maintained {
+            if maintained && !by_hand {
                 log.start_maintenance().map_err(|e| Error::io("start the maintenance thread of", &log.dir, e))?;
             }
-            if let Err(e) = log.start_syncing() {
+            if by_hand {
+                #[cfg(annals_internals)]
+                log.attend_by_hand();
+            } else if let Err(e) = log.start_syncing() {
                 log.maintenance.stop();
                 return Err(Error::io("start the syncing thread of", &log.dir, e));
             }

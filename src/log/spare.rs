@@ -103,8 +103,9 @@ pub(super) fn remove_unnamed(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
     }
 }
 
-/// Removes the spare files that a process has left that died: those whose name says that they are of
-/// this store. Returns the names that look like those of spare files and belong to something else.
+/// Removes the spare files that a process has left that died: those whose name says that they are
+/// of this store. Returns the names that look like those of spare files and belong to something
+/// else.
 pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], store: &[u8; 16]) -> Vec<String> {
     let mut others = Vec::new();
     for entry in entries.iter().filter(|entry| spare_number_of(&entry.name).is_some() && entry.is_file) {
@@ -122,9 +123,9 @@ pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], store: &[u
 }
 
 /// Whether a file that has the name of a spare file looks like one at its start and its end: zeros,
-/// and what a crash has left of the header of a segment, which is written when the file is whole. In
-/// a file that somebody has put there under this name, or that is a segment, something else stands
-/// behind the header.
+/// and what a crash has left of the header of a segment, which is written when the file is whole.
+/// In a file that somebody has put there under this name, or that is a segment, something else
+/// stands after the header.
 fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
     if size == 0 || size > LARGEST {
         return Ok(size == 0);

@@ -127,12 +127,16 @@ impl Salvage {
     /// Copies into a directory that is empty or not there. What was copied is verified before this
     /// returns.
     ///
-    /// If it does not come to its end, the directory stays marked: opening it, verifying it and salvaging into it again give
-    /// [`Error::Unfinished`]. Remove it and begin again. Salvaging *from* it copies what had come there, with a notice.
+    /// If it does not come to its end, the directory stays marked: opening it, verifying it and
+    /// salvaging into it again give [`Error::Unfinished`]. Remove it and begin again. Salvaging
+    /// *from* it copies what had come there, with a notice.
     ///
     /// # Errors
     ///
-    /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not empty, [`Error::Unfinished`] if it holds the beginning of another copy, [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found to be wrong.
+    /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not
+    /// empty, [`Error::Unfinished`] if it holds the beginning of another copy,
+    /// [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found to be
+    /// wrong.
     pub fn run(self, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
         self.run_in(&RealFs, store, out)
     }

@@ -78,8 +78,10 @@ impl Report {
 ///
 /// # Errors
 ///
-/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed, [`Error::UnsupportedFormat`] if a newer version wrote it,
-/// [`Error::Unfinished`] if the directory holds the beginning of a copy that [`Salvage`](super::Salvage) did not complete. Damage is not an error of this call: it is what the report is for.
+/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed,
+/// [`Error::UnsupportedFormat`] if a newer version wrote it, [`Error::Unfinished`] if the directory
+/// holds the beginning of a copy that [`Salvage`](super::Salvage) did not complete. Damage is not
+/// an error of this call: it is what the report is for.
 pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
     verify_in(&RealFs, path)
 }

@@ -1,5 +1,5 @@
-//! What a segment is made of when it is rebuilt: whole commits, single events of broken commits, and
-//! what is lost between them.
+//! What a segment is made of when it is rebuilt: whole commits, single events of broken commits,
+//! and what is lost between them.
 
 use super::SlotPart;
 use super::select::{FragmentKind, Item, Picked};

@@ -159,6 +159,12 @@ impl Store {
         self.inner.log.watermark()
     }
 
+    /// Does what the threads of the store do while time passes.
+    #[cfg(annals_internals)]
+    pub(crate) fn pass_time(&self) {
+        self.inner.log.pass_time();
+    }
+
     /// Whether no position was given yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -65,6 +65,8 @@ impl Options {
             limits: Limits { event: 16 << 20, commit: 64 << 20 },
             memory_map: true,
             maintenance: true,
+            #[cfg(annals_internals)]
+            by_hand: false,
             strict: false,
             create: true,
             read_only: false,
@@ -134,8 +136,16 @@ impl Options {
         self
     }
 
+    /// No threads: [`pass_time`](crate::internals::pass_time) does their work.
+    #[cfg(annals_internals)]
+    pub(crate) fn by_hand(mut self) -> Self {
+        self.settings.by_hand = true;
+        self
+    }
+
     /// Refuse to cut a torn tail, where it cannot be proven that it was never acknowledged. Off by
-    /// default: see [`OpenReport::cut`](crate::OpenReport::cut).
+    /// default: see
+    /// [`OpenReport::cut`](crate::OpenReport::cut).
     pub fn strict(mut self, strict: bool) -> Self {
         self.settings.strict = strict;
         self

@@ -549,9 +549,9 @@ fn sealed_segments_may_be_read_only() {
     assert!(matches!(&opened, Err(Error::Io { operation: "open", .. })), "{opened:?}");
 }
 
-/// Opening removed every file whose name begins with `SPARE.`, also those of the user, and later those of zeros under a
-/// name with a number. Only what the store itself can have made is removed: by its name, which says which store made it,
-/// and by what is in it.
+/// Opening removed every file whose name begins with `SPARE.`, also those of the user, and later
+/// those of zeros under a name with a number. Only what the store itself can have made is removed:
+/// by its name, which says which store made it, and by what is in it.
 #[test]
 fn only_spare_files_of_the_store_are_removed() {
     let dir = tempfile::tempdir().unwrap();

@@ -70,9 +70,10 @@ fn what_is_left_of_one_belongs_to_nobody() {
     assert!(spares(&left).is_empty());
 }
 
-/// A process that was killed left a spare file of 64 MiB, and the next open read all of it, to be sure that it holds
-/// zeros: 10 ms and more, or as long as a slow disk takes for 64 MiB. Its name proves which store made it, and its start
-/// and its end are enough to tell that nobody has put something else there.
+/// A process that was killed left a spare file of 64 MiB, and the next open read all of it, to be
+/// sure that it holds zeros: 10 ms and more, or as long as a slow disk takes for 64 MiB. Its name
+/// proves which store made it, and its start and its end are enough to tell that nobody has put
+/// something else there.
 #[test]
 fn one_that_is_left_is_not_read_to_its_end() {
     let disk = SimFs::new();

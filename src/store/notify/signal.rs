@@ -3,8 +3,9 @@
 //! Anyone who waits says so first, then looks once more whether there is something to do, and only
 //! then sleeps. Anyone who has something to tell makes it visible first, and then looks who waits.
 //! Both say and look under one lock, so the one who comes second sees the other. `loom` tries every
-//! order: `RUSTFLAGS="--cfg annals_loom" cargo test --release --lib signal`. (It finds a deadlock
-//! if the second look is left out, and if the signal is looked at before the watermark is raised.)
+//! order: `RUSTFLAGS="--cfg annals_loom --cfg annals_internals" cargo test --release --lib signal`.
+//! (It finds a deadlock if the second look is left out, and if the signal is looked at before the
+//! watermark is raised.)
 
 #[cfg(all(test, annals_loom))]
 use loom::sync::Mutex;

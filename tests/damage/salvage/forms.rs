@@ -139,9 +139,10 @@ fn salvaged_again() {
     }
 }
 
-/// A salvage was killed half-way. What it left was "sound" to `verify`, "not a store" to an open that creates nothing, and
-/// "not empty" to the next salvage, so that the beginning of a copy could be taken for the copy. Each of them says now what
-/// it is, and a salvage of it tells that it copies a beginning.
+/// A salvage was killed half-way. What it left was "sound" to `verify`, "not a store" to an open
+/// that creates nothing, and "not empty" to the next salvage, so that the beginning of a copy could
+/// be taken for the copy. Each of them says now what it is, and a salvage of it tells that it
+/// copies a beginning.
 fn says_what_it_is(disk: &SimFs, context: &str) {
     let outcomes = [
         options(disk).create(false).open("out").map(drop),

@@ -120,8 +120,9 @@ fn an_export_with_gaps_can_be_imported() {
     copy.run_with("import", &["--renumber"], export.as_bytes()).fails(6);
 }
 
-/// What a salvage leaves that was killed: `verify` found it sound and ended with 0, and the next salvage said that the
-/// directory is not empty. All verbs say what it is and what to do, and nothing is touched.
+/// What a salvage leaves that was killed: `verify` found it sound and ended with 0, and the next
+/// salvage said that the directory is not empty. All verbs say what it is and what to do, and
+/// nothing is touched.
 #[test]
 fn the_beginning_of_a_copy_is_told_of() {
     let place = small();

@@ -1,6 +1,7 @@
 //! Workloads, what became of their commits, and what may be on the disk after that.
 
 use crate::{Fault, Image, Operation, SimFs};
+use annals::internals;
 use annals::{Durability, Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -41,6 +42,12 @@ pub enum Step {
     Second,
     /// The handle that was closed last is used again: by a thread that has not heard of it, say.
     Late,
+    /// Time passes: all that the threads of the store do until they sleep.
+    Idle,
+    /// Time passes while two commits are accepted and not written.
+    IdleBetween,
+    /// A commit for which nobody waits.
+    Orphan,
     /// The user puts files of their own beside those of the store.
     Foreign,
 }
@@ -65,18 +72,21 @@ pub struct Setup {
     pub memory_map: bool,
     pub max_commit: usize,
     pub clock: Clock,
+    /// The threads of the store are there, and have their time in the steps that let it pass:
+    /// without them, callers do their work inline.
+    pub by_hand: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (durability, clock) = (Durability::Sync, Clock::Ticks);
-        Setup { durability, segment_size: 4096, memory_map: true, max_commit: 64 << 20, clock }
+        Setup { durability, segment_size: 4096, memory_map: true, max_commit: 64 << 20, clock, by_hand: false }
     }
 }
 
 impl Setup {
     fn options(&self, disk: &SimFs) -> Options {
-        let Setup { durability, segment_size, memory_map, max_commit, clock } = *self;
+        let Setup { durability, segment_size, memory_map, max_commit, clock, by_hand } = *self;
         let readings = Arc::new(AtomicI64::new(0));
         let now = move || {
             let n = readings.fetch_add(1, Ordering::Relaxed);
@@ -86,12 +96,9 @@ impl Setup {
                 Clock::Jumps => n * 7_919 % 23 * 3_600_000_000_000,
             })
         };
-        options(disk)
-            .durability(durability)
-            .segment_size(segment_size)
-            .memory_map(memory_map)
-            .max_commit_bytes(max_commit)
-            .clock(now)
+        let options = options(disk).maintenance(by_hand).durability(durability).segment_size(segment_size);
+        let options = options.memory_map(memory_map).max_commit_bytes(max_commit).clock(now);
+        if by_hand { internals::by_hand(options) } else { options }
     }
 }
 
@@ -149,6 +156,8 @@ enum Fate {
 #[derive(Default)]
 pub struct History {
     commits: Vec<(Vec<Written>, Fate)>,
+    /// So many of them are decided for good: a power cut takes none that was acknowledged.
+    durable: usize,
     /// Whether the user has put files of their own beside those of the store.
     foreign: bool,
 }
@@ -158,9 +167,9 @@ impl History {
         self.commits.iter().filter(|(_, fate)| *fate == Fate::Acknowledged).count()
     }
 
-    /// The same, but what was acknowledged without a sync may be lost from some commit on.
+    /// The same, but what was acknowledged and not synced since may be lost from some commit on.
     pub fn any_prefix(&self) -> impl Iterator<Item = History> {
-        (0..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec(), ..*self })
+        (self.durable..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec(), ..*self })
     }
 
     /// Whether `found` is what may be there: the acknowledged commits and, at any of their places,
@@ -188,6 +197,10 @@ pub struct Run {
     /// The handle that was closed last.
     closed: Option<Store>,
     written: u32,
+    /// Calls are to fail, or the disk is to be full, or was.
+    troubled: bool,
+    /// Commits that nobody waits for, by their number, in this handle.
+    orphans: Vec<usize>,
 }
 
 impl Run {
@@ -201,7 +214,8 @@ impl Run {
 
     pub fn set_up(disk: SimFs, setup: Setup) -> Run {
         let store = setup.options(&disk).open("store").ok();
-        Run { disk, history: History::default(), setup, store, closed: None, written: 0 }
+        let history = History::default();
+        Run { disk, history, setup, store, closed: None, written: 0, troubled: false, orphans: Vec::new() }
     }
 
     pub fn all(mut self, steps: &[Step]) -> Run {
@@ -214,12 +228,54 @@ impl Run {
 
     /// Lets go of the store as a process does that dies: without closing.
     fn abandon(&mut self) {
+        self.orphans.clear();
         let gone = (self.store.take(), self.closed.take());
         self.disk.while_dead(|| drop(gone));
     }
 
     fn reopen(&mut self) {
         self.store = self.setup.options(&self.disk).open("store").ok();
+        if self.store.is_some() {
+            self.is_durable();
+        }
+    }
+
+    /// All that is there is durable: a store was opened, or an interval of syncs is over.
+    fn is_durable(&mut self) {
+        if !self.disk.is_dead() {
+            self.history.durable = self.history.commits.len();
+        }
+    }
+
+    /// The threads of the store had time to write, or it was closed.
+    fn orphans_are_written(&mut self) {
+        let orphans = std::mem::take(&mut self.orphans);
+        if !self.disk.is_dead() && !self.troubled {
+            orphans.into_iter().for_each(|at| self.history.commits[at].1 = Fate::Acknowledged);
+        }
+    }
+
+    fn idle(&mut self) {
+        let Some(store) = &self.store else { return };
+        internals::pass_time(store);
+        if self.setup.by_hand {
+            self.orphans_are_written();
+            if matches!(self.setup.durability, Durability::Interval(_)) {
+                self.is_durable();
+            }
+        }
+    }
+
+    /// Nobody waits: the store writes it when it comes to it.
+    fn orphan(&mut self) {
+        match self.submit(&[("a", 1, 50), ("d", 1, 500)]) {
+            (written, Ok(ticket)) => {
+                drop(ticket);
+                self.orphans.push(self.history.commits.len());
+                self.history.commits.push((written, Fate::Unknown));
+            }
+            (written, Err(error)) => self.note(written, Err(error)),
+        }
     }
 
     /// A store has one owner.
@@ -261,10 +317,14 @@ impl Run {
             Step::One => self.commit(&[("a", 1, 20)]),
             Step::Batch => self.commit(&[("a", 2, 10), ("b", 1, 30)]),
             Step::Roll => self.commit(&[("b", 1, 2500)]),
-            Step::Group => self.group(),
+            Step::Group => self.group(false),
+            Step::IdleBetween => self.group(true),
+            Step::Idle => self.idle(),
+            Step::Orphan => self.orphan(),
             Step::Reopen => {
                 if let Some(store) = self.store.take() {
                     let _ = store.clone().close();
+                    self.orphans_are_written();
                     self.closed = Some(store);
                 }
                 self.reopen();
@@ -275,8 +335,12 @@ impl Run {
             }
             Step::Large => self.commit(&[("c", 1, 9_000), ("a", 1, 30)]),
             Step::Repeat => self.repeat(),
-            Step::Fail(operation, after, kind) => self.disk.fail(Fault { operation, after, times: 1, kind }),
+            Step::Fail(operation, after, kind) => {
+                self.troubled = true;
+                self.disk.fail(Fault { operation, after, times: 1, kind });
+            }
             Step::Full(room) => {
+                self.troubled = true;
                 let files = self.disk.files();
                 let used: usize = files.iter().filter_map(|path| self.disk.contents(path)).map(|file| file.len()).sum();
                 self.disk.set_capacity(used as u64 + room);
@@ -359,9 +423,12 @@ impl Run {
         }
     }
 
-    fn group(&mut self) {
+    fn group(&mut self, idle: bool) {
         let (first, first_ticket) = self.submit(&[("a", 1, 600)]);
         let (second, second_ticket) = self.submit(&[("c", 1, 700)]);
+        if idle {
+            self.idle();
+        }
         let results = [first_ticket, second_ticket].map(|ticket| ticket.and_then(annals::Ticket::wait).map(drop));
         let [first_result, second_result] = results;
         self.note(first, first_result);

@@ -1,4 +1,4 @@
-//! The inside of the library, for the fuzz targets and the crash harness: only with
+//! The inside of the library, for the fuzz targets and the simulated disk: only with
 //! `--cfg annals_internals`, and no part of the API.
 
 use crate::format::event::{Block, Event};
@@ -25,6 +25,7 @@ reach! {
         checksum, draft, event, frame, head, index_file, positions_file, record, segment_header,
         snapshot_file, state_file, varint
     }
+    fs { ; mem }
     index { ; file, memory, term }
     positions { ; salvage }
     segment { START, Segment, file_name, number_of; cursor, scan }

@@ -36,7 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("projection", &["codec", "format", "fs", "store", "subscription"]),
     ("offline", &["format", "fs", "segment", "index", "reconstruct", "positions", "snapshots"]),
     // The way in for the fuzz targets, only under a cfg of theirs.
-    ("internals", &["format", "index", "positions", "segment", "snapshots"]),
+    ("internals", &["format", "fs", "index", "positions", "segment", "snapshots"]),
 ];
 
 /// What each file of the library is called in the table, and its text without comments and tests.

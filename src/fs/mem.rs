@@ -53,7 +53,7 @@ fn missing(path: &Path) -> io::Error {
 
 /// The entries of `dir`, given all files: files right in it, and directories that have files below
 /// them.
-pub(super) fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: &Path) -> Vec<Entry> {
+pub fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: &Path) -> Vec<Entry> {
     let mut found: BTreeMap<String, Entry> = BTreeMap::new();
     for (path, size) in files {
         let Ok(below) = path.strip_prefix(dir) else { continue };
@@ -128,7 +128,7 @@ impl Fs for MemFs {
 }
 
 /// Reads from a file that is a vector.
-pub(super) fn read_vec(bytes: &[u8], offset: u64, out: &mut [u8]) -> usize {
+pub fn read_vec(bytes: &[u8], offset: u64, out: &mut [u8]) -> usize {
     let start = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
     let n = out.len().min(bytes.len() - start);
     out[..n].copy_from_slice(&bytes[start..start + n]);
@@ -136,7 +136,7 @@ pub(super) fn read_vec(bytes: &[u8], offset: u64, out: &mut [u8]) -> usize {
 }
 
 /// Writes to a file that is a vector.
-pub(super) fn write_vec(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+pub fn write_vec(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
     let start = offset as usize;
     if file.len() < start + bytes.len() {
         file.resize(start + bytes.len(), 0);

@@ -14,7 +14,7 @@ mod layer;
 mod led;
 mod lock;
 mod map;
-mod mem;
+pub(crate) mod mem;
 pub(crate) mod owned;
 mod paced;
 mod real;

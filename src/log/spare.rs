@@ -2,12 +2,12 @@
 //! them.
 //!
 //! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros
-//! that are written by anyone who commits go to the disk with his own bytes, and a file that grows
+//! that a commit writes ahead go to the disk with its own bytes, and a file that grows
 //! costs each sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs
 //! without (ext4 without a journal; with one, more). So once a segment is a quarter full, the
 //! maintenance thread makes a spare one, no faster than the segment fills, and rolling gives it its
-//! name. Nobody depends on it: if it cannot be made, segments grow as they did, and anyone who
-//! opens the store removes what is left of one.
+//! name. Nobody depends on it: if it cannot be made, segments grow as they did, and the
+//! next open of the store removes what is left of one.
 
 use super::Log;
 use crate::format::checksum::{crc, extend};
@@ -48,8 +48,8 @@ pub(super) fn write_zeros(file: &dyn File, from: u64, len: u64) -> io::Result<()
     Ok(())
 }
 
-/// A spare file, as far as it has come. Each has a name and a file of its own, and anyone who has
-/// it is the only one: zeros that one thread still writes can never come down on what another has
+/// A spare file, as far as it has come. Each has a name and a file of its own, and only
+/// one thread has it: zeros that one thread still writes can never come down on what another has
 /// made a segment of.
 pub(super) struct Spare {
     pub path: PathBuf,

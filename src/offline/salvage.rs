@@ -81,7 +81,7 @@ impl Salvaged {
 /// other stores do no harm.
 ///
 /// ```
-/// use annals::{Expected, NewEvent, Store, StreamId, salvage::Salvage};
+/// use annals::{Expected, NewEvent, Store, StreamId, offline::Salvage};
 /// let dir = tempfile::tempdir()?;
 /// let (damaged, rescued) = (dir.path().join("damaged"), dir.path().join("rescued"));
 /// let store = Store::open(&damaged)?;

@@ -19,7 +19,7 @@
 
 use annals::snapshot::{Retention, SnapshotFault};
 use annals::{Durability, Error, Event, Expected, NewEvent, Options, Result, Store, StreamId, Timestamp};
-use annals_testkit::crash::oracle::{images, options, setting};
+use annals_testkit::crash::oracle::{images, options, sequences, setting};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -43,13 +43,7 @@ const STEPS: [Step; 6] = [Step::Append, Step::Put, Step::Transient, Step::Persis
 
 /// All workloads of up to `most` steps, each after two events and a snapshot.
 fn workloads(most: u64) -> Vec<Vec<Step>> {
-    let mut all = vec![vec![]];
-    let mut last = vec![vec![]];
-    for _ in 0..most {
-        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
-        all.extend(last.iter().cloned());
-    }
-    all.into_iter().map(|steps| [&[Step::Append, Step::Append, Step::Put], &steps[..]].concat()).collect()
+    sequences(&[Step::Append, Step::Append, Step::Put], &STEPS, most)
 }
 
 /// Spans blocks of checksums and sectors, and differs from version to version.

@@ -2,7 +2,7 @@
 //! follow.
 
 use annals::consumer::Reset;
-use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
+use annals::fs::{Entry, Fs, FsLayer, MemFs};
 use annals::offline::Salvage;
 use annals::progress::{BindingFault, ExpectedVersion};
 use annals::projection::{ExternalSink, SavedFault, Start};
@@ -521,10 +521,11 @@ impl std::fmt::Debug for Interrupted {
     }
 }
 
-impl Fs for Interrupted {
-    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
-        self.fs.open(path, mode)
+impl FsLayer for Interrupted {
+    fn inner(&self) -> &dyn Fs {
+        &self.fs
     }
+
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         if path.ends_with("snapshots") {
             let n = self.listed.fetch_add(1, SeqCst);
@@ -534,30 +535,6 @@ impl Fs for Interrupted {
             }
         }
         self.fs.list(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_dir(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.create_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.sync_dir(path)
-    }
-    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
-        self.fs.lock(path, mode)
-    }
-    fn available(&self, path: &Path) -> io::Result<Option<u64>> {
-        self.fs.available(path)
-    }
-    fn gains_from_zeros(&self) -> bool {
-        self.fs.gains_from_zeros()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who owns a directory: locks, names, foreign files, a directory that moves.
 
-use annals::fs::{Entry, File, Fs, Lock, LockMode, Mode, Paced, RealFs};
+use annals::fs::{File, Fs, FsLayer, Mode, Paced, RealFs};
 use annals::offline::{Repair, verify, verify_in};
 use annals::progress::ExpectedVersion;
 use annals::{Error, Event, Expected, NewEvent, Options, Result, Store};
@@ -488,39 +488,16 @@ fn a_lock_is_had_although_its_text_cannot_be_written() {
 #[derive(Debug)]
 struct Protected(&'static str);
 
-impl Fs for Protected {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        RealFs.create_dir(path)
+impl FsLayer for Protected {
+    fn inner(&self) -> &dyn Fs {
+        &RealFs
     }
+
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
         match path.ends_with(self.0) && mode != Mode::Read {
             true => Err(io::ErrorKind::PermissionDenied.into()),
             false => RealFs.open(path, mode),
         }
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        RealFs.list(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealFs.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealFs.remove(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealFs.remove_dir(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealFs.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
-        RealFs.lock(path, mode)
-    }
-    fn available(&self, dir: &Path) -> io::Result<Option<u64>> {
-        RealFs.available(dir)
-    }
-    fn gains_from_zeros(&self) -> bool {
-        true
     }
 }
 

@@ -25,6 +25,7 @@
 
 use annals::progress::ExpectedVersion;
 use annals::{Error, Event, Expected, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
+use annals_testkit::crash::oracle::{images, sequences, setting};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -79,39 +80,12 @@ const STEPS: [Step; 12] = [
 /// All workloads of up to `most` steps, each after a start that leaves something to lose, and
 /// before a flush.
 fn workloads(most: u64) -> Vec<Vec<Step>> {
-    let mut all = Vec::new();
-    let mut last = vec![vec![Step::Put, Step::Flush]];
-    for _ in 0..most {
-        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
-        all.extend(last.iter().map(|steps| [&steps[..], &[Step::Flush]].concat()));
-    }
-    all
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().expect(name))
+    let all = sequences(&[Step::Put, Step::Flush], &STEPS, most).split_off(1);
+    all.into_iter().map(|steps| [&steps[..], &[Step::Flush]].concat()).collect()
 }
 
 fn most_steps() -> u64 {
     setting("ANNALS_CRASH_STEPS", 2)
-}
-
-/// All that a crash can leave of the disk.
-fn images(disk: &SimFs) -> Vec<Image> {
-    let mut all = vec![
-        Image::Killed,
-        Image::Durable,
-        Image::All,
-        Image::SizeWithoutData,
-        Image::DataWithoutSize,
-        Image::NamesOnly,
-        Image::DataOnly,
-    ];
-    all.extend((1..disk.unsynced()).map(Image::Prefix));
-    for seed in 0..setting("ANNALS_CRASH_SEEDS", 2) {
-        all.extend([Image::Subset(seed), Image::Sectors(512, seed), Image::Sectors(4096, seed), Image::Bytes(seed)]);
-    }
-    all
 }
 
 fn options(disk: &SimFs) -> Options {

@@ -1,7 +1,7 @@
 //! Bugs that a review has found: each test fails with its bug. Races are made to happen by a file
 //! system that calls back in the middle of an operation.
 
-use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, MemFs, Mode};
+use annals::fs::{Entry, File, FileLayer, Fs, FsLayer, MemFs, Mode};
 use annals::progress::ExpectedVersion;
 use annals::snapshot::Retention;
 use annals::*;
@@ -48,9 +48,9 @@ impl std::fmt::Debug for HookFile {
         f.write_str("HookFile")
     }
 }
-impl File for HookFile {
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
+impl FileLayer for HookFile {
+    fn inner(&self) -> &dyn File {
+        &*self.inner
     }
     fn read_at(&self, o: u64, out: &mut [u8]) -> io::Result<usize> {
         call(&self.hook, "read", &self.path);
@@ -60,19 +60,10 @@ impl File for HookFile {
         call(&self.hook, "write", &self.path);
         self.inner.write_at(o, b)
     }
-    fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
-    }
-    fn truncate(&self, s: u64) -> io::Result<()> {
-        self.inner.truncate(s)
-    }
-    fn map(&self, l: u64) -> io::Result<Option<Arc<dyn Map>>> {
-        self.inner.map(l)
-    }
 }
-impl<F: Fs + Clone> Fs for HookFs<F> {
-    fn create_dir(&self, p: &Path) -> io::Result<()> {
-        self.inner.create_dir(p)
+impl<F: Fs + Clone> FsLayer for HookFs<F> {
+    fn inner(&self) -> &dyn Fs {
+        &self.inner
     }
     fn open(&self, p: &Path, m: Mode) -> io::Result<Arc<dyn File>> {
         call(&self.hook, if m == Mode::Create { "create" } else { "open" }, p);
@@ -81,27 +72,6 @@ impl<F: Fs + Clone> Fs for HookFs<F> {
     fn list(&self, d: &Path) -> io::Result<Vec<Entry>> {
         call(&self.hook, "list", d);
         self.inner.list(d)
-    }
-    fn rename(&self, a: &Path, b: &Path) -> io::Result<()> {
-        self.inner.rename(a, b)
-    }
-    fn remove(&self, p: &Path) -> io::Result<()> {
-        self.inner.remove(p)
-    }
-    fn remove_dir(&self, p: &Path) -> io::Result<()> {
-        self.inner.remove_dir(p)
-    }
-    fn sync_dir(&self, d: &Path) -> io::Result<()> {
-        self.inner.sync_dir(d)
-    }
-    fn lock(&self, p: &Path, m: LockMode) -> io::Result<Lock> {
-        self.inner.lock(p, m)
-    }
-    fn available(&self, d: &Path) -> io::Result<Option<u64>> {
-        self.inner.available(d)
-    }
-    fn gains_from_zeros(&self) -> bool {
-        self.inner.gains_from_zeros()
     }
 }
 

@@ -114,7 +114,7 @@ pub struct Plan {
 /// finished by the next one; until then no store opens there. Doing it again changes nothing.
 ///
 /// ```
-/// use annals::{Store, salvage::Repair};
+/// use annals::{Store, offline::Repair};
 /// let dir = tempfile::tempdir()?;
 /// Store::open(dir.path())?.close()?;
 /// std::fs::remove_file(dir.path().join("HEAD"))?;

@@ -469,7 +469,7 @@ fn nothing(store: &Store, parts: &[AppendPart]) -> Result<Committed> {
 
 /// A commit that has its place and is not yet durable.
 ///
-/// The commit is written by anyone who waits next, on this ticket or another. A ticket that is
+/// The commit is written by the thread that waits next, on this ticket or another. A ticket that is
 /// dropped gives nothing up: its commit is written by the next one who waits, in the background,
 /// or, without a maintenance thread, by the drop itself, which then blocks.
 #[must_use = "only `wait` tells whether the commit was stored"]

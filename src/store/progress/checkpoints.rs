@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// How far consumers have come in the store: a position and a version for each name. From
 /// [`Store::checkpoints`].
 ///
-/// A consumer is anyone who reads events in order of positions, such as a subscription. It commits
+/// A consumer reads events in order of positions, as a subscription does. It commits
 /// the position up to and including which it has handled everything, and expects the version that
 /// it has seen last: should another one work under the same name by mistake, one of the two finds
 /// out, by [`Error::CheckpointConflict`](crate::Error::CheckpointConflict), before anything is

@@ -10,8 +10,8 @@ use crate::time::Timestamp;
 /// How far handlers have come: a sequence for each handler and stream, beside the log. From
 /// [`Store::positions`].
 ///
-/// A handler is anyone who does something with the events of many streams, each on its own: a
-/// projector, a process manager. It looks up the sequence of the last event that it has handled in
+/// A handler does something with the events of many streams, each on its own, as a projector or a
+/// process manager does. It looks up the sequence of the last event that it has handled in
 /// a stream, handles what follows, and puts the new one. There is none until it has put one: that
 /// is not the same as 0, which says that the first event is handled.
 ///

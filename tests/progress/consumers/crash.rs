@@ -12,6 +12,7 @@
 
 use super::*;
 use annals::Options;
+use annals_testkit::crash::oracle::{sequences, setting};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -38,17 +39,8 @@ enum Step {
 const STEPS: [Step; 8] =
     [Step::Run, Step::Workers, Step::Stop, Step::Poison, Step::Reset, Step::Retry, Step::Drop, Step::Reopen];
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().expect(name))
-}
-
 fn workloads(most: u64) -> Vec<Vec<Step>> {
-    let (mut all, mut last) = (Vec::new(), vec![vec![Step::Run]]);
-    for _ in 0..most {
-        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
-        all.extend(last.clone());
-    }
-    all
+    sequences(&[Step::Run], &STEPS, most).split_off(1)
 }
 
 fn images(disk: &SimFs) -> Vec<Image> {

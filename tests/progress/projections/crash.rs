@@ -14,6 +14,7 @@
 use super::*;
 use annals::projection::Start;
 use annals::{Durability, Options, Timestamp};
+use annals_testkit::crash::oracle::{sequences, setting};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -36,17 +37,7 @@ const STEPS: [Step; 6] = [Step::Append, Step::Batch, Step::Save, Step::Rebuild, 
 
 /// All workloads of up to `most` steps, each after two events.
 fn workloads(most: u64) -> Vec<Vec<Step>> {
-    let mut all = vec![vec![]];
-    let mut last = vec![vec![]];
-    for _ in 0..most {
-        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
-        all.extend(last.iter().cloned());
-    }
-    all.into_iter().map(|steps| [&[Step::Append, Step::Append], &steps[..]].concat()).collect()
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().expect(name))
+    sequences(&[Step::Append, Step::Append], &STEPS, most)
 }
 
 /// A clock that stands still most of the time: time alone does not tell events apart.

@@ -89,7 +89,7 @@ fn an_error_or_a_panic_in_apply() {
     }
 }
 
-/// All who wait are told of a failure at once, anyone who met it.
+/// All who wait are told of a failure at once, no matter who met it.
 #[test]
 fn all_who_wait_are_told() {
     let store = filled(&Bed::memory(), 10_000);

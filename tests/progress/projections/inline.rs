@@ -1,4 +1,4 @@
-//! Inline projections: what was appended is in the state when `append` returns, anyone who appends,
+//! Inline projections: what was appended is in the state when `append` returns, no matter who appends,
 //! each event once and in order.
 
 use super::*;

@@ -107,11 +107,19 @@ const STEPS: [Step; 6] = [Step::One, Step::Batch, Step::Group, Step::Roll, Step:
 
 /// All workloads of up to `most` steps.
 pub fn workloads(most: u64) -> Vec<Vec<Step>> {
-    let mut all = Vec::new();
-    let mut last = vec![Vec::new()];
+    sequences(&[], &STEPS, most).split_off(1)
+}
+
+/// `start`, followed by each sequence of up to `most` of these steps, the shorter ones first.
+pub fn sequences<S: Copy>(start: &[S], steps: &[S], most: u64) -> Vec<Vec<S>> {
+    let mut all = vec![start.to_vec()];
+    let mut longest = 0;
     for _ in 0..most {
-        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
-        all.extend(last.iter().cloned());
+        let longer = |at: usize| steps.iter().map(move |&step| (at, step));
+        let next: Vec<Vec<S>> =
+            (longest..all.len()).flat_map(longer).map(|(at, step)| [&all[at][..], &[step]].concat()).collect();
+        longest = all.len();
+        all.extend(next);
     }
     all
 }

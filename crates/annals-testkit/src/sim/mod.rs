@@ -45,7 +45,8 @@ mod owners;
 pub use disk::Image;
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, Mode};
-use disk::{Change, Disk, Inode, bad_sector, entries, read_vec};
+use annals::internals::fs::mem::{entries, read_vec};
+use disk::{Change, Disk, Inode, bad_sector};
 use owners::SimLock;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

@@ -1,12 +1,12 @@
 //! Until when the work of one owner of a directory may go on, and when it has to be over.
 //!
-//! WorkToken that takes several calls holds a token, and [`Gate::end`] waits for all of them. Each
+//! Work that takes several calls holds a token, and [`Gate::end`] waits for all of them. Each
 //! single call that changes something passes the gate, and none of them does once it is shut,
 //! anyone who makes it. `loom` tries every order of a few threads:
-//! `RUSTFLAGS="--cfg annals_loom" cargo test --release --lib gate`. (It finds a fault if the end
-//! does not wait for tokens, if a token is given without a look at the end under the lock, if a
-//! call is made after the gate was looked at rather than while it is held, and a deadlock if the
-//! last token does not wake who waits for it.)
+//! `RUSTFLAGS="--cfg annals_loom --cfg annals_internals" cargo test --release --lib gate`. (It
+//! finds a fault if the end does not wait for tokens, if a token is given without a look at the end
+//! under the lock, if a call is made after the gate was looked at rather than while it is held, and
+//! a deadlock if the last token does not wake who waits for it.)
 
 #[cfg(all(test, annals_loom))]
 use loom::{
@@ -35,7 +35,7 @@ pub(super) struct Gate {
     ending: AtomicBool,
 }
 
-/// WorkToken on the directory is under way: the lock is not released before this is dropped.
+/// Work on the directory is under way: the lock is not released before this is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkToken<'a>(&'a Gate);
 

@@ -2,7 +2,7 @@
 //!
 //! A store gives up its lock while threads may still be at work for it: a leader that makes a spare
 //! file after its commit, a reader that rebuilds an index. Two things keep those away from the
-//! files of the next owner. WorkToken that takes several calls holds the owner's token, and closing
+//! files of the next owner. Work that takes several calls holds the owner's token, and closing
 //! waits for it; and every single call that changes anything passes a gate that is shut before the
 //! lock is released, anyone who makes it and whatever it forgot.
 

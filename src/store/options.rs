@@ -144,8 +144,7 @@ impl Options {
     }
 
     /// Refuse to cut a torn tail, where it cannot be proven that it was never acknowledged. Off by
-    /// default: see
-    /// [`OpenReport::cut`](crate::OpenReport::cut).
+    /// default: see [`OpenReport::cut`](crate::OpenReport::cut).
     pub fn strict(mut self, strict: bool) -> Self {
         self.settings.strict = strict;
         self

@@ -1,4 +1,5 @@
-//! Appending: from 1, 2, 8 and 32 threads, with 1, 100 and 1,000 events a commit, durable and not; each beside its floor.
+//! Appending: from 1, 2, 8 and 32 threads, with 1, 100 and 1,000 events a commit, durable and not;
+//! each beside its floor.
 
 mod common;
 

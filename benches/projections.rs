@@ -1,10 +1,13 @@
 //! Projections: how fast one catches up, what a save costs, and what inline ones cost an append.
 //!
-//! `cargo bench --bench projections -- [--rounds N] [--events N]`. Each line gives the median of what it is compared with, that of the projection, and the ratio of the rounds: median, lowest and highest.
+//! `cargo bench --bench projections -- [--rounds N] [--events N]`. Each line gives the median of
+//! what it is compared with, that of the projection, and the ratio of the rounds: median, lowest
+//! and highest.
 
 mod common;
 
-use annals::{Durability, Event, Expected, PerStream, Projection, Query, Result, Store};
+use annals::projection::PerStream;
+use annals::{Durability, Event, Expected, Projection, Query, Result, Store};
 use common::{Workload, line};
 use std::collections::HashMap;
 use std::time::Instant;

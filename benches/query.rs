@@ -1,4 +1,5 @@
-//! Finding events by type and by tag, guards, discovery, and opening with indexes. The floor of a find is one read of an event whose place is known: `Read` of one event of a stream.
+//! Finding events by type and by tag, guards, discovery, and opening with indexes. The floor of a
+//! find is one read of an event whose place is known: `Read` of one event of a stream.
 
 mod common;
 
@@ -10,7 +11,8 @@ use std::time::Duration;
 const TYPES: u64 = 50;
 const TAGS: u64 = 10_000;
 
-/// Events spread over streams, types and tags by multiplication, so that none of them comes at regular distances.
+/// Events spread over streams, types and tags by multiplication, so that none of them comes at
+/// regular distances.
 fn build(dir: &std::path::Path, events: u64) {
     let store = Options::new().durability(Durability::Os).open(dir).expect("a new store");
     let (data, metadata) = ([b'd'; 256], [b'm'; 32]);

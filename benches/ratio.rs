@@ -1,11 +1,13 @@
-//! How close Annals comes to the floor: both are measured in turn in one run, on one machine, and the ratio is what counts.
+//! How close Annals comes to the floor: both are measured in turn in one run, on one machine, and
+//! the ratio is what counts.
 //!
 //! ```text
 //! cargo bench --bench ratio -- [FILTER …] [--rounds N] [--seconds S] [--events N]
 //! ```
 //!
-//! FILTER is a part of a workload's name, such as `W1` or `durable`. A line gives the median of the floor, that of Annals, and the ratio: median, lowest and
-//! highest of the rounds. More is better but where it is a time. The floors are those of `common/floor.rs`.
+//! FILTER is a part of a workload's name, such as `W1` or `durable`. A line gives the median of the
+//! floor, that of Annals, and the ratio: median, lowest and highest of the rounds. More is better
+//! but where it is a time. The floors are those of `common/floor.rs`.
 
 mod common;
 
@@ -253,7 +255,7 @@ fn open_crashed(bench: &Bench) {
     });
 }
 
-/// The floor maps all that was stored anew and scans it, in this process.
+/// The floor maps all that was stored again and scans it, in this process.
 fn open(name: &str, bench: &Bench, store: impl Fn() -> PathBuf) {
     let scan = || {
         let started = Instant::now();
@@ -334,7 +336,8 @@ fn allocated(dir: &Path) -> f64 {
 
 // ---- figures ----
 
-/// A line with the medians of both sides and the ratio. A time is better when it is short, so its ratio is turned round.
+/// A line with the medians of both sides and the ratio. A time is better when it is short, so its
+/// ratio is turned round.
 fn tell<T>(name: &str, rounds: &[(T, T)], value: impl Fn(&T) -> f64, unit: &str) {
     let time = unit != "/s";
     let mut ratios: Vec<f64> = rounds
@@ -376,7 +379,7 @@ fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name of the program, in parentheses, may hold spaces.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    // User and system time are the 14th and 15th field: the 12th and 13th behind the name.
+    // User and system time are the 14th and 15th field: the 12th and 13th after the name.
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 

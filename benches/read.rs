@@ -1,4 +1,5 @@
-//! Reading: the whole store in order, whole streams, and the newest event of a stream; each beside its floor.
+//! Reading: the whole store in order, whole streams, and the newest event of a stream; each beside
+//! its floor.
 
 mod common;
 

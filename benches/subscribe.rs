@@ -1,10 +1,14 @@
-//! Subscriptions and consumers: how soon an event is handed out, what idle ones cost an append, and how fast one catches up. Consumers keep a checkpoint every 1,000 events.
+//! Subscriptions and consumers: how soon an event is handed out, what idle ones cost an append, and
+//! how fast one catches up. Consumers keep a checkpoint every 1,000 events.
 //!
-//! `cargo bench --bench subscribe -- [--rounds N] [--events N]`. Each line gives the median of what it is compared with, that of Annals, and the ratio of the rounds: median, lowest and highest.
+//! `cargo bench --bench subscribe -- [--rounds N] [--events N]`. Each line gives the median of what
+//! it is compared with, that of Annals, and the ratio of the rounds: median, lowest and highest.
 
 mod common;
 
-use annals::{Delivery, Durability, Event, Expected, NewEvent, Query, Reset, Result, Store, Subscription};
+use annals::consumer::Reset;
+use annals::subscription::Delivery;
+use annals::{Durability, Event, Expected, NewEvent, Query, Result, Store, Subscription};
 use common::{Workload, Writer, line, median};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +41,8 @@ fn main() {
 }
 
 impl Bench {
-    /// From the return of a durable append to the reader's hands. The floor: from unparking a thread to its next statement.
+    /// From the return of a durable append to the reader's hands. The floor: from unparking a
+    /// thread to its next statement.
     fn latency(&self) {
         let rounds: Vec<_> = (0..self.rounds).map(|_| (wake_up(self.appends), self.delivery())).collect();
         line("append returned to handler, p50: a parked thread, annals", "us", &rounds);
@@ -78,7 +83,8 @@ impl Bench {
         self.appends_to(&store, follow, || control.stop())
     }
 
-    /// The median of the times from the return of an append until `follow` tells of it, in microseconds.
+    /// The median of the times from the return of an append until `follow` tells of it, in
+    /// microseconds.
     fn appends_to(&self, store: &Store, follow: impl FnOnce(&(dyn Fn() + Sync)) + Send, stop: impl Fn()) -> f64 {
         let handed = AtomicU64::new(0);
         let begun = Instant::now();

@@ -1,17 +1,21 @@
-//! Rules that no single stream can keep: courses with so many seats, and students who attend so many courses.
+//! Rules that no single stream can keep: courses with so many seats, and students who attend so
+//! many courses.
 //!
 //! ```text
 //! cargo run --example course_subscriptions
 //! ```
 //!
-//! A subscription must fit both its course and its student. If courses were streams that are appended to with `Expected::Next`, nothing would keep a student from taking
-//! one course too many on two threads at once; if students were, two of them could take the last seat. So the decision has its own boundary, which is neither:
+//! A subscription must fit both its course and its student. If courses were streams that are
+//! appended to with `Expected::Next`, nothing would keep a student from taking one course too many
+//! on two threads at once; if students were, two of them could take the last seat. So the decision
+//! has its own boundary, which is neither:
 //!
 //! 1. ask a **query** for all events that the decision depends on, whatever their streams;
 //! 2. decide;
-//! 3. append with a **guard**, which lets the commit through only if nothing that the query finds has come since. If something has, begin again.
+//! 3. append with a **guard**, which lets the commit through only if nothing that the query finds
+//!    has come since. If something has, begin again.
 //!
-//! (It is the first example of <https://dcb.events/examples>. The others are in `tests/dcb`.)
+//! (It is the first example of <https://dcb.events/examples>. The others are in `tests/store/dcb`.)
 
 use annals::{Error, Event, Expected, Guard, NewEvent, Query, Store, StreamId};
 use std::thread;
@@ -52,7 +56,8 @@ fn decide(
         let event = decision(&events)?;
         let guard = Guard::unchanged(query.clone(), head);
         match store.transaction().append(stream, Expected::Any, [event]).guard(guard).commit() {
-            // Somebody else was quicker, and what was decided may be wrong now. Nothing has been stored.
+            // Somebody else was quicker, and what was decided may be wrong now. Nothing has been
+            // stored.
             Err(Error::GuardFailed { .. }) => continue,
             result => return Ok(result.map(drop)?),
         }
@@ -68,7 +73,8 @@ fn define_course(store: &Store, course: &str, capacity: usize) -> Result<()> {
 }
 
 fn change_capacity(store: &Store, course: &str, capacity: usize) -> Result<()> {
-    // Subscriptions are not asked for, so students who come in the meantime do not disturb: the narrower the query, the fewer repetitions.
+    // Subscriptions are not asked for, so students who come in the meantime do not disturb: the
+    // narrower the query, the fewer repetitions.
     let query = Query::new().types([DEFINED, CAPACITY_CHANGED]).tag(course_tag(course));
     decide(store, &StreamId::new("course", course)?, &query, |found| {
         let last = found.last().ok_or(Failure::Refused("there is no such course"))?;

@@ -4,16 +4,19 @@
 //! cargo run --release --example git_history -- [PATH] [--store DIR] [--as-of TIME]
 //! ```
 //!
-//! It reads `git log` of the repository at PATH (or the one it stands in), appends what happened to each file, and then asks the store: which files
-//! changed most, what is there now, and what was there at an earlier time. The state of now is compared with what git itself says.
+//! It reads `git log` of the repository at PATH (or the one it stands in), appends what happened to
+//! each file, and then asks the store: which files changed most, what is there now, and what was
+//! there at an earlier time. The state of now is compared with what git itself says.
 //!
 //! * A **stream** is `file-<path>`. Paths are the roots of streams as git has them: any bytes.
-//! * An **event** is `FileAdded`, `FileChanged` or `FileDeleted`. It occurred when its author wrote the change; the commit's id is its
-//!   correlation id, the author's name is a tag. A renamed file is deleted under one name and added under the other: git does not record more than that.
+//! * An **event** is `FileAdded`, `FileChanged` or `FileDeleted`. It occurred when its author wrote
+//!   the change; the commit's id is its correlation id, the author's name is a tag. A renamed file
+//!   is deleted under one name and added under the other: git does not record more than that.
 //! * A **commit** of git is one commit of the store, so no crash leaves half of it.
 //!
-//! History is walked along first parents, where a merge is one change with all that it brought. Only so do the changes, one after the other, lead to
-//! the tree at HEAD: the branches beside it changed the same files at the same time.
+//! History is walked along first parents, where a merge is one change with all that it brought.
+//! Only so do the changes, one after the other, lead to the tree at HEAD: the branches beside it
+//! changed the same files at the same time.
 
 use annals::{Durability, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
@@ -38,8 +41,8 @@ const FILE: &str = "file";
 /// What a tag with the author of a change begins with.
 const AUTHOR: &str = "author:";
 
-/// Changes in one commit of the store. One takes less than 5 KiB even if its path is as long as it may be, and a commit may have 64 MiB: a larger
-/// commit of git is split.
+/// Changes in one commit of the store. One takes less than 5 KiB even if its path is as long as it
+/// may be, and a commit may have 64 MiB: a larger commit of git is split.
 const MAX_CHANGES: usize = 10_000;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -50,8 +53,8 @@ struct Change {
     /// What the file has become; `None` if it has been deleted.
     content: Option<Content>,
     lines: Lines,
-    /// The time of the change as the author's clock showed it, with its time zone: that is not in the event's occurred-at, which is the same
-    /// point in time for everybody.
+    /// The time of the change as the author's clock showed it, with its time zone: that is not in
+    /// the event's occurred-at, which is the same point in time for everybody.
     authored: String,
 }
 
@@ -87,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whoever reads the output has seen enough, as `head` has after ten lines.
+/// Anyone who reads the output has seen enough, as `head` has after ten lines.
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -145,8 +148,9 @@ struct Imported {
 
 /// Appends the history that leads to `head`, as far as the store does not have it yet.
 ///
-/// Nothing need be remembered for that: positions are dense and git tells its history in the same order each time, so the store's head is the number of
-/// changes that it has, and the next one goes behind them. That it has *this* history is checked twice: by the commit of its last event, and by
+/// Nothing need be remembered for that: positions are dense and git tells its history in the same
+/// order each time, so the store's head is the number of changes that it has, and the next one goes
+/// after them. That it has *this* history is checked twice: by the commit of its last event, and by
 /// what each append expects of its stream.
 fn import(store: &Store, git: &Git, head: &str) -> Result<Imported> {
     let started = Instant::now();
@@ -227,7 +231,8 @@ struct State {
     events: u64,
     files: BTreeMap<Vec<u8>, File>,
     changes_by: HashMap<String, u64>,
-    /// The first and the last change by the time at which they were made, which need not be the order in which they came.
+    /// The first and the last change by the time at which they were made, which need not be the
+    /// order in which they came.
     earliest: Option<(Timestamp, String)>,
     latest: Option<(Timestamp, String)>,
 }
@@ -239,7 +244,8 @@ struct File {
 }
 
 impl State {
-    /// One step of a replay. Whatever an application wants to know of the past, it asks with a function like this one.
+    /// One step of a replay. Whatever an application wants to know of the past, it asks with a
+    /// function like this one.
     fn apply(&mut self, event: &Event) -> Result<()> {
         let change: Change = event.decode()?;
         self.events += 1;
@@ -272,8 +278,9 @@ impl State {
 
 /// The state after all events, or after those that had occurred by a certain time.
 ///
-/// Events are applied in the order in which they were stored. Author times do not always rise in that order (a patch may lie around for a year before
-/// it is applied), so the state as of a time may hold a change without one that was applied before it and written later.
+/// Events are applied in the order in which they were stored. Author times do not always rise in
+/// that order (a patch may lie around for a year before it is applied), so the state as of a time
+/// may hold a change without one that was applied before it and written later.
 fn replay(store: &Store, until: Option<Timestamp>) -> Result<State> {
     let mut state = State::default();
     for event in store.read_all() {
@@ -313,7 +320,8 @@ fn commit_times(store: &Store) -> Result<Vec<Timestamp>> {
     Ok(times)
 }
 
-/// Whether the replayed files are those in git's tree, to the byte: same names, same modes, same hashes.
+/// Whether the replayed files are those in git's tree, to the byte: same names, same modes, same
+/// hashes.
 fn compare(state: &State, tree: &BTreeMap<Vec<u8>, Content>) -> String {
     let differs = |path: &&Vec<u8>| state.files.get(*path).map(|file| &file.content) != tree.get(*path);
     let only_replayed = state.files.keys().filter(|path| !tree.contains_key(*path));
@@ -421,8 +429,8 @@ impl Arguments {
     }
 }
 
-/// Where the store is. If it is temporary, its directory goes when this is dropped, also after an error: the store, which was opened later, is closed
-/// by then.
+/// Where the store is. If it is temporary, its directory goes when this is dropped, also after an
+/// error: the store, which was opened later, is closed by then.
 struct Place {
     path: PathBuf,
     temporary: bool,
@@ -507,7 +515,8 @@ impl Git {
         Ok(self.line(&["rev-parse", "--is-shallow-repository"])? == "true")
     }
 
-    /// The time that a text means, in seconds since 1970: git reads dates, so this program need not.
+    /// The time that a text means, in seconds since 1970: git reads dates, so this program need
+    /// not.
     fn seconds(&self, text: &str) -> Result<i64> {
         let option = self.line(&["rev-parse", &format!("--since={text}")])?;
         let seconds = option.strip_prefix("--max-age=").ok_or("git cannot read the time")?;
@@ -523,7 +532,8 @@ impl Git {
 
     /// The commits that lead to `head`, oldest first.
     fn history(&self, head: &str) -> Result<History> {
-        // With -z, all parts end in NUL and paths are not quoted: nothing that a path may hold can be taken for something else.
+        // With -z, all parts end in NUL and paths are not quoted: nothing that a path may hold can
+        // be taken for something else.
         let mut log = self.command(&["log", "-z", "--reverse", "--first-parent", "--diff-merges=first-parent"]);
         log.args(["--raw", "--numstat", "--no-abbrev", "--no-renames", "--no-color", "--encoding=UTF-8"]);
         log.args(["--no-ext-diff", "--no-textconv", "--ignore-submodules=none"]);
@@ -541,8 +551,8 @@ struct History {
 }
 
 impl History {
-    /// The next part. A line feed stands between the head of a commit and its changes; no part but a path can begin with one, and paths
-    /// are not read with this function.
+    /// The next part. A line feed stands between the head of a commit and its changes; no part but
+    /// a path can begin with one, and paths are not read with this function.
     fn part(&mut self) -> Result<Vec<u8>> {
         let mut part = self.parts.next().ok_or("git log ended in the middle of a commit")??;
         if part.first() == Some(&b'\n') {
@@ -559,7 +569,7 @@ impl History {
     fn at_commit(&mut self) -> bool {
         match self.parts.peek() {
             Some(Ok(part)) => part == b"commit",
-            // An error is told by whoever takes the part.
+            // An error is told by anyone who takes the part.
             Some(Err(_)) => false,
             None => true,
         }
@@ -584,8 +594,9 @@ impl History {
         Ok(commit)
     }
 
-    /// Reads a part of a commit: what a file has become (`:old-mode new-mode old-id new-id status`, and its path in a part of its own), or
-    /// how many lines have changed (`added removed path`, with tabs).
+    /// Reads a part of a commit: what a file has become (`:old-mode new-mode old-id new-id status`,
+    /// and its path in a part of its own), or how many lines have changed (`added removed path`,
+    /// with tabs).
     fn change(&mut self, commit: &mut Commit) -> Result<()> {
         let part = self.part()?;
         if let Some(raw) = part.strip_prefix(b":") {

@@ -1,13 +1,18 @@
-//! A read model that is kept up to date while a writer writes: who has changed the repository most, as its history unfolds.
+//! A read model that is kept up to date while a writer writes: who has changed the repository most,
+//! as its history unfolds.
 //!
 //! ```text
 //! cargo run --release --example live_read_model -- [PATH]
 //! ```
 //!
-//! One thread appends the history of the git repository at PATH (or of the one it stands in), a commit of git after the other, oldest first. A projection follows on a thread of its own, and the main thread
-//! prints the state whenever it has changed. At the end, the state is held against a plain count over all events, and again after the store was closed and opened: then it goes on where it was saved.
+//! One thread appends the history of the git repository at PATH (or of the one it stands in), a
+//! commit of git after the other, oldest first. A projection follows on a thread of its own, and
+//! the main thread prints the state whenever it has changed. At the end, the state is held against
+//! a plain count over all events, and again after the store was closed and opened: then it goes on
+//! where it was saved.
 
-use annals::{Event, Expected, NewEvent, Projection, Query, ReadModel, Start, Store, StreamId, Timestamp};
+use annals::projection::{ReadModel, Start};
+use annals::{Event, Expected, NewEvent, Projection, Query, Store, StreamId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

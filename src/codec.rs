@@ -1,7 +1,9 @@
 //! Typed payloads and states, as JSON or as bincode.
 //!
-//! bincode is the one dependency that is no longer maintained (RUSTSEC-2025-0141): it is pinned, kept in this file, and no bytes that Annals itself
-//! relies on are made by it. Events carry the codec as their content type, so that what was written stays readable when another codec takes its place.
+//! bincode is the one dependency that is no longer maintained (RUSTSEC-2025-0141): it is pinned,
+//! kept in this file, and no bytes that Annals itself relies on are made by it. Events carry the
+//! codec as their content type, so that what was written stays readable when another codec takes
+//! its place.
 
 mod digest;
 
@@ -14,15 +16,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 
-/// A value takes at most so many bytes of memory for each of its bytes as bincode: a `u128` of one byte.
+/// A value takes at most so many bytes of memory for each of its bytes as bincode: a `u128` of one
+/// byte.
 const EXPANSION: usize = 16;
 
 fn bincode_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).map_err(|e| codec_error("bincode")(&e))
 }
 
-/// Decodes a value that takes all of `bytes`. A length inside of the bytes is not believed beyond what so many of them can stand for, or 64 MiB:
-/// all that was encoded can be decoded, and a lie allocates no more than that.
+/// Decodes a value that takes all of `bytes`. A length inside of the bytes is not believed beyond
+/// what so many of them can stand for, or 64 MiB: all that was encoded can be decoded, and a lie
+/// allocates no more than that.
 fn from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     /// The next step is tried where this one does not suffice for so many bytes.
     fn step<T: DeserializeOwned, const LIMIT: usize>(
@@ -50,7 +54,8 @@ fn from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 #[cfg(feature = "json")]
 const MAX_DEPTH: usize = 127;
 
-/// Writes compact JSON, and refuses what nests deeper than the parser follows: it could never be read.
+/// Writes compact JSON, and refuses what nests deeper than the parser follows: it could never be
+/// read.
 #[cfg(feature = "json")]
 struct Shallow {
     depth: usize,
@@ -203,15 +208,17 @@ impl<'a> NewEvent<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Codec`] if the value cannot be written as JSON, or nests deeper than 127 levels, which no parser would read. JSON has no
-    /// number for NaN and infinity: they are written as `null`.
+    /// [`Error::Codec`] if the value cannot be written as JSON, or nests deeper than 127 levels,
+    /// which no parser would read. JSON has no number for NaN and infinity: they are written as
+    /// `null`.
     #[cfg(feature = "json")]
     pub fn json<T: Serialize + ?Sized>(event_type: impl Into<Cow<'a, str>>, value: &T) -> Result<Self> {
         let data = json_of(value)?;
         Ok(NewEvent::with_data(event_type, data).content_type(ContentType::Json))
     }
 
-    /// An event whose data are a value as bincode: smaller and faster than JSON, and readable only by who knows the type.
+    /// An event whose data are a value as bincode: smaller and faster than JSON, and readable only
+    /// by who knows the type.
     ///
     /// # Errors
     ///

@@ -28,7 +28,8 @@ pub enum Error {
         stream: StreamId,
         /// What the writer expected of it.
         expected: Expected,
-        /// What was found: its next sequence, which is also the number of its events. They can be read.
+        /// What was found: its next sequence, which is also the number of its events. They can be
+        /// read.
         actual: u64,
     },
     /// Something matches the query of a guard, so nothing of the commit was stored.
@@ -40,7 +41,8 @@ pub enum Error {
         /// The position of the first event that matches. It can be read.
         position: u64,
     },
-    /// The upstream has been taken in up to this position already, so nothing of the commit was stored.
+    /// The upstream has been taken in up to this position already, so nothing of the commit was
+    /// stored.
     ///
     /// An outcome to match on: the message was processed before; go on with the next one.
     AlreadyTracked {
@@ -51,10 +53,11 @@ pub enum Error {
         /// The position that the commit came with.
         position: u64,
     },
-    /// An earlier commit has the same idempotency key in one of these streams, and says something else. Nothing was stored.
+    /// An earlier commit has the same idempotency key in one of these streams, and says something
+    /// else. Nothing was stored.
     ///
-    /// An outcome to match on: the key was used for two requests, or the request was changed. Send what was sent before to learn
-    /// its result, or choose a new key.
+    /// An outcome to match on: the key was used for two requests, or the request was changed. Send
+    /// what was sent before to learn its result, or choose a new key.
     IdempotencyMismatch {
         /// The key.
         key: String,
@@ -63,7 +66,8 @@ pub enum Error {
     },
     /// A checkpoint does not have the version that a commit expects, so it was not moved.
     ///
-    /// An outcome to match on: another consumer works under the same name. Read the checkpoint again, and go on from there or give way.
+    /// An outcome to match on: another consumer works under the same name. Read the checkpoint
+    /// again, and go on from there or give way.
     CheckpointConflict {
         /// Which checkpoint.
         name: String,
@@ -78,8 +82,8 @@ pub enum Error {
     /// The store was restored from a backup, or is another one; or the number never was that of an
     /// event. If the store is a copy that is behind, go on with one that is not. Otherwise reset
     /// what stands there: [`Consumer::reset_to`](crate::Consumer::reset_to),
-    /// [`Checkpoints::reset`](crate::Checkpoints::reset),
-    /// [`Positions::reset`](crate::Positions::reset); make an external state anew.
+    /// [`Checkpoints::reset`](crate::progress::Checkpoints::reset),
+    /// [`Positions::reset`](crate::progress::Positions::reset); rebuild an external state.
     PositionAhead {
         /// What stands there.
         what: String,
@@ -92,7 +96,7 @@ pub enum Error {
     /// its place. Nothing was handed out.
     ///
     /// A backup was put back over the store, which has grown since, or the file of positions is
-    /// that of another copy. Events behind the point at which the two part were never seen, and
+    /// that of another copy. Events after the point at which the two part were never seen, and
     /// others were that are gone. Decide from where to go on, and reset what stands there, as for
     /// [`Error::PositionAhead`]; drop a dead letter.
     Diverged {
@@ -105,14 +109,17 @@ pub enum Error {
         /// When the event was recorded that stands there now.
         found: Timestamp,
     },
-    /// A consumer of this name runs already, in this process. Nothing was changed: stop that one first, or choose another name.
+    /// A consumer of this name runs already, in this process. Nothing was changed: stop that one
+    /// first, or choose another name.
     ConsumerRunning {
         /// Its name.
         name: String,
     },
-    /// The handler of a consumer has failed on an event too often, and the consumer was told to [stop](crate::Poison::Stop) then.
+    /// The handler of a consumer has failed on an event too often, and the consumer was told to
+    /// [stop](crate::consumer::Poison::Stop) then.
     ///
-    /// Its checkpoint stands before the event. Mend the handler and run it again, or step over the event with [`Consumer::reset_to`](crate::Consumer::reset_to).
+    /// Its checkpoint stands before the event. Mend the handler and run it again, or step over the
+    /// event with [`Consumer::reset_to`](crate::Consumer::reset_to).
     HandlerFailed {
         /// The name of the consumer.
         consumer: String,
@@ -123,15 +130,17 @@ pub enum Error {
         /// What the handler said the last time.
         reason: String,
     },
-    /// What the caller gave cannot be stored or found: a name that is empty, a text form that cannot be read, an empty path. Nothing was stored; correct it. What is only too long or too large is
-    /// [`Error::LimitExceeded`].
+    /// What the caller gave cannot be stored or found: a name that is empty, a text form that
+    /// cannot be read, an empty path. Nothing was stored; correct it. What is only too long or too
+    /// large is [`Error::LimitExceeded`].
     Invalid {
         /// Which part of the input.
         what: &'static str,
         /// What is wrong with it.
         why: String,
     },
-    /// There is more of something than a limit allows: bytes in a name, in an event or in a commit, tags of an event. Nothing was stored. Shorten or split it, or raise the limit where
+    /// There is more of something than a limit allows: bytes in a name, in an event or in a commit,
+    /// tags of an event. Nothing was stored. Shorten or split it, or raise the limit where
     /// [`Options`](crate::Options) has one.
     LimitExceeded {
         /// What there is too much of: `bytes in the name of a domain`.
@@ -143,48 +152,58 @@ pub enum Error {
     },
     /// Acknowledged bytes have changed or are gone. Nothing was changed by finding out.
     ///
-    /// Keep a copy of the directory. Run `annals verify` to see all of the damage; restore a backup, or salvage what is intact.
+    /// Keep a copy of the directory. Run `annals verify` to see all of the damage; restore a
+    /// backup, or salvage what is intact.
     Damaged(Box<Damage>),
-    /// A file was written by a newer version of the format. Nothing was touched; use a newer version of Annals.
+    /// A file was written by a newer version of the format. Nothing was touched; use a newer
+    /// version of Annals.
     UnsupportedFormat {
         /// The file.
         path: PathBuf,
         /// What it asks for.
         found: String,
     },
-    /// Another process, or another handle in this one, has the store open. Share the [`Store`](crate::Store) (it can be cloned), or
-    /// wait until the owner closes it; when the owner dies, the lock is gone.
+    /// Another process, or another handle in this one, has the store open. Share the
+    /// [`Store`](crate::Store) (it can be cloned), or wait until the owner closes it; when the
+    /// owner dies, the lock is gone.
     Locked {
         /// The directory of the store.
         path: PathBuf,
-        /// Who holds it, as far as that can be told: `pid 4711 on host` of a process that has it open for writing.
+        /// Who holds it, as far as that can be told: `pid 4711 on host` of a process that has it
+        /// open for writing.
         owner: Option<String>,
     },
-    /// LOCK was removed or replaced while the store was open, or the whole directory was removed. Another process may open the store now, or what is written may never be found, so the
-    /// store takes no more appends (reads go on) and writes nothing more. Commits that were acknowledged before are in the files that were open then.
+    /// LOCK was removed or replaced while the store was open, or the whole directory was removed.
+    /// Another process may open the store now, or what is written may never be found, so the store
+    /// takes no more appends (reads go on) and writes nothing more. Commits that were acknowledged
+    /// before are in the files that were open then.
     ///
-    /// Close the store and make sure that no other process has it open. Then open it again, and read what is there before retrying.
+    /// Close the store and make sure that no other process has it open. Then open it again, and
+    /// read what is there before retrying.
     LockLost {
         /// The lock file.
         path: PathBuf,
     },
-    /// The handle was opened by another process and came here by `fork`. Nothing was stored: it is the other process that owns the store, and closing or dropping the handle here leaves the lock and
-    /// the files as they are.
+    /// The handle was opened by another process and came here by `fork`. Nothing was stored: it is
+    /// the other process that owns the store, and closing or dropping the handle here leaves the
+    /// lock and the files as they are.
     ///
     /// Append in the process that opened the store, or open it in the process that needs it.
     Forked {
         /// The number of the process that opened the store.
         opener: u32,
     },
-    /// The directory holds no store, and a file in it that is not of a store has a name that a store uses. Nothing was touched.
+    /// The directory holds no store, and a file in it that is not of a store has a name that a
+    /// store uses. Nothing was touched.
     ///
     /// Choose another directory, or move the file away if a store is to be created here.
     ForeignFile {
         /// The file.
         path: PathBuf,
     },
-    /// A call to the operating system failed. For an append this means that nothing of the commit was stored: when the cause is gone
-    /// (there is room on the disk again), the same store goes on.
+    /// A call to the operating system failed. For an append this means that nothing of the commit
+    /// was stored: when the cause is gone (there is room on the disk again), the same store goes
+    /// on.
     Io {
         /// What was tried: `write`, `open` and so on.
         operation: &'static str,
@@ -193,7 +212,8 @@ pub enum Error {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// The disk has less free space than [`Options::reserve`](crate::Options::reserve) asks for. Nothing was stored; make room and retry.
+    /// The disk has less free space than [`Options::reserve`](crate::Options::reserve) asks for.
+    /// Nothing was stored; make room and retry.
     DiskFull {
         /// The directory of the store.
         path: PathBuf,
@@ -202,25 +222,31 @@ pub enum Error {
         /// Bytes that must stay free.
         reserve: u64,
     },
-    /// A sync failed, so nobody knows whether the commit will survive. It may or may not be there after a reopen.
+    /// A sync failed, so nobody knows whether the commit will survive. It may or may not be there
+    /// after a reopen.
     ///
-    /// The store takes no more appends (reads go on). Close it, look to the disk, open it again, and read what is there before retrying.
+    /// The store takes no more appends (reads go on). Close it, look to the disk, open it again,
+    /// and read what is there before retrying.
     DurabilityUnknown {
         /// Which sync failed, and why.
         why: Arc<str>,
     },
-    /// A salvage into this directory, or a repair of it, did not come to its end. Nothing was touched.
+    /// A salvage into this directory, or a repair of it, did not come to its end. Nothing was
+    /// touched.
     ///
-    /// Remove a directory that was being salvaged into, and salvage again; run an interrupted repair again, which finishes it.
+    /// Remove a directory that was being salvaged into, and salvage again; run an interrupted
+    /// repair again, which finishes it.
     Unfinished {
         /// The directory.
         path: PathBuf,
         /// What was interrupted: `salvage` or `repair`.
         what: &'static str,
     },
-    /// The `apply` of a projection has given an error, or panicked, so its state cannot be read any more. No event is lost by it, and appends go on.
+    /// The `apply` of a projection has given an error, or panicked, so its state cannot be read any
+    /// more. No event is lost by it, and appends go on.
     ///
-    /// Correct it, and start the projection again: it goes on from where it was saved last. Or [rebuild](crate::ReadModel::rebuild) it.
+    /// Correct it, and start the projection again: it goes on from where it was saved last. Or
+    /// [rebuild](crate::projection::ReadModel::rebuild) it.
     ProjectionFailed {
         /// Its name.
         projection: String,
@@ -235,7 +261,8 @@ pub enum Error {
     ReadOnly,
     /// The store has been closed.
     Closed,
-    /// There is no store at this path: the directory is missing, or it holds none of a store's files.
+    /// There is no store at this path: the directory is missing, or it holds none of a store's
+    /// files.
     NotAStore {
         /// The path.
         path: PathBuf,
@@ -257,7 +284,8 @@ pub struct Damage {
     pub path: PathBuf,
     /// The bytes of the file, from the first bad one to where good ones begin again (or the end).
     pub bytes: Range<u64>,
-    /// The positions that cannot be read, as far as is known: the end may be open, and is then `u64::MAX`.
+    /// The positions that cannot be read, as far as is known: the end may be open, and is then
+    /// `u64::MAX`.
     pub positions: Range<u64>,
     /// What was found.
     pub why: String,
@@ -282,7 +310,8 @@ impl Error {
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// What has failed with the directory of a store. Where it is a file, the system says that it exists already, or that it is not a directory.
+    /// What has failed with the directory of a store. Where it is a file, the system says that it
+    /// exists already, or that it is not a directory.
     pub(crate) fn directory(operation: &'static str, path: &Path, source: io::Error) -> Self {
         let source = match source.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
@@ -321,7 +350,8 @@ pub(crate) fn is_out_of_files(_: &io::Error) -> bool {
     false
 }
 
-/// Numbers of a range that is not empty, as people say them: `position 3`, `positions 3 to 5`, `positions from 3`.
+/// Numbers of a range that is not empty, as people say them: `position 3`, `positions 3 to 5`,
+/// `positions from 3`.
 pub(crate) fn numbers(of: &str, Range { start, end }: &Range<u64>) -> String {
     match end - start {
         _ if *end == u64::MAX => format!("{of}s from {start}"),

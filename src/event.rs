@@ -30,7 +30,8 @@ pub enum ContentType {
 
 /// A fact that has not been stored yet.
 ///
-/// Type and data are all that it must have. Whatever it is given can be borrowed: appending copies it once, into the log.
+/// Type and data are all that it must have. Whatever it is given can be borrowed: appending copies
+/// it once, into the log.
 ///
 /// ```
 /// use annals::{NewEvent, Timestamp};
@@ -44,8 +45,10 @@ pub enum ContentType {
 ///
 /// # Limits
 ///
-/// Type: 1 to 255 bytes. At most 1,024 tags of 1 to 1,024 bytes. Correlation and causation id: up to 1,024 bytes, and an empty one is none.
-/// Everything together: [`Options::max_event_bytes`](crate::Options::max_event_bytes), 16 MiB by default. They are checked by the append.
+/// Type: 1 to 255 bytes. At most 1,024 tags of 1 to 1,024 bytes. Correlation and causation id: up
+/// to 1,024 bytes, and an empty one is none. Everything together:
+/// [`Options::max_event_bytes`](crate::Options::max_event_bytes), 16 MiB by default. They are
+/// checked by the append.
 #[derive(Clone, Debug)]
 pub struct NewEvent<'a> {
     pub(crate) event_type: Cow<'a, str>,
@@ -90,13 +93,13 @@ impl<'a> NewEvent<'a> {
         &self.event_type
     }
 
-    /// Says what the data are. [`ContentType::Bytes`] unless said otherwise.
+    /// Says what the data are. [`ContentType::Bytes`] by default.
     pub fn content_type(mut self, content_type: ContentType) -> Self {
         self.content_type = content_type;
         self
     }
 
-    /// The version of the type's schema, for upcasting. 0 unless said otherwise.
+    /// The version of the type's schema, for upcasting. 0 by default.
     pub fn schema_version(mut self, version: u32) -> Self {
         self.schema_version = version;
         self
@@ -108,7 +111,8 @@ impl<'a> NewEvent<'a> {
         self
     }
 
-    /// The id of the event. Without one, the store gives it a UUID version 7 that is made of the time and the position.
+    /// The id of the event. Without one, the store gives it a UUID version 7 that is made of the
+    /// time and the position.
     ///
     /// The store does not look for an event that has the id already; use expectations for that.
     pub fn id(mut self, id: Uuid) -> Self {
@@ -122,13 +126,15 @@ impl<'a> NewEvent<'a> {
         self
     }
 
-    /// What the event belongs to: the same for all events of one business process. The empty id is none.
+    /// What the event belongs to: the same for all events of one business process. The empty id is
+    /// none.
     pub fn correlation_id(mut self, id: impl Into<Cow<'a, str>>) -> Self {
         self.correlation_id = id.into();
         self
     }
 
-    /// What caused the event: usually the id of a command or of another event. The empty id is none.
+    /// What caused the event: usually the id of a command or of another event. The empty id is
+    /// none.
     pub fn causation_id(mut self, id: impl Into<Cow<'a, str>>) -> Self {
         self.causation_id = id.into();
         self
@@ -137,7 +143,8 @@ impl<'a> NewEvent<'a> {
     /// Adds a tag, `key:value` or any text. A tag that is there already is kept once.
     pub fn tag(mut self, tag: impl Into<Cow<'a, str>>) -> Self {
         let tag = tag.into();
-        // With so many, the append refuses the event, whether one of them stands there twice or not.
+        // With so many, the append refuses the event, whether one of them stands there twice or
+        // not.
         if self.tags.len() > MAX_TAGS || !self.tags.contains(&tag) {
             self.tags.push(tag);
         }

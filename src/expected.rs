@@ -4,7 +4,8 @@ use std::fmt;
 
 /// What a stream must look like for an append to go through: optimistic concurrency.
 ///
-/// Of several writers that expect the same, exactly one wins; the others get [`Error::Conflict`](crate::Error::Conflict).
+/// Of several writers that expect the same, exactly one wins; the others get
+/// [`Error::Conflict`](crate::Error::Conflict).
 ///
 /// | here | means | KurrentDB | Marten |
 /// |---|---|---|---|
@@ -13,10 +14,13 @@ use std::fmt;
 /// | `Exists` | it holds at least one | `StreamExists` | |
 /// | `Next(n)` | it holds exactly *n*; the next sequence is *n* | revision *n* - 1 | version *n* |
 ///
-/// `Next(0)` is the same as `NoStream`: "the first event" and "after the first event" cannot be mixed up.
+/// `Next(0)` is the same as `NoStream`: "the first event" and "after the first event" cannot be
+/// mixed up.
 ///
-/// A stream in a named [edition](crate::Editions) that has no events of its own yet reads as that of the main edition, and the first append decides where it diverges: `Next(n)` at *n*, anything up to the
-/// next sequence of the main one; `NoStream` at 0, so that it shadows the main one completely; `Any` and `Exists` behind all that the main one holds.
+/// A stream in a named [edition](crate::edition::Editions) that has no events of its own yet reads
+/// as that of the main edition, and the first append decides where it diverges: `Next(n)` at *n*,
+/// anything up to the next sequence of the main one; `NoStream` at 0, so that it shadows the main
+/// one completely; `Any` and `Exists` after all that the main one holds.
 ///
 /// ```
 /// use annals::{Error, Expected, NewEvent, Store, StreamId};
@@ -40,7 +44,8 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// Where a stream that has no events of its own in a named edition diverges from the main one, whose next sequence is `next`; `None` if it is not as expected.
+    /// Where a stream that has no events of its own in a named edition diverges from the main one,
+    /// whose next sequence is `next`; `None` if it is not as expected.
     pub(crate) fn diverges(self, next: u64) -> Option<u64> {
         match self {
             Expected::Any => Some(next),
@@ -61,11 +66,13 @@ impl Expected {
     }
 }
 
-/// Which version a checkpoint must have for a commit to go through. Of several consumers that expect the same, exactly one wins; the others get
+/// Which version a checkpoint must have for a commit to go through. Of several consumers that
+/// expect the same, exactly one wins; the others get
 /// [`Error::CheckpointConflict`](crate::Error::CheckpointConflict).
 ///
 /// ```
-/// use annals::{Error, ExpectedVersion, Store};
+/// use annals::progress::ExpectedVersion;
+/// use annals::{Error, Store};
 /// let store = Store::in_memory();
 /// let first = store.checkpoints().commit("mailer", 41, ExpectedVersion::Missing)?;
 /// store.checkpoints().commit("mailer", 97, ExpectedVersion::Is(first.version))?;

@@ -1,10 +1,10 @@
-//! The inside of the library, for the fuzz targets: only with `--cfg annals_internals`, and no part of
-//! the API.
+//! The inside of the library, for the fuzz targets and the simulated disk: only with
+//! `--cfg annals_internals`, and no part of the API.
 
 use crate::format::event::{Block, Event};
-use crate::format::record::Parts;
+use crate::format::record::RecordParts;
 use crate::format::segment_header::SegmentHeader;
-use crate::{ContentType, NewEvent, Timestamp, Uuid};
+use crate::{ContentType, NewEvent, Options, Store, Timestamp, Uuid};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -25,16 +25,22 @@ reach! {
         checksum, draft, event, frame, head, index_file, positions_file, record, segment_header,
         snapshot_file, state_file, varint
     }
+    fs { ; mem }
     index { ; file, memory, term }
     positions { ; salvage }
     segment { START, Segment, file_name, number_of; cursor, scan }
-    snapshot { Directory, Settings; }
+    snapshots { Directory, SnapshotSettings; }
     system { System; }
 }
 
 /// The event that stands in a verified block.
-pub fn event(block: &Arc<Block>, parts: &Parts, header: &SegmentHeader) -> Option<Event> {
+pub fn event(block: &Arc<Block>, parts: &RecordParts, header: &SegmentHeader) -> Option<Event> {
     Event::new(block, parts, header)
+}
+
+/// The name of its stream, as it stands in the record.
+pub fn key(event: &Event) -> &[u8] {
+    event.key()
 }
 
 /// What a new event says.
@@ -69,4 +75,20 @@ pub fn fields<'a>(event: &'a NewEvent<'_>) -> Fields<'a> {
 /// Gives an event the same tag many times, which its builder would not.
 pub fn repeat_tag(event: &mut NewEvent<'_>, tag: &'static str, times: usize) {
     event.tags.extend(vec![tag.into(); times]);
+}
+
+/// The key of the stream of an event.
+pub fn stream_key(event: &Event) -> &[u8] {
+    event.key()
+}
+
+/// A store without threads of its own, whose time passes when [`pass_time`] is called.
+pub fn by_hand(options: Options) -> Options {
+    options.by_hand()
+}
+
+/// Time passes: does what the threads of the store do until they sleep, in this one and in a fixed
+/// order.
+pub fn pass_time(store: &Store) {
+    store.pass_time();
 }

@@ -1,9 +1,62 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(annals_internals), deny(missing_docs))]
+#![cfg_attr(annals_internals, allow(clippy::len_without_is_empty, clippy::should_implement_trait))]
 #![deny(unsafe_code)]
-#![doc = include_str!("../README.md")]
+
+//! Annals is an embedded, log-structured event store: a durable, ordered, immutable history in a
+//! directory of files, linked into the application as SQLite is.
+//!
+//! ```
+//! # #[cfg(feature = "json")] {
+//! use annals::{Expected, NewEvent, Query, Store, StreamId};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let store = Store::open(dir.path())?;
+//! let order = StreamId::new("order", "123")?;
+//!
+//! // Append, if the stream is as expected. It is on the disk when the call returns.
+//! let placed = NewEvent::json("OrderPlaced", &7)?.tag("customer:7");
+//! store.append(&order, Expected::NoStream, [placed])?;
+//!
+//! // Read a stream, or find the events of any stream by what they are about.
+//! for event in store.read(&order) {
+//!     println!("{}", event?.event_type());
+//! }
+//! assert_eq!(store.query(&Query::new().tag("customer:7")).into_iter().count(), 1);
+//! store.close()?;
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A tour of the types
+//!
+//! | to | use |
+//! |---|---|
+//! | open a store, and say how durable it is | [`Store::open`], [`Options`], [`Durability`], [`OpenReport`] |
+//! | write | [`Store::append`] for one stream, [`Store::transaction`] for several, [`NewEvent`], [`Expected`]; [`Transaction::submit`] returns a [`Ticket`] instead of waiting |
+//! | write under a condition on other streams | [`Guard`], with [`Store::query`] and [`Search::collect_with_head`] |
+//! | read | [`Store::read`] and [`Store::read_all`] return a [`Read`], [`Store::query`] a [`Search`]; both iterate as [`Events`] |
+//! | follow what happens | [`subscription`]: history, then live; [`consumer`]: at least once, with retries and dead letters |
+//! | keep read models | [`projection`]: states kept up to date, saved, switched between versions |
+//! | load aggregates quickly | [`snapshot`]: [`Store::load`] and [`Store::snapshots`] |
+//! | remember how far a handler is | [`progress`]: positions and checkpoints |
+//! | try out what would have been | [`edition`]: timelines that diverge from the main one |
+//! | see what is in a store | [`info`]: domains, streams, types, tags, sizes |
+//! | look at a store that does not open, and rescue it | [`offline`]: verify, dump, salvage, repair |
+//! | test | [`Store::in_memory`], and [`fs`] for file systems of your own; the crate `annals-contract` for backends of your own |
+//!
+//! All handles are cheap to clone, [`Send`] and [`Sync`]. Calls block unless their documentation
+//! says otherwise; with the feature `async`, tickets are futures and subscriptions are streams on
+//! any runtime.
+//!
+//! # Promises, limits, and the bytes
+//!
+//! What holds after a crash, what the lock protects from and which limits there are stands in the
+//! [README](https://docs.rs/crate/annals/latest). The format on the disk is specified in
+//! `docs/FORMAT.md`, and `docs/RECOVERY.md` says what to do when a store does not open.
 
 mod codec;
-mod consumer;
+pub mod consumer;
 mod error;
 mod event;
 mod expected;
@@ -14,44 +67,65 @@ mod index;
 #[doc(hidden)]
 pub mod internals;
 mod log;
-mod mend;
+pub mod offline;
 mod position;
 mod positions;
 mod process;
-mod projection;
-pub mod salvage;
+pub mod projection;
+mod reconstruct;
 mod segment;
-mod snapshot;
+mod snapshots;
 mod store;
 mod stream;
-mod subscription;
+pub mod subscription;
 mod system;
 mod time;
 mod waker;
 
-pub use consumer::{
-    Consumer, ConsumerHandle, ConsumerInfo, Control, DeadLetter, Lag, Outcome, Partition, Poison, Reset, Retried,
-    Retry, Status, Workers,
+pub use crate::consumer::{Consumer, Outcome};
+pub use crate::error::{Damage, Error, Result};
+pub use crate::event::{ContentType, NewEvent};
+pub use crate::expected::Expected;
+pub use crate::format::event::Event;
+pub use crate::log::{Durability, OpenReport};
+pub use crate::projection::Projection;
+pub use crate::store::{
+    Appended, AsOf, Committed, Events, Guard, Options, Query, Read, Search, Store, Ticket, Transaction,
 };
-pub use error::{Damage, Error, Result};
-pub use event::{ContentType, NewEvent};
-pub use expected::{Expected, ExpectedVersion};
-pub use format::event::Event;
-pub use format::snapshot_file::{Codec, Retention};
-pub use log::{Cut, Durability, OpenReport};
-pub use projection::{
-    External, ExternalSink, PerStream, Project, Projection, ProjectionStatus, Projections, ReadModel, SavedFault,
-    SavedProjection, Start, Versions, View,
-};
-pub use store::{
-    Appended, AsOf, BindingFault, Checkpoint, Checkpoints, Committed, Correlated, EditionInfo, Editions, Events, Found,
-    Guard, HandlerInfo, HandlerPosition, Load, Loaded, NameInfo, Options, Positions, Query, Read, Search, SegmentStats,
-    SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport, Snapshots, Stats, Store,
-    StreamInfo, Ticket, Transaction,
-};
-pub use stream::StreamId;
-#[cfg(feature = "async")]
-pub use subscription::SubscriptionStream;
-pub use subscription::{Delivery, Stop, Subscription};
-pub use time::Timestamp;
+pub use crate::stream::StreamId;
+pub use crate::subscription::Subscription;
+pub use crate::time::Timestamp;
 pub use uuid::Uuid;
+
+/// Snapshots: the states of aggregates, kept so that loading one need not replay all its events.
+///
+/// A snapshot is a cache. Without it an answer takes longer, and is the same.
+pub mod snapshot {
+    pub use crate::format::snapshot_file::{Codec, Retention};
+    pub use crate::store::{
+        Load, Loaded, SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport, Snapshots,
+    };
+}
+
+/// How far handlers and consumers have come: positions for each stream, and checkpoints for the
+/// whole store.
+pub mod progress {
+    pub use crate::expected::ExpectedVersion;
+    pub use crate::store::{BindingFault, Checkpoint, Checkpoints, HandlerInfo, HandlerPosition, Positions};
+}
+
+/// Editions: timelines that diverge from the main one, and can be discarded.
+pub mod edition {
+    pub use crate::store::{EditionInfo, Editions};
+}
+
+/// What is in a store: its domains, streams, types and tags, its size, and what opening it found.
+pub mod info {
+    pub use crate::log::Cut;
+    pub use crate::store::{Correlated, NameInfo, SegmentStats, Stats, StreamInfo};
+}
+
+// The README's examples are tests as well.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,5 @@
-//! Positions are plain `u64`s: the number of an event in the whole store. Here is what they lead to.
+//! Positions are plain `u64`s: the number of an event in the whole store. Here is what they lead
+//! to.
 
 /// Where an event stands: the number of its segment, and the offset of its record there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -8,6 +9,6 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// Behind all that there is.
+    /// After all that there is.
     pub(crate) const END: Location = Location { segment: u64::MAX, offset: u64::MAX };
 }

@@ -1,4 +1,5 @@
-//! Which process this is. A handle that `fork` copies into another process must not touch the files of the process that opened it.
+//! Which process this is. A handle that `fork` copies into another process must not touch the files
+//! of the process that opened it.
 
 use std::fmt;
 use std::io;

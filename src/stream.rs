@@ -1,4 +1,4 @@
-//! Names of streams: domain, root, edition.
+//! KeyNames of streams: domain, root, edition.
 
 use crate::error::{Error, Result};
 use crate::system::System;
@@ -19,10 +19,12 @@ pub(crate) const MAIN: &str = "main";
 
 /// The name of a stream: one ordered history, usually that of one aggregate.
 ///
-/// It has three parts: a **domain** (what kind of thing: `order`), a **root** (which one: `123`; any bytes), and an **edition**
-/// (which timeline; the main one unless named). The text form is `order-123`, or `order-123@what-if` in an edition: the first `-` ends the
-/// domain and the last `@` begins the edition. A `-` in a domain, an `@` inside a part, control characters, `%`, and bytes that are not UTF-8 are
-/// percent-encoded in the text form, and only there. A text without a `-` is a domain whose root is empty.
+/// It has three parts: a **domain** (what kind of thing: `order`), a **root** (which one: `123`;
+/// any bytes), and an **edition** (which timeline; the main one unless named). The text form is
+/// `order-123`, or `order-123@what-if` in an edition: the first `-` ends the domain and the last
+/// `@` begins the edition. A `-` in a domain, an `@` inside a part, control characters, `%`, and
+/// bytes that are not UTF-8 are percent-encoded in the text form, and only there. A text without a
+/// `-` is a domain whose root is empty.
 ///
 /// Clones are cheap: they share one allocation.
 ///
@@ -61,7 +63,8 @@ impl StreamId {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the domain is empty, [`Error::LimitExceeded`] if a part is longer than the [limits](StreamId#limits) allow.
+    /// [`Error::Invalid`] if the domain is empty, [`Error::LimitExceeded`] if a part is longer than
+    /// the [limits](StreamId#limits) allow.
     pub fn new(domain: impl AsRef<str>, root: impl AsRef<[u8]>) -> Result<Self> {
         Self::build(None, domain.as_ref(), root.as_ref())
     }
@@ -126,7 +129,7 @@ impl StreamId {
         Some(StreamId { key: key.into() })
     }
 
-    /// The stream of a record of the store's own. It has a key, and no name: it must not reach a caller.
+    /// The stream of a system record. It has a key, and no name: it must not reach a caller.
     pub(crate) fn of_system(system: System<'_>) -> Self {
         StreamId { key: system.key().into() }
     }
@@ -144,7 +147,7 @@ impl StreamId {
 
 /// Takes a key apart; `None` if the bytes are not a canonical key.
 pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
-    let Names { edition, domain, root } = names(key)?;
+    let KeyNames { edition, domain, root } = names(key)?;
     let text = |bytes| str::from_utf8(bytes).ok();
     let edition = if edition.is_empty() { None } else { Some(text(edition)?) };
     Some(KeyParts { edition, domain: text(domain)?, root })
@@ -158,16 +161,17 @@ pub(crate) fn is_key(key: &[u8]) -> bool {
 }
 
 /// The names in a key, as bytes.
-pub(crate) struct Names<'a> {
+pub(crate) struct KeyNames<'a> {
     /// Empty in the main edition.
     pub edition: &'a [u8],
     pub domain: &'a [u8],
     pub root: &'a [u8],
 }
 
-/// The names in a key. Whether they are text is not looked at, which takes longer than all the rest: see [`is_key`].
+/// The names in a key. Whether they are text is not looked at, which takes longer than all the
+/// rest: see [`is_key`].
 #[inline(always)]
-pub(crate) fn names(key: &[u8]) -> Option<Names<'_>> {
+pub(crate) fn names(key: &[u8]) -> Option<KeyNames<'_>> {
     let (edition, rest) = match key {
         [0, len, rest @ ..] => {
             let (edition, rest) = rest.split_at_checked(*len as usize)?;
@@ -180,7 +184,7 @@ pub(crate) fn names(key: &[u8]) -> Option<Names<'_>> {
     };
     let (len, rest) = rest.split_first()?;
     let (domain, root) = rest.split_at_checked(*len as usize)?;
-    (!domain.is_empty() && root.len() <= MAX_ROOT).then_some(Names { edition, domain, root })
+    (!domain.is_empty() && root.len() <= MAX_ROOT).then_some(KeyNames { edition, domain, root })
 }
 
 /// The key of the same stream in the main edition.
@@ -267,8 +271,8 @@ impl FromStr for StreamId {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for an empty domain or edition, a `%` without two hexadecimal digits behind it, a raw control character, or
-    /// a part outside the limits.
+    /// [`Error::Invalid`] for an empty domain or edition, a `%` without two hexadecimal digits
+    /// after it, a raw control character, or a part outside the limits.
     fn from_str(text: &str) -> Result<Self> {
         if text.contains(char::is_control) {
             return Err(Error::invalid("stream name", "it has a control character; write it percent-encoded"));

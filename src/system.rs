@@ -1,4 +1,5 @@
-//! What the store itself writes into its log: records in streams that no caller can name. They take positions as events do, and no reader is handed one.
+//! What the store itself writes into its log: records in streams that no caller can name. They take
+//! positions as events do, and no reader is handed one.
 
 use crate::stream::MAX_NAME;
 
@@ -6,19 +7,22 @@ const DELETION: u8 = 1;
 const TRACKING: u8 = 2;
 const LOST: u8 = 3;
 
-/// What a record of the store's own says. All of it stands in the key of its stream.
+/// What a system record says. All of it stands in the key of its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum System<'a> {
-    /// All events of an edition, or those in one domain of it, are gone that stand before this record.
+    /// All events of an edition, or those in one domain of it, are gone that stand before this
+    /// record.
     Deletion { edition: &'a str, domain: Option<&'a str> },
     /// A commit that has no events of its own, and only says how far an upstream was taken in.
     Tracking,
-    /// The event that stood at this position is lost. Salvage and repair put such records where there was damage, so that positions stay dense.
+    /// The event that stood at this position is lost. Salvage and repair put such records where
+    /// there was damage, so that positions stay dense.
     Lost,
 }
 
 impl<'a> System<'a> {
-    /// The key of the stream, as `docs/FORMAT.md` defines it. An edition of length 0 does not exist, so it is the key of no caller's stream.
+    /// The key of the stream, as `docs/FORMAT.md` defines it. An edition of length 0 does not
+    /// exist, so it is the key of no caller's stream.
     pub fn key(&self) -> Vec<u8> {
         match *self {
             System::Tracking => vec![0, 0, TRACKING],

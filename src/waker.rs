@@ -24,7 +24,8 @@ thread_local! {
     static WAKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Wakes. A waker of an async runtime is not our code: should it panic, whoever tells the others of a commit goes on.
+/// Wakes. A waker of an async runtime is not our code: should it panic, the thread that tells the
+/// others of a commit goes on.
 pub(crate) fn wake(waker: Waker) {
     let before = WAKING.replace(true);
     let (Ok(()) | Err(_)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));

@@ -1,9 +1,11 @@
 //! The floors: the least that any store on the same disk and the same processor has to do.
 //!
-//! * **Writing**: the bytes of a commit, as Annals writes them, go to a file that was filled with zeros and synced beforehand: one positioned
-//!   write, and one `fdatasync` if they are to be durable. Nothing is encoded, checked or remembered. Threads share both through the smallest group commit
-//!   that there is.
-//! * **Reading**: the same events in a file with as many bytes an event, which is mapped. A checksum is verified for each, and all of it is added up.
+//! * **Writing**: the bytes of a commit, as Annals writes them, go to a file that was filled with
+//!   zeros and synced beforehand: one positioned write, and one `fdatasync` if they are to be
+//!   durable. Nothing is encoded, checked or remembered. Threads share both through the smallest
+//!   group commit that there is.
+//! * **Reading**: the same events in a file with as many bytes an event, which is mapped. A
+//!   checksum is verified for each, and all of it is added up.
 
 use super::{DataSet, METADATA, Sum, Workload, stream};
 use std::collections::HashMap;
@@ -13,11 +15,13 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex};
 use tempfile::TempDir;
 
-/// Zeros that are written at a time. A page cache that keeps what one call has written in one large folio makes each small write into it dearer: after calls of
-/// 4 MiB, a write of 400 bytes takes six times as long as after calls of 64 KiB (ext4, Linux 6.18).
+/// Zeros that are written at a time. A page cache that keeps what one call has written in one large
+/// folio makes each small write into it dearer: after calls of 4 MiB, a write of 400 bytes takes
+/// six times as long as after calls of 64 KiB (ext4, Linux 6.18).
 const CHUNK: usize = 64 << 10;
 
-/// A file of zeros, which are overwritten from the front; at the end it begins anew. What a write costs does not depend on what it overwrites.
+/// A file of zeros, which are overwritten from the front; at the end it begins again. What a write
+/// costs does not depend on what it overwrites.
 pub struct Zeroed {
     file: File,
     size: u64,
@@ -84,7 +88,8 @@ impl<'a> Alone<'a> {
     }
 }
 
-/// The commits of many threads. Whoever finds nobody writing writes all that has gathered; the others wait, and are all woken.
+/// The commits of many threads. Anyone who finds nobody writing writes all that has gathered; the
+/// others wait, and are all woken.
 pub struct Together<'a> {
     zeroed: &'a Zeroed,
     frame: &'a [u8],
@@ -139,8 +144,9 @@ impl<'a> Together<'a> {
     }
 }
 
-/// A record: length and checksum, the lengths of type, metadata, name and padding in a byte each; then type, metadata, name of the stream, data, and the
-/// padding, which makes it as long as those of Annals are on average.
+/// A record: length and checksum, the lengths of type, metadata, name and padding in a byte each;
+/// then type, metadata, name of the stream, data, and the padding, which makes it as long as those
+/// of Annals are on average.
 const HEADER: usize = 12;
 
 /// Writes the events of a data set as records.
@@ -177,7 +183,8 @@ impl Records {
     /// Maps the file, and knows nothing of it yet.
     pub fn map(path: &Path) -> Self {
         let file = File::open(path).expect("the file opens");
-        // SAFETY: the file lies in a directory of this process's own, and nothing writes to it while it is mapped.
+        // SAFETY: the file lies in a directory of this process's own, and nothing writes to it
+        // while it is mapped.
         #[allow(unsafe_code, reason = "the only way to map a file")]
         let map = unsafe { memmap2::Mmap::map(&file) }.expect("the file can be mapped");
         Records { map, offsets: HashMap::new() }

@@ -1,6 +1,7 @@
 //! What all benches do, and against what: one workload, and the floors in [`floor`].
 //!
-//! The events: 256 bytes of data that look like JSON, 32 of metadata, a type of 16, in streams `order-<n>`.
+//! The events: 256 bytes of data that look like JSON, 32 of metadata, a type of 16, in streams
+//! `order-<n>`.
 
 #![allow(dead_code, reason = "every bench uses a part of this")]
 
@@ -17,12 +18,14 @@ pub const TYPES: [&str; 4] = ["OrderLineAdded__", "OrderLineRemoved", "OrderConf
 pub const METADATA: &[u8; 32] = b"{\"cid\":\"0123456789abcdef\",\"u\":7}";
 const DATA_BYTES: usize = 256;
 
-/// Whether this is a test that the benches still run (`cargo test --benches`), and nobody wants figures.
+/// Whether this is a test that the benches still run (`cargo test --benches`), and nobody wants
+/// figures.
 pub fn is_test() -> bool {
     !std::env::args().any(|argument| argument == "--bench")
 }
 
-/// A directory beside the build's output: on a disk, where the system's temporary directory may be memory.
+/// A directory beside the build's output: on a disk, where the system's temporary directory may be
+/// memory.
 pub fn temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("annals-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
@@ -85,7 +88,8 @@ fn data(random: &mut Random) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What became of the events that were read. Adding up the words makes sure that each byte was there.
+/// What became of the events that were read. Adding up the words makes sure that each byte was
+/// there.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Sum {
     pub events: u64,
@@ -114,7 +118,8 @@ fn sum_of_words(bytes: &[u8]) -> u64 {
     rest.iter().fold(sum, |sum, &byte| sum.wrapping_add(u64::from(byte)))
 }
 
-/// A thread's appends: commits of `batch` events each, to its own streams in turn, each expecting exactly what the thread has stored there.
+/// A thread's appends: commits of `batch` events each, to its own streams in turn, each expecting
+/// exactly what the thread has stored there.
 pub struct Writer<'a> {
     store: &'a Store,
     workload: &'a Workload,
@@ -171,7 +176,8 @@ impl Run {
     }
 }
 
-/// Runs each of these over and over on a thread of its own: until the time is over, or `most` times, all together.
+/// Runs each of these over and over on a thread of its own: until the time is over, or `most`
+/// times, all together.
 pub fn run<C: FnMut() + Send>(threads: Vec<C>, time: Duration, most: u64) -> Run {
     let count = threads.len() as u64;
     let barrier = &Barrier::new(threads.len());
@@ -216,7 +222,8 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// `events` in turn to so many streams, 1,000 a commit. The store is copied before it is closed: that is what a crash leaves.
+    /// `events` in turn to so many streams, 1,000 a commit. The store is copied before it is
+    /// closed: that is what a crash leaves.
     pub fn build(workload: &Workload, events: u64, streams: u64) -> Self {
         let dir = temp_dir();
         let store = open(&dir.path().join("store"), Durability::Os);

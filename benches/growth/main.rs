@@ -1,11 +1,14 @@
-//! How cost grows with the store: appends, guards, reads, opening and memory, from ten thousand events to ten million.
+//! How cost grows with the store: appends, guards, reads, opening and memory, from ten thousand
+//! events to ten million.
 //!
 //! ```text
 //! cargo bench --bench growth -- [--max EVENTS] [--rounds N]
 //! ```
 //!
-//! A table of medians comes out, and the same as a picture in `docs/growth.svg`. Ten million events take 4 GB of disk beside the build's output. Each round measures in processes of
-//! their own, which have no memory in use or at hand from before, and on a copy of the store that they may change. What is in the store, and what is done to it, stands in `work.rs`.
+//! A table of medians comes out, and the same as a picture in `docs/growth.svg`. Ten million events
+//! take 4 GB of disk beside the build's output. Each round measures in processes of their own,
+//! which have no memory in use or at hand from before, and on a copy of the store that they may
+//! change. What is in the store, and what is done to it, stands in `work.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;

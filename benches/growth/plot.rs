@@ -1,4 +1,5 @@
-//! Small pictures side by side, both axes logarithmic, as SVG: readable in light and in dark, and without colours too.
+//! Small pictures side by side, both axes logarithmic, as SVG: readable in light and in dark, and
+//! without colours too.
 
 use std::fmt::Write;
 

@@ -1,8 +1,10 @@
-//! What is in the stores, and what one process does to one of them: it prints a line with a key and a number for each thing that it has measured.
+//! What is in the stores, and what one process does to one of them: it prints a line with a key and
+//! a number for each thing that it has measured.
 //!
-//! Events stand in streams of equal length, in turn in one of two kinds: half of the streams are there from the first event to the last, so that their events are *spread* over
-//! all segments; of the other half a thousand at a time are written to, until they are full, so that the events of each are *near* one another. Each event has a tag that about 99
-//! others have, anywhere.
+//! Events stand in streams of equal length, in turn in one of two kinds: half of the streams are
+//! there from the first event to the last, so that their events are *spread* over all segments; of
+//! the other half a thousand at a time are written to, until they are full, so that the events of
+//! each are *near* one another. Each event has a tag that about 99 others have, anywhere.
 
 use crate::common::{self, Random, Workload};
 use annals::{Durability, Expected, Guard, Query, Store, StreamId};
@@ -106,8 +108,9 @@ fn build(dir: &Path, shape: Shape) {
     store.close().expect("the store closes");
 }
 
-/// Waits until all segments but the newest have their index, as they have but for moments after they were filled.
-fn indexed(store: &Store) -> Vec<annals::SegmentStats> {
+/// Waits until all segments but the newest have their index, as they have but for moments after
+/// they were filled.
+fn indexed(store: &Store) -> Vec<annals::info::SegmentStats> {
     loop {
         let segments = store.stats().expect("the lengths of files").segments;
         let (_, sealed) = segments.split_last().expect("a segment");
@@ -118,7 +121,8 @@ fn indexed(store: &Store) -> Vec<annals::SegmentStats> {
     }
 }
 
-/// Another directory with the same store. The files of sealed segments never change, so both have the same. The others are synced, so that no later sync has to.
+/// Another directory with the same store. The files of sealed segments never change, so both have
+/// the same. The others are synced, so that no later sync has to.
 pub fn copy(from: &Path, to: &Path) {
     if to.exists() {
         std::fs::remove_dir_all(to).expect("the last copy can be removed");
@@ -170,14 +174,15 @@ fn read(dir: &Path, shape: Shape) {
         let tag = shape.tag(random.below(shape.events));
         count(store.query(&Query::new().tag(tag)).limit(1), 1);
     });
-    // All that this process ever had in memory, also what belongs to files and goes when others need it.
+    // All that this process ever had in memory, also what belongs to files and goes when others
+    // need it.
     tell("peak", mebibytes("VmHWM:"));
 }
 
 fn append(dir: &Path, shape: Shape) {
     let before = mebibytes("RssAnon:");
     let store = common::open(dir, Durability::Os);
-    // Reads first, so that what they leave behind counts.
+    // Reads first, so that what they leave after counts.
     let mut random = Random::new(2);
     for _ in 0..READS {
         count(store.read(&common::stream(random.below(2 * shape.streams()))), shape.each);

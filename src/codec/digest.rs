@@ -37,34 +37,34 @@ pub(super) struct Hazards {
 }
 
 /// What a value is made of, and what in it is hard to keep.
-pub(super) fn digest<T: Serialize + ?Sized>(value: &T) -> Result<(Digest, Hazards), Failed> {
-    let reader = Reader::default();
+pub(super) fn digest<T: Serialize + ?Sized>(value: &T) -> Result<(Digest, Hazards), NotSerializable> {
+    let reader = DigestReader::default();
     let digest = value.serialize(&reader)?;
     Ok((digest, reader.0.get()))
 }
 
 /// The value says that it cannot be serialized.
 #[derive(Debug)]
-pub(super) struct Failed(String);
+pub(super) struct NotSerializable(String);
 
-impl Display for Failed {
+impl Display for NotSerializable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for NotSerializable {}
 
-impl ser::Error for Failed {
+impl ser::Error for NotSerializable {
     fn custom<T: Display>(why: T) -> Self {
-        Failed(why.to_string())
+        NotSerializable(why.to_string())
     }
 }
 
 #[derive(Default)]
-struct Reader(Cell<Hazards>);
+struct DigestReader(Cell<Hazards>);
 
-impl Reader {
+impl DigestReader {
     fn note(&self, note: impl Fn(&mut Hazards)) {
         let mut hazards = self.0.get();
         note(&mut hazards);
@@ -98,7 +98,7 @@ const NOTHING: Digest = Digest { ordered: 1, unordered: 1, null: true };
 
 /// Several values, one after the other.
 struct Many<'r> {
-    reader: &'r Reader,
+    reader: &'r DigestReader,
     ordered: u64,
     /// A sum, as sums have no order.
     unordered: u64,
@@ -110,12 +110,12 @@ struct Many<'r> {
 }
 
 impl<'r> Many<'r> {
-    fn new(reader: &'r Reader, kind: u64, variant: &str) -> Self {
+    fn new(reader: &'r DigestReader, kind: u64, variant: &str) -> Self {
         let Digest { ordered, unordered, .. } = of_bytes(kind, variant.as_bytes());
         Many { reader, ordered, unordered, key: None, place: None }
     }
 
-    fn tuple(reader: &'r Reader, kind: u64, variant: &str) -> Self {
+    fn tuple(reader: &'r DigestReader, kind: u64, variant: &str) -> Self {
         Many { place: Some(0), ..Many::new(reader, kind, variant) }
     }
 
@@ -125,7 +125,7 @@ impl<'r> Many<'r> {
         self.unordered = self.unordered.wrapping_add(mix(mix(7, name.unordered), value.unordered));
     }
 
-    fn value<T: Serialize + ?Sized>(&mut self, name: Option<&'static str>, value: &T) -> Result<(), Failed> {
+    fn value<T: Serialize + ?Sized>(&mut self, name: Option<&'static str>, value: &T) -> Result<(), NotSerializable> {
         let value = value.serialize(self.reader)?;
         let name = name.map(|name| of_bytes(2, name.as_bytes())).or(self.place.map(|place| of_word(20, place)));
         self.place = self.place.map(|place| place + 1);
@@ -133,22 +133,22 @@ impl<'r> Many<'r> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Digest, Failed> {
+    fn finish(self) -> Result<Digest, NotSerializable> {
         Ok(Digest { ordered: self.ordered, unordered: mix(3, self.unordered), null: false })
     }
 }
 
 macro_rules! words {
     ($($name:ident: $type:ty,)*) => {
-        $(fn $name(self, value: $type) -> Result<Digest, Failed> {
+        $(fn $name(self, value: $type) -> Result<Digest, NotSerializable> {
             Ok(of_word(4, value as u64))
         })*
     };
 }
 
-impl<'r> Serializer for &'r Reader {
+impl<'r> Serializer for &'r DigestReader {
     type Ok = Digest;
-    type Error = Failed;
+    type Error = NotSerializable;
     type SerializeSeq = Many<'r>;
     type SerializeTuple = Many<'r>;
     type SerializeTupleStruct = Many<'r>;
@@ -170,56 +170,60 @@ impl<'r> Serializer for &'r Reader {
         serialize_char: char,
     }
 
-    fn serialize_i128(self, value: i128) -> Result<Digest, Failed> {
+    fn serialize_i128(self, value: i128) -> Result<Digest, NotSerializable> {
         Ok(of_bytes(5, &value.to_le_bytes()))
     }
 
-    fn serialize_u128(self, value: u128) -> Result<Digest, Failed> {
+    fn serialize_u128(self, value: u128) -> Result<Digest, NotSerializable> {
         Ok(of_bytes(5, &value.to_le_bytes()))
     }
 
-    fn serialize_f32(self, value: f32) -> Result<Digest, Failed> {
+    fn serialize_f32(self, value: f32) -> Result<Digest, NotSerializable> {
         self.note(|hazards| hazards.not_finite |= !value.is_finite());
         Ok(of_word(6, value.to_bits().into()))
     }
 
-    fn serialize_f64(self, value: f64) -> Result<Digest, Failed> {
+    fn serialize_f64(self, value: f64) -> Result<Digest, NotSerializable> {
         self.note(|hazards| hazards.not_finite |= !value.is_finite());
         Ok(of_word(6, value.to_bits()))
     }
 
-    fn serialize_str(self, value: &str) -> Result<Digest, Failed> {
+    fn serialize_str(self, value: &str) -> Result<Digest, NotSerializable> {
         Ok(of_bytes(8, value.as_bytes()))
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<Digest, Failed> {
+    fn serialize_bytes(self, value: &[u8]) -> Result<Digest, NotSerializable> {
         Ok(of_bytes(9, value))
     }
 
-    fn serialize_none(self) -> Result<Digest, Failed> {
+    fn serialize_none(self) -> Result<Digest, NotSerializable> {
         Ok(NOTHING)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Digest, Failed> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Digest, NotSerializable> {
         let value = value.serialize(self)?;
         self.note(|hazards| hazards.some_nothing |= value.null);
         let (ordered, unordered) = (mix(10, value.ordered), mix(10, value.unordered));
         Ok(Digest { ordered, unordered, null: value.null })
     }
 
-    fn serialize_unit(self) -> Result<Digest, Failed> {
+    fn serialize_unit(self) -> Result<Digest, NotSerializable> {
         Ok(Digest { ordered: 11, unordered: 11, null: true })
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Digest, Failed> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Digest, NotSerializable> {
         self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Digest, Failed> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Digest, NotSerializable> {
         Ok(of_bytes(12, variant.as_bytes()))
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Digest, Failed> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Digest, NotSerializable> {
         value.serialize(self)
     }
 
@@ -229,21 +233,21 @@ impl<'r> Serializer for &'r Reader {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<Digest, Failed> {
+    ) -> Result<Digest, NotSerializable> {
         let mut many = Many::new(self, 13, variant);
         many.value(None, value)?;
         many.finish()
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Many<'r>, Failed> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Many<'r>, NotSerializable> {
         Ok(Many::new(self, 14, ""))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Many<'r>, Failed> {
+    fn serialize_tuple(self, _: usize) -> Result<Many<'r>, NotSerializable> {
         Ok(Many::tuple(self, 15, ""))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Many<'r>, Failed> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Many<'r>, NotSerializable> {
         Ok(Many::tuple(self, 15, ""))
     }
 
@@ -253,15 +257,15 @@ impl<'r> Serializer for &'r Reader {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Many<'r>, Failed> {
+    ) -> Result<Many<'r>, NotSerializable> {
         Ok(Many::tuple(self, 16, variant))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Many<'r>, Failed> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Many<'r>, NotSerializable> {
         Ok(Many::new(self, 17, ""))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Many<'r>, Failed> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Many<'r>, NotSerializable> {
         Ok(Many::new(self, 18, ""))
     }
 
@@ -271,7 +275,7 @@ impl<'r> Serializer for &'r Reader {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Many<'r>, Failed> {
+    ) -> Result<Many<'r>, NotSerializable> {
         Ok(Many::new(self, 19, variant))
     }
 }
@@ -280,13 +284,13 @@ macro_rules! elements {
     ($($kind:ident: $name:ident,)*) => {
         $(impl ser::$kind for Many<'_> {
             type Ok = Digest;
-            type Error = Failed;
+            type Error = NotSerializable;
 
-            fn $name<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+            fn $name<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotSerializable> {
                 self.value(None, value)
             }
 
-            fn end(self) -> Result<Digest, Failed> {
+            fn end(self) -> Result<Digest, NotSerializable> {
                 self.finish()
             }
         })*
@@ -304,22 +308,22 @@ macro_rules! fields {
     ($($kind:ident,)*) => {
         $(impl ser::$kind for Many<'_> {
             type Ok = Digest;
-            type Error = Failed;
+            type Error = NotSerializable;
 
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 name: &'static str,
                 value: &T,
-            ) -> Result<(), Failed> {
+            ) -> Result<(), NotSerializable> {
                 self.value(Some(name), value)
             }
 
-            fn skip_field(&mut self, _: &'static str) -> Result<(), Failed> {
+            fn skip_field(&mut self, _: &'static str) -> Result<(), NotSerializable> {
                 self.reader.note(|hazards| hazards.skipped = true);
                 Ok(())
             }
 
-            fn end(self) -> Result<Digest, Failed> {
+            fn end(self) -> Result<Digest, NotSerializable> {
                 self.finish()
             }
         })*
@@ -330,20 +334,20 @@ fields! { SerializeStruct, SerializeStructVariant, }
 
 impl ser::SerializeMap for Many<'_> {
     type Ok = Digest;
-    type Error = Failed;
+    type Error = NotSerializable;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NotSerializable> {
         self.key = Some(key.serialize(self.reader)?);
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotSerializable> {
         let (key, value) = (self.key.take(), value.serialize(self.reader)?);
         self.add(key, value);
         Ok(())
     }
 
-    fn end(self) -> Result<Digest, Failed> {
+    fn end(self) -> Result<Digest, NotSerializable> {
         self.finish()
     }
 }

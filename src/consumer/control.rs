@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 /// Over how many seconds the rate is taken.
 const RATE: u64 = 10;
 
-/// Stops, pauses and watches a consumer from any thread. From [`Consumer::control`](crate::Consumer::control); it is good before the consumer runs, and after. It holds the store open.
+/// Stops, pauses and watches a consumer from any thread. From
+/// [`Consumer::control`](crate::Consumer::control); it is good before the consumer runs, and after.
+/// It holds the store open.
 ///
 /// ```
 /// use annals::{Event, Expected, NewEvent, Query, Store, StreamId};
@@ -38,7 +40,7 @@ pub struct Control {
     pub(super) store: Store,
     pub(super) name: Arc<str>,
     pub(super) query: Arc<Query>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ControlShared>,
 }
 
 /// What a consumer is at.
@@ -57,7 +59,8 @@ pub struct Status {
     pub parked: u64,
     /// Events that were taken in and are not done.
     pub open: u64,
-    /// All events of the query up to this position are done or dead letters. The checkpoint follows.
+    /// All events of the query up to this position are done or dead letters. The checkpoint
+    /// follows.
     pub position: Option<u64>,
     /// Events that were done in a second, over the last ten.
     pub rate: f64,
@@ -67,9 +70,11 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Lag {
-    /// Positions from the first event that is not done to the newest one in the store, both counted, whether they match the query or not; 0 if there is none.
+    /// Positions from the first event that is not done to the newest one in the store, both
+    /// counted, whether they match the query or not; 0 if there is none.
     pub positions: u64,
-    /// How long ago the first event that is not done was recorded, by the clock of the store; nothing if there is none.
+    /// How long ago the first event that is not done was recorded, by the clock of the store;
+    /// nothing if there is none.
     pub time: Duration,
 }
 
@@ -82,13 +87,13 @@ pub(super) enum Ending {
     Now,
 }
 
-pub(super) struct Shared {
-    pub state: Mutex<State>,
+pub(super) struct ControlShared {
+    pub state: Mutex<ControlState>,
     /// Something is ready, or done, or there are new orders.
     pub changed: Condvar,
 }
 
-pub(super) struct State {
+pub(super) struct ControlState {
     pub schedule: Option<Schedule>,
     pub ending: Ending,
     pub failure: Option<Error>,
@@ -102,7 +107,7 @@ pub(super) struct State {
     meter: Meter,
 }
 
-impl Shared {
+impl ControlShared {
     pub(super) fn new() -> Self {
         let status = Status {
             running: false,
@@ -114,7 +119,7 @@ impl Shared {
             position: None,
             rate: 0.0,
         };
-        let state = State {
+        let state = ControlState {
             schedule: None,
             ending: Ending::No,
             failure: None,
@@ -124,10 +129,10 @@ impl Shared {
             status,
             meter: Meter::new(),
         };
-        Shared { state: Mutex::new(state), changed: Condvar::new() }
+        ControlShared { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ControlState> {
         self.state.lock()
     }
 
@@ -155,7 +160,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl ControlState {
     pub(super) fn end(&mut self, ending: Ending) {
         self.ending = self.ending.max(ending);
         if let Some(stop) = &self.stop {
@@ -235,13 +240,15 @@ impl Control {
         is_handling(&self.shared)
     }
 
-    /// Stops the consumer, also one that has not begun to run. No more events are taken in; those that were, and need not wait for another attempt, are finished, the checkpoint is made durable, and then
-    /// it ends. Does not wait for that.
+    /// Stops the consumer, also one that has not begun to run. No more events are taken in; those
+    /// that were, and need not wait for another attempt, are finished, the checkpoint is made
+    /// durable, and then it ends. Does not wait for that.
     pub fn stop(&self) {
         self.shared.end(Ending::Drain);
     }
 
-    /// No event is handed to the handler any more until [`Control::resume`]; those that are at work go on. Does not wait for them.
+    /// No event is handed to the handler any more until [`Control::resume`]; those that are at work
+    /// go on. Does not wait for them.
     pub fn pause(&self) {
         self.shared.pause(true);
     }
@@ -260,7 +267,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::progress::Positions#errors).
     pub fn position(&self) -> Result<Option<u64>> {
         if let Some(schedule) = &self.shared.lock().schedule {
             return Ok(schedule.reached().checked_sub(1));
@@ -268,11 +275,12 @@ impl Control {
         Ok(self.store.kept(&self.name)?.and_then(|kept| kept.next.checked_sub(1)))
     }
 
-    /// How far it is behind. Looks the first event up that is not done, which is a lookup in the index, and reads it.
+    /// How far it is behind. Looks the first event up that is not done, which is a lookup in the
+    /// index, and reads it.
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors), and those of reading an event.
+    /// As for [`Positions`](crate::progress::Positions#errors), and those of reading an event.
     pub fn lag(&self) -> Result<Lag> {
         let first = self.store.query(&self.query).after(self.position()?).limit(1).into_iter().next().transpose()?;
         let Some(first) = first else { return Ok(Lag::default()) };

@@ -4,7 +4,7 @@ use super::{Consumer, Outcome};
 use crate::Event;
 use crate::error::{Error, Result, told_by};
 use crate::store::BindingFault;
-use crate::store::consumers::Letter;
+use crate::store::progress::consumers::Letter;
 use crate::time::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -41,7 +41,8 @@ pub struct Retried {
 }
 
 impl Consumer {
-    /// Its dead letters, in order of positions. It may run meanwhile; those that are not [kept](Consumer::checkpoint_every) yet are not among them.
+    /// Its dead letters, in order of positions. It may run meanwhile; those that are not
+    /// [kept](Consumer::checkpoint_every) yet are not among them.
     ///
     /// ```
     /// use annals::{Event, Expected, NewEvent, Outcome, Store, StreamId};
@@ -59,7 +60,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors).
+    /// As for [`Positions`](crate::progress::Positions#errors).
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
         let letters = self.store.letters(&self.name)?.into_iter();
         let shown = letters.map(|(position, letter)| {
@@ -71,15 +72,18 @@ impl Consumer {
         Ok(shown.collect())
     }
 
-    /// Hands each dead letter to a handler once more, in order of positions, in this thread; [`Outcome::Stop`] ends it. Those that are done are no dead letters any more, when this returns; the others stay, with the new
-    /// reason. Events of their keys that came later were handled before them. The consumer may run meanwhile.
+    /// Hands each dead letter to a handler once more, in order of positions, in this thread;
+    /// [`Outcome::Stop`] ends it. Those that are done are no dead letters any more, when this
+    /// returns; the others stay, with the new reason. Events of their keys that came later were
+    /// handled before them. The consumer may run meanwhile.
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush),
-    /// and those of reading an event. [`Error::PositionAhead`], [`Error::Diverged`] for a letter
-    /// whose event the log does not have: it stays, and the others are tried before the error is
-    /// given. What was done before the error is done, and counts again if it was not flushed.
+    /// As for [`Positions`](crate::progress::Positions#errors) and [their
+    /// flush](crate::progress::Positions::flush), and those of reading an event.
+    /// [`Error::PositionAhead`], [`Error::Diverged`] for a letter whose event the log does not
+    /// have: it stays, and the others are tried before the error is given. What was done before the
+    /// error is done, and counts again if it was not flushed.
     pub fn retry_dead_letters<O: Into<Outcome>>(&self, mut handler: impl FnMut(&Event) -> O) -> Result<Retried> {
         self.retry_all(self.store.letters(&self.name)?, &mut |event| handler(event).into())
     }
@@ -153,18 +157,19 @@ impl Consumer {
         Ok(true)
     }
 
-    /// Forgets a dead letter: the event counts as done. Gives whether there was one.
+    /// Forgets a dead letter: the event counts as done. Returns whether there was one.
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors) and [their flush](crate::Positions::flush).
+    /// As for [`Positions`](crate::progress::Positions#errors) and [their
+    /// flush](crate::progress::Positions::flush).
     pub fn drop_dead_letter(&self, position: u64) -> Result<bool> {
         let there = self.store.delete_letter(&self.name, position)?;
         self.store.checkpoints().flush()?;
         Ok(there)
     }
 
-    /// Forgets all of them. Gives their number.
+    /// Forgets all of them. Returns their number.
     ///
     /// # Errors
     ///

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::thread::JoinHandle;
 
-/// A consumer that runs in a thread of its own. From [`Consumer::spawn`](crate::Consumer::spawn). Dropping it [stops](Control::stop) the consumer and waits for its end.
+/// A consumer that runs in a thread of its own. From [`Consumer::spawn`](crate::Consumer::spawn).
+/// Dropping it [stops](Control::stop) the consumer and waits for its end.
 ///
 /// ```
 /// use annals::{Event, Store};
@@ -72,18 +73,20 @@ impl ConsumerHandle {
         self.control.lag()
     }
 
-    /// Waits for the end of the consumer, which is not stopped by it. Gives what it has done.
+    /// Waits for the end of the consumer, which is not stopped by it. Returns what it has done.
     ///
     /// # Errors
     ///
-    /// As [`Consumer::run`](crate::Consumer::run); [`Error::Invalid`] in a handler of this consumer, which cannot wait for itself. The consumer goes on then.
+    /// As [`Consumer::run`](crate::Consumer::run); [`Error::Invalid`] in a handler of this
+    /// consumer, which cannot wait for itself. The consumer goes on then.
     pub fn join(mut self) -> Result<Status> {
         if self.control.is_handling() {
             drop(self.thread.take());
             return Err(Error::invalid("join", "a handler cannot wait for its own consumer to end"));
         }
         let thread = self.thread.take().expect("it is taken once");
-        // Handlers that panic are caught: this would be a panic of ours, and goes on in this thread.
+        // Handlers that panic are caught: this would be a panic of ours, and goes on in this
+        // thread.
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
@@ -97,7 +100,7 @@ impl Drop for ConsumerHandle {
         self.control.stop();
         // A handler may hold the handle of its own consumer.
         if thread.thread().id() != std::thread::current().id() && !self.control.is_handling() {
-            // Whoever drops it does not ask how it went.
+            // The caller that drops it does not ask how it went.
             let _ = thread.join();
         }
     }

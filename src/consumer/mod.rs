@@ -1,4 +1,5 @@
-//! Consumers: a handler that is given each event at least once, and is told of in the store how far it is.
+//! Consumers: a handler that is given each event at least once, and is told of in the store how far
+//! it is.
 
 mod control;
 mod dead_letters;
@@ -20,31 +21,32 @@ pub use retry::Retry;
 
 use crate::Event;
 use crate::error::Result;
-use crate::store::consumers::{Claim, Kept};
+use crate::store::progress::consumers::{Claim, StoredCheckpoint};
 use crate::store::{Query, Store};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
-use control::Shared;
+use control::ControlShared;
 use parking_lot::Mutex;
 use schedule::Schedule;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use work::Work;
+use work::ConsumerRun;
 
 /// What happens to an event on which the handler has failed as often as [`Retry`] allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Poison {
-    /// It goes to the dead letters, and the events behind it go on, those of its key too.
+    /// It goes to the dead letters, and the events after it go on, those of its key too.
     #[default]
     Park,
-    /// The consumer ends with [`Error::HandlerFailed`](crate::Error::HandlerFailed), and stands before the event.
+    /// The consumer ends with [`Error::HandlerFailed`](crate::Error::HandlerFailed), and stands
+    /// before the event.
     Stop,
 }
 
 #[derive(Clone)]
-struct Settings {
+struct ConsumerSettings {
     every: (u64, Duration),
     retry: Retry,
     poison: Poison,
@@ -57,10 +59,12 @@ struct Settings {
     begin_at: Option<Timestamp>,
 }
 
-/// A handler for the events of a query, with a name under which the store keeps how far it is. From [`Store::consumer`].
+/// A handler for the events of a query, with a name under which the store keeps how far it is. From
+/// [`Store::consumer`].
 ///
 /// ```
-/// use annals::{Event, Expected, NewEvent, Query, Retry, Store, StreamId};
+/// use annals::consumer::Retry;
+/// use annals::{Event, Expected, NewEvent, Query, Store, StreamId};
 /// let store = Store::in_memory();
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::Any, ["Placed", "Paid"].map(|of| NewEvent::new(of, "")))?;
@@ -80,45 +84,54 @@ struct Settings {
 ///
 /// # At least once
 ///
-/// The store keeps a checkpoint: the position up to which all events of the query are acknowledged by the handler or are dead letters. It is kept after a number of events, after a time, and when the consumer
-/// ends, see [`Consumer::checkpoint_every`], and it never runs ahead. So, after a crash, **each event is handed to the handler at least once, and those since the last checkpoint once more**: what a handler does
-/// must be safe to be done twice, or the handler must find out by the position of the event that it was done.
+/// The store keeps a checkpoint: the position up to which all events of the query are acknowledged
+/// by the handler or are dead letters. It is kept after a number of events, after a time, and when
+/// the consumer ends, see [`Consumer::checkpoint_every`], and it never runs ahead. So, after a
+/// crash, **each event is handed to the handler at least once, and those since the last checkpoint
+/// once more**: what a handler does must be safe to be done twice, or the handler must find out by
+/// the position of the event that it was done.
 ///
 /// The checkpoint is bound to its event. If the log does not have that event, as after a backup was
 /// put back over the store, nobody knows what is done: the consumer is refused until
 /// [`Consumer::reset_to`] says where to go on. See
-/// [`Checkpoints`](crate::Checkpoints#bound-to-events).
+/// [`Checkpoints`](crate::progress::Checkpoints#bound-to-events).
 ///
 /// # Order
 ///
-/// Events of the same key, those of a stream unless [`Consumer::partition_by`] says otherwise, are handled one after the other, in order. An event on which the handler fails is tried again after a while
-/// ([`Retry`]); those of its key wait behind it, and others go on. Where order over all events counts, there is [`Partition::Store`].
+/// Events of the same key, those of a stream unless [`Consumer::partition_by`] says otherwise, are
+/// handled one after the other, in order. An event on which the handler fails is tried again after
+/// a while ([`Retry`]); those of its key wait after it, and others go on. Where order over all
+/// events counts, there is [`Partition::Store`].
 ///
 /// # Failing
 ///
-/// The handler says how it went: see [`Outcome`]. A panic is caught, and is a failed attempt; the handler is called again, and must be fit for that. An event that fails too often goes to the
-/// [dead letters](Consumer::dead_letters), together with the reason, unless [`Consumer::on_poison`] says otherwise. They become durable together with the first checkpoint behind them.
+/// The handler says how it went: see [`Outcome`]. A panic is caught, and is a failed attempt; the
+/// handler is called again, and must be fit for that. An event that fails too often goes to the
+/// [dead letters](Consumer::dead_letters), together with the reason, unless [`Consumer::on_poison`]
+/// says otherwise. They become durable together with the first checkpoint after them.
 ///
 /// # Limits
 ///
-/// A name has 1 to 255 bytes and is that of a [checkpoint](crate::Checkpoints). In memory are the events that were taken in and are not done, at most [`Consumer::window`] of them for each worker; and
-/// dead letters, at most [`Consumer::dead_letter_limit`].
+/// A name has 1 to 255 bytes and is that of a [checkpoint](crate::progress::Checkpoints). In memory
+/// are the events that were taken in and are not done, at most [`Consumer::window`] of them for
+/// each worker; and dead letters, at most [`Consumer::dead_letter_limit`].
 ///
 /// # When the store is closed
 ///
-/// The consumer ends behind the last event, and what was acknowledged since the last checkpoint is seen again: [stop](Control::stop) it first.
+/// The consumer ends after the last event, and what was acknowledged since the last checkpoint is
+/// seen again: [stop](Control::stop) it first.
 pub struct Consumer {
     store: Store,
     name: Arc<str>,
     query: Arc<Query>,
-    settings: Settings,
-    shared: Arc<Shared>,
+    settings: ConsumerSettings,
+    shared: Arc<ControlShared>,
 }
 
 impl Store {
     /// A consumer of this name, to be set up. Nothing happens before it runs.
     pub fn consumer(&self, name: impl AsRef<str>) -> Consumer {
-        let settings = Settings {
+        let settings = ConsumerSettings {
             every: (100, Duration::from_secs(1)),
             retry: Retry::new(),
             poison: Poison::Park,
@@ -134,20 +147,23 @@ impl Store {
             name: name.as_ref().into(),
             query: Arc::default(),
             settings,
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(ControlShared::new()),
         }
     }
 }
 
 impl Consumer {
-    /// Which events it is given: all of them unless said otherwise. A consumer that is given another query than the last time goes on from its checkpoint.
+    /// Which events it is given: all of them by default. A consumer that is given another query
+    /// than the last time goes on from its checkpoint.
     pub fn query(mut self, query: impl Into<Query>) -> Self {
         self.query = Arc::new(query.into());
         self
     }
 
-    /// Where it begins as long as it has no checkpoint: with the first event that was recorded at this time or later, or, if there is none, with the next one. With the first of all unless said otherwise. Give
-    /// the same time whenever it runs: then nothing is missed, though it ends before its first checkpoint.
+    /// Where it begins as long as it has no checkpoint: with the first event that was recorded at
+    /// this time or later, or, if there is none, with the next one. With the first of all by
+    /// default. Give the same time whenever it runs: then nothing is missed, though it ends before
+    /// its first checkpoint.
     pub fn begin_at(mut self, time: Timestamp) -> Self {
         self.settings.begin_at = Some(time);
         self
@@ -171,32 +187,39 @@ impl Consumer {
         self
     }
 
-    /// The checkpoint is made durable after so many events, or when there is something to keep and so much time has gone by; 100 events or a second unless said otherwise. It costs a sync, or two with
-    /// a durability that does not sync events.
+    /// The checkpoint is made durable after so many events, or when there is something to keep and
+    /// so much time has gone by; 100 events or a second by default. It costs a sync, or two with a
+    /// durability that does not sync events.
     pub fn checkpoint_every(mut self, events: u64, time: Duration) -> Self {
         self.settings.every = (events.max(1), time);
         self
     }
 
-    /// For each worker, the most events that are taken in and not done: more are not read until then. 64 unless said otherwise. An event that waits for its next attempt is one of them, and so are those behind it.
+    /// For each worker, the most events that are taken in and not done: more are not read until
+    /// then. 64 by default. An event that waits for its next attempt is one of them, and so are
+    /// those after it.
     pub fn window(mut self, events: usize) -> Self {
         self.settings.window = events.max(1);
         self
     }
 
-    /// The most dead letters that it may have. With one more it ends, with [`Error::LimitExceeded`](crate::Error::LimitExceeded): then it is not the events that are wrong. 10,000 unless said otherwise.
+    /// The most dead letters that it may have. With one more it ends, with
+    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded): then it is not the events that are
+    /// wrong. 10,000 by default.
     pub fn dead_letter_limit(mut self, letters: usize) -> Self {
         self.settings.dead_letters = letters;
         self
     }
 
-    /// It ends when it has caught up and all that it was given is done, instead of waiting for what comes.
+    /// It ends when it has caught up and all that it was given is done, instead of waiting for what
+    /// comes.
     pub fn until_caught_up(mut self) -> Self {
         self.settings.until_caught_up = true;
         self
     }
 
-    /// Hands the events to several threads, which all use one handler. The last step before it runs.
+    /// Hands the events to several threads, which all use one handler. The last step before it
+    /// runs.
     pub fn workers(mut self, workers: usize) -> Workers {
         self.settings.workers = workers.max(1);
         Workers { consumer: self }
@@ -209,17 +232,23 @@ impl Consumer {
         Control { store, name, query, shared }
     }
 
-    /// Runs the handler in this thread, and blocks until the consumer is stopped, the store is closed, or there is an error. Gives what was done.
+    /// Runs the handler in this thread, and blocks until the consumer is stopped, the store is
+    /// closed, or there is an error. Returns what was done.
     ///
     /// # Errors
     ///
-    /// * [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) if one of this name runs in this process, [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if somebody else has moved its checkpoint meanwhile;
+    /// * [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) if one of this name runs in this
+    ///   process, [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if somebody else
+    ///   has moved its checkpoint meanwhile;
     /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
     ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event at its
     ///   checkpoint, as after a backup was put back: nothing is handed out before
     ///   [`Consumer::reset_to`] says where to go on;
-    /// * [`Error::HandlerFailed`](crate::Error::HandlerFailed) with [`Poison::Stop`], [`Error::LimitExceeded`](crate::Error::LimitExceeded) with too many dead letters;
-    /// * those of reading events, and those of [`Checkpoints`](crate::Checkpoints) and [their flush](crate::Checkpoints::flush). Nothing is lost: run it again when the cause is gone.
+    /// * [`Error::HandlerFailed`](crate::Error::HandlerFailed) with [`Poison::Stop`],
+    ///   [`Error::LimitExceeded`](crate::Error::LimitExceeded) with too many dead letters;
+    /// * those of reading events, and those of [`Checkpoints`](crate::progress::Checkpoints) and
+    ///   [their flush](crate::progress::Checkpoints::flush). Nothing is lost: run it again when the
+    ///   cause is gone.
     pub fn run<O: Into<Outcome>>(self, mut handler: impl FnMut(&Event) -> O) -> Result<Status> {
         let claim = self.store.claim_consumer(&self.name)?;
         self.run_claimed(claim, |work, subscription| work.run_alone(subscription, |event| handler(event).into()))
@@ -229,7 +258,9 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Error::ConsumerRunning`](crate::Error::ConsumerRunning), [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Closed`](crate::Error::Closed), and those of a name; all others come from [`ConsumerHandle::join`].
+    /// [`Error::ConsumerRunning`](crate::Error::ConsumerRunning),
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly), [`Error::Closed`](crate::Error::Closed), and
+    /// those of a name; all others come from [`ConsumerHandle::join`].
     pub fn spawn<O: Into<Outcome>>(
         self,
         mut handler: impl FnMut(&Event) -> O + Send + 'static,
@@ -243,7 +274,7 @@ impl Consumer {
     fn run_claimed(
         &self,
         _claim: Claim,
-        run: impl FnOnce(&Work<'_>, &mut Subscription) -> Result<()>,
+        run: impl FnOnce(&ConsumerRun<'_>, &mut Subscription) -> Result<()>,
     ) -> Result<Status> {
         let kept = self.begin()?;
         let letters = self.store.letters(&self.name)?;
@@ -255,8 +286,8 @@ impl Consumer {
         let schedule = Schedule::new(self.settings.partition.clone(), kept.next, known);
         let mut subscription = self.store.subscribe(&*self.query).after(kept.next.checked_sub(1));
         self.shared.begin(schedule, subscription.stopper(), (kept.next, Instant::now()));
-        let _running = Running(&self.shared);
-        let work = Work {
+        let _running = RunGuard(&self.shared);
+        let work = ConsumerRun {
             store: &self.store,
             name: &self.name,
             settings: &self.settings,
@@ -265,8 +296,8 @@ impl Consumer {
             since: AtomicU64::new(0),
         };
         let read = run(&work, &mut subscription).and_then(|()| self.step_over());
-        // Also after an error: what was done need not be done again.
-        // And though there be nothing new: a flush that has failed before may have left something in memory only.
+        // Also after an error: what was done need not be done again. And though there be nothing
+        // new: a flush that has failed before may have left something in memory only.
         let kept = work.keep().and_then(|()| self.store.checkpoints().flush());
         let failure = self.shared.lock().failure.take();
         failure.map_or(Ok(()), Err).and(read).and(kept)?;
@@ -275,7 +306,8 @@ impl Consumer {
         Ok(status)
     }
 
-    /// Steps over what has come that is not for it, which has woken nobody: a consumer that is done with all that is for it has come to the end.
+    /// Steps over what has come that is not for it, which has woken nobody: a consumer that is done
+    /// with all that is for it has come to the end.
     fn step_over(&self) -> Result<()> {
         let (is_idle, reached) = {
             let mut state = self.shared.lock();
@@ -285,37 +317,39 @@ impl Consumer {
         if is_idle && reached < self.store.len() && !self.store.waiters().is_closed() {
             let mut found = self.store.query(&self.query).after(reached.checked_sub(1)).limit(1).into_iter();
             let first = found.next().transpose()?.map(|event| event.position());
-            let next = first.or(found.end().map(|end| end + 1)).unwrap_or(reached);
+            let next = first.or(found.head().map(|end| end + 1)).unwrap_or(reached);
             self.shared.lock().schedule().pass(next);
         }
         Ok(())
     }
 
     /// Where the store says that it is.
-    fn begin(&self) -> Result<Kept> {
+    fn begin(&self) -> Result<StoredCheckpoint> {
         match self.store.kept(&self.name)? {
             Some(kept) => Ok(kept),
             None => {
                 let next = self.settings.begin_at.map_or(Ok(0), |time| self.store.recorded_before(time))?;
-                Ok(Kept { next, version: 0 })
+                Ok(StoredCheckpoint { next, version: 0 })
             }
         }
     }
 }
 
 /// Says that it runs no more, whatever has happened.
-struct Running<'a>(&'a Shared);
+struct RunGuard<'a>(&'a ControlShared);
 
-impl Drop for Running<'_> {
+impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().finish();
     }
 }
 
-/// A [`Consumer`] whose events are handled by several threads. The order within a key is kept; events of different keys are handled at the same time.
+/// A [`Consumer`] whose events are handled by several threads. The order within a key is kept;
+/// events of different keys are handled at the same time.
 ///
 /// ```
-/// use annals::{Event, Expected, NewEvent, Partition, Store, StreamId};
+/// use annals::consumer::Partition;
+/// use annals::{Event, Expected, NewEvent, Store, StreamId};
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// let store = Store::in_memory();
 /// for root in ["1", "2", "3"] {
@@ -338,7 +372,8 @@ impl Workers {
         self.consumer.control()
     }
 
-    /// Runs the handler in so many threads, and reads the events in this one. Blocks as [`Consumer::run`] does.
+    /// Runs the handler in so many threads, and reads the events in this one. Blocks as
+    /// [`Consumer::run`] does.
     ///
     /// # Errors
     ///

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// What a handler says of an event that it was given. Made of `()`, which is [`Ack`](Outcome::Ack), and of a `Result<(), E>` or `Result<Outcome, E>`, whose error is [`Retry`](Outcome::Retry).
+/// What a handler says of an event that it was given. Made of `()`, which is [`Ack`](Outcome::Ack),
+/// and of a `Result<(), E>` or `Result<Outcome, E>`, whose error is [`Retry`](Outcome::Retry).
 ///
 /// ```
 /// use annals::Outcome;
@@ -13,11 +14,13 @@ use std::fmt;
 pub enum Outcome {
     /// It is done.
     Ack,
-    /// Not now, and why: it is to be tried again after a while, see [`Retry`](crate::Retry).
+    /// Not now, and why: it is to be tried again after a while, see
+    /// [`Retry`](crate::consumer::Retry).
     Retry(String),
     /// Never, and why: it goes to the dead letters at once.
     Park(String),
-    /// The consumer is to stop. This event is not done, and will be the first one of its key when the consumer runs again.
+    /// The consumer is to stop. This event is not done, and will be the first one of its key when
+    /// the consumer runs again.
     Stop,
 }
 

@@ -3,20 +3,23 @@
 use crate::Event;
 use std::hash::{BuildHasher, RandomState};
 
-/// Which events are handled one after the other, in order: those with the same key. An event that is tried again holds back only those of its own key.
+/// Which events are handled one after the other, in order: those with the same key. An event that
+/// is tried again holds back only those of its own key.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Partition {
     /// Those of a stream. A stream in a named edition is another one.
     #[default]
     Stream,
-    /// Those with the same tag of this kind: with `customer`, of tags that begin with `customer:`, the first one of an event is its key. An event without one goes with its stream.
+    /// Those with the same tag of this kind: with `customer`, of tags that begin with `customer:`,
+    /// the first one of an event is its key. An event without one goes with its stream.
     Tag(String),
     /// All of them.
     Store,
 }
 
-/// Gives keys as hashes. Should two keys share one, their events wait for one another, which is no harm but to speed.
+/// Gives keys as hashes. Should two keys share one, their events wait for one another, which is no
+/// harm but to speed.
 pub(super) struct Keys {
     partition: Partition,
     hasher: RandomState,

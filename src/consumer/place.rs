@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 pub enum Reset {
     /// As if it had never run.
     Start,
-    /// Behind this position: the event there counts as done, and all before it.
+    /// After this position: the event there counts as done, and all before it.
     After(u64),
     /// With the first event that was recorded at this time or later.
     At(Timestamp),
-    /// Behind all that there is now.
+    /// After all that there is now.
     Now,
 }
 
@@ -27,8 +27,11 @@ pub struct ConsumerInfo {
     pub name: String,
     /// How far it is; `None` as long as it has kept nothing.
     pub checkpoint: Option<Checkpoint>,
-    /// Number of events behind its checkpoint that a reader sees, in all editions: those that it has not come to. Which of them it wants, the store does not know; a consumer that has caught up when it ends
-    /// has come to all that there are, so that this is 0. While it runs, its checkpoint moves with the events that it wants: [`Control::lag`](crate::Control::lag) tells how far it is then.
+    /// Number of events after its checkpoint that a reader sees, in all editions: those that it has
+    /// not come to. Which of them it wants, the store does not know; a consumer that has caught up
+    /// when it ends has come to all that there are, so that this is 0. While it runs, its
+    /// checkpoint moves with the events that it wants:
+    /// [`Control::lag`](crate::consumer::Control::lag) tells how far it is then.
     pub behind: u64,
     /// Number of its dead letters.
     pub dead_letters: u64,
@@ -37,11 +40,12 @@ pub struct ConsumerInfo {
 }
 
 impl Store {
-    /// All consumers that have a checkpoint or dead letters, sorted by name. A checkpoint that was not made by a [`Consumer`] counts.
+    /// All consumers that have a checkpoint or dead letters, sorted by name. A checkpoint that was
+    /// not made by a [`Consumer`] counts.
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::Positions#errors), and those of reading events.
+    /// As for [`Positions`](crate::progress::Positions#errors), and those of reading events.
     pub fn consumers(&self) -> Result<Vec<ConsumerInfo>> {
         let mut found: BTreeMap<String, (Option<Checkpoint>, u64)> = BTreeMap::new();
         for checkpoint in self.checkpoints().list()? {
@@ -60,10 +64,13 @@ impl Store {
 }
 
 impl Consumer {
-    /// Moves the checkpoint, forwards or back, and makes that durable. Dead letters stay; that of an event which is then handled goes. Gives the position up to which all counts as done now.
+    /// Moves the checkpoint, forwards or back, and makes that durable. Dead letters stay; that of
+    /// an event which is then handled goes. Returns the position up to which all counts as done
+    /// now.
     ///
     /// ```
-    /// use annals::{Event, Expected, NewEvent, Reset, Store, StreamId};
+    /// use annals::consumer::Reset;
+    /// use annals::{Event, Expected, NewEvent, Store, StreamId};
     /// let store = Store::in_memory();
     /// let order = StreamId::new("order", "1")?;
     /// store.append(&order, Expected::Any, ["Placed", "Paid"].map(|of| NewEvent::new(of, "")))?;
@@ -76,8 +83,10 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) while it runs, [`Error::Invalid`](crate::Error::Invalid) for a position that is not there yet, and those of
-    /// [`Checkpoints`](crate::Checkpoints) and of [their flush](crate::Checkpoints::flush).
+    /// [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) while it runs,
+    /// [`Error::Invalid`](crate::Error::Invalid) for a position that is not there yet, and those of
+    /// [`Checkpoints`](crate::progress::Checkpoints) and of [their
+    /// flush](crate::progress::Checkpoints::flush).
     pub fn reset_to(&self, reset: Reset) -> Result<Option<u64>> {
         let _claim = self.store.claim_consumer(&self.name)?;
         let len = self.store.len();

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-/// How often an event is tried on which a handler fails, and how long it waits in between: first [`initial`](Retry::initial), then [`factor`](Retry::factor) times as long each time, up to
-/// [`longest`](Retry::longest). Unless said otherwise: five attempts, 100 ms, twice as long each time, 30 s.
+/// How often an event is tried on which a handler fails, and how long it waits in between: first
+/// [`initial`](Retry::initial), then [`factor`](Retry::factor) times as long each time, up to
+/// [`longest`](Retry::longest). Unless said otherwise: five attempts, 100 ms, twice as long each
+/// time, 30 s.
 ///
 /// ```
-/// use annals::Retry;
+/// use annals::consumer::Retry;
 /// use std::time::Duration;
 /// let retry = Retry::new().attempts(4).initial(Duration::from_millis(10)).factor(3).longest(Duration::from_millis(50));
 /// let pauses: Vec<_> = (1..4).map(|failed| retry.pause(failed).as_millis()).collect();
@@ -33,7 +35,8 @@ impl Retry {
         Retry { attempts: 5, initial, factor: 2, longest }
     }
 
-    /// Attempts in all, the first one counted. With 1, or 0, no event is tried again; with `u64::MAX`, for ever.
+    /// Attempts in all, the first one counted. With 1, or 0, no event is tried again; with
+    /// `u64::MAX`, for ever.
     pub fn attempts(mut self, attempts: u64) -> Self {
         self.attempts = attempts;
         self

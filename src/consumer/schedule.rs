@@ -1,8 +1,9 @@
-//! Which event is to be handled next, and up to where all of them are done. No threads, no clock of its own.
+//! Which event is to be handled next, and up to where all of them are done. No threads, no clock of
+//! its own.
 
 use super::partition::{Keys, Partition};
 use crate::Event;
-use crate::store::consumers::{Letter, Progress};
+use crate::store::progress::consumers::{CheckpointUpdate, Letter};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
@@ -20,7 +21,8 @@ pub(super) struct Schedule {
     next: u64,
     /// Positions of events that were taken in and are not done.
     open: BTreeSet<u64>,
-    /// Keys of which one event is ready, at work, or waits for its next attempt; and the events behind it.
+    /// Keys of which one event is ready, at work, or waits for its next attempt; and the events
+    /// after it.
     busy: HashMap<u64, VecDeque<Event>>,
     ready: VecDeque<Job>,
     /// By the time and the position of the next attempt.
@@ -49,7 +51,7 @@ impl Schedule {
         }
     }
 
-    /// Takes in an event, behind all that were before.
+    /// Takes in an event, after all that were before.
     pub(super) fn admit(&mut self, event: Event) {
         self.open.insert(event.position());
         self.pass(event.position() + 1);
@@ -86,7 +88,7 @@ impl Schedule {
         self.delayed.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// The event is done. Gives whether something is ready that was not.
+    /// The event is done. Returns whether something is ready that was not.
     pub(super) fn done(&mut self, job: Job) -> bool {
         let position = job.event.position();
         if self.known.remove(&position) {
@@ -121,7 +123,8 @@ impl Schedule {
         self.delayed.insert((until, job.event.position()), job);
     }
 
-    /// What takes memory: events that are not done, and what is done or given up behind them and cannot be kept yet.
+    /// What takes memory: events that are not done, and what is done or given up after them and
+    /// cannot be kept yet.
     pub(super) fn held(&self) -> usize {
         self.open.len() + self.parked.len() + self.gone.len()
     }
@@ -147,12 +150,12 @@ impl Schedule {
     }
 
     /// What can be kept now.
-    pub(super) fn progress(&mut self) -> Progress {
+    pub(super) fn progress(&mut self) -> CheckpointUpdate {
         let next = self.reached();
         let later = self.parked.split_off(&next);
         let parked = std::mem::replace(&mut self.parked, later).into_iter().collect();
         let later = self.gone.split_off(&next);
         let gone = std::mem::replace(&mut self.gone, later).into_iter().collect();
-        Progress { next, parked, gone }
+        CheckpointUpdate { next, parked, gone }
     }
 }

@@ -1,21 +1,22 @@
-//! One run of a consumer: a reader, which is the thread that runs it, and the workers, or the reader alone.
+//! One run of a consumer: a reader, which is the thread that runs it, and the workers, or the
+//! reader alone.
 //!
 //! | what happens | what is done |
 //! |---|---|
-//! | the handler has acknowledged an event | the event is closed. The checkpoint stands before the first open event, whatever is done behind it |
-//! | the handler fails or panics | the event waits for its next attempt, and all of its key behind it |
+//! | the handler has acknowledged an event | the event is closed. The checkpoint stands before the first open event, whatever is done after it |
+//! | the handler fails or panics | the event waits for its next attempt, and all of its key after it |
 //! | it has failed too often, or is to be parked | a letter is written, and closes the event. It becomes durable in one batch with the first checkpoint that steps over it |
 //! | a checkpoint cannot be kept, the log cannot be read | the run ends with that error. What was acknowledged since the last checkpoint is seen again |
 //! | the process dies | the same |
 
-use super::control::{Ending, Shared, State};
+use super::control::{ControlShared, ControlState, Ending};
 use super::outcome::Outcome;
 use super::schedule::Job;
-use super::{Poison, Settings};
+use super::{ConsumerSettings, Poison};
 use crate::Event;
 use crate::error::{Error, Result, told_by};
 use crate::store::Store;
-use crate::store::consumers::{Kept, Letter};
+use crate::store::progress::consumers::{Letter, StoredCheckpoint};
 use crate::subscription::{Delivery, Subscription};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
@@ -23,28 +24,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub(super) struct Work<'a> {
+pub(super) struct ConsumerRun<'a> {
     pub store: &'a Store,
     pub name: &'a str,
-    pub settings: &'a Settings,
-    pub shared: &'a Shared,
-    pub keeping: Mutex<Kept>,
+    pub settings: &'a ConsumerSettings,
+    pub shared: &'a ControlShared,
+    pub keeping: Mutex<StoredCheckpoint>,
     /// Events that were done since the checkpoint was kept.
     pub since: AtomicU64,
 }
 
 thread_local! {
     /// The consumer whose handler this thread is in.
-    static HANDLING: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+    static HANDLING: Cell<*const ControlShared> = const { Cell::new(std::ptr::null()) };
 }
 
 /// Whether this thread is in a handler of that consumer: then it must not wait for its end.
-pub(super) fn is_handling(shared: &Shared) -> bool {
+pub(super) fn is_handling(shared: &ControlShared) -> bool {
     HANDLING.get() == std::ptr::from_ref(shared)
 }
 
 /// Lets the workers go when the thread that reads for them ends, however it does.
-struct Closing<'a>(&'a Shared);
+struct Closing<'a>(&'a ControlShared);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
@@ -58,8 +59,9 @@ impl Drop for Closing<'_> {
     }
 }
 
-impl Work<'_> {
-    /// Takes in what the subscription hands out until there is an end, and hands it to `work`, which is called when something is ready and gives whether it took it.
+impl ConsumerRun<'_> {
+    /// Takes in what the subscription hands out until there is an end, and hands it to `work`,
+    /// which is called when something is ready and returns whether it took it.
     fn read(&self, subscription: &mut Subscription, room: usize, mut work: impl FnMut() -> bool) -> Result<()> {
         let mut caught_up = false;
         loop {
@@ -114,7 +116,7 @@ impl Work<'_> {
     }
 
     /// When there is something to do for the reader, though nothing happens.
-    fn wake_at(&self, state: &mut State) -> Option<Instant> {
+    fn wake_at(&self, state: &mut ControlState) -> Option<Instant> {
         let (kept, at) = state.kept;
         let schedule = state.schedule();
         let unkept = schedule.open() > 0 || schedule.reached() != kept;
@@ -124,7 +126,7 @@ impl Work<'_> {
         [keep, due.filter(|_| !state.status.paused)].into_iter().flatten().min()
     }
 
-    fn wait(&self, state: &mut MutexGuard<'_, State>, until: Option<Instant>) {
+    fn wait(&self, state: &mut MutexGuard<'_, ControlState>, until: Option<Instant>) {
         match until {
             Some(until) => _ = self.shared.changed.wait_until(state, until),
             None => self.shared.changed.wait(state),
@@ -244,7 +246,7 @@ impl Work<'_> {
                 if job.failed < self.settings.retry.attempts {
                     let until = now.checked_add(self.settings.retry.pause(job.failed));
                     state.schedule().delay(job, until.unwrap_or(now + Duration::from_secs(1 << 30)));
-                    // Whoever sleeps may have to wake earlier for it.
+                    // A thread that sleeps may have to wake earlier for it.
                     true
                 } else if self.settings.poison == Poison::Stop {
                     let (consumer, position) = (self.name.to_owned(), job.event.position());
@@ -266,7 +268,7 @@ impl Work<'_> {
         }
     }
 
-    fn park(&self, state: &mut State, job: Job, reason: &str) -> bool {
+    fn park(&self, state: &mut ControlState, job: Job, reason: &str) -> bool {
         let known = self.store.count_letters_of(self.name);
         let limit = self.settings.dead_letters;
         match known.map(|known| known + state.schedule().parked()) {
@@ -304,7 +306,7 @@ impl Work<'_> {
         self.keep_in(self.keeping.lock())
     }
 
-    fn keep_in(&self, mut kept: MutexGuard<'_, Kept>) -> Result<()> {
+    fn keep_in(&self, mut kept: MutexGuard<'_, StoredCheckpoint>) -> Result<()> {
         self.since.store(0, Ordering::Relaxed);
         let mut state = self.shared.lock();
         let progress = state.schedule().progress();

@@ -1,7 +1,7 @@
 //! CRC-32 (IEEE), masked with the place where it stands, in blocks where the bytes are many.
 
-/// Longest piece that one CRC stands for: beyond 11,450 bytes CRC-32 no longer detects every error of three bits
-/// (Koopman, "32-bit cyclic redundancy codes for internet applications", 2002).
+/// Longest piece that one CRC stands for: beyond 11,450 bytes CRC-32 no longer detects every error
+/// of three bits (Koopman, "32-bit cyclic redundancy codes for internet applications", 2002).
 pub const BLOCK: usize = 8192;
 
 /// Bytes of a CRC.
@@ -32,21 +32,25 @@ impl Mask {
         Mask(crc(&bytes))
     }
 
-    /// The one mask under which `stored` stands at `offset` for a CRC. Any bytes imply one: only a second CRC that agrees with it proves it.
+    /// The one mask under which `stored` stands at `offset` for a CRC. Any bytes imply one: only a
+    /// second CRC that agrees with it proves it.
     pub fn implied(crc: u32, stored: u32, offset: u64) -> Self {
         Mask(turned(crc) ^ stored ^ (offset as u32).wrapping_mul(0x9E37_79B1))
     }
 
-    /// What is stored at `offset` for a CRC: the mask is another one for each offset of a segment, as segments are shorter than 4 GiB.
+    /// What is stored at `offset` for a CRC: the mask is another one for each offset of a segment,
+    /// as segments are shorter than 4 GiB.
     #[inline]
     pub fn stored(self, crc: u32, offset: u64) -> u32 {
         turned(crc) ^ self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
     }
 }
 
-/// A CRC as it may stand within bytes that get a CRC of their own. The CRC of bytes that are followed by their own CRC is a constant: without the turn the CRC of a frame would not depend
-/// on what is in its records, and the chain of frames would prove nothing. (LevelDB turns by 15, too, and adds a constant. Turning alone keeps the guarantees for errors of few bits,
-/// as it only permutes the bits of the CRC.)
+/// A CRC as it may stand within bytes that get a CRC of their own. The CRC of bytes that are
+/// followed by their own CRC is a constant: without the turn the CRC of a frame would not depend on
+/// what is in its records, and the chain of frames would prove nothing. (LevelDB turns by 15, too,
+/// and adds a constant. Turning alone keeps the guarantees for errors of few bits, as it only
+/// permutes the bits of the CRC.)
 #[inline]
 fn turned(crc: u32) -> u32 {
     crc.rotate_right(15)
@@ -57,7 +61,8 @@ pub fn table_len(len: u64) -> u64 {
     if len <= BLOCK as u64 { 0 } else { len.div_ceil(BLOCK as u64) * CRC as u64 }
 }
 
-/// The length of a piece that takes `both` bytes together with its table. `None` if there is no such length.
+/// The length of a piece that takes `both` bytes together with its table. `None` if there is no
+/// such length.
 pub fn piece_len(both: u64) -> Option<u64> {
     if both <= BLOCK as u64 {
         return Some(both);
@@ -114,7 +119,8 @@ mod tests {
         assert_eq!(Mask::implied(12_345, mask.stored(12_345, 4096), 4096), mask);
     }
 
-    /// Bytes of the same length, each followed by its stored CRC: were it not turned, the CRC of both would be the same.
+    /// Bytes of the same length, each followed by its stored CRC: were it not turned, the CRC of
+    /// both would be the same.
     #[test]
     fn a_crc_over_a_crc_depends_on_what_it_covers() {
         let mask = Mask::new(&[7; 16], 1, 99);

@@ -5,8 +5,8 @@
 //! causation ids, metadata.
 //!
 //! SipHash-2-4 with 128 bits and the key 0 (Aumasson and Bernstein, 2012), over fields that each
-//! begin with their length or have a fixed one. It tells mistakes apart, not forgeries: whoever can
-//! choose the content of both commits is the caller.
+//! begin with their length or have a fixed one. It tells mistakes apart, not forgeries: anyone who
+//! can choose the content of both commits is the caller.
 
 use super::extras::Extras;
 use super::record::Layout;

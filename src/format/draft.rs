@@ -1,4 +1,4 @@
-//! A commit on its way into the log: encoded outside the commit lock, finished under it.
+//! A commit before it is in the log: encoded outside the commit lock, finished under it.
 
 use super::checksum::{BLOCK, Mask};
 use super::content_digest::ContentDigest;
@@ -25,7 +25,7 @@ pub struct Draft {
 }
 
 /// Where a frame goes.
-pub struct Place<'a> {
+pub struct FramePlace<'a> {
     pub segment: &'a SegmentHeader,
     pub mask: Mask,
     pub offset: u64,
@@ -67,7 +67,8 @@ impl Draft {
         if body > limit { Err(Error::limit("bytes in a commit", body, limit)) } else { Ok(()) }
     }
 
-    /// Makes room for the header, and with the first event for all of the frame if, as most often, there is no other.
+    /// Makes room for the header, and with the first event for all of the frame if, as most often,
+    /// there is no other.
     fn begin(&mut self, content: usize) {
         if self.frame.is_empty() {
             self.frame.reserve(HEADER + content + 128);
@@ -75,7 +76,8 @@ impl Draft {
         }
     }
 
-    /// Makes room for so many events more of about the size of the last one: a hint, as far as that is worth a hint.
+    /// Makes room for so many events more of about the size of the last one: a hint, as far as that
+    /// is worth a hint.
     pub fn reserve(&mut self, events: usize) {
         let Some(last) = self.records.last() else { return };
         let each = self.frame.len() - last.start();
@@ -83,7 +85,8 @@ impl Draft {
         self.records.reserve(events.min(MOST_RESERVED / each.max(1)));
     }
 
-    /// Adds a record that is intact, as it is; it gets another sequence only if one is given. `false` if it breaks the grammar, or has no room for that sequence.
+    /// Adds a record that is intact, as it is; it gets another sequence only if one is given.
+    /// `false` if it breaks the grammar, or has no room for that sequence.
     #[must_use]
     pub fn adopt(&mut self, record: &[u8], sequence: Option<u64>) -> bool {
         self.begin(record.len());
@@ -106,9 +109,9 @@ impl Draft {
         self.attributes_len = attributes.len();
     }
 
-    /// Puts the attributes of a new commit before its events. They count towards the limit as its events do: a commit within
-    /// a few bytes of the longest body was once acknowledged together with its idempotency key,
-    /// and no reader took a body as long as that.
+    /// Puts the attributes of a new commit before its events. They count towards the limit as its
+    /// events do: a commit within a few bytes of the longest body was once acknowledged together
+    /// with its idempotency key, and no reader took a body as long as that.
     ///
     /// # Errors
     ///
@@ -144,7 +147,8 @@ impl Draft {
         frame::frame_len(self.body_len() as u64)
     }
 
-    /// Gives the events from `first` on the sequences from `sequence` on. `false` if a record has no room for one as high as that.
+    /// Gives the events from `first` on the sequences from `sequence` on. `false` if a record has
+    /// no room for one as high as that.
     #[must_use]
     pub fn set_sequences(&mut self, events: std::ops::Range<usize>, sequence: u64) -> bool {
         let mut sequences = sequence..;
@@ -152,8 +156,8 @@ impl Draft {
         records.iter_mut().zip(&mut sequences).all(|(record, n)| record.set_sequence(n))
     }
 
-    /// Fills in the rest, and gives the frame and its header CRC's chain.
-    pub fn finish(mut self, place: &Place<'_>) -> (Vec<u8>, Chain) {
+    /// Fills in the rest, and returns the frame and its header CRC's chain.
+    pub fn finish(mut self, place: &FramePlace<'_>) -> (Vec<u8>, Chain) {
         self.begin(0);
         let first = place.chain.next_position;
         let ordinal = first - place.segment.first_position;

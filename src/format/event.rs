@@ -1,7 +1,7 @@
 //! Events as they stand in the store.
 
 use super::extras::Extras;
-use super::record::{Layout, Parts};
+use super::record::{Layout, RecordParts};
 use super::segment_header::SegmentHeader;
 use crate::event::{ContentType, NewEvent};
 use crate::stream::{StreamId, split_key};
@@ -20,8 +20,9 @@ pub struct Block {
 
 /// A fact as it stands in the store, for ever.
 ///
-/// Its bytes were verified against their checksum after they were copied out of the log. An event shares a block of memory with the events that
-/// were read with it (up to 128 KiB, or one event if that is larger); clones share it too. To keep a few events for long, copy what is needed.
+/// Its bytes were verified against their checksum after they were copied out of the log. An event
+/// shares a block of memory with the events that were read with it (up to 128 KiB, or one event if
+/// that is larger); clones share it too. To keep a few events for long, copy what is needed.
 #[derive(Clone)]
 pub struct Event {
     block: Arc<Block>,
@@ -32,16 +33,17 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event whose record was decoded in this block. `None` if it cannot stand in a segment with this header.
+    /// The event whose record was decoded in this block. `None` if it cannot stand in a segment
+    /// with this header.
     #[inline]
-    pub(crate) fn new(block: &Arc<Block>, parts: &Parts, header: &SegmentHeader) -> Option<Event> {
+    pub(crate) fn new(block: &Arc<Block>, parts: &RecordParts, header: &SegmentHeader) -> Option<Event> {
         let (position, recorded_at) = parts.place(header.first_position, header.base_time)?;
         Some(Self::of(block, position, recorded_at, parts))
     }
 
     /// The event with these parts of this block.
     #[inline(always)]
-    pub(crate) fn of(block: &Arc<Block>, position: u64, recorded_at: i64, parts: &Parts) -> Event {
+    pub(crate) fn of(block: &Arc<Block>, position: u64, recorded_at: i64, parts: &RecordParts) -> Event {
         let (block, recorded_at) = (block.clone(), Timestamp::from_nanos(recorded_at));
         Event { block, position, sequence: parts.sequence, recorded_at, layout: parts.layout }
     }
@@ -54,7 +56,7 @@ impl Event {
 
     /// Becomes another event of the same block.
     #[inline(always)]
-    pub(crate) fn become_of(&mut self, position: u64, recorded_at: i64, parts: &Parts) {
+    pub(crate) fn become_of(&mut self, position: u64, recorded_at: i64, parts: &RecordParts) {
         self.position = position;
         self.sequence = parts.sequence;
         self.recorded_at = Timestamp::from_nanos(recorded_at);
@@ -67,7 +69,7 @@ impl Event {
     }
 
     #[inline]
-    pub fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &[u8] {
         self.layout.key(self.bytes())
     }
 
@@ -88,7 +90,8 @@ impl Event {
         self.sequence
     }
 
-    /// The stream. This makes a new [`StreamId`]; [`Event::domain`], [`Event::root`] and [`Event::edition`] only look.
+    /// The stream. This makes a new [`StreamId`]; [`Event::domain`], [`Event::root`] and
+    /// [`Event::edition`] only look.
     pub fn stream(&self) -> StreamId {
         StreamId::from_key(self.key()).expect("the key was checked when the event was decoded")
     }
@@ -131,7 +134,8 @@ impl Event {
         given.unwrap_or_else(|| derived_id(self.block.id_seed, self.position, self.recorded_at))
     }
 
-    /// When the event was recorded, by the store's clock. Never decreases from position to position; the same for all events of a commit.
+    /// When the event was recorded, by the store's clock. Never decreases from position to
+    /// position; the same for all events of a commit.
     #[inline]
     pub fn recorded_at(&self) -> Timestamp {
         self.recorded_at
@@ -181,7 +185,8 @@ impl Event {
 
     /// The same fact as a new event, to be stored somewhere else. It keeps the id.
     ///
-    /// Position, sequence and recorded-at are not part of it: the store that it is appended to gives its own.
+    /// Position, sequence and recorded-at are not part of it: the store that it is appended to
+    /// gives its own.
     pub fn to_new(&self) -> NewEvent<'_> {
         NewEvent {
             id: Some(self.id()),
@@ -216,8 +221,8 @@ fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The id of an event that was stored without one (see `docs/FORMAT.md`, Record): a UUID version 7 (RFC 9562) of the time in
-/// milliseconds and a 74-bit number that rises with the position.
+/// The id of an event that was stored without one (see `docs/FORMAT.md`, Record): a UUID version 7
+/// (RFC 9562) of the time in milliseconds and a 74-bit number that rises with the position.
 fn derived_id(seed: u128, position: u64, recorded_at: Timestamp) -> Uuid {
     let millis = recorded_at.as_nanos().max(0) as u128 / 1_000_000;
     let number = seed.wrapping_add(u128::from(position)) & ((1 << 74) - 1);

@@ -1,4 +1,5 @@
-//! The parts of a record that few events have. They are checked when the record is decoded, and looked for when they are asked for: who reads an event most often asks for none or one of them.
+//! The parts of a record that few events have. They are checked when the record is decoded, and
+//! looked for when they are asked for: who reads an event most often asks for none or one of them.
 
 use super::{array, varint};
 use crate::event::MAX_TAGS;
@@ -18,16 +19,16 @@ pub(super) const HAS_EXTRAS: u16 = (1 << 7) - 1;
 pub(super) const MAX_LABEL: usize = 1024;
 
 /// A reader over bytes that came from a file: nothing in it panics, and nothing in it allocates.
-pub(super) struct Reader<'a> {
+pub(super) struct ByteReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     /// One that begins at `at`, which lies in the bytes.
     #[inline(always)]
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
-        Reader { bytes, at }
+        ByteReader { bytes, at }
     }
 
     #[inline(always)]
@@ -83,12 +84,12 @@ impl<'a> Extras<'a> {
 
     /// Whether they follow the grammar.
     pub(super) fn is_sound(self) -> bool {
-        let mut reader = Reader::new(self.bytes, 0);
+        let mut reader = ByteReader::new(self.bytes, 0);
         let sound = self.check(&mut reader).is_some();
         sound && reader.at == self.bytes.len()
     }
 
-    fn check(self, reader: &mut Reader<'a>) -> Option<()> {
+    fn check(self, reader: &mut ByteReader<'a>) -> Option<()> {
         if self.has(HAS_ID) {
             reader.take(16)?;
         }
@@ -112,12 +113,13 @@ impl<'a> Extras<'a> {
         Some(())
     }
 
-    /// The part with this flag, if there is one: a string without its length, tags with their number.
+    /// The part with this flag, if there is one: a string without its length, tags with their
+    /// number.
     fn part(self, wanted: u16) -> Option<&'a [u8]> {
         if !self.has(wanted) {
             return None;
         }
-        let mut reader = Reader::new(self.bytes, 0);
+        let mut reader = ByteReader::new(self.bytes, 0);
         let mut bit = HAS_ID;
         loop {
             let part = match bit {
@@ -166,7 +168,7 @@ impl<'a> Extras<'a> {
     }
 
     pub fn tags(self) -> Tags<'a> {
-        let mut reader = Reader::new(self.part(HAS_TAGS).unwrap_or_default(), 0);
+        let mut reader = ByteReader::new(self.part(HAS_TAGS).unwrap_or_default(), 0);
         let left = reader.varint().unwrap_or(0);
         Tags { reader, left }
     }
@@ -174,7 +176,7 @@ impl<'a> Extras<'a> {
 
 /// The tags of an event, one after the other.
 pub struct Tags<'a> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
     left: usize,
 }
 

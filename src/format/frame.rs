@@ -27,20 +27,22 @@ const CRC_AT: usize = 4;
 const CRC_FROM: usize = 8;
 const BODY_CRC_AT: usize = 52;
 
-/// Attributes with lower keys must be known by whoever reads the frame.
+/// Attributes with lower keys must be known by anyone who reads the frame.
 const FIRST_OPTIONAL_ATTRIBUTE: u64 = 128;
 
 /// The attribute that makes repeats of a commit harmless.
 pub const IDEMPOTENCY_KEY: u64 = 1;
-/// The attribute that says how far an upstream has been taken in: the position, then the name of the upstream.
+/// The attribute that says how far an upstream has been taken in: the position, then the name of
+/// the upstream.
 pub const TRACKING: u64 = 2;
-/// The attribute with the digest of what an idempotent commit says. A reader that does not know it takes each repeat for one.
+/// The attribute with the digest of what an idempotent commit says. A reader that does not know it
+/// takes each repeat for one.
 pub const CONTENT_DIGEST: u64 = 129;
 
 pub const EVENTS: u8 = 1;
 pub const SEAL: u8 = 2;
 
-// The first frame of a segment starts behind its header, aligned like all others.
+// The first frame of a segment starts after its header, aligned like all others.
 const _: () = assert!((SEGMENT_HEADER as u64).is_multiple_of(ALIGN));
 const _: () = assert!((HEADER as u64).is_multiple_of(ALIGN) && (TRAILER as u64).is_multiple_of(ALIGN));
 
@@ -62,8 +64,8 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Decodes and verifies a header that stands at `offset`. `None` if it is not one. Its length is checked against the format's limit, not
-    /// against the bytes that are left.
+    /// Decodes and verifies a header that stands at `offset`. `None` if it is not one. Its length
+    /// is checked against the format's limit, not against the bytes that are left.
     #[inline]
     pub fn decode(bytes: &[u8], mask: Mask, offset: u64) -> Option<Self> {
         if bytes.len() < HEADER || bytes[..4] != MAGIC {
@@ -93,7 +95,8 @@ impl FrameHeader {
         sound.then_some(header)
     }
 
-    /// Decodes a header at `offset` in a segment whose mask is not known, and gives the mask that it implies. Nothing is proven by that: see [`Mask::implied`].
+    /// Decodes a header at `offset` in a segment whose mask is not known, and returns the mask that
+    /// it implies. Nothing is proven by that: see [`Mask::implied`].
     pub fn implied(bytes: &[u8], offset: u64) -> Option<(Self, Mask)> {
         if bytes.len() < HEADER || bytes[..4] != MAGIC {
             return None;
@@ -102,7 +105,8 @@ impl FrameHeader {
         Some((Self::decode(bytes, mask, offset)?, mask))
     }
 
-    /// Writes the header into the first bytes of `frame`, which stands at `offset`, and gives the CRC that it got.
+    /// Writes the header into the first bytes of `frame`, which stands at `offset`, and returns the
+    /// CRC that it got.
     fn encode_into(&self, frame: &mut [u8], mask: Mask, offset: u64) -> u32 {
         put(frame, 0, &MAGIC);
         frame[8] = self.kind;
@@ -119,7 +123,8 @@ impl FrameHeader {
         crc
     }
 
-    /// Whether this version of the format has such frames. The checksum held: what does not is from a newer version, and never a torn write.
+    /// Whether this version of the format has such frames. The checksum held: what does not is from
+    /// a newer version, and never a torn write.
     pub fn is_known(&self) -> bool {
         let Self { kind, events, body_len, attributes_len, reserved, .. } = *self;
         let kind_holds = match kind {
@@ -130,7 +135,7 @@ impl FrameHeader {
         kind_holds && reserved == 0
     }
 
-    /// The position behind the last event.
+    /// The position after the last event.
     pub fn end_position(&self) -> u64 {
         self.first_position + u64::from(self.events)
     }
@@ -171,7 +176,8 @@ impl FrameHeader {
         if holds { Ok(()) } else { Err("the trailer of the commit fails its checksum") }
     }
 
-    /// Verifies the body of `frame` only: enough to hand out what is in it, once recovery has seen the trailer.
+    /// Verifies the body of `frame` only: enough to hand out what is in it, once recovery has seen
+    /// the trailer.
     #[inline]
     pub fn verify_body(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
         let body = &frame[HEADER..self.table_at() as usize];
@@ -265,8 +271,9 @@ pub fn frame_len(body_len: u64) -> u64 {
     (HEADER as u64 + body_len + checksum::table_len(body_len)).next_multiple_of(ALIGN) + TRAILER as u64
 }
 
-/// Makes a frame of `frame`, which holds room for the header and a finished body: fills the header, appends table, padding and trailer. The CRC of the body
-/// can be given if it is known and the body has no table. Gives the CRC of the header.
+/// Makes a frame of `frame`, which holds room for the header and a finished body: fills the header,
+/// appends table, padding and trailer. The CRC of the body can be given if it is known and the body
+/// has no table. Returns the CRC of the header.
 pub fn finish(frame: &mut Vec<u8>, header: FrameHeader, body_crc: Option<u32>, mask: Mask, offset: u64) -> u32 {
     let body = HEADER..frame.len();
     debug_assert_eq!(body.len(), header.body_len as usize);
@@ -308,7 +315,7 @@ impl Seal {
     /// Bytes of the whole seal frame.
     pub const FRAME: u64 = (HEADER + Seal::LEN + TRAILER) as u64;
 
-    /// The seal frame that stands at `offset` behind the frame whose CRC is `previous`.
+    /// The seal frame that stands at `offset` after the frame whose CRC is `previous`.
     pub fn frame(&self, previous: u32, recorded_at: i64, durable_upto: u64, mask: Mask, offset: u64) -> Vec<u8> {
         let mut frame = vec![0; HEADER];
         for field in [self.events, self.frames, self.first_position, self.next_position, self.digest] {
@@ -342,7 +349,8 @@ impl Seal {
     }
 }
 
-/// What of the frames of a segment must fit to what went before: the position, the chain of CRCs, and the running digest.
+/// What of the frames of a segment must fit to what went before: the position, the chain of CRCs,
+/// and the running digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Chain {
     pub next_position: u64,
@@ -377,7 +385,7 @@ impl Chain {
             && header.recorded_at >= self.recorded_at
     }
 
-    /// The chain behind a frame with events.
+    /// The chain after a frame with events.
     pub fn then(&self, header: &FrameHeader) -> Self {
         Chain {
             next_position: header.end_position(),
@@ -445,13 +453,13 @@ mod tests {
     #[test]
     fn headers_depend_on_records() {
         use crate::event::NewEvent;
-        use crate::format::draft::{Draft, Limits, Place};
+        use crate::format::draft::{Draft, FramePlace, Limits};
         let segment = SegmentHeader::SAMPLE;
         let crcs = ["first", "again"].map(|data| {
             let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
             draft.push(b"\x01a", &NewEvent::new("T", data), false).unwrap();
             let chain = Chain::start(&segment);
-            let place = Place {
+            let place = FramePlace {
                 mask: segment.mask(),
                 segment: &segment,
                 offset: 128,

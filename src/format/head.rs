@@ -1,4 +1,5 @@
-//! HEAD: two slots of 512 bytes that say how far the log is known to be durable, and which log that is.
+//! HEAD: two slots of 512 bytes that say how far the log is known to be durable, and which log that
+//! is.
 
 use super::checksum::crc;
 use super::frame::Chain;
@@ -13,14 +14,15 @@ const MAGIC: [u8; 8] = *b"\x89ANH\r\n\x1A\n";
 const CLEAN: u32 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head {
+pub struct DurableMark {
     pub clean: bool,
     pub store: [u8; 16],
     pub generation: u64,
     pub segment: u64,
     pub position: u64,
     pub len: u64,
-    /// What stands for all commits below the position: [`Chain::mark`](super::frame::Chain::mark). Another log that is as long has another one.
+    /// What stands for all commits below the position: [`Chain::mark`](super::frame::Chain::mark).
+    /// Another log that is as long has another one.
     pub digest: u64,
 }
 
@@ -31,13 +33,14 @@ pub const OTHER_LOG: &str = "HEAD marks another log: the commit that was durable
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Slots {
     /// The newest valid slot.
-    pub newest: Option<Head>,
+    pub newest: Option<DurableMark>,
     /// Slots that hold something, but nothing valid: a torn write, or damage.
     pub bad: usize,
 }
 
-impl Head {
-    /// Whether a commit is what this says of the log: behind it stands the position, or not yet, or it stood before it.
+impl DurableMark {
+    /// Whether a commit is what this says of the log: after it stands the position, or not yet, or
+    /// it stood before it.
     pub fn is_of(&self, before: u64, behind: &Chain) -> bool {
         let is_marked = before < self.position && self.position <= behind.next_position;
         !is_marked || (behind.next_position, behind.digest) == (self.position, self.digest)
@@ -74,7 +77,7 @@ impl Head {
             return Ok(None);
         }
         let generation = u64_at(slot, 32);
-        Ok((generation < u64::MAX).then(|| Head {
+        Ok((generation < u64::MAX).then(|| DurableMark {
             clean: u32_at(slot, 12) & CLEAN != 0,
             store: array(slot, 16),
             generation,
@@ -94,7 +97,7 @@ impl Head {
 pub fn decode(file: &[u8], path: &Path) -> Result<Slots> {
     let mut slots = Slots::default();
     for slot in file.chunks(SLOT).take(2) {
-        match Head::decode(slot, path)? {
+        match DurableMark::decode(slot, path)? {
             Some(head) if slots.newest.is_none_or(|n| n.generation < head.generation) => {
                 slots.newest = Some(head);
             }
@@ -105,18 +108,20 @@ pub fn decode(file: &[u8], path: &Path) -> Result<Slots> {
     Ok(slots)
 }
 
-/// The newest slot that is intact, whatever the other bytes are. A version that is newer only counts if the checksum holds: otherwise it may be a flipped bit.
+/// The newest slot that is intact, whatever the other bytes are. A version that is newer only
+/// counts if the checksum holds: otherwise it may be a flipped bit.
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if an intact slot is of a newer version.
-pub fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<Head>> {
-    let mut newest: Option<Head> = None;
+/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if an intact slot is of a newer
+/// version.
+pub fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<DurableMark>> {
+    let mut newest: Option<DurableMark> = None;
     for slot in file.chunks_exact(SLOT).take(2) {
         if crc(&slot[..CRC_AT]) != u32_at(slot, CRC_AT) {
             continue;
         }
-        if let Some(head) = Head::decode(slot, path)?
+        if let Some(head) = DurableMark::decode(slot, path)?
             && newest.is_none_or(|newest| newest.generation < head.generation)
         {
             newest = Some(head);
@@ -129,10 +134,10 @@ pub fn decode_damaged(file: &[u8], path: &Path) -> Result<Option<Head>> {
 mod tests {
     use super::*;
 
-    const HEAD: Head =
-        Head { clean: true, store: [3; 16], generation: 7, segment: 2, position: 100, len: 5000, digest: 9 };
+    const HEAD: DurableMark =
+        DurableMark { clean: true, store: [3; 16], generation: 7, segment: 2, position: 100, len: 5000, digest: 9 };
 
-    fn file(heads: &[Head]) -> Vec<u8> {
+    fn file(heads: &[DurableMark]) -> Vec<u8> {
         let mut file = vec![0; LEN];
         for head in heads {
             put(&mut file, head.slot_at() as usize, &head.encode());
@@ -143,7 +148,7 @@ mod tests {
     #[test]
     fn the_newest_slot_counts_and_a_torn_one_falls_back() {
         let path = Path::new("HEAD");
-        let newer = Head { generation: 8, clean: false, ..HEAD };
+        let newer = DurableMark { generation: 8, clean: false, ..HEAD };
         let mut bytes = file(&[HEAD, newer]);
         assert_eq!(decode(&bytes, path).unwrap().newest, Some(newer));
         bytes[40] ^= 1;

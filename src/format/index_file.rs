@@ -1,4 +1,5 @@
-//! The pieces of a segment's index file. Each piece carries its own checksum, so that a lookup copies and verifies a few hundred bytes and opening reads one page.
+//! The pieces of a segment's index file. Each piece carries its own checksum, so that a lookup
+//! copies and verifies a few hundred bytes and opening reads one page.
 //!
 //! ```text
 //! header (512) | buckets (256 each) | entries, sorted by term | samples (pages of 4,096) | waypoints (pages of 4,096)
@@ -35,13 +36,14 @@ pub const PRELUDE: usize = 12;
 const CHUNK: usize = 512;
 const CHUNK_ENTRY: usize = 16;
 
-/// The masks of an index file are not those of its segment, nor those of another file that was the index of the same
-/// segment: a piece of that one never passes for a piece of this one.
+/// The masks of an index file are not those of its segment, nor those of another file that was the
+/// index of the same segment: a piece of that one never passes for a piece of this one.
 pub fn mask(segment: &SegmentHeader, generation: u64) -> Mask {
     Mask::new(&segment.store, segment.number, !segment.salt ^ generation)
 }
 
-/// What tells the indexes of a segment apart: how far they cover it. Two that cover the same are the same, byte by byte.
+/// What tells the indexes of a segment apart: how far they cover it. Two that cover the same are
+/// the same, byte by byte.
 pub fn generation(end: u64, chain: &Chain) -> u64 {
     let [end, digest, position] = [end, chain.digest, chain.next_position].map(u64::to_le_bytes);
     hash(&[end, digest, position].concat(), 0)
@@ -101,7 +103,8 @@ impl IndexHeader {
         out
     }
 
-    /// `None` if the bytes are not a header of this version whose parts lie within the file. An index can be made anew: one of a newer version is no reason to refuse anything.
+    /// `None` if the bytes are not a header of this version whose parts lie within the file. An
+    /// index can be rebuilt: one of a newer version is no reason to refuse anything.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < HEADER || bytes[..8] != MAGIC || u16_at(bytes, 10) > VERSION {
             return None;
@@ -142,7 +145,8 @@ impl IndexHeader {
             && self.end >= SEGMENT_HEADER as u64
     }
 
-    /// Whether the parts follow each other as they are written, and none is larger than a `u32` can say.
+    /// Whether the parts follow each other as they are written, and none is larger than a `u32` can
+    /// say.
     fn is_sound(&self) -> bool {
         let pages = |count: u64, of: usize| count.div_ceil(of as u64) * PAGE as u64;
         let samples = u64::from(self.entries).div_ceil(SAMPLE_EVERY as u64);
@@ -155,8 +159,9 @@ impl IndexHeader {
     }
 }
 
-/// The hash of a term: folded multiplication of eight bytes at a time, as in wyhash. It is not cryptographic; the seed, which is random for each segment, keeps
-/// those who choose the terms from choosing collisions.
+/// The hash of a term: folded multiplication of eight bytes at a time, as in wyhash. It is not
+/// cryptographic; the seed, which is random for each segment, keeps those who choose the terms from
+/// choosing collisions.
 pub fn hash(term: &[u8], seed: u64) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
     let fold = |a: u64, b: u64| {
@@ -211,7 +216,8 @@ impl Buckets {
         self.count as u32
     }
 
-    /// Adds a term: its hash, and the place of its entry. Not more terms than there are buckets for.
+    /// Adds a term: its hash, and the place of its entry. Not more terms than there are buckets
+    /// for.
     pub fn put(&mut self, hash: u64, at: u32) {
         let mut n = bucket_of(hash, self.count as u32) as usize;
         loop {
@@ -237,7 +243,8 @@ impl Buckets {
     }
 }
 
-/// The places of the entries in a bucket whose terms may have this hash, and whether the bucket is full. `None` if it fails its checksum.
+/// The places of the entries in a bucket whose terms may have this hash, and whether the bucket is
+/// full. `None` if it fails its checksum.
 pub fn decode_bucket(bucket: &[u8], hash: u64, mask: Mask, at: u64) -> Option<(impl Iterator<Item = u32>, bool)> {
     let count = u32_at(bucket, 4) as usize;
     if mask.stored(crc(&bucket[4..]), at) != u32_at(bucket, 0) || count > SLOTS {
@@ -309,7 +316,7 @@ pub struct Chunk {
     pub first: u32,
     /// Number of offsets in the chunks before it.
     pub before: u32,
-    /// Where its bytes begin, behind the head of the entry.
+    /// Where its bytes begin, after the head of the entry.
     pub at: u32,
     /// CRC of its bytes, stored at its place in the file.
     crc: u32,
@@ -317,7 +324,7 @@ pub struct Chunk {
 
 /// What stands in the head of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub struct EntryHead {
     pub term: Vec<u8>,
     /// Number of offsets.
     pub count: u32,
@@ -374,13 +381,15 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, at: u64
     out.extend_from_slice(&postings);
 }
 
-/// The length of the head and of the postings of the entry that begins with `prelude`. Not verified: the head's checksum covers both.
+/// The length of the head and of the postings of the entry that begins with `prelude`. Not
+/// verified: the head's checksum covers both.
 pub fn entry_lens(prelude: &[u8]) -> (u32, u32) {
     (u32_at(prelude, 4), u32_at(prelude, 8))
 }
 
-/// Decodes prelude and head of an entry at `at`. `None` if they fail their checksum or break the grammar.
-pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
+/// Decodes prelude and head of an entry at `at`. `None` if they fail their checksum or break the
+/// grammar.
+pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<EntryHead> {
     if bytes.len() < PRELUDE || mask.stored(crc(&bytes[4..]), at) != u32_at(bytes, 0) {
         return None;
     }
@@ -421,7 +430,7 @@ pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
     let begins = chunks.first().is_none_or(|chunk| (chunk.before, chunk.at) == (0, 0));
     let named = term.get(1).is_some_and(|&edition| term.len() >= 2 + usize::from(edition));
     let counted = count > 0 && !chunks.is_empty();
-    (rising && inside && begins && named && counted).then(|| Entry {
+    (rising && inside && begins && named && counted).then(|| EntryHead {
         term: term.to_vec(),
         count,
         value,
@@ -431,8 +440,9 @@ pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<Entry> {
     })
 }
 
-impl Entry {
-    /// The sequences of the events, for a stream. If a deletion stands among them, of those behind it only the last are right.
+impl EntryHead {
+    /// The sequences of the events, for a stream. If a deletion stands among them, of those after
+    /// it only the last are right.
     pub fn sequences(&self) -> Range<u64> {
         self.value.saturating_sub(self.count.into())..self.value
     }
@@ -444,7 +454,8 @@ impl Entry {
         (self.postings_at + u64::from(start), (end - start) as usize)
     }
 
-    /// Appends the offsets of a chunk, whose bytes stand at `at`, to `out`. `false` if they fail their checksum or are not as many as the head says.
+    /// Appends the offsets of a chunk, whose bytes stand at `at`, to `out`. `false` if they fail
+    /// their checksum or are not as many as the head says.
     #[must_use]
     pub fn decode_chunk(&self, number: usize, bytes: &[u8], mask: Mask, at: u64, out: &mut Vec<u32>) -> bool {
         let chunk = self.chunks[number];

@@ -24,7 +24,8 @@ use crate::error::{Error, Result};
 /// The version of the format that this code writes, and the newest that it reads.
 pub const VERSION: u16 = 1;
 
-/// Refuses a file whose oldest reader version is newer than this code. Runs before any checksum: a newer version may have moved those.
+/// Refuses a file whose oldest reader version is newer than this code. Runs before any checksum: a
+/// newer version may have moved those.
 pub fn check_version(path: &Path, version: u16, min_reader: u16) -> Result<()> {
     if min_reader <= VERSION {
         return Ok(());

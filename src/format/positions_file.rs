@@ -44,7 +44,8 @@ pub const MAX_REASON: usize = 1024;
 pub struct FileHeader {
     pub store: [u8; 16],
     pub salt: u64,
-    /// The bytes below this offset were durable before the file got its name: whatever is wrong with them is damage.
+    /// The bytes below this offset were durable before the file got its name: whatever is wrong
+    /// with them is damage.
     pub settled: u64,
 }
 
@@ -86,7 +87,8 @@ impl FileHeader {
         Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), settled: u64_at(bytes, 40) }))
     }
 
-    /// The header of a file that may be damaged. A version that is newer only counts if the checksum holds.
+    /// The header of a file that may be damaged. A version that is newer only counts if the
+    /// checksum holds.
     ///
     /// # Errors
     ///
@@ -121,7 +123,8 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Makes a batch of `bytes`, which hold [`BATCH`] bytes that do not matter and then the body: fills the header in and adds the table.
+    /// Makes a batch of `bytes`, which hold [`BATCH`] bytes that do not matter and then the body:
+    /// fills the header in and adds the table.
     ///
     /// # Panics
     ///
@@ -175,7 +178,7 @@ impl BatchHeader {
         u64::from(self.body_len) + checksum::table_len(self.body_len.into())
     }
 
-    /// The body, if it is intact. `rest` is what stands behind the header, which stands at `at`.
+    /// The body, if it is intact. `rest` is what stands after the header, which stands at `at`.
     pub fn body<'a>(&self, rest: &'a [u8], mask: Mask, at: u64) -> Option<&'a [u8]> {
         let rest = rest.get(..self.rest_len() as usize)?;
         let (body, table) = rest.split_at(self.body_len as usize);
@@ -186,7 +189,9 @@ impl BatchHeader {
         is_sound(body, self.entries).then_some(body)
     }
 
-    /// The header at the start of `bytes`, and the mask under which it is intact: for a file whose own header, and with it the salt, is lost. Only a body that is intact under the same mask proves it.
+    /// The header at the start of `bytes`, and the mask under which it is intact: for a file whose
+    /// own header, and with it the salt, is lost. Only a body that is intact under the same mask
+    /// proves it.
     pub fn implied(bytes: &[u8], at: u64) -> Option<(Self, Mask)> {
         if bytes.len() < BATCH {
             return None;
@@ -198,7 +203,7 @@ impl BatchHeader {
 
 /// What positions have in common: whose they are, and of which streams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Group<'a> {
+pub struct HandlerGroup<'a> {
     pub handler: &'a str,
     /// `None` is the main one.
     pub edition: Option<&'a str>,
@@ -207,12 +212,12 @@ pub struct Group<'a> {
     pub domain: &'a str,
 }
 
-impl<'a> Group<'a> {
+impl<'a> HandlerGroup<'a> {
     /// The group of a stream with this key, and its root.
     pub fn of(handler: &'a str, key: &'a [u8], epoch: u64) -> (Self, &'a [u8]) {
         let parts = split_key(key).expect("a stream has a valid key");
         let epoch = if parts.edition.is_some() { epoch } else { 0 };
-        (Group { handler, edition: parts.edition, epoch, domain: parts.domain }, parts.root)
+        (HandlerGroup { handler, edition: parts.edition, epoch, domain: parts.domain }, parts.root)
     }
 
     /// The stream of the group with this root.
@@ -231,7 +236,7 @@ impl<'a> Group<'a> {
 
     /// The group at the start of `bytes`, and its length.
     pub fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
-        let mut cursor = Cursor { bytes, at: 0 };
+        let mut cursor = ByteCursor { bytes, at: 0 };
         let handler = cursor.name()?;
         let edition = str::from_utf8(cursor.bytes(MAX_NAME)?).ok()?;
         let epoch = cursor.varint()?;
@@ -241,15 +246,15 @@ impl<'a> Group<'a> {
             None => epoch == 0,
             Some(edition) => edition != "main",
         };
-        sound.then_some((Group { handler, edition, epoch, domain }, cursor.at))
+        sound.then_some((HandlerGroup { handler, edition, epoch, domain }, cursor.at))
     }
 }
 
 /// One piece of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Entry<'a> {
+pub enum ProgressEntry<'a> {
     /// The positions that follow are of this group.
-    Group(Group<'a>),
+    Group(HandlerGroup<'a>),
     Put {
         root: &'a [u8],
         sequence: u64,
@@ -286,35 +291,35 @@ pub enum Entry<'a> {
     },
 }
 
-impl<'a> Entry<'a> {
+impl<'a> ProgressEntry<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Entry::Group(group) => {
+            ProgressEntry::Group(group) => {
                 out.push(GROUP);
                 group.encode(out);
             }
-            Entry::Put { root, sequence, recorded_at } => {
+            ProgressEntry::Put { root, sequence, recorded_at } => {
                 out.push(PUT);
                 put_bytes(out, root);
                 varint::put(out, sequence);
                 out.extend_from_slice(&recorded_at.to_le_bytes());
             }
-            Entry::Delete { root } => {
+            ProgressEntry::Delete { root } => {
                 out.push(DELETE);
                 put_bytes(out, root);
             }
-            Entry::Checkpoint { name, position, version, recorded_at } => {
+            ProgressEntry::Checkpoint { name, position, version, recorded_at } => {
                 out.push(CHECKPOINT);
                 put_bytes(out, name.as_bytes());
                 varint::put(out, position);
                 varint::put(out, version);
                 out.extend_from_slice(&recorded_at.to_le_bytes());
             }
-            Entry::NoCheckpoint { name } => {
+            ProgressEntry::NoCheckpoint { name } => {
                 out.push(NO_CHECKPOINT);
                 put_bytes(out, name.as_bytes());
             }
-            Entry::Letter { name, position, attempts, time, recorded_at, reason } => {
+            ProgressEntry::Letter { name, position, attempts, time, recorded_at, reason } => {
                 out.push(LETTER);
                 put_bytes(out, name.as_bytes());
                 varint::put(out, position);
@@ -323,7 +328,7 @@ impl<'a> Entry<'a> {
                 out.extend_from_slice(&recorded_at.to_le_bytes());
                 put_bytes(out, reason.as_bytes());
             }
-            Entry::NoLetter { name, position } => {
+            ProgressEntry::NoLetter { name, position } => {
                 out.push(NO_LETTER);
                 put_bytes(out, name.as_bytes());
                 varint::put(out, position);
@@ -334,25 +339,27 @@ impl<'a> Entry<'a> {
     /// The entry at the start of `bytes`, and its length.
     fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let (kind, rest) = bytes.split_first()?;
-        let mut cursor = Cursor { bytes: rest, at: 0 };
+        let mut cursor = ByteCursor { bytes: rest, at: 0 };
         let entry = match *kind {
             GROUP => {
-                let (group, len) = Group::decode(rest)?;
+                let (group, len) = HandlerGroup::decode(rest)?;
                 cursor.at = len;
-                Entry::Group(group)
+                ProgressEntry::Group(group)
             }
-            PUT => {
-                Entry::Put { root: cursor.bytes(MAX_ROOT)?, sequence: cursor.varint()?, recorded_at: cursor.time()? }
-            }
-            DELETE => Entry::Delete { root: cursor.bytes(MAX_ROOT)? },
-            CHECKPOINT => Entry::Checkpoint {
+            PUT => ProgressEntry::Put {
+                root: cursor.bytes(MAX_ROOT)?,
+                sequence: cursor.varint()?,
+                recorded_at: cursor.time()?,
+            },
+            DELETE => ProgressEntry::Delete { root: cursor.bytes(MAX_ROOT)? },
+            CHECKPOINT => ProgressEntry::Checkpoint {
                 name: cursor.name()?,
                 position: cursor.varint()?,
                 version: cursor.varint()?,
                 recorded_at: cursor.time()?,
             },
-            NO_CHECKPOINT => Entry::NoCheckpoint { name: cursor.name()? },
-            LETTER => Entry::Letter {
+            NO_CHECKPOINT => ProgressEntry::NoCheckpoint { name: cursor.name()? },
+            LETTER => ProgressEntry::Letter {
                 name: cursor.name()?,
                 position: cursor.varint()?,
                 attempts: cursor.varint()?,
@@ -360,18 +367,19 @@ impl<'a> Entry<'a> {
                 recorded_at: cursor.time()?,
                 reason: str::from_utf8(cursor.bytes(MAX_REASON)?).ok()?,
             },
-            NO_LETTER => Entry::NoLetter { name: cursor.name()?, position: cursor.varint()? },
+            NO_LETTER => ProgressEntry::NoLetter { name: cursor.name()?, position: cursor.varint()? },
             _ => return None,
         };
         Some((entry, 1 + cursor.at))
     }
 }
 
-/// The entries of a body, as far as they can be read: all of them, if [`BatchHeader::body`] gave it.
-pub fn entries(body: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+/// The entries of a body, as far as they can be read: all of them, if [`BatchHeader::body`] gave
+/// it.
+pub fn entries(body: &[u8]) -> impl Iterator<Item = ProgressEntry<'_>> {
     let mut rest = body;
     std::iter::from_fn(move || {
-        let (entry, len) = Entry::decode(rest)?;
+        let (entry, len) = ProgressEntry::decode(rest)?;
         rest = &rest[len..];
         Some(entry)
     })
@@ -381,9 +389,9 @@ pub fn entries(body: &[u8]) -> impl Iterator<Item = Entry<'_>> {
 fn is_sound(body: &[u8], count: u32) -> bool {
     let (mut rest, mut found, mut grouped) = (body, 0u32, false);
     while !rest.is_empty() {
-        let Some((entry, len)) = Entry::decode(rest) else { return false };
-        grouped |= matches!(entry, Entry::Group(_));
-        if !grouped && matches!(entry, Entry::Put { .. } | Entry::Delete { .. }) {
+        let Some((entry, len)) = ProgressEntry::decode(rest) else { return false };
+        grouped |= matches!(entry, ProgressEntry::Group(_));
+        if !grouped && matches!(entry, ProgressEntry::Put { .. } | ProgressEntry::Delete { .. }) {
             return false;
         }
         found += 1;
@@ -397,12 +405,12 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-struct Cursor<'a> {
+struct ByteCursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> ByteCursor<'a> {
     fn varint(&mut self) -> Option<u64> {
         let (value, len) = varint::get(self.bytes.get(self.at..)?)?;
         self.at += len;
@@ -434,15 +442,16 @@ mod tests {
     use super::*;
 
     const FILE: FileHeader = FileHeader { store: [9; 16], salt: 0x1234_5678_9ABC_DEF0, settled: 4000 };
-    const GROUP: Group<'_> = Group { handler: "billing", edition: Some("what-if"), epoch: 300, domain: "order" };
-    const ENTRIES: [Entry<'_>; 9] = [
-        Entry::Group(GROUP),
-        Entry::Put { root: b"123", sequence: 0, recorded_at: 1_000 },
-        Entry::Put { root: b"", sequence: u64::MAX, recorded_at: UNBOUND },
-        Entry::Delete { root: b"\xFF\0" },
-        Entry::Checkpoint { name: "mailer", position: 7, version: 1, recorded_at: -3 },
-        Entry::NoCheckpoint { name: "gone" },
-        Entry::Letter {
+    const GROUP: HandlerGroup<'_> =
+        HandlerGroup { handler: "billing", edition: Some("what-if"), epoch: 300, domain: "order" };
+    const ENTRIES: [ProgressEntry<'_>; 9] = [
+        ProgressEntry::Group(GROUP),
+        ProgressEntry::Put { root: b"123", sequence: 0, recorded_at: 1_000 },
+        ProgressEntry::Put { root: b"", sequence: u64::MAX, recorded_at: UNBOUND },
+        ProgressEntry::Delete { root: b"\xFF\0" },
+        ProgressEntry::Checkpoint { name: "mailer", position: 7, version: 1, recorded_at: -3 },
+        ProgressEntry::NoCheckpoint { name: "gone" },
+        ProgressEntry::Letter {
             name: "mailer",
             position: u64::MAX,
             attempts: 5,
@@ -450,11 +459,18 @@ mod tests {
             recorded_at: 77,
             reason: "no such mailbox: ü",
         },
-        Entry::Letter { name: "mailer", position: 0, attempts: 0, time: i64::MAX, recorded_at: UNBOUND, reason: "" },
-        Entry::NoLetter { name: "mailer", position: 300 },
+        ProgressEntry::Letter {
+            name: "mailer",
+            position: 0,
+            attempts: 0,
+            time: i64::MAX,
+            recorded_at: UNBOUND,
+            reason: "",
+        },
+        ProgressEntry::NoLetter { name: "mailer", position: 300 },
     ];
 
-    fn batch(entries: &[Entry<'_>], at: u64) -> (Vec<u8>, BatchHeader) {
+    fn batch(entries: &[ProgressEntry<'_>], at: u64) -> (Vec<u8>, BatchHeader) {
         let mut bytes = vec![0; BATCH];
         entries.iter().for_each(|entry| entry.encode(&mut bytes));
         let header = BatchHeader::finish(&mut bytes, entries.len() as u32, 5, 77, FILE.mask(), at);
@@ -516,9 +532,9 @@ mod tests {
     #[test]
     fn long_bodies_have_a_table() {
         let root = [7; 4096];
-        let entries: Vec<_> = [Entry::Group(GROUP)]
+        let entries: Vec<_> = [ProgressEntry::Group(GROUP)]
             .into_iter()
-            .chain([Entry::Put { root: &root, sequence: 1, recorded_at: 2 }; 5])
+            .chain([ProgressEntry::Put { root: &root, sequence: 1, recorded_at: 2 }; 5])
             .collect();
         let (bytes, header) = batch(&entries, 64);
         assert_eq!(header.rest_len() % 4096, bytes.len() as u64 % 4096 - BATCH as u64);
@@ -532,11 +548,11 @@ mod tests {
 
     #[test]
     fn bodies_that_make_no_sense_are_refused() {
-        let orphan = [Entry::Put { root: b"1", sequence: 1, recorded_at: 2 }];
+        let orphan = [ProgressEntry::Put { root: b"1", sequence: 1, recorded_at: 2 }];
         assert_eq!(read(&batch(&orphan, 64).0, 64), None);
-        let main = Group { edition: None, ..GROUP };
-        for group in [main, Group { edition: Some("main"), ..GROUP }, Group { handler: "", ..GROUP }] {
-            assert_eq!(read(&batch(&[Entry::Group(group)], 64).0, 64), None, "{group:?}");
+        let main = HandlerGroup { edition: None, ..GROUP };
+        for group in [main, HandlerGroup { edition: Some("main"), ..GROUP }, HandlerGroup { handler: "", ..GROUP }] {
+            assert_eq!(read(&batch(&[ProgressEntry::Group(group)], 64).0, 64), None, "{group:?}");
         }
         for body in [
             &[8, 0][..],

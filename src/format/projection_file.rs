@@ -1,4 +1,5 @@
-//! The file of a projection: its state, and how far in the store that state has come. Both in one file, so that they are saved together.
+//! The file of a projection: its state, and how far in the store that state has come. Both in one
+//! file, so that they are saved together.
 //!
 //! ```text
 //! 0       8         10    12       16         32         40     48            56        60     72             80            82      83      84     124   128
@@ -23,12 +24,13 @@ const COMPLETE: u8 = 1;
 
 /// What the file says of itself, but for the name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head {
+pub struct ProjectionHeader {
     pub store: [u8; 16],
     pub saved_at: i64,
     /// All events below this position are in the state.
     pub next: u64,
-    /// When the event before `next` was recorded; 0 if there is none. It tells that event from another one that has taken its place.
+    /// When the event before `next` was recorded; 0 if there is none. It tells that event from
+    /// another one that has taken its place.
     pub recorded_at: i64,
     /// The projection's version.
     pub version: u32,
@@ -38,7 +40,7 @@ pub struct Head {
     pub state_len: u64,
 }
 
-impl Head {
+impl ProjectionHeader {
     /// The length of the whole file, given that of the name.
     pub fn file_len(&self, name_len: usize) -> u64 {
         state_file::len(name_len, self.state_len)
@@ -81,7 +83,7 @@ impl Head {
         if u32_at(bytes, 12) != LEN as u32 || bytes[83] & !COMPLETE != 0 {
             return Err(Unfit::Newer);
         }
-        let head = Head {
+        let head = ProjectionHeader {
             store: array(bytes, 16),
             saved_at: u64_at(bytes, 32) as i64,
             next: u64_at(bytes, 40),
@@ -96,15 +98,16 @@ impl Head {
     }
 }
 
-/// The bytes of the file. The caller has checked the lengths; that of the state must be that of `head`.
-pub fn encode(head: &Head, name: &str, state: &[u8]) -> Vec<u8> {
+/// The bytes of the file. The caller has checked the lengths; that of the state must be that of
+/// `head`.
+pub fn encode(head: &ProjectionHeader, name: &str, state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && name.len() <= MAX_NAME);
     state_file::assemble(&head.encode(name), name.as_bytes(), state)
 }
 
 /// The whole of a file: what it says of itself, the name, and where the state stands.
-pub fn decode(file: &[u8]) -> Result<(Head, &str, Range<usize>), Unfit> {
-    let (head, name) = Head::decode(file)?;
+pub fn decode(file: &[u8]) -> Result<(ProjectionHeader, &str, Range<usize>), Unfit> {
+    let (head, name) = ProjectionHeader::decode(file)?;
     let state = state_file::locate(file, name.len(), head.state_len)?;
     Ok((head, name, state))
 }
@@ -113,8 +116,8 @@ pub fn decode(file: &[u8]) -> Result<(Head, &str, Range<usize>), Unfit> {
 mod tests {
     use super::*;
 
-    fn head(state: &[u8]) -> Head {
-        Head {
+    fn head(state: &[u8]) -> ProjectionHeader {
+        ProjectionHeader {
             store: *b"0123456789abcdef",
             saved_at: -2,
             next: 1000,
@@ -134,7 +137,7 @@ mod tests {
             assert_eq!(file.len() as u64, head(&state).file_len(6));
             let (found, name, place) = decode(&file).unwrap();
             assert_eq!((found, name, &file[place]), (head(&state), "totals", &state[..]));
-            assert_eq!(Head::decode(&file[..file.len().min(MAX_HEAD)]).unwrap(), (head(&state), "totals"));
+            assert_eq!(ProjectionHeader::decode(&file[..file.len().min(MAX_HEAD)]).unwrap(), (head(&state), "totals"));
         }
     }
 

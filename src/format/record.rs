@@ -2,10 +2,10 @@
 
 use super::checksum::{self, BLOCK, CRC, Mask};
 use super::extras::{
-    Extras, HAS_CAUSATION, HAS_CORRELATION, HAS_EXTRAS, HAS_ID, HAS_NAMED_TYPE, HAS_OCCURRED, HAS_SCHEMA, HAS_TAGS,
-    MAX_LABEL, Reader,
+    ByteReader, Extras, HAS_CAUSATION, HAS_CORRELATION, HAS_EXTRAS, HAS_ID, HAS_NAMED_TYPE, HAS_OCCURRED, HAS_SCHEMA,
+    HAS_TAGS, MAX_LABEL,
 };
-use super::type_names::{self, Slot};
+use super::type_names::{self, NameSlot};
 use super::{put, u16_at, u32_at, u64_at, varint};
 use crate::error::{Error, Result};
 use crate::event::{ContentType, MAX_TAGS, NewEvent};
@@ -163,7 +163,8 @@ fn encode_extras(event: &NewEvent<'_>) -> Vec<u8> {
     out
 }
 
-/// Appends a record to `out`, all but what [`Unfinished::finish`] adds. `wide` makes room for sequences beyond 32 bits.
+/// Appends a record to `out`, all but what [`Unfinished::finish`] adds. `wide` makes room for
+/// sequences beyond 32 bits.
 ///
 /// # Errors
 ///
@@ -180,7 +181,8 @@ pub fn encode(out: &mut Vec<u8>, key: &[u8], event: &NewEvent<'_>, wide: bool, m
         + if flags & HAS_EXTRAS == 0 { 0 } else { string_len(&extras) }
         + event.data.len();
 
-    // The length counts the table, and the table covers the length field: a longer field can need one block more.
+    // The length counts the table, and the table covers the length field: a longer field can need
+    // one block more.
     let tail = tail_len(wide);
     let mut len = content + tail;
     loop {
@@ -222,7 +224,8 @@ pub fn encode(out: &mut Vec<u8>, key: &[u8], event: &NewEvent<'_>, wide: bool, m
     Ok(Unfinished { at: at as u32, tail_at: tail_at as u32, crc, wide, sequence: 0 })
 }
 
-/// Appends a record that is intact to `out`, to be finished in another place. It keeps its sequence, and all but its place.
+/// Appends a record that is intact to `out`, to be finished in another place. It keeps its
+/// sequence, and all but its place.
 ///
 /// `None` if it breaks the grammar; `out` is then as before.
 pub fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
@@ -250,15 +253,17 @@ impl Unfinished {
         self.at as usize
     }
 
-    /// Follows its buffer, in which something before it has changed its length from `before` to `after`.
+    /// Follows its buffer, in which something before it has changed its length from `before` to
+    /// `after`.
     pub fn shift(&mut self, before: usize, after: usize) {
         let moved = |at: u32| at - before as u32 + after as u32;
         self.at = moved(self.at);
         self.tail_at = moved(self.tail_at);
     }
 
-    /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will stand at `buffer_at` in the segment; `ordinal` and
-    /// `time` count from the segment's first position and base time. Gives what the CRC of all of it goes on from.
+    /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will
+    /// stand at `buffer_at` in the segment; `ordinal` and `time` count from the segment's first
+    /// position and base time. Returns what the CRC of all of it goes on from.
     #[inline]
     pub fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) -> Whole {
         let mut tail = [0; ORDINAL + TIME + 8];
@@ -274,7 +279,8 @@ impl Unfinished {
     }
 }
 
-/// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut off, or if it cannot be one.
+/// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut
+/// off, or if it cannot be one.
 #[inline]
 pub fn len(bytes: &[u8]) -> Option<usize> {
     let (len, field) = varint::get(bytes)?;
@@ -282,7 +288,8 @@ pub fn len(bytes: &[u8]) -> Option<usize> {
     Some(field + len)
 }
 
-/// Whether `record`, which stands at `offset`, has the CRC that its tail says. `false` also if it is too short to be one.
+/// Whether `record`, which stands at `offset`, has the CRC that its tail says. `false` also if it
+/// is too short to be one.
 pub fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     let Some((_, field)) = varint::get(record) else { return false };
     if record.len() < field + 2 {
@@ -299,7 +306,8 @@ pub fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     mask.stored(crc, offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
 }
 
-/// Where the parts of an event stand, counted from the start of the bytes that were decoded. They were checked: text is text.
+/// Where the parts of an event stand, counted from the start of the bytes that were decoded. They
+/// were checked: text is text.
 #[derive(Clone, Copy)]
 pub struct Layout {
     key_at: u32,
@@ -311,7 +319,7 @@ pub struct Layout {
     key_len: u16,
     flags: u16,
     type_len: u8,
-    type_slot: Slot,
+    type_slot: NameSlot,
     content: Content,
 }
 
@@ -364,38 +372,40 @@ impl Layout {
 }
 
 /// What a record says.
-pub struct Parts {
+pub struct RecordParts {
     pub layout: Layout,
     pub ordinal: u64,
     pub time: u64,
     pub sequence: u64,
 }
 
-impl Parts {
-    /// The position and the time of an event in a segment that begins with these. `None` if they would overflow.
+impl RecordParts {
+    /// The position and the time of an event in a segment that begins with these. `None` if they
+    /// would overflow.
     #[inline]
     pub fn place(&self, first_position: u64, base_time: i64) -> Option<(u64, i64)> {
         Some((first_position.checked_add(self.ordinal)?, base_time.checked_add_unsigned(self.time)?))
     }
 }
 
-/// How the last record began that was decoded: its flags, stream and type. The next one most often begins with the same bytes, which need no second look.
+/// How the last record began that was decoded: its flags, stream and type. The next one most often
+/// begins with the same bytes, which need no second look.
 #[derive(Clone, Copy, Default)]
 pub struct Beginning {
     at: usize,
     /// From `at` on; 0 if there is none.
     len: usize,
     /// Where stream and type stand, from `at` on.
-    names: Names,
+    names: RecordNames,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Names {
+struct RecordNames {
     key: u16,
     key_len: u16,
     event_type: u16,
     type_len: u8,
-    type_slot: Slot,
+    type_slot: NameSlot,
 }
 
 impl Beginning {
@@ -411,10 +421,11 @@ impl Beginning {
         this[behind - 1] == last[behind - 1] && this == last
     }
 
-    /// That of the record whose flags stand at `at`. `None` if its stream or its type break the grammar.
+    /// That of the record whose flags stand at `at`. `None` if its stream or its type break the
+    /// grammar.
     #[inline(always)]
     fn read(bytes: &[u8], at: usize, end: usize) -> Option<Self> {
-        let mut reader = Reader::new(&bytes[..end], at + 2);
+        let mut reader = ByteReader::new(&bytes[..end], at + 2);
         let key = reader.string()?;
         let key_at = reader.at() - key.len();
         let event_type = reader.string().filter(|name| (1..=MAX_NAME).contains(&name.len()))?;
@@ -422,7 +433,7 @@ impl Beginning {
             return None;
         }
         let type_slot = type_names::slot(event_type)?;
-        let names = Names {
+        let names = RecordNames {
             key: (key_at - at) as u16,
             key_len: key.len() as u16,
             event_type: (reader.at() - event_type.len() - at) as u16,
@@ -433,14 +444,15 @@ impl Beginning {
     }
 }
 
-/// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been verified. `None` if it breaks the grammar.
-pub fn decode(bytes: &[u8], at: usize, end: usize) -> Option<Parts> {
+/// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been
+/// verified. `None` if it breaks the grammar.
+pub fn decode(bytes: &[u8], at: usize, end: usize) -> Option<RecordParts> {
     decode_next(bytes, at, end, &mut Beginning::default())
 }
 
 /// The same for one of many records in the same bytes, which must not change meanwhile.
 #[inline(always)]
-pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<Parts> {
+pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<RecordParts> {
     let (_, field) = varint::get(&bytes[at..end])?;
     let flags_at = at + field;
     if end - flags_at < 2 {
@@ -457,7 +469,7 @@ pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) ->
     if !last.is_again(bytes, flags_at, content_end) {
         *last = Beginning::read(bytes, flags_at, content_end)?;
     }
-    let mut reader = Reader::new(&bytes[..content_end], flags_at + last.len);
+    let mut reader = ByteReader::new(&bytes[..content_end], flags_at + last.len);
     let metadata_len = reader.varint()?;
     let extras_len = if flags & HAS_EXTRAS != 0 { reader.varint()? } else { 0 };
     let extras_at = reader.at();
@@ -469,7 +481,7 @@ pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) ->
     reader.take(metadata_len)?;
     let sequence_at = tail_at + ORDINAL + TIME;
     let names = &last.names;
-    Some(Parts {
+    Some(RecordParts {
         layout: Layout {
             key_at: (flags_at + usize::from(names.key)) as u32,
             type_at: (flags_at + usize::from(names.event_type)) as u32,

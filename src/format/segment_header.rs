@@ -16,10 +16,12 @@ const MAGIC: [u8; 8] = *b"\x89ANL\r\n\x1A\n";
 
 /// Events of one segment, so that an ordinal fits into 24 bits.
 pub const MAX_EVENTS: u64 = 1 << 24;
-/// Nanoseconds from the base time to the last event of one segment, so that a time fits into 56 bits.
+/// Nanoseconds from the base time to the last event of one segment, so that a time fits into 56
+/// bits.
 pub const MAX_AGE: u64 = (1 << 56) - 1;
 
-/// Whether bytes may be a header of which a crash has kept some bytes and lost others, which are zero then.
+/// Whether bytes may be a header of which a crash has kept some bytes and lost others, which are
+/// zero then.
 pub fn may_be_header(bytes: &[u8]) -> bool {
     bytes.iter().zip(MAGIC).all(|(&byte, magic)| byte == 0 || byte == magic)
 }
@@ -94,8 +96,9 @@ impl SegmentHeader {
         }))
     }
 
-    /// The header of a segment that may be damaged. A version that is newer only counts if the checksum holds, and one that a flipped bit has made newer is put right.
-    /// Gives with it whether it is intact.
+    /// The header of a segment that may be damaged. A version that is newer only counts if the
+    /// checksum holds, and one that a flipped bit has made newer is put right. Also returns whether
+    /// it is intact.
     ///
     /// # Errors
     ///

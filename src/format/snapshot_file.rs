@@ -5,7 +5,8 @@
 //! | magic | version | min | length | store id | created-at | sequence | position | recorded-at | fingerprint | state length | key length | codec | retention | zero | CRC | key | state | table | CRC |
 //! ```
 //!
-//! The first CRC covers header and key, so that both can be believed without reading the state; the second one covers the first and the state, or the table in its place.
+//! The first CRC covers header and key, so that both can be believed without reading the state; the
+//! second one covers the first and the state, or the table in its place.
 
 use super::checksum::{crc, extend};
 use super::state_file::{self, CRC_AT, LEN, MAX_STATE, Unfit};
@@ -26,7 +27,8 @@ const _: () = assert!(MAX_HEAD <= super::checksum::BLOCK);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Retention {
-    /// Until there are enough newer ones: [`Options::snapshots_kept`](crate::Options::snapshots_kept) of them stay beside the newest.
+    /// Until there are enough newer ones:
+    /// [`Options::snapshots_kept`](crate::Options::snapshots_kept) of them stay beside the newest.
     #[default]
     Default,
     /// Until there is a newer one.
@@ -86,12 +88,13 @@ impl Codec {
 
 /// What a snapshot says of itself, but for the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head {
+pub struct SnapshotHeader {
     pub store: [u8; 16],
     pub created_at: i64,
     pub sequence: u64,
     pub position: u64,
-    /// When the event was recorded. Position and time together tell it from another one that has taken its place.
+    /// When the event was recorded. Position and time together tell it from another one that has
+    /// taken its place.
     pub recorded_at: i64,
     pub fingerprint: u64,
     pub codec: Codec,
@@ -100,7 +103,7 @@ pub struct Head {
     pub state_len: u64,
 }
 
-impl Head {
+impl SnapshotHeader {
     /// The length of the whole file, given that of the key.
     pub fn file_len(&self, key_len: usize) -> u64 {
         state_file::len(key_len, self.state_len)
@@ -144,7 +147,7 @@ impl Head {
         if u32_at(bytes, 12) != LEN as u32 {
             return Err(Unfit::Newer);
         }
-        let head = Head {
+        let head = SnapshotHeader {
             store: array(bytes, 16),
             created_at: u64_at(bytes, 32) as i64,
             sequence: u64_at(bytes, 40),
@@ -159,15 +162,16 @@ impl Head {
     }
 }
 
-/// The bytes of the file. The caller has checked the length of the state, which must be that of `head`.
-pub fn encode(head: &Head, key: &[u8], state: &[u8]) -> Vec<u8> {
+/// The bytes of the file. The caller has checked the length of the state, which must be that of
+/// `head`.
+pub fn encode(head: &SnapshotHeader, key: &[u8], state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && key.len() <= MAX_KEY);
     state_file::assemble(&head.encode(key), key, state)
 }
 
 /// The whole of a file: what it says of itself, the stream, and where the state stands.
-pub fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
-    let (head, key) = Head::decode(file)?;
+pub fn decode(file: &[u8]) -> Result<(SnapshotHeader, &[u8], Range<usize>), Unfit> {
+    let (head, key) = SnapshotHeader::decode(file)?;
     let state = state_file::locate(file, key.len(), head.state_len)?;
     Ok((head, key, state))
 }
@@ -176,8 +180,8 @@ pub fn decode(file: &[u8]) -> Result<(Head, &[u8], Range<usize>), Unfit> {
 mod tests {
     use super::*;
 
-    fn head(state: &[u8]) -> Head {
-        Head {
+    fn head(state: &[u8]) -> SnapshotHeader {
+        SnapshotHeader {
             store: *b"0123456789abcdef",
             created_at: -2,
             sequence: 41,

@@ -5,7 +5,8 @@
 //! | header | CRC | key | state | table | CRC |
 //! ```
 //!
-//! The first CRC covers header and key, so that both can be believed without reading the state; the second one covers the first and the state, or the table in its place.
+//! The first CRC covers header and key, so that both can be believed without reading the state; the
+//! second one covers the first and the state, or the table in its place.
 
 use super::checksum::{CRC, crc, extend, put_table, table_holds, table_len};
 use super::u32_at;
@@ -52,7 +53,8 @@ pub(super) fn assemble(header: &[u8; LEN], key: &[u8], state: &[u8]) -> Vec<u8> 
     out
 }
 
-/// Where in a file the state stands, all of which is intact. The header has been, and tells the lengths.
+/// Where in a file the state stands, all of which is intact. The header has been, and tells the
+/// lengths.
 pub(super) fn locate(file: &[u8], key_len: usize, state_len: u64) -> Result<Range<usize>, Unfit> {
     if len(key_len, state_len) != file.len() as u64 {
         return Err(Unfit::Damaged);

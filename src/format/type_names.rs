@@ -1,17 +1,20 @@
-//! The names of event types that have been read. Looking whether 16 bytes are text takes longer than all else that is done to decode an event, and stores have few types.
+//! The names of event types that have been read. Looking whether 16 bytes are text takes longer
+//! than all else that is done to decode an event, and stores have few types.
 
 use std::sync::OnceLock;
 
 const SLOTS: usize = 256;
 
-/// Names that were checked, each in the slot that its bytes lead to; the first one that comes keeps it. They are kept as long as the process lives: 64 KiB at most.
+/// Names that were checked, each in the slot that its bytes lead to; the first one that comes keeps
+/// it. They are kept as long as the process lives: 64 KiB at most.
 static NAMES: [OnceLock<Box<str>>; SLOTS] = [const { OnceLock::new() }; SLOTS];
 
 /// Where a checked name is kept, if it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Slot(Option<u8>);
+pub struct NameSlot(Option<u8>);
 
-/// The slot that a name leads to: multiplicative hashing of its first and last bytes (Knuth, The Art of Computer Programming, volume 3, 6.4).
+/// The slot that a name leads to: multiplicative hashing of its first and last bytes (Knuth, The
+/// Art of Computer Programming, volume 3, 6.4).
 #[inline]
 fn place(name: &[u8]) -> u8 {
     let word = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
@@ -32,25 +35,25 @@ fn are_same(a: &[u8], b: &[u8]) -> bool {
 
 /// Where the name with these bytes is kept. `None` if they are not text.
 #[inline]
-pub fn slot(name: &[u8]) -> Option<Slot> {
+pub fn slot(name: &[u8]) -> Option<NameSlot> {
     let at = place(name);
     match NAMES[usize::from(at)].get() {
-        Some(known) if are_same(known.as_bytes(), name) => Some(Slot(Some(at))),
+        Some(known) if are_same(known.as_bytes(), name) => Some(NameSlot(Some(at))),
         known => keep(name, at, known.is_none()),
     }
 }
 
 #[cold]
-fn keep(name: &[u8], at: u8, is_free: bool) -> Option<Slot> {
+fn keep(name: &[u8], at: u8, is_free: bool) -> Option<NameSlot> {
     let text = str::from_utf8(name).ok()?;
-    // Whoever was faster may have put another name there.
+    // Another thread may have put another name there.
     let kept = is_free && &**NAMES[usize::from(at)].get_or_init(|| text.into()) == text;
-    Some(Slot(kept.then_some(at)))
+    Some(NameSlot(kept.then_some(at)))
 }
 
 /// The name with these bytes, which were checked, and led to this slot.
 #[inline]
-pub fn name(slot: Slot, bytes: &[u8]) -> &str {
+pub fn name(slot: NameSlot, bytes: &[u8]) -> &str {
     match slot.0.and_then(|at| NAMES[usize::from(at)].get()) {
         Some(name) => name,
         None => str::from_utf8(bytes).unwrap_or_default(),
@@ -64,7 +67,7 @@ mod tests {
     #[test]
     fn names_come_back_kept_or_not() {
         let names: Vec<String> = (0..2000).map(|n| format!("Type{n}{}", "é".repeat(n % 7))).collect();
-        let slots: Vec<Slot> = names.iter().map(|name| slot(name.as_bytes()).unwrap()).collect();
+        let slots: Vec<NameSlot> = names.iter().map(|name| slot(name.as_bytes()).unwrap()).collect();
         assert!(slots.iter().any(|slot| slot.0.is_some()) && slots.iter().any(|slot| slot.0.is_none()));
         for (text, &kept) in names.iter().zip(&slots) {
             assert_eq!(name(kept, text.as_bytes()), text);

@@ -17,7 +17,8 @@ pub fn len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Reads a varint at the start of `bytes`: its value and length. `None` if it is cut off, too long, or not in its shortest form.
+/// Reads a varint at the start of `bytes`: its value and length. `None` if it is cut off, too long,
+/// or not in its shortest form.
 #[inline(always)]
 pub fn get(bytes: &[u8]) -> Option<(u64, usize)> {
     match *bytes {

@@ -1,6 +1,7 @@
-//! A directory that is held open: names are resolved from it, wherever it has gone and whatever has its name now.
+//! A directory that is held open: names are resolved from it, wherever it has gone and whatever has
+//! its name now.
 
-use super::lock::{Place, RealLock, sign, take};
+use super::lock::{LockPath, RealLock, sign, take};
 use super::real::{RealFile, RealFs};
 use super::{Entry, File, Fs, Lock, LockMode, Mode, regular};
 use crate::process::Process;
@@ -169,7 +170,8 @@ fn kind_of(at: impl rustix::fd::AsFd, name: impl rustix::path::Arg + Copy) -> Op
     Some((FileType::from_raw_mode(stat.st_mode), u64::try_from(stat.st_size).unwrap_or_default()))
 }
 
-/// Whether a name leads to this file, as far as the numbers of files tell. Those of a file that is open are not given to another one.
+/// Whether a name leads to this file, as far as the numbers of files tell. Those of a file that is
+/// open are not given to another one.
 pub(super) fn leads_to(dir: &fs::File, name: &Path, file: &fs::File) -> io::Result<bool> {
     let named = rustix::fs::statat(dir, name, AtFlags::empty())?;
     let file = rustix::fs::fstat(file)?;
@@ -182,13 +184,14 @@ pub(super) fn lock(at: impl rustix::fd::AsFd, path: &Path, mode: LockMode) -> io
     let Some(Component::Normal(name)) = path.components().next_back() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    // Its own description, as a lock goes with one, and the store has the directory open for longer.
+    // Its own description, as a lock goes with one, and the store has the directory open for
+    // longer.
     let dir = open_directory(at, parent)?;
-    let place = |tells_apart, dir| Place { dir, name: name.into(), tells_apart };
+    let place = |tells_apart, dir| LockPath { dir, name: name.into(), tells_apart };
     let mut held = RealLock { file: None, mode, process: Process::this(), place: None };
     for tries in 1.. {
         let file = match open_lock(&dir, Path::new(name), mode) {
-            // Whoever only reads may do so where the file is missing and nobody writes.
+            // Anyone who only reads may do so where the file is missing and nobody writes.
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == LockMode::Shared => break,
             opened => opened?,
         };

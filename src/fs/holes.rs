@@ -1,7 +1,10 @@
-//! Reading from a disk with unreadable places: what cannot be read shows as bytes that mean nothing, and is remembered.
+//! Reading from a disk with unreadable places: what cannot be read shows as bytes that mean
+//! nothing, and is remembered.
 //!
-//! A read that meets a bad sector fails as a whole, although all but one page of the file is intact. Tools that rescue what is left read through [`Holes`]: a page that cannot be read
-//! becomes a *hole*, whose bytes fail every checksum as damaged ones do, and which is asked for only once, as a failing disk may take seconds to give up. Holes are not filled with zeros,
+//! A read that meets a bad sector fails as a whole, although all but one page of the file is
+//! intact. Tools that rescue what is left read through [`Holes`]: a page that cannot be read
+//! becomes a *hole*, whose bytes fail every checksum as damaged ones do, and which is asked for
+//! only once, as a failing disk may take seconds to give up. Holes are not filled with zeros,
 //! because zeros are what a log ends in.
 
 use super::{File, Fs, FsLayer, Map, Mode};
@@ -19,7 +22,8 @@ const FILLER: u8 = 0xEE;
 /// What cannot be read is found out in steps of this, the unit in which kernels read files.
 const PAGE: u64 = 4096;
 
-/// Whether a call failed because the disk does not give up what it stores: a bad sector, or a block whose checksum in the file system does not hold.
+/// Whether a call failed because the disk does not give up what it stores: a bad sector, or a block
+/// whose checksum in the file system does not hold.
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     #[cfg(unix)]
     if let Some(errno) = rustix::io::Errno::from_io_error(error) {
@@ -34,7 +38,8 @@ pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     cfg!(windows) && error.raw_os_error().is_some_and(|code| [23, 27, 30, 1117].contains(&code))
 }
 
-/// The error of a read of these bytes. Bytes that the disk does not give up are damage; which positions stood there, the caller may know.
+/// The error of a read of these bytes. Bytes that the disk does not give up are damage; which
+/// positions stood there, the caller may know.
 pub(crate) fn read_error(file: &dyn File, path: &Path, bytes: Range<u64>, error: io::Error) -> Error {
     if !is_unreadable(&error) {
         return Error::io("read", path, error);
@@ -80,7 +85,8 @@ impl<'a> Holes<'a> {
         Holes { under, met: Arc::default() }
     }
 
-    /// The holes that were met so far, as damage of which no positions are known. Those that touch are one.
+    /// The holes that were met so far, as damage of which no positions are known. Those that touch
+    /// are one.
     pub(crate) fn met(&self) -> Vec<Damage> {
         let met = self.met.lock();
         let mut found: Vec<Damage> = Vec::new();
@@ -133,7 +139,8 @@ impl HoledFile {
         self.under.as_deref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Remembers a hole, as part of the one before it if they touch: a disk may give up nothing at all.
+    /// Remembers a hole, as part of the one before it if they touch: a disk may give up nothing at
+    /// all.
     fn meet(&self, page: Range<u64>, why: String) {
         let mut met = self.met.lock();
         let holes = met.entry(self.path.clone()).or_default();
@@ -143,7 +150,8 @@ impl HoledFile {
         }
     }
 
-    /// Where the hole ends that was met at `offset`; or else where the next one begins, `u64::MAX` if none does.
+    /// Where the hole ends that was met at `offset`; or else where the next one begins, `u64::MAX`
+    /// if none does.
     fn hole_at(&self, offset: u64) -> Result<u64, u64> {
         let met = self.met.lock();
         let Some(holes) = met.get(&self.path) else { return Err(u64::MAX) };
@@ -174,7 +182,8 @@ impl File for HoledFile {
             Err(e) if is_unreadable(&e) => {}
             read => return read,
         }
-        // Only the page at `offset`, and once more: the bad one may stand behind it, and the failure may have passed.
+        // Only the page at `offset`, and once more: the bad one may stand after it, and the failure
+        // may have passed.
         let page = page_of(file, offset);
         let len = len.min((page.end - offset) as usize);
         match file.read_at(offset, &mut out[..len]) {

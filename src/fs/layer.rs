@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// A file system over another one. Every call goes to [`inner`](FsLayer::inner) unless the layer
 /// implements it itself.
 ///
-/// [`hold`](FsLayer::hold) is the exception: it returns `None` by default, because what the inner file
-/// system returns would bypass the layer.
+/// [`hold`](FsLayer::hold) is the exception: it returns `None` by default, because what the inner
+/// file system returns would bypass the layer.
 ///
 /// ```
 /// use annals::fs::{Entry, Fs, FsLayer, MemFs};
@@ -141,8 +141,8 @@ impl<L: FsLayer> Fs for L {
     }
 }
 
-/// A file over another one. Every call goes to [`inner`](FileLayer::inner) unless the layer implements
-/// it itself.
+/// A file over another one. Every call goes to [`inner`](FileLayer::inner) unless the layer
+/// implements it itself.
 pub trait FileLayer: Debug + Send + Sync + 'static {
     /// The file below.
     fn inner(&self) -> &dyn File;

@@ -1,4 +1,5 @@
-//! A file system whose paths lead elsewhere: how a directory is held where the system has no names relative to one.
+//! A file system whose paths lead elsewhere: how a directory is held where the system has no names
+//! relative to one.
 
 use super::{Entry, File, Fs, Lock, LockMode, Mode};
 use std::fmt;

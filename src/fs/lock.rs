@@ -1,7 +1,9 @@
-//! Locks of the operating system: who may write, who holds the lock, and whether the name still leads to what is locked.
+//! Locks of the operating system: who may write, who holds the lock, and whether the name still
+//! leads to what is locked.
 //!
-//! On Unix two things are locked with `flock`: the file, and the directory that it lies in. Removing or replacing the file leads a second process to another file, whose lock is free; the lock of the
-//! directory still keeps it out. File systems that cannot lock a directory do without.
+//! On Unix two things are locked with `flock`: the file, and the directory that it lies in.
+//! Removing or replacing the file leads a second process to another file, whose lock is free; the
+//! lock of the directory still keeps it out. File systems that cannot lock a directory do without.
 
 #[cfg(not(unix))]
 use super::Lock;
@@ -20,17 +22,18 @@ pub(super) struct RealLock {
     pub(super) mode: LockMode,
     pub(super) process: Process,
     #[cfg(unix)]
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<LockPath>,
 }
 
 /// Where the name of a lock stands.
 #[cfg(unix)]
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct LockPath {
     /// The directory of the name, locked if that is possible.
     pub(super) dir: File,
     pub(super) name: PathBuf,
-    /// Whether a name leads to the file that was just opened by it. Where it does not, the numbers of files say nothing.
+    /// Whether a name leads to the file that was just opened by it. Where it does not, the numbers
+    /// of files say nothing.
     pub(super) tells_apart: bool,
 }
 
@@ -40,7 +43,7 @@ impl Held for RealLock {
         let (Some(file), Some(place)) = (&self.file, &self.place) else { return true };
         match super::held::leads_to(&place.dir, &place.name, file) {
             Ok(same) => same || !place.tells_apart,
-            // Whoever cannot tell does not know of a loss.
+            // Anyone who cannot tell does not know of a loss.
             Err(e) => e.kind() != io::ErrorKind::NotFound,
         }
     }
@@ -48,16 +51,19 @@ impl Held for RealLock {
 
 impl Drop for RealLock {
     fn drop(&mut self) {
-        // A forked child shares the open file with its parent: closing its copy releases nothing, unlocking would.
+        // A forked child shares the open file with its parent: closing its copy releases nothing,
+        // unlocking would.
         if !self.process.is_this() {
             return;
         }
         if let (LockMode::Exclusive, Some(file)) = (self.mode, &self.file) {
-            // Nobody is to be told of an owner that has gone. The text is for people; the lock is what counts.
+            // Nobody is to be told of an owner that has gone. The text is for people; the lock is
+            // what counts.
             let _ = file.set_len(0);
         }
-        // Closing would do, but for a child that another thread is just starting: until it runs its program it has the same open file, and with it the lock. The lock that is
-        // asked for first goes last.
+        // Closing would do, but for a child that another thread is just starting: until it runs its
+        // program it has the same open file, and with it the lock. The lock that is asked for first
+        // goes last.
         #[cfg(unix)]
         if let Some(place) = &self.place {
             let _ = place.dir.unlock();
@@ -83,13 +89,14 @@ pub(super) fn take(file: &File, mode: LockMode) -> io::Result<Option<String>> {
 
 /// Who holds a lock that could not be taken.
 fn holder(file: &File, mode: LockMode) -> String {
-    // The text tells of a writer. One that was killed leaves it behind, and a reader may hold the lock since.
+    // The text tells of a writer. One that was killed leaves it behind, and a reader may hold the
+    // lock since.
     if mode == LockMode::Exclusive && file.try_lock_shared().is_ok() {
         let _ = file.unlock();
         return "a process that reads it".into();
     }
     let mut text = Vec::new();
-    // Whoever cannot read the text is told less.
+    // Anyone who cannot read the text is told less.
     let _ = file.take(512).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     match owner_of(&text) {
@@ -100,7 +107,8 @@ fn holder(file: &File, mode: LockMode) -> String {
     }
 }
 
-/// Says in the lock file who holds it. The text is for people, so a lock without one is as good: the disk may be full.
+/// Says in the lock file who holds it. The text is for people, so a lock without one is as good:
+/// the disk may be full.
 pub(super) fn sign(mut file: &File) {
     let text = format!("pid {} on {}\n", std::process::id(), host());
     // An old text goes first, as it names somebody else.

@@ -7,16 +7,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file system in memory: for [`Store::in_memory`](crate::Store::in_memory), and for tests that need no disk.
+/// A file system in memory: for [`Store::in_memory`](crate::Store::in_memory), and for tests that
+/// need no disk.
 ///
-/// Clones share the files, so a store that was closed can be opened again. What is written is "durable" until the last clone is dropped.
+/// Clones share the files, so a store that was closed can be opened again. What is written is
+/// "durable" until the last clone is dropped.
 #[derive(Clone, Default, Debug)]
 pub struct MemFs {
-    inner: Arc<Inner>,
+    inner: Arc<MemFiles>,
 }
 
 #[derive(Default, Debug)]
-struct Inner {
+struct MemFiles {
     files: RwLock<BTreeMap<PathBuf, Arc<MemFile>>>,
     locks: Mutex<BTreeSet<PathBuf>>,
 }
@@ -26,7 +28,7 @@ struct MemFile(RwLock<Vec<u8>>);
 
 #[derive(Debug)]
 struct MemLock {
-    inner: Arc<Inner>,
+    inner: Arc<MemFiles>,
     path: PathBuf,
 }
 
@@ -49,8 +51,9 @@ fn missing(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("no file {}", path.display()))
 }
 
-/// The entries of `dir`, given all files: files right in it, and directories that have files below them.
-pub(super) fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: &Path) -> Vec<Entry> {
+/// The entries of `dir`, given all files: files right in it, and directories that have files below
+/// them.
+pub fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: &Path) -> Vec<Entry> {
     let mut found: BTreeMap<String, Entry> = BTreeMap::new();
     for (path, size) in files {
         let Ok(below) = path.strip_prefix(dir) else { continue };
@@ -125,7 +128,7 @@ impl Fs for MemFs {
 }
 
 /// Reads from a file that is a vector.
-pub(super) fn read_vec(bytes: &[u8], offset: u64, out: &mut [u8]) -> usize {
+pub fn read_vec(bytes: &[u8], offset: u64, out: &mut [u8]) -> usize {
     let start = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
     let n = out.len().min(bytes.len() - start);
     out[..n].copy_from_slice(&bytes[start..start + n]);
@@ -133,7 +136,7 @@ pub(super) fn read_vec(bytes: &[u8], offset: u64, out: &mut [u8]) -> usize {
 }
 
 /// Writes to a file that is a vector.
-pub(super) fn write_vec(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+pub fn write_vec(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
     let start = offset as usize;
     if file.len() < start + bytes.len() {
         file.resize(start + bytes.len(), 0);

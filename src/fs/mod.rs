@@ -1,9 +1,12 @@
-//! Files behind one small trait, so that the same engine runs on a disk, in memory, and on a simulated disk that fails and crashes.
+//! Files behind one small trait, so that the same engine runs on a disk, in memory, and on a
+//! simulated disk that fails and crashes.
 //!
-//! [`RealFs`] is the operating system's, [`MemFs`] a directory in memory, [`SimFs`] the simulator of the crash tests. A store is told which one to use by
+//! [`RealFs`] is the operating system, [`MemFs`] a directory in memory; a layer over another file
+//! system implements [`FsLayer`]. A store is told which one to use by
 //! [`Options::file_system`](crate::Options::file_system).
 
 #[cfg(unix)]
+mod gate;
 mod held;
 mod holes;
 mod layer;
@@ -11,7 +14,7 @@ mod layer;
 mod led;
 mod lock;
 mod map;
-mod mem;
+pub(crate) mod mem;
 pub(crate) mod owned;
 mod paced;
 mod real;
@@ -32,8 +35,9 @@ use std::sync::Arc;
 
 /// A file system, as far as a store needs one.
 ///
-/// Implementations must be safe to use from several threads. Calls block. A name that was created, renamed or removed is durable only after
-/// [`Fs::sync_dir`], the bytes and the length of a file only after [`File::sync`].
+/// Implementations must be safe to use from several threads. Calls block. A name that was created,
+/// renamed or removed is durable only after [`Fs::sync_dir`], the bytes and the length of a file
+/// only after [`File::sync`].
 pub trait Fs: Debug + Send + Sync {
     /// Creates a directory and what is missing above it. No error if it is there.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
@@ -49,36 +53,42 @@ pub trait Fs: Debug + Send + Sync {
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the lock of a file without waiting. An exclusive lock creates the file if it is missing. The lock is held until the value is dropped, or its process dies.
+    /// Takes the lock of a file without waiting. An exclusive lock creates the file if it is
+    /// missing. The lock is held until the value is dropped, or its process dies.
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock>;
     /// Free bytes, where that is known.
     fn available(&self, dir: &Path) -> io::Result<Option<u64>>;
     /// Whether zeros written ahead of the data make syncs cheaper here.
     fn gains_from_zeros(&self) -> bool;
-    /// Binds a directory that exists. In the file system that is returned, `dir` and all paths below it lead to the directory that `dir` names now, also after that directory has been
-    /// renamed, another one has taken its name, or the working directory has changed. A store works through what this returns, so that it never writes into a directory that it has not
-    /// opened.
+    /// Binds a directory that exists. In the file system that is returned, `dir` and all paths
+    /// below it lead to the directory that `dir` names now, also after that directory has been
+    /// renamed, another one has taken its name, or the working directory has changed. A store works
+    /// through what this returns, so that it never writes into a directory that it has not opened.
     ///
-    /// The default returns `None`, for file systems that know of no such changes; a store then uses its path as it is. A file system that passes calls on to another one should pass this one on,
-    /// too.
+    /// The default returns `None`, for file systems that know of no such changes; a store then uses
+    /// its path as it is. A file system that passes calls on to another one should pass this one
+    /// on, too.
     fn hold(&self, _dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
         Ok(None)
     }
 }
 
-/// An open file. All reads and writes name their offset: there is no shared cursor that one call could move under another.
+/// An open file. All reads and writes name their offset: there is no shared cursor that one call
+/// could move under another.
 pub trait File: Debug + Send + Sync + 'static {
     /// The length in bytes. Not named `len`, as it can fail.
     fn size(&self) -> io::Result<u64>;
     /// Reads at most `out.len()` bytes; 0 at the end of the file. May be interrupted or short.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
-    /// Writes at most `bytes.len()` bytes, and lengthens the file if need be. May be interrupted or short.
+    /// Writes at most `bytes.len()` bytes, and lengthens the file if need be. May be interrupted or
+    /// short.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
     /// Makes all that was written durable, and the length with it (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
     /// Cuts the file, or lengthens it with zeros.
     fn truncate(&self, size: u64) -> io::Result<()>;
-    /// Maps the first `len` bytes, none of which will change any more. `None` where there are no maps.
+    /// Maps the first `len` bytes, none of which will change any more. `None` where there are no
+    /// maps.
     fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Map>>>;
 }
 
@@ -127,7 +137,8 @@ pub enum Lock {
 
 /// A lock that is held. Dropping it releases it.
 pub trait Held: Debug + Send + Sync {
-    /// Whether the name that was locked still leads to the file that is locked. If not, the file was removed or replaced, and others may hold a lock of the same name.
+    /// Whether the name that was locked still leads to the file that is locked. If not, the file
+    /// was removed or replaced, and others may hold a lock of the same name.
     ///
     /// The default returns `true`, for file systems that cannot tell.
     fn is_named(&self) -> bool {
@@ -144,11 +155,13 @@ pub struct Entry {
     pub size: u64,
     /// Whether it is a directory.
     pub is_dir: bool,
-    /// Whether it is a regular file. What is neither is never opened: a pipe, a socket, a device, a link that leads nowhere. Other links are what they lead to.
+    /// Whether it is a regular file. What is neither is never opened: a pipe, a socket, a device, a
+    /// link that leads nowhere. Other links are what they lead to.
     pub is_file: bool,
 }
 
-/// Fills `out` from `offset` on, however many calls that takes. Gives the number of bytes, fewer only at the end of the file.
+/// Fills `out` from `offset` on, however many calls that takes. Returns the number of bytes, fewer
+/// only at the end of the file.
 pub fn read_full(file: &dyn File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < out.len() {

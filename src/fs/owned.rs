@@ -1,18 +1,19 @@
 //! The files of one owner of a directory: nothing of a handle reaches them once its lock is gone.
 //!
-//! A store gives up its lock while threads may still be at work for it: a leader that makes a spare file behind its
-//! commit, a reader that makes an index anew. Two things keep those away from the files of the next owner. Work that
-//! takes several calls holds the owner's token, and closing waits for it; and every single call that changes anything
-//! passes a gate that is shut before the lock is released, whoever makes it and whatever it forgot.
+//! A store gives up its lock while threads may still be at work for it: a leader that makes a spare
+//! file after its commit, a reader that rebuilds an index. Two things keep those away from the
+//! files of the next owner. Work that takes several calls holds the owner's token, and closing
+//! waits for it; and every single call that changes anything passes a gate that is shut before the
+//! lock is released, anyone who makes it and whatever it forgot.
 
+use super::gate::Gate;
+pub(crate) use super::gate::WorkToken;
 use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
 use crate::error::{Error, NotOwner, Result};
-use parking_lot::{Condvar, Mutex, RwLock};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the names of files end in that have not got their own name yet.
 const NEW: &str = ".new";
@@ -22,49 +23,15 @@ const NEW: &str = ".new";
 pub(crate) struct Owned {
     under: Arc<dyn Fs>,
     gate: Arc<Gate>,
-    /// The threads at work that takes several calls; one that came to more work stands there more than once.
-    at_work: Mutex<Vec<ThreadId>>,
-    /// Told when work is done.
-    done: Condvar,
-    /// No work begins any more.
-    ending: AtomicBool,
     /// Random, for names.
     owner: u64,
     named: AtomicU64,
 }
 
-/// Held by each call that changes something; says whether there may be no more of them.
-type Gate = RwLock<bool>;
-
-/// Work on the directory is under way: the lock is not released before this is dropped.
-#[derive(Debug)]
-pub(crate) struct Work<'a>(&'a Owned);
-
-impl Drop for Work<'_> {
-    fn drop(&mut self) {
-        let mut at_work = self.0.at_work.lock();
-        let this = thread::current().id();
-        if let Some(at) = at_work.iter().rposition(|&thread| thread == this) {
-            at_work.swap_remove(at);
-        }
-        if self.0.is_ending() {
-            self.0.done.notify_all();
-        }
-    }
-}
-
 impl Owned {
     pub(crate) fn new(under: Arc<dyn Fs>) -> Self {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-        Owned {
-            under,
-            gate: Arc::default(),
-            at_work: Mutex::default(),
-            done: Condvar::new(),
-            ending: AtomicBool::new(false),
-            owner: high ^ low.rotate_left(32),
-            named: AtomicU64::new(0),
-        }
+        Owned { under, gate: Arc::new(Gate::new()), owner: high ^ low.rotate_left(32), named: AtomicU64::new(0) }
     }
 
     /// Begins work that takes several calls. It must not wait for anything that closing waits for.
@@ -72,40 +39,32 @@ impl Owned {
     /// # Errors
     ///
     /// [`Error::Closed`] once the owner is about to leave.
-    pub(crate) fn work(&self) -> Result<Work<'_>> {
-        let mut at_work = self.at_work.lock();
-        if self.is_ending() {
-            return Err(Error::Closed);
-        }
-        at_work.push(thread::current().id());
-        Ok(Work(self))
+    pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
+        self.gate.work().ok_or(Error::Closed)
     }
 
     /// Whether work that takes long had better stop.
     pub(crate) fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::SeqCst)
+        self.gate.is_ending()
     }
 
-    /// Lets no more work begin, and waits for what other threads have begun. This one may be at work, too: a leader wakes
-    /// those who wait for its commit, and a waker may drop the last handle. What it still comes to do is refused.
+    /// Lets no more work begin, and waits for what other threads have begun. This one may be at
+    /// work, too: a leader wakes those who wait for its commit, and a waker may drop the last
+    /// handle. What it still comes to do is refused.
     pub(crate) fn end_work(&self) {
-        let this = thread::current().id();
-        let mut at_work = self.at_work.lock();
-        self.ending.store(true, Ordering::SeqCst);
-        self.done.wait_while(&mut at_work, |at_work| at_work.iter().any(|&thread| thread != this));
+        self.gate.end_work();
     }
 
-    /// Waits for the calls that are under way, and refuses all further ones that would change something. Reading goes on.
+    /// Waits for the calls that are under way, and refuses all further ones that would change
+    /// something. Reading goes on.
     pub(crate) fn end(&self) {
-        self.end_work();
-        *self.gate.write() = true;
+        self.gate.end();
     }
 
-    /// Refuses all further calls that would change something, without waiting for work that is under way: the directory may
-    /// have another owner by now.
+    /// Refuses all further calls that would change something, without waiting for work that is
+    /// under way: the directory may have another owner by now.
     pub(crate) fn shut(&self) {
-        self.ending.store(true, Ordering::SeqCst);
-        *self.gate.write() = true;
+        self.gate.shut();
     }
 
     /// A name that no other file has, of this owner or another, for what will be called `name`.
@@ -126,11 +85,7 @@ pub(crate) fn meant_by(name: &str) -> Option<&str> {
 
 /// Lets a call through that changes something, as long as the lock is held.
 fn pass<T>(gate: &Gate, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let over = gate.read();
-    match *over {
-        true => Err(io::Error::other(NotOwner)),
-        false => call(),
-    }
+    gate.pass(call).unwrap_or_else(|| Err(io::Error::other(NotOwner)))
 }
 
 impl Fs for Owned {

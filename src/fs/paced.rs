@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A file system that reads at most so many bytes a second, and says how many it has read: for tools that read a whole store beside one that serves.
+/// A file system that reads at most so many bytes a second, and says how many it has read: for
+/// tools that read a whole store beside one that serves.
 ///
 /// ```
 /// use annals::fs::{Paced, RealFs};
 /// let dir = tempfile::tempdir()?;
 /// annals::Store::open(dir.path())?.close()?;
 /// let fs = Paced::new(RealFs).rate(50_000_000).progress(|bytes| assert!(bytes > 0));
-/// assert!(annals::salvage::verify_in(&fs, dir.path())?.is_sound());
+/// assert!(annals::offline::verify_in(&fs, dir.path())?.is_sound());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

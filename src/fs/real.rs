@@ -69,7 +69,8 @@ impl Fs for RealFs {
         fs::File::open(dir)?.sync_all()
     }
 
-    /// Elsewhere a directory cannot be opened as a file, and names are journaled by the file system.
+    /// Elsewhere a directory cannot be opened as a file, and names are journaled by the file
+    /// system.
     #[cfg(not(unix))]
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())

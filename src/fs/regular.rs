@@ -1,4 +1,5 @@
-//! Only regular files are opened: reading a pipe waits for whoever may write to it, and a directory is nothing to read.
+//! Only regular files are opened: reading a pipe waits for anyone who may write to it, and a
+//! directory is nothing to read.
 
 use std::fmt;
 use std::fs;

@@ -14,7 +14,8 @@ pub(crate) struct Deletion {
     pub position: u64,
 }
 
-/// The newest deletion of each edition, and of each domain in one. A stream that was never deleted has its deletion before the log.
+/// The newest deletion of each edition, and of each domain in one. A stream that was never deleted
+/// has its deletion before the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Deletions {
     editions: HashMap<Box<str>, HashMap<Box<str>, Deletion>>,
@@ -65,7 +66,8 @@ impl Deletions {
         named.map_or_else(Deletion::default, |(edition, domain)| self.of(edition, domain))
     }
 
-    /// Whether no reader may see the record of this stream at this position: it was deleted, or it is one of the store's own.
+    /// Whether no reader may see the record of this stream at this position: it was deleted, or it
+    /// is a system record.
     #[inline]
     pub(crate) fn hide(&self, key: &[u8], position: u64) -> bool {
         key.first() == Some(&0) && (System::of(key).is_some() || position < self.of_key(key).position)

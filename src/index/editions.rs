@@ -1,8 +1,8 @@
 //! What named editions have of their own.
 
 use super::deletions::Deletions;
-use super::term::{self, Kind, Term};
-use super::{Index, Parts};
+use super::term::{self, Term, TermKind};
+use super::{Index, SegmentIndexes};
 use crate::error::Result;
 use crate::position::Location;
 use crate::stream::main_key;
@@ -53,17 +53,18 @@ pub(crate) struct Spread {
 
 /// What the positions of a store hold.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct PositionContents {
     /// Events that a reader can see.
     pub events: u64,
     /// Events that were deleted with their edition.
     pub deleted: u64,
-    /// Records of the store's own.
+    /// System records.
     pub system: u64,
 }
 
-impl Parts {
-    /// The offsets of a term's events in a segment that stand behind `since`. On an error, the segment whose file is not intact.
+impl SegmentIndexes {
+    /// The offsets of a term's events in a segment that stand after `since`. On an error, the
+    /// segment whose file is not intact.
     pub(super) fn offsets_since(&self, segment: u64, term: &[u8], since: Location) -> Result<Vec<u32>, u64> {
         let mut found = Vec::new();
         let from = if segment == since.segment { since.offset + 1 } else { 0 };
@@ -107,8 +108,10 @@ impl Parts {
         since: &Deletions,
         until: Location,
     ) -> Result<BTreeMap<(String, String), u64>, u64> {
-        let prefix = edition
-            .map_or_else(|| vec![Kind::Domain as u8], |name| Term::new(Kind::Domain, Some(name), b"").bytes().to_vec());
+        let prefix = edition.map_or_else(
+            || vec![TermKind::Domain as u8],
+            |name| Term::new(TermKind::Domain, Some(name), b"").bytes().to_vec(),
+        );
         let mut events = BTreeMap::new();
         self.each_term(segments, &prefix, |segment, term, offsets| {
             let (edition, domain) =
@@ -127,7 +130,8 @@ impl Parts {
         Ok(events)
     }
 
-    /// Shows each term that begins with `prefix`, segment by segment, with the offsets of its events.
+    /// Shows each term that begins with `prefix`, segment by segment, with the offsets of its
+    /// events.
     fn each_term(
         &self,
         segments: Range<u64>,
@@ -146,20 +150,21 @@ impl Parts {
 }
 
 impl Index {
-    /// What a stream has of its own in its edition, as it is at one moment: nothing is published while it is looked up.
+    /// What a stream has of its own in its edition, as it is at one moment: nothing is published
+    /// while it is looked up.
     pub(crate) fn own(&self, key: &[u8]) -> Result<Own> {
         self.at_once(|parts| parts.own(key))
     }
 
     /// The names of the editions that have, or had, events of their own.
     pub(crate) fn editions(&self) -> Result<Vec<String>> {
-        let terms = self.terms(&[Kind::Edition as u8])?;
+        let terms = self.terms(&[TermKind::Edition as u8])?;
         Ok(terms.keys().map(|term| String::from_utf8_lossy(term::edition(term)).into_owned()).collect())
     }
 
     /// The segments in which an edition has events, from that of its last deletion on.
     pub(crate) fn spread(&self, edition: &str, deletions: &Deletions) -> Result<Spread> {
-        let term = Term::new(Kind::Edition, Some(edition), b"");
+        let term = Term::new(TermKind::Edition, Some(edition), b"");
         let first = deletions.exactly(edition, None).at.segment.max(1);
         let mut spread = Spread::default();
         for segment in first..=self.segments() {
@@ -172,7 +177,8 @@ impl Index {
         Ok(spread)
     }
 
-    /// Where the first event stands that the stream with this key has in one of these segments, behind the deletions that `since` knows.
+    /// Where the first event stands that the stream with this key has in one of these segments,
+    /// after the deletions that `since` knows.
     pub(crate) fn first_own(&self, key: &[u8], since: &Deletions, segments: &[u64]) -> Result<Option<Location>> {
         let (since, term) = (since.of_key(key).at, Term::stream(key));
         for &segment in segments.iter().filter(|&&segment| segment >= since.segment) {
@@ -184,14 +190,15 @@ impl Index {
         Ok(None)
     }
 
-    /// The same for all streams of an edition, by their keys in the main one. Looks at one segment at a time, so that nobody who writes waits for all of them.
+    /// The same for all streams of an edition, by their keys in the main one. Looks at one segment
+    /// at a time, so that nobody who writes waits for all of them.
     pub(crate) fn all_first_own(
         &self,
         edition: &str,
         since: &Deletions,
         segments: &[u64],
     ) -> Result<HashMap<Vec<u8>, Location>> {
-        let prefix = Term::new(Kind::Stream, Some(edition), b"");
+        let prefix = Term::new(TermKind::Stream, Some(edition), b"");
         let mut all = HashMap::new();
         for &segment in segments {
             let found = self.at_once(|parts| {
@@ -215,7 +222,8 @@ impl Index {
         Ok(all)
     }
 
-    /// How many events stand in each domain of each named edition (or of one), behind the deletions that `since` knows and before `until`.
+    /// How many events stand in each domain of each named edition (or of one), after the deletions
+    /// that `since` knows and before `until`.
     pub(crate) fn edition_events(
         &self,
         edition: Option<&str>,
@@ -226,20 +234,20 @@ impl Index {
     }
 
     /// What the positions hold that can be read now, from those of this segment on.
-    pub(crate) fn held_from(&self, first: u64) -> Result<Held> {
+    pub(crate) fn held_from(&self, first: u64) -> Result<PositionContents> {
         self.at_once(|parts| {
-            let (mut held, mut named) = (Held::default(), 0);
+            let (mut held, mut named) = (PositionContents::default(), 0);
             let segments = first..parts.segments() + 1;
             for segment in segments.clone() {
                 let terms = |prefix: &[u8]| parts.terms_in(segment, prefix).map_err(|_| segment);
-                for (term, posted) in terms(&[Kind::Domain as u8])? {
+                for (term, posted) in terms(&[TermKind::Domain as u8])? {
                     match term::edition(&term) {
                         [] => held.events += posted.count,
                         _ => named += posted.count,
                     }
                 }
-                // No name of a caller's stream begins as those of the store's own do.
-                let system = Term::new(Kind::Stream, None, &[0, 0]);
+                // No name of a caller's stream begins as those of system streams do.
+                let system = Term::new(TermKind::Stream, None, &[0, 0]);
                 held.system += terms(system.bytes())?.iter().map(|(_, posted)| posted.count).sum::<u64>();
             }
             let live = parts.edition_events(segments, None, &parts.deletions, Location::END)?.values().sum::<u64>();

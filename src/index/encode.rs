@@ -1,5 +1,5 @@
-//! An index file made of what is in memory, piece by piece: what it takes beside the index itself does not grow with the
-//! postings.
+//! An index file made of what is in memory, piece by piece: what it takes beside the index itself
+//! does not grow with the postings.
 
 use super::memory::Memory;
 use crate::format::checksum::Mask;
@@ -18,7 +18,8 @@ const ENTRY: u64 = 12 + 5 + 16 + 1;
 pub(super) type Put<'a> = &'a mut dyn FnMut(u64, &[u8]) -> io::Result<()>;
 
 impl Memory {
-    /// The index file for what is in memory, which must be all of the segment from its first event on.
+    /// The index file for what is in memory, which must be all of the segment from its first event
+    /// on.
     pub fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
         let mut out = Vec::new();
         let put = &mut |at: u64, bytes: &[u8]| {
@@ -38,7 +39,8 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// What `put` says, and `FileTooLarge` if the file would have 4 GiB or more: then there can be none.
+    /// What `put` says, and `FileTooLarge` if the file would have 4 GiB or more: then there can be
+    /// none.
     pub(crate) fn write(&self, segment: &SegmentHeader, end: u64, chain: Chain, put: Put<'_>) -> io::Result<()> {
         let generation = index_file::generation(end, &chain);
         let mask = index_file::mask(segment, generation);

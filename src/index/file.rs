@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::frame::Chain;
 use crate::format::index_file::{
-    self, BUCKET, Entry, IndexHeader, PAGE, PRELUDE, SAMPLE_EVERY, SAMPLES, WAYPOINTS, Waypoint,
+    self, BUCKET, EntryHead, IndexHeader, PAGE, PRELUDE, SAMPLE_EVERY, SAMPLES, WAYPOINTS, Waypoint,
 };
 use crate::format::segment_header::SegmentHeader;
 use crate::format::u32_at;
@@ -20,11 +20,12 @@ use std::sync::Arc;
 /// Bytes that are read of an entry at first: enough for most.
 const GUESS: usize = 192;
 
-/// A piece of the file is not intact, or the file cannot be read: the index is to be made anew from the segment.
+/// A piece of the file is not intact, or the file cannot be read: the index is to be rebuilt from
+/// the segment.
 #[derive(Debug)]
-pub struct Broken;
+pub struct IndexBroken;
 
-type Lookup<T> = std::result::Result<T, Broken>;
+type Lookup<T> = std::result::Result<T, IndexBroken>;
 
 /// Where the bytes of the file are read from.
 enum Bytes {
@@ -39,8 +40,9 @@ pub struct IndexFile {
     salt: u64,
 }
 
-/// An index file that is written and synced, and does not have its name yet. Nobody else knows the name that it has, so
-/// that several threads may write indexes of one segment; which of them is published, the index decides.
+/// An index file that is written and synced, and does not have its name yet. Nobody else knows the
+/// name that it has, so that several threads may write indexes of one segment; which of them is
+/// published, the index decides.
 pub struct Unnamed {
     path: PathBuf,
     name: PathBuf,
@@ -68,14 +70,15 @@ impl Unnamed {
         match written() {
             Ok(file) => Ok(Unnamed { name: dir.join(name), path, file }),
             Err((operation, e)) => {
-                // It only takes room; what a crash leaves of one is removed by whoever opens the store next.
+                // It only takes room; what a crash leaves of one is removed by anyone who opens the
+                // store next.
                 let (Ok(()) | Err(_)) = fs.remove(&path);
                 Err(Error::io(operation, &path, e))
             }
         }
     }
 
-    /// Gives it its name. That is not synced: an index that is missing is made anew.
+    /// Gives it its name. That is not synced: an index that is missing is rebuilt.
     pub(super) fn publish(self, fs: &dyn Fs) -> Result<IndexFile> {
         let Unnamed { path, name, file } = self;
         if let Err(e) = fs.rename(&path, &name) {
@@ -102,7 +105,8 @@ pub fn file_name(segment: u64) -> String {
 }
 
 impl IndexFile {
-    /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the index of this segment.
+    /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the
+    /// index of this segment.
     pub fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
         let file = fs.open(&dir.join(file_name(segment.number)), Mode::Read).ok()?;
         IndexFile::of(file, segment, use_map)
@@ -134,7 +138,7 @@ impl IndexFile {
     fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Lookup<()> {
         out.clear();
         if at.checked_add(len as u64).is_none_or(|end| end > self.header.len) {
-            return Err(Broken);
+            return Err(IndexBroken);
         }
         match &self.bytes {
             Bytes::Map(map) => {
@@ -145,21 +149,21 @@ impl IndexFile {
                 out.resize(len, 0);
                 match fs::read_full(&**file, at, out) {
                     Ok(read) if read == len => Ok(()),
-                    _ => Err(Broken),
+                    _ => Err(IndexBroken),
                 }
             }
         }
     }
 
     /// The entry of a term, if it has one.
-    pub fn find(&self, term: &[u8]) -> Lookup<Option<Entry>> {
+    pub fn find(&self, term: &[u8]) -> Lookup<Option<EntryHead>> {
         let hash = index_file::hash(term, self.salt);
         let mut bytes = Vec::with_capacity(BUCKET);
         let mut number = index_file::bucket_of(hash, self.header.buckets);
         for _ in 0..self.header.buckets {
             let at = (index_file::HEADER + number as usize * BUCKET) as u64;
             self.read(at, BUCKET, &mut bytes)?;
-            let (hits, full) = index_file::decode_bucket(&bytes, hash, self.mask, at).ok_or(Broken)?;
+            let (hits, full) = index_file::decode_bucket(&bytes, hash, self.mask, at).ok_or(IndexBroken)?;
             for at in hits {
                 let entry = self.entry(at.into())?;
                 if entry.term == term {
@@ -175,32 +179,33 @@ impl IndexFile {
     }
 
     /// The entry at `at`.
-    fn entry(&self, at: u64) -> Lookup<Entry> {
-        let left = self.header.samples_at.checked_sub(at).filter(|_| at >= self.header.entries_at).ok_or(Broken)?;
+    fn entry(&self, at: u64) -> Lookup<EntryHead> {
+        let left =
+            self.header.samples_at.checked_sub(at).filter(|_| at >= self.header.entries_at).ok_or(IndexBroken)?;
         let mut bytes = Vec::with_capacity(GUESS);
         self.read(at, (GUESS as u64).min(left) as usize, &mut bytes)?;
         if bytes.len() < PRELUDE {
-            return Err(Broken);
+            return Err(IndexBroken);
         }
         let (head, _) = index_file::entry_lens(&bytes);
         let len = PRELUDE as u64 + u64::from(head);
         if len > left {
-            return Err(Broken);
+            return Err(IndexBroken);
         }
         if len > bytes.len() as u64 {
             self.read(at, len as usize, &mut bytes)?;
         }
-        index_file::decode_entry(&bytes[..len as usize], self.mask, at).ok_or(Broken)
+        index_file::decode_entry(&bytes[..len as usize], self.mask, at).ok_or(IndexBroken)
     }
 
-    fn chunk(&self, entry: &Entry, number: usize, scratch: &mut Vec<u8>, out: &mut Vec<u32>) -> Lookup<()> {
+    fn chunk(&self, entry: &EntryHead, number: usize, scratch: &mut Vec<u8>, out: &mut Vec<u32>) -> Lookup<()> {
         let (at, len) = entry.chunk_bytes(number);
         self.read(at, len, scratch)?;
-        if entry.decode_chunk(number, scratch, self.mask, at, out) { Ok(()) } else { Err(Broken) }
+        if entry.decode_chunk(number, scratch, self.mask, at, out) { Ok(()) } else { Err(IndexBroken) }
     }
 
     /// Appends the offsets of an entry within `range` to `out`.
-    pub fn offsets(&self, entry: &Entry, range: &Range<u64>, out: &mut Vec<u32>) -> Lookup<()> {
+    pub fn offsets(&self, entry: &EntryHead, range: &Range<u64>, out: &mut Vec<u32>) -> Lookup<()> {
         let behind = |bound: u64| entry.chunks.partition_point(|chunk| u64::from(chunk.first) < bound);
         let (first, end) = (behind(range.start + 1).saturating_sub(1), behind(range.end));
         let start = out.len();
@@ -215,7 +220,7 @@ impl IndexFile {
     }
 
     /// Appends the offsets of an entry from the n-th on to `out`, at most `count`.
-    pub fn nth(&self, entry: &Entry, first: u64, count: usize, out: &mut Vec<u32>) -> Lookup<()> {
+    pub fn nth(&self, entry: &EntryHead, first: u64, count: usize, out: &mut Vec<u32>) -> Lookup<()> {
         let begin = entry.chunks.partition_point(|chunk| u64::from(chunk.before) <= first).saturating_sub(1);
         let start = out.len();
         let mut scratch = Vec::new();
@@ -235,13 +240,13 @@ impl IndexFile {
     }
 
     /// An entry, summed up.
-    pub fn posted(&self, entry: &Entry) -> Lookup<Posted> {
-        let last = self.last(entry)?.ok_or(Broken)?;
+    pub fn posted(&self, entry: &EntryHead) -> Lookup<Posted> {
+        let last = self.last(entry)?.ok_or(IndexBroken)?;
         Ok(Posted { count: entry.count.into(), last, value: entry.value })
     }
 
     /// The last offset of an entry.
-    pub fn last(&self, entry: &Entry) -> Lookup<Option<u32>> {
+    pub fn last(&self, entry: &EntryHead) -> Lookup<Option<u32>> {
         let Some(number) = entry.chunks.len().checked_sub(1) else { return Ok(None) };
         let mut offsets = Vec::new();
         self.chunk(entry, number, &mut Vec::new(), &mut offsets)?;
@@ -249,7 +254,7 @@ impl IndexFile {
     }
 
     /// Shows each entry whose term begins with `prefix`, in order of terms.
-    pub fn entries(&self, prefix: &[u8], mut each: impl FnMut(Entry) -> Lookup<()>) -> Lookup<()> {
+    pub fn entries(&self, prefix: &[u8], mut each: impl FnMut(EntryHead) -> Lookup<()>) -> Lookup<()> {
         let mut at = self.first_at(prefix)?;
         while at < self.header.samples_at {
             let entry = self.entry(at)?;
@@ -284,7 +289,7 @@ impl IndexFile {
         let at = pages_at + (number * PAGE) as u64;
         let mut page = Vec::new();
         self.read(at, PAGE, &mut page)?;
-        if index_file::page_holds(&page, self.mask, at) { Ok(page) } else { Err(Broken) }
+        if index_file::page_holds(&page, self.mask, at) { Ok(page) } else { Err(IndexBroken) }
     }
 
     pub fn waypoint_count(&self) -> usize {

@@ -13,7 +13,8 @@ pub(super) struct Heads {
     known: HashMap<Box<[u8]>, u32, TermHash>,
     /// 0 for streams that have no events.
     next: Vec<u64>,
-    /// The stream that was set last, and its place: events of one stream often follow one another, and are not looked up each. Empty if there is none.
+    /// The stream that was set last, and its place: events of one stream often follow one another,
+    /// and are not looked up each. Empty if there is none.
     last: Vec<u8>,
     place: u32,
 }
@@ -28,7 +29,7 @@ impl Heads {
         Some(self.next[place as usize])
     }
 
-    /// Sets a head, if it is known. Gives the one before.
+    /// Sets a head, if it is known. Returns the one before.
     #[inline]
     pub(super) fn replace(&mut self, key: &[u8], next: u64) -> Option<u64> {
         if self.last != key {
@@ -39,7 +40,7 @@ impl Heads {
         Some(std::mem::replace(&mut self.next[self.place as usize], next))
     }
 
-    /// Sets a head that was looked up, if it is not known meanwhile. Gives the one that is.
+    /// Sets a head that was looked up, if it is not known meanwhile. Returns the one that is.
     pub(super) fn learn(&mut self, key: &[u8], next: u64) -> u64 {
         self.get(key).unwrap_or_else(|| {
             self.known.insert(key.into(), self.next.len() as u32);
@@ -71,7 +72,8 @@ impl Index {
         self.head(key, false)
     }
 
-    /// The same for a stream that is about to be written to: it is remembered also if it is new, so that it need not be looked for under a lock.
+    /// The same for a stream that is about to be written to: it is remembered also if it is new, so
+    /// that it need not be looked for under a lock.
     pub(crate) fn next_sequence_to_write(&self, key: &[u8]) -> Result<u64> {
         self.head(key, true)
     }
@@ -89,9 +91,10 @@ impl Index {
                 Ok(0) if !keep => return Ok(0),
                 Ok(next) => {
                     let mut parts = self.parts.write();
-                    // What was found may have been deleted in between: a head that was kept then gave sequences that the log refused on the next open.
+                    // What was found may have been deleted in between: a head that was kept then
+                    // gave sequences that the log refused on the next open.
                     if Arc::ptr_eq(&parts.deletions, &deletions) {
-                        // Whoever has added events in between knows better.
+                        // A thread that has added events in between knows better.
                         return Ok(parts.heads.learn(key, next));
                     }
                 }

@@ -1,16 +1,18 @@
-//! What the index says of a term in one segment: part of that may stand in a file, and part in memory.
+//! What the index says of a term in one segment: part of that may stand in a file, and part in
+//! memory.
 
 use super::Index;
-use super::file::{Broken, IndexFile};
+use super::file::{IndexBroken, IndexFile};
 use super::memory::Memory;
 use super::term::Term;
 use crate::error::Result;
-use crate::format::index_file::Entry;
+use crate::format::index_file::EntryHead;
 use crate::position::Location;
 use std::ops::Range;
 
 impl Index {
-    /// The sequences of a stream that stand in a segment. Of these, `wanted` says from which on offsets are wanted, and how many; they are appended to `out`.
+    /// The sequences of a stream that stand in a segment. Of these, `wanted` says from which on
+    /// offsets are wanted, and how many; they are appended to `out`.
     pub(crate) fn stream(
         &self,
         segment: u64,
@@ -46,7 +48,8 @@ impl Index {
         Ok(held)
     }
 
-    /// Appends the offsets of the events of a stream to `out` in a segment of which part is in a file and part in memory: from this sequence on, which stands there, at most `count`.
+    /// Appends the offsets of the events of a stream to `out` in a segment of which part is in a
+    /// file and part in memory: from this sequence on, which stands there, at most `count`.
     fn stream_in_both(&self, segment: u64, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         let memory = |memory: &Memory| {
             let mut found = Vec::new();
@@ -137,7 +140,7 @@ impl Index {
 fn entry_of<'f>(
     file: Option<&'f IndexFile>,
     term: &[u8],
-) -> std::result::Result<Option<(&'f IndexFile, Entry)>, Broken> {
+) -> std::result::Result<Option<(&'f IndexFile, EntryHead)>, IndexBroken> {
     let Some(file) = file else { return Ok(None) };
     Ok(file.find(term)?.map(|entry| (file, entry)))
 }

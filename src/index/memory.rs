@@ -1,6 +1,6 @@
 //! The index of what has been appended to a segment and has no index file yet.
 
-use super::term::{Kind, Term};
+use super::term::{Term, TermKind};
 use super::terms::Terms;
 use crate::format::index_file::{self, Waypoint};
 use crate::segment::scan::Recorded;
@@ -50,13 +50,14 @@ impl Hasher for TermHasher {
 /// The events of a term. Most terms have one.
 #[derive(Clone, Copy, Default)]
 struct Postings {
-    /// What the newest one says: of a stream, the sequence behind it; of a deletion, its position; of an upstream, how far it was taken in.
+    /// What the newest one says: of a stream, the sequence after it; of a deletion, its position;
+    /// of an upstream, how far it was taken in.
     value: u64,
-    state: State,
+    state: TermState,
 }
 
 #[derive(Clone, Copy, Default)]
-enum State {
+enum TermState {
     #[default]
     None,
     /// Its offset.
@@ -90,22 +91,24 @@ pub struct Memory {
     /// How many offsets stand there.
     more: usize,
     waypoints: Vec<Waypoint>,
-    /// The first event of the newest frame: whoever follows the log reads from there, and the last of the others can stand 16 KiB before.
+    /// The first event of the newest frame: anyone who follows the log reads from there, and the
+    /// last of the others can stand 16 KiB before.
     newest: Option<Waypoint>,
     events: u64,
     /// A term that is being looked for, so that looking allocates nothing.
     scratch: Term,
-    last: Last,
+    last: LastTerms,
 }
 
 /// The terms of the last event: the next one often has the same, and need not look for them.
 #[derive(Clone, Default)]
-struct Last {
+struct LastTerms {
     key: Vec<u8>,
     /// The numbers of its postings, and of those of its domain.
     stream: u32,
     domain: u32,
-    /// Types that were met in its edition, each in the place that its bytes give it, and the numbers of their postings.
+    /// Types that were met in its edition, each in the place that its bytes give it, and the
+    /// numbers of their postings.
     types: [(Vec<u8>, u32); TYPES],
 }
 
@@ -132,9 +135,9 @@ impl Memory {
 
     fn offsets_of<'a>(&'a self, postings: &'a Postings) -> &'a [u32] {
         match &postings.state {
-            State::None => &[],
-            State::One(offset) => offset,
-            State::Many(number) => &self.many[*number as usize],
+            TermState::None => &[],
+            TermState::One(offset) => offset,
+            TermState::Many(number) => &self.many[*number as usize],
         }
     }
 
@@ -165,16 +168,17 @@ impl Memory {
     fn post_to(&mut self, number: u32, offset: u64, value: u64) {
         let (postings, offset) = (&mut self.postings[number as usize], offset as u32);
         postings.value = value;
-        // What a commit says is posted once for all events of it. And the format lets an event have a tag twice, which this code does not write: offsets rise.
+        // What a commit says is posted once for all events of it. And the format lets an event have
+        // a tag twice, which this code does not write: offsets rise.
         match postings.state {
-            State::None => postings.state = State::One([offset]),
-            State::One([first]) if first != offset => {
-                postings.state = State::Many(self.many.len() as u32);
+            TermState::None => postings.state = TermState::One([offset]),
+            TermState::One([first]) if first != offset => {
+                postings.state = TermState::Many(self.many.len() as u32);
                 self.many.push(vec![first, offset]);
                 self.more += 2;
             }
-            State::One(_) => {}
-            State::Many(many) => {
+            TermState::One(_) => {}
+            TermState::Many(many) => {
                 let offsets = &mut self.many[many as usize];
                 if offsets.last() != Some(&offset) {
                     offsets.push(offset);
@@ -197,7 +201,7 @@ impl Memory {
         let typed = self.find(event);
         self.post_to(self.last.stream, event.offset, event.sequence.saturating_add(1));
         if let Some((upstream, position)) = event.tracking {
-            self.scratch.set(Kind::Tracking, b"", upstream.as_bytes());
+            self.scratch.set(TermKind::Tracking, b"", upstream.as_bytes());
             self.post(event.frame, position);
         }
         if let Some(key) = event.idempotency_key {
@@ -208,7 +212,7 @@ impl Memory {
         }
         if let Some(system) = System::of(event.key) {
             if let System::Deletion { edition, domain } = system {
-                self.scratch.set(Kind::Deletion, edition.as_bytes(), domain.unwrap_or("").as_bytes());
+                self.scratch.set(TermKind::Deletion, edition.as_bytes(), domain.unwrap_or("").as_bytes());
                 self.post(event.offset, event.position);
             }
             return;
@@ -217,19 +221,19 @@ impl Memory {
         self.post_to(self.last.domain, event.offset, 0);
         self.post_to(typed, event.offset, 0);
         if !edition.is_empty() {
-            self.scratch.set(Kind::Edition, edition, b"");
+            self.scratch.set(TermKind::Edition, edition, b"");
             self.post(event.offset, 0);
         }
         for tag in event.extras.tags() {
-            self.scratch.set(Kind::Tag, edition, tag);
+            self.scratch.set(TermKind::Tag, edition, tag);
             self.post(event.offset, 0);
         }
         if let Some(correlation) = event.extras.correlation_id() {
-            self.scratch.set(Kind::Correlation, edition, correlation);
+            self.scratch.set(TermKind::Correlation, edition, correlation);
             self.post(event.offset, 0);
         }
         if let Some(id) = event.extras.id() {
-            self.scratch.set(Kind::Id, b"", id.as_bytes());
+            self.scratch.set(TermKind::Id, b"", id.as_bytes());
             self.post(event.offset, 0);
         }
     }
@@ -239,7 +243,7 @@ impl Memory {
         if self.last.key != event.key {
             self.find_stream(event);
         }
-        // Records of the store's own have no type that they are found by.
+        // System records have no type that they are found by.
         if event.domain.is_empty() {
             return 0;
         }
@@ -248,7 +252,7 @@ impl Memory {
         if known == event.event_type {
             return *number;
         }
-        self.scratch.set(Kind::Type, event.edition, event.event_type);
+        self.scratch.set(TermKind::Type, event.edition, event.event_type);
         let number = self.number();
         let remembered = &mut self.last.types[place];
         remembered.0.clear();
@@ -268,14 +272,14 @@ impl Memory {
         self.last.stream = self.number();
         self.last.key.clear();
         self.last.key.extend_from_slice(event.key);
-        // Records of the store's own have no domain.
+        // System records have no domain.
         if !same_domain && !event.domain.is_empty() {
-            self.scratch.set(Kind::Domain, event.edition, event.domain);
+            self.scratch.set(TermKind::Domain, event.edition, event.domain);
             self.last.domain = self.number();
         }
     }
 
-    /// This, with what came behind it.
+    /// This, with what came after it.
     pub fn followed_by(mut self, behind: Option<Memory>) -> Memory {
         let Some(behind) = behind else { return self };
         let mut term = Vec::new();
@@ -300,7 +304,8 @@ impl Memory {
         self.summed_up(self.get(term)?)
     }
 
-    /// The sequences of the events of a stream. If a deletion stands among them, of those behind it only the last are right.
+    /// The sequences of the events of a stream. If a deletion stands among them, of those after it
+    /// only the last are right.
     pub fn sequences(&self, term: &[u8]) -> Range<u64> {
         self.posted(term).map_or(0..0, |posted| sequences(posted.value, posted.count))
     }
@@ -313,7 +318,8 @@ impl Memory {
         out.extend_from_slice(&offsets[start..end.max(start)]);
     }
 
-    /// Appends the offsets of the events of a stream from this sequence on to `out`, at most `count`.
+    /// Appends the offsets of the events of a stream from this sequence on to `out`, at most
+    /// `count`.
     pub fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
         let Some(postings) = self.get(term) else { return };
         let offsets = self.offsets_of(postings);
@@ -333,7 +339,8 @@ impl Memory {
         self.found(term).last().copied()
     }
 
-    /// The last waypoint for which `before` holds, and the first for which it does not. Those for which it holds come first.
+    /// The last waypoint for which `before` holds, and the first for which it does not. Those for
+    /// which it holds come first.
     pub fn waypoints(&self, before: impl Fn(&Waypoint) -> bool) -> (Option<Waypoint>, Option<Waypoint>) {
         let n = self.waypoints.partition_point(&before);
         let (last, next) = (n.checked_sub(1).map(|n| self.waypoints[n]), self.waypoints.get(n).copied());
@@ -369,7 +376,8 @@ impl Memory {
         self.terms.pieces(number).len()
     }
 
-    /// Puts the term with this number in place of what is in `out`. Gives what its newest posting says, and its offsets.
+    /// Puts the term with this number in place of what is in `out`. Returns what its newest posting
+    /// says, and its offsets.
     pub(super) fn put_term(&self, number: u32, out: &mut Vec<u8>) -> (u64, &[u32]) {
         self.terms.pieces(number).put(out);
         let postings = &self.postings[number as usize];

@@ -1,6 +1,8 @@
-//! Terms to events, segment by segment: in a file beside each sealed segment, in memory for what has no file yet.
+//! Terms to events, segment by segment: in a file beside each sealed segment, in memory for what
+//! has no file yet.
 //!
-//! All of it can be derived from the segments. A file that is missing, or that turns out to be wrong when it is looked into, is made anew.
+//! All of it can be derived from the segments. A file that is missing, or that turns out to be
+//! wrong when it is looked into, is rebuilt.
 
 pub(crate) mod deletions;
 pub(crate) mod editions;
@@ -20,12 +22,12 @@ use crate::fs::owned::Owned;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
 use crate::segment;
-use crate::segment::scan::{Each, Recorded, Source};
+use crate::segment::scan::{Each, Recorded, ScanSource};
 use crate::stream::main_key;
 use crate::system::System;
 use deletions::{Deletion, Deletions};
 use encode::Put;
-use file::{Broken, IndexFile, Unnamed};
+use file::{IndexBroken, IndexFile, Unnamed};
 use heads::Heads;
 use memory::{Memory, Posted};
 use parking_lot::{Mutex, RwLock};
@@ -35,17 +37,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
-use term::{Kind, Term};
+use term::{Term, TermKind};
 
 #[derive(Default)]
-struct Parts {
+struct SegmentIndexes {
     /// Index files by number of the segment, from 1 on.
     files: Vec<Option<Arc<IndexFile>>>,
-    /// What has no index file, by number of the segment. Where there is a file too, this is what came behind it.
+    /// What has no index file, by number of the segment. Where there is a file too, this is what
+    /// came after it.
     memory: BTreeMap<u64, Arc<Memory>>,
     heads: Heads,
     deletions: Arc<Deletions>,
-    /// Segments whose index files were made anew.
+    /// Segments whose index files were rebuilt.
     made_anew: BTreeSet<u64>,
     /// How far upstreams that were asked about have been taken in.
     tracked: HashMap<Box<str>, Option<u64>>,
@@ -53,7 +56,7 @@ struct Parts {
     lossy: bool,
 }
 
-impl Parts {
+impl SegmentIndexes {
     fn file(&self, segment: u64) -> Option<Arc<IndexFile>> {
         self.files.get(segment as usize - 1)?.clone()
     }
@@ -71,7 +74,8 @@ impl Parts {
         in_memory.max(self.files.len() as u64)
     }
 
-    /// The next sequence of a stream, as the newest part says that knows it; 0 if none does. On an error, the segment whose file is not intact.
+    /// The next sequence of a stream, as the newest part says that knows it; 0 if none does. On an
+    /// error, the segment whose file is not intact.
     fn next_sequence(&self, key: &[u8]) -> std::result::Result<u64, u64> {
         let since = self.deletions.of_key(key).at;
         let term = Term::stream(key);
@@ -81,22 +85,24 @@ impl Parts {
         Ok(if gone { 0 } else { next })
     }
 
-    /// The newest segment, from this one on, that a term has postings in, and what the last of them says.
+    /// The newest segment, from this one on, that a term has postings in, and what the last of them
+    /// says.
     fn newest(&self, term: &[u8], from: u64) -> std::result::Result<Option<(u64, u64)>, u64> {
         for segment in (from..=self.segments()).rev() {
             if let Some(posted) = self.memory.get(&segment).and_then(|memory| memory.posted(term)) {
                 return Ok(Some((segment, posted.value)));
             }
             let Some(file) = self.files.get(segment as usize - 1).and_then(Option::as_deref) else { continue };
-            if let Some(entry) = file.find(term).map_err(|Broken| segment)? {
+            if let Some(entry) = file.find(term).map_err(|IndexBroken| segment)? {
                 return Ok(Some((segment, entry.value)));
             }
         }
         Ok(None)
     }
 
-    /// The terms of a segment that begin with `prefix`, sorted; those of the file before those in memory.
-    fn terms_in(&self, segment: u64, prefix: &[u8]) -> std::result::Result<Vec<(Vec<u8>, Posted)>, Broken> {
+    /// The terms of a segment that begin with `prefix`, sorted; those of the file before those in
+    /// memory.
+    fn terms_in(&self, segment: u64, prefix: &[u8]) -> std::result::Result<Vec<(Vec<u8>, Posted)>, IndexBroken> {
         let mut found = Vec::new();
         if let Some(file) = self.file(segment) {
             file.entries(prefix, |entry| {
@@ -112,20 +118,23 @@ impl Parts {
         Ok(found)
     }
 
-    /// The deletions that all parts know of. A file that is not intact knows of none until it has been made anew.
+    /// The deletions that all parts know of. A file that is not intact knows of none until it has
+    /// been rebuilt.
     fn all_deletions(&self) -> Deletions {
         let mut deletions = Deletions::default();
         for segment in 1..=self.segments() {
-            for (term, posted) in self.terms_in(segment, &[Kind::Deletion as u8]).unwrap_or_default() {
+            for (term, posted) in self.terms_in(segment, &[TermKind::Deletion as u8]).unwrap_or_default() {
                 deletions.note_term(&term, segment, posted);
             }
         }
         deletions
     }
 
-    /// Takes note of what an event says about others. Gives whether it may come next in its stream.
+    /// Takes note of what an event says about others. Returns whether it may come next in its
+    /// stream.
     fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
-        // A file that is not intact is made anew by whoever asks; until then the event is believed.
+        // A file that is not intact is rebuilt by anyone who asks; until then the event is
+        // believed.
         let next = event.sequence.saturating_add(1);
         let expected = self.heads.replace(event.key, next).unwrap_or_else(|| {
             let expected = self.next_sequence(event.key).unwrap_or(event.sequence);
@@ -137,7 +146,8 @@ impl Parts {
         }
         if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
             let deletion = Deletion { at: Location { segment, offset: event.offset }, position: event.position };
-            // Another one, even if nobody holds on to this one: it shows that something was deleted.
+            // Another one, even if nobody holds on to this one: it shows that something was
+            // deleted.
             let mut deletions = Deletions::clone(&self.deletions);
             deletions.note(edition, domain, deletion);
             self.deletions = Arc::new(deletions);
@@ -172,9 +182,9 @@ pub(crate) struct Index {
     dir: PathBuf,
     use_map: bool,
     read_only: bool,
-    parts: RwLock<Parts>,
-    /// Held while an index file is published: whether it is still wanted, its name, and that it is served from then on
-    /// are one step. Locked before `parts`.
+    parts: RwLock<SegmentIndexes>,
+    /// Held while an index file is published: whether it is still wanted, its name, and that it is
+    /// served from then on are one step. Locked before `parts`.
     publishing: Mutex<()>,
     /// Bytes of memory that the index of a segment may take before the segment is to be sealed.
     most: u64,
@@ -182,7 +192,7 @@ pub(crate) struct Index {
     full: AtomicU64,
     /// How often events have been added: as long as it stays the same, so do the heads of streams.
     added: AtomicU64,
-    /// What was found wrong and made anew.
+    /// What was found wrong and rebuilt.
     notices: Mutex<Vec<String>>,
 }
 
@@ -202,11 +212,12 @@ impl Index {
         }
     }
 
-    /// Opens the index file of a segment. Gives where the last frame ends that it covers, and the chain there.
+    /// Opens the index file of a segment. Returns where the last frame ends that it covers, and the
+    /// chain there.
     pub(crate) fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
         let (mut deleted, mut lossy) = (Vec::new(), false);
         let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map).filter(|file| {
-            let deletions = file.entries(&[Kind::Deletion as u8], |entry| {
+            let deletions = file.entries(&[TermKind::Deletion as u8], |entry| {
                 let posted = file.posted(&entry)?;
                 deleted.push((entry.term, posted));
                 Ok(())
@@ -235,12 +246,13 @@ impl Index {
         parts.deletions = Arc::new(parts.all_deletions());
     }
 
-    /// What was found wrong and made anew, since the last call.
+    /// What was found wrong and rebuilt, since the last call.
     pub(crate) fn take_notices(&self) -> Vec<String> {
         std::mem::take(&mut self.notices.lock())
     }
 
-    /// Adds events, and calls `raise` before anybody can look. Gives the first position whose event is not the next one of its stream.
+    /// Adds events, and calls `raise` before anybody can look. Returns the first position whose
+    /// event is not the next one of its stream.
     pub(crate) fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let (mut wrong, mut last) = (None, 0);
         let mut parts = self.parts.write();
@@ -259,7 +271,8 @@ impl Index {
         wrong
     }
 
-    /// Whether the index of a segment takes so much memory that the segment is to be sealed, so that it is written.
+    /// Whether the index of a segment takes so much memory that the segment is to be sealed, so
+    /// that it is written.
     pub(crate) fn is_full(&self, segment: u64) -> bool {
         self.full.load(SeqCst) == segment
     }
@@ -269,8 +282,9 @@ impl Index {
         self.parts.read().memory.get(&segment).map_or(0, |memory| memory.weight())
     }
 
-    /// Looks at all parts while nothing is published. Makes an index file anew that turns out to be wrong.
-    fn at_once<T>(&self, look: impl Fn(&Parts) -> std::result::Result<T, u64>) -> Result<T> {
+    /// Looks at all parts while nothing is published. Rebuilds an index file that turns out to be
+    /// wrong.
+    fn at_once<T>(&self, look: impl Fn(&SegmentIndexes) -> std::result::Result<T, u64>) -> Result<T> {
         loop {
             let found = look(&self.parts.read());
             match found {
@@ -291,7 +305,8 @@ impl Index {
         (parts.deletions.clone(), watermark())
     }
 
-    /// Whether there are records of lost events. Then the sequences of a stream may have gaps, and the n-th event of a stream need not be the one with sequence n.
+    /// Whether there are records of lost events. Then the sequences of a stream may have gaps, and
+    /// the n-th event of a stream need not be the one with sequence n.
     pub(crate) fn is_lossy(&self) -> bool {
         self.parts.read().lossy
     }
@@ -301,18 +316,19 @@ impl Index {
         if let Some(&position) = self.parts.read().tracked.get(upstream) {
             return Ok(position);
         }
-        let term = Term::new(Kind::Tracking, None, upstream.as_bytes());
+        let term = Term::new(TermKind::Tracking, None, upstream.as_bytes());
         let position = self.at_once(|parts| parts.newest(term.bytes(), 1))?.map(|(_, position)| position);
-        // Whoever has tracked it in between knows better.
+        // A thread that has tracked it in between knows better.
         Ok(*self.parts.write().tracked.entry(upstream.into()).or_insert(position))
     }
 
-    /// Looks into the parts of a segment: `memory` under the lock, `file` without. Makes an index file anew that turns out to be wrong.
+    /// Looks into the parts of a segment: `memory` under the lock, `file` without. Rebuilds an
+    /// index file that turns out to be wrong.
     fn look<M, T>(
         &self,
         segment: u64,
         memory: impl Fn(&Memory) -> M,
-        file: impl Fn(Option<&IndexFile>, Option<M>) -> std::result::Result<T, Broken>,
+        file: impl Fn(Option<&IndexFile>, Option<M>) -> std::result::Result<T, IndexBroken>,
     ) -> Result<T> {
         loop {
             let (found, in_memory) = {
@@ -321,7 +337,7 @@ impl Index {
             };
             match file(found.as_deref(), in_memory) {
                 Ok(result) => return Ok(result),
-                Err(Broken) => self.rebuild(segment)?,
+                Err(IndexBroken) => self.rebuild(segment)?,
             }
         }
     }
@@ -335,7 +351,7 @@ impl Index {
             *info = TermInfo { count: info.count + posted.count, last, value: posted.value };
         };
         for segment in 1..=self.segments() {
-            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|Broken| segment))?;
+            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|IndexBroken| segment))?;
             found.into_iter().for_each(|(term, posted)| note(term, segment, posted));
         }
         Ok(all)
@@ -346,7 +362,7 @@ impl Index {
     pub(crate) fn count_terms(&self, prefix: &[u8], counts: impl Fn(&[u8], Location) -> bool) -> Result<u64> {
         let mut all = 0;
         for segment in 1..=self.segments() {
-            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|Broken| segment))?;
+            let found = self.at_once(|parts| parts.terms_in(segment, prefix).map_err(|IndexBroken| segment))?;
             let counted =
                 |(term, posted): &&(Vec<u8>, Posted)| counts(term, Location { segment, offset: posted.last.into() });
             all += found.iter().filter(counted).count() as u64;
@@ -359,7 +375,8 @@ impl Index {
         self.parts.read().segments()
     }
 
-    /// The last waypoint of a segment for which `before` holds, and the first for which it does not. Those for which it holds come first.
+    /// The last waypoint of a segment for which `before` holds, and the first for which it does
+    /// not. Those for which it holds come first.
     pub(crate) fn waypoints(
         &self,
         segment: u64,
@@ -389,7 +406,8 @@ impl Index {
         self.parts.read().file(segment).map_or(0, |file| file.covered().0)
     }
 
-    /// Writes the index file of a segment that ends at `end`, and serves from it what was in memory.
+    /// Writes the index file of a segment that ends at `end`, and serves from it what was in
+    /// memory.
     pub(crate) fn settle(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Result<()> {
         let number = segment.number;
         let covered = self.settled(number);
@@ -397,8 +415,8 @@ impl Index {
             return Ok(());
         }
         let memory = match covered {
-            // Encoded outside the lock: nothing is added to a segment that is settled.
-            // A segment that was sealed without an event has nothing in memory, and an index all the same.
+            // Encoded outside the lock: nothing is added to a segment that is settled. A segment
+            // that was sealed without an event has nothing in memory, and an index all the same.
             0 if chain.next_position == segment.first_position => Some(Arc::default()),
             0 => self.parts.read().memory.get(&number).cloned(),
             _ => Some(Arc::new(self.read_segment(number, end, chain)?.1)),
@@ -406,7 +424,8 @@ impl Index {
         let Some(memory) = memory else { return Ok(()) };
         let written = self.write(segment, &memory, end, chain)?;
         let _publishing = self.publishing.lock();
-        // A reader may have made the file anew that was there, which covers less. Nobody makes one that covers more.
+        // A reader may have made the file again that was there, which covers less. Nobody makes one
+        // that covers more.
         if self.settled(number) >= end {
             written.discard(&*self.fs);
             return Ok(());
@@ -430,14 +449,16 @@ impl Index {
         Err(Error::io("read", &path, io::ErrorKind::InvalidData.into()))
     }
 
-    /// Makes the index of a segment anew from the segment, after its file was found wrong.
+    /// Rebuilds the index of a segment from the segment, after its file was found wrong.
     fn rebuild(&self, segment: u64) -> Result<()> {
         let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
-        // What closing waits for; behind it, an index stays in memory, as the directory may be another's.
+        // What closing waits for; after it, an index stays in memory, as the directory may be
+        // another's.
         let work = self.fs.work().ok().filter(|_| !self.read_only);
         let (end, chain) = file.covered();
         let (header, memory) = self.read_segment(segment, end, chain)?;
-        // In memory, if it cannot be written, or does not come out better than before: nobody is to make it anew for ever.
+        // In memory, if it cannot be written, or does not come out better than before: nobody is to
+        // rebuild it for ever.
         let first = self.parts.write().made_anew.insert(segment);
         let write = || self.write(&header, &memory, end, chain).ok();
         let written = work.is_some().then(|| first.then(write)).flatten().flatten();
@@ -460,11 +481,12 @@ impl Index {
         Ok(())
     }
 
-    /// Reads a segment from its start up to `end`, where its chain is to be `chain`: its header, and what its index is.
+    /// Reads a segment from its start up to `end`, where its chain is to be `chain`: its header,
+    /// and what its index is.
     fn read_segment(&self, number: u64, end: u64, chain: Chain) -> Result<(SegmentHeader, Memory)> {
         let path = self.dir.join(segment::file_name(number));
         let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
-        let source = Source { path: &path, file: &*opened, size: end };
+        let source = ScanSource { path: &path, file: &*opened, size: end };
         let damaged = |why: &str| Error::damaged(&path, 0..end, 0..u64::MAX, why);
         let header = source.header()?.ok_or_else(|| damaged("the header of the segment is not intact"))?;
         let mut memory = Memory::default();

@@ -6,7 +6,7 @@ use crate::system::System;
 /// What a term is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub enum Kind {
+pub enum TermKind {
     Stream = 1,
     Domain = 2,
     Type = 3,
@@ -29,7 +29,7 @@ pub enum Kind {
 pub struct Term(Vec<u8>);
 
 impl Term {
-    pub fn new(kind: Kind, edition: Option<&str>, text: &[u8]) -> Self {
+    pub fn new(kind: TermKind, edition: Option<&str>, text: &[u8]) -> Self {
         let mut term = Term::default();
         term.set(kind, edition.unwrap_or("").as_bytes(), text);
         term
@@ -40,9 +40,11 @@ impl Term {
         Term(term)
     }
 
-    /// Makes another term of this one, in the same memory. The name of the main edition is empty here.
-    pub fn set(&mut self, kind: Kind, edition: &[u8], text: &[u8]) {
-        // Whoever takes the name from a caller has checked it: with its length in a byte, 256 bytes would be those of another edition.
+    /// Makes another term of this one, in the same memory. The name of the main edition is empty
+    /// here.
+    pub fn set(&mut self, kind: TermKind, edition: &[u8], text: &[u8]) {
+        // Anyone who takes the name from a caller has checked it: with its length in a byte, 256
+        // bytes would be those of another edition.
         debug_assert!(edition.len() <= MAX_NAME);
         self.0.clear();
         self.0.extend_from_slice(&[kind as u8, edition.len() as u8]);
@@ -50,7 +52,8 @@ impl Term {
         self.0.extend_from_slice(text);
     }
 
-    /// The stream with this key. The key of a stream in an edition already begins with the edition; here that only stands in front of the domain once.
+    /// The stream with this key. The key of a stream in an edition already begins with the edition;
+    /// here that only stands in front of the domain once.
     pub fn stream(key: &[u8]) -> Self {
         let mut term = Term::default();
         term.set_stream(key);
@@ -64,16 +67,16 @@ impl Term {
 
     pub fn set_stream(&mut self, key: &[u8]) {
         let edition = names(key).map_or(&key[..0], |names| names.edition);
-        self.set(Kind::Stream, edition, main_key(key));
+        self.set(TermKind::Stream, edition, main_key(key));
     }
 
     /// The stream with the domain and root of this key, in another edition.
     pub fn stream_in(edition: Option<&str>, key: &[u8]) -> Self {
-        Term::new(Kind::Stream, edition, main_key(key))
+        Term::new(TermKind::Stream, edition, main_key(key))
     }
 
-    /// The idempotency key `text` of the stream with this key. Commits that only track an upstream share
-    /// one stream of the store's own, so there it is the upstream that the key belongs to.
+    /// The idempotency key `text` of the stream with this key. Commits that only track an upstream
+    /// share one system stream, so there it is the upstream that the key belongs to.
     pub fn idempotency(key: &[u8], upstream: Option<&str>, text: &str) -> Self {
         let mut scoped = Vec::with_capacity(2 + key.len() + text.len());
         scoped.extend_from_slice(&(key.len() as u16).to_le_bytes());
@@ -83,7 +86,7 @@ impl Term {
             scoped.extend_from_slice(upstream.as_bytes());
         }
         scoped.extend_from_slice(text.as_bytes());
-        Term::new(Kind::Idempotency, None, &scoped)
+        Term::new(TermKind::Idempotency, None, &scoped)
     }
 
     /// The key of the stream that an idempotency key belongs to.
@@ -102,7 +105,7 @@ pub fn edition(term: &[u8]) -> &[u8] {
     term.get(2..2 + len).unwrap_or_default()
 }
 
-/// The text of a term, behind kind and edition.
+/// The text of a term, after kind and edition.
 pub fn text(term: &[u8]) -> &[u8] {
     let edition = term.get(1).map_or(0, |&len| usize::from(len));
     term.get(2 + edition..).unwrap_or_default()
@@ -139,8 +142,8 @@ mod tests {
 
     #[test]
     fn editions_are_apart() {
-        let main = Term::new(Kind::Type, None, b"Paid");
-        let other = Term::new(Kind::Type, Some("x"), b"Paid");
+        let main = Term::new(TermKind::Type, None, b"Paid");
+        let other = Term::new(TermKind::Type, Some("x"), b"Paid");
         assert_ne!(main, other);
     }
 }

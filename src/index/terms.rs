@@ -1,20 +1,21 @@
-//! The terms of a segment in memory, each with a number: what many share, the name of an edition, a stream, an idempotency
-//! key, is held once.
+//! The terms of a segment in memory, each with a number: what many share, the name of an edition, a
+//! stream, an idempotency key, is held once.
 //!
-//! A term takes its text, 3 bytes or more beside it, 8 for its place, and 11 to 22 in the table. As a map of boxed terms,
-//! an unique tag of four bytes took 170 bytes, and one in an edition with a long name 400: a segment of 64 MiB could
-//! have an index of several GiB.
+//! A term takes its text, 3 bytes or more beside it, 8 for its place, and 11 to 22 in the table. As
+//! a map of boxed terms, an unique tag of four bytes took 170 bytes, and one in an edition with a
+//! long name 400: a segment of 64 MiB could have an index of several GiB.
 
-use super::term::{self, Kind, Term};
+use super::term::{self, Term, TermKind};
 use crate::format::index_file;
 use crate::format::varint;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// What short forms begin with, beside the kinds of terms: a text that idempotency keys share, and one of those in one stream.
+/// What short forms begin with, beside the kinds of terms: a text that idempotency keys share, and
+/// one of those in one stream.
 const TEXT: u8 = 0;
-const KEYED: u8 = 0x80 | Kind::Idempotency as u8;
+const KEYED: u8 = 0x80 | TermKind::Idempotency as u8;
 
 /// Bytes that an edition takes beside its name.
 const EDITION: usize = 80;
@@ -24,7 +25,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Where a short form stands.
 #[derive(Clone, Copy)]
-struct Place {
+struct ShortFormPlace {
     chunk: u32,
     at: u32,
 }
@@ -35,8 +36,9 @@ pub(super) struct Terms {
     /// By hash: 0, or the low half of the hash and the number plus 1. A power of two.
     slots: Vec<u64>,
     /// By number.
-    places: Vec<Place>,
-    /// Short forms: length, first byte, then the number of an edition and text, or the numbers of a stream and of a text.
+    places: Vec<ShortFormPlace>,
+    /// Short forms: length, first byte, then the number of an edition and text, or the numbers of a
+    /// stream and of a text.
     chunks: Vec<Vec<u8>>,
     /// Bytes of all chunks and editions.
     bytes: usize,
@@ -69,7 +71,7 @@ fn keyed(term: &[u8]) -> Option<(Term, &[u8])> {
     let [kind, 0, low, high, rest @ ..] = term else { return None };
     let (key, text) = rest.split_at_checked(u16::from_le_bytes([*low, *high]).into())?;
     let stream = Term::stream(key);
-    (*kind == Kind::Idempotency as u8 && term::stream_key(stream.bytes()) == key).then_some((stream, text))
+    (*kind == TermKind::Idempotency as u8 && term::stream_key(stream.bytes()) == key).then_some((stream, text))
 }
 
 /// A term as the pieces that it is put together of.
@@ -110,7 +112,8 @@ impl Pieces<'_> {
         let ([edition, text, rest], [other_edition, other_text, other_rest]) = (self.parts, other.parts);
         let same_head = (self.head, self.head_len) == (other.head, other.head_len);
         if same_head && std::ptr::eq(edition, other_edition) {
-            // Most are of one kind and edition. The head says how long the text is, if anything is behind it.
+            // Most are of one kind and edition. The head says how long the text is, if anything is
+            // after it.
             return text.cmp(other_text).then_with(|| rest.cmp(other_rest));
         }
         let (ours, theirs) = (self.all(), other.all());
@@ -244,7 +247,7 @@ impl Terms {
         }
     }
 
-    fn put(&mut self, short: &[u8]) -> Place {
+    fn put(&mut self, short: &[u8]) -> ShortFormPlace {
         let needed = short.len() + varint::MAX;
         let has_room = self.chunks.last().is_some_and(|chunk| chunk.capacity() - chunk.len() >= needed);
         if !has_room {
@@ -254,14 +257,14 @@ impl Terms {
         }
         let number = self.chunks.len() - 1;
         let chunk = &mut self.chunks[number];
-        let place = Place { chunk: number as u32, at: chunk.len() as u32 };
+        let place = ShortFormPlace { chunk: number as u32, at: chunk.len() as u32 };
         varint::put(chunk, short.len() as u64);
         chunk.extend_from_slice(short);
         place
     }
 
     fn short(&self, number: u32) -> &[u8] {
-        let Place { chunk, at } = self.places[number as usize];
+        let ShortFormPlace { chunk, at } = self.places[number as usize];
         let bytes = &self.chunks[chunk as usize][at as usize..];
         let (len, skip) = varint::get(bytes).unwrap_or_default();
         &bytes[skip..][..len as usize]
@@ -297,7 +300,7 @@ impl Terms {
         let (edition, main) = self.plain(self.short(stream as u32));
         let named = if edition.is_empty() { 0 } else { 2 + edition.len() };
         let [low, high] = ((named + main.len()) as u16).to_le_bytes();
-        let head = [Kind::Idempotency as u8, 0, low, high, 0, edition.len() as u8];
+        let head = [TermKind::Idempotency as u8, 0, low, high, 0, edition.len() as u8];
         let head_len = if edition.is_empty() { 4 } else { 6 };
         Pieces { head, head_len, parts: [edition, main, &self.short(text as u32)[1..]] }
     }
@@ -323,11 +326,11 @@ mod tests {
         all.push(Term::idempotency(&[0, 0], None, "a key"));
         for n in 0..3000 {
             for edition in [None, Some("what-if"), Some("other")] {
-                all.push(Term::new(Kind::Tag, edition, format!("tag {n}").as_bytes()));
+                all.push(Term::new(TermKind::Tag, edition, format!("tag {n}").as_bytes()));
             }
         }
-        all.push(Term::new(Kind::Tag, None, &[7; 3 << 20]));
-        all.push(Term::new(Kind::Edition, Some("what-if"), b""));
+        all.push(Term::new(TermKind::Tag, None, &[7; 3 << 20]));
+        all.push(Term::new(TermKind::Edition, Some("what-if"), b""));
         let mut terms = Terms::default();
         assert_eq!(terms.find(all[0].bytes()), None);
         let numbers: Vec<u32> = all.iter().map(|term| terms.number(term.bytes())).collect();
@@ -344,7 +347,7 @@ mod tests {
         expected.sort();
         assert!(sorted.iter().map(|&n| &all[numbers.iter().position(|&m| m == n).unwrap()]).eq(&expected));
         for unknown in
-            [Term::new(Kind::Tag, Some("none"), b"tag 1"), Term::idempotency(streams[0].key(), None, "unknown")]
+            [Term::new(TermKind::Tag, Some("none"), b"tag 1"), Term::idempotency(streams[0].key(), None, "unknown")]
         {
             assert_eq!(terms.find(unknown.bytes()), None);
         }
@@ -356,7 +359,7 @@ mod tests {
         let (mut tags, mut keys) = (Terms::default(), Terms::default());
         let (edition, long) = ("e".repeat(255), "k".repeat(1024));
         for n in 0..100_000 {
-            tags.number(Term::new(Kind::Tag, Some(&edition), format!("{n:05}").as_bytes()).bytes());
+            tags.number(Term::new(TermKind::Tag, Some(&edition), format!("{n:05}").as_bytes()).bytes());
             let stream = StreamId::new("s", format!("{n:05}")).unwrap();
             keys.number(Term::idempotency(stream.key(), None, &long).bytes());
         }

@@ -1,13 +1,15 @@
 //! The write path: accept under the commit lock, write as a group, publish.
 //!
-//! There is no writer thread. Whoever waits for a commit and finds nobody writing becomes the *leader*: takes the oldest group, writes it with one
-//! call, syncs it with another, publishes it and wakes its waiters. Meanwhile the next group gathers, and one of its waiters leads next. A single caller so
-//! pays one write and one sync and no hand-over. (The scheme is that of LevelDB's writers queue, 2011.)
+//! There is no writer thread. A thread that waits for a commit and finds nobody writing becomes the
+//! *leader*: takes the oldest group, writes it with one call, syncs it with another, publishes it
+//! and wakes its waiters. Meanwhile the next group gathers, and one of its waiters leads next. A
+//! single caller so pays one write and one sync and no hand-over. (The scheme is that of LevelDB's
+//! writers queue, 2011.)
 
-use super::ticket::{Slot, Ticket};
-use super::{Durability, Group, Log, Settled, State, Tail};
+use super::ticket::{CommitSlot, CommitTicket};
+use super::{CommitGroup, CommitState, Durability, Log, LogTail, Settled};
 use crate::error::{Error, Result};
-use crate::format::draft::{Draft, Place};
+use crate::format::draft::{Draft, FramePlace};
 use crate::format::frame::{Chain, Seal};
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, Recorded, frames};
@@ -22,7 +24,8 @@ use std::sync::atomic::Ordering::{Release, SeqCst};
 use std::task::Waker;
 use std::time::Duration;
 
-/// Accepted bytes that may wait to be written, before whoever adds more must help: as much as one commit may have, by default.
+/// Accepted bytes that may wait to be written, before a thread that adds more must help: as much as
+/// one commit may have, by default.
 const MAX_PENDING: usize = 64 << 20;
 
 /// The same for groups: there is one for each segment that accepted commits reach into.
@@ -37,14 +40,15 @@ const GATHERED: usize = 64 << 10;
 /// What `prepare` may see and set of the commit that it is to decide on.
 pub(crate) struct Proposal<'a> {
     pub draft: &'a mut Draft,
-    pub pending: Pending<'a>,
+    pub pending: PendingCommits<'a>,
     /// The position of its first event.
     pub first_position: u64,
     pub recorded_at: Timestamp,
     pub in_flight: InFlight,
 }
 
-/// The commits in flight that a decision rests on: the position after the last of them, and how often accepted commits had been given up by then.
+/// The commits in flight that a decision rests on: the position after the last of them, and how
+/// often accepted commits had been given up by then.
 #[derive(Clone, Copy)]
 pub(crate) struct InFlight {
     end: u64,
@@ -52,16 +56,17 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Those of them that end at this position or before; `None` for 0, where a decision rests on none.
+    /// Those of them that end at this position or before; `None` for 0, where a decision rests on
+    /// none.
     pub(crate) fn upto(self, end: u64) -> Option<InFlight> {
         (end > 0).then_some(InFlight { end, ..self })
     }
 }
 
 /// The commits that have been accepted before and may not be visible yet.
-pub(crate) struct Pending<'a>(&'a State);
+pub(crate) struct PendingCommits<'a>(&'a CommitState);
 
-impl Pending<'_> {
+impl PendingCommits<'_> {
     /// Shows each event of theirs from a position on to `each`, in order, as long as that says so.
     pub(crate) fn events(&self, from: u64, mut each: impl FnMut(&Recorded<'_>) -> bool) {
         let mut on = true;
@@ -93,13 +98,14 @@ pub(super) enum Failure {
 
 impl Log {
     /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been
-    /// accepted before: it sets the sequences, or refuses. If it refuses, the draft is as before; if
-    /// not, it is empty. A draft without events is only decided on, and there is nothing to wait for.
+    /// accepted before: it sets the sequences, or refuses. If it refuses, the draft is as before;
+    /// if not, it is empty. A draft without events is only decided on, and there is nothing to wait
+    /// for.
     pub(crate) fn commit<T, E: From<Error>>(
         self: &Arc<Self>,
         draft: &mut Draft,
         prepare: impl FnOnce(Proposal<'_>) -> Result<T, E>,
-    ) -> Result<(T, Option<Ticket>), E> {
+    ) -> Result<(T, Option<CommitTicket>), E> {
         let now = self.now().as_nanos();
         let mut state = self.room()?;
         let recorded_at = now.max(state.tail.chain.recorded_at);
@@ -107,7 +113,7 @@ impl Log {
             first_position: state.tail.next_position(),
             recorded_at: Timestamp::from_nanos(recorded_at),
             in_flight: InFlight { end: state.tail.next_position(), rollbacks: state.rollbacks },
-            pending: Pending(&state),
+            pending: PendingCommits(&state),
             draft: &mut *draft,
         };
         let prepared = prepare(proposal)?;
@@ -117,11 +123,11 @@ impl Log {
         let draft = std::mem::replace(draft, Draft::new(self.settings.limits));
         let slot = self.accept(&mut state, draft, recorded_at);
         drop(state);
-        Ok((prepared, Some(Ticket { log: self.clone(), slot, waited: false })))
+        Ok((prepared, Some(CommitTicket { log: self.clone(), slot, waited: false })))
     }
 
     /// The commit lock, once there is room for one more commit.
-    fn room(&self) -> Result<MutexGuard<'_, State>> {
+    fn room(&self) -> Result<MutexGuard<'_, CommitState>> {
         let mut state = loop {
             if let Some(state) = self.state.try_lock_for(LONG) {
                 break state;
@@ -142,7 +148,7 @@ impl Log {
     }
 
     /// Writes a group, or waits until somebody has.
-    fn help<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn help<'a>(&'a self, mut state: MutexGuard<'a, CommitState>) -> MutexGuard<'a, CommitState> {
         if state.leading {
             self.progress.wait(&mut state);
             return state;
@@ -152,16 +158,16 @@ impl Log {
     }
 
     /// Gives a commit its place.
-    fn accept(&self, state: &mut State, draft: Draft, recorded_at: i64) -> Arc<Slot> {
+    fn accept(&self, state: &mut CommitState, draft: Draft, recorded_at: i64) -> Arc<CommitSlot> {
         if !state.tail.created && state.tail.chain.frames == 0 {
             // The header is not written yet: its times may as well count from now.
-            state.tail = Tail::new(SegmentHeader { base_time: recorded_at, ..state.tail.header }, false);
+            state.tail = LogTail::new(SegmentHeader { base_time: recorded_at, ..state.tail.header }, false);
         }
         if self.must_roll(&state.tail, &draft, recorded_at) {
             self.roll(state, recorded_at);
         }
         let tail = &state.tail;
-        let (frame, chain) = draft.finish(&Place {
+        let (frame, chain) = draft.finish(&FramePlace {
             segment: &tail.header,
             mask: tail.mask,
             offset: tail.offset,
@@ -169,7 +175,7 @@ impl Log {
             recorded_at,
             durable_upto: self.durable.load(Ordering::Acquire),
         });
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(CommitSlot::default());
         let len = frame.len();
         let group = self.open_group(state);
         if group.bytes.is_empty() {
@@ -190,7 +196,7 @@ impl Log {
         slot
     }
 
-    fn must_roll(&self, tail: &Tail, draft: &Draft, recorded_at: i64) -> bool {
+    fn must_roll(&self, tail: &LogTail, draft: &Draft, recorded_at: i64) -> bool {
         let end = tail.offset + draft.frame_len() + Seal::FRAME;
         let full = end > self.settings.segment_size || self.listener.is_full(tail.header.number);
         let full = full && tail.chain.frames > 0;
@@ -199,8 +205,9 @@ impl Log {
         full || events > MAX_EVENTS || age > MAX_AGE
     }
 
-    /// Seals the segment at the tail, and plans the next. Its file is created when its first group is written.
-    fn roll(&self, state: &mut State, recorded_at: i64) {
+    /// Seals the segment at the tail, and plans the next. Its file is created when its first group
+    /// is written.
+    fn roll(&self, state: &mut CommitState, recorded_at: i64) {
         let tail = state.tail.clone();
         let seal = tail.chain.seal(&tail.header).frame(
             tail.chain.previous,
@@ -221,17 +228,17 @@ impl Log {
             previous_len: tail.offset + seal.len() as u64,
             ..tail.header
         };
-        group.end = Tail::new(next, false);
+        group.end = LogTail::new(next, false);
         state.tail = group.end.clone();
         state.pending_bytes += seal.len();
     }
 
     /// The group at the tail, which takes one more frame of the same segment.
-    fn open_group<'a>(&self, state: &'a mut State) -> &'a mut Group {
+    fn open_group<'a>(&self, state: &'a mut CommitState) -> &'a mut CommitGroup {
         let open = state.groups.back().is_some_and(|group| group.seals.is_none());
         if !open {
             let tail = &state.tail;
-            state.groups.push_back(Group {
+            state.groups.push_back(CommitGroup {
                 segment: tail.header,
                 create: !tail.created,
                 seals: None,
@@ -245,7 +252,7 @@ impl Log {
     }
 
     /// Blocks until the commit of this slot is settled.
-    pub(super) fn wait(&self, slot: &Arc<Slot>) -> Result<()> {
+    pub(super) fn wait(&self, slot: &Arc<CommitSlot>) -> Result<()> {
         loop {
             if let Some(outcome) = slot.outcome() {
                 return outcome;
@@ -267,12 +274,12 @@ impl Log {
     }
 
     /// Writes the oldest group.
-    fn lead(&self, mut state: MutexGuard<'_, State>) {
+    fn lead(&self, mut state: MutexGuard<'_, CommitState>) {
         let Some(group) = state.groups.pop_front().map(Arc::new) else { return };
         state.in_flight = Some(group.clone());
         state.leading = true;
         drop(state);
-        // Of what is done behind the commits: closing waits for these anyway.
+        // Of what is done after the commits: closing waits for these anyway.
         let work = self.owner.work().ok();
         let mut guard = Leader { log: self, slots: &group.slots, done: false };
         let result = self.write(&group);
@@ -284,10 +291,10 @@ impl Log {
             if let Durability::Interval(_) = self.settings.durability {
                 self.syncing.written();
             }
-            // Behind those whose commits these are.
+            // After those whose commits these are.
             self.listener.wake();
         }
-        // Whoever waits has been told.
+        // Those who wait have been told.
         if work.is_none() {
             return;
         }
@@ -301,8 +308,8 @@ impl Log {
         }
     }
 
-    /// One write, one sync, and the group is visible. Gives whether a spare file is to be made.
-    fn write(&self, group: &Group) -> Result<bool, Failure> {
+    /// One write, one sync, and the group is visible. Returns whether a spare file is to be made.
+    fn write(&self, group: &CommitGroup) -> Result<bool, Failure> {
         self.check_process().map_err(Failure::NotStored)?;
         let mut writer = self.writer.lock();
         if (group.create || group.seals.is_some())
@@ -314,7 +321,7 @@ impl Log {
         if group.create {
             let segment = writer.create(group.segment)?;
             self.register(segment);
-            // Nothing behind it would miss it, if its file should get lost.
+            // Nothing after it would miss it, if its file should get lost.
             self.mark_at(&group.segment, &Chain::start(&group.segment), START);
         }
         writer.write(group.at, &group.bytes)?;
@@ -332,7 +339,7 @@ impl Log {
         Ok(wants_spare)
     }
 
-    fn publish(&self, group: &Group, segment: &Segment, upto: u64) {
+    fn publish(&self, group: &CommitGroup, segment: &Segment, upto: u64) {
         let mut events = |each: Each<'_>| {
             for frame in frames(&group.bytes, group.at, segment.mask) {
                 let walked = frame.records(&segment.path, |event| each(segment.header.number, &event));
@@ -348,7 +355,7 @@ impl Log {
     }
 
     /// Tells everybody what became of a group, and who leads next.
-    fn settle(&self, group: &Group, result: Result<(), Failure>) {
+    fn settle(&self, group: &CommitGroup, result: Result<(), Failure>) {
         let mut state = self.state.lock();
         state.leading = false;
         state.in_flight = None;
@@ -364,7 +371,8 @@ impl Log {
                     Failure::NotStored(error) => error,
                     Failure::Unknown(error) => state.refused.insert(error).clone(),
                 };
-                // Whatever was accepted behind the group stands on positions and sequences that do not exist now.
+                // Whatever was accepted after the group stands on positions and sequences that do
+                // not exist now.
                 dropped = self.roll_back(&mut state);
                 outcome = Err(error);
             }
@@ -373,18 +381,20 @@ impl Log {
             state.failures = (state.failures.0 + 1, Some(error.clone()));
         }
         let woken = self.tell(&mut state, group.slots.iter().chain(&dropped), &outcome);
-        // One of those who wait for a later group leads next. Those that have been told are passed over.
+        // One of those who wait for a later group leads next. Those that have been told are passed
+        // over.
         while state.waiters.pop_front().is_some_and(|slot| !slot.promote()) {}
         self.progress.notify_all();
         drop(state);
         woken.into_iter().for_each(waker::wake);
     }
 
-    /// Says what became of commits. Gives who waits for them, to be woken outside the commit lock.
+    /// Says what became of commits. Returns who waits for them, to be woken outside the commit
+    /// lock.
     fn tell<'s>(
         &self,
-        state: &mut State,
-        slots: impl Iterator<Item = &'s Arc<Slot>>,
+        state: &mut CommitState,
+        slots: impl Iterator<Item = &'s Arc<CommitSlot>>,
         outcome: &Result<()>,
     ) -> Vec<Waker> {
         let told = slots.filter_map(|slot| {
@@ -399,8 +409,8 @@ impl Log {
         told.collect()
     }
 
-    /// Forgets all commits that are accepted and not written. Gives their slots.
-    fn roll_back(&self, state: &mut State) -> Vec<Arc<Slot>> {
+    /// Forgets all commits that are accepted and not written. Returns their slots.
+    fn roll_back(&self, state: &mut CommitState) -> Vec<Arc<CommitSlot>> {
         state.tail = state.written.clone();
         state.pending_bytes = 0;
         state.rollbacks += 1;
@@ -408,15 +418,19 @@ impl Log {
         state.groups.drain(..).flat_map(|group| group.slots).collect()
     }
 
-    /// Writes all that was accepted before the call, or waits until others have. What became of each commit, its own ticket tells.
+    /// Writes all that was accepted before the call, or waits until others have. What became of
+    /// each commit, its own ticket tells.
     pub(crate) fn arrive(&self) {
         drop(self.arrived(self.state.lock()));
     }
 
-    /// Returns when the commits in flight that a decision rests on can be read, or have failed: whether they can be read. If not, the decision is void, as nobody will ever see what it rests on.
+    /// Returns when the commits in flight that a decision rests on can be read, or have failed:
+    /// whether they can be read. If not, the decision is void, as nobody will ever see what it
+    /// rests on.
     ///
-    /// Whoever is told of a conflict reads again and decides again. Told earlier, they would find nothing new, and would be told of the same conflict until the group is written; or they would
-    /// take for done what a full disk or a power cut undoes.
+    /// A caller that is told of a conflict reads again and decides again. Told earlier, they would
+    /// find nothing new, and would be told of the same conflict until the group is written; or they
+    /// would take for done what a full disk or a power cut undoes.
     pub(crate) fn arrives(&self, in_flight: InFlight) -> bool {
         let mut state = self.state.lock();
         while state.rollbacks == in_flight.rollbacks
@@ -428,7 +442,7 @@ impl Log {
         state.rollbacks == in_flight.rollbacks && state.written.next_position() >= in_flight.end
     }
 
-    fn arrived<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn arrived<'a>(&'a self, mut state: MutexGuard<'a, CommitState>) -> MutexGuard<'a, CommitState> {
         let end = state.tail.next_position();
         while state.written.next_position() < end && (state.leading || !state.groups.is_empty()) {
             state = self.help(state);
@@ -440,7 +454,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// What a commit failed of, meanwhile, or earlier if its ticket was dropped and nobody has been told.
+    /// What a commit failed of, meanwhile, or earlier if its ticket was dropped and nobody has been
+    /// told.
     pub(super) fn drain(&self) -> Result<()> {
         let state = self.state.lock();
         let failures = state.failures.0;
@@ -470,7 +485,8 @@ impl Log {
     pub(super) fn refuse(&self, error: &Error) {
         let mut state = self.state.lock();
         state.refused.get_or_insert(error.clone());
-        // A group that is being written meets the error in the writer, and its leader tells all behind it.
+        // A group that is being written meets the error in the writer, and its leader tells all
+        // after it.
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
@@ -478,10 +494,11 @@ impl Log {
     }
 }
 
-/// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes everybody: the leader has panicked.
+/// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes
+/// everybody: the leader has panicked.
 struct Leader<'a> {
     log: &'a Log,
-    slots: &'a [Arc<Slot>],
+    slots: &'a [Arc<CommitSlot>],
     done: bool,
 }
 

@@ -1,8 +1,9 @@
-//! The thread that syncs for [`Durability::Interval`], in every store that is opened with it: nobody else comes by after
-//! the last commit.
+//! The thread that syncs for [`Durability::Interval`], in every store that is opened with it:
+//! nobody else comes by after the last commit.
 //!
-//! It does nothing else, so that no index and no spare file that is being made holds a sync up. A commit that comes when
-//! none was synced for an interval is synced at once; those behind it together, one interval later.
+//! It does nothing else, so that no index and no spare file that is being made holds a sync up. A
+//! commit that comes when none was synced for an interval is synced at once; those after it
+//! together, one interval later.
 
 use super::{Durability, Log};
 use parking_lot::{Condvar, Mutex};
@@ -12,17 +13,26 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
-struct Shared {
+struct IntervalShared {
     stop: Mutex<bool>,
     wake: Condvar,
     /// The thread has been told that something is to be synced, and has not begun.
     told: AtomicBool,
 }
 
+impl IntervalShared {
+    fn sync(&self, log: &Log) {
+        // Before the sync: what is written while it runs may need another one.
+        self.told.store(false, Ordering::SeqCst);
+        // A failed sync ends all commits: the next append says so.
+        let (Ok(()) | Err(_)) = log.sync_written();
+    }
+}
+
 /// How the thread is reached. Without an interval, there is none.
 #[derive(Default)]
 pub(super) struct Syncing {
-    shared: Arc<Shared>,
+    shared: Arc<IntervalShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -37,12 +47,21 @@ impl Syncing {
         }
     }
 
+    /// Syncs, if something has been written since the last round.
+    #[cfg(annals_internals)]
+    pub(super) fn round(&self, log: &Log) {
+        if self.shared.told.load(Ordering::SeqCst) {
+            self.shared.sync(log);
+        }
+    }
+
     /// Ends the thread, and waits until it has ended.
     pub(super) fn stop(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         *self.shared.stop.lock() = true;
         self.shared.wake.notify_one();
-        // Whoever is woken by a failed sync may drop the last handle in this very thread, which then ends by itself.
+        // A waiter that is woken by a failed sync may drop the last handle in this very thread,
+        // which then ends by itself.
         if thread.thread().id() != std::thread::current().id() {
             // A panic in it has been reported by the panic hook.
             let (Ok(()) | Err(_)) = thread.join();
@@ -61,7 +80,7 @@ impl Log {
     }
 }
 
-fn run(log: &Weak<Log>, shared: &Shared, interval: Duration) {
+fn run(log: &Weak<Log>, shared: &IntervalShared, interval: Duration) {
     let mut last = None::<Instant>;
     loop {
         let mut stop = shared.stop.lock();
@@ -76,11 +95,8 @@ fn run(log: &Weak<Log>, shared: &Shared, interval: Duration) {
         }
         drop(stop);
         last = Some(Instant::now());
-        // Before the sync: what is written while it runs may need another one.
-        shared.told.store(false, Ordering::SeqCst);
         let Some(log) = log.upgrade() else { return };
-        // A failed sync ends all commits: the next append says so.
-        let (Ok(()) | Err(_)) = log.sync_written();
+        shared.sync(&log);
     }
 }
 

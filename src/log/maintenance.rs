@@ -1,5 +1,7 @@
-//! The background thread of a store, off the commit path: index files of sealed segments, spare files, the mark in HEAD after a short idle time, and commits
-//! whose tickets nobody waits for. Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle mark.
+//! The background thread of a store, off the commit path: index files of sealed segments, spare
+//! files, the mark in HEAD after a short idle time, and commits whose tickets nobody waits for.
+//! Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle
+//! mark.
 
 use super::spare::Spare;
 use super::{Durability, Log, Settled};
@@ -31,7 +33,7 @@ struct Wishes {
 
 /// What the thread and the others share.
 #[derive(Default)]
-struct Shared {
+struct MaintenanceShared {
     wishes: Mutex<Wishes>,
     wake: Condvar,
     /// The thread sleeps until it is woken.
@@ -39,12 +41,20 @@ struct Shared {
 }
 
 #[derive(Default)]
-pub(super) struct Signal {
-    shared: Arc<Shared>,
+pub(super) struct MaintenanceSignal {
+    shared: Arc<MaintenanceShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Somebody does what is asked for here: the thread, or a test that takes its turns.
+    attended: AtomicBool,
+    #[cfg(annals_internals)]
+    by_hand: Mutex<Turns>,
 }
 
-impl Signal {
+impl MaintenanceSignal {
+    fn is_attended(&self) -> bool {
+        self.attended.load(Ordering::SeqCst)
+    }
+
     /// Says that something has been committed.
     #[inline]
     pub(super) fn committed(&self) {
@@ -57,7 +67,7 @@ impl Signal {
 
     /// Asks the thread to write what has been accepted. `false` if there is no thread.
     pub(super) fn take_over(&self) -> bool {
-        if self.thread.lock().is_none() {
+        if !self.is_attended() {
             return false;
         }
         self.shared.wishes.lock().orphans = true;
@@ -65,10 +75,11 @@ impl Signal {
         true
     }
 
-    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread, or if it has so many to tell of that the caller had better do it: what the listener knows of each of
-    /// them is in memory, and commits must not get ahead of that without end.
+    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread, or
+    /// if it has so many to tell of that the caller had better do it: what the listener knows of
+    /// each of them is in memory, and commits must not get ahead of that without end.
     pub(super) fn settle(&self, settled: Settled) -> bool {
-        if self.thread.lock().is_none() {
+        if !self.is_attended() {
             return false;
         }
         let mut wishes = self.shared.wishes.lock();
@@ -83,7 +94,7 @@ impl Signal {
 
     /// Asks the thread to make a spare file. `false` if there is no thread.
     pub(super) fn make_spare(&self) -> bool {
-        if self.thread.lock().is_none() {
+        if !self.is_attended() {
             return false;
         }
         self.shared.wishes.lock().spare = true;
@@ -98,10 +109,15 @@ impl Signal {
 
     /// Ends the thread, and waits until it has ended.
     pub(super) fn stop(&self) {
+        self.attended.store(false, Ordering::SeqCst);
+        // Who takes the turns by hand is waited for as the thread is.
+        #[cfg(annals_internals)]
+        drop(self.by_hand.lock());
         let Some(thread) = self.thread.lock().take() else { return };
         self.shared.wishes.lock().stop = true;
         self.shared.wake.notify_one();
-        // Whoever is woken by what it writes may drop the last handle in this very thread, which then ends by itself.
+        // A waiter that is woken by what it writes may drop the last handle in this very thread,
+        // which then ends by itself.
         if thread.thread().id() != std::thread::current().id() {
             // A panic in it has been reported by the panic hook; what it held is released.
             let (Ok(()) | Err(_)) = thread.join();
@@ -109,11 +125,13 @@ impl Signal {
     }
 }
 
-/// Bytes of the active segment that may be read again on the next open, rather than being told to the listener on every close.
+/// Bytes of the active segment that may be read again on the next open, rather than being told to
+/// the listener on every close.
 const UNSETTLED: u64 = 1 << 20;
 
 impl Log {
-    /// Tells the listener of a segment. What the listener makes of it can be made again: an error is left to the next open.
+    /// Tells the listener of a segment. What the listener makes of it can be made again: an error
+    /// is left to the next open.
     pub(super) fn settle_segment(&self, settled: &Settled) {
         if self.check_owner().is_err() {
             return;
@@ -136,35 +154,80 @@ impl Log {
         let thread = std::thread::Builder::new().name("annals-maintenance".into());
         let thread = thread.spawn(move || run(&log, &shared))?;
         *self.maintenance.thread.lock() = Some(thread);
+        self.maintenance.attended.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// From now on [`Log::pass_time`] does what the threads would do.
+    #[cfg(annals_internals)]
+    pub(super) fn attend_by_hand(&self) {
+        self.maintenance.attended.store(true, Ordering::SeqCst);
+    }
+
+    /// Time passes, until all threads of the store would sleep: does what they do meanwhile, in
+    /// this one and in a fixed order.
+    #[cfg(annals_internals)]
+    pub(crate) fn pass_time(&self) {
+        const MOST_TURNS: usize = 32;
+        let mut turns = self.maintenance.by_hand.lock();
+        if !self.maintenance.is_attended() {
+            return;
+        }
+        for _ in 0..MOST_TURNS {
+            self.syncing.round(self);
+            turns.take(self, &self.maintenance.shared);
+            if turns.making.is_none() && self.maintenance.shared.asleep.load(Ordering::SeqCst) {
+                return;
+            }
+        }
     }
 }
 
-fn run(log: &Weak<Log>, shared: &Shared) {
-    let mut seen = u64::MAX;
-    let (mut making, mut pause) = (None::<Spare>, Duration::ZERO);
+fn run(log: &Weak<Log>, shared: &MaintenanceShared) {
+    let mut turns = Turns::default();
     loop {
         let mut wishes = shared.wishes.lock();
         if !wishes.stop && !wishes.orphans && !wishes.spare && wishes.settled.is_empty() {
-            if making.is_some() {
-                shared.wake.wait_for(&mut wishes, pause);
+            if turns.making.is_some() {
+                shared.wake.wait_for(&mut wishes, turns.pause);
             } else if shared.asleep.load(Ordering::SeqCst) {
                 shared.wake.wait(&mut wishes);
             } else {
                 shared.wake.wait_for(&mut wishes, IDLE);
             }
         }
-        if wishes.stop {
-            if let (Some(spare), Some(log)) = (making, log.upgrade()) {
+        let stop = wishes.stop;
+        drop(wishes);
+        let Some(log) = log.upgrade() else { return };
+        if stop {
+            if let Some(spare) = turns.making {
                 spare.remove(&*log.fs);
             }
             return;
         }
+        turns.take(&log, shared);
+    }
+}
+
+/// What is remembered from one turn to the next.
+#[derive(Default)]
+struct Turns {
+    /// The watermark at the last turn.
+    seen: Option<u64>,
+    making: Option<Spare>,
+    /// How long the spare file waits for the next turn.
+    pause: Duration,
+}
+
+impl Turns {
+    /// Does what was asked for and, if nothing has been committed since the last turn, what is done
+    /// when a store is idle.
+    fn take(&mut self, log: &Log, shared: &MaintenanceShared) {
+        let mut wishes = shared.wishes.lock();
         let orphans = std::mem::take(&mut wishes.orphans);
         let settled = std::mem::take(&mut wishes.settled);
         let spare = std::mem::take(&mut wishes.spare);
         drop(wishes);
-        let Some(log) = log.upgrade() else { return };
         if orphans {
             // Told by the next sync or close.
             if let Err(error) = log.drain() {
@@ -172,19 +235,20 @@ fn run(log: &Weak<Log>, shared: &Shared) {
             }
         }
         settled.iter().for_each(|settled| log.settle_segment(settled));
-        making = making.or_else(|| spare.then(|| log.begin_spare()).flatten());
+        self.making = self.making.take().or_else(|| spare.then(|| log.begin_spare()).flatten());
         // No faster than the segment at hand fills: others want to use the disk, too.
-        let waits = log.watermark() != seen && making.as_ref().is_some_and(|spare| log.is_spare_ahead(spare));
-        pause = if waits { PAUSE } else { Duration::ZERO };
+        let committed = Some(log.watermark()) != self.seen;
+        let waits = committed && self.making.as_ref().is_some_and(|spare| log.is_spare_ahead(spare));
+        self.pause = if waits { PAUSE } else { Duration::ZERO };
         if !waits {
-            making = making.and_then(|spare| log.further_spare(spare));
+            self.making = self.making.take().and_then(|spare| log.further_spare(spare));
         }
         // The next append says so.
         let (Ok(()) | Err(_)) = log.check_owner();
         let watermark = log.watermark();
-        if std::mem::replace(&mut seen, watermark) != watermark {
+        if self.seen.replace(watermark) != Some(watermark) {
             shared.asleep.store(false, Ordering::SeqCst);
-            continue;
+            return;
         }
         if log.head_lags() {
             // Only a witness: the next idle time tries again.
@@ -192,8 +256,8 @@ fn run(log: &Weak<Log>, shared: &Shared) {
         }
         let settled = !matches!(log.settings.durability, Durability::Interval(_)) || log.is_durable();
         shared.asleep.store(settled, Ordering::SeqCst);
-        // Whoever committed in between has not seen that this thread was about to sleep.
-        if log.watermark.load(Ordering::SeqCst) != seen {
+        // A thread that committed in between has not seen that this thread was about to sleep.
+        if log.watermark.load(Ordering::SeqCst) != watermark {
             shared.asleep.store(false, Ordering::SeqCst);
         }
     }

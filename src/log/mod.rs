@@ -1,26 +1,27 @@
 //! Many segments, one sequence: total order, group commit, watermark, recovery.
 //!
-//! The log knows frames and positions. What a stream is, the store knows: it decides on sequences in a closure that runs under the commit lock, and it
-//! hears of each group, in order, once that is as durable as was asked for.
+//! The log knows frames and positions. What a stream is, the store knows: it decides on sequences
+//! in a closure that runs under the commit lock, and it hears of each group, in order, once that is
+//! as durable as was asked for.
 
 mod commit;
-mod head;
+mod head_file;
 mod interval;
 mod maintenance;
 mod open;
 pub(crate) mod owner;
-mod quarantine;
+
 mod read;
-mod recover;
-mod replay;
+pub(crate) mod recovery;
+
 mod spare;
 mod ticket;
 mod writer;
 
-pub(crate) use commit::{InFlight, Pending, Proposal};
+pub(crate) use commit::{InFlight, PendingCommits, Proposal};
 pub(crate) use read::{Backwards, Forwards};
-pub use recover::{Cut, OpenReport};
-pub(crate) use ticket::Ticket;
+pub use recovery::report::{Cut, OpenReport};
+pub(crate) use ticket::CommitTicket;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
@@ -28,20 +29,20 @@ use crate::format::draft::Limits;
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::owned::{Owned, Work};
+use crate::fs::owned::{Owned, WorkToken};
 use crate::fs::{Fs, Lock};
 use crate::process::Process;
 use crate::segment::scan::Each;
 use crate::segment::{START, Segment};
 use crate::time::Timestamp;
-use head::HeadFile;
+use head_file::HeadFile;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use ticket::Slot;
+use ticket::CommitSlot;
 use writer::Writer;
 
 /// When an append returns, and what it survives.
@@ -52,16 +53,18 @@ use writer::Writer;
 /// | `Interval(d)` | with the operating system; synced every `d` | yes | all but the last `d` and one sync | a system call |
 /// | `Os` | with the operating system, which syncs when it likes (often within 30 s) | yes | what it has synced | a system call |
 ///
-/// In all three, a commit is whole or absent after any crash, and what survives is a prefix of what was acknowledged. [`Store::sync`](crate::Store::sync)
-/// makes all of it durable at once; closing does too.
+/// In all three, a commit is whole or absent after any crash, and what survives is a prefix of what
+/// was acknowledged. [`Store::sync`](crate::Store::sync) makes all of it durable at once; closing
+/// does too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
     /// Acknowledged means durable. The default.
     #[default]
     Sync,
-    /// Synced in the background at least this often while there is something to sync, by a thread that does nothing else.
-    /// It runs in every store that is opened with it, also with [`maintenance(false)`](crate::Options::maintenance): the
-    /// commits before an idle time have nobody else.
+    /// Synced in the background at least this often while there is something to sync, by a thread
+    /// that does nothing else. It runs in every store that is opened with it, also with
+    /// [`maintenance(false)`](crate::Options::maintenance): the commits before an idle time have
+    /// nobody else.
     Interval(Duration),
     /// Synced by the operating system, and when a segment is full or the store is closed.
     Os,
@@ -69,29 +72,38 @@ pub enum Durability {
 
 /// How the log is to behave.
 #[derive(Clone)]
-pub(crate) struct Settings {
+pub(crate) struct LogSettings {
     pub durability: Durability,
     pub segment_size: u64,
     pub limits: Limits,
     pub memory_map: bool,
     pub maintenance: bool,
+    /// No threads: a test does their work when it lets time pass.
+    #[cfg(annals_internals)]
+    pub by_hand: bool,
     pub strict: bool,
     pub create: bool,
     pub read_only: bool,
-    /// What is damaged was replaced by what was made of it, so segments need not say the digest of the one before. Read-only.
+    /// What is damaged was replaced by what was made of it, so segments need not say the digest of
+    /// the one before. Read-only.
     pub mended: bool,
     pub reserve: u64,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// Who hears of commits, in order of positions, called by one thread at a time, and remembers of the segments what makes reading and opening them quick.
+/// Who hears of commits, in order of positions, called by one thread at a time, and remembers of
+/// the segments what makes reading and opening them quick.
 pub(crate) trait Listener: Send + Sync + 'static {
-    /// `events` calls back with the segment and each event. Then `raise` makes them visible: whoever can learn of them from the listener must see them, so it is called before the
-    /// listener lets anybody look. Gives the first position whose event is not the next one of its stream, if there is such.
+    /// `events` calls back with the segment and each event. Then `raise` makes them visible: anyone
+    /// who can learn of them from the listener must see them, so it is called before the listener
+    /// lets anybody look. Returns the first position whose event is not the next one of its stream,
+    /// if there is such.
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
-    /// Events have been published: wakes those who wait for them. Not called by `publish` itself, under which nobody may hold up the others.
+    /// Events have been published: wakes those who wait for them. Not called by `publish` itself,
+    /// under which nobody may hold up the others.
     fn wake(&self);
-    /// The commits that were accepted and not yet published have failed, all of them. Runs under the commit lock.
+    /// The commits that were accepted and not yet published have failed, all of them. Runs under
+    /// the commit lock.
     fn rolled_back(&self);
     /// The last known record of a segment at or before this ordinal.
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>>;
@@ -101,7 +113,8 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn forget(&self, segment: u64);
     /// How far the listener will know the segment on the next open; 0 if it will not.
     fn settled(&self, segment: u64) -> u64;
-    /// Whether a segment is to be sealed because of what the listener keeps of it in memory. Called under the commit lock, for each commit.
+    /// Whether a segment is to be sealed because of what the listener keeps of it in memory. Called
+    /// under the commit lock, for each commit.
     fn is_full(&self, segment: u64) -> bool;
     /// Nothing is written to the segment for now: its last event ends here.
     fn settle(&self, settled: &Settled) -> Result<()>;
@@ -118,7 +131,7 @@ pub(crate) struct Settled {
 
 /// Where the next frame goes.
 #[derive(Clone)]
-struct Tail {
+struct LogTail {
     header: SegmentHeader,
     mask: Mask,
     /// Whether the file of the segment is there.
@@ -127,9 +140,9 @@ struct Tail {
     chain: Chain,
 }
 
-impl Tail {
+impl LogTail {
     fn new(header: SegmentHeader, created: bool) -> Self {
-        Tail { mask: header.mask(), created, offset: START, chain: Chain::start(&header), header }
+        LogTail { mask: header.mask(), created, offset: START, chain: Chain::start(&header), header }
     }
 
     fn next_position(&self) -> u64 {
@@ -138,7 +151,7 @@ impl Tail {
 }
 
 /// Commits that are written together, all in one segment.
-struct Group {
+struct CommitGroup {
     segment: SegmentHeader,
     /// The file of the segment is to be created first.
     create: bool,
@@ -146,29 +159,31 @@ struct Group {
     seals: Option<Settled>,
     at: u64,
     bytes: Vec<u8>,
-    slots: Vec<Arc<Slot>>,
-    /// The tail behind the group.
-    end: Tail,
+    slots: Vec<Arc<CommitSlot>>,
+    /// The tail after the group.
+    end: LogTail,
 }
 
 /// What the commit lock protects.
-struct State {
-    /// Behind all accepted commits.
-    tail: Tail,
-    /// Behind all written ones.
-    written: Tail,
+struct CommitState {
+    /// After all accepted commits.
+    tail: LogTail,
+    /// After all written ones.
+    written: LogTail,
     /// Accepted and not yet written, in order.
-    groups: VecDeque<Group>,
+    groups: VecDeque<CommitGroup>,
     /// The group that is being written.
-    in_flight: Option<Arc<Group>>,
+    in_flight: Option<Arc<CommitGroup>>,
     pending_bytes: usize,
-    /// Those who sleep until their commit is written, oldest first; some may have been told already.
-    waiters: VecDeque<Arc<Slot>>,
+    /// Those who sleep until their commit is written, oldest first; some may have been told
+    /// already.
+    waiters: VecDeque<Arc<CommitSlot>>,
     /// The first failure of a commit whose ticket was dropped.
     untold: Option<Error>,
     /// How many groups have failed, and the last error.
     failures: (u64, Option<Error>),
-    /// How often accepted commits have been given up. What was decided on them before counts no more.
+    /// How often accepted commits have been given up. What was decided on them before counts no
+    /// more.
     rollbacks: u64,
     /// A thread is writing a group.
     leading: bool,
@@ -181,9 +196,9 @@ pub(crate) struct Log {
     fs: Arc<dyn Fs>,
     /// The same files, as the owner of the lock has them.
     owner: Arc<Owned>,
-    settings: Settings,
+    settings: LogSettings,
     listener: Arc<dyn Listener>,
-    state: Mutex<State>,
+    state: Mutex<CommitState>,
     /// Told when a group is done, for those who wait for room.
     progress: Condvar,
     writer: Mutex<Writer>,
@@ -194,10 +209,10 @@ pub(crate) struct Log {
     /// Positions below this one are durable.
     durable: AtomicU64,
     head: Mutex<HeadFile>,
-    maintenance: maintenance::Signal,
+    maintenance: maintenance::MaintenanceSignal,
     syncing: interval::Syncing,
-    /// The number of the next spare file.
-    spares: AtomicU64,
+    /// What tells the next spare file from the others of the store.
+    spares: AtomicU32,
     /// What closing has come to.
     closed: Mutex<Option<Result<()>>>,
     lock: Mutex<Option<Lock>>,
@@ -261,7 +276,8 @@ impl Log {
         self.make_durable(self.watermark())
     }
 
-    /// Makes all events below this position durable, which are visible: with [`Durability::Sync`] they are.
+    /// Makes all events below this position durable, which are visible: with [`Durability::Sync`]
+    /// they are.
     pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
         if self.durable.load(Ordering::Acquire) >= upto {
             return Ok(());
@@ -274,7 +290,8 @@ impl Log {
         self.check_durability()
     }
 
-    /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as closed cleanly, and lets go of the lock. Reads go on.
+    /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as
+    /// closed cleanly, and lets go of the lock. Reads go on.
     pub(crate) fn close(&self) -> Result<()> {
         // The thread to wait for is not here, and neither the lock nor the files are ours.
         self.check_process()?;
@@ -297,7 +314,7 @@ impl Log {
         let (Ok(()) | Err(_)) = self.check_owner();
         self.state.lock().refused.get_or_insert(Error::Closed);
         let drained = self.drain();
-        // What leaders do behind their commits, and readers for their own: a spare file, an index.
+        // What leaders do after their commits, and readers for their own: a spare file, an index.
         self.owner.end_work();
         self.check_durability()?;
         self.sync_written()?;
@@ -324,7 +341,7 @@ impl Log {
     /// # Errors
     ///
     /// As [`Log::check_writable`].
-    pub(crate) fn work(&self) -> Result<Work<'_>> {
+    pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         self.check_writable()?;
         self.owner.work()
     }

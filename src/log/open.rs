@@ -1,9 +1,9 @@
 //! Opening: the lock, what the files hold, and the log that goes on from there.
 
-use super::head::HeadFile;
-use super::recover::OpenReport;
-use super::replay::Opening;
-use super::{Listener, Log, Settings, State, writer::Writer};
+use super::head_file::HeadFile;
+use super::recovery::Opening;
+use super::recovery::report::OpenReport;
+use super::{CommitState, Listener, Log, LogSettings, writer::Writer};
 use super::{owner, spare};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
@@ -15,10 +15,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Instant;
 
-pub(crate) struct Opened {
+pub(crate) struct OpenedLog {
     pub log: Arc<Log>,
     pub report: OpenReport,
 }
@@ -27,9 +27,9 @@ impl Log {
     pub(crate) fn open(
         owner: Arc<Owned>,
         dir: PathBuf,
-        settings: Settings,
+        settings: LogSettings,
         listener: Arc<dyn Listener>,
-    ) -> Result<Opened> {
+    ) -> Result<OpenedLog> {
         let started = Instant::now();
         let fs: Arc<dyn Fs> = owner.clone();
         let mut report = OpenReport::default();
@@ -40,10 +40,14 @@ impl Log {
                 return Err(Error::Unfinished { path: dir, what });
             }
         }
-        if !settings.read_only {
-            spare::remove_left(&*fs, &dir, &entries, &mut report);
-        }
         let (head, slots) = HeadFile::read(&*fs, &dir)?;
+        if !settings.read_only {
+            spare::remove_unnamed(&*fs, &dir, &entries);
+            // Recovery may need the room. What HEAD says of the store is judged there.
+            if let Some(head) = &slots.newest {
+                spare::remove_left(&*fs, &dir, &entries, &head.store);
+            }
+        }
         let opening = Opening {
             fs: &*fs,
             dir: &dir,
@@ -60,6 +64,9 @@ impl Log {
         };
         let unsettled = opening.unsettled.take();
         if !settings.read_only {
+            let others = spare::remove_left(&*fs, &dir, &entries, &recovered.active.header.store);
+            let notice = |name| format!("{name}: not a spare file of the store; left alone");
+            report.notices.extend(others.into_iter().map(notice));
             for settled in &unsettled {
                 // An index that cannot be written stays in memory.
                 let (Ok(()) | Err(_)) = listener.settle(settled);
@@ -82,7 +89,7 @@ impl Log {
         let writer = Writer::new(fs.clone(), dir.clone(), &settings, recovered.active.clone(), recovered.end);
         let (maintained, read_only) = (settings.maintenance && !settings.read_only, settings.read_only);
         let log = Arc::new(Log {
-            state: Mutex::new(State {
+            state: Mutex::new(CommitState {
                 written: recovered.tail.clone(),
                 tail: recovered.tail,
                 groups: VecDeque::new(),
@@ -104,7 +111,7 @@ impl Log {
             maintenance: Default::default(),
             syncing: Default::default(),
             // Of no other owner: a spare file must not get the name of one that another makes.
-            spares: AtomicU64::new(random()),
+            spares: AtomicU32::new(random() as u32),
             closed: Mutex::default(),
             lock: Mutex::new(lock),
             process: Process::this(),
@@ -114,23 +121,31 @@ impl Log {
             settings,
             listener,
         });
+        #[cfg(annals_internals)]
+        let by_hand = log.settings.by_hand;
+        #[cfg(not(annals_internals))]
+        let by_hand = false;
         if !read_only {
-            // From now on the store is not closed cleanly. HEAD is only a witness: what cannot be said is said the next time.
+            // From now on the store is not closed cleanly. HEAD is only a witness: what cannot be
+            // said is said the next time.
             if (!recovered.proven || slots.newest.is_some_and(|head| head.clean))
                 && let Err(error) = log.mark(false)
             {
                 report.notices.push(format!("HEAD: {error}"));
             }
-            if maintained {
+            if maintained && !by_hand {
                 log.start_maintenance().map_err(|e| Error::io("start the maintenance thread of", &log.dir, e))?;
             }
-            if let Err(e) = log.start_syncing() {
+            if by_hand {
+                #[cfg(annals_internals)]
+                log.attend_by_hand();
+            } else if let Err(e) = log.start_syncing() {
                 log.maintenance.stop();
                 return Err(Error::io("start the syncing thread of", &log.dir, e));
             }
         }
         report.took = started.elapsed();
-        Ok(Opened { log, report })
+        Ok(OpenedLog { log, report })
     }
 
     /// Adds a segment that has just been created.

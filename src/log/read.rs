@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::position::Location;
 use crate::segment::Segment;
-use crate::segment::cursor::Cursor;
+use crate::segment::cursor::SegmentCursor;
 use crate::segment::verified::{Next, Verified};
 use std::ops::Range;
 use std::sync::Arc;
@@ -68,7 +68,8 @@ impl Log {
         first(segment)..first(segment + 1)
     }
 
-    /// The number of the last segment that begins at this time or before, and the position of its first event; the first segment if none does.
+    /// The number of the last segment that begins at this time or before, and the position of its
+    /// first event; the first segment if none does.
     pub(crate) fn segment_at_time(&self, time: i64) -> (u64, u64) {
         let segments = self.segments.read();
         let behind = segments.partition_point(|segment| segment.header.base_time <= time);
@@ -84,11 +85,11 @@ impl Log {
     }
 
     /// A cursor that begins with the event at this position.
-    fn cursor(&self, position: u64) -> Result<Cursor> {
+    fn cursor(&self, position: u64) -> Result<SegmentCursor> {
         let segment = self.segment_of(position);
         let ordinal = position - segment.header.first_position;
         let waypoint = self.listener.waypoint(segment.header.number, ordinal)?;
-        Cursor::new(segment, position, waypoint)
+        SegmentCursor::new(segment, position, waypoint)
     }
 
     /// The events at these positions, all of which must be below the watermark.
@@ -106,11 +107,12 @@ impl Log {
 pub(crate) struct Forwards {
     log: Arc<Log>,
     positions: Range<u64>,
-    cursor: Option<Cursor>,
+    cursor: Option<SegmentCursor>,
 }
 
 impl Forwards {
-    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
+    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all`
+    /// are given.
     #[inline(always)]
     pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let position = self.positions.start;
@@ -149,7 +151,8 @@ impl Forwards {
     }
 }
 
-/// Events in falling order of positions. They are read forwards from waypoint to waypoint and handed out from behind.
+/// Events in falling order of positions. They are read forwards from waypoint to waypoint, and
+/// returned in reverse.
 pub(crate) struct Backwards {
     log: Arc<Log>,
     positions: Range<u64>,

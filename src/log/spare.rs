@@ -1,11 +1,16 @@
-//! The file of the next segment, made ahead: zeros that are on the disk before anybody commits into them.
+//! The file of the next segment, made ahead: zeros that are on the disk before anybody commits into
+//! them.
 //!
-//! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros that are written by whoever commits go to the disk with his own bytes, and a file that grows costs each
-//! sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs without (ext4 without a journal; with one, more). So once a segment is a quarter full, the maintenance thread makes a spare
-//! one, no faster than the segment fills, and rolling gives it its name. Nobody depends on it: if it cannot be made, segments grow as they did, and whoever opens the store removes what is left of one.
+//! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros
+//! that a commit writes ahead go to the disk with its own bytes, and a file that grows
+//! costs each sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs
+//! without (ext4 without a journal; with one, more). So once a segment is a quarter full, the
+//! maintenance thread makes a spare one, no faster than the segment fills, and rolling gives it its
+//! name. Nobody depends on it: if it cannot be made, segments grow as they did, and the
+//! next open of the store removes what is left of one.
 
 use super::Log;
-use super::recover::OpenReport;
+use crate::format::checksum::{crc, extend};
 use crate::format::is_zero;
 use crate::format::segment_header::may_be_header;
 use crate::fs::owned::meant_by;
@@ -16,12 +21,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The sizes that spare files have when they are whole, as [`Options::segment_size`](crate::Options::segment_size) has them.
+/// The sizes that spare files have when they are whole, as
+/// [`Options::segment_size`](crate::Options::segment_size) has them.
 const SMALLEST: u64 = 4 << 10;
 const LARGEST: u64 = 1 << 30;
 
-/// Zeros are written in pieces of this size, at multiples of it: a write leaves folios of its size in the page cache, and Linux then walks all blocks of a folio for each small write into it. Measured on
-/// ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more and 3.3 µs.
+/// Zeros are written in pieces of this size, at multiples of it: a write leaves folios of its size
+/// in the page cache, and Linux then walks all blocks of a folio for each small write into it.
+/// Measured on ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and
+/// 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more
+/// and 3.3 µs.
 const PIECE: u64 = 64 << 10;
 
 /// Bytes that are written between two syncs, so that no sync takes long.
@@ -39,7 +48,9 @@ pub(super) fn write_zeros(file: &dyn File, from: u64, len: u64) -> io::Result<()
     Ok(())
 }
 
-/// A spare file, as far as it has come. Each has a name and a file of its own, and whoever has it is the only one: zeros that one thread still writes can never come down on what another has made a segment of.
+/// A spare file, as far as it has come. Each has a name and a file of its own, and only
+/// one thread has it: zeros that one thread still writes can never come down on what another has
+/// made a segment of.
 pub(super) struct Spare {
     pub path: PathBuf,
     pub file: Arc<dyn File>,
@@ -72,49 +83,66 @@ impl Spare {
     }
 }
 
-/// Removes what a process has left that died: spare files, and files of segments that never got their names. Other files may have such names: only what holds nothing but what a spare file can hold is removed.
-pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], report: &mut OpenReport) {
-    // Files of segments that never got their names: no other program makes such ones.
+/// The number of a spare file: the upper half tells those of one store apart, the lower half says
+/// which store it is of. No other file has such a name by chance, so that what is in it need not be
+/// read to the end.
+fn number(store: &[u8; 16], n: u32) -> u64 {
+    let of = extend(crc(store), &n.to_le_bytes());
+    u64::from(n) << 32 | u64::from(of)
+}
+
+fn is_of(store: &[u8; 16], name: &str) -> bool {
+    spare_number_of(name).is_some_and(|found| number(store, (found >> 32) as u32) == found)
+}
+
+/// Removes files of segments that never got their names: no other program makes such ones.
+pub(super) fn remove_unnamed(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
     let is_of_segment = |name: &str| number_of(&format!("{}.seg", name.split('.').next().unwrap_or(""))).is_some();
     for entry in entries.iter().filter(|entry| entry.is_file && meant_by(&entry.name).is_some_and(is_of_segment)) {
         let (Ok(()) | Err(_)) = fs.remove(&dir.join(&entry.name));
     }
-    for entry in entries.iter().filter(|entry| spare_number_of(&entry.name).is_some() && entry.is_file) {
-        let path = dir.join(&entry.name);
-        match is_spare(fs, &path, entry.size) {
-            Ok(true) => {
-                let (Ok(()) | Err(_)) = fs.remove(&path);
-            }
-            Ok(false) => report.notices.push(format!("{}: not a spare file of the store; left alone", entry.name)),
-            // As long as it cannot be read, it only takes room.
-            Err(_) => {}
-        }
-    }
 }
 
-/// Whether a file holds what a spare file can hold: zeros, and what a crash has left of the header of a segment, which is written when the file is whole.
+/// Removes the spare files that a process has left that died: those whose name says that they are
+/// of this store. Returns the names that look like those of spare files and belong to something
+/// else.
+pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], store: &[u8; 16]) -> Vec<String> {
+    let mut others = Vec::new();
+    for entry in entries.iter().filter(|entry| spare_number_of(&entry.name).is_some() && entry.is_file) {
+        let path = dir.join(&entry.name);
+        match is_of(store, &entry.name).then(|| is_spare(fs, &path, entry.size)) {
+            Some(Ok(true)) => {
+                let (Ok(()) | Err(_)) = fs.remove(&path);
+            }
+            Some(Ok(false)) | None => others.push(entry.name.clone()),
+            // As long as it cannot be read, it only takes room.
+            Some(Err(_)) => {}
+        }
+    }
+    others
+}
+
+/// Whether a file that has the name of a spare file looks like one at its start and its end: zeros,
+/// and what a crash has left of the header of a segment, which is written when the file is whole.
+/// In a file that somebody has put there under this name, or that is a segment, something else
+/// stands after the header.
 fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
-    let may_have_header = size >= SMALLEST;
     if size == 0 || size > LARGEST {
         return Ok(size == 0);
     }
     let file = fs.open(path, Mode::Read)?;
-    let mut piece = vec![0; PIECE as usize];
-    let mut at = 0;
-    loop {
+    let mut piece = vec![0; PIECE.min(size) as usize];
+    for at in [0, size.saturating_sub(PIECE)] {
         let read = fs::read_full(&*file, at, &mut piece)?;
         let mut bytes = &piece[..read];
-        if at == 0 && may_have_header && may_be_header(bytes) {
+        if at == 0 && size >= SMALLEST && may_be_header(bytes) {
             bytes = &bytes[bytes.len().min(START as usize)..];
         }
         if !is_zero(bytes) {
             return Ok(false);
         }
-        if read < piece.len() {
-            return Ok(true);
-        }
-        at += read as u64;
     }
+    Ok(true)
 }
 
 impl Log {
@@ -127,7 +155,7 @@ impl Log {
             return None;
         }
         loop {
-            let number = self.spares.fetch_add(1, Ordering::Relaxed);
+            let number = number(&self.store_id(), self.spares.fetch_add(1, Ordering::Relaxed));
             let path = self.dir.join(format!("{SPARE}{number}"));
             match self.fs.open(&path, Mode::Read) {
                 // A file of somebody else, who likes the name.
@@ -138,7 +166,8 @@ impl Log {
         }
     }
 
-    /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it is not whole yet.
+    /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it
+    /// is not whole yet.
     pub(super) fn further_spare(&self, mut spare: Spare) -> Option<Spare> {
         if self.owner.is_ending() || spare.go_on().is_err() {
             spare.remove(&*self.fs);
@@ -151,7 +180,8 @@ impl Log {
         None
     }
 
-    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole when that is three quarters full.
+    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole
+    /// when that is three quarters full.
     pub(super) fn is_spare_ahead(&self, spare: &Spare) -> bool {
         let filled = self.state.lock().written.offset;
         spare.zeroed / 2 > filled.saturating_sub(self.settings.segment_size / 4) + STEP

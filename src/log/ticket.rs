@@ -11,8 +11,8 @@ use std::task::Waker;
 
 /// What became of one commit, and who waits for it.
 #[derive(Default)]
-pub(super) struct Slot {
-    /// There is an outcome: whoever only looks takes no lock.
+pub(super) struct CommitSlot {
+    /// There is an outcome: anyone who only looks takes no lock.
     settled: AtomicBool,
     waiting: Mutex<Waiting>,
 }
@@ -29,8 +29,8 @@ struct Waiting {
     abandoned: bool,
 }
 
-impl Slot {
-    /// Says what became of the commit. Gives who waits for it, to be woken.
+impl CommitSlot {
+    /// Says what became of the commit. Returns who waits for it, to be woken.
     #[must_use]
     pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Waker> {
         let mut waiting = self.waiting.lock();
@@ -81,20 +81,21 @@ impl Slot {
 }
 
 /// A commit that has been accepted: it has its place in the order, and is not yet durable.
-pub(crate) struct Ticket {
+pub(crate) struct CommitTicket {
     pub(super) log: Arc<Log>,
-    pub(super) slot: Arc<Slot>,
+    pub(super) slot: Arc<CommitSlot>,
     pub(super) waited: bool,
 }
 
-impl Ticket {
+impl CommitTicket {
     /// Blocks until the commit is as durable as was asked for, or has failed.
     pub(crate) fn wait(mut self) -> Result<()> {
         self.waited = true;
         self.log.wait(&self.slot)
     }
 
-    /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit is written in the background, or here if there is no maintenance thread.
+    /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit
+    /// is written in the background, or here if there is no maintenance thread.
     #[cfg(feature = "async")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<()>> {
         // In a forked process there is nobody who would write it.
@@ -122,7 +123,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for CommitTicket {
     /// Nobody will wait, so nobody would write: the maintenance thread does, or else this one.
     fn drop(&mut self) {
         if self.waited || self.log.check_process().is_err() {

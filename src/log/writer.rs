@@ -1,4 +1,5 @@
-//! What the leader holds: the active file, zeros ahead of its end, and what to do when a write fails.
+//! What the leader holds: the active file, zeros ahead of its end, and what to do when a write
+//! fails.
 
 use super::commit::Failure;
 use super::spare::{self, Spare};
@@ -10,12 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Zeros are written ahead in steps: as much as the segment has already, within these bounds. A sync is cheaper when neither the length of a file nor the
-/// state of its blocks changes: 1.5 to 3 times the rate of a growing file.
+/// Zeros are written ahead in steps: as much as the segment has already, within these bounds. A
+/// sync is cheaper when neither the length of a file nor the state of its blocks changes: 1.5 to 3
+/// times the rate of a growing file.
 const MIN_STEP: u64 = 64 << 10;
 const MAX_STEP: u64 = 4 << 20;
 
-/// Above this size of a group, zeros ahead of it do not pay: all bytes would go to the disk twice, which takes longer than a new length of the file.
+/// Above this size of a group, zeros ahead of it do not pay: all bytes would go to the disk twice,
+/// which takes longer than a new length of the file.
 const MOST_GAINING: usize = 64 << 10;
 
 pub(super) struct Writer {
@@ -34,7 +37,8 @@ pub(super) struct Writer {
     spare: Option<Spare>,
     /// Somebody has been asked to make one.
     asked: bool,
-    /// A sync has failed, or the lock is lost. Neither is tried again: the system forgets what it could not write, and the next sync would succeed and prove nothing.
+    /// A sync has failed, or the lock is lost. Neither is tried again: the system forgets what it
+    /// could not write, and the next sync would succeed and prove nothing.
     unknown: Option<Error>,
 }
 
@@ -42,7 +46,7 @@ impl Writer {
     pub(super) fn new(
         fs: Arc<dyn Fs>,
         dir: PathBuf,
-        settings: &super::Settings,
+        settings: &super::LogSettings,
         segment: Arc<Segment>,
         end: u64,
     ) -> Self {
@@ -72,7 +76,8 @@ impl Writer {
         self.end
     }
 
-    /// Creates a segment and makes it durable, name and header, before anything in it is. If this is the second attempt, the file of the first one is taken over.
+    /// Creates a segment and makes it durable, name and header, before anything in it is. If this
+    /// is the second attempt, the file of the first one is taken over.
     pub(super) fn create(&mut self, header: SegmentHeader) -> Result<Arc<Segment>, Failure> {
         self.check()?;
         self.asked = false;
@@ -87,7 +92,8 @@ impl Writer {
             }
         };
         self.fs.sync_dir(&self.dir).map_err(|e| match fs::is_out_of_files(&e) {
-            // The directory could not be opened: no sync has failed, and the next attempt begins anew.
+            // The directory could not be opened: no sync has failed, and the next attempt begins
+            // again.
             true => Failure::NotStored(Error::io("open", &self.dir, e)),
             false => self.latch(&segment.path, &e),
         })?;
@@ -97,7 +103,8 @@ impl Writer {
         Ok(self.segment.clone())
     }
 
-    /// Makes a segment of the spare file. If that cannot be done, the file is forgotten: nothing of the log is in it.
+    /// Makes a segment of the spare file. If that cannot be done, the file is forgotten: nothing of
+    /// the log is in it.
     fn adopt_spare(&mut self, header: SegmentHeader) -> Option<(Segment, u64)> {
         let spare = self.spare.take()?;
         let adopted = Segment::adopt(&*self.fs, (&spare.path, spare.file.clone()), &self.dir, header, self.use_map);
@@ -128,7 +135,8 @@ impl Writer {
         }
     }
 
-    /// Writes a group at the end of the segment, and zeros behind it if it has come to where they end. Nothing is synced.
+    /// Writes a group at the end of the segment, and zeros after it if it has come to where they
+    /// end. Nothing is synced.
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.check()?;
         let end = at + bytes.len() as u64;
@@ -152,7 +160,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes back what a failed write has left in the file: a commit that was refused must not be there after a crash.
+    /// Takes back what a failed write has left in the file: a commit that was refused must not be
+    /// there after a crash.
     fn withdraw(&mut self, at: u64, end: u64, error: io::Error) -> Failure {
         // Perhaps it is room that was wanting.
         self.give_up_spare();
@@ -203,7 +212,8 @@ impl Writer {
         Failure::Unknown(self.unknown.insert(Error::DurabilityUnknown { why }).clone())
     }
 
-    /// Gives the zeros ahead back, and the spare file, on closing. Nothing below `end` is touched, and no map reaches beyond it.
+    /// Gives the zeros ahead back, and the spare file, on closing. Nothing below `end` is touched,
+    /// and no map reaches beyond it.
     pub(super) fn trim(&mut self) {
         self.give_up_spare();
         if self.check().is_ok() && self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {

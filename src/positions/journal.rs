@@ -1,16 +1,17 @@
-//! The positions file: a batch a flush, written anew when it has grown too long or when a sync has failed.
+//! The positions file: a batch a flush, rewritten when it has grown too long or when a sync has
+//! failed.
 //!
 //! | what happens | what is done |
 //! |---|---|
 //! | a write fails | nothing: the next batch goes to the same place |
-//! | the sync of a batch fails | nobody knows what the disk holds: the file is written anew, from memory, under another name, and nothing is added to this one any more |
-//! | writing anew fails before the rename | the file stays what it was |
-//! | the rename or the sync of the directory fails | nobody knows which file the name will lead to: it is written anew by the next flush |
+//! | the sync of a batch fails | nobody knows what the disk holds: the file is rewritten, from memory, under another name, and nothing is added to this one any more |
+//! | rewriting fails before the rename | the file stays what it was |
+//! | the rename or the sync of the directory fails | nobody knows which file the name will lead to: it is rewritten by the next flush |
 //! | the process before this one ended without closing | the last batch is written again and synced, and so is the directory, before anything is added |
 
 use super::SyncEvents;
 use super::replay::{self, End};
-use super::table::{Progress, Table, Taken};
+use super::table::{FlushBatch, RewriteProgress, Table};
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::positions_file::{BATCH, BatchHeader, FileHeader, HEADER};
@@ -23,46 +24,48 @@ use std::sync::Arc;
 pub const NAME: &str = "POSITIONS";
 pub const NEW: &str = "POSITIONS.new";
 
-/// A file of no more bytes is not written anew for its length.
+/// A file of no more bytes is not rewritten for its length.
 const SMALL: u64 = 64 << 10;
 /// How many times what it needs a file may take.
 const SLACK: u64 = 4;
-/// With more than this to write, the file is written anew.
+/// With more than this to write, the file is rewritten.
 const MAX_APPEND: usize = 8 << 20;
 
 pub(super) struct Journal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     store: [u8; 16],
-    /// Called when it is known what is written, and before that can be found: an entry must not outlive its event.
+    /// Called when it is known what is written, and before that can be found: an entry must not
+    /// outlive its event.
     sync_events: SyncEvents,
-    state: State,
+    state: JournalState,
     /// Changes that are durable.
     pub flushed: u64,
-    /// The file may grow to this length, whatever it needs: it could not be written anew.
+    /// The file may grow to this length, whatever it needs: it could not be rewritten.
     tolerated: u64,
 }
 
 /// What was tried, and what the system said.
-type Failed = (&'static str, io::Error);
+type FlushFailed = (&'static str, io::Error);
 
-enum State {
+enum JournalState {
     /// There is no file.
     Missing,
     /// There may be one, and nobody knows what the disk holds of it.
     Unknown,
-    Open(Tail),
+    Open(JournalTail),
 }
 
 /// The end of an open file.
-struct Tail {
+struct JournalTail {
     file: Arc<dyn File>,
     end: End,
     /// Whether all of it, and its name, is durable for sure.
     proven: bool,
 }
 
-/// Writes a whole file. `next` adds entries to a batch and gives their number, until there are none; `write` is told where bytes go. The header comes last.
+/// Writes a whole file. `next` adds entries to a batch and returns their number, until there are
+/// none; `write` is told where bytes go. The header comes last.
 pub(super) fn write_whole<E>(
     store: [u8; 16],
     mut next: impl FnMut(&mut Vec<u8>) -> u32,
@@ -105,9 +108,9 @@ impl Journal {
         let state = match fs.open(&path, mode) {
             Ok(file) => {
                 let end = replay::replay(&*file, &path, &store, |entries| table.load(entries))?;
-                State::Open(Tail { file, proven: end.marked, end })
+                JournalState::Open(JournalTail { file, proven: end.marked, end })
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => State::Missing,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => JournalState::Missing,
             Err(e) => return Err(Error::io("open", &path, e)),
         };
         Ok(Journal { fs, dir, store, sync_events, state, flushed: table.changes(), tolerated: 0 })
@@ -116,9 +119,9 @@ impl Journal {
     /// Whether nothing but new changes is to be made durable.
     pub(super) fn is_settled(&self) -> bool {
         match &self.state {
-            State::Missing => true,
-            State::Unknown => false,
-            State::Open(tail) => tail.proven,
+            JournalState::Missing => true,
+            JournalState::Unknown => false,
+            JournalState::Open(tail) => tail.proven,
         }
     }
 
@@ -127,11 +130,11 @@ impl Journal {
     }
 
     /// Makes what was taken durable, and all that was there before.
-    pub(super) fn write(&mut self, table: &Mutex<Table>, taken: &mut Taken) -> Result<()> {
+    pub(super) fn write(&mut self, table: &Mutex<Table>, taken: &mut FlushBatch) -> Result<()> {
         match self.state {
-            State::Missing if taken.is_empty() => return Ok(()),
-            State::Missing | State::Unknown => return self.write_anew(table),
-            State::Open(_) => {}
+            JournalState::Missing if taken.is_empty() => return Ok(()),
+            JournalState::Missing | JournalState::Unknown => return self.write_anew(table),
+            JournalState::Open(_) => {}
         }
         if taken.is_empty() {
             return self.settle(table);
@@ -141,12 +144,12 @@ impl Journal {
             let table = table.lock();
             (table.encode(taken, &mut batch, MAX_APPEND), HEADER as u64 + table.bytes())
         };
-        let State::Open(Tail { end, .. }) = &self.state else { return self.write_anew(table) };
+        let JournalState::Open(JournalTail { end, .. }) = &self.state else { return self.write_anew(table) };
         let len = end.at + batch.len() as u64;
         let Some(entries) = entries else { return self.write_anew(table) };
         if len > (needed * SLACK).max(SMALL).max(self.tolerated) {
             match self.write_anew(table) {
-                Err(_) if matches!(self.state, State::Open(_)) => self.tolerated = len * 2,
+                Err(_) if matches!(self.state, JournalState::Open(_)) => self.tolerated = len * 2,
                 done => return done,
             }
         }
@@ -155,7 +158,7 @@ impl Journal {
     }
 
     fn append(&mut self, table: &Mutex<Table>, mut batch: Vec<u8>, entries: u32) -> Result<()> {
-        let State::Open(Tail { file, end, .. }) = &mut self.state else { return self.write_anew(table) };
+        let JournalState::Open(JournalTail { file, end, .. }) = &mut self.state else { return self.write_anew(table) };
         let header = BatchHeader::finish(&mut batch, entries, end.number, end.previous, end.mask, end.at);
         end.marked = false;
         (self.sync_events)()?;
@@ -164,7 +167,7 @@ impl Journal {
             return Err(self.io_error("write", e));
         }
         if file.sync().is_err() {
-            self.state = State::Unknown;
+            self.state = JournalState::Unknown;
             return self.write_anew(table);
         }
         end.at += batch.len() as u64;
@@ -172,9 +175,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes durable what may not be: what a reader sees may be in the cache only, after a sync that has failed.
+    /// Makes durable what may not be: what a reader sees may be in the cache only, after a sync
+    /// that has failed.
     fn settle(&mut self, table: &Mutex<Table>) -> Result<()> {
-        let State::Open(tail) = &mut self.state else { return Ok(()) };
+        let JournalState::Open(tail) = &mut self.state else { return Ok(()) };
         if tail.proven {
             return Ok(());
         }
@@ -187,7 +191,7 @@ impl Journal {
             }
         }
         if tail.file.sync().and_then(|()| self.fs.sync_dir(&self.dir)).is_err() {
-            self.state = State::Unknown;
+            self.state = JournalState::Unknown;
             return self.write_anew(table);
         }
         tail.proven = true;
@@ -206,17 +210,17 @@ impl Journal {
         (self.sync_events)()?;
         let named = self.fs.rename(&new, &path).and_then(|()| self.fs.sync_dir(&self.dir));
         if let Err(e) = named {
-            self.state = State::Unknown;
+            self.state = JournalState::Unknown;
             return Err(self.io_error("rename", e));
         }
-        self.state = State::Open(Tail { file, end, proven: true });
+        self.state = JournalState::Open(JournalTail { file, end, proven: true });
         self.tolerated = 0;
         Ok(())
     }
 
-    fn write_new(&self, table: &Mutex<Table>) -> Result<(Arc<dyn File>, End), Failed> {
+    fn write_new(&self, table: &Mutex<Table>) -> Result<(Arc<dyn File>, End), FlushFailed> {
         let file = self.fs.open(&self.dir.join(NEW), Mode::Create).map_err(|e| ("create", e))?;
-        let mut progress = Progress::default();
+        let mut progress = RewriteProgress::default();
         let next = |batch: &mut Vec<u8>| table.lock().encode_next(&mut progress, batch);
         let end = write_whole(self.store, next, |at, bytes| fs::write_full(&*file, at, bytes).map_err(|(_, e)| e));
         let end = end.map_err(|e| ("write", e))?;
@@ -224,10 +228,10 @@ impl Journal {
         Ok((file, end))
     }
 
-    /// Says at the end of the file that all of it is durable, so that the last batch is not taken for a torn one should it go bad. It is only a witness: an error is of no
-    /// consequence.
+    /// Says at the end of the file that all of it is durable, so that the last batch is not taken
+    /// for a torn one should it go bad. It is only a witness: an error is of no consequence.
     pub(super) fn mark(&mut self) {
-        let State::Open(Tail { file, end, proven: true }) = &mut self.state else { return };
+        let JournalState::Open(JournalTail { file, end, proven: true }) = &mut self.state else { return };
         if end.marked {
             return;
         }

@@ -1,22 +1,25 @@
-//! How far handlers have come in each stream, and consumers in the store, and on which events these have given up: a table in memory, and the file that keeps it.
+//! How far handlers have come in each stream, and consumers in the store, and on which events these
+//! have given up: a table in memory, and the file that keeps it.
 //!
-//! Changes are made in memory, under one short lock. A flush takes what the file does not know, writes it outside of that lock, and syncs; who comes in the meantime waits for the
-//! next flush, which is then that of all who wait. Nothing is read before the first use.
+//! Changes are made in memory, under one short lock. A flush takes what the file does not know,
+//! writes it outside of that lock, and syncs; who comes in the meantime waits for the next flush,
+//! which is then that of all who wait. Nothing is read before the first use.
 
-mod index;
+mod dead_letters;
 mod journal;
-mod letters;
+
 mod replay;
 pub(crate) mod salvage;
+mod slots;
 mod table;
 
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
-use crate::format::positions_file::{Entry, Group, UNBOUND};
+use crate::format::positions_file::{HandlerGroup, ProgressEntry, UNBOUND};
 use crate::fs::{Fs, Mode};
 use crate::stream::{StreamId, check_name};
+pub(crate) use dead_letters::Letter;
 use journal::Journal;
-pub(crate) use letters::Letter;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +44,7 @@ pub(crate) struct Register {
     /// Makes the events durable that positions may be about: none of these must outlive its event.
     sync_events: SyncEvents,
     check_owner: CheckOwner,
-    loaded: OnceLock<Loaded>,
+    loaded: OnceLock<LoadedTable>,
     loading: Mutex<()>,
     /// Whether changes are refused.
     shut: AtomicBool,
@@ -49,7 +52,7 @@ pub(crate) struct Register {
     closed: Mutex<Option<Result<()>>>,
 }
 
-struct Loaded {
+struct LoadedTable {
     table: Mutex<Table>,
     /// Locked before the table, where both are.
     journal: Mutex<Journal>,
@@ -57,7 +60,7 @@ struct Loaded {
 
 /// A checkpoint as it is in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Reached {
+pub struct CheckpointEntry {
     pub position: u64,
     pub version: u64,
     /// When the event at this position was recorded, or [`UNBOUND`].
@@ -67,10 +70,10 @@ pub struct Reached {
     pub checked: bool,
 }
 
-impl Reached {
-    fn entry<'a>(&self, name: &'a str) -> Entry<'a> {
-        let Reached { position, version, recorded_at, .. } = *self;
-        Entry::Checkpoint { name, position, version, recorded_at }
+impl CheckpointEntry {
+    fn entry<'a>(&self, name: &'a str) -> ProgressEntry<'a> {
+        let CheckpointEntry { position, version, recorded_at, .. } = *self;
+        ProgressEntry::Checkpoint { name, position, version, recorded_at }
     }
 }
 
@@ -78,7 +81,7 @@ impl Reached {
 /// this log.
 #[derive(Default)]
 pub(crate) struct Newest {
-    pub checkpoints: Vec<(String, Reached)>,
+    pub checkpoints: Vec<(String, CheckpointEntry)>,
     /// The last dead letter of each consumer: name, position, and when the event was recorded.
     pub letters: Vec<(String, u64, i64)>,
     /// The position whose event was recorded last: handler, stream, epoch of its edition.
@@ -126,7 +129,7 @@ impl Register {
     }
 
     /// Reads the file, if nobody has yet. What cannot be read is tried again the next time.
-    fn loaded(&self) -> Result<&Loaded> {
+    fn loaded(&self) -> Result<&LoadedTable> {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
         }
@@ -140,7 +143,7 @@ impl Register {
         // After closing, the file may be another's: it is only read.
         let read_only = self.read_only || self.shut.load(Ordering::Acquire);
         let journal = Journal::open(fs, dir, self.store, read_only, sync_events, &mut table)?;
-        Ok(self.loaded.get_or_init(|| Loaded { table: Mutex::new(table), journal: Mutex::new(journal) }))
+        Ok(self.loaded.get_or_init(|| LoadedTable { table: Mutex::new(table), journal: Mutex::new(journal) }))
     }
 
     fn table(&self) -> Result<MutexGuard<'_, Table>> {
@@ -204,13 +207,13 @@ impl Register {
 
     pub(crate) fn get(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<Sequence>> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         Ok(self.table()?.get(group, root))
     }
 
     /// The log has the event that this position is bound to.
     pub(crate) fn set_checked(&self, handler: &str, stream: &StreamId, epoch: u64, of: Sequence) -> Result<()> {
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.table()?.set_checked(group, root, of);
         Ok(())
     }
@@ -224,7 +227,7 @@ impl Register {
         (sequence, recorded_at): (u64, i64),
     ) -> Result<bool> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.change(|table| Ok(table.put(group, root, sequence, recorded_at)))
     }
 
@@ -236,7 +239,7 @@ impl Register {
         (sequence, recorded_at): (u64, i64),
     ) -> Result<()> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.change(|table| {
             table.reset(group, root, sequence, recorded_at);
             Ok(())
@@ -245,7 +248,7 @@ impl Register {
 
     pub(crate) fn delete(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<bool> {
         check_name("handler", handler)?;
-        let (group, root) = Group::of(handler, stream.key(), epoch);
+        let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.change(|table| Ok(table.delete(group, root)))
     }
 
@@ -265,7 +268,7 @@ impl Register {
         epoch: u64,
         may: impl FnOnce() -> Result<bool>,
     ) -> Result<Option<u64>> {
-        let is_of = |group: Group<'_>| {
+        let is_of = |group: HandlerGroup<'_>| {
             group.edition == Some(edition) && group.epoch < epoch && domain.is_none_or(|of| group.domain == of)
         };
         let deleted = self.change(|table| Ok(if may()? { Some(table.delete_groups(is_of)) } else { None }))?;
@@ -284,10 +287,11 @@ impl Register {
         Ok(found)
     }
 
-    /// The handlers, sorted, and how many positions each has in the editions that `is_current` says of a stream with an empty root and an epoch.
+    /// The handlers, sorted, and how many positions each has in the editions that `is_current` says
+    /// of a stream with an empty root and an epoch.
     pub(crate) fn handlers(&self, is_current: impl Fn(&StreamId, u64) -> bool) -> Result<Vec<(String, u64)>> {
         let mut found: BTreeMap<String, u64> = BTreeMap::new();
-        let current = |group: Group<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
+        let current = |group: HandlerGroup<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
         self.table()?.each(current, |group, _, _| match found.get_mut(group.handler) {
             Some(count) => *count += 1,
             None => _ = found.insert(group.handler.to_owned(), 1),
@@ -295,18 +299,18 @@ impl Register {
         Ok(found.into_iter().collect())
     }
 
-    pub(crate) fn checkpoint(&self, name: &str) -> Result<Option<Reached>> {
+    pub(crate) fn checkpoint(&self, name: &str) -> Result<Option<CheckpointEntry>> {
         check_name("checkpoint", name)?;
         Ok(self.table()?.checkpoint(name))
     }
 
     /// The log has the event that this checkpoint is bound to.
-    pub(crate) fn set_checkpoint_checked(&self, name: &str, of: Reached) -> Result<()> {
+    pub(crate) fn set_checkpoint_checked(&self, name: &str, of: CheckpointEntry) -> Result<()> {
         self.table()?.set_checkpoint_checked(name, of);
         Ok(())
     }
 
-    pub(crate) fn checkpoints(&self) -> Result<Vec<(String, Reached)>> {
+    pub(crate) fn checkpoints(&self) -> Result<Vec<(String, CheckpointEntry)>> {
         let table = self.table()?;
         let all = table.checkpoints();
         Ok(all.map(|(name, reached)| (name.to_owned(), reached)).collect())
@@ -320,7 +324,7 @@ impl Register {
         to: (u64, i64),
         expected: ExpectedVersion,
         may_go_back: bool,
-    ) -> Result<Reached> {
+    ) -> Result<CheckpointEntry> {
         check_name("checkpoint", name)?;
         self.change(|table| table.commit(name, to, expected, may_go_back))
     }
@@ -330,8 +334,9 @@ impl Register {
         self.change(|table| Ok(table.delete_checkpoint(name)))
     }
 
-    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it: all of it becomes durable together.
-    pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<Reached>> {
+    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it:
+    /// all of it becomes durable together.
+    pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<CheckpointEntry>> {
         check_name("consumer", name)?;
         self.change(|table| {
             let Step { to, expected, parked, gone } = step;
@@ -342,7 +347,7 @@ impl Register {
         })
     }
 
-    /// Gives whether there was one.
+    /// Returns whether there was one.
     pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
         check_name("consumer", name)?;
         self.change(|table| Ok(table.letters.delete(name, position)))
@@ -376,7 +381,7 @@ impl Register {
         self.write(loaded, &mut journal)
     }
 
-    fn write(&self, loaded: &Loaded, journal: &mut Journal) -> Result<()> {
+    fn write(&self, loaded: &LoadedTable, journal: &mut Journal) -> Result<()> {
         // Also says whether the file is still ours.
         (self.sync_events)()?;
         let mut taken = loaded.table.lock().take();
@@ -421,8 +426,8 @@ mod tests {
         positions.get("h", stream, epoch).unwrap().map(|of| of.sequence)
     }
 
-    fn reached(position: u64, version: u64) -> Option<Reached> {
-        Some(Reached { position, version, recorded_at: -9, checked: false })
+    fn reached(position: u64, version: u64) -> Option<CheckpointEntry> {
+        Some(CheckpointEntry { position, version, recorded_at: -9, checked: false })
     }
 
     fn register(fs: &MemFs) -> Register {
@@ -463,7 +468,8 @@ mod tests {
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
     }
 
-    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was then, so that the checkpoint does not stand there without the letters that came with it.
+    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was
+    /// then, so that the checkpoint does not stand there without the letters that came with it.
     #[test]
     fn a_checkpoint_stands_with_its_letters() {
         let fs = MemFs::new();
@@ -514,7 +520,8 @@ mod tests {
         assert_eq!(sequence(&positions, &stream("order-1"), 0), Some(5));
     }
 
-    /// Each byte of the file is bad in turn, its header with them: all that stands in other batches is found, and nothing else.
+    /// Each byte of the file is bad in turn, its header with them: all that stands in other batches
+    /// is found, and nothing else.
     #[test]
     fn all_that_is_intact_is_salvaged() {
         let fs = MemFs::new();

@@ -1,19 +1,20 @@
 //! Reading the positions file, and the verdict on it. Nothing is changed by it.
 //!
-//! A batch is written only after all earlier ones are durable, and the file gets its name only after all that stood in it then is. So:
+//! A batch is written only after all earlier ones are durable, and the file gets its name only
+//! after all that stood in it then is. So:
 //!
 //! | what the file holds | verdict |
 //! |---|---|
 //! | good batches to the end, or to a mark | keep |
 //! | a bad header, or that of another store | damage |
 //! | fewer bytes than were durable when it got its name, or a bad batch among these | damage |
-//! | a bad batch, and some good header of a batch behind it, which was written when the bad one was durable | damage |
+//! | a bad batch, and some good header of a batch after it, which was written when the bad one was durable | damage |
 //! | a good batch that does not follow the one before | damage |
-//! | a bad batch, and nothing good behind it | torn tail: cut. Not provable if it was the very last batch |
+//! | a bad batch, and nothing good after it | torn tail: cut. Not provable if it was the very last batch |
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
-use crate::format::positions_file::{self, BATCH, BATCH_MAGIC, BatchHeader, Entry, FileHeader, HEADER};
+use crate::format::positions_file::{self, BATCH, BATCH_MAGIC, BatchHeader, FileHeader, HEADER, ProgressEntry};
 use crate::fs::{self, File};
 use std::io;
 use std::ops::Range;
@@ -37,16 +38,16 @@ pub(super) struct End {
 }
 
 /// A file that is read in large pieces.
-pub(super) struct Window<'a> {
+pub(super) struct FileWindow<'a> {
     file: &'a dyn File,
     pub size: u64,
     at: u64,
     bytes: Vec<u8>,
 }
 
-impl<'a> Window<'a> {
+impl<'a> FileWindow<'a> {
     pub(super) fn new(file: &'a dyn File) -> io::Result<Self> {
-        Ok(Window { file, size: file.size()?, at: 0, bytes: Vec::new() })
+        Ok(FileWindow { file, size: file.size()?, at: 0, bytes: Vec::new() })
     }
 
     /// The bytes from `at` on, `len` of them or as many as there are.
@@ -72,7 +73,8 @@ impl<'a> Window<'a> {
         Ok(header.body(rest, mask, at).map(|body| (header, body)))
     }
 
-    /// The first offset from `from` on where `is` holds for what begins there, among those where the magic of a batch stands.
+    /// The first offset from `from` on where `is` holds for what begins there, among those where
+    /// the magic of a batch stands.
     pub(super) fn search(
         &mut self,
         from: u64,
@@ -106,7 +108,8 @@ fn damaged(path: &Path, bytes: Range<u64>, why: impl Into<String>) -> Error {
     Error::damaged(path, bytes, 0..0, why)
 }
 
-/// Reads the whole file, and shows the entries of each intact batch in order. Gives where the next one goes.
+/// Reads the whole file, and shows the entries of each intact batch in order. Returns where the
+/// next one goes.
 ///
 /// # Errors
 ///
@@ -115,10 +118,10 @@ pub(super) fn replay(
     file: &dyn File,
     path: &Path,
     store: &[u8; 16],
-    mut show: impl FnMut(&mut dyn Iterator<Item = Entry<'_>>),
+    mut show: impl FnMut(&mut dyn Iterator<Item = ProgressEntry<'_>>),
 ) -> Result<End> {
     let io_error = |e| fs::read_error(file, path, 0..file.size().unwrap_or(0), e);
-    let mut window = Window::new(file).map_err(io_error)?;
+    let mut window = FileWindow::new(file).map_err(io_error)?;
     let header = window.get(0, HEADER).map_err(io_error)?;
     let Some(header) = FileHeader::decode(header, path)? else {
         return Err(damaged(path, 0..HEADER as u64, "the header is not intact"));
@@ -160,7 +163,7 @@ pub(super) fn replay(
 
 /// Whether the batch at `last` is still what was read.
 pub(super) fn read_again(file: &dyn File, end: &End) -> io::Result<Option<Vec<u8>>> {
-    let mut window = Window::new(file)?;
+    let mut window = FileWindow::new(file)?;
     let intact = window.batch(end.last.start, end.mask)?.is_some_and(|(batch, _)| batch.crc == end.previous);
     let bytes = window.get(end.last.start, (end.last.end - end.last.start) as usize)?;
     Ok(intact.then(|| bytes.to_vec()))

@@ -2,9 +2,9 @@
 
 use super::journal::write_whole;
 pub use super::journal::{NAME, NEW};
-use super::replay::{Window, replay};
-use super::table::{Progress, Table};
-use super::{Letter, Reached};
+use super::replay::{FileWindow, replay};
+use super::table::{RewriteProgress, Table};
+use super::{CheckpointEntry, Letter};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::positions_file::{self, BATCH, BatchHeader, FileHeader, HEADER};
@@ -14,7 +14,8 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// What looks like a batch is read to its end to see whether it tells the mask; not more often than this, as a file may be made to look like many.
+/// What looks like a batch is read to its end to see whether it tells the mask; not more often than
+/// this, as a file may be made to look like many.
 const MAX_TRIES: u32 = 64;
 
 /// A position: handler, stream, epoch of its edition, sequence.
@@ -22,28 +23,30 @@ pub type Position = (String, StreamId, u64, u64);
 
 /// What was found.
 #[derive(Default)]
-pub struct Salvaged {
+pub struct SalvagedProgress {
     /// Bytes of the file; `None` if there is none.
     pub size: Option<u64>,
     /// Whose it is, if its header is intact.
     pub store: Option<[u8; 16]>,
     pub positions: Vec<Position>,
-    pub checkpoints: Vec<(String, Reached)>,
+    pub checkpoints: Vec<(String, CheckpointEntry)>,
     /// Consumer, position of the event, and what is known of it.
     pub letters: Vec<(String, u64, Letter)>,
-    /// Where it is not intact. What stood there may have been newer than what is found elsewhere, or have deleted it; a torn tail shows as damage.
+    /// Where it is not intact. What stood there may have been newer than what is found elsewhere,
+    /// or have deleted it; a torn tail shows as damage.
     pub damage: Vec<Damage>,
-    /// The damage is nothing but a torn tail, which nothing proves to have been acknowledged: the store opens, and the next flush writes over it.
+    /// The damage is nothing but a torn tail, which nothing proves to have been acknowledged: the
+    /// store opens, and the next flush writes over it.
     pub torn: bool,
     /// Entries stood in what is damaged, or may have.
     pub entries_lost: bool,
     table: Table,
 }
 
-impl Salvaged {
+impl SalvagedProgress {
     /// A file of this store that holds what was found, and nothing else.
     pub fn encode(&self, store: [u8; 16]) -> Vec<u8> {
-        let (mut bytes, mut progress) = (Vec::new(), Progress::default());
+        let (mut bytes, mut progress) = (Vec::new(), RewriteProgress::default());
         let written = write_whole(
             store,
             |batch| self.table.encode_next(&mut progress, batch),
@@ -59,20 +62,23 @@ impl Salvaged {
     }
 }
 
-/// Reads the positions file in a directory, and gives what is in its intact batches, the newest of each. Nothing is changed, and no lock is taken. A missing file holds nothing.
+/// Reads the positions file in a directory, and returns what is in its intact batches, the newest
+/// of each. Nothing is changed, and no lock is taken. A missing file holds nothing.
 ///
 /// # Errors
 ///
 /// [`Error::UnsupportedFormat`], [`Error::Io`].
-pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
+pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<SalvagedProgress> {
     let path = dir.join(NAME);
     let io_error = |e| Error::io("read", &path, e);
     let file = match fs.open(&path, Mode::Read) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => return Ok(Salvaged::default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => {
+            return Ok(SalvagedProgress::default());
+        }
         Err(e) => return Err(io_error(e)),
     };
-    let mut window = Window::new(&*file).map_err(io_error)?;
+    let mut window = FileWindow::new(&*file).map_err(io_error)?;
     let mut damage = Vec::new();
     let mut note = |bytes: Range<u64>, why: &str| {
         damage.push(Damage { path: path.clone(), bytes, positions: 0..0, why: why.into() });
@@ -99,8 +105,11 @@ pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
     if window.size < settled {
         note(window.size..settled, "the end of the file is missing");
     }
-    let mut found =
-        Salvaged { size: Some(window.size), store: header.map(|header| header.store), ..Salvaged::default() };
+    let mut found = SalvagedProgress {
+        size: Some(window.size),
+        store: header.map(|header| header.store),
+        ..SalvagedProgress::default()
+    };
     let only_header = whole && damage.iter().all(|damage| damage.bytes.end <= HEADER as u64);
     if let Some(header) = header {
         // An open reads it like this.
@@ -127,9 +136,9 @@ pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<Salvaged> {
     Ok(found)
 }
 
-/// Gives whether all batches from the first one on are there, as far as their numbers tell.
+/// Returns whether all batches from the first one on are there, as far as their numbers tell.
 fn read_batches(
-    window: &mut Window<'_>,
+    window: &mut FileWindow<'_>,
     mask: Mask,
     table: &mut Table,
     note: &mut impl FnMut(Range<u64>, &str),
@@ -151,8 +160,9 @@ fn read_batches(
     Ok(whole && next > 1)
 }
 
-/// Without its header the salt of a file is lost, but a batch whose header and body agree on a mask tells it.
-fn implied_mask(window: &mut Window<'_>) -> io::Result<Option<Mask>> {
+/// Without its header the salt of a file is lost, but a batch whose header and body agree on a mask
+/// tells it.
+fn implied_mask(window: &mut FileWindow<'_>) -> io::Result<Option<Mask>> {
     let (mut mask, mut tries) = (None, 0);
     window.search(HEADER as u64, |window, at| {
         tries += 1;

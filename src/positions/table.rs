@@ -3,23 +3,24 @@
 //! A position costs its root, a slot of 40 bytes, and the eight bytes in the index that lead to it,
 //! both with room to grow: 100 bytes at the most for a root of 24.
 
-use super::Reached;
-use super::index::Index;
-use super::letters::{Letters, Moved};
+use super::CheckpointEntry;
+use super::dead_letters::{Letters, Moved};
+use super::slots::SlotIndex;
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
-use crate::format::positions_file::{Entry, Group, UNBOUND};
+use crate::format::positions_file::{HandlerGroup, ProgressEntry, UNBOUND};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
 /// What an entry takes in the file beside its root or name, more or less.
 const ENTRY_COST: u64 = 16;
-/// A batch of a file that is written anew is full when it has so many bytes, or has looked at so many slots.
+/// A batch of a file that is rewritten is full when it has so many bytes, or has looked at so many
+/// slots.
 const CHUNK_BYTES: usize = 128 << 10;
 const CHUNK_SLOTS: usize = 4096;
 
-struct Slot {
+struct PositionSlot {
     root: Box<[u8]>,
     sequence: u64,
     /// When the event with this sequence was recorded, or [`UNBOUND`].
@@ -35,7 +36,7 @@ struct Slot {
 }
 
 /// What positions have in common, in its encoded form, and how many slots are of it.
-struct Shared {
+struct SharedPrefix {
     key: Box<[u8]>,
     slots: usize,
 }
@@ -51,14 +52,14 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    fn of(slot: &Slot) -> Self {
+    fn of(slot: &PositionSlot) -> Self {
         Sequence { sequence: slot.sequence, recorded_at: slot.recorded_at, checked: slot.checked }
     }
 }
 
 #[derive(Clone, Copy)]
 struct Mark {
-    reached: Reached,
+    reached: CheckpointEntry,
     live: bool,
     dirty: bool,
 }
@@ -66,12 +67,12 @@ struct Mark {
 #[derive(Default)]
 pub(super) struct Table {
     hasher: RandomState,
-    groups: Vec<Shared>,
+    groups: Vec<SharedPrefix>,
     free_groups: Vec<u32>,
     group_numbers: HashMap<Box<[u8]>, u32>,
-    slots: Vec<Slot>,
+    slots: Vec<PositionSlot>,
     free_slots: Vec<u32>,
-    index: Index,
+    index: SlotIndex,
     dirty: Vec<u32>,
     checkpoints: BTreeMap<Box<str>, Mark>,
     dirty_names: Vec<Box<str>>,
@@ -85,16 +86,17 @@ pub(super) struct Table {
 }
 
 /// What a flush has taken to write.
-pub(super) struct Taken {
+pub(super) struct FlushBatch {
     slots: Vec<u32>,
-    /// As they were when they were taken, all at one moment: a checkpoint never stands in a batch without the dead letters that it steps over.
+    /// As they were when they were taken, all at one moment: a checkpoint never stands in a batch
+    /// without the dead letters that it steps over.
     names: Vec<(Box<str>, Mark)>,
     letters: Vec<Moved>,
     /// Number of changes before it.
     pub changes: u64,
 }
 
-impl Taken {
+impl FlushBatch {
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.names.is_empty() && self.letters.is_empty()
     }
@@ -102,7 +104,7 @@ impl Taken {
 
 /// How far the writing of the whole table has come.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct RewriteProgress {
     slot: usize,
     name: Option<Box<str>>,
     letter: Option<(Box<str>, u64)>,
@@ -122,19 +124,19 @@ impl Table {
         self.hasher.hash_one((group, root)) as u32
     }
 
-    fn group_number(&mut self, group: Group<'_>) -> Option<u32> {
+    fn group_number(&mut self, group: HandlerGroup<'_>) -> Option<u32> {
         self.wanted.clear();
         group.encode(&mut self.wanted);
         self.group_numbers.get(self.wanted.as_slice()).copied()
     }
 
-    fn add_group(&mut self, group: Group<'_>) -> u32 {
+    fn add_group(&mut self, group: HandlerGroup<'_>) -> u32 {
         if let Some(number) = self.group_number(group) {
             return number;
         }
         let key: Box<[u8]> = self.wanted.as_slice().into();
         self.bytes += key.len() as u64 + ENTRY_COST;
-        let shared = Shared { key: key.clone(), slots: 0 };
+        let shared = SharedPrefix { key: key.clone(), slots: 0 };
         let number = match self.free_groups.pop() {
             Some(number) => {
                 self.groups[number as usize] = shared;
@@ -149,8 +151,8 @@ impl Table {
         number
     }
 
-    fn group(&self, number: u32) -> Group<'_> {
-        Group::decode(&self.groups[number as usize].key).expect("a group was encoded here").0
+    fn group(&self, number: u32) -> HandlerGroup<'_> {
+        HandlerGroup::decode(&self.groups[number as usize].key).expect("a group was encoded here").0
     }
 
     fn find(&self, group: u32, root: &[u8]) -> Option<u32> {
@@ -165,7 +167,7 @@ impl Table {
         if let Some(number) = self.find(group, root) {
             return number;
         }
-        let slot = Slot {
+        let slot = PositionSlot {
             root: root.into(),
             sequence: 0,
             recorded_at: UNBOUND,
@@ -224,21 +226,21 @@ impl Table {
         self.changes += 1;
     }
 
-    pub(super) fn get(&mut self, group: Group<'_>, root: &[u8]) -> Option<Sequence> {
+    pub(super) fn get(&mut self, group: HandlerGroup<'_>, root: &[u8]) -> Option<Sequence> {
         let group = self.group_number(group)?;
         let slot = &self.slots[self.find(group, root)? as usize];
         slot.live.then(|| Sequence::of(slot))
     }
 
     /// The log has the event that this one is bound to.
-    pub(super) fn set_checked(&mut self, group: Group<'_>, root: &[u8], of: Sequence) {
+    pub(super) fn set_checked(&mut self, group: HandlerGroup<'_>, root: &[u8], of: Sequence) {
         let found = self.group_number(group).and_then(|group| self.find(group, root));
         let Some(slot) = found.map(|number| &mut self.slots[number as usize]) else { return };
         slot.checked |= (slot.sequence, slot.recorded_at) == (of.sequence, of.recorded_at);
     }
 
-    /// Stores a sequence if there is none that is as high. Gives whether it did.
-    pub(super) fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64, recorded_at: i64) -> bool {
+    /// Stores a sequence if there is none that is as high. Returns whether it did.
+    pub(super) fn put(&mut self, group: HandlerGroup<'_>, root: &[u8], sequence: u64, recorded_at: i64) -> bool {
         let group = self.add_group(group);
         let number = self.slot(group, root);
         let slot = &self.slots[number as usize];
@@ -249,22 +251,22 @@ impl Table {
         rises
     }
 
-    pub(super) fn reset(&mut self, group: Group<'_>, root: &[u8], sequence: u64, recorded_at: i64) {
+    pub(super) fn reset(&mut self, group: HandlerGroup<'_>, root: &[u8], sequence: u64, recorded_at: i64) {
         let group = self.add_group(group);
         let number = self.slot(group, root);
         self.change(number, sequence, recorded_at, true);
     }
 
-    /// Gives whether there was one.
-    pub(super) fn delete(&mut self, group: Group<'_>, root: &[u8]) -> bool {
+    /// Returns whether there was one.
+    pub(super) fn delete(&mut self, group: HandlerGroup<'_>, root: &[u8]) -> bool {
         let found = self.group_number(group).and_then(|group| self.find(group, root));
         let Some(number) = found.filter(|&number| self.slots[number as usize].live) else { return false };
         self.change(number, 0, UNBOUND, false);
         true
     }
 
-    /// Deletes the positions of all groups that `which` picks. Gives their number.
-    pub(super) fn delete_groups(&mut self, which: impl Fn(Group<'_>) -> bool) -> u64 {
+    /// Deletes the positions of all groups that `which` picks. Returns their number.
+    pub(super) fn delete_groups(&mut self, which: impl Fn(HandlerGroup<'_>) -> bool) -> u64 {
         let picked: Vec<bool> = self.groups.iter().map(|shared| picks(shared, &which)).collect();
         let mut deleted = 0;
         for number in 0..self.slots.len() {
@@ -278,31 +280,35 @@ impl Table {
     }
 
     /// Shows the positions of all groups that `which` picks, in any order.
-    pub(super) fn each(&self, which: impl Fn(Group<'_>) -> bool, mut show: impl FnMut(Group<'_>, &[u8], Sequence)) {
+    pub(super) fn each(
+        &self,
+        which: impl Fn(HandlerGroup<'_>) -> bool,
+        mut show: impl FnMut(HandlerGroup<'_>, &[u8], Sequence),
+    ) {
         let picked: Vec<bool> = self.groups.iter().map(|shared| picks(shared, &which)).collect();
         for slot in self.slots.iter().filter(|slot| slot.live && picked[slot.group as usize]) {
             show(self.group(slot.group), &slot.root, Sequence::of(slot));
         }
     }
 
-    pub(super) fn checkpoint(&self, name: &str) -> Option<Reached> {
+    pub(super) fn checkpoint(&self, name: &str) -> Option<CheckpointEntry> {
         let mark = self.checkpoints.get(name).filter(|mark| mark.live)?;
         Some(mark.reached)
     }
 
     /// All checkpoints, sorted by name.
-    pub(super) fn checkpoints(&self) -> impl Iterator<Item = (&str, Reached)> {
+    pub(super) fn checkpoints(&self) -> impl Iterator<Item = (&str, CheckpointEntry)> {
         let live = self.checkpoints.iter().filter(|(_, mark)| mark.live);
         live.map(|(name, mark)| (&**name, mark.reached))
     }
 
     /// The log has the event that this checkpoint is bound to.
-    pub(super) fn set_checkpoint_checked(&mut self, name: &str, of: Reached) {
+    pub(super) fn set_checkpoint_checked(&mut self, name: &str, of: CheckpointEntry) {
         let mark = self.checkpoints.get_mut(name).filter(|mark| mark.reached == of);
         mark.into_iter().for_each(|mark| mark.reached.checked = true);
     }
 
-    /// Moves a checkpoint if its version is as expected, and gives what it is then. Not back,
+    /// Moves a checkpoint if its version is as expected, and returns what it is then. Not back,
     /// unless it may.
     pub(super) fn commit(
         &mut self,
@@ -310,7 +316,7 @@ impl Table {
         (position, recorded_at): (u64, i64),
         expected: ExpectedVersion,
         may_go_back: bool,
-    ) -> Result<Reached> {
+    ) -> Result<CheckpointEntry> {
         let (before, version) = self.checkpoint(name).map_or((0, 0), |reached| (reached.position, reached.version));
         if !expected.allows(version) {
             return Err(Error::CheckpointConflict { name: name.to_owned(), expected, actual: version });
@@ -323,16 +329,16 @@ impl Table {
         let version = version
             .checked_add(1)
             .ok_or_else(|| Error::invalid("checkpoint", "there are no more versions; delete it"))?;
-        let reached = Reached { position, version, recorded_at, checked: true };
+        let reached = CheckpointEntry { position, version, recorded_at, checked: true };
         self.set_checkpoint(name, Mark { reached, live: true, dirty: true });
         Ok(reached)
     }
 
-    /// Gives whether there was one.
+    /// Returns whether there was one.
     pub(super) fn delete_checkpoint(&mut self, name: &str) -> bool {
         let there = self.checkpoint(name).is_some();
         if there {
-            self.set_checkpoint(name, Mark { reached: Reached::default(), live: false, dirty: true });
+            self.set_checkpoint(name, Mark { reached: CheckpointEntry::default(), live: false, dirty: true });
         }
         there
     }
@@ -355,35 +361,35 @@ impl Table {
     }
 
     /// Takes over what a batch of the file says.
-    pub(super) fn load<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) {
+    pub(super) fn load<'a>(&mut self, entries: impl Iterator<Item = ProgressEntry<'a>>) {
         let mut group = None;
         for entry in entries {
             match (entry, group) {
-                (Entry::Group(next), _) => group = Some(next),
-                (Entry::Put { root, sequence, recorded_at }, Some(group)) => {
+                (ProgressEntry::Group(next), _) => group = Some(next),
+                (ProgressEntry::Put { root, sequence, recorded_at }, Some(group)) => {
                     let group = self.add_group(group);
                     let number = self.slot(group, root) as usize;
                     let slot = &mut self.slots[number];
                     (slot.sequence, slot.recorded_at, slot.live) = (sequence, recorded_at, true);
                 }
-                (Entry::Delete { root }, Some(group)) => {
+                (ProgressEntry::Delete { root }, Some(group)) => {
                     let found = self.group_number(group).and_then(|group| self.find(group, root));
                     found.into_iter().for_each(|number| self.release(number));
                 }
-                (Entry::Checkpoint { name, position, version, recorded_at }, _) => {
-                    let reached = Reached { position, version, recorded_at, checked: false };
+                (ProgressEntry::Checkpoint { name, position, version, recorded_at }, _) => {
+                    let reached = CheckpointEntry { position, version, recorded_at, checked: false };
                     self.set_checkpoint(name, Mark { reached, live: true, dirty: false });
                 }
-                (Entry::NoCheckpoint { name }, _) => self.release_checkpoint(name),
-                (Entry::Letter { .. } | Entry::NoLetter { .. }, _) => self.letters.load(entry),
+                (ProgressEntry::NoCheckpoint { name }, _) => self.release_checkpoint(name),
+                (ProgressEntry::Letter { .. } | ProgressEntry::NoLetter { .. }, _) => self.letters.load(entry),
                 // The format has checked that no position is without a group.
-                (Entry::Put { .. } | Entry::Delete { .. }, None) => {}
+                (ProgressEntry::Put { .. } | ProgressEntry::Delete { .. }, None) => {}
             }
         }
     }
 
     /// Takes all that the file does not know. Whatever changes from now on is for the next flush.
-    pub(super) fn take(&mut self) -> Taken {
+    pub(super) fn take(&mut self) -> FlushBatch {
         let (slots, names) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.dirty_names));
         slots.iter().for_each(|&number| self.slots[number as usize].dirty = false);
         let names = names.into_iter().map(|name| {
@@ -392,11 +398,11 @@ impl Table {
             (name, *mark)
         });
         let (names, letters) = (names.collect(), self.letters.take());
-        Taken { slots, names, letters, changes: self.changes() }
+        FlushBatch { slots, names, letters, changes: self.changes() }
     }
 
     /// What was taken is in the file now, or is not.
-    pub(super) fn settle(&mut self, taken: Taken, written: bool) {
+    pub(super) fn settle(&mut self, taken: FlushBatch, written: bool) {
         for number in taken.slots {
             let slot = &mut self.slots[number as usize];
             match (slot.dirty, written) {
@@ -424,8 +430,9 @@ impl Table {
         }
     }
 
-    /// Appends what was taken to `out`, as it is now. Gives the number of entries, or `None` if that takes more than `most` bytes.
-    pub(super) fn encode(&self, taken: &mut Taken, out: &mut Vec<u8>, most: usize) -> Option<u32> {
+    /// Appends what was taken to `out`, as it is now. Returns the number of entries, or `None` if
+    /// that takes more than `most` bytes.
+    pub(super) fn encode(&self, taken: &mut FlushBatch, out: &mut Vec<u8>, most: usize) -> Option<u32> {
         taken.slots.sort_unstable_by_key(|&number| self.slots[number as usize].group);
         let mut entries = 0;
         let mut group = None;
@@ -438,7 +445,7 @@ impl Table {
         for (name, mark) in &taken.names {
             match mark.live {
                 true => mark.reached.entry(name).encode(out),
-                false => Entry::NoCheckpoint { name }.encode(out),
+                false => ProgressEntry::NoCheckpoint { name }.encode(out),
             }
             entries += 1;
         }
@@ -453,21 +460,22 @@ impl Table {
     }
 
     fn encode_slot(&self, number: u32, group: &mut Option<u32>, out: &mut Vec<u8>) -> u32 {
-        let Slot { ref root, sequence, recorded_at, live, .. } = self.slots[number as usize];
+        let PositionSlot { ref root, sequence, recorded_at, live, .. } = self.slots[number as usize];
         let own = self.slots[number as usize].group;
         let new = group.replace(own) != Some(own);
         if new {
-            Entry::Group(self.group(own)).encode(out);
+            ProgressEntry::Group(self.group(own)).encode(out);
         }
         match live {
-            true => Entry::Put { root, sequence, recorded_at }.encode(out),
-            false => Entry::Delete { root }.encode(out),
+            true => ProgressEntry::Put { root, sequence, recorded_at }.encode(out),
+            false => ProgressEntry::Delete { root }.encode(out),
         }
         1 + u32::from(new)
     }
 
-    /// Appends the next piece of all that there is to `out`, and gives the number of entries; 0 at the end. Between two pieces the table may change, but nothing may be released.
-    pub(super) fn encode_next(&self, progress: &mut Progress, out: &mut Vec<u8>) -> u32 {
+    /// Appends the next piece of all that there is to `out`, and returns the number of entries; 0
+    /// at the end. Between two pieces the table may change, but nothing may be released.
+    pub(super) fn encode_next(&self, progress: &mut RewriteProgress, out: &mut Vec<u8>) -> u32 {
         let start = progress.slot;
         let mut bytes = 0;
         let mut numbers = Vec::new();
@@ -495,7 +503,7 @@ impl Table {
         entries
     }
 
-    fn encode_next_checkpoints(&self, progress: &mut Progress, out: &mut Vec<u8>) -> u32 {
+    fn encode_next_checkpoints(&self, progress: &mut RewriteProgress, out: &mut Vec<u8>) -> u32 {
         let from = progress.name.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let rest = self.checkpoints.range::<str, _>((from, Bound::Unbounded)).filter(|(_, mark)| mark.live);
         let mut entries = 0;
@@ -513,6 +521,6 @@ impl Table {
 }
 
 /// Groups that were given back have no key.
-fn picks(shared: &Shared, which: impl Fn(Group<'_>) -> bool) -> bool {
-    Group::decode(&shared.key).is_some_and(|(group, _)| which(group))
+fn picks(shared: &SharedPrefix, which: impl Fn(HandlerGroup<'_>) -> bool) -> bool {
+    HandlerGroup::decode(&shared.key).is_some_and(|(group, _)| which(group))
 }

@@ -1,17 +1,18 @@
-//! What takes events into a state, one after the other, whoever drives it: a thread of its own, those who append, or those who wait.
+//! What takes events into a state, one after the other, driven by anyone: a thread of its own,
+//! those who append, or those who wait.
 
 use super::batches::Batches;
 use super::files::{self, SavedFault};
 use super::parallel::Parallel;
-use super::progress::{Progress, Told};
+use super::progress::{ProgressSignal, Told};
 use super::{Projection, ProjectionStatus, Start};
 use crate::Event;
 use crate::codec;
 use crate::error::{Error, Result, told_by};
-use crate::format::projection_file::Head;
+use crate::format::projection_file::ProjectionHeader;
 use crate::format::snapshot_file::Codec;
 use crate::format::state_file::MAX_STATE;
-use crate::store::hooks::Hook;
+use crate::store::notify::hooks::Hook;
 use crate::store::site::Site;
 use crate::store::{Query, Store};
 use parking_lot::{Mutex, ReentrantMutex, ReentrantMutexGuard, RwLock};
@@ -29,7 +30,7 @@ const FAR: u64 = 1 << 20;
 const TICK: Duration = Duration::from_secs(1);
 
 /// How a projection is run.
-pub(super) struct Settings<P: Projection> {
+pub(super) struct EngineSettings<P: Projection> {
     pub codec: Codec,
     /// Events after which the state is saved.
     pub every: u64,
@@ -45,14 +46,16 @@ pub(super) struct Engine<P: Projection> {
     version: u32,
     query: Query,
     site: Site,
-    settings: Settings<P>,
+    settings: EngineSettings<P>,
     start: Start,
-    state: RwLock<State<P::State>>,
-    /// All events of the query below this position are in the state. Changes under the lock of the state, in the turn.
+    state: RwLock<EngineState<P::State>>,
+    /// All events of the query below this position are in the state. Changes under the lock of the
+    /// state, in the turn.
     next: AtomicU64,
-    /// Taken by whoever moves the state on. Re-entrant, so that an `apply` that appends does not wait for itself.
+    /// Held by the thread that moves the state on. Re-entrant, so that an `apply` that appends does
+    /// not wait for itself.
     turn: ReentrantMutex<RefCell<Turn>>,
-    progress: Progress,
+    progress: ProgressSignal,
     paused: AtomicBool,
     stopped: AtomicBool,
     /// Nothing is saved any more.
@@ -63,7 +66,7 @@ pub(super) struct Engine<P: Projection> {
     told: Mutex<Told>,
 }
 
-struct State<S> {
+struct EngineState<S> {
     value: S,
     /// Why the value is not that of any prefix.
     failure: Option<Error>,
@@ -82,13 +85,13 @@ struct Turn {
 }
 
 /// The turn, and then those are told who wait for it.
-struct Taken<'e> {
+struct TurnGuard<'e> {
     /// `None` when it is over.
     turn: Option<ReentrantMutexGuard<'e, RefCell<Turn>>>,
-    progress: &'e Progress,
+    progress: &'e ProgressSignal,
 }
 
-impl Deref for Taken<'_> {
+impl Deref for TurnGuard<'_> {
     type Target = RefCell<Turn>;
 
     fn deref(&self) -> &RefCell<Turn> {
@@ -96,7 +99,7 @@ impl Deref for Taken<'_> {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
         self.turn = None;
         self.progress.step();
@@ -105,7 +108,7 @@ impl Drop for Taken<'_> {
 
 impl<P: Projection> Engine<P> {
     /// With the state that was saved, if it can be used.
-    pub(super) fn new(store: &Store, projection: P, settings: Settings<P>) -> Self {
+    pub(super) fn new(store: &Store, projection: P, settings: EngineSettings<P>) -> Self {
         let (name, version, query) = (projection.name().to_owned(), projection.version(), projection.query());
         let site = store.site();
         let loaded = files::load(&site, &name, version).and_then(|loaded| {
@@ -132,10 +135,10 @@ impl<P: Projection> Engine<P> {
             site,
             settings,
             start,
-            state: RwLock::new(State { value, failure: None }),
+            state: RwLock::new(EngineState { value, failure: None }),
             next: AtomicU64::new(next),
             turn: ReentrantMutex::new(RefCell::new(turn)),
-            progress: Progress::default(),
+            progress: ProgressSignal::default(),
             paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),
@@ -178,7 +181,8 @@ impl<P: Projection> Engine<P> {
         }
     }
 
-    /// Takes in all that is visible now, in order of positions. Returns early when it is paused or stopped meanwhile.
+    /// Takes in all that is visible now, in order of positions. Returns early when it is paused or
+    /// stopped meanwhile.
     ///
     /// # Errors
     ///
@@ -190,8 +194,8 @@ impl<P: Projection> Engine<P> {
         self.take_in(store, &mut turn, &|| false)
     }
 
-    fn take_turn(&self) -> Taken<'_> {
-        Taken { turn: Some(self.turn.lock()), progress: &self.progress }
+    fn take_turn(&self) -> TurnGuard<'_> {
+        TurnGuard { turn: Some(self.turn.lock()), progress: &self.progress }
     }
 
     /// Nobody else moves the state on while `f` runs.
@@ -241,7 +245,8 @@ impl<P: Projection> Engine<P> {
         Ok(())
     }
 
-    /// Applies events to the state that readers see. If one fails half-way, the state is that of no prefix, and nobody reads it any more.
+    /// Applies events to the state that readers see. If one fails half-way, the state is that of no
+    /// prefix, and nobody reads it any more.
     fn apply(&self, events: &[Event], next: u64) -> Result<()> {
         let mut state = self.state.write();
         let applied = self.fold(&mut state.value, events);
@@ -282,11 +287,12 @@ impl<P: Projection> Engine<P> {
     /// From now on readers see this.
     fn install(&self, value: P::State, next: u64) {
         let mut state = self.state.write();
-        *state = State { value, failure: None };
+        *state = EngineState { value, failure: None };
         self.next.store(next, SeqCst);
     }
 
-    /// Makes the state anew, from the first event on, while the present one is read; then it takes its place.
+    /// Rebuilds the state, from the first event on, while the present one is read; then it takes
+    /// its place.
     ///
     /// # Errors
     ///
@@ -357,7 +363,8 @@ impl<P: Projection> Engine<P> {
         }
     }
 
-    /// A save that fails costs a longer catch-up after the next start, and no more: the status tells.
+    /// A save that fails costs a longer catch-up after the next start, and no more: the status
+    /// tells.
     fn save_quietly(&self, turn: &mut Turn) {
         let saved = self.save_in_turn(turn);
         self.tell_saved(&saved);
@@ -391,7 +398,7 @@ impl<P: Projection> Engine<P> {
         // The file must not know of events that a power cut may take.
         self.site.make_durable(next)?;
         let last = next.checked_sub(1).map_or(Ok(None), |last| self.site.recorded_at(last))?;
-        let head = Head {
+        let head = ProjectionHeader {
             store: self.site.store_id(),
             saved_at: self.site.now().as_nanos(),
             next,
@@ -457,7 +464,8 @@ impl<P: Projection> Engine<P> {
         self.settings.after.clamp(Duration::from_millis(1), TICK)
     }
 
-    /// Blocks until the state has taken in everything below `end`, which is visible, or the time is over. Whoever waits takes in what nobody else does.
+    /// Blocks until the state has taken in everything below `end`, which is visible, or the time is
+    /// over. A thread that waits takes in what nobody else does.
     pub(super) fn reach(&self, store: &Store, end: u64, deadline: Option<Instant>) -> Result<bool> {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         loop {
@@ -476,11 +484,11 @@ impl<P: Projection> Engine<P> {
             }
             let turn = if self.is_paused() { None } else { self.turn.try_lock() };
             let Some(turn) = turn else {
-                // Whoever has the turn says so when it is over.
+                // The thread that has the turn says so when it is over.
                 self.progress.wait(seen, deadline);
                 continue;
             };
-            let turn = Taken { turn: Some(turn), progress: &self.progress };
+            let turn = TurnGuard { turn: Some(turn), progress: &self.progress };
             let Ok(mut turn) = turn.try_borrow_mut() else {
                 return Err(Error::invalid("projection", "`apply` must not wait for its own state"));
             };

@@ -1,4 +1,5 @@
-//! States in a database of the application's own: the checkpoint goes into the same transaction as the state.
+//! States in a database of the application's own: the checkpoint goes into the same transaction as
+//! the state.
 
 use crate::Event;
 use crate::error::{Error, Result};
@@ -8,23 +9,25 @@ use crate::time::Timestamp;
 use std::fmt;
 use std::time::Duration;
 
-/// Events in a batch, and bytes of their data, unless said otherwise.
+/// Events in a batch, and bytes of their data, by default.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// A state outside of the store, in a database that has transactions, say. Each event comes into it exactly once, if the database stores the checkpoint together with what the events have changed.
+/// A state outside of the store, in a database that has transactions, say. Each event comes into it
+/// exactly once, if the database stores the checkpoint together with what the events have changed.
 ///
 /// [`Store::external`] runs it.
 pub trait ExternalSink {
     /// What can go wrong in it.
     type Error: From<Error>;
 
-    /// Which events: all of the main edition unless said otherwise. Asked once for each run.
+    /// Which events: all of the main edition by default. Asked once for each run.
     fn query(&self) -> Query {
         Query::new()
     }
 
-    /// The checkpoint that was stored last, or `None` if none was: what comes behind it is handed out next. Asked once for each run.
+    /// The checkpoint that was stored last, or `None` if none was: what comes after it is handed
+    /// out next. Asked once for each run.
     ///
     /// # Errors
     ///
@@ -54,12 +57,14 @@ pub trait ExternalSink {
     ///
     /// # Errors
     ///
-    /// Its own; they end the run, and the next run hands out what comes behind the checkpoint that is stored then.
+    /// Its own; they end the run, and the next run hands out what comes after the checkpoint that
+    /// is stored then.
     fn apply(&mut self, events: &[Event], checkpoint: u64) -> Result<(), Self::Error>;
 }
 
 impl Store {
-    /// Hands events to a state outside of the store. Nothing happens before [`External::catch_up`] or [`External::follow`].
+    /// Hands events to a state outside of the store. Nothing happens before [`External::catch_up`]
+    /// or [`External::follow`].
     pub fn external<S: ExternalSink>(&self, sink: S) -> External<S> {
         External { store: self.clone(), sink, batch: BATCH, stop: Stop::default() }
     }
@@ -67,11 +72,13 @@ impl Store {
 
 /// What hands events to a state outside of the store. From [`Store::external`].
 ///
-/// The store keeps nothing about it: how far it has come, only its own checkpoint tells. What it is handed is durable, whatever [`Durability`](crate::Durability) the store has, so that it never knows of events that a power cut
-/// takes.
+/// The store keeps nothing about it: how far it has come, only its own checkpoint tells. What it is
+/// handed is durable, whatever [`Durability`](crate::Durability) the store has, so that it never
+/// knows of events that a power cut takes.
 ///
 /// ```
-/// use annals::{Error, Event, Expected, ExternalSink, NewEvent, Store, StreamId, Timestamp};
+/// use annals::projection::ExternalSink;
+/// use annals::{Error, Event, Expected, NewEvent, Store, StreamId, Timestamp};
 ///
 /// /// Stands for a database: all fields would be stored in one transaction.
 /// #[derive(Default)]
@@ -115,18 +122,20 @@ pub struct External<S: ExternalSink> {
 }
 
 impl<S: ExternalSink> External<S> {
-    /// Hands out at most so many events at once: 1,000 unless said otherwise, and fewer if they have more than 4 MiB of data.
+    /// Hands out at most so many events at once: 1,000 by default, and fewer if they have more than
+    /// 4 MiB of data.
     pub fn batch(mut self, events: usize) -> Self {
         self.batch = events.max(1);
         self
     }
 
-    /// What ends [`External::follow`] from another thread, between two batches, for good: whatever is called then gets [`Error::Closed`].
+    /// What ends [`External::follow`] from another thread, between two batches, for good: whatever
+    /// is called then gets [`Error::Closed`].
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Hands out all events that there are behind the checkpoint, and returns their number.
+    /// Hands out all events that there are after the checkpoint, and returns their number.
     ///
     /// # Errors
     ///
@@ -134,12 +143,13 @@ impl<S: ExternalSink> External<S> {
     /// [`Error::DurabilityUnknown`]; [`Error::PositionAhead`], and [`Error::Diverged`] for a state
     /// that knows [when its last event was recorded](ExternalSink::recorded_at), if the store does
     /// not have the event at the checkpoint: the state belongs to another store, or the store was
-    /// restored from a backup. Make the state anew then.
+    /// restored from a backup. Rebuild the state then.
     pub fn catch_up(&mut self) -> Result<u64, S::Error> {
         self.run(false)
     }
 
-    /// The same, and then hands out events as they come. Blocks until it is [stopped](External::stopper) or the store is closed, and returns the number of events.
+    /// The same, and then hands out events as they come. Blocks until it is
+    /// [stopped](External::stopper) or the store is closed, and returns the number of events.
     ///
     /// # Errors
     ///

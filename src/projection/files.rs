@@ -1,11 +1,13 @@
-//! The directory of projections: a file for each name and version, with the state and how far it has come.
+//! The directory of projections: a file for each name and version, with the state and how far it
+//! has come.
 //!
-//! A file is written under another name, synced, renamed, and its directory synced; and before the rename, all events that the state has taken in are made durable. So one that is there is whole
+//! A file is written under another name, synced, renamed, and its directory synced; and before the
+//! rename, all events that the state has taken in are made durable. So one that is there is whole
 //! whatever crashes, and never ahead of the log.
 
 use crate::error::{Error, Result};
 use crate::format::index_file::hash;
-use crate::format::projection_file::{self, Head, MAX_HEAD};
+use crate::format::projection_file::{self, MAX_HEAD, ProjectionHeader};
 use crate::format::snapshot_file::Codec;
 use crate::format::state_file::Unfit;
 use crate::fs::{self, Mode};
@@ -33,7 +35,8 @@ pub enum SavedFault {
     Newer,
     /// It is of another store, name or version than its place says.
     NotInPlace,
-    /// The log does not have the last event that it has taken in: a part of the store was restored from a backup.
+    /// The log does not have the last event that it has taken in: a part of the store was restored
+    /// from a backup.
     NotOfLog,
     /// It is no state of this type: the type has changed, and the version has not.
     Undecodable,
@@ -71,9 +74,11 @@ pub struct SavedProjection {
     pub name: String,
     /// Its version.
     pub version: u32,
-    /// The position up to which the state has taken in all events of its query; `None` if that is none.
+    /// The position up to which the state has taken in all events of its query; `None` if that is
+    /// none.
     pub position: Option<u64>,
-    /// Number of events behind it that a reader sees, in all editions, whether its query finds them or not: 0 if it has come to the end.
+    /// Number of events after it that a reader sees, in all editions, whether its query finds them
+    /// or not: 0 if it has come to the end.
     pub lag: u64,
     /// Whether it had caught up once: it answers, or has answered, for its name.
     pub complete: bool,
@@ -88,13 +93,13 @@ pub struct SavedProjection {
 }
 
 /// A file that was read.
-pub(super) struct Loaded {
-    pub head: Head,
+pub(super) struct LoadedState {
+    pub head: ProjectionHeader,
     bytes: Vec<u8>,
     state: Range<usize>,
 }
 
-impl Loaded {
+impl LoadedState {
     pub(super) fn state(&self) -> &[u8] {
         &self.bytes[self.state.clone()]
     }
@@ -112,7 +117,7 @@ fn directory(site: &Site) -> PathBuf {
 /// Writes the file; what was there before stays until it is replaced as a whole.
 ///
 /// The caller has made the events durable that the state has taken in.
-pub(super) fn put(site: &Site, head: &Head, name: &str, state: &[u8]) -> Result<()> {
+pub(super) fn put(site: &Site, head: &ProjectionHeader, name: &str, state: &[u8]) -> Result<()> {
     let bytes = projection_file::encode(head, name, state);
     let _work = site.work()?;
     site.check_room(bytes.len() as u64)?;
@@ -136,15 +141,15 @@ pub(super) fn put(site: &Site, head: &Head, name: &str, state: &[u8]) -> Result<
 }
 
 /// What is saved of a projection, if anything is, and the log has all that it has taken in.
-pub(super) fn load(site: &Site, name: &str, version: u32) -> Result<Option<Loaded>, SavedFault> {
+pub(super) fn load(site: &Site, name: &str, version: u32) -> Result<Option<LoadedState>, SavedFault> {
     let path = directory(site).join(file_name(name, version));
     let Some(bytes) = read(site, &path, u64::MAX)? else { return Ok(None) };
     let (head, found, state) = projection_file::decode(&bytes)?;
     check(site, &head, found == name && head.version == version)?;
-    Ok(Some(Loaded { head, state, bytes }))
+    Ok(Some(LoadedState { head, state, bytes }))
 }
 
-fn check(site: &Site, head: &Head, in_place: bool) -> Result<(), SavedFault> {
+fn check(site: &Site, head: &ProjectionHeader, in_place: bool) -> Result<(), SavedFault> {
     if !in_place || head.store != site.store_id() {
         return Err(SavedFault::NotInPlace);
     }
@@ -171,7 +176,7 @@ fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFau
     bytes.truncate(had);
     if most > had as u64 {
         // A length is not believed before the header says the same.
-        let (head, name) = Head::decode(&bytes)?;
+        let (head, name) = ProjectionHeader::decode(&bytes)?;
         if head.file_len(name.len()) != size {
             return Err(SavedFault::Damaged);
         }
@@ -213,7 +218,7 @@ pub(super) fn list(site: &Site) -> Result<Listed> {
 
 fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedProjection>, SavedFault> {
     let Some(bytes) = read(site, path, 0)? else { return Ok(None) };
-    let (head, name) = Head::decode(&bytes)?;
+    let (head, name) = ProjectionHeader::decode(&bytes)?;
     if head.file_len(name.len()) != size {
         return Err(SavedFault::Damaged);
     }
@@ -231,7 +236,8 @@ fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedP
     }))
 }
 
-/// Removes the file, durably, and what an attempt to write it has left. Gives whether it was there.
+/// Removes the file, durably, and what an attempt to write it has left. Returns whether it was
+/// there.
 pub(super) fn delete(site: &Site, name: &str, version: u32) -> Result<bool> {
     let _work = site.work()?;
     let dir = directory(site);

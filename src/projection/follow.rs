@@ -9,7 +9,8 @@ use std::time::Instant;
 
 /// Takes in what there is and what comes, until the projection is stopped or the store closed.
 ///
-/// It is woken by events that its query may find; and now and then by time, to step over others, to save, and to try again where the log could not be read.
+/// It is woken by events that its query may find; and now and then by time, to step over others, to
+/// save, and to try again where the log could not be read.
 pub(super) fn follow<P: Projection>(store: &Store, engine: &Engine<P>) {
     let seat = store.waiters().seat(engine.query());
     engine.set_alarm(this_thread());

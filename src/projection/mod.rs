@@ -1,4 +1,5 @@
-//! Projections: states that events add up to, kept up to date and saved together with how far they have come.
+//! Projections: states that events add up to, kept up to date and saved together with how far they
+//! have come.
 
 mod batches;
 mod engine;
@@ -14,14 +15,14 @@ pub use external::{External, ExternalSink};
 pub use files::{SavedFault, SavedProjection};
 pub use model::ReadModel;
 pub use parallel::PerStream;
-pub use versions::{Versions, View};
+pub use versions::{VersionSet, VersionedModel};
 
 use crate::Event;
 use crate::error::{Error, Result};
 use crate::format::snapshot_file::Codec;
 use crate::store::{Query, Store};
 use crate::stream::check_name;
-use engine::{Engine, Settings};
+use engine::{Engine, EngineSettings};
 use parallel::Parallel;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,10 +33,14 @@ use std::time::Duration;
 
 /// A state that the events of a query add up to, in order of positions: a read model.
 ///
-/// The state is kept in memory, and saved in a file of the store, together with the position that it has come to. So after a restart or a crash it goes on where it was saved, and no event is missing
-/// in it or in it twice. It is a cache: all of it can be made from the events again, and is, if the file is gone or not intact.
+/// The state is kept in memory, and saved in a file of the store, together with the position that
+/// it has come to. So after a restart or a crash it goes on where it was saved, and no event is
+/// missing in it or in it twice. It is a cache: all of it can be made from the events again, and
+/// is, if the file is gone or not intact.
 ///
-/// [`Store::projection`] runs it. In a query of a named edition, it takes in what the edition shows at the time: what is deleted later stays in the state until that is [made anew](ReadModel::rebuild).
+/// [`Store::projection`] runs it. In a query of a named edition, it takes in what the edition shows
+/// at the time: what is deleted later stays in the state until that is
+/// [rebuilt](ReadModel::rebuild).
 ///
 /// ```
 /// use annals::{Event, Expected, NewEvent, Projection, Query, Result, Store, StreamId};
@@ -74,36 +79,42 @@ use std::time::Duration;
 pub trait Projection: Send + Sync + 'static {
     /// What the events add up to. Its default is the state before the first event.
     ///
-    /// A state is saved only if it comes back as it is, as far as serde shows it: what a field with `#[serde(skip)]` holds is not part
-    /// of what is compared or saved, and is the field's default after a restart.
+    /// A state is saved only if it comes back as it is, as far as serde shows it: what a field with
+    /// `#[serde(skip)]` holds is not part of what is compared or saved, and is the field's default
+    /// after a restart.
     type State: Default + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// What it is called, in 1 to 255 bytes. Always the same.
     fn name(&self) -> &str;
 
-    /// A number that rises whenever `State`, `query` or `apply` change, so that a state of the old kind is not taken for one of the new kind. Always the same for one value.
+    /// A number that rises whenever `State`, `query` or `apply` change, so that a state of the old
+    /// kind is not taken for one of the new kind. Always the same for one value.
     fn version(&self) -> u32;
 
-    /// Which events: all of the main edition unless said otherwise. Asked once.
+    /// Which events: all of the main edition by default. Asked once.
     fn query(&self) -> Query {
         Query::new()
     }
 
-    /// Takes an event into the state. Must depend on nothing but the two, as a state can be made again at any time.
+    /// Takes an event into the state. Must depend on nothing but the two, as a state can be made
+    /// again at any time.
     ///
-    /// It must not append to the store, nor read its own model: with a model that is [inline](Project::inline), two threads that do may wait for one another for ever.
+    /// It must not append to the store, nor read its own model: with a model that is
+    /// [inline](Project::inline), two threads that do may wait for one another for ever.
     ///
     /// # Errors
     ///
-    /// An error or a panic ends the projection: its model gives [`Error::ProjectionFailed`] from then on. To step over an event, give `Ok`.
+    /// An error or a panic ends the projection: its model gives [`Error::ProjectionFailed`] from
+    /// then on. To step over an event, give `Ok`.
     fn apply(&self, state: &mut Self::State, event: &Event) -> Result<()>;
 }
 
 impl Store {
-    /// Runs a projection. Nothing happens before [`Project::catch_up`], [`Project::live`], [`Project::continuous`] or [`Project::inline`].
+    /// Runs a projection. Nothing happens before [`Project::catch_up`], [`Project::live`],
+    /// [`Project::continuous`] or [`Project::inline`].
     pub fn projection<P: Projection>(&self, projection: P) -> Project<P> {
         let settings =
-            Settings { codec: Codec::default(), every: 50_000, after: Duration::from_secs(5), parallel: None };
+            EngineSettings { codec: Codec::default(), every: 50_000, after: Duration::from_secs(5), parallel: None };
         Project { store: self.clone(), projection, settings }
     }
 
@@ -128,16 +139,18 @@ impl Store {
 ///
 /// All four:
 ///
-/// * [`Error::Invalid`] if the name is empty, if the codec is [`Codec::Bytes`], or if a projection of this name and version is running already;
+/// * [`Error::Invalid`] if the name is empty, if the codec is [`Codec::Bytes`], or if a projection
+///   of this name and version is running already;
 /// * [`Error::LimitExceeded`] if the name has more than 255 bytes;
 /// * but for `continuous`: [`Error::ProjectionFailed`], [`Error::Damaged`], [`Error::Io`].
 ///
-/// A saved state that cannot be used is no error: it is made again, and the [status](ReadModel::status) says why. Neither is a save that fails.
+/// A saved state that cannot be used is no error: it is made again, and the
+/// [status](ReadModel::status) says why. Neither is a save that fails.
 #[must_use = "nothing happens before it is told how to run"]
 pub struct Project<P: Projection> {
     store: Store,
     projection: P,
-    settings: Settings<P>,
+    settings: EngineSettings<P>,
 }
 
 impl<P: Projection> Project<P> {
@@ -153,15 +166,17 @@ impl<P: Projection> Project<P> {
         self
     }
 
-    /// Saves the state when so many events were taken in since it was saved: 50,000 unless said otherwise. It is saved, too, when it has caught up for the first time, and when it ends.
+    /// Saves the state when so many events were taken in since it was saved: 50,000 by default. It
+    /// is saved, too, when it has caught up for the first time, and when it ends.
     ///
-    /// A save writes all of the state and blocks whoever takes events in, not those who read the state.
+    /// A save writes all of the state and blocks anyone who takes events in, not those who read the
+    /// state.
     pub fn save_every(mut self, events: u64) -> Self {
         self.settings.every = events.max(1);
         self
     }
 
-    /// Saves the state when events were taken in and so much time has passed: 5 seconds unless said otherwise.
+    /// Saves the state when events were taken in and so much time has passed: 5 seconds by default.
     pub fn save_after(mut self, time: Duration) -> Self {
         self.settings.after = time;
         self
@@ -205,7 +220,8 @@ impl<P: Projection> Project<P> {
         Ok(model)
     }
 
-    /// Takes in all events that there are, and returns; from then on a thread of its own takes in those that come.
+    /// Takes in all events that there are, and returns; from then on a thread of its own takes in
+    /// those that come.
     ///
     /// # Errors
     ///
@@ -216,7 +232,8 @@ impl<P: Projection> Project<P> {
         Ok(model)
     }
 
-    /// Returns at once; a thread of its own takes in the events that there are, and then those that come. Readers see how the state grows.
+    /// Returns at once; a thread of its own takes in the events that there are, and then those that
+    /// come. Readers see how the state grows.
     ///
     /// # Errors
     ///
@@ -227,18 +244,20 @@ impl<P: Projection> Project<P> {
         Ok(model)
     }
 
-    /// Takes in all events that there are, and returns; from then on, whoever appends takes in what has come before `append` returns.
+    /// Takes in all events that there are, and returns; from then on, anyone who appends takes in
+    /// what has come before `append` returns.
     ///
-    /// What is promised: when an append that began after this has returned `Ok`, the state has taken in its events, and all before them, each once and in order of positions, however many threads append.
-    /// So has it when [`Ticket::wait`](crate::Ticket::wait) returns, or a ticket that is awaited.
-    /// What was committed by a ticket that was dropped, or a future that was cancelled, whoever
-    /// reads the state next takes in: a read has all that could be read when it began. Not if the
-    /// model is paused or stopped, has failed, or the log cannot be read: the append has succeeded
-    /// all the same, and
-    /// [`ReadModel::read`] and [`ReadModel::status`] tell.
+    /// What is promised: when an append that began after this has returned `Ok`, the state has
+    /// taken in its events, and all before them, each once and in order of positions, however many
+    /// threads append. So has it when [`Ticket::wait`](crate::Ticket::wait) returns, or a ticket
+    /// that is awaited. What was committed by a ticket that was dropped, or a future that was
+    /// cancelled, anyone who reads the state next takes in: a read has all that could be read when
+    /// it began. Not if the model is paused or stopped, has failed, or the log cannot be read: the
+    /// append has succeeded all the same, and [`ReadModel::read`] and [`ReadModel::status`] tell.
     ///
-    /// What it costs: an append reads its events again from memory or the page cache, and takes turns with others that append; the one in turn takes in for all that are visible by then. Without inline projections, appends
-    /// pay for one look at a number.
+    /// What it costs: an append reads its events again from memory or the page cache, and takes
+    /// turns with others that append; the one in turn takes in for all that are visible by then.
+    /// Without inline projections, appends pay for one look at a number.
     ///
     /// # Errors
     ///
@@ -264,8 +283,10 @@ impl<P: Projection> Project<P> {
 }
 
 impl<P: PerStream> Project<P> {
-    /// Makes the state with so many threads, whenever it is made from the first event on: each takes in the events of its share of the streams, and the parts are [merged](PerStream::merge) at the end.
-    /// The caller's thread reads. Until then, readers see the state before the first event, or the one before the rebuild.
+    /// Makes the state with so many threads, whenever it is made from the first event on: each
+    /// takes in the events of its share of the streams, and the parts are
+    /// [merged](PerStream::merge) at the end. The caller's thread reads. Until then, readers see
+    /// the state before the first event, or the one before the rebuild.
     ///
     /// For an `apply` that takes longer than reading an event does; it takes one thread otherwise.
     pub fn parallel(mut self, threads: usize) -> Self {
@@ -284,7 +305,8 @@ pub struct ProjectionStatus {
     pub version: u32,
     /// The position up to which all events of its query are in the state; `None` if that is none.
     pub position: Option<u64>,
-    /// How many positions there are behind it that it has not looked at. Events that its query does not find wake no thread: it steps over them within a second.
+    /// How many positions there are after it that it has not looked at. Events that its query does
+    /// not find wake no thread: it steps over them within a second.
     pub lag: u64,
     /// Events taken in per second, over the last second or two.
     pub rate: f64,
@@ -318,7 +340,8 @@ pub enum Start {
     Unusable(SavedFault),
 }
 
-/// The saved states of projections, as files tell, whether the projections run or not. From [`Store::projections`].
+/// The saved states of projections, as files tell, whether the projections run or not. From
+/// [`Store::projections`].
 #[derive(Clone, Debug)]
 pub struct Projections {
     store: Store,
@@ -347,7 +370,8 @@ impl Projections {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the directory cannot be read, and those of reading events. Files that cannot be used are left out: see [`Projections::unusable`].
+    /// [`Error::Io`] if the directory cannot be read, and those of reading events. Files that
+    /// cannot be used are left out: see [`Projections::unusable`].
     pub fn list(&self) -> Result<Vec<SavedProjection>> {
         let mut saved = files::list(&self.store.site())?.saved;
         for info in &mut saved {
@@ -356,7 +380,8 @@ impl Projections {
         Ok(saved)
     }
 
-    /// The files whose headers are not intact, or that do not belong where they are, and why. They cost nothing but a longer start.
+    /// The files whose headers are not intact, or that do not belong where they are, and why. They
+    /// cost nothing but a longer start.
     ///
     /// # Errors
     ///
@@ -365,7 +390,8 @@ impl Projections {
         Ok(files::list(&self.store.site())?.unusable)
     }
 
-    /// Removes the saved state of a version, and gives whether there was one. One that is running saves its state again.
+    /// Removes the saved state of a version, and returns whether there was one. One that is running
+    /// saves its state again.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::{Projection, ProjectionStatus, follow};
 use crate::error::{Error, Result};
-use crate::store::hooks::Hook;
+use crate::store::notify::hooks::Hook;
 use crate::store::{Query, Store};
 use crate::waker::this_thread;
 use parking_lot::Mutex;
@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The state of a projection that runs. From [`Project`](crate::Project).
+/// The state of a projection that runs. From [`Project`](crate::projection::Project).
 ///
-/// It can be read from any thread; share it in an [`Arc`]. A read sees the state after all events up to a position, and none behind it: that of a fold over a prefix of the store. (That prefix may end within a commit of many
-/// events while the model catches up.)
+/// It can be read from any thread; share it in an [`Arc`]. A read sees the state after all events
+/// up to a position, and none after it: that of a fold over a prefix of the store. (That prefix may
+/// end within a commit of many events while the model catches up.)
 ///
-/// When it is dropped, the projection ends and its state is saved; [`ReadModel::stop`] does the same and tells of errors. It holds the store open. When the store is closed before, the state is saved then and stays as it is.
+/// When it is dropped, the projection ends and its state is saved; [`ReadModel::stop`] does the
+/// same and tells of errors. It holds the store open. When the store is closed before, the state is
+/// saved then and stays as it is.
 pub struct ReadModel<P: Projection> {
     store: Store,
     engine: Arc<Engine<P>>,
@@ -66,17 +69,21 @@ impl<P: Projection> ReadModel<P> {
         }
     }
 
-    /// Reads the state. Events are taken in again when the closure has returned, so it should not take long; it must not read the same model, nor wait for it, nor append to the store if the model is inline: that would wait for this.
+    /// Reads the state. Events are taken in again when the closure has returned, so it should not
+    /// take long; it must not read the same model, nor wait for it, nor append to the store if the
+    /// model is inline: that would wait for this.
     ///
     /// # Errors
     ///
-    /// [`Error::ProjectionFailed`] if the projection could not take in an event: then there is no state that is right.
+    /// [`Error::ProjectionFailed`] if the projection could not take in an event: then there is no
+    /// state that is right.
     pub fn read<R>(&self, read: impl FnOnce(&P::State) -> R) -> Result<R> {
         self.take_in_the_rest();
         self.engine.read(|state, _| read(state))
     }
 
-    /// The same, with the position up to which all events of the query are in the state; `None` if that is none.
+    /// The same, with the position up to which all events of the query are in the state; `None` if
+    /// that is none.
     ///
     /// # Errors
     ///
@@ -98,25 +105,30 @@ impl<P: Projection> ReadModel<P> {
         self.read(P::State::clone)
     }
 
-    /// The position up to which all events of the query are in the state; `None` if that is none. Moves on over events that the query does not find.
+    /// The position up to which all events of the query are in the state; `None` if that is none.
+    /// Moves on over events that the query does not find.
     pub fn position(&self) -> Option<u64> {
         self.take_in_the_rest();
         self.engine.next().checked_sub(1)
     }
 
-    /// Takes in all events that there are now, in the caller's thread, unless somebody else is about it; then waits. Gives the position. Does nothing if it is paused.
+    /// Takes in all events that there are now, in the caller's thread, unless somebody else is
+    /// about it; then waits. Returns the position. Does nothing if it is paused.
     ///
     /// # Errors
     ///
-    /// [`Error::ProjectionFailed`]; [`Error::Damaged`], [`Error::Io`] if the log cannot be read: what was taken in before that stays.
+    /// [`Error::ProjectionFailed`]; [`Error::Damaged`], [`Error::Io`] if the log cannot be read:
+    /// what was taken in before that stays.
     pub fn catch_up(&self) -> Result<Option<u64>> {
         self.engine.advance(&self.store)?;
         Ok(self.position())
     }
 
-    /// Blocks until the state has taken in everything up to this position, which may be one that there is not yet: to read what one has written. `false` if the time is over before.
+    /// Blocks until the state has taken in everything up to this position, which may be one that
+    /// there is not yet: to read what one has written. `false` if the time is over before.
     ///
-    /// If the event is there, and nobody has taken it in yet, the caller's thread does, however the projection is run.
+    /// If the event is there, and nobody has taken it in yet, the caller's thread does, however the
+    /// projection is run.
     ///
     /// ```
     /// # use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
@@ -150,19 +162,22 @@ impl<P: Projection> ReadModel<P> {
         }
     }
 
-    /// Makes the state again from the first event on, in the caller's thread. Until that is done, the present one is read and kept up to date; then the new one takes its place at once, and is saved. Ends a failure,
-    /// if the events can be taken in now.
+    /// Makes the state again from the first event on, in the caller's thread. Until that is done,
+    /// the present one is read and kept up to date; then the new one takes its place at once, and
+    /// is saved. Ends a failure, if the events can be taken in now.
     ///
     /// # Errors
     ///
-    /// As [`ReadModel::catch_up`], and [`Error::Closed`] if the store was closed meanwhile: the present state stays.
+    /// As [`ReadModel::catch_up`], and [`Error::Closed`] if the store was closed meanwhile: the
+    /// present state stays.
     pub fn rebuild(&self) -> Result<()> {
         self.engine.rebuild(&self.store)?;
         self.engine.wake();
         Ok(())
     }
 
-    /// Takes in nothing until [`ReadModel::resume`]. Waits for the events that are being taken in; the state can be read.
+    /// Takes in nothing until [`ReadModel::resume`]. Waits for the events that are being taken in;
+    /// the state can be read.
     pub fn pause(&self) {
         self.engine.pause();
     }
@@ -178,11 +193,14 @@ impl<P: Projection> ReadModel<P> {
         self.engine.status(self.store.len())
     }
 
-    /// Saves state and position, if there is something new. Blocks for a write and two or three syncs, and for one more if the events are not durable yet. What was saved before stays until this is.
+    /// Saves state and position, if there is something new. Blocks for a write and two or three
+    /// syncs, and for one more if the events are not durable yet. What was saved before stays until
+    /// this is.
     ///
     /// # Errors
     ///
-    /// * [`Error::Codec`] if the state cannot be encoded, [`Error::LimitExceeded`] if it has more than 1 GiB then;
+    /// * [`Error::Codec`] if the state cannot be encoded, [`Error::LimitExceeded`] if it has more
+    ///   than 1 GiB then;
     /// * [`Error::Io`], [`Error::DiskFull`], [`Error::DurabilityUnknown`];
     /// * [`Error::ProjectionFailed`] if there is no state that is right;
     /// * [`Error::ReadOnly`], [`Error::Closed`].
@@ -242,7 +260,8 @@ impl<P: Projection> fmt::Debug for ReadModel<P> {
     }
 }
 
-/// Sleeps until there is an event at this position. `false` if the time is over before, or the projection ends.
+/// Sleeps until there is an event at this position. `false` if the time is over before, or the
+/// projection ends.
 fn wait_until_visible<P: Projection>(
     store: &Store,
     engine: &Engine<P>,

@@ -1,4 +1,5 @@
-//! Making a state with several threads: one reads, the others each take in the events of their share of the streams.
+//! Making a state with several threads: one reads, the others each take in the events of their
+//! share of the streams.
 
 use super::Projection;
 use super::batches::Batches;
@@ -17,12 +18,15 @@ const WAITING: usize = 4;
 /// Events that are handed to a worker at once.
 const HANDED: usize = 256;
 
-/// A projection whose state is made of parts that each depend on the events of one stream: balances of accounts, say. Not one that depends on the order of events of different streams.
+/// A projection whose state is made of parts that each depend on the events of one stream: balances
+/// of accounts, say. Not one that depends on the order of events of different streams.
 ///
-/// So states of different streams can be made apart and merged, and [`Project::parallel`](crate::Project::parallel) does.
+/// So states of different streams can be made apart and merged, and
+/// [`Project::parallel`](crate::projection::Project::parallel) does.
 ///
 /// ```
-/// use annals::{Event, Expected, NewEvent, PerStream, Projection, Result, Store, StreamId};
+/// use annals::projection::PerStream;
+/// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
 /// use std::collections::BTreeMap;
 ///
 /// struct Lengths;
@@ -54,9 +58,11 @@ const HANDED: usize = 256;
 /// # Ok::<(), annals::Error>(())
 /// ```
 pub trait PerStream: Projection {
-    /// Adds a part to another one. The two were made of the events of different streams, and each began with the default state.
+    /// Adds a part to another one. The two were made of the events of different streams, and each
+    /// began with the default state.
     ///
-    /// In a named edition, the events that a stream shares with the main one and its own are of one stream.
+    /// In a named edition, the events that a stream shares with the main one and its own are of one
+    /// stream.
     fn merge(&self, into: &mut Self::State, part: Self::State);
 }
 
@@ -73,7 +79,8 @@ impl<P: PerStream> Parallel<P> {
 }
 
 impl<P: Projection> Parallel<P> {
-    /// The state of all events that are visible now, and the position behind them. `None` if it was halted.
+    /// The state of all events that are visible now, and the position after them. `None` if it was
+    /// halted.
     pub(super) fn fold(
         &self,
         engine: &Engine<P>,

@@ -9,12 +9,12 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Told whenever a state has moved on, or might.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct ProgressSignal {
     steps: Mutex<u64>,
     stepped: Condvar,
 }
 
-impl Progress {
+impl ProgressSignal {
     pub(super) fn now(&self) -> u64 {
         *self.steps.lock()
     }
@@ -67,7 +67,8 @@ impl Told {
         }
     }
 
-    /// Events per second. Before the first window is over, and when it lasts for long, as there are no events: that of the present one.
+    /// Events per second. Before the first window is over, and when it lasts for long, as there are
+    /// no events: that of the present one.
     pub(super) fn rate(&self) -> f64 {
         match self.window.map(|(begun, before)| (begun.elapsed(), self.applied - before)) {
             Some((span, events)) if self.rate == 0.0 || span >= 2 * WINDOW => {

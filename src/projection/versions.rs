@@ -1,4 +1,5 @@
-//! Versions of one projection side by side: the old one answers until the new one has caught up, and then, at once, the new one does.
+//! Versions of one projection side by side: the old one answers until the new one has caught up,
+//! and then, at once, the new one does.
 
 use super::files;
 use super::model::ReadModel;
@@ -13,19 +14,22 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The new version takes the place of the old one when no more positions than this are missing: so many are taken in while the old one waits.
+/// The new version takes the place of the old one when no more positions than this are missing: so
+/// many are taken in while the old one waits.
 const CLOSE: u64 = 1000;
 
 impl Store {
-    /// Versions of one projection, whose states may be of different types, and which answer the same questions.
-    pub fn versions<Q: ?Sized + 'static, A: 'static>(&self) -> Versions<Q, A> {
-        Versions { store: self.clone(), inline: false, candidates: Vec::new() }
+    /// Versions of one projection, whose states may be of different types, and which answer the
+    /// same questions.
+    pub fn versions<Q: ?Sized + 'static, A: 'static>(&self) -> VersionSet<Q, A> {
+        VersionSet { store: self.clone(), inline: false, candidates: Vec::new() }
     }
 }
 
-/// Versions that are not running yet. From [`Store::versions`].
+/// VersionSet that are not running yet. From [`Store::versions`].
 ///
-/// A question has the type `Q` and an answer the type `A`; each version brings the function that answers questions out of its state. So states may change their types as they like.
+/// A question has the type `Q` and an answer the type `A`; each version brings the function that
+/// answers questions out of its state. So states may change their types as they like.
 ///
 /// ```
 /// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
@@ -77,21 +81,21 @@ impl Store {
 /// # Ok::<(), annals::Error>(())
 /// ```
 #[must_use = "nothing happens before `open`"]
-pub struct Versions<Q: ?Sized, A> {
+pub struct VersionSet<Q: ?Sized, A> {
     store: Store,
     inline: bool,
-    candidates: Vec<Box<dyn Candidate<Q, A>>>,
+    candidates: Vec<Box<dyn IdleVersion<Q, A>>>,
 }
 
 /// A version that does not run.
-trait Candidate<Q: ?Sized, A>: Send {
+trait IdleVersion<Q: ?Sized, A>: Send {
     fn name(&self) -> String;
     fn version(&self) -> u32;
-    fn begin(self: Box<Self>) -> Result<Running<Q, A>>;
+    fn begin(self: Box<Self>) -> Result<RunningVersion<Q, A>>;
 }
 
 /// A version that runs.
-type Running<Q, A> = Arc<dyn Answers<Q, A>>;
+type RunningVersion<Q, A> = Arc<dyn Answers<Q, A>>;
 
 trait Answers<Q: ?Sized, A>: Send + Sync {
     fn ask(&self, question: &Q) -> Result<A>;
@@ -118,7 +122,7 @@ struct Answerer<P: Projection, F> {
     answer: F,
 }
 
-impl<P, F, Q, A> Candidate<Q, A> for Answering<P, F>
+impl<P, F, Q, A> IdleVersion<Q, A> for Answering<P, F>
 where
     P: Projection,
     F: Fn(&P::State, &Q) -> A + Send + Sync + 'static,
@@ -133,7 +137,7 @@ where
         self.project.projection.version()
     }
 
-    fn begin(self: Box<Self>) -> Result<Running<Q, A>> {
+    fn begin(self: Box<Self>) -> Result<RunningVersion<Q, A>> {
         Ok(Arc::new(Answerer { model: self.project.begin()?, answer: self.answer }))
     }
 }
@@ -185,7 +189,7 @@ where
     }
 }
 
-impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
+impl<Q: ?Sized + 'static, A: 'static> VersionSet<Q, A> {
     /// Adds a version, and how it answers a question. All must have the same name.
     pub fn version<P: Projection>(
         mut self,
@@ -196,27 +200,32 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
         self
     }
 
-    /// Whichever version answers is [inline](Project::inline). [Live](Project::live) unless said otherwise.
+    /// Whichever version answers is [inline](Project::inline). [Live](Project::live) by default.
     pub fn inline(mut self) -> Self {
         self.inline = true;
         self
     }
 
-    /// Runs the versions. Of those that had caught up before, the newest one answers. If none had, the oldest one does of which anything is saved, and if nothing is, the newest of all; it catches up first, which blocks.
+    /// Runs the versions. Of those that had caught up before, the newest one answers. If none had,
+    /// the oldest one does of which anything is saved, and if nothing is, the newest of all; it
+    /// catches up first, which blocks.
     ///
-    /// Newer ones catch up beside it, one after the other, on a thread. When one has, it is saved, takes the place of the one that answers, and that one's file is removed. Answers never go back by it: the new one has
-    /// taken in all that the old one had. Saved states of versions older than the one that answers are removed.
+    /// Newer ones catch up beside it, one after the other, on a thread. When one has, it is saved,
+    /// takes the place of the one that answers, and that one's file is removed. Answers never go
+    /// back by it: the new one has taken in all that the old one had. Saved states of versions
+    /// older than the one that answers are removed.
     ///
     /// # Errors
     ///
     /// * [`Error::Invalid`] if there is no version, if two are the same, or if names differ;
-    /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails never answers; [`View::status`] tells.
-    pub fn open(mut self) -> Result<View<Q, A>> {
+    /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails
+    ///   never answers; [`VersionedModel::status`] tells.
+    pub fn open(mut self) -> Result<VersionedModel<Q, A>> {
         self.candidates.sort_by_key(|candidate| candidate.version());
         let Some(name) = self.candidates.first().map(|first| first.name()) else {
             return Err(Error::invalid("versions", "there is none"));
         };
-        let same = |pair: &[Box<dyn Candidate<Q, A>>]| pair[0].version() == pair[1].version();
+        let same = |pair: &[Box<dyn IdleVersion<Q, A>>]| pair[0].version() == pair[1].version();
         if self.candidates.windows(2).any(same) || self.candidates.iter().any(|other| other.name() != name) {
             return Err(Error::invalid("versions", "they must have one name, and each another version"));
         }
@@ -236,7 +245,7 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
         if answering.save().is_ok() {
             remove_older(&self.store, &name, answering.version());
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(VersionsShared {
             store: self.store,
             name,
             inline: self.inline,
@@ -254,7 +263,7 @@ impl<Q: ?Sized + 'static, A: 'static> Versions<Q, A> {
                 Some(spawned.map_err(|e| Error::io("spawn a thread", &path, e))?)
             }
         };
-        Ok(View { shared, thread })
+        Ok(VersionedModel { shared, thread })
     }
 }
 
@@ -267,11 +276,11 @@ fn remove_older(store: &Store, name: &str, version: u32) {
     }
 }
 
-struct Shared<Q: ?Sized, A> {
+struct VersionsShared<Q: ?Sized, A> {
     store: Store,
     name: String,
     inline: bool,
-    current: RwLock<Running<Q, A>>,
+    current: RwLock<RunningVersion<Q, A>>,
     coming: Mutex<Coming<Q, A>>,
     /// Told when there is less to come.
     changed: Condvar,
@@ -280,16 +289,16 @@ struct Shared<Q: ?Sized, A> {
 
 struct Coming<Q: ?Sized, A> {
     /// The one that catches up.
-    running: Option<Running<Q, A>>,
+    running: Option<RunningVersion<Q, A>>,
     /// How many do not answer yet.
     left: usize,
     /// Why no more of them will.
     failure: Option<Error>,
 }
 
-impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
+impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
     /// Puts one version after the other in the place of the one that answers.
-    fn replace(&self, newer: Vec<Box<dyn Candidate<Q, A>>>) {
+    fn replace(&self, newer: Vec<Box<dyn IdleVersion<Q, A>>>) {
         for candidate in newer {
             let version = candidate.version();
             // Its state may be made by code that panics; those who wait are told.
@@ -317,9 +326,9 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
         }
     }
 
-    fn replace_with(&self, next: &Running<Q, A>) -> Result<()> {
+    fn replace_with(&self, next: &RunningVersion<Q, A>) -> Result<()> {
         if self.stopped.load(SeqCst) {
-            // Whoever drops the view may not have seen it.
+            // Anyone who drops the view may not have seen it.
             next.retire(true);
         }
         loop {
@@ -331,7 +340,8 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
                 break;
             }
         }
-        // Said on the disk before it is so: after a crash in between, the new one answers, and the old file goes.
+        // Said on the disk before it is so: after a crash in between, the new one answers, and the
+        // old file goes.
         let saved = next.save();
         let old = self.current.read().clone();
         old.hold(&mut || {
@@ -342,7 +352,8 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
                 return Err(Error::Closed);
             }
             *self.current.write() = next.clone();
-            // It takes in nothing more: who still asks it must not learn of what the new one does not know.
+            // It takes in nothing more: who still asks it must not learn of what the new one does
+            // not know.
             old.retire(saved.is_err());
             Ok(())
         })
@@ -354,16 +365,16 @@ impl<Q: ?Sized + 'static, A: 'static> Shared<Q, A> {
     }
 }
 
-/// The version that answers, and those that will. From [`Versions::open`].
+/// The version that answers, and those that will. From [`VersionSet::open`].
 ///
 /// When it is dropped, all versions end, and are saved.
-pub struct View<Q: ?Sized, A> {
-    shared: Arc<Shared<Q, A>>,
+pub struct VersionedModel<Q: ?Sized, A> {
+    shared: Arc<VersionsShared<Q, A>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<Q: ?Sized, A> View<Q, A> {
-    fn current(&self) -> Running<Q, A> {
+impl<Q: ?Sized, A> VersionedModel<Q, A> {
+    fn current(&self) -> RunningVersion<Q, A> {
         self.shared.current.read().clone()
     }
 
@@ -386,7 +397,8 @@ impl<Q: ?Sized, A> View<Q, A> {
         self.current().position()
     }
 
-    /// Blocks until the version that answers has taken in everything up to this position, as [`ReadModel::wait_for`] does.
+    /// Blocks until the version that answers has taken in everything up to this position, as
+    /// [`ReadModel::wait_for`] does.
     ///
     /// # Errors
     ///
@@ -408,7 +420,8 @@ impl<Q: ?Sized, A> View<Q, A> {
     ///
     /// # Errors
     ///
-    /// Why a version that was to take the place never will: [`Error::ProjectionFailed`] and others; [`Error::Closed`] if the store was closed.
+    /// Why a version that was to take the place never will: [`Error::ProjectionFailed`] and others;
+    /// [`Error::Closed`] if the store was closed.
     pub fn wait_switched(&self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now().checked_add(timeout);
         let mut coming = self.shared.coming.lock();
@@ -438,7 +451,7 @@ impl<Q: ?Sized, A> View<Q, A> {
     }
 }
 
-impl<Q: ?Sized, A> Drop for View<Q, A> {
+impl<Q: ?Sized, A> Drop for VersionedModel<Q, A> {
     fn drop(&mut self) {
         if self.shared.store.is_forked() {
             return;
@@ -456,14 +469,14 @@ impl<Q: ?Sized, A> Drop for View<Q, A> {
     }
 }
 
-impl<Q: ?Sized, A> fmt::Debug for Versions<Q, A> {
+impl<Q: ?Sized, A> fmt::Debug for VersionSet<Q, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Versions").field("versions", &self.candidates.len()).finish_non_exhaustive()
+        f.debug_struct("VersionSet").field("versions", &self.candidates.len()).finish_non_exhaustive()
     }
 }
 
-impl<Q: ?Sized, A> fmt::Debug for View<Q, A> {
+impl<Q: ?Sized, A> fmt::Debug for VersionedModel<Q, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("version", &self.version()).finish_non_exhaustive()
+        f.debug_struct("VersionedModel").field("version", &self.version()).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! Reading the events of a segment in order of positions, in blocks.
 //!
-//! A block is copied out of the file and verified as a whole (by the checksums of the frames, a block of 8 KiB at a time), which costs half of
-//! verifying each record. Frames that are larger than a block are read in pieces, so that memory stays bounded.
+//! A block is copied out of the file and verified as a whole (by the checksums of the frames, a
+//! block of 8 KiB at a time), which costs half of verifying each record. Frames that are larger
+//! than a block are read in pieces, so that memory stays bounded.
 
 use super::verified::{Next, Verified};
 use super::{START, Segment};
@@ -14,7 +15,8 @@ use crate::format::record;
 use crate::fs::Map;
 use std::sync::Arc;
 
-/// Bytes that are read at a time: they stay in the second-level cache until their events have been looked at.
+/// Bytes that are read at a time: they stay in the second-level cache until their events have been
+/// looked at.
 const CHUNK: usize = 64 << 10;
 
 /// Bytes that come from memory at a time.
@@ -38,7 +40,7 @@ struct Large {
 }
 
 /// Events of one segment, from a position on.
-pub struct Cursor {
+pub struct SegmentCursor {
     segment: Arc<Segment>,
     /// Where the next frame begins that has not been read.
     offset: u64,
@@ -48,16 +50,18 @@ pub struct Cursor {
     /// Runs of the same block that come next, in reverse order.
     runs: Vec<Run>,
     large: Option<Large>,
-    /// Where the next block begins in the map. While events of this one are handed out, the same bytes of the next one come from memory: without that, each waits for the other.
+    /// Where the next block begins in the map. While events of this one are handed out, the same
+    /// bytes of the next one come from memory: without that, each waits for the other.
     ahead: Option<(Arc<dyn Map>, u64)>,
     /// Positions below this one are passed over.
     from: u64,
 }
 
-impl Cursor {
-    /// A cursor that begins with the event at `from`. It reads from `waypoint` on, which must not be behind that, or from the first event of the segment.
+impl SegmentCursor {
+    /// A cursor that begins with the event at `from`. It reads from `waypoint` on, which must not
+    /// be after that, or from the first event of the segment.
     pub fn new(segment: Arc<Segment>, from: u64, waypoint: Option<Waypoint>) -> Result<Self> {
-        let mut cursor = Cursor {
+        let mut cursor = SegmentCursor {
             offset: START,
             verified: Verified::none(),
             position: from,
@@ -77,10 +81,12 @@ impl Cursor {
         &self.segment
     }
 
-    /// Begins at a waypoint. In a large frame, that is the block of 8 KiB in which its record begins.
+    /// Begins at a waypoint. In a large frame, that is the block of 8 KiB in which its record
+    /// begins.
     fn start_at(&mut self, waypoint: Waypoint) -> Result<()> {
         let into = u64::from(waypoint.record).checked_sub(u64::from(waypoint.frame) + HEADER as u64);
-        // Who makes an index file can make its checksums. What cannot be a waypoint leads nowhere: all of the segment is read.
+        // Who makes an index file can make its checksums. What cannot be a waypoint leads nowhere:
+        // all of the segment is read.
         let Some(into) = into else { return Ok(()) };
         self.offset = waypoint.frame.into();
         if into < (CHUNK - HEADER) as u64 {
@@ -105,7 +111,8 @@ impl Cursor {
         self.position
     }
 
-    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all` are given.
+    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all`
+    /// are given.
     #[inline(always)]
     pub fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let next = self.verified.peek().filter(|next| next.position == self.position)?;
@@ -134,7 +141,8 @@ impl Cursor {
         }
     }
 
-    /// Goes to the next records, when those at hand have come to their end. `false` if there are none.
+    /// Goes to the next records, when those at hand have come to their end. `false` if there are
+    /// none.
     #[inline(never)]
     fn go_on(&mut self) -> Result<bool> {
         if self.verified.is_empty()
@@ -175,7 +183,8 @@ impl Cursor {
         }
         let mask = self.segment.mask;
         let mut bytes = self.verified.buffer(CHUNK);
-        // The first frame says how much is wanted: no byte of a frame that does not fit is to be copied twice.
+        // The first frame says how much is wanted: no byte of a frame that does not fit is to be
+        // copied twice.
         let left = readable - self.offset;
         self.segment.copy(self.offset, left.min(HEADER as u64) as usize, &mut bytes)?;
         let first = FrameHeader::decode(&bytes, mask, self.offset).filter(|header| header.frame_len() <= left);
@@ -235,7 +244,8 @@ impl Cursor {
             .map(|map| (map.clone(), offset / LINE as u64 * LINE as u64));
     }
 
-    /// Reads and verifies the table of the frame at `self.offset`, and moves the offset behind the frame.
+    /// Reads and verifies the table of the frame at `self.offset`, and moves the offset after the
+    /// frame.
     fn open_large(&mut self, header: FrameHeader) -> Result<Large> {
         let offset = self.offset;
         let mut table = Vec::new();
@@ -248,8 +258,8 @@ impl Cursor {
         Ok(Large { offset, header, table, done: 0 })
     }
 
-    /// Reads the next piece of a large frame: what was left of the one before, then blocks of 8 KiB. The first `skip` bytes of the piece are
-    /// passed over; the next record has this position.
+    /// Reads the next piece of a large frame: what was left of the one before, then blocks of 8
+    /// KiB. The first `skip` bytes of the piece are passed over; the next record has this position.
     fn fill_large(&mut self, skip: usize, position: u64) -> Result<()> {
         let Some(mut large) = self.large.take() else { return Err(self.broken()) };
         let kept = self.verified.left();
@@ -297,7 +307,8 @@ mod tests {
     use crate::format::{checksum, put};
     use crate::{Error, Expected, NewEvent, Options, Store, StreamId};
 
-    /// In a sealed segment whose index fits, opening reads no frame: this one says that its attributes are longer than the piece that is read first, and once made a read panic.
+    /// In a sealed segment whose index fits, opening reads no frame: this one says that its
+    /// attributes are longer than the piece that is read first, and once made a read panic.
     #[test]
     fn attributes_that_are_longer_than_a_piece() {
         let dir = tempfile::tempdir().unwrap();

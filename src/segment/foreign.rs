@@ -1,6 +1,8 @@
-//! Whether a directory is anything of a store: a name that a store uses may be that of somebody else's file.
+//! Whether a directory is anything of a store: a name that a store uses may be that of somebody
+//! else's file.
 //!
-//! A store may share its directory with other files, which it never touches. It must not be created where a file has one of its names and is no part of a store: `HEAD` is also a file of every Git
+//! A store may share its directory with other files, which it never touches. It must not be created
+//! where a file has one of its names and is no part of a store: `HEAD` is also a file of every Git
 //! repository, and `LOCK` one of LevelDB.
 
 use super::{LOCK, head, number_of};
@@ -25,7 +27,8 @@ enum Sign {
     Foreign,
 }
 
-/// Refuses a directory in which a file would be overwritten that is not of a store. Damage is not judged here: one file that is of a store, or the name of one segment, is enough.
+/// Refuses a directory in which a file would be overwritten that is not of a store. Damage is not
+/// judged here: one file that is of a store, or the name of one segment, is enough.
 ///
 /// # Errors
 ///
@@ -48,7 +51,7 @@ pub(crate) fn check(fs: &dyn Fs, dir: &Path) -> Result<()> {
 fn sign(fs: &dyn Fs, dir: &Path, name: &str) -> Sign {
     let mut bytes = vec![0; LOOKED_AT];
     let read = fs.open(&dir.join(name), Mode::Read).and_then(|file| fs::read_full(&*file, 0, &mut bytes));
-    // Whoever opens the file says what is wrong with it.
+    // Anyone who opens the file says what is wrong with it.
     let Ok(read) = read else { return Sign::None };
     bytes.truncate(read);
     // A crash may have kept some of its bytes and lost others, which are zero then.

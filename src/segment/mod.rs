@@ -32,13 +32,15 @@ pub const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
 /// A directory with this file is being repaired: it says what is left to do.
 pub const REPAIRING: &str = "REPAIR";
 
-/// What the names of files begin with that hold zeros and are going to be segments. Nothing in them belongs to the store.
+/// What the names of files begin with that hold zeros and are going to be segments. Nothing in them
+/// belongs to the store.
 pub const SPARE: &str = "SPARE.";
 
 /// Where the first frame of a segment stands.
 pub const START: u64 = segment_header::LEN as u64;
 
-/// Unmapped bytes behind the map that are still read by position: mapping anew costs more than a few reads.
+/// Unmapped bytes after the map that are still read by position: mapping again costs more than a
+/// few reads.
 const MAP_STEP: u64 = 4 << 20;
 
 /// A segment that can be read.
@@ -47,7 +49,8 @@ pub struct Segment {
     pub header: SegmentHeader,
     pub mask: Mask,
     pub file: Arc<dyn File>,
-    /// Bytes that may be read: the end of the last frame that is visible. Nothing below it is ever written again.
+    /// Bytes that may be read: the end of the last frame that is visible. Nothing below it is ever
+    /// written again.
     readable: AtomicU64,
     use_map: bool,
     map: RwLock<Option<Arc<dyn Map>>>,
@@ -74,7 +77,8 @@ pub fn number_of(file_name: &str) -> Option<u64> {
 
 /// Bytes that events which are read together may share.
 const SHARED: usize = 64 << 10;
-/// Bytes that are taken for a record before its length is known, and how many more than the one before had.
+/// Bytes that are taken for a record before its length is known, and how many more than the one
+/// before had.
 const GUESS: usize = 512;
 const SLACK: usize = 16;
 /// Memory is asked for so many records ahead: those of one stream lie far apart.
@@ -100,7 +104,8 @@ impl Segment {
         }
     }
 
-    /// Creates the file of a segment, or takes over a half-made one, and writes its header. Nothing is synced.
+    /// Creates the file of a segment, or takes over a half-made one, and writes its header. Nothing
+    /// is synced.
     pub fn create(fs: &dyn Fs, dir: &Path, header: SegmentHeader, use_map: bool) -> Result<Self> {
         let path = dir.join(file_name(header.number));
         let file = fs.open(&path, Mode::Create).map_err(|e| Error::io("create", &path, e))?;
@@ -108,7 +113,8 @@ impl Segment {
         Ok(Segment::new(path, header, file, use_map))
     }
 
-    /// The same of a file of zeros under another name, which it gets when its header is on the disk.
+    /// The same of a file of zeros under another name, which it gets when its header is on the
+    /// disk.
     pub fn adopt(
         fs: &dyn Fs,
         (spare, file): (&Path, Arc<dyn File>),
@@ -132,7 +138,8 @@ impl Segment {
         self.readable.store(end, Ordering::Release);
     }
 
-    /// Appends `len` bytes from `offset` on to `out`. They are copies: verify them before they are believed.
+    /// Appends `len` bytes from `offset` on to `out`. They are copies: verify them before they are
+    /// believed.
     ///
     /// # Errors
     ///
@@ -181,7 +188,7 @@ impl Segment {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(self.damaged(START..readable, "the file has been shortened"));
             }
-            // Whoever cannot map can read by position.
+            // Anyone who cannot map can read by position.
             other => other.unwrap_or(None),
         };
         self.map.write().clone_from(&made);
@@ -198,8 +205,10 @@ impl Segment {
         Ok(verified.event(&next))
     }
 
-    /// Reads and verifies records at the first of these offsets, in this order, instead of those in `verified`: at most so many, as many as share a block of memory well, and at least one. Says how
-    /// many. What follows a record that is not intact is left to the next call, whose error that is.
+    /// Reads and verifies records at the first of these offsets, in this order, instead of those in
+    /// `verified`: at most so many, as many as share a block of memory well, and at least one. Says
+    /// how many. What follows a record that is not intact is left to the next call, whose error
+    /// that is.
     pub fn records_at(&self, offsets: &[u32], most: usize, verified: &mut Verified) -> Result<usize> {
         let map = self.map_for(offsets.iter().copied().max().unwrap_or(0).into())?;
         let map = map.or_else(|| self.map.read().clone());
@@ -228,7 +237,8 @@ impl Segment {
         Ok(count)
     }
 
-    /// Appends the record at `offset` to `bytes`, verified. Gives its length. Who guesses it well spares a second look.
+    /// Appends the record at `offset` to `bytes`, verified. Returns its length. Who guesses it well
+    /// spares a second look.
     fn record_at(&self, offset: u64, map: Option<&dyn Map>, guess: usize, bytes: &mut Vec<u8>) -> Result<usize> {
         let left = self.readable().saturating_sub(offset);
         let at = bytes.len();
@@ -271,11 +281,13 @@ impl Segment {
         })
     }
 
-    /// Reads and verifies the attributes of the commit whose frame stands at `offset`, without the rest of its body.
+    /// Reads and verifies the attributes of the commit whose frame stands at `offset`, without the
+    /// rest of its body.
     pub fn attributes_at(&self, offset: u64) -> Result<Vec<u8>> {
         let header = self.frame_at(offset)?;
         let (len, body_at) = (header.attributes_len as usize, offset + frame::HEADER as u64);
-        // Attributes are at most two blocks long; a header that says more is not believed here either.
+        // Attributes are at most two blocks long; a header that says more is not believed here
+        // either.
         let whole = u64::from(header.body_len) <= BLOCK as u64;
         let wanted =
             if whole { header.body_len as usize } else { len.next_multiple_of(BLOCK).min(header.body_len as usize) };
@@ -307,7 +319,8 @@ impl Segment {
         self.damaged(offset..offset.saturating_add(len), "an event fails its checksum")
     }
 
-    /// Damage in the part of the file that is readable, of which it is not known which positions it takes.
+    /// Damage in the part of the file that is readable, of which it is not known which positions it
+    /// takes.
     pub fn damaged(&self, bytes: std::ops::Range<u64>, why: &str) -> Error {
         Error::damaged(&self.path, bytes, self.header.first_position..u64::MAX, why)
     }

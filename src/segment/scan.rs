@@ -20,7 +20,7 @@ const MAX_END: u64 = u32::MAX as u64;
 const CHUNK: usize = 1 << 20;
 
 /// A file under a scan.
-pub struct Source<'a> {
+pub struct ScanSource<'a> {
     pub path: &'a Path,
     pub file: &'a dyn File,
     pub size: u64,
@@ -44,7 +44,7 @@ pub struct Recorded<'a> {
     pub sequence: u64,
     pub recorded_at: i64,
     pub key: &'a [u8],
-    /// The name of its edition, empty in the main one and for records of the store's own, and of its domain.
+    /// The name of its edition, empty in the main one and for system records, and of its domain.
     pub edition: &'a [u8],
     pub domain: &'a [u8],
     pub event_type: &'a [u8],
@@ -61,7 +61,7 @@ pub type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
 
 /// Why a scan stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum ScanEnd {
     /// Nothing but zeros, or nothing at all, follows the last frame.
     End,
     /// The last frame is a seal; whether something other than zeros follows it.
@@ -75,37 +75,40 @@ pub enum Stop {
 pub struct Scanned {
     /// Where the last good frame ends.
     pub end: u64,
-    /// Where the first frame begins whose events the last good frame does not vouch for: what follows was in the last group, as far as the log itself tells.
+    /// Where the first frame begins whose events the last good frame does not vouch for: what
+    /// follows was in the last group, as far as the log itself tells.
     pub unproven: u64,
     /// The highest position that a good frame vouches for.
     pub durable_upto: u64,
-    /// The chain behind the last good frame with events.
+    /// The chain after the last good frame with events.
     pub chain: Chain,
-    pub stop: Stop,
+    pub stop: ScanEnd,
 }
 
 impl Scanned {
     /// What a scan would have found up to `end`, as far as an index remembers.
     pub fn known(segment: &SegmentHeader, end: u64, chain: Chain) -> Self {
         debug_assert!(chain.next_position >= segment.first_position);
-        Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: Stop::End }
+        Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: ScanEnd::End }
     }
 
-    /// The same, with the seal that stands behind it.
+    /// The same, with the seal that stands after it.
     pub fn with_seal(self, segment: &SegmentHeader) -> Self {
         let seal = self.chain.seal(segment);
-        Scanned { end: self.end + Seal::FRAME, stop: Stop::Sealed { seal, junk: false }, ..self }
+        Scanned { end: self.end + Seal::FRAME, stop: ScanEnd::Sealed { seal, junk: false }, ..self }
     }
 
-    /// Where the last frame with events ends: readers need no seal, and it may be the one thing that is not intact.
+    /// Where the last frame with events ends: readers need no seal, and it may be the one thing
+    /// that is not intact.
     pub fn events_end(&self) -> u64 {
         match self.stop {
-            Stop::Sealed { .. } => self.end - Seal::FRAME,
+            ScanEnd::Sealed { .. } => self.end - Seal::FRAME,
             _ => self.end,
         }
     }
 
-    /// Whether the header of the next segment says that nothing but a seal stood behind what was scanned.
+    /// Whether the header of the next segment says that nothing but a seal stood after what was
+    /// scanned.
     pub fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
         next.store == segment.store
             && next.previous_digest == self.chain.digest
@@ -114,14 +117,14 @@ impl Scanned {
     }
 }
 
-/// A good frame somewhere behind a bad one.
+/// A good frame somewhere after a bad one.
 #[derive(Clone, Copy, Debug)]
-pub struct Found {
+pub struct StrayFrame {
     pub offset: u64,
     pub header: FrameHeader,
 }
 
-impl Source<'_> {
+impl ScanSource<'_> {
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
         let end = offset.saturating_add(out.len() as u64);
         fs::read_full(self.file, offset, out).map_err(|e| fs::read_error(self.file, self.path, offset..end, e))
@@ -136,7 +139,7 @@ impl Source<'_> {
 
     /// Whether a seal that fits the chain stands at `end`.
     pub fn is_sealed(&self, segment: &SegmentHeader, chain: &Chain, end: u64) -> Result<bool> {
-        let mut window = Window { source: self, at: end, bytes: Vec::new() };
+        let mut window = ScanWindow { source: self, at: end, bytes: Vec::new() };
         let frame = window.frame(end, segment.mask())?;
         Ok(frame.is_ok_and(|frame| {
             let seal = (frame.header.kind == SEAL).then(|| Seal::decode(frame.body())).flatten();
@@ -144,7 +147,8 @@ impl Source<'_> {
         }))
     }
 
-    /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no frame, if the chain has none.
+    /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no
+    /// frame, if the chain has none.
     pub fn ends_with(&self, chain: &Chain, end: u64) -> Result<bool> {
         let mut trailer = [0; TRAILER];
         let whole = match end.checked_sub(TRAILER as u64) {
@@ -183,7 +187,8 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Scans the segment and shows each good frame with events to `visit`: from its first frame on, or from where an earlier scan has ended, with the chain there.
+    /// Scans the segment and shows each good frame with events to `visit`: from its first frame on,
+    /// or from where an earlier scan has ended, with the chain there.
     pub fn scan(
         &self,
         segment: &SegmentHeader,
@@ -192,7 +197,7 @@ impl Source<'_> {
     ) -> Result<Scanned> {
         let mask = segment.mask();
         let (mut at, mut chain) = resume.unwrap_or_else(|| (START, Chain::start(segment)));
-        let mut window = Window { source: self, at, bytes: Vec::new() };
+        let mut window = ScanWindow { source: self, at, bytes: Vec::new() };
         let mut starts: VecDeque<(u64, u64)> = VecDeque::new();
         // What an index covers was durable before the index was written.
         let mut durable_upto = resume.map_or(0, |(_, chain)| chain.next_position);
@@ -200,18 +205,18 @@ impl Source<'_> {
         let stop = loop {
             let frame = match window.frame(at, mask)? {
                 Ok(frame) => frame,
-                Err(why) if self.content_end(at)? > at => break Stop::Bad { why },
-                Err(_) => break Stop::End,
+                Err(why) if self.content_end(at)? > at => break ScanEnd::Bad { why },
+                Err(_) => break ScanEnd::End,
             };
             if !chain.accepts(&frame.header) {
-                break Stop::Bad { why: "a commit that does not follow the one before it" };
+                break ScanEnd::Bad { why: "a commit that does not follow the one before it" };
             }
             if !frame.header.is_known() {
                 return Err(unsupported(self.path, "a commit of a kind that this version does not know"));
             }
             let end = at + frame.bytes.len() as u64;
             if end > MAX_END {
-                break Stop::Bad { why: "a commit beyond the longest segment that there can be" };
+                break ScanEnd::Bad { why: "a commit beyond the longest segment that there can be" };
             }
             durable_upto = durable_upto.max(frame.header.durable_upto);
             while starts.front().is_some_and(|&(_, position)| position < durable_upto) {
@@ -223,13 +228,13 @@ impl Source<'_> {
                 seal_at = Some(at);
                 at = end;
                 break match seal {
-                    Some(seal) if seal == expected => Stop::Sealed { seal, junk: self.content_end(end)? > end },
-                    _ => Stop::Bad { why: "a seal that does not fit its segment" },
+                    Some(seal) if seal == expected => ScanEnd::Sealed { seal, junk: self.content_end(end)? > end },
+                    _ => ScanEnd::Bad { why: "a seal that does not fit its segment" },
                 };
             }
             debug_assert_eq!(frame.header.kind, EVENTS);
             if !frame.records_hold(segment, mask, self.path)? {
-                break Stop::Bad { why: "an event fails its checksum" };
+                break ScanEnd::Bad { why: "an event fails its checksum" };
             }
             starts.push_back((at, frame.header.first_position));
             visit(&frame)?;
@@ -242,9 +247,9 @@ impl Source<'_> {
     }
 
     /// Looks for good frames anywhere from `from` on, where a scan has met a bad one.
-    pub fn resync(&self, segment: &SegmentHeader, from: u64) -> Result<Vec<Found>> {
+    pub fn resync(&self, segment: &SegmentHeader, from: u64) -> Result<Vec<StrayFrame>> {
         let mask = segment.mask();
-        let mut window = Window { source: self, at: from, bytes: Vec::new() };
+        let mut window = ScanWindow { source: self, at: from, bytes: Vec::new() };
         let mut found = Vec::new();
         let mut at = from.next_multiple_of(ALIGN);
         while at + HEADER as u64 <= self.size {
@@ -255,7 +260,7 @@ impl Source<'_> {
             at += if head[..4] == MAGIC
                 && let Ok(frame) = window.frame(at, mask)?
             {
-                found.push(Found { offset: at, header: frame.header });
+                found.push(StrayFrame { offset: at, header: frame.header });
                 frame.bytes.len() as u64
             } else {
                 ALIGN
@@ -265,9 +270,9 @@ impl Source<'_> {
     }
 }
 
-impl Source<'_> {
+impl ScanSource<'_> {
     /// Shows the events of a frame that has been found, as far as they can be told apart.
-    pub fn records(&self, found: &Found, each: impl FnMut(Recorded<'_>)) -> Result<()> {
+    pub fn records(&self, found: &StrayFrame, each: impl FnMut(Recorded<'_>)) -> Result<()> {
         let mut bytes = vec![0; found.header.frame_len() as usize];
         let read = self.read(found.offset, &mut bytes)?;
         if read == bytes.len() && found.header.kind == EVENTS {
@@ -279,13 +284,13 @@ impl Source<'_> {
 }
 
 /// The part of a file that is in memory: at least a chunk, and as much as the frame at hand needs.
-struct Window<'a> {
-    source: &'a Source<'a>,
+struct ScanWindow<'a> {
+    source: &'a ScanSource<'a>,
     at: u64,
     bytes: Vec<u8>,
 }
 
-impl Window<'_> {
+impl ScanWindow<'_> {
     /// The bytes from `offset` on, `len` of them or as many as the file has.
     fn bytes_at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let end = self.at + self.bytes.len() as u64;
@@ -331,8 +336,8 @@ impl Frame<'_> {
         &self.bytes[HEADER..self.header.table_at() as usize]
     }
 
-    /// Walks the records: `each` gets the start and the end of one in `bytes`. `false` if the body is not made of whole records, as many as
-    /// the header says.
+    /// Walks the records: `each` gets the start and the end of one in `bytes`. `false` if the body
+    /// is not made of whole records, as many as the header says.
     fn walk(&self, mut each: impl FnMut(usize, usize, u64) -> bool) -> bool {
         let end = self.header.table_at() as usize;
         let mut at = HEADER + self.header.attributes_len as usize;
@@ -357,7 +362,7 @@ impl Frame<'_> {
             // Intact, and not to be understood: no torn write looks like that.
             known &= !intact || parts.is_some();
             let in_place =
-                |parts: record::Parts| parts.ordinal == position - segment.first_position && parts.time == time;
+                |parts: record::RecordParts| parts.ordinal == position - segment.first_position && parts.time == time;
             intact && parts.is_some_and(in_place)
         });
         match known {
@@ -426,7 +431,7 @@ pub fn frames(group: &[u8], mut offset: u64, mask: Mask) -> impl Iterator<Item =
 mod tests {
     use super::*;
     use crate::event::NewEvent;
-    use crate::format::draft::{Draft, Limits, Place};
+    use crate::format::draft::{Draft, FramePlace, Limits};
     use crate::fs::{Fs, MemFs, Mode};
 
     const SEGMENT: SegmentHeader = SegmentHeader {
@@ -439,20 +444,21 @@ mod tests {
         previous_len: 0,
     };
 
-    /// A segment with one commit, and behind it what `craft` makes of the chain.
+    /// A segment with one commit, and after it what `craft` makes of the chain.
     fn scan(craft: impl FnOnce(&Chain, u64) -> Vec<u8>) -> Result<Scanned> {
         let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
         draft.push(b"\x01a", &NewEvent::new("T", "data"), false).unwrap();
         let chain = Chain::start(&SEGMENT);
         let mask = SEGMENT.mask();
-        let place = Place { segment: &SEGMENT, mask, offset: START, chain: &chain, recorded_at: 0, durable_upto: 0 };
+        let place =
+            FramePlace { segment: &SEGMENT, mask, offset: START, chain: &chain, recorded_at: 0, durable_upto: 0 };
         let (frame, chain) = draft.finish(&place);
         let end = START + frame.len() as u64;
         let bytes = [&SEGMENT.encode()[..], &frame, &craft(&chain, end)].concat();
         let path = Path::new("x.seg");
         let file = MemFs::new().open(path, Mode::Create).unwrap();
         file.write_at(0, &bytes).unwrap();
-        let source = Source { path, file: &*file, size: bytes.len() as u64 };
+        let source = ScanSource { path, file: &*file, size: bytes.len() as u64 };
         source.scan(&SEGMENT, None, |_| Ok(()))
     }
 
@@ -479,7 +485,8 @@ mod tests {
         frame
     }
 
-    /// What has good checksums and stands in its place is never a torn write: it was cut as one, acknowledged commits of a newer version with it.
+    /// What has good checksums and stands in its place is never a torn write: it was cut as one,
+    /// acknowledged commits of a newer version with it.
     #[test]
     fn what_is_not_known_is_a_newer_format() {
         let unsupported = |found: Result<Scanned>| matches!(found, Err(Error::UnsupportedFormat { .. }));
@@ -495,14 +502,14 @@ mod tests {
             header.attributes_len = 2;
         };
         assert!(unsupported(scan(|chain, at| crafted(chain, at, critical))));
-        // Records that are no records are damage, whoever wrote them.
+        // Records that are no records are damage, no matter who wrote them.
         let found = scan(|chain, at| crafted(chain, at, |_, _| {})).unwrap();
-        assert!(matches!(found.stop, Stop::Bad { .. }));
+        assert!(matches!(found.stop, ScanEnd::Bad { .. }));
     }
 
     #[test]
     fn positions_at_the_end_of_all_numbers_do_not_overflow() {
         let found = scan(|chain, at| crafted(chain, at, |header, _| header.first_position = u64::MAX)).unwrap();
-        assert!(matches!(found.stop, Stop::Bad { .. }));
+        assert!(matches!(found.stop, ScanEnd::Bad { .. }));
     }
 }

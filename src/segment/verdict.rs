@@ -1,23 +1,24 @@
-//! What is made of how a segment ends: a torn write, or damage. Whoever opens a store and whoever looks at one from outside ask here, and nowhere else.
+//! What is made of how a segment ends: a torn write, or damage. Opening a store and looking at one
+//! from outside both ask here, and nowhere else.
 //!
 //! | what the scan found | verdict |
 //! |---|---|
 //! | a sealed segment, all frames good | keep |
 //! | a sealed segment, or one with a successor, or below HEAD's durable position: anything bad | damage |
-//! | active segment: zeros or the end of the file behind a good frame | keep |
+//! | active segment: zeros or the end of the file after a good frame | keep |
 //! | a bad frame at X, and a later good frame that vouches for X | damage |
 //! | a bad frame at X, later good frames, none vouches for X | torn group: cut at X |
-//! | a bad frame at X, nothing good behind | torn tail: cut at X |
-//! | newest segment without a whole header and with nothing behind it, predecessor sealed | crash while rolling: create it anew |
+//! | a bad frame at X, nothing good after | torn tail: cut at X |
+//! | newest segment without a whole header and with nothing after it, predecessor sealed | crash while rolling: create it again |
 //! | newer format version | `UnsupportedFormat`, nothing touched |
 //! | segments missing, doubled, not contiguous, or of another store | damage |
 //! | a good frame with an unexpected position or predecessor | stale bytes: end of the log, as a bad frame |
 
-use super::scan::{Found, Scanned, Stop};
+use super::scan::{ScanEnd, Scanned, StrayFrame};
 
 /// Which segment was scanned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub(crate) enum SegmentRole {
     /// It has a successor, or ends in a seal.
     Sealed,
     /// The newest one.
@@ -26,7 +27,7 @@ pub(crate) enum Place {
 
 /// How the good frames of it end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Ending {
+pub(crate) enum SegmentEnd {
     /// In a seal, in zeros, or with the file.
     Clean,
     /// At a bad frame, or at a good one that does not belong there.
@@ -40,42 +41,45 @@ pub(crate) enum Ending {
     },
 }
 
-impl Ending {
-    /// How a scan ended, with the good frames that stand behind that, the position that HEAD knows to be durable, and whether the index covers more: what it covers was durable when it was written.
-    pub(crate) fn of(scanned: &Scanned, later: &[Found], head_position: Option<u64>, indexed: bool) -> Self {
+impl SegmentEnd {
+    /// How a scan ended, with the good frames that stand after that, the position that HEAD knows
+    /// to be durable, and whether the index covers more: what it covers was durable when it was
+    /// written.
+    pub(crate) fn of(scanned: &Scanned, later: &[StrayFrame], head_position: Option<u64>, indexed: bool) -> Self {
         let position = scanned.chain.next_position;
         match scanned.stop {
-            Stop::Bad { .. } => Ending::Bad {
+            ScanEnd::Bad { .. } => SegmentEnd::Bad {
                 below_head: head_position.is_some_and(|head| head > position),
                 vouched: indexed || later.iter().any(|found| found.header.durable_upto > position),
                 later: !later.is_empty(),
             },
-            Stop::End | Stop::Sealed { .. } => Ending::Clean,
+            ScanEnd::End | ScanEnd::Sealed { .. } => SegmentEnd::Clean,
         }
     }
 }
 
 /// What to do with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum SegmentVerdict {
     Keep,
     /// Acknowledged bytes have changed.
     Damage(&'static str),
     /// Writes of the last group that were not synced when the machine stopped.
     CutTornGroup,
-    /// The same, with nothing behind. If the group was the last one of all, nothing but HEAD could tell it from damage.
+    /// The same, with nothing after. If the group was the last one of all, nothing but HEAD could
+    /// tell it from damage.
     CutTornTail,
 }
 
-/// The table above, for what stands behind a header.
-pub(crate) fn judge(place: Place, ending: Ending) -> Verdict {
+/// The table above, for what stands after a header.
+pub(crate) fn judge(place: SegmentRole, ending: SegmentEnd) -> SegmentVerdict {
     match (place, ending) {
-        (_, Ending::Clean) => Verdict::Keep,
-        (Place::Sealed, Ending::Bad { .. }) => Verdict::Damage("it lies in a sealed segment"),
-        (_, Ending::Bad { below_head: true, .. }) => Verdict::Damage("HEAD says that it was durable"),
-        (_, Ending::Bad { vouched: true, .. }) => Verdict::Damage("a later commit says that it was durable"),
-        (_, Ending::Bad { later: true, .. }) => Verdict::CutTornGroup,
-        (_, Ending::Bad { later: false, .. }) => Verdict::CutTornTail,
+        (_, SegmentEnd::Clean) => SegmentVerdict::Keep,
+        (SegmentRole::Sealed, SegmentEnd::Bad { .. }) => SegmentVerdict::Damage("it lies in a sealed segment"),
+        (_, SegmentEnd::Bad { below_head: true, .. }) => SegmentVerdict::Damage("HEAD says that it was durable"),
+        (_, SegmentEnd::Bad { vouched: true, .. }) => SegmentVerdict::Damage("a later commit says that it was durable"),
+        (_, SegmentEnd::Bad { later: true, .. }) => SegmentVerdict::CutTornGroup,
+        (_, SegmentEnd::Bad { later: false, .. }) => SegmentVerdict::CutTornTail,
     }
 }
 
@@ -85,15 +89,18 @@ pub(crate) struct NoHeader {
     pub newest: bool,
     /// All predecessors are there and sealed (there may be none).
     pub sealed_before: bool,
-    /// There is something other than zeros behind the header.
+    /// There is something other than zeros after the header.
     pub content: bool,
-    /// HEAD says that events in this segment are durable. That it only names the segment proves nothing: the attempt after one that failed creates it anew.
+    /// HEAD says that events in this segment are durable. That it only names the segment proves
+    /// nothing: the attempt after one that failed creates it again.
     pub in_head: bool,
 }
 
-/// The table above, for headers: whether the segment was being created when the machine stopped. If not, it is damaged.
+/// The table above, for headers: whether the segment was being created when the machine stopped. If
+/// not, it is damaged.
 ///
-/// A header is synced before the first frame is written, so where there is none there can be no frames.
+/// A header is synced before the first frame is written, so where there is none there can be no
+/// frames.
 pub(crate) fn was_being_created(found: NoHeader) -> bool {
     found == NoHeader { newest: true, sealed_before: true, content: false, in_head: false }
 }
@@ -106,15 +113,15 @@ mod tests {
     #[test]
     fn the_table_is_complete() {
         let bit = |bits: u32, n: u32| bits >> n & 1 == 1;
-        for place in [Place::Sealed, Place::Active] {
-            assert_eq!(judge(place, Ending::Clean), Verdict::Keep);
+        for place in [SegmentRole::Sealed, SegmentRole::Active] {
+            assert_eq!(judge(place, SegmentEnd::Clean), SegmentVerdict::Keep);
             for bits in 0..8 {
                 let (below_head, vouched, later) = (bit(bits, 0), bit(bits, 1), bit(bits, 2));
-                let verdict = judge(place, Ending::Bad { below_head, vouched, later });
-                let damaged = place == Place::Sealed || below_head || vouched;
-                assert_eq!(matches!(verdict, Verdict::Damage(_)), damaged);
+                let verdict = judge(place, SegmentEnd::Bad { below_head, vouched, later });
+                let damaged = place == SegmentRole::Sealed || below_head || vouched;
+                assert_eq!(matches!(verdict, SegmentVerdict::Damage(_)), damaged);
                 if !damaged {
-                    let cut = if later { Verdict::CutTornGroup } else { Verdict::CutTornTail };
+                    let cut = if later { SegmentVerdict::CutTornGroup } else { SegmentVerdict::CutTornTail };
                     assert_eq!(verdict, cut);
                 }
             }

@@ -1,14 +1,16 @@
-//! Records that have been copied out of a segment and verified, to be handed out one by one as events.
+//! Records that have been copied out of a segment and verified, to be handed out one by one as
+//! events.
 
 use crate::format::event::{Block, Event};
-use crate::format::record::{self, Beginning, Parts};
+use crate::format::record::{self, Beginning, RecordParts};
 use crate::format::segment_header::SegmentHeader;
 use std::sync::Arc;
 
-/// Bytes that a block may have room for beyond what it is to hold. Whoever keeps an event keeps its block: the memory of a large event is not for the small ones behind it.
+/// Bytes that a block may have room for beyond what it is to hold. Anyone who keeps an event keeps
+/// its block: the memory of a large event is not for the small ones after it.
 const SPARE: usize = 64 << 10;
 
-/// Records that stand one behind the other in a block of memory.
+/// Records that stand one after the other in a block of memory.
 pub struct Verified {
     pub(super) block: Arc<Block>,
     /// What ordinals and times are counted from.
@@ -22,7 +24,7 @@ pub struct Verified {
 
 /// The next event, decoded.
 pub struct Next {
-    pub parts: Parts,
+    pub parts: RecordParts,
     pub position: u64,
     recorded_at: i64,
     /// Where its record ends.
@@ -122,7 +124,7 @@ impl Verified {
         Some(Next { parts, position, recorded_at, end })
     }
 
-    /// Goes on behind what was just looked at.
+    /// Goes on after what was just looked at.
     #[inline]
     pub fn pass(&mut self, next: &Next) {
         self.at = next.end;
@@ -139,7 +141,8 @@ impl Verified {
         Event::of(&self.block, next.position, next.recorded_at, &next.parts)
     }
 
-    /// Makes an event of what was looked at, in the place of another one. One of the same block costs a few stores then, and no count of who shares it.
+    /// Makes an event of what was looked at, in the place of another one. One of the same block
+    /// costs a few stores then, and no count of who shares it.
     #[inline(always)]
     pub fn replace(&self, slot: &mut Option<Event>, next: &Next) {
         match slot {
@@ -153,7 +156,8 @@ impl Verified {
 mod tests {
     use super::*;
 
-    /// A small event behind a large one once kept the memory of both, as its block was that of the large one.
+    /// A small event after a large one once kept the memory of both, as its block was that of the
+    /// large one.
     #[test]
     fn the_memory_of_a_large_event_is_not_used_again() {
         let header = SegmentHeader::SAMPLE;

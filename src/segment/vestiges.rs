@@ -1,7 +1,9 @@
 //! What is left of a log whose segments are gone: what only a store has that had events.
 //!
-//! A directory without a whole segment may be a store that was being created when the machine stopped, and then an open begins it. It is another matter if something in it speaks of events: segments that
-//! are emptied or missing (a copy that met a full disk, a restore that left them out) would be forgotten for good by the first event that is appended.
+//! A directory without a whole segment may be a store that was being created when the machine
+//! stopped, and then an open begins it. It is another matter if something in it speaks of events:
+//! segments that are emptied or missing (a copy that met a full disk, a restore that left them out)
+//! would be forgotten for good by the first event that is appended.
 
 use super::number_of;
 use crate::error::{Damage, Error, Result};
@@ -45,7 +47,8 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
     }))
 }
 
-/// Whether this is a file that a store has made, or a directory with one in it: other programs have directories of these names, too.
+/// Whether this is a file that a store has made, or a directory with one in it: other programs have
+/// directories of these names, too.
 fn holds_ours(fs: &dyn Fs, path: &Path, entry: &Entry, depth: u32) -> bool {
     if entry.is_file {
         let mut magic = [0; 3];
@@ -57,12 +60,14 @@ fn holds_ours(fs: &dyn Fs, path: &Path, entry: &Entry, depth: u32) -> bool {
     below.iter().any(|entry| holds_ours(fs, &path.join(&entry.name), entry, depth - 1))
 }
 
-/// What the indexes of a store say of its length. What an index covers was durable when it was written.
+/// What the indexes of a store say of its length. What an index covers was durable when it was
+/// written.
 #[derive(Default)]
 pub(crate) struct Claims(Vec<IndexHeader>);
 
 impl Claims {
-    /// Reads the headers of the indexes from that of a segment on. Beside a process that writes, this comes before the segments are read.
+    /// Reads the headers of the indexes from that of a segment on. Beside a process that writes,
+    /// this comes before the segments are read.
     ///
     /// # Errors
     ///
@@ -76,7 +81,7 @@ impl Claims {
         Ok(Claims(named.collect()))
     }
 
-    /// The damage that it is if one knows of positions behind the end of the log.
+    /// The damage that it is if one knows of positions after the end of the log.
     pub(crate) fn behind(&self, dir: &Path, newest: &SegmentHeader, end: u64) -> Option<Damage> {
         let ours = self.0.iter().filter(|index| {
             // An index may have been left by an earlier use of the number.

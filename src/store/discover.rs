@@ -6,9 +6,9 @@ use crate::error::{Damage, Error, Result};
 use crate::format::event::{Event, derived_position};
 use crate::index::TermInfo;
 use crate::index::deletions::Deletions;
-use crate::index::term::{self, Kind, Term};
-use crate::mend::Loss;
+use crate::index::term::{self, Term, TermKind};
 use crate::position::Location;
+use crate::reconstruct::Loss;
 use crate::stream::{MAIN, StreamId};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -20,7 +20,8 @@ use std::ops::Deref;
 pub struct StreamInfo {
     /// Its name.
     pub stream: StreamId,
-    /// The sequence that its next event will have: the number of its events, with those that a named edition shares with the main one.
+    /// The sequence that its next event will have: the number of its events, with those that a
+    /// named edition shares with the main one.
     pub next_sequence: u64,
     /// The position of its last event.
     pub last_position: u64,
@@ -40,13 +41,15 @@ pub struct NameInfo {
     pub in_editions: u64,
 }
 
-/// Events with a correlation id, by stream. From [`Store::correlated`]; it is the map of the events, and what the map may lack.
+/// Events with a correlation id, by stream. From [`Store::correlated`]; it is the map of the
+/// events, and what the map may lack.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Correlated {
     /// The events of each stream, in order.
     pub streams: BTreeMap<StreamId, Vec<Event>>,
-    /// The gaps of a store that is [read around damage](crate::Options::open_read_only): in each, events with the id may have stood. Empty otherwise.
+    /// The gaps of a store that is [read around damage](crate::Options::open_read_only): in each,
+    /// events with the id may have stood. Empty otherwise.
     pub gaps: Vec<Damage>,
 }
 
@@ -73,15 +76,19 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index or the last event cannot be read.
+    /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index or
+    /// the last event cannot be read.
     pub fn stream(&self, stream: &StreamId) -> Result<Option<StreamInfo>> {
         // A read goes around damage by itself.
         let last = self.read(stream).backwards().limit(1).over_gaps().into_iter().next().transpose()?;
         Ok(last.map(|event| info(stream.clone(), event.sequence().saturating_add(1), &event)))
     }
 
-    /// All streams whose names begin with `prefix`, sorted by name. The empty prefix gives all, `order-` those of a domain, `order-12` those whose roots begin with `12`. With an `@`, only those of
-    /// named editions whose names begin with what follows it: `order-@what-if`, `@what-if`, `@`; and `order-@main`, with the whole of that name, also gives those of the main edition.
+    /// All streams whose names begin with `prefix`, sorted by name. The empty prefix gives all,
+    /// `order-` those of a domain, `order-12` those whose roots begin with `12`. With an `@`, only
+    /// those of named editions whose names begin with what follows it: `order-@what-if`,
+    /// `@what-if`, `@`; and `order-@main`, with the whole of that name, also gives those of the
+    /// main edition.
     ///
     /// Looks at the names of all streams, and reads the last event of those that it gives.
     ///
@@ -104,9 +111,11 @@ impl Store {
         Ok(streams)
     }
 
-    /// All events with this correlation id, of all domains and all editions, by stream. The empty id finds nothing.
+    /// All events with this correlation id, of all domains and all editions, by stream. The empty
+    /// id finds nothing.
     ///
-    /// In a store that is [read around damage](crate::Options::open_read_only), it gives what is intact, and the [gaps](Correlated::gaps).
+    /// In a store that is [read around damage](crate::Options::open_read_only), it gives what is
+    /// intact, and the [gaps](Correlated::gaps).
     ///
     /// # Errors
     ///
@@ -127,7 +136,7 @@ impl Store {
     /// The streams that have events of their own, and what the index says of each.
     fn live_streams(&self) -> Result<Vec<(StreamId, TermInfo)>> {
         let index = &self.inner.view.index;
-        let (terms, deletions) = (index.terms(&[Kind::Stream as u8])?, index.deletions());
+        let (terms, deletions) = (index.terms(&[TermKind::Stream as u8])?, index.deletions());
         let live = terms.into_iter().filter_map(|(term, found)| {
             // The store's own streams have no name.
             let stream = StreamId::from_key(&term::stream_key(&term))?;
@@ -146,28 +155,30 @@ impl Store {
     ///
     /// As [`Store::stream`].
     pub fn domains(&self) -> Result<Vec<NameInfo>> {
-        self.ask(|store| store.names(Kind::Domain, ""))
+        self.ask(|store| store.names(TermKind::Domain, ""))
     }
 
-    /// All event types of the main edition, sorted by name, and how many events of each there and in named editions are.
+    /// All event types of the main edition, sorted by name, and how many events of each there and
+    /// in named editions are.
     ///
     /// # Errors
     ///
     /// As [`Store::stream`].
     pub fn event_types(&self) -> Result<Vec<NameInfo>> {
-        self.ask(|store| store.names(Kind::Type, ""))
+        self.ask(|store| store.names(TermKind::Type, ""))
     }
 
-    /// All tags of the main edition that begin with `prefix`, sorted by name, and how many events have each there and in named editions.
+    /// All tags of the main edition that begin with `prefix`, sorted by name, and how many events
+    /// have each there and in named editions.
     ///
     /// # Errors
     ///
     /// As [`Store::stream`].
     pub fn tags(&self, prefix: &str) -> Result<Vec<NameInfo>> {
-        self.ask(|store| store.names(Kind::Tag, prefix))
+        self.ask(|store| store.names(TermKind::Tag, prefix))
     }
 
-    fn names(&self, kind: Kind, prefix: &str) -> Result<Vec<NameInfo>> {
+    fn names(&self, kind: TermKind, prefix: &str) -> Result<Vec<NameInfo>> {
         let index = &self.inner.view.index;
         let deletions = index.deletions();
         let terms = |edition: Option<&str>| index.terms(Term::new(kind, edition, prefix.as_bytes()).bytes());
@@ -176,8 +187,9 @@ impl Store {
         let mut names: BTreeMap<String, (u64, u64)> = in_main.collect();
         for edition in index.editions()? {
             for (term, found) in terms(Some(&edition))? {
-                // Those of an edition are what only somebody who asks about it sees; a domain is where one begins to look.
-                if kind != Kind::Domain && !names.contains_key(&text(&term)) {
+                // Those of an edition are what only somebody who asks about it sees; a domain is
+                // where one begins to look.
+                if kind != TermKind::Domain && !names.contains_key(&text(&term)) {
                     continue;
                 }
                 let live = self.count_live(&edition, &Term::of_bytes(term.clone()), found.count, &deletions)?;
@@ -214,14 +226,17 @@ impl Store {
         Ok(live)
     }
 
-    /// The event with this id, or `None`. If several have it, the newest of those that can be seen: where an event was copied with its id, into a named edition for instance, that is the copy, and once the
-    /// edition is deleted the event itself again.
+    /// The event with this id, or `None`. If several have it, the newest of those that can be seen:
+    /// where an event was copied with its id, into a named edition for instance, that is the copy,
+    /// and once the edition is deleted the event itself again.
     ///
-    /// Looks the id up in the index of each segment, the newest first. One that the store gave leads to its event without that, but a copy has to be looked for.
+    /// Looks the id up in the index of each segment, the newest first. One that the store gave
+    /// leads to its event without that, but a copy has to be looked for.
     ///
     /// # Errors
     ///
-    /// As [`Store::stream`]; [`Error::Damaged`](crate::Error::Damaged) also where, in a store that is [read around damage](crate::Options::open_read_only), the event may have stood in a gap.
+    /// As [`Store::stream`]; [`Error::Damaged`](crate::Error::Damaged) also where, in a store that
+    /// is [read around damage](crate::Options::open_read_only), the event may have stood in a gap.
     pub fn event(&self, id: Uuid) -> Result<Option<Event>> {
         self.ask(|store| store.find_event(id))
     }
@@ -230,7 +245,7 @@ impl Store {
         let inner = &self.inner;
         let (deletions, end) = inner.view.index.deletions_at(|| inner.log.watermark());
         let is_hidden = |event: &Event| deletions.hide(event.key(), event.position());
-        let given = self.newest_of(&Term::new(Kind::Id, None, id.as_bytes()), is_hidden)?;
+        let given = self.newest_of(&Term::new(TermKind::Id, None, id.as_bytes()), is_hidden)?;
         let derived = derived_position(inner.log.id_seed(), id).filter(|&position| position < end);
         let newer = derived.filter(|&position| given.as_ref().is_none_or(|given| given.position() < position));
         let derived = newer.map(|position| inner.log.forwards(position..position + 1).next()).transpose()?.flatten();
@@ -266,7 +281,8 @@ impl Store {
 }
 
 impl Inner {
-    /// The gap in which an event may have stood that is not found: that of its position, if this is known, or any.
+    /// The gap in which an event may have stood that is not found: that of its position, if this is
+    /// known, or any.
     fn gap_of(&self, position: Option<u64>) -> Option<Damage> {
         let may_hold = |gap: &&Loss| position.is_none_or(|position| gap.damage.positions.contains(&position));
         self.gaps.iter().find(may_hold).map(|gap| gap.damage.clone())

@@ -21,10 +21,14 @@ pub struct EditionInfo {
 
 /// The named editions of a store: timelines that diverge from the main one.
 ///
-/// The main edition is the unnamed one, also called `main`. A stream in a named edition reads as that of the main one until something is appended to it there; from then on it holds the events of the main
-/// edition below the sequence of its own first event, and then its own. Later appends to the main edition do not show through. Where it diverges, the [expectation](crate::Expected) of the first append says.
+/// The main edition is the unnamed one, also called `main`. A stream in a named edition reads as
+/// that of the main one until something is appended to it there; from then on it holds the events
+/// of the main edition below the sequence of its own first event, and then its own. Later appends
+/// to the main edition do not show through. Where it diverges, the [expectation](crate::Expected)
+/// of the first append says.
 ///
-/// [Queries](crate::Query) see the main edition, or, with [`Query::edition`](crate::Query::edition), what is to be seen in a named one.
+/// [Queries](crate::Query) see the main edition, or, with
+/// [`Query::edition`](crate::Query::edition), what is to be seen in a named one.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -79,14 +83,20 @@ impl Editions {
         Ok(editions)
     }
 
-    /// Deletes what an edition has of its own, in one domain or in all. Gives the number of events that are gone.
+    /// Deletes what an edition has of its own, in one domain or in all. Returns the number of
+    /// events that are gone.
     ///
-    /// Durable when it returns; blocks for a write and a sync. Whether a reader that is at work sees the events is open, and nobody else does. The edition's [snapshots](Store::snapshots) and [handler positions](Store::positions) go with it. The positions of the events become holes that readers step over, and so does one position more,
-    /// that of the deletion itself. Their bytes stay in the log, and on the disk. What was deleted may be begun anew, under the same name.
+    /// Durable when it returns; blocks for a write and a sync. Whether a reader that is at work
+    /// sees the events is open, and nobody else does. The edition's [snapshots](Store::snapshots)
+    /// and [handler positions](Store::positions) go with it. The positions of the events become
+    /// holes that readers step over, and so does one position more, that of the deletion itself.
+    /// Their bytes stay in the log, and on the disk. What was deleted may be begun again, under the
+    /// same name.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for the main edition, which cannot be deleted; otherwise as [`Store::append`].
+    /// [`Error::Invalid`] for the main edition, which cannot be deleted; otherwise as
+    /// [`Store::append`].
     pub fn delete(&self, name: &str, domain: Option<&str>) -> Result<u64> {
         if name.is_empty() || name == MAIN {
             return Err(Error::invalid("edition", "the main edition cannot be deleted"));

@@ -1,68 +1,53 @@
 //! The store: what an application sees. Owns what streams mean.
 
 mod append;
-mod around;
-mod bindings;
-mod candidates;
-mod checkpoints;
-pub(crate) mod consumers;
+mod catalog;
 mod discover;
 mod editions;
-mod find;
-mod guard;
-pub(crate) mod hooks;
-mod idempotency;
-mod load;
-mod losses;
+pub(crate) mod notify;
 mod options;
-mod positions;
+pub(crate) mod progress;
 mod query;
 mod read;
-mod signal;
 pub(crate) mod site;
 mod snapshot;
-mod snapshots;
-mod tracking;
-mod view;
-mod visible;
-pub(crate) mod waiters;
-mod walk;
 
+pub use append::guard::Guard;
 pub use append::{Appended, Committed, Ticket, Transaction};
-pub use bindings::BindingFault;
-pub use checkpoints::{Checkpoint, Checkpoints};
 pub use discover::{Correlated, NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
-pub use find::{AsOf, Found, Search};
-pub use guard::Guard;
-pub use load::{Load, Loaded};
 pub use options::Options;
-pub use positions::{HandlerInfo, HandlerPosition, Positions};
+pub use progress::bindings::BindingFault;
+pub use progress::checkpoints::{Checkpoint, Checkpoints};
+pub use progress::handlers::{HandlerInfo, HandlerPosition, Positions};
 pub use query::Query;
+pub use query::search::{AsOf, Search};
 pub use read::{Events, Read};
-pub use snapshot::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
-pub use snapshots::Snapshots;
+pub use snapshot::Snapshots;
+pub use snapshot::load::{Load, Loaded};
+pub use snapshot::report::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
 
 use crate::error::Result;
-use crate::index::editions::Held;
+use crate::index::editions::PositionContents;
 use crate::log::{Log, OpenReport};
 use crate::positions::Register;
 use crate::waker;
+use catalog::Catalog;
+use notify::waiters::Waiters;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use view::View;
-use waiters::Waiters;
 
 /// An event store: a directory of files, or memory.
 ///
-/// Handles are cheap to clone and can be used from any thread; the store is closed when the last one is dropped (iterators count, tickets do not), or by
-/// [`Store::close`]. If the last one is dropped by a waker of an async runtime while that is
-/// called, a thread of its own closes the store, a moment later. One process at a time can have it
-/// open for writing: what the lock protects from, and what not, stands in the README. In a process
-/// that was forked from that one, a handle can only read, and dropping it does nothing.
+/// Handles are cheap to clone and can be used from any thread; the store is closed when the last
+/// one is dropped (iterators count, tickets do not), or by [`Store::close`]. If the last one is
+/// dropped by a waker of an async runtime while that is called, a thread of its own closes the
+/// store, a moment later. One process at a time can have it open for writing: what the lock
+/// protects from, and what not, stands in the README. In a process that was forked from that one, a
+/// handle can only read, and dropping it does nothing.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -81,21 +66,21 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     log: Arc<Log>,
-    view: Arc<View>,
-    snapshots: snapshots::Cache,
+    view: Arc<Catalog>,
+    snapshots: snapshot::Cache,
     positions: Arc<Register>,
-    hooks: Arc<hooks::Hooks>,
+    hooks: Arc<notify::hooks::Hooks>,
     report: OpenReport,
     /// The consumers that run.
     consuming: Mutex<BTreeSet<String>>,
-    /// Held while an edition is deleted.
+    /// PositionContents while an edition is deleted.
     deleting: Mutex<()>,
     /// What is damaged, if the store is read around damage.
-    gaps: losses::Gaps,
+    gaps: read::gaps::Gaps,
     /// How to read around damage that shows later, in a store that was opened read-only.
-    around: around::Around,
+    around: read::around_damage::AroundDamage,
 }
 
 /// How large a store is.
@@ -104,9 +89,11 @@ struct Inner {
 pub struct Stats {
     /// Number of events that a reader of the whole store sees, in all editions.
     pub events: u64,
-    /// Number of events that were deleted with their [edition](crate::Editions). They keep their positions and their room in the log, and no reader sees them.
+    /// Number of events that were deleted with their [edition](crate::edition::Editions). They keep
+    /// their positions and their room in the log, and no reader sees them.
     pub deleted_events: u64,
-    /// Number of records of the store's own, which have a position each: deletions of editions, what commits without events [track](Transaction::tracking), and positions whose events are lost.
+    /// Number of system records, which have a position each: deletions of editions, what commits
+    /// without events [track](Transaction::tracking), and positions whose events are lost.
     pub system_records: u64,
     /// Number of streams that have events.
     pub streams: u64,
@@ -128,39 +115,54 @@ pub struct SegmentStats {
     pub file_bytes: u64,
     /// Bytes of its index file; 0 as long as its index is in memory.
     pub index_bytes: u64,
-    /// Bytes of memory that its index takes, or what of it came behind its file; 0 if all of it is in the file.
+    /// Bytes of memory that its index takes, or what of it came after its file; 0 if all of it is
+    /// in the file.
     pub index_memory: u64,
 }
 
 impl Store {
-    /// Opens the store in a directory, and creates both if they are missing. For anything else there is [`Options`].
+    /// Opens the store in a directory, and creates both if they are missing. For anything else
+    /// there is [`Options`].
     ///
-    /// Blocks while the log is read. What a crash has left is put in order, as [`Store::open_report`] tells.
+    /// Blocks while the log is read. What a crash has left is put in order, as
+    /// [`Store::open_report`] tells.
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`](crate::Error::Locked) if it is open elsewhere, [`Error::ForeignFile`](crate::Error::ForeignFile) if a file of something else would be overwritten, [`Error::Damaged`](crate::Error::Damaged) if acknowledged events have changed or are
-    /// gone, [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a newer version wrote it, [`Error::Io`](crate::Error::Io).
+    /// [`Error::Locked`](crate::Error::Locked) if it is open elsewhere,
+    /// [`Error::ForeignFile`](crate::Error::ForeignFile) if a file of something else would be
+    /// overwritten, [`Error::Damaged`](crate::Error::Damaged) if acknowledged events have changed
+    /// or are gone, [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a newer
+    /// version wrote it, [`Error::Io`](crate::Error::Io).
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         Options::new().open(path)
     }
 
-    /// A new store in memory, with the semantics of one on disk; it is gone when the last handle is dropped. To open one again, keep its
-    /// [`MemFs`](crate::fs::MemFs).
+    /// A new store in memory, with the semantics of one on disk; it is gone when the last handle is
+    /// dropped. To open one again, keep its [`MemFs`](crate::fs::MemFs).
     pub fn in_memory() -> Store {
         let options = Options::new().file_system(crate::fs::MemFs::new()).maintenance(false);
         options.open("memory").expect("memory has no errors")
     }
 
-    /// The highest position that was given, or `None` if there is none: of an event that can be read, unless it was deleted with its [edition](crate::Editions) or belongs to a record of the store's own, such as that of a deletion. An event can be read when it is as durable as
+    /// The highest position that was given, or `None` if there is none: of an event that can be
+    /// read, unless it was deleted with its [edition](crate::edition::Editions) or belongs to a
+    /// system record, such as that of a deletion. An event can be read when it is as durable as
     /// [`Durability`](crate::Durability) asks for.
     pub fn head(&self) -> Option<u64> {
         self.len().checked_sub(1)
     }
 
-    /// The number of positions that were given, and the next one, as they are 0, 1, 2 …: the number of events, with those that were deleted with their edition and the few records of the store's own.
+    /// The number of positions that were given, and the next one, as they are 0, 1, 2 …: the number
+    /// of events, with those that were deleted with their edition and the few system records.
     pub fn len(&self) -> u64 {
         self.inner.log.watermark()
+    }
+
+    /// Does what the threads of the store do while time passes.
+    #[cfg(annals_internals)]
+    pub(crate) fn pass_time(&self) {
+        self.inner.log.pass_time();
     }
 
     /// Whether no position was given yet.
@@ -168,7 +170,8 @@ impl Store {
         self.len() == 0
     }
 
-    /// How large the store is. Events, deleted events and system records together are what [`Store::len`] counts.
+    /// How large the store is. Events, deleted events and system records together are what
+    /// [`Store::len`] counts.
     ///
     /// # Errors
     ///
@@ -188,7 +191,7 @@ impl Store {
         });
         let segments = segments.collect::<Result<_>>()?;
         let (held, streams) = self.ask(|store| Ok((store.inner.view.index.held_from(1)?, store.count_streams()?)))?;
-        let Held { events, deleted: deleted_events, system: system_records } = held;
+        let PositionContents { events, deleted: deleted_events, system: system_records } = held;
         Ok(Stats { events, deleted_events, system_records, streams, segments })
     }
 
@@ -197,12 +200,14 @@ impl Store {
         &self.inner.report
     }
 
-    /// The directory, by the path that it was opened by. The store stays with that directory when another one gets the path.
+    /// The directory, by the path that it was opened by. The store stays with that directory when
+    /// another one gets the path.
     pub fn path(&self) -> &Path {
         self.inner.log.dir()
     }
 
-    /// Writes all that was accepted before the call, and makes it durable. Needed only with [`Durability::Interval`](crate::Durability::Interval) and
+    /// Writes all that was accepted before the call, and makes it durable. Needed only with
+    /// [`Durability::Interval`](crate::Durability::Interval) and
     /// [`Durability::Os`](crate::Durability::Os); blocks for a sync.
     ///
     /// # Errors
@@ -212,23 +217,27 @@ impl Store {
         self.inner.log.sync()
     }
 
-    /// Writes what has been accepted, makes it durable, flushes [positions](Store::positions) and [checkpoints](Store::checkpoints), marks the store as closed cleanly, and gives up the lock. Blocks
-    /// for up to three syncs, and as many for positions, if there are new ones.
+    /// Writes what has been accepted, makes it durable, flushes [positions](Store::positions) and
+    /// [checkpoints](Store::checkpoints), marks the store as closed cleanly, and gives up the lock.
+    /// Blocks for up to three syncs, and as many for positions, if there are new ones.
     ///
-    /// Waits for what other handles do to files of the store meanwhile: a snapshot or a state of a projection that is saved, the index of a full segment. When it returns, nothing
-    /// of this store reaches the directory any more, whichever thread is still at work, so that the next owner has it alone.
+    /// Waits for what other handles do to files of the store meanwhile: a snapshot or a state of a
+    /// projection that is saved, the index of a full segment. When it returns, nothing of this
+    /// store reaches the directory any more, whichever thread is still at work, so that the next
+    /// owner has it alone.
     ///
-    /// Other handles stay good for reading; their appends get [`Error::Closed`](crate::Error::Closed). Dropping the last handle closes too, but
-    /// cannot tell of errors.
+    /// Other handles stay good for reading; their appends get
+    /// [`Error::Closed`](crate::Error::Closed). Dropping the last handle closes too, but cannot
+    /// tell of errors.
     ///
     /// # Errors
     ///
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown),
     /// [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is
     /// given up all the same; not in a forked process, which gets
-    /// [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a waker
-    /// that the store calls, which cannot wait for what it is called by: the store is closed all the
-    /// same, a moment later.
+    /// [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a
+    /// waker that the store calls, which cannot wait for what it is called by: the store is closed
+    /// all the same, a moment later.
     pub fn close(self) -> Result<()> {
         match waker::is_waking() {
             false => self.inner.close(),
@@ -244,7 +253,8 @@ impl Store {
         self.inner.log.check_writable()
     }
 
-    /// Whether a fork has brought the handle here: the threads that work for it are in the other process.
+    /// Whether a fork has brought the handle here: the threads that work for it are in the other
+    /// process.
     pub(crate) fn is_forked(&self) -> bool {
         self.inner.log.check_process().is_err()
     }
@@ -268,7 +278,7 @@ impl Inner {
         drop(spawned);
     }
 
-    /// Projections and positions go before the lock of the store, and behind the events that they
+    /// Projections and positions go before the lock of the store, and after the events that they
     /// are about: none must outlive its event. One that fails does not keep the other from being
     /// closed.
     fn closing(&self) -> impl FnOnce() -> Result<()> + Send + 'static {
@@ -294,7 +304,7 @@ impl Drop for Inner {
         if waker::is_waking() {
             self.close_aside();
         } else {
-            // Errors can be had from `close`; whoever drops the last handle does not ask.
+            // Errors can be had from `close`; anyone who drops the last handle does not ask.
             let _ = self.close();
         }
     }

@@ -1,9 +1,10 @@
-//! Where a store lies, for those who keep files of their own beside the log and must not hold the store open.
+//! Where a store lies, for those who keep files of their own beside the log and must not hold the
+//! store open.
 
 use super::Store;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::fs::owned::Work;
+use crate::fs::owned::WorkToken;
 use crate::log::Log;
 use crate::time::Timestamp;
 use std::path::Path;
@@ -20,7 +21,7 @@ impl Store {
         Site { log: self.inner.log.clone() }
     }
 
-    pub(crate) fn hooks(&self) -> &super::hooks::Hooks {
+    pub(crate) fn hooks(&self) -> &super::notify::hooks::Hooks {
         &self.inner.hooks
     }
 }
@@ -52,8 +53,9 @@ impl Site {
         self.log.check_writable()
     }
 
-    /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or [`Error::Closed`] if there is to be none.
-    pub(crate) fn work(&self) -> Result<Work<'_>> {
+    /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or
+    /// [`Error::Closed`] if there is to be none.
+    pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         self.log.work()
     }
 
@@ -81,7 +83,8 @@ impl Site {
         self.log.make_durable(upto)
     }
 
-    /// When the record at this position was recorded, whatever it is. `None` if there is none that can be read.
+    /// When the record at this position was recorded, whatever it is. `None` if there is none that
+    /// can be read.
     ///
     /// # Errors
     ///

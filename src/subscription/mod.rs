@@ -8,8 +8,8 @@ pub use stream::SubscriptionStream;
 
 use crate::Event;
 use crate::error::{Error, Result};
-use crate::store::waiters::Seat;
-use crate::store::{Found, Query, Store};
+use crate::store::notify::waiters::Seat;
+use crate::store::{Events, Query, Store};
 use crate::waker::this_thread;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// How far a subscription may lag before it says that it has fallen behind, unless it is told another number.
+/// How far a subscription may lag before it says that it has fallen behind, unless it is told
+/// another number.
 const LAG: u64 = 1024;
 
 /// What a subscription hands out.
@@ -26,14 +27,17 @@ const LAG: u64 = 1024;
 pub enum Delivery {
     /// An event, in order of positions.
     Event(Event),
-    /// All events up to this position have been handed out that there were (`None`: there were none): from now on, they come as they happen.
+    /// All events up to this position have been handed out that there were (`None`: there were
+    /// none): from now on, they come as they happen.
     CaughtUp(Option<u64>),
-    /// The reader was slower than the writers: so many positions are in between. It reads history again, until it has caught up.
+    /// The reader was slower than the writers: so many positions are in between. It reads history
+    /// again, until it has caught up.
     FellBehind(u64),
 }
 
 impl Store {
-    /// Subscribes to the events of a query: those that there are, and then those that come. See [`Subscription`].
+    /// Subscribes to the events of a query: those that there are, and then those that come. See
+    /// [`Subscription`].
     pub fn subscribe(&self, query: impl Into<Query>) -> Subscription {
         Subscription {
             store: self.clone(),
@@ -51,16 +55,20 @@ impl Store {
     }
 }
 
-/// Events as they happen, behind those that have happened: a blocking iterator that ends when it is stopped, or when the store is closed and all was handed out.
+/// Events as they happen, after those that have happened: a blocking iterator that ends when it is
+/// stopped, or when the store is closed and all was handed out.
 ///
-/// There is no gap and no duplicate between history and live, as both come by one path: it reads the log up to what can be read, and then sleeps until there is more. Nothing is queued for it,
-/// so it takes the same little memory however slow its reader is. Only what can be read is handed out: what is as durable as [`Durability`](crate::Durability) asks for. It sleeps without costing others anything: an append wakes
-/// only those whose query may fit.
+/// There is no gap and no duplicate between history and live, as both come by one path: it reads
+/// the log up to what can be read, and then sleeps until there is more. Nothing is queued for it,
+/// so it takes the same little memory however slow its reader is. Only what can be read is handed
+/// out: what is as durable as [`Durability`](crate::Durability) asks for. It sleeps without costing
+/// others anything: an append wakes only those whose query may fit.
 ///
 /// It takes no thread but that of its reader. It holds the store open, as iterators do.
 ///
 /// ```
-/// use annals::{Delivery, Expected, NewEvent, Query, Store, StreamId};
+/// use annals::subscription::Delivery;
+/// use annals::{Expected, NewEvent, Query, Store, StreamId};
 /// let store = Store::in_memory();
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::Any, [NewEvent::new("Placed", "")])?;
@@ -82,7 +90,9 @@ impl Store {
 ///
 /// # In a named edition
 ///
-/// A subscription to a query of a named edition hands out what the edition shows at the time. An event of the main edition that was handed out before its stream diverged below it stays handed out.
+/// A subscription to a query of a named edition hands out what the edition shows at the time. An
+/// event of the main edition that was handed out before its stream diverged below it stays handed
+/// out.
 pub struct Subscription {
     store: Store,
     query: Query,
@@ -90,7 +100,7 @@ pub struct Subscription {
     next: u64,
     lag: u64,
     /// What is being handed out.
-    found: Option<Found>,
+    found: Option<Events>,
     /// Positions below this one could be read when that began.
     head: u64,
     seat: Option<Seat>,
@@ -113,7 +123,8 @@ struct Stopping {
 }
 
 impl Stop {
-    /// Ends the subscription: it hands out nothing more, and wakes if it sleeps. The position that it has come to is kept.
+    /// Ends the subscription: it hands out nothing more, and wakes if it sleeps. The position that
+    /// it has come to is kept.
     pub fn stop(&self) {
         self.0.stopped.store(true, SeqCst);
         let waker = self.0.asleep.lock().clone();
@@ -129,32 +140,35 @@ impl Stop {
 }
 
 impl Subscription {
-    /// Begins behind this position, which is usually that of the last event that was processed; `None` begins with the first event, as without this. Set before the first event is taken.
+    /// Begins after this position, which is usually that of the last event that was processed;
+    /// `None` begins with the first event, as without this. Set before the first event is taken.
     ///
-    /// The first call for an event gives [`Error::PositionAhead`](crate::Error::PositionAhead) if
-    /// the store has not come to this position, and it ends then: the store was restored from a
-    /// backup, or has lost events that were not synced, and others will take their positions. Once
-    /// they have, a number does not tell: take it from
-    /// [`Checkpoints::get`](crate::Checkpoints::get), which looks whether its event is still the
-    /// one.
+    /// The first call for an event gives [`Error::PositionAhead`] if the store has not come to this
+    /// position, and it ends then: the store was restored from a backup, or has lost events that
+    /// were not synced, and others will take their positions. Once they have, a number does not
+    /// tell: take it from [`Checkpoints::get`](crate::progress::Checkpoints::get), which looks
+    /// whether its event is still the one.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.next = position.into().map_or(0, |position| position.saturating_add(1));
         self
     }
 
-    /// Begins behind all that there is now: only what comes.
+    /// Begins after all that there is now: only what comes.
     pub fn from_now(mut self) -> Self {
         self.next = self.store.len();
         self
     }
 
-    /// Says [`Delivery::FellBehind`] when it lags by more than so many positions after it had caught up. 1,024 unless said otherwise.
+    /// Says [`Delivery::FellBehind`] when it lags by more than so many positions after it had
+    /// caught up. 1,024 by default.
     pub fn lag_limit(mut self, positions: u64) -> Self {
         self.lag = positions;
         self
     }
 
-    /// The position up to which all events of the query have been handed out, or `None` if that is none. Moves on over events that do not match; that of the last event that was handed out, or behind it.
+    /// The position up to which all events of the query have been handed out, or `None` if that is
+    /// none. Moves on over events that do not match; that of the last event that was handed out, or
+    /// after it.
     pub fn checkpoint(&self) -> Option<u64> {
         self.next.checked_sub(1)
     }
@@ -175,7 +189,8 @@ impl Subscription {
         self
     }
 
-    /// Whether there will be nothing more: it was stopped, the store was closed, or there was an error.
+    /// Whether there will be nothing more: it was stopped, the store was closed, or there was an
+    /// error.
     pub fn is_ended(&self) -> bool {
         self.ended
     }
@@ -184,18 +199,19 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`](crate::Error::Damaged), [`Error::Io`](crate::Error::Io),
-    /// [`Error::PositionAhead`](crate::Error::PositionAhead) if it was to begin [behind a
+    /// [`Error::Damaged`], [`Error::Io`],
+    /// [`Error::PositionAhead`] if it was to begin [after a
     /// position](Subscription::after) that there is not. An error comes once, and the subscription
     /// ends with it, but for a gap of a store that is [read around
     /// damage](crate::Options::open_read_only), after which it goes on.
     pub fn try_next(&mut self) -> Result<Option<Delivery>> {
         let next = self.advance();
-        self.ended |= next.is_err() && !self.found.as_ref().is_some_and(Found::goes_on);
+        self.ended |= next.is_err() && !self.found.as_ref().is_some_and(Events::goes_on);
         next
     }
 
-    /// What comes next; blocks until there is something, or this time is over: `None` then, and also at the [end](Subscription::is_ended).
+    /// What comes next; blocks until there is something, or this time is over: `None` then, and
+    /// also at the [end](Subscription::is_ended).
     ///
     /// # Errors
     ///
@@ -245,8 +261,9 @@ impl Subscription {
                     self.slept = false;
                     return Ok(Some(Delivery::Event(event)));
                 }
-                // A search that ends before the head did so as its query ends at a time: nothing that comes later can fit.
-                self.next = self.next.max(found.end().map_or(0, |end| end + 1)).max(self.head);
+                // A search that ends before the head did so as its query ends at a time: nothing
+                // that comes later can fit.
+                self.next = self.next.max(found.head().map_or(0, |end| end + 1)).max(self.head);
                 self.found = None;
             }
             let lag = self.lag();
@@ -297,7 +314,8 @@ impl Subscription {
 impl Iterator for Subscription {
     type Item = Result<Delivery>;
 
-    /// Blocks until there is something. `None` when it was stopped, the store was closed, or there was an error before that has ended it.
+    /// Blocks until there is something. `None` when it was stopped, the store was closed, or there
+    /// was an error before that has ended it.
     fn next(&mut self) -> Option<Result<Delivery>> {
         self.next_until(None).transpose()
     }

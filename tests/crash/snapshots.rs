@@ -4,18 +4,22 @@
 //!
 //! * the events are what they would be without snapshots;
 //! * the latest snapshot is a state that was put for its sequence, to the byte, or there is none;
-//! * loading gives what replaying gives, also after events that were lost have been replaced by others;
-//! * where snapshots are synced, and where only the process has died, one that was acknowledged is there, and what was deleted is not;
-//! * putting works, and leaves no half-written file behind.
+//! * loading gives what replaying gives, also after events that were lost have been replaced by
+//!   others;
+//! * where snapshots are synced, and where only the process has died, one that was acknowledged is
+//!   there, and what was deleted is not;
+//! * putting works, and leaves no half-written file after.
 //!
-//! The oracle was shown to see, each by running the tests against a library with that bug: a snapshot that is written under its own name; its sync left out; the sync of its directory left out; older ones removed before
-//! it is written (`acknowledged_snapshots_survive`, and others); the sync of a delete left out (the same); the checksum of the state not looked at (`snapshots_that_are_not_synced`); the event not looked at, or only whether
-//! there is one with that sequence (`snapshots_of_events_that_are_lost`); half-written files left behind (all tests).
+//! The oracle was shown to see, each by running the tests against a library with that bug: a
+//! snapshot that is written under its own name; its sync left out; the sync of its directory left
+//! out; older ones removed before it is written (`acknowledged_snapshots_survive`, and others); the
+//! sync of a delete left out (the same); the checksum of the state not looked at
+//! (`snapshots_that_are_not_synced`); the event not looked at, or only whether there is one with
+//! that sequence (`snapshots_of_events_that_are_lost`); half-written files left after (all tests).
 
-use annals::{
-    Durability, Error, Event, Expected, NewEvent, Options, Result, Retention, SnapshotFault, Store, StreamId, Timestamp,
-};
-use annals_testkit::crash::oracle::{images, options, setting};
+use annals::snapshot::{Retention, SnapshotFault};
+use annals::{Durability, Error, Event, Expected, NewEvent, Options, Result, Store, StreamId, Timestamp};
+use annals_testkit::crash::oracle::{images, options, sequences, setting};
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -25,7 +29,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 enum Step {
     /// One event.
     Append,
-    /// A snapshot after the last event. None but the newest default one is kept, so this removes others.
+    /// A snapshot after the last event. None but the newest default one is kept, so this removes
+    /// others.
     Put,
     Transient,
     Persist,
@@ -36,15 +41,9 @@ enum Step {
 
 const STEPS: [Step; 6] = [Step::Append, Step::Put, Step::Transient, Step::Persist, Step::Replace, Step::Delete];
 
-/// All workloads of up to `most` steps, each behind two events and a snapshot.
+/// All workloads of up to `most` steps, each after two events and a snapshot.
 fn workloads(most: u64) -> Vec<Vec<Step>> {
-    let mut all = vec![vec![]];
-    let mut last = vec![vec![]];
-    for _ in 0..most {
-        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
-        all.extend(last.iter().cloned());
-    }
-    all.into_iter().map(|steps| [&[Step::Append, Step::Append, Step::Put], &steps[..]].concat()).collect()
+    sequences(&[Step::Append, Step::Append, Step::Put], &STEPS, most)
 }
 
 /// Spans blocks of checksums and sectors, and differs from version to version.
@@ -204,7 +203,7 @@ impl Run {
         let found: Vec<Vec<u8>> = store.read_all().into_iter().map(|event| event.unwrap().data().to_vec()).collect();
         let acknowledged = self.events.iter().filter(|(_, acknowledged)| *acknowledged).count();
         let all: Vec<Vec<u8>> = self.events.iter().map(|(data, _)| data.clone()).collect();
-        // The last one may be on its way.
+        // The last one may be in flight.
         assert!(all.starts_with(&found), "{context}: {} events", found.len());
         let durable = how.durability == Durability::Sync || image == Image::Killed;
         assert!(found.len() >= acknowledged || !durable, "{context}: {} of {acknowledged} events", found.len());

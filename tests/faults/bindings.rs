@@ -1,10 +1,15 @@
-//! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who follow.
+//! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who
+//! follow.
 
-use annals::fs::{Entry, File, Fs, Lock, LockMode, MemFs, Mode};
-use annals::salvage::Salvage;
+use annals::consumer::Reset;
+use annals::fs::{Entry, Fs, FsLayer, MemFs};
+use annals::offline::Salvage;
+use annals::progress::{BindingFault, ExpectedVersion};
+use annals::projection::{ExternalSink, SavedFault, Start};
+use annals::snapshot::{Codec, Retention, SnapshotFault};
+use annals::subscription::Delivery;
 use annals::{
-    BindingFault, Codec, Delivery, Durability, Error, Event, Expected, ExpectedVersion, ExternalSink, NewEvent,
-    Options, Outcome, Projection, Query, Reset, Result, Retention, SavedFault, SnapshotFault, Start, Store, Timestamp,
+    Durability, Error, Event, Expected, NewEvent, Options, Outcome, Projection, Query, Result, Store, Timestamp,
 };
 use annals_testkit::gaps::break_records;
 use annals_testkit::{Bed, Dice, Gap, Image, SimFs, stream};
@@ -58,7 +63,7 @@ impl ExternalSink for Sink {
     }
 }
 
-/// A store over which a backup of its first 50 events was put back. The 50 events behind those were
+/// A store over which a backup of its first 50 events was put back. The 50 events after those were
 /// seen by a consumer, `mailer`, which gave up the one at 60, by a handler, `billing`, and by a
 /// sink.
 struct Restored {
@@ -195,7 +200,7 @@ fn what_is_ahead_of_a_restored_store_is_refused() {
     assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, 50);
 }
 
-/// A subscription behind a position that the store has not come to gave the same error for ever,
+/// A subscription after a position that the store has not come to gave the same error for ever,
 /// also after it was stopped: 3.6 million of them in 8 seconds through an endpoint. It looked at
 /// the position before it looked whether it had ended. There is one error, and then it has ended.
 #[test]
@@ -228,7 +233,7 @@ fn a_number_that_was_no_position_is_none_later() {
     assert_eq!(store.checkpoints().get("mailer").unwrap().map(|of| of.position), Some(5), "a number, as it was given");
 }
 
-/// A power cut takes events of a store that does not sync them. What is kept about events is behind
+/// A power cut takes events of a store that does not sync them. What is kept about events is after
 /// them on the disk, so it never is about one that is gone: nothing is refused then, and what comes
 /// is seen.
 #[test]
@@ -348,7 +353,7 @@ where
 /// bincode was the silent default for states, and writes no names: a struct with a field that may
 /// be left out was loaded as another one, and an enum with an internal tag could not be loaded at
 /// all, so that each load replayed everything and wrote it again. JSON is the default; and a state
-/// that does not come back as it is, is not kept, and whoever loads is told.
+/// that does not come back as it is, is not kept, and anyone who loads is told.
 #[test]
 fn a_state_comes_back_as_it_was_or_is_not_kept() {
     let saved = Start::Saved(Some(9));
@@ -468,7 +473,7 @@ impl Projection for Count {
 
 /// An inline read model did not see an event whose ticket was dropped, or whose future was
 /// cancelled, as when the client of a server has gone, until somebody appended the next one: only
-/// those who wait for their commits told it. Whoever reads it takes in what nobody has.
+/// those who wait for their commits told it. Anyone who reads it takes in what nobody has.
 #[test]
 fn an_inline_model_shows_what_nobody_waits_for() {
     for maintenance in [true, false] {
@@ -517,10 +522,11 @@ impl std::fmt::Debug for Interrupted {
     }
 }
 
-impl Fs for Interrupted {
-    fn open(&self, path: &Path, mode: Mode) -> io::Result<Arc<dyn File>> {
-        self.fs.open(path, mode)
+impl FsLayer for Interrupted {
+    fn inner(&self) -> &dyn Fs {
+        &self.fs
     }
+
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         if path.ends_with("snapshots") {
             let n = self.listed.fetch_add(1, SeqCst);
@@ -530,30 +536,6 @@ impl Fs for Interrupted {
             }
         }
         self.fs.list(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_dir(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.create_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.fs.sync_dir(path)
-    }
-    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Lock> {
-        self.fs.lock(path, mode)
-    }
-    fn available(&self, path: &Path) -> io::Result<Option<u64>> {
-        self.fs.available(path)
-    }
-    fn gains_from_zeros(&self) -> bool {
-        self.fs.gains_from_zeros()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Handles, threads and time: what works on the files of a store, and until when.
 
 use annals::fs::{Entry, Fs};
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Durability, Error, Event, Expected, Guard, NewEvent, Options, Projection, Query, Result, Store};
 use annals_testkit::held::{Call, HeldFs, Hold};
 use annals_testkit::{Image, SimFs};
@@ -26,10 +26,12 @@ fn names(disk: &SimFs) -> Vec<String> {
     names
 }
 
-/// Closes a store while another thread is held at a call, in the middle of something. Closing does not come to its end before
-/// the other thread has gone on, and nothing reaches the directory behind it.
+/// Closes a store while another thread is held at a call, in the middle of something. Closing does
+/// not come to its end before the other thread has gone on, and nothing reaches the directory after
+/// it.
 ///
-/// (A close that did not wait would be through long before the pause ends; one that waits never is, however slow the machine.)
+/// (A close that did not wait would be through long before the pause ends; one that waits never is,
+/// however slow the machine.)
 #[track_caller]
 fn closes_behind(fs: &HeldFs, hold: &Hold, store: Store) {
     let (tell, told) = channel();
@@ -61,10 +63,11 @@ fn the_next_owner_is_alone(disk: &SimFs, before: u64) {
     assert_same(&all_facts(&store), &found, &"reopened");
 }
 
-/// The lock was given up while the thread that had led the last group still made a spare file. The next owner gave its own
-/// spare file the same name, made a segment of it, and acknowledged events into it; then the zeros of the first owner came
-/// down on them: 10 of 13 acknowledged events were left. Now closing waits for what a leader does behind its commit, and
-/// numbers of spare files are of one owner only.
+/// The lock was given up while the thread that had led the last group still made a spare file. The
+/// next owner gave its own spare file the same name, made a segment of it, and acknowledged events
+/// into it; then the zeros of the first owner came down on them: 10 of 13 acknowledged events were
+/// left. Now closing waits for what a leader does after its commit, and numbers of spare files are
+/// of one owner only.
 #[test]
 fn closing_waits_for_the_spare_file_of_the_last_leader() {
     for call in [Call::Create, Call::Write, Call::Sync] {
@@ -89,7 +92,8 @@ fn closing_waits_for_the_spare_file_of_the_last_leader() {
     }
 }
 
-/// Two owners, one after the other, never give one name to two spare files, also if the first one never came to remove its own.
+/// Two owners, one after the other, never give one name to two spare files, also if the first one
+/// never came to remove its own.
 #[test]
 fn spare_files_of_two_owners_have_different_names() {
     let spare = |disk: &SimFs| names(disk).into_iter().find(|name| name.starts_with("SPARE."));
@@ -117,8 +121,9 @@ impl Wake for DropsOnWake {
     }
 }
 
-/// The thread that writes a commit wakes those who wait for it, and a waker may drop the last handle: closing then runs in
-/// the middle of the work of the leader that it would wait for, or in the maintenance thread whose end it would wait for.
+/// The thread that writes a commit wakes those who wait for it, and a waker may drop the last
+/// handle: closing then runs in the middle of the work of the leader that it would wait for, or in
+/// the maintenance thread whose end it would wait for.
 #[test]
 fn a_waker_may_drop_the_last_handle() {
     for maintenance in [false, true] {
@@ -127,7 +132,7 @@ fn a_waker_may_drop_the_last_handle() {
         let options = Options::new().file_system(fs.clone()).maintenance(maintenance).segment_size(4096).reserve(0);
         let store = options.open("store").unwrap();
         let event = || NewEvent::with_data("T", vec![7; 1000]);
-        // So that the leader has a spare file to make behind the next one, and an index to write.
+        // So that the leader has a spare file to make after the next one, and an index to write.
         let events = (0..3).map(|_| event()).collect::<Vec<_>>();
         store.append(&stream("order-1"), Expected::NoStream, events).unwrap();
         let ticket = store.transaction().append(&stream("order-1"), Expected::Next(3), [event(), event()]);
@@ -171,7 +176,8 @@ impl Projection for Count {
     }
 }
 
-/// Whatever works on the directory, beside commits: closing waits for it, and it ends as if nobody had closed.
+/// Whatever works on the directory, beside commits: closing waits for it, and it ends as if nobody
+/// had closed.
 #[test]
 fn closing_waits_for_all_work_on_the_directory() {
     type Job = fn(&Store) -> Result<()>;
@@ -218,8 +224,9 @@ fn closing_waits_for_all_work_on_the_directory() {
     }
 }
 
-/// A store with an index that covers only a part of its segment, and is not intact where the tag `a-wanted` stands in it: the
-/// tag of all events of `order-1`, of which there are as many as this gives.
+/// A store with an index that covers only a part of its segment, and is not intact where the tag
+/// `a-wanted` stands in it: the tag of all events of `order-1`, of which there are as many as this
+/// gives.
 fn with_a_bad_index(disk: &SimFs) -> u64 {
     let options = Options::new().file_system(disk.clone()).maintenance(false).segment_size(2 << 20);
     let store = options.open("store").unwrap();
@@ -248,8 +255,8 @@ fn by_tag(store: &Store, tag: &str) -> usize {
     store.query(&Query::new().tag(tag)).into_iter().inspect(|event| assert!(event.is_ok(), "{event:?}")).count()
 }
 
-/// A handle that was closed went on making index files anew, under the name and beside the work of the next owner. Now it
-/// keeps them in memory, and its answers are as right as before.
+/// A handle that was closed went on making index files again, under the name and beside the work of
+/// the next owner. Now it keeps them in memory, and its answers are as right as before.
 #[test]
 fn a_closed_handle_makes_indexes_anew_in_memory() {
     let disk = SimFs::new();
@@ -272,7 +279,7 @@ fn a_closed_handle_makes_indexes_anew_in_memory() {
     assert_eq!(fs.changes_since_unlock(), []);
 }
 
-/// A reader that is about to make an index anew when the store is closed: closing waits for it.
+/// A reader that is about to make an index again when the store is closed: closing waits for it.
 #[test]
 fn closing_waits_for_a_reader_that_makes_an_index_anew() {
     for call in [Call::Create, Call::Sync, Call::Rename] {
@@ -293,11 +300,12 @@ fn closing_waits_for_a_reader_that_makes_an_index_anew() {
     }
 }
 
-/// A reader made the bad index of the active segment anew while the segment was filled and sealed; both wrote to
-/// `….idx.new`, and the one that came last wrote into the file that had just been published, under maps that were in use:
-/// pieces of the wrong index, whose checksums held. A reader found 0 of 508 events, and a guard "no event has this tag"
-/// passed though one had. Now each writes a file of its own, and what is published under the name is decided by one thread
-/// at a time: the index that covers less is thrown away.
+/// A reader made the bad index of the active segment again while the segment was filled and sealed;
+/// both wrote to `….idx.new`, and the one that came last wrote into the file that had just been
+/// published, under maps that were in use: pieces of the wrong index, whose checksums held. A
+/// reader found 0 of 508 events, and a guard "no event has this tag" passed though one had. Now
+/// each writes a file of its own, and what is published under the name is decided by one thread at
+/// a time: the index that covers less is thrown away.
 #[test]
 fn an_index_that_is_made_anew_never_replaces_one_that_covers_more() {
     for (maintenance, call) in
@@ -378,9 +386,9 @@ fn readers_that_make_one_index_anew_do_not_meet() {
     the_next_owner_is_alone(&disk, count);
 }
 
-/// Pieces of one index of a segment passed for pieces of another one of the same segment, as both had the same masks: an
-/// index that was made of two, by a torn write or a copy, answered with what the older one knew. Now each file has masks of
-/// its own.
+/// Pieces of one index of a segment passed for pieces of another one of the same segment, as both
+/// had the same masks: an index that was made of two, by a torn write or a copy, answered with what
+/// the older one knew. Now each file has masks of its own.
 #[test]
 fn two_indexes_of_one_segment_have_different_masks() {
     let disk = SimFs::new();
@@ -409,8 +417,8 @@ fn two_indexes_of_one_segment_have_different_masks() {
     assert_eq!(by_tag(&store, "a-wanted") as u64, count);
 }
 
-/// What a crash leaves of an index that never got its name is removed by the next owner; files of the user's that only look
-/// alike stay.
+/// What a crash leaves of an index that never got its name is removed by the next owner; files of
+/// the user's that only look alike stay.
 #[test]
 fn indexes_without_a_name_are_removed_by_the_next_owner() {
     let disk = SimFs::new();
@@ -440,7 +448,8 @@ fn indexes_without_a_name_are_removed_by_the_next_owner() {
     assert_eq!(new, ["00000000000000000001.idx.new", "a.0123456789abcdef-0.new", "notes.new"]);
 }
 
-/// Waits until a power cut would leave so many events: what is synced comes in its time, and a test that waits for ever says so.
+/// Waits until a power cut would leave so many events: what is synced comes in its time, and a test
+/// that waits for ever says so.
 #[track_caller]
 fn until_durable(disk: &SimFs, events: u64) {
     for _ in 0..12_000 {
@@ -453,8 +462,9 @@ fn until_durable(disk: &SimFs, events: u64) {
     panic!("not all of {events} events are synced");
 }
 
-/// `Durability::Interval` with `maintenance(false)` synced only when a commit came by: of five commits in a row, four were
-/// lost in a power cut at any time after, if nothing followed. Now a thread syncs in every store that is opened so.
+/// `Durability::Interval` with `maintenance(false)` synced only when a commit came by: of five
+/// commits in a row, four were lost in a power cut at any time after, if nothing followed. Now a
+/// thread syncs in every store that is opened so.
 #[test]
 fn an_interval_is_kept_without_maintenance() {
     for maintenance in [false, true] {
@@ -474,8 +484,9 @@ fn an_interval_is_kept_without_maintenance() {
     }
 }
 
-/// The thread that synced also wrote the index files of full segments, and made spare files: as long as that took, nothing
-/// was synced, whatever the interval. Now syncing has a thread of its own.
+/// The thread that synced also wrote the index files of full segments, and made spare files: as
+/// long as that took, nothing was synced, whatever the interval. Now syncing has a thread of its
+/// own.
 #[test]
 fn an_interval_is_kept_while_an_index_is_written() {
     let disk = SimFs::new();
@@ -504,10 +515,11 @@ fn index_memory(store: &Store) -> (u64, usize) {
     (stats.segments.iter().map(|segment| segment.index_memory).sum(), stats.segments.len())
 }
 
-/// 60 MiB of commits with default options took 4.2 GiB of memory: each short tag that only one event has, 170 bytes, in an
-/// edition with a long name 400; a segment was sealed when its events had 64 MiB, whatever its index took. Now a term takes
-/// about 45 bytes beside its text, names and keys that terms share are held once, and a segment whose index has grown
-/// too large in memory is sealed, and its index written.
+/// 60 MiB of commits with default options took 4.2 GiB of memory: each short tag that only one
+/// event has, 170 bytes, in an edition with a long name 400; a segment was sealed when its events
+/// had 64 MiB, whatever its index took. Now a term takes about 45 bytes beside its text, names and
+/// keys that terms share are held once, and a segment whose index has grown too large in memory is
+/// sealed, and its index written.
 #[test]
 fn a_segment_is_sealed_when_its_index_takes_too_much_memory() {
     for maintenance in [false, true] {
@@ -530,7 +542,8 @@ fn a_segment_is_sealed_when_its_index_takes_too_much_memory() {
                 most_at_once = most_at_once.max(index_memory(&store).0);
             }
         }
-        // What the thread has still to write is in memory, too: two segments that wait, and one at hand.
+        // What the thread has still to write is in memory, too: two segments that wait, and one at
+        // hand.
         let waiting = if maintenance { 3 } else { 0 };
         assert!(most_at_once < (1 + waiting) * most + 100 * commit, "{most_at_once} bytes");
         let (_, segments) = index_memory(&store);

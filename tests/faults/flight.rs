@@ -1,6 +1,6 @@
 //! Answers that rest on what is in flight, and limits together.
 
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{ContentType, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Ticket};
 use annals_testkit::{Fault, Operation, SimFs};
 use proptest::prelude::*;
@@ -31,9 +31,9 @@ fn next_write_fails(disk: &SimFs) {
     disk.fail(Fault { operation: Operation::Write, after: 0, times: 1, kind: ErrorKind::StorageFull });
 }
 
-/// An append that lost a race was told `Conflict { actual: 1 }` while a read still showed nothing, for
-/// as long as the winner's sync took: a retry as documented, read and decide again, spun thousands of
-/// times. The answer now comes when what caused it can be read.
+/// An append that lost a race was told `Conflict { actual: 1 }` while a read still showed nothing,
+/// for as long as the winner's sync took: a retry as documented, read and decide again, spun
+/// thousands of times. The answer now comes when what caused it can be read.
 #[test]
 fn what_a_refusal_rests_on_can_be_read() {
     type Attempt = fn(&Store) -> Result<annals::Committed, Error>;
@@ -71,8 +71,8 @@ fn what_a_refusal_rests_on_can_be_read() {
     }
 }
 
-/// A message that was submitted and not yet durable made a second delivery of it `AlreadyTracked`, which
-/// says "was processed before, go on"; then the disk was full, and nobody had it.
+/// A message that was submitted and not yet durable made a second delivery of it `AlreadyTracked`,
+/// which says "was processed before, go on"; then the disk was full, and nobody had it.
 #[test]
 fn a_message_is_tracked_when_it_is_durable() {
     for with_event in [true, false] {
@@ -99,8 +99,8 @@ fn a_message_is_tracked_when_it_is_durable() {
     }
 }
 
-/// An edition that is being deleted, and then is not: an append that found no stream there goes by what
-/// is there.
+/// An edition that is being deleted, and then is not: an append that found no stream there goes by
+/// what is there.
 #[test]
 fn a_deletion_in_flight_is_no_fact_yet() {
     let disk = SimFs::new();
@@ -116,8 +116,8 @@ fn a_deletion_in_flight_is_no_fact_yet() {
     assert_eq!(store.read(&dream).into_iter().count(), 2);
 }
 
-/// Two writers that retry as documented: each conflict stands for a commit of the other that could be
-/// read, so there are at most as many. Once, 200 appends took 7,496 tries.
+/// Two writers that retry as documented: each conflict stands for a commit of the other that could
+/// be read, so there are at most as many. Once, 200 appends took 7,496 tries.
 #[test]
 fn a_retry_always_has_something_new_to_read() {
     const EACH: u64 = 100;
@@ -148,9 +148,9 @@ fn a_retry_always_has_something_new_to_read() {
     assert!(conflicts.into_inner() <= 2 * EACH);
 }
 
-/// `tracking("a", 1)` with a key, then `tracking("b", 1)` with the same key: the second was called a
-/// duplicate, and not stored. Both stand in the one stream that the store keeps for such commits, so
-/// the key counted there for all upstreams.
+/// `tracking("a", 1)` with a key, then `tracking("b", 1)` with the same key: the second was called
+/// a duplicate, and not stored. Both stand in the one stream that the store keeps for such commits,
+/// so the key counted there for all upstreams.
 #[test]
 fn keys_of_commits_that_only_track_belong_to_their_upstream() {
     let disk = SimFs::new();
@@ -265,9 +265,9 @@ fn attributes_count_towards_the_limit_of_a_commit() {
     assert!(commit(most - 64, "key").is_ok());
 }
 
-/// Nine million small numbers as bincode were stored, and refused by `decode` for ever: what decoding
-/// may allocate did not depend on how much there was. And JSON that nests deeper than the parser
-/// goes was stored, too.
+/// Nine million small numbers as bincode were stored, and refused by `decode` for ever: what
+/// decoding may allocate did not depend on how much there was. And JSON that nests deeper than the
+/// parser goes was stored, too.
 #[test]
 fn what_is_encoded_can_be_decoded() {
     let store = Store::in_memory();
@@ -405,7 +405,8 @@ impl Commit {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is accepted can be read, found and opened again: all limits together, each at its edge, inside and outside.
+    /// Whatever is accepted can be read, found and opened again: all limits together, each at its
+    /// edge, inside and outside.
     #[test]
     fn whatever_is_accepted_can_be_read(
         commits in prop::collection::vec(commit(), 1..6),

@@ -4,7 +4,8 @@
 mod gaps;
 
 use annals::fs::{MemFs, Paced};
-use annals::{Error, Event, Expected, Guard, NameInfo, NewEvent, Options, Query, Store, StreamId, Uuid};
+use annals::info::NameInfo;
+use annals::{Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Uuid};
 use annals_testkit::{facts, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,10 @@ fn positions(read: impl IntoIterator<Item = annals::Result<Event>>) -> Vec<u64> 
     read.into_iter().map(|event| event.unwrap().position()).collect()
 }
 
-/// `read_all` gives the events of all editions, and `from_latest` looked for the newest event of its type in the main edition only: a read began before the newest `BooksClosed`, which stood in a named
-/// edition, or with the first event of all. It is looked for where the read looks; what was deleted does not count.
+/// `read_all` gives the events of all editions, and `from_latest` looked for the newest event of
+/// its type in the main edition only: a read began before the newest `BooksClosed`, which stood in
+/// a named edition, or with the first event of all. It is looked for where the read looks; what was
+/// deleted does not count.
 #[test]
 fn the_latest_event_of_all_is_looked_for_in_all_editions() {
     let store = Store::in_memory();
@@ -37,7 +40,8 @@ fn the_latest_event_of_all_is_looked_for_in_all_editions() {
     assert_eq!(positions(store.read(&stream("book-1")).from_latest("Closed")), [1, 4]);
 }
 
-/// The main edition is also called `main`, names are read that way, and `streams("order-1@main")` found nothing: the part behind the `@` was held against named editions only.
+/// The main edition is also called `main`, names are read that way, and `streams("order-1@main")`
+/// found nothing: the part after the `@` was held against named editions only.
 #[test]
 fn streams_of_the_main_edition_are_found_by_its_name() {
     let store = Store::in_memory();
@@ -55,8 +59,10 @@ fn streams_of_the_main_edition_are_found_by_its_name() {
     assert_eq!(found("order-3@main"), [""; 0]);
 }
 
-/// A query takes the name of an edition without looking at it, and its length went into one byte of the terms that the index is asked for: a name of 256 bytes asked for terms of the main edition that
-/// begin with these bytes, and hid or found what it should not. No edition has such a name, and whoever is given the query says so.
+/// A query takes the name of an edition without looking at it, and its length went into one byte of
+/// the terms that the index is asked for: a name of 256 bytes asked for terms of the main edition
+/// that begin with these bytes, and hid or found what it should not. No edition has such a name,
+/// and anyone who is given the query says so.
 #[test]
 fn a_query_of_an_edition_whose_name_is_too_long_is_refused() {
     let store = Store::in_memory();
@@ -92,8 +98,9 @@ fn a_query_of_an_edition_whose_name_is_too_long_is_refused() {
     assert_eq!(positions(store.query(&Query::new().edition("e").event_type("T"))), [0]);
 }
 
-/// `Stats::events` was the number of positions: with it counted events that were deleted with their edition, and records of the store's own that no reader sees. Each kind is counted by its name, and
-/// together they are the positions.
+/// `Stats::events` was the number of positions: with it counted events that were deleted with their
+/// edition, and system records that no reader sees. Each kind is counted by its name, and together
+/// they are the positions.
 #[test]
 fn stats_count_events_that_a_reader_sees() {
     let fs = MemFs::new();
@@ -124,8 +131,10 @@ fn stats_count_events_that_a_reader_sees() {
     check(&store, (41, 41, 3));
 }
 
-/// `domains()` left out what only a named edition has, so that an operator who looked for the domain of an edition did not find it. It names all that a reader can come by; types and tags are those of the main
-/// edition. All say how many events stand in the main edition and how many in named ones.
+/// `domains()` left out what only a named edition has, so that an operator who looked for the
+/// domain of an edition did not find it. It names all that a reader can come by; types and tags are
+/// those of the main edition. All say how many events stand in the main edition and how many in
+/// named ones.
 #[test]
 fn names_that_only_a_named_edition_has_are_listed() {
     let store = Store::in_memory();
@@ -166,8 +175,9 @@ fn names_that_only_a_named_edition_has_are_listed() {
     check(&[("note", 0, 1), order, sketch], &[("Drafted", 1, 0), ("Placed", 1, 0)]);
 }
 
-/// A copy keeps the id of its event, and is found by it. When the edition with the copy was deleted, the id led to what was gone, and not back to the event, whose id stands in no index as the store gave
-/// it. Of all that have an id, the newest that can be seen is found.
+/// A copy keeps the id of its event, and is found by it. When the edition with the copy was
+/// deleted, the id led to what was gone, and not back to the event, whose id stands in no index as
+/// the store gave it. Of all that have an id, the newest that can be seen is found.
 #[test]
 fn an_event_is_found_by_its_id_when_a_copy_of_it_is_gone() {
     let store = Store::in_memory();
@@ -203,8 +213,10 @@ fn an_event_is_found_by_its_id_when_a_copy_of_it_is_gone() {
     assert_eq!(store.event(given).unwrap().unwrap().position(), older);
 }
 
-/// A query or a guard in an edition made a table of all streams that diverge in it, 14 ms for 10,000 of them, and a guard made it once more under the commit lock. Where a stream diverges is looked up
-/// when an event of it is met. The reads of files are counted, as all that the edition has stands in sealed segments: they do not grow with the number of streams that diverge.
+/// A query or a guard in an edition made a table of all streams that diverge in it, 14 ms for
+/// 10,000 of them, and a guard made it once more under the commit lock. Where a stream diverges is
+/// looked up when an event of it is met. The reads of files are counted, as all that the edition
+/// has stands in sealed segments: they do not grow with the number of streams that diverge.
 #[test]
 fn a_guard_in_an_edition_does_not_pay_for_the_streams_that_diverge_in_it() {
     let reads_with = |diverged: usize| {
@@ -238,7 +250,8 @@ fn a_guard_in_an_edition_does_not_pay_for_the_streams_that_diverge_in_it() {
         let tagged = Query::new().edition("what-if").tag("n:7");
         let guarded = counted(&|| {
             let absent = Guard::absent(Query::new().edition("what-if").tag("n:8"));
-            // What stands before the divergence is seen in the edition; the position of the first event is 7.
+            // What stands before the divergence is seen in the edition; the position of the first
+            // event is 7.
             let unchanged = Guard::unchanged(tagged.clone(), 7);
             let transaction = store.transaction().append(&stream("bill-1"), Expected::Any, [NewEvent::new("T", "")]);
             transaction.guard(absent).guard(unchanged).commit().unwrap();
@@ -257,7 +270,8 @@ fn a_guard_in_an_edition_does_not_pay_for_the_streams_that_diverge_in_it() {
     }
 }
 
-/// A search that meets more streams than the edition has events takes up where all of them diverge at once: it gives the same, and does not look each stream up.
+/// A search that meets more streams than the edition has events takes up where all of them diverge
+/// at once: it gives the same, and does not look each stream up.
 #[test]
 fn a_search_over_many_streams_sees_each_divergence() {
     let store = Store::in_memory();
@@ -280,7 +294,8 @@ fn a_search_over_many_streams_sees_each_divergence() {
     );
     // As it was before the second one.
     assert_eq!(positions(store.query(&query).as_of(diverged - 1)), expected(&[53, 101]));
-    // A search that has begun does not see what comes, nor what goes: it begins with one event, and the others follow when all is different.
+    // A search that has begun does not see what comes, nor what goes: it begins with one event, and
+    // the others follow when all is different.
     let mut found = store.query(&query).into_iter();
     let first = found.next().unwrap().unwrap().position();
     store.append(&what_if(20), Expected::NoStream, [NewEvent::new("If", "")]).unwrap();
@@ -292,8 +307,9 @@ fn a_search_over_many_streams_sees_each_divergence() {
     assert!(!now.contains(&21) && !now.contains(&71) && now.contains(&40) && now.contains(&20), "{now:?}");
 }
 
-/// `NewEvent::tags` held each tag against all before it: 40,000 took 2.4 s, before the append refused the event for having so many. With a set it takes no time to speak of; with the fault planted, this
-/// test does not end.
+/// `NewEvent::tags` held each tag against all before it: 40,000 took 2.4 s, before the append
+/// refused the event for having so many. With a set it takes no time to speak of; with the fault
+/// planted, this test does not end.
 #[test]
 fn many_tags_are_no_work() {
     let names = || (0..400_000).map(|n| format!("n:{}", n % 300_000));
@@ -319,8 +335,9 @@ fn many_tags_are_no_work() {
     }
 }
 
-/// Messages left open what they speak of: `domain: 256 is over the limit of 255`, `positions 3 to 3`. A name that is too long was documented as `Invalid` and refused as `LimitExceeded`: what is only too long or
-/// too large is the latter, everywhere.
+/// Messages left open what they speak of: `domain: 256 is over the limit of 255`,
+/// `positions 3 to 3`. A name that is too long was documented as `Invalid` and refused as
+/// `LimitExceeded`: what is only too long or too large is the latter, everywhere.
 #[test]
 fn messages_say_what_they_speak_of() {
     let long = "n".repeat(256);
@@ -366,7 +383,8 @@ fn messages_say_what_they_speak_of() {
     assert!(matches!(format!("order-1@{long}").parse::<StreamId>(), Err(Error::LimitExceeded { .. })));
 }
 
-/// `Store::open("")` opened a store in the working directory, and a path that is a file gave `create …: File exists`.
+/// `Store::open("")` opened a store in the working directory, and a path that is a file gave
+/// `create …: File exists`.
 #[test]
 fn a_path_that_cannot_be_a_store_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
@@ -389,16 +407,18 @@ fn a_path_that_cannot_be_a_store_is_refused_by_name() {
         told(Store::open(path).unwrap_err());
         told(Options::new().open_read_only(path).unwrap_err());
         told(Options::new().create(false).open(path).unwrap_err());
-        told(annals::salvage::verify(path).unwrap_err());
+        told(annals::offline::verify(path).unwrap_err());
     }
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     assert!(
-        matches!(annals::salvage::verify("").map(drop), Err(error) if error.to_string() == "an empty path is not a store")
+        matches!(annals::offline::verify("").map(drop), Err(error) if error.to_string() == "an empty path is not a store")
     );
 }
 
-/// A consumer that sleeps is not woken by what is not for it, so that its checkpoint stayed where its last event was: one that had caught up was shown as behind by all that came since, by events of other domains and
-/// editions and by records that nobody can read. It steps over what is not for it when it ends, and what is counted are events that a reader sees.
+/// A consumer that sleeps is not woken by what is not for it, so that its checkpoint stayed where
+/// its last event was: one that had caught up was shown as after by all that came since, by events
+/// of other domains and editions and by records that nobody can read. It steps over what is not for
+/// it when it ends, and what is counted are events that a reader sees.
 #[test]
 fn a_consumer_that_has_caught_up_is_not_behind() {
     let fs = MemFs::new();
@@ -432,8 +452,9 @@ fn a_consumer_that_has_caught_up_is_not_behind() {
     // An event that is for it stops the step.
     let position = put(&store, "order-1", "T");
     put(&store, "bill-1", "T");
-    let refusing = store.consumer("mailer").query(Query::new().domain("order")).on_poison(annals::Poison::Stop);
-    refusing.retry(annals::Retry::new().attempts(1)).run(|_: &Event| Err::<(), _>("no")).unwrap_err();
+    let refusing =
+        store.consumer("mailer").query(Query::new().domain("order")).on_poison(annals::consumer::Poison::Stop);
+    refusing.retry(annals::consumer::Retry::new().attempts(1)).run(|_: &Event| Err::<(), _>("no")).unwrap_err();
     assert_eq!(control.position().unwrap(), Some(position - 1));
     assert_eq!(behind(), 2);
 }

@@ -1,7 +1,9 @@
 //! Bits, bytes and lengths of a closed store that are not what they were.
 //!
-//! Nothing is copied for a case: [`Patched`] is a directory that cannot be written to and shows one file with the change. The store is opened to be read, which judges as any open does, and
-//! verified as a whole. Then the events of the segment at hand are read in order, and one stream of them; what stands in other files has been read before, and those files are the same. One case in
+//! Nothing is copied for a case: [`Patched`] is a directory that cannot be written to and shows one
+//! file with the change. The store is opened to be read, which judges as any open does, and
+//! verified as a whole. Then the events of the segment at hand are read in order, and one stream of
+//! them; what stands in other files has been read before, and those files are the same. One case in
 //! 64 is opened to be written, too, on a copy, and all of it is read in all ways, twice.
 
 use crate::pool::{Case, Pool};
@@ -9,7 +11,7 @@ use crate::salvage;
 use crate::schedules::Random;
 use crate::settings::Settings;
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, MemFs, Mode};
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use annals_testkit::{Image, SimFs};
 use std::collections::BTreeMap;
@@ -237,7 +239,8 @@ pub fn options(segment_size: u64) -> Options {
 }
 
 impl Base {
-    /// A store of about so many bytes in four segments and a rest, with events of about so many bytes.
+    /// A store of about so many bytes in four segments and a rest, with events of about so many
+    /// bytes.
     fn new(bytes: u64, event: u64) -> Base {
         let disk = SimFs::new();
         let options = || options(bytes / 4).file_system(disk.clone());
@@ -335,7 +338,8 @@ impl Base {
         assert_eq!(&written(event), &self.written[event.position() as usize], "a wrong event");
     }
 
-    /// Opens a copy to be written, reads all in both directions and stream by stream, lets it go, and does it again.
+    /// Opens a copy to be written, reads all in both directions and stream by stream, lets it go,
+    /// and does it again.
     fn check_thoroughly(&self, change: &Change) {
         let disk = self.disk.crash(Image::Killed);
         let good = &self.files[&change.file];

@@ -1,4 +1,5 @@
-//! The simulator at scale: crash points times images, crashes of recoveries, failing calls, random schedules, every flipped bit, every set byte, every truncation. Ends with a scorecard.
+//! The simulator at scale: crash points times images, crashes of recoveries, failing calls, random
+//! schedules, every flipped bit, every set byte, every truncation. Ends with a scorecard.
 //!
 //! ```sh
 //! cargo run --release -p annals-campaign                         # all of it, with a minute of random schedules
@@ -6,7 +7,8 @@
 //! cargo run --release -p annals-campaign -- --case 123456        # one random schedule again, as a violation has named it
 //! ```
 //!
-//! What is done to a workload, and the oracle, are those of `tests/crash`. The scripts in `crates/annals-campaign/scripts` do on a real system what can be done there.
+//! What is done to a workload, and the oracle, are those of `tests/crash`. The scripts in
+//! `crates/annals-campaign/scripts` do on a real system what can be done there.
 
 mod damage;
 mod pool;

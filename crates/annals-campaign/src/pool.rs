@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// So many violations are told of in full.
 const TOLD: u64 = 10;
 
-/// Something to run. It gives how much it counts for, and what came of it; the empty word is not counted by itself.
+/// Something to run. It gives how much it counts for, and what came of it; the empty word is not
+/// counted by itself.
 pub struct Case<'a> {
     /// How to run it again.
     pub name: String,

@@ -1,10 +1,12 @@
-//! The same changes of a closed store, salvaged: every event whose own bytes are what they were comes back equal, each at its position; nothing else does; and the report names just the one that was hit.
+//! The same changes of a closed store, salvaged: every event whose own bytes are what they were
+//! comes back equal, each at its position; nothing else does; and the report names just the one
+//! that was hit.
 //!
 //! The copy is made in memory. The store itself cannot be written to.
 
 use crate::damage::{Base, Change, Patched, options};
 use annals::fs::{Fs, MemFs};
-use annals::salvage::{Kind, Salvage, dump_in};
+use annals::offline::{Kind, Salvage, dump_in};
 use annals::{Event, Timestamp, Uuid};
 use std::collections::BTreeMap;
 use std::ops::Range;

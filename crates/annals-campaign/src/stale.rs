@@ -1,4 +1,5 @@
-//! Commits of another history of the same store: whole, in their place, with the positions that come next, and not what followed. Only the chain of checksums tells.
+//! Commits of another history of the same store: whole, in their place, with the positions that
+//! come next, and not what followed. Only the chain of checksums tells.
 
 use crate::pool::{Case, Pool};
 use crate::settings::Settings;

@@ -73,7 +73,8 @@ impl Failure {
         Self::silent(Exit::Lost)
     }
 
-    /// A failed write to the output. Whoever closes a pipe has read enough, and that is no failure of ours.
+    /// A failed write to the output. Anyone who closes a pipe has read enough, and that is no
+    /// failure of ours.
     pub fn output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::silent(Exit::Ok),

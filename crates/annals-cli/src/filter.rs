@@ -52,7 +52,8 @@ impl Filter {
         Ok(self.recorded_until.into_iter().fold(query, Query::recorded_until))
     }
 
-    /// The one edition that is asked for. The library looks at one, whatever the names of the streams say.
+    /// The one edition that is asked for. The library looks at one, whatever the names of the
+    /// streams say.
     fn edition(&self) -> Result<&str> {
         let of_streams: Vec<Option<&str>> = self.stream.iter().map(StreamId::edition).collect();
         let edition = self.edition.as_deref().or(of_streams.first().copied().flatten()).unwrap_or("main");

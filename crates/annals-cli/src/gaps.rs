@@ -13,14 +13,15 @@ pub struct Gaps {
 
 #[derive(Default)]
 struct Numbers {
-    /// The sequence in its line and the stored one of the first event behind each gap.
+    /// The sequence in its line and the stored one of the first event after each gap.
     runs: Vec<(u64, u64)>,
-    /// Behind the last line.
+    /// After the last line.
     given: u64,
 }
 
 impl Gaps {
-    /// The sequence for an event whose line says `given`, if its stream goes on at `next`. `None` if the line comes too late.
+    /// The sequence for an event whose line says `given`, if its stream goes on at `next`. `None`
+    /// if the line comes too late.
     pub fn close(&mut self, stream: &StreamId, given: u64, next: u64) -> Option<u64> {
         let numbers = self.streams.entry(stream.clone()).or_default();
         let first = numbers.runs.is_empty();
@@ -35,7 +36,8 @@ impl Gaps {
         Some(next)
     }
 
-    /// Where a stream of a named edition diverges whose first line says `given`, if the main one goes on at `next`.
+    /// Where a stream of a named edition diverges whose first line says `given`, if the main one
+    /// goes on at `next`.
     pub fn diverge(&mut self, stream: &StreamId, main: &StreamId, given: u64, next: u64) -> u64 {
         let runs = self.streams.get(main).map_or(&[][..], |numbers| &numbers.runs);
         let before = runs.partition_point(|&(first, _)| first < given);

@@ -83,7 +83,7 @@ fn unpacked(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
     })
 }
 
-/// Leaves out a byte order mark, whatever stands behind it.
+/// Leaves out a byte order mark, whatever stands after it.
 fn unmarked(mut reader: Box<dyn BufRead>) -> io::Result<Box<dyn BufRead>> {
     let mut start = Vec::with_capacity(MARK.len());
     reader.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
@@ -96,7 +96,7 @@ fn unmarked(mut reader: Box<dyn BufRead>) -> io::Result<Box<dyn BufRead>> {
     Ok(Box::new(Cursor::new(start).chain(reader)))
 }
 
-/// The members of a gzip file, one behind the other. Zeros behind a member are passed over, as gzip
+/// The members of a gzip file, one after the other. Zeros after a member are passed over, as gzip
 /// does: tapes and block copies add them.
 struct Members<R: BufRead> {
     /// `None` only while it is changed.
@@ -185,7 +185,7 @@ impl Lines {
         self.line.last() == Some(&b'\n')
     }
 
-    /// The line that was read last, without what ends it and spaces behind it.
+    /// The line that was read last, without what ends it and spaces after it.
     pub fn line(&self) -> &[u8] {
         self.line.trim_ascii_end()
     }

@@ -6,7 +6,7 @@ use annals::Store;
 use std::ops::Range;
 
 /// Says what an export of these positions, with so many events, and without what is known of so
-/// many upstreams, has left behind.
+/// many upstreams, has left after.
 pub fn tell(store: &Store, positions: Range<u64>, events: u64, upstreams: usize) {
     let mut unread = Vec::new();
     let mut told = |what: &'static str, count: annals::Result<u64>| {

@@ -14,10 +14,12 @@
 //! | `content_type` | `bytes`, `json`, `text`, `bincode`, or any other name. Without it, `data` are `json`, all else is `bytes` |
 //! | `data`, or `data_base64` | no field at all if there are none |
 //!
-//! Only `stream` and `type` must be there. `data` and `metadata` are the very bytes between the colon and the comma: numbers, escapes, the order
-//! of keys and spaces come back as they were. What cannot stand there without a change (it is not JSON, or has a line break in it) goes into the `_base64` field.
+//! Only `stream` and `type` must be there. `data` and `metadata` are the very bytes between the
+//! colon and the comma: numbers, escapes, the order of keys and spaces come back as they were. What
+//! cannot stand there without a change (it is not JSON, or has a line break in it) goes into the
+//! `_base64` field.
 //!
-//! Behind the events there may be lines of another kind, one for each upstream that commits keep
+//! After the events there may be lines of another kind, one for each upstream that commits keep
 //! track of: `{"upstream":"billing-inbox","tracked":991}`.
 
 use crate::mistakes;
@@ -30,7 +32,8 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Most tags that the library takes. Checked before they are looked at, because each is compared with all before it.
+/// Most tags that the library takes. Checked before they are looked at, because each is compared
+/// with all before it.
 const MAX_TAGS: usize = 1024;
 
 /// An event as it was read, not yet stored.
@@ -99,7 +102,8 @@ pub struct Tracked {
     pub tracked: u64,
 }
 
-/// A line as it is read. An unknown field is refused: a slip of the pen must not lose data silently.
+/// A line as it is read. An unknown field is refused: a slip of the pen must not lose data
+/// silently.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with the fields of an event")]
 struct Read<'a> {
@@ -273,7 +277,8 @@ pub fn inline_json(bytes: &[u8]) -> Option<&RawValue> {
     (json.get().len() == bytes.len()).then_some(json)
 }
 
-/// Comes before a name that would be taken for something else: `named:json` is a content type whose name is `json`.
+/// Comes before a name that would be taken for something else: `named:json` is a content type whose
+/// name is `json`.
 const NAMED: &str = "named:";
 
 pub fn content_type(name: &str) -> ContentType {

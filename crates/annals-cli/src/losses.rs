@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::input;
 use annals::Damage;
-use annals::salvage::{Loss, LostEvents, Repair};
+use annals::offline::{Loss, LostEvents, Repair};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! `annals`: the command line of the event store. A thin skin over the public interface of the library: one verb, one file.
+//! `annals`: the command line of the event store. A thin skin over the public interface of the
+//! library: one verb, one file.
 
 mod failure;
 mod filter;
@@ -26,7 +27,8 @@ use verbs::Verb;
 
 /// Annals keeps everything that happened, in order, in a directory of files.
 ///
-/// On a terminal there are tables; in a pipe there is plain text, one thing a line, fields separated by tabs; with --json there is JSON. Times are UTC.
+/// On a terminal there are tables; in a pipe there is plain text, one thing a line, fields
+/// separated by tabs; with --json there is JSON. Times are UTC.
 #[derive(Parser)]
 #[command(name = "annals", version, after_help = EXIT_CODES)]
 struct Cli {

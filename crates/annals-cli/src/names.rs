@@ -2,7 +2,7 @@
 
 use crate::failure::Result;
 use crate::output::{List, Out, number, text};
-use annals::NameInfo;
+use annals::info::NameInfo;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 

@@ -89,7 +89,8 @@ pub fn note_fault(what: &str, fault: Option<&str>) {
     }
 }
 
-/// Gaps in what is read of a damaged store: they are said on stderr, and what stands behind them is read all the same.
+/// Gaps in what is read of a damaged store: they are said on stderr, and what stands after them is
+/// read all the same.
 #[derive(Default)]
 pub struct Gaps {
     met: bool,

@@ -136,7 +136,7 @@ impl<'o> List<'o> {
         if self.page.len() == PAGE { self.turn() } else { Ok(()) }
     }
 
-    /// Shows what was added so far, for whoever waits in front of it.
+    /// Shows what was added so far, for anyone who waits in front of it.
     pub fn show(&mut self) -> Result<()> {
         if !self.page.is_empty() {
             self.turn()?;
@@ -229,7 +229,8 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The text with its control characters escaped, so that what a store holds can neither break a line nor talk to the terminal.
+/// The text with its control characters escaped, so that what a store holds can neither break a
+/// line nor talk to the terminal.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);

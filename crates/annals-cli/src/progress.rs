@@ -20,7 +20,8 @@ impl Progress {
         }
     }
 
-    /// A file system that shows how much of a store has been read, `times` over, and reads no more than so many megabytes a second.
+    /// A file system that shows how much of a store has been read, `times` over, and reads no more
+    /// than so many megabytes a second.
     pub fn reading_store(store: &Path, rate: Option<u64>, times: u64) -> (Paced, Self) {
         let files = std::fs::read_dir(store).into_iter().flatten().flatten();
         let total: u64 = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();

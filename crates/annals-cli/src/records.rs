@@ -28,7 +28,7 @@ pub struct Records<R> {
 
 /// What has been read of a record.
 struct Record {
-    /// Its fields, one behind the other.
+    /// Its fields, one after the other.
     bytes: Vec<u8>,
     /// Where each ends.
     ends: Vec<usize>,
@@ -49,13 +49,13 @@ enum At {
     Field,
     /// In a field without quotes.
     Plain,
-    /// Behind spaces at the beginning of such a field.
+    /// After spaces at the beginning of such a field.
     Spaces,
     /// Between quotes, of which the first stands in this line.
     Quoted(u64),
-    /// Behind a quote that ends the field, or is the first one of two.
+    /// After a quote that ends the field, or is the first one of two.
     Quote(u64),
-    /// Behind the record.
+    /// After the record.
     End,
 }
 
@@ -140,7 +140,7 @@ impl<R: BufRead> Records<R> {
 }
 
 impl Record {
-    /// Takes a byte that stands there. Gives where the next one does.
+    /// Takes a byte that stands there. Returns where the next one does.
     fn take(&mut self, at: At, byte: u8) -> Result<At, Wrong> {
         let is_second = self.after_cr && byte == b'\n';
         let line = self.now;

@@ -1,7 +1,7 @@
 //! Events as rows of CSV.
 //!
-//! Three columns say what the event is; the others become its data, a JSON object of texts in the order of the columns. Whether `007` is a number, only the
-//! owner of the file knows.
+//! Three columns say what the event is; the others become its data, a JSON object of texts in the
+//! order of the columns. Whether `007` is a number, only the owner of the file knows.
 
 use crate::failure::{Failure, Result};
 use crate::input::Input;
@@ -24,7 +24,8 @@ pub struct Columns {
     /// The column with the event type
     #[arg(long, value_name = "NAME", requires = "stream_column")]
     pub type_column: Option<String>,
-    /// The column with the time at which it happened: RFC 3339, or without an offset, which is then UTC
+    /// The column with the time at which it happened: RFC 3339, or without an offset, which is then
+    /// UTC
     #[arg(long, value_name = "NAME", requires = "stream_column")]
     pub time_column: Option<String>,
     /// The stream column holds only the root, and this is the domain of all streams
@@ -82,7 +83,8 @@ impl Rows {
         Ok(Rows { name, progress, records, heads, stream, event_type, time, domain, number: 0 })
     }
 
-    /// Reads the next row: the line where it begins, and the event, which is not looked at for rows that are skipped.
+    /// Reads the next row: the line where it begins, and the event, which is not looked at for rows
+    /// that are skipped.
     pub fn next(&mut self, skip: bool) -> Result<Option<(u64, Option<Incoming>)>> {
         if !self.records.advance().map_err(|wrong| refused(&self.name, wrong))? {
             return Ok(None);

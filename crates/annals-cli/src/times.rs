@@ -1,4 +1,5 @@
-//! Times as text: RFC 3339 in UTC, exact to the nanosecond, over the whole range of a [`Timestamp`]; and, where a person types them, friendlier forms.
+//! Times as text: RFC 3339 in UTC, exact to the nanosecond, over the whole range of a
+//! [`Timestamp`]; and, where a person types them, friendlier forms.
 
 use annals::{AsOf, Timestamp};
 use jiff::civil::DateTime;
@@ -35,7 +36,8 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
     in_range(time)
 }
 
-/// Reads what [`parse`] does, or without an offset, which is then that of UTC: `2024-05-01 10:00`, `2024-05-01`.
+/// Reads what [`parse`] does, or without an offset, which is then that of UTC: `2024-05-01 10:00`,
+/// `2024-05-01`.
 pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
     let plain = text.chars().all(|c| c.is_ascii_digit() || "-:.T ".contains(c));
     match text.parse::<DateTime>() {
@@ -44,12 +46,14 @@ pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// Reads what a person types: what [`parse_lenient`] does, `now`, `today` and `yesterday` (their midnight), and a time ago: `2h`, `3 days ago`.
+/// Reads what a person types: what [`parse_lenient`] does, `now`, `today` and `yesterday` (their
+/// midnight), and a time ago: `2h`, `3 days ago`.
 pub fn parse_friendly(text: &str) -> Result<Timestamp, String> {
     friendly(text, jiff::Timestamp::now().to_zoned(TimeZone::UTC))
 }
 
-/// Reads a point of the history: a number is a position, all else a time as [`parse_friendly`] reads it.
+/// Reads a point of the history: a number is a position, all else a time as [`parse_friendly`]
+/// reads it.
 pub fn parse_point(text: &str) -> Result<AsOf, String> {
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
         return text.parse().map(AsOf::Position).map_err(|e| format!("{text:?} is not a position: {e}"));

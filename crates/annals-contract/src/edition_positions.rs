@@ -26,7 +26,7 @@ pub fn positions_go_with_their_edition<B: EventStore + PositionStore>(store: &B)
     prepared(store);
     store.delete_edition("x", None).must("deleting an edition");
     assert_eq!(positions(store), [Some(0), None, None, Some(3)]);
-    // Begun anew, it is another one.
+    // Begun again, it is another one.
     append(store, "order-1@x", Expected::Any, &["n"]);
     assert_eq!(positions(store), [Some(0), None, None, Some(3)], "they do not come back");
     store.put_position("billing", &stream("order-1@x"), 0).must("putting a position");

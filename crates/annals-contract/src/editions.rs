@@ -31,7 +31,8 @@ fn diverged<B: EventStore>(store: &B) {
     append(store, "order-1@x", Expected::Next(2), &["e2", "e3"]);
 }
 
-/// The main timeline is the unnamed edition, also called `main`: both names are the same, everywhere.
+/// The main timeline is the unnamed edition, also called `main`: both names are the same,
+/// everywhere.
 pub fn main_has_two_names<B: EventStore>(store: &B) {
     append(store, "order-1@main", Expected::NoStream, &["a"]);
     append(store, "order-1", Expected::Next(1), &["b"]);
@@ -51,7 +52,8 @@ pub fn main_has_two_names<B: EventStore>(store: &B) {
     assert!(listed(store).is_empty(), "main is no named edition");
 }
 
-/// An edition without events of its own in a stream reads as main, what comes to main later included.
+/// An edition without events of its own in a stream reads as main, what comes to main later
+/// included.
 pub fn an_edition_reads_as_main_until_it_diverges<B: EventStore>(store: &B) {
     begin(store, 3);
     assert_eq!(texts_of(store, "order-1@x"), ["m0", "m1", "m2"]);
@@ -64,7 +66,8 @@ pub fn an_edition_reads_as_main_until_it_diverges<B: EventStore>(store: &B) {
     assert!(shared == read(store, "order-1", &Reading::default()), "what it shares are the events of main themselves");
 }
 
-/// The sequence of an edition's first event in a stream is where it diverges: anything from 0, which shadows main completely, to main's next sequence, which shares all of it.
+/// The sequence of an edition's first event in a stream is where it diverges: anything from 0,
+/// which shadows main completely, to main's next sequence, which shares all of it.
 pub fn the_first_event_sets_the_point<B: EventStore>(store: &B) {
     begin(store, 4);
     for point in 0..=4 {
@@ -78,7 +81,8 @@ pub fn the_first_event_sets_the_point<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-1"), ["m0", "m1", "m2", "m3"]);
 }
 
-/// Of the expectations that name no sequence, `NoStream` shadows main completely, and the others share all of it. The point is that of the moment.
+/// Of the expectations that name no sequence, `NoStream` shadows main completely, and the others
+/// share all of it. The point is that of the moment.
 pub fn an_expectation_sets_the_point<B: EventStore>(store: &B) {
     begin(store, 3);
     assert_eq!(append(store, "order-1@none", Expected::NoStream, &["e"]), 0..1, "NoStream shadows main");
@@ -95,7 +99,7 @@ pub fn an_expectation_sets_the_point<B: EventStore>(store: &B) {
     refused(store, &[part("order-9@x", Expected::Next(1), &["e"])], "a future sequence of an unknown stream");
     assert_eq!(append(store, "order-9@x", Expected::Any, &["e"]), 0..1);
     assert_eq!(next_sequence(store, "order-9"), 0, "main has still nothing");
-    // The same call may extend main and diverge from it behind that.
+    // The same call may extend main and diverge from it after that.
     let call = [part("order-1", Expected::Next(3), &["m3"]), part("order-1@late", Expected::Next(4), &["e4"])];
     store.commit(&call, "").must("extending main and diverging behind that");
     assert_eq!(texts_of(store, "order-1@late"), ["m0", "m1", "m2", "m3", "e4"]);
@@ -112,7 +116,8 @@ pub fn nothing_diverges_beyond_main<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-1@x"), ["m0", "m1", "m2", "e"]);
 }
 
-/// Once it has diverged, an edition's stream has expectations like any other, and nothing of main counts in them.
+/// Once it has diverged, an edition's stream has expectations like any other, and nothing of main
+/// counts in them.
 pub fn an_edition_goes_on_like_any_stream<B: EventStore>(store: &B) {
     diverged(store);
     for (expected, why) in [
@@ -176,7 +181,8 @@ pub fn ranges_limits_and_backwards_of_composites<B: EventStore>(store: &B) {
     grid(store, "order-1@none", &["m0", "m1", "m2", "m3", "m4"]);
 }
 
-/// A stream can be read as if it diverged elsewhere: main below that, then what the edition has of its own from there on, if no gap is between.
+/// A stream can be read as if it diverged elsewhere: main below that, then what the edition has of
+/// its own from there on, if no gap is between.
 pub fn diverging_at_reads_as_if<B: EventStore>(store: &B) {
     diverged(store);
     let at = |name: &str, sequence| {
@@ -199,7 +205,8 @@ pub fn diverging_at_reads_as_if<B: EventStore>(store: &B) {
     assert_eq!(at("order-1", 1), ["m0", "m1", "m2", "m3", "m4"], "main does not diverge");
 }
 
-/// A read as of a point gives what was to be seen then: main, as long as the edition had not diverged.
+/// A read as of a point gives what was to be seen then: main, as long as the edition had not
+/// diverged.
 pub fn as_of_sees_what_had_diverged_by_then<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "order-1", Expected::Any, &["m5"]);
@@ -226,7 +233,8 @@ pub fn as_of_sees_what_had_diverged_by_then<B: EventStore>(store: &B) {
     assert_eq!(texts(&read(store, "order-1@x", &by_time)), ["m0", "m1", "e2", "e3", "e4"]);
 }
 
-/// A fold that goes on where it stopped sees what one from the beginning sees, over the point where an edition diverges.
+/// A fold that goes on where it stopped sees what one from the beginning sees, over the point where
+/// an edition diverges.
 pub fn folds_agree_with_reads<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "order-1@x", Expected::Next(4), &["e4", "e5"]);
@@ -326,7 +334,8 @@ pub fn main_cannot_be_deleted<B: EventStore>(store: &B) {
     assert!(everything(store) == before, "what is refused leaves nothing");
 }
 
-/// Deleting an edition gives the number of its events; then its streams read as main, and go on as if it had never been.
+/// Deleting an edition gives the number of its events; then its streams read as main, and go on as
+/// if it had never been.
 pub fn deleting_gives_back_main<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "bill-1@x", Expected::Any, &["b0"]);
@@ -415,7 +424,7 @@ pub fn deleted_events_are_not_found<B: EventStore>(store: &B) {
     assert_eq!(texts(&read(store, "order-1@x", &as_of)), ["m0", "m1"], "nor by going back in time");
 }
 
-/// What was deleted may be begun anew, with another point, and with the same keys.
+/// What was deleted may be begun again, with another point, and with the same keys.
 pub fn deleted_editions_may_begin_anew<B: EventStore>(store: &B) {
     begin(store, 5);
     let keyed = |sequence, text| store.commit(&[part("order-1@x", Expected::Next(sequence), &[text])], "k");
@@ -433,7 +442,8 @@ pub fn deleted_editions_may_begin_anew<B: EventStore>(store: &B) {
 
 const ROUNDS: u64 = 40;
 
-/// Appends, deletes and reads of editions race: each reader sees a whole, and each event is deleted once or still there.
+/// Appends, deletes and reads of editions race: each reader sees a whole, and each event is deleted
+/// once or still there.
 pub fn appends_deletes_and_reads_race<B: EventStore>(store: &B) {
     begin(store, 5);
     let (appended, deleted, done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));

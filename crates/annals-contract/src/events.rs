@@ -7,7 +7,8 @@ use super::verbs::{
 use super::{Append, Criteria, EventData, EventStore, Reading};
 use annals::{AsOf, Expected, StreamId, Timestamp};
 
-/// Events come back in the order in which they were appended: sequences are 0, 1, 2 … in a stream, positions rise without gaps over all, and times do not fall.
+/// Events come back in the order in which they were appended: sequences are 0, 1, 2 … in a stream,
+/// positions rise without gaps over all, and times do not fall.
 pub fn events_come_back_in_order<B: EventStore>(store: &B) {
     for n in 0..6 {
         let name = format!("order-{}", n % 2);
@@ -24,7 +25,8 @@ pub fn events_come_back_in_order<B: EventStore>(store: &B) {
     assert_eq!(read(store, "order-1", &Reading::default()), of_stream, "a stream holds the events that the store does");
 }
 
-/// All that a writer said comes back as it was: empty data, text, zeros, any bytes, and what stands beside the data.
+/// All that a writer said comes back as it was: empty data, text, zeros, any bytes, and what stands
+/// beside the data.
 pub fn content_comes_back_to_the_byte<B: EventStore>(store: &B) {
     let facts = [
         EventData::new("Empty", ""),
@@ -88,7 +90,8 @@ pub(super) fn odd_roots() -> Vec<Vec<u8>> {
     roots
 }
 
-/// A root is any bytes, and each is another stream: nothing is folded, cut or taken for something else.
+/// A root is any bytes, and each is another stream: nothing is folded, cut or taken for something
+/// else.
 pub fn odd_roots_are_roots<B: EventStore>(store: &B) {
     let streams: Vec<StreamId> =
         odd_roots().iter().map(|root| StreamId::new("order", root).expect("any bytes are a root")).collect();
@@ -103,7 +106,8 @@ pub fn odd_roots_are_roots<B: EventStore>(store: &B) {
     }
 }
 
-/// Streams that differ in domain, root or edition only are others, also where the parts run together to the same text.
+/// Streams that differ in domain, root or edition only are others, also where the parts run
+/// together to the same text.
 pub fn streams_are_apart<B: EventStore>(store: &B) {
     let of = |domain: &str, root: &str| StreamId::new(domain, root).expect("a sound name");
     let in_edition = |domain, root, edition: &str| of(domain, root).in_edition(edition).expect("a sound name");
@@ -157,7 +161,8 @@ pub fn nothing_is_read_where_nothing_is<B: EventStore>(store: &B) {
     }
 }
 
-/// `from` and `to` bound a read, `to` itself left out; a limit counts from where the read begins; backwards is the same, turned round.
+/// `from` and `to` bound a read, `to` itself left out; a limit counts from where the read begins;
+/// backwards is the same, turned round.
 pub fn ranges_limits_and_backwards<B: EventStore>(store: &B) {
     begin(store, 4);
     grid(store, "order-1", &["m0", "m1", "m2", "m3"]);
@@ -227,7 +232,8 @@ pub fn a_future_sequence_is_refused<B: EventStore>(store: &B) {
     assert_eq!(append(store, "order-1", Expected::Next(3), &["in time"]), 3..4, "what was refused takes no sequence");
 }
 
-/// The parts of a call that name a stream must follow each other: where one leaves a gap, all of them are refused.
+/// The parts of a call that name a stream must follow each other: where one leaves a gap, all of
+/// them are refused.
 pub fn a_gap_inside_a_call_is_refused_whole<B: EventStore>(store: &B) {
     begin(store, 1);
     let call = [part("order-1", Expected::Next(1), &["1"]), part("order-1", Expected::Next(3), &["3"])];
@@ -305,7 +311,8 @@ pub fn an_append_of_nothing_changes_nothing<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-2"), ["x"]);
 }
 
-/// A commit of several streams stores each part in its stream, in order, at positions that follow each other.
+/// A commit of several streams stores each part in its stream, in order, at positions that follow
+/// each other.
 pub fn a_commit_of_several_streams_is_stored<B: EventStore>(store: &B) {
     begin(store, 2);
     let call = [
@@ -383,7 +390,8 @@ fn as_of_gives<B: EventStore, P: PartialOrd + Copy>(
     }
 }
 
-/// A commit that is repeated with its key stores nothing, whatever else it says, and gives what the first one has stored.
+/// A commit that is repeated with its key stores nothing, whatever else it says, and returns what
+/// the first one has stored.
 pub fn a_repeated_key_stores_nothing<B: EventStore>(store: &B) {
     begin(store, 2);
     let pay = [part("order-1", Expected::Next(2), &["paid"]), part("bill-1", Expected::Any, &["settled"])];

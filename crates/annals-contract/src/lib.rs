@@ -1,7 +1,10 @@
 //! The contract of an event store, as scenarios that any backend can be run against.
 //!
-//! [`EventStore`], [`PositionStore`] and [`SnapshotStore`] are what a backend does, in plain types. Each function of [`events`], [`editions`], [`positions`], [`snapshots`] and so on is a scenario: it takes a
-//! new, empty backend, and panics with what the contract wants if the backend does otherwise. [`Store`](annals::Store) implements the traits, and [`contract!`](crate::contract!) makes tests of the scenarios:
+//! [`EventStore`], [`PositionStore`] and [`SnapshotStore`] are what a backend does, in plain types.
+//! Each function of [`events`], [`editions`], [`positions`], [`snapshots`] and so on is a scenario:
+//! it takes a new, empty backend, and panics with what the contract wants if the backend does
+//! otherwise. [`Store`](annals::Store) implements the traits, and [`contract!`](crate::contract!)
+//! makes tests of the scenarios:
 //!
 //! ```
 //! use annals::Store;
@@ -29,32 +32,38 @@ pub use suite::{
     Place, Scenario, of_durability, of_edition_positions, of_editions, of_events, of_positions, of_snapshots,
 };
 
-use annals::{AsOf, Expected, Retention, StreamId, Timestamp};
+use annals::snapshot::Retention;
+use annals::{AsOf, Expected, StreamId, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
 
 /// What the contract must be able to tell of a backend's errors.
 pub trait BackendError: Debug {
-    /// Whether the stream was not as the writer expected. Nothing was stored then, and the writer may decide again.
+    /// Whether the stream was not as the writer expected. Nothing was stored then, and the writer
+    /// may decide again.
     fn is_conflict(&self) -> bool;
 }
 
 /// Streams of events: what the kinds `events`, `writers`, `editions` and `durability` are about.
 ///
-/// What a call gives is what was stored when it began, or a little later; what a call has stored, every later one sees.
+/// What a call gives is what was stored when it began, or a little later; what a call has stored,
+/// every later one sees.
 pub trait EventStore: Sync {
     /// What can go wrong.
     type Error: BackendError;
 
-    /// Stores all of it, or nothing. The expectation of each part is held against the stream as those before it leave it.
+    /// Stores all of it, or nothing. The expectation of each part is held against the stream as
+    /// those before it leave it.
     ///
-    /// With a key that is not empty, a repeat stores nothing and checks no expectation: if one of the streams has a commit with this key that says the same (streams, types, data and tags in the
-    /// same order), the result is that of the first one, marked as a duplicate.
+    /// With a key that is not empty, a repeat stores nothing and checks no expectation: if one of
+    /// the streams has a commit with this key that says the same (streams, types, data and tags in
+    /// the same order), the result is that of the first one, marked as a duplicate.
     ///
     /// # Errors
     ///
-    /// A conflict, if a stream is not as expected; any error, if an earlier commit with this key says something else.
+    /// A conflict, if a stream is not as expected; any error, if an earlier commit with this key
+    /// says something else.
     fn commit(&self, appends: &[Append], key: &str) -> Result<Stored, Self::Error>;
 
     /// The events of a stream, as its edition shows them.
@@ -78,7 +87,8 @@ pub trait EventStore: Sync {
     /// Those of the backend.
     fn query(&self, criteria: &Criteria) -> Result<Vec<RecordedEvent>, Self::Error>;
 
-    /// The events with this correlation id, of all domains and editions, by stream, each in order. The empty id finds nothing.
+    /// The events with this correlation id, of all domains and editions, by stream, each in order.
+    /// The empty id finds nothing.
     ///
     /// # Errors
     ///
@@ -99,7 +109,8 @@ pub trait EventStore: Sync {
     /// Those of the backend.
     fn editions(&self) -> Result<BTreeMap<String, u64>, Self::Error>;
 
-    /// Deletes what an edition has of its own, in one domain or in all: events, idempotency keys, and the positions and snapshots of these streams. Gives the number of events.
+    /// Deletes what an edition has of its own, in one domain or in all: events, idempotency keys,
+    /// and the positions and snapshots of these streams. Returns the number of events.
     ///
     /// # Errors
     ///
@@ -107,7 +118,8 @@ pub trait EventStore: Sync {
     fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64, Self::Error>;
 }
 
-/// How far handlers have come in streams: what the kind `positions` is about. Whether the stream has events does not matter.
+/// How far handlers have come in streams: what the kind `positions` is about. Whether the stream
+/// has events does not matter.
 pub trait PositionStore: Sync {
     /// What can go wrong.
     type Error: Debug;
@@ -148,9 +160,11 @@ pub trait PositionStore: Sync {
     fn positions_of(&self, handler: &str) -> Result<BTreeMap<StreamId, u64>, Self::Error>;
 }
 
-/// States of streams: what the kind `snapshots` is about. It goes with the events, as a state is that after one of them.
+/// States of streams: what the kind `snapshots` is about. It goes with the events, as a state is
+/// that after one of them.
 pub trait SnapshotStore: EventStore {
-    /// Stores the state of a stream after the event with this sequence; one that is there for this sequence is replaced. Then others go, as their retention says.
+    /// Stores the state of a stream after the event with this sequence; one that is there for this
+    /// sequence is replaced. Then others go, as their retention says.
     ///
     /// # Errors
     ///
@@ -191,7 +205,7 @@ pub trait SnapshotStore: EventStore {
     /// Those of the backend.
     fn snapshots_of(&self, stream: &StreamId) -> Result<Vec<(u64, Retention)>, Self::Error>;
 
-    /// Removes all of a stream. Gives their number.
+    /// Removes all of a stream. Returns their number.
     ///
     /// # Errors
     ///
@@ -228,7 +242,8 @@ impl EventData {
 /// What a reader gets: a fact, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// The stream in which it was stored; of an edition's stream, what it shares is of the main one.
+    /// The stream in which it was stored; of an edition's stream, what it shares is of the main
+    /// one.
     pub stream: StreamId,
     /// Its number in the stream.
     pub sequence: u64,
@@ -267,7 +282,7 @@ pub struct Stored {
 pub struct Reading {
     /// The first sequence.
     pub from: u64,
-    /// The one behind the last.
+    /// The one after the last.
     pub to: u64,
     /// At most so many.
     pub limit: u64,
@@ -275,7 +290,8 @@ pub struct Reading {
     pub backwards: bool,
     /// Only what had been recorded then, it included.
     pub as_of: Option<AsOf>,
-    /// Of a stream in a named edition: as if it diverged there. What it has of its own counts only if it goes on there without a gap.
+    /// Of a stream in a named edition: as if it diverged there. What it has of its own counts only
+    /// if it goes on there without a gap.
     pub diverging_at: Option<u64>,
 }
 

@@ -98,7 +98,8 @@ pub fn handlers_are_apart<B: PositionStore>(store: &B) {
     apart(store, &["billing", "Billing", "billing ", "bill", "shipping", "é"].map(|name| (name, stream("order-1"))));
 }
 
-/// Domains have positions of their own, also where the parts of a key run together to the same text.
+/// Domains have positions of their own, also where the parts of a key run together to the same
+/// text.
 pub fn domains_are_apart<B: PositionStore>(store: &B) {
     let of = |domain: &str, root: &str| ("billing", StreamId::new(domain, root).expect("a sound name"));
     apart(
@@ -148,7 +149,7 @@ pub fn list_gives_all_of_a_handler<B: PositionStore>(store: &B) {
     assert_eq!(list(store, "bill"), [], "handlers are not found by the beginnings of their names");
 }
 
-/// What is deleted is none again, and can be put anew, lower. Deleting nothing is no error.
+/// What is deleted is none again, and can be put again, lower. Deleting nothing is no error.
 pub fn delete_forgets<B: PositionStore>(store: &B) {
     delete(store, "billing", "order-1");
     put(store, "billing", "order-1", 9);

@@ -105,7 +105,8 @@ pub fn at_gives_the_highest_not_above<B: SnapshotStore>(store: &B) {
     assert_eq!(at(store, "order-1", u64::MAX), Some(6));
 }
 
-/// `at_time` gives the newest of those whose event was recorded by then, at that very time included.
+/// `at_time` gives the newest of those whose event was recorded by then, at that very time
+/// included.
 pub fn at_a_time_gives_what_was_recorded_by_then<B: SnapshotStore>(store: &B) {
     for n in 0..6 {
         append(store, "order-1", Expected::Next(n), &["x"]);
@@ -138,7 +139,8 @@ pub fn one_of_the_same_sequence_is_replaced<B: SnapshotStore>(store: &B) {
     }
 }
 
-/// A state is that after an event: where the stream has none of this sequence, the snapshot is refused.
+/// A state is that after an event: where the stream has none of this sequence, the snapshot is
+/// refused.
 pub fn a_snapshot_needs_its_event<B: SnapshotStore>(store: &B) {
     begin(store, 2);
     for (name, sequence) in [("order-1", 2), ("order-1", u64::MAX), ("order-2", 0), ("order-2@x", 0)] {
@@ -149,7 +151,8 @@ pub fn a_snapshot_needs_its_event<B: SnapshotStore>(store: &B) {
     put(store, "order-1", 1, Usual);
 }
 
-/// Deleting takes all snapshots of a stream, of any retention, and tells their number; it takes none of another.
+/// Deleting takes all snapshots of a stream, of any retention, and tells their number; it takes
+/// none of another.
 pub fn delete_takes_all_of_a_stream<B: SnapshotStore>(store: &B) {
     begin(store, 4);
     append(store, "order-2", Expected::Any, &["x"]);
@@ -250,7 +253,8 @@ fn apart<B: SnapshotStore>(store: &B, streams: &[StreamId]) {
     }
 }
 
-/// Domains have snapshots of their own, also where the parts of a name run together to the same text.
+/// Domains have snapshots of their own, also where the parts of a name run together to the same
+/// text.
 pub fn domains_are_apart<B: SnapshotStore>(store: &B) {
     let of = |domain: &str, root: &str| StreamId::new(domain, root).expect("a sound name");
     apart(
@@ -290,7 +294,8 @@ pub fn main_has_two_names<B: SnapshotStore>(store: &B) {
     assert_eq!(delete(store, "order-1@main"), 2);
 }
 
-/// A snapshot of an edition is one of what the edition shows: if its event is shadowed later, it is not used any more.
+/// A snapshot of an edition is one of what the edition shows: if its event is shadowed later, it is
+/// not used any more.
 pub fn what_an_edition_shadows_is_not_used<B: SnapshotStore>(store: &B) {
     begin(store, 5);
     put(store, "order-1@x", 1, Persist);
@@ -323,7 +328,7 @@ pub fn snapshots_go_with_their_edition<B: SnapshotStore>(store: &B) {
     assert_eq!(all(), [(Some(2), 1), (None, 0), (Some(0), 1), (Some(5), 1)]);
     store.delete_edition("x", None).must("deleting an edition");
     assert_eq!(all(), [(Some(2), 1), (None, 0), (None, 0), (Some(5), 1)]);
-    // Begun anew, it is another one.
+    // Begun again, it is another one.
     append(store, "order-1@x", Expected::Any, &["n"]);
     assert_eq!(latest(store, "order-1@x"), None, "they do not come back");
 }

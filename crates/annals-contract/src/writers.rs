@@ -9,7 +9,7 @@ use std::thread;
 const WRITERS: usize = 4;
 const ROUNDS: u64 = 20;
 
-/// Runs it in several threads, with their numbers, and gives what they gave.
+/// Runs it in several threads, with their numbers, and returns what they gave.
 fn together<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(WRITERS);
     thread::scope(|scope| {
@@ -44,7 +44,8 @@ pub fn of_those_who_expect_the_same_one_wins<B: EventStore>(store: &B) {
     }
 }
 
-/// Those who expect nothing all win, and their events stand in the stream one after the other, each writer's in its order.
+/// Those who expect nothing all win, and their events stand in the stream one after the other, each
+/// writer's in its order.
 pub fn of_those_who_expect_nothing_all_win<B: EventStore>(store: &B) {
     together(|n| {
         for round in 0..ROUNDS {

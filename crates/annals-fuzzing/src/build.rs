@@ -1,19 +1,20 @@
-//! Small stores, made of the parts of the format and the same each time: what the mutations begin with.
+//! Small stores, made of the parts of the format and the same each time: what the mutations begin
+//! with.
 
 use super::noise;
 use annals::StreamId;
 use annals::Timestamp;
 use annals::fs::{File, Fs, MemFs, Mode};
-use annals::internals::format::draft::{Draft, Limits, Place};
+use annals::internals::format::draft::{Draft, FramePlace, Limits};
 use annals::internals::format::frame::{self, Chain};
-use annals::internals::format::head::{self, Head};
+use annals::internals::format::head::{self, DurableMark};
 use annals::internals::format::segment_header::SegmentHeader;
 use annals::internals::format::{put, snapshot_file};
 use annals::internals::index::{file, memory::Memory};
 use annals::internals::repeat_tag;
 use annals::internals::segment::scan::frames;
 use annals::internals::segment::{START, Segment, file_name};
-use annals::internals::snapshot::{Directory, Settings};
+use annals::internals::snapshots::{Directory, SnapshotSettings};
 use annals::internals::system::System;
 use annals::{ContentType, NewEvent};
 use annals_testkit::Fact;
@@ -25,7 +26,8 @@ use uuid::Uuid;
 /// A commit of so many events is one that this code does not write: see [`odd`].
 const ODD: u64 = 7;
 
-/// A commit of no events is a record of the store's own: it only says how far an upstream was taken in, or deletes an edition, or a domain of it.
+/// A commit of no events is a system record: it only says how far an upstream was taken in, or
+/// deletes an edition, or a domain of it.
 pub(super) const TRACKED: (u64, usize) = (0, 0);
 pub(super) const DELETED: (u64, usize) = (0, 1);
 pub(super) const DELETED_IN_A: (u64, usize) = (0, 2);
@@ -48,7 +50,7 @@ pub(super) struct Built {
     pub deletions: Vec<(u64, Option<&'static str>)>,
     /// Where it is said how far the upstream was taken in, and how far.
     pub tracked: Vec<(u64, u64)>,
-    /// The position behind all.
+    /// The position after all.
     pub end: u64,
     /// HEAD says that all below this position is durable.
     pub proven: u64,
@@ -76,14 +78,14 @@ impl Built {
     pub(super) fn with_caches(mut self) -> Built {
         self.files.insert("POSITIONS".into(), super::positions::sample());
         let root = Path::new("store");
-        let settings = Settings { kept: 1, sync: false, reserve: 0 };
+        let settings = SnapshotSettings { kept: 1, sync: false, reserve: 0 };
         for stream in [stream(0), stream(3)] {
             let fs = MemFs::new();
             let directory = Directory::new(Arc::new(fs.clone()), root.to_owned(), settings);
             let fact = self.live(self.end).into_iter().rfind(|fact| fact.stream == stream);
             let fact = fact.expect("a stream with events");
             let state = state(&fact);
-            let head = snapshot_file::Head {
+            let head = snapshot_file::SnapshotHeader {
                 store: first_header().store,
                 created_at: 0,
                 sequence: fact.sequence,
@@ -114,7 +116,7 @@ pub(super) fn state(fact: &Fact) -> Vec<u8> {
 pub(super) enum Ended {
     /// Closed: HEAD knows all, and all segments have an index.
     Closed,
-    /// The process died: HEAD knows of the last roll, and zeros stand behind the last commit.
+    /// The process died: HEAD knows of the last roll, and zeros stand after the last commit.
     Killed,
 }
 
@@ -161,7 +163,8 @@ pub(super) fn put_file(fs: &MemFs, path: &Path, bytes: &[u8]) -> Arc<dyn File> {
     file
 }
 
-/// A store whose segments hold commits of so many events, with data of so many bytes each. Commits of two events have an idempotency key.
+/// A store whose segments hold commits of so many events, with data of so many bytes each. Commits
+/// of two events have an idempotency key.
 pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
     let mut built = Built::default();
     let (mut next, mut next_own) = (BTreeMap::new(), BTreeMap::new());
@@ -207,7 +210,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
                     built.tracked.push((chain.next_position, number));
                 } else {
                     built.deletions.push((chain.next_position, domain));
-                    // It is begun anew.
+                    // It is begun again.
                     next.retain(|stream: &StreamId, _| {
                         stream.edition() != Some(EDITION) || domain.is_some_and(|domain| domain != stream.domain())
                     });
@@ -219,7 +222,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
             let offset = bytes.len() as u64;
             let recorded_at = chain.recorded_at + 10;
             let durable_upto = chain.next_position;
-            let place = Place { segment: &header, mask, offset, chain: &chain, recorded_at, durable_upto };
+            let place = FramePlace { segment: &header, mask, offset, chain: &chain, recorded_at, durable_upto };
             let (frame, behind) = draft.finish(&place);
             for frame in frames(&frame, offset, mask) {
                 let added = frame.records(Path::new(""), |event| memory.add(&event));
@@ -267,9 +270,16 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
 
 fn head(segment: &SegmentHeader, clean: bool, (position, digest): (u64, u64), len: u64) -> Vec<u8> {
     let mut bytes = vec![0; head::LEN];
-    let older =
-        Head { clean: false, store: segment.store, generation: 6, segment: 1, position: 0, len: START, digest: 0 };
-    let newer = Head { clean, generation: 7, segment: segment.number, position, len, digest, ..older };
+    let older = DurableMark {
+        clean: false,
+        store: segment.store,
+        generation: 6,
+        segment: 1,
+        position: 0,
+        len: START,
+        digest: 0,
+    };
+    let newer = DurableMark { clean, generation: 7, segment: segment.number, position, len, digest, ..older };
     for head in [older, newer] {
         put(&mut bytes, head.slot_at() as usize, &head.encode());
     }
@@ -300,14 +310,15 @@ pub(super) fn small(ended: Ended) -> Built {
     store(&[&[(1, 20), (2, 40), (3, 0)], &[(2, 9000), (1, 10)], &[(1, 5), (2, 30), (1, 300)]], ended)
 }
 
-/// A store with an edition that was deleted and begun anew, more than once, and an upstream.
+/// A store with an edition that was deleted and begun again, more than once, and an upstream.
 pub(super) fn edited(ended: Ended) -> Built {
     let first = [(5, 20), TRACKED, DELETED_IN_A, (3, 40)];
     let second = [(5, 10), DELETED, (2, 30), (1, 0), (4, 300)];
     store(&[&first, &second, &[TRACKED, (3, 5), (1, 10), DELETED_IN_A, (4, 9)]], ended)
 }
 
-/// A store that this code does not write, and would not mind if somebody else had: an event has the same tag many times, and one stands in a wide record.
+/// A store that this code does not write, and would not mind if somebody else had: an event has the
+/// same tag many times, and one stands in a wide record.
 pub(super) fn odd() -> Built {
     store(&[&[(1, 10), (ODD, 20)], &[(1, 20)]], Ended::Closed)
 }

@@ -7,7 +7,7 @@ use super::{noise, positions};
 use annals::Timestamp;
 use annals::fs::{Fs, MemFs, Mode};
 use annals::internals::segment::number_of;
-use annals::salvage::{Report, verify_in};
+use annals::offline::{Report, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Query, Store};
 use annals_testkit::Fact;
 use arbitrary::{Arbitrary, Unstructured};
@@ -16,7 +16,8 @@ use std::path::Path;
 #[derive(Arbitrary, Debug)]
 struct Input {
     base: u8,
-    /// What happens before the checksums are made right again; nothing is made right if this is empty.
+    /// What happens before the checksums are made right again; nothing is made right if this is
+    /// empty.
     tampered: Vec<Edit>,
     damaged: Vec<Edit>,
     read_only: bool,
@@ -27,8 +28,10 @@ pub(super) fn options(fs: &MemFs) -> Options {
     Options::new().file_system(fs.clone()).maintenance(false).segment_size(16 << 10).reserve(0).clock(clock)
 }
 
-/// The input says what happens to a small store: bytes, files and names change, and the checksums may be made right in between. Nothing panics. If no checksum was made right, whatever is handed out is
-/// what was written, and what is gone is told by the open or the read, and by verify; and what opens once opens again and shows the same.
+/// The input says what happens to a small store: bytes, files and names change, and the checksums
+/// may be made right in between. Nothing panics. If no checksum was made right, whatever is handed
+/// out is what was written, and what is gone is told by the open or the read, and by verify; and
+/// what opens once opens again and shows the same.
 pub fn open_directory(input: &[u8]) {
     if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(input)) {
         run(&input);
@@ -58,7 +61,8 @@ fn run(input: &Input) {
         panic!("what was opened once does not open again");
     };
     assert_eq!((facts, end), (again.clone(), end_again));
-    // Damage that takes no event with it is not mended by opening, and shows when an index is made anew.
+    // Damage that takes no event with it is not mended by opening, and shows when an index is
+    // rebuilt.
     if verified.is_ok_and(|report| report.is_sound()) {
         go_on(&fs, &again);
     }
@@ -76,7 +80,8 @@ enum Seen {
     },
 }
 
-/// Opens the store and reads it in every way. Holds what it shows against what was written, up to some position.
+/// Opens the store and reads it in every way. Holds what it shows against what was written, up to
+/// some position.
 fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
     let options = options(fs);
     let opened = if read_only { options.open_read_only(DIR) } else { options.open(DIR) };
@@ -96,7 +101,8 @@ fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
     let mut shorter = false;
     if let Some((built, all)) = written {
         let live = built.live(end);
-        // A store that is only read is read around damage: all that is intact is there, behind gaps that are named. What was deleted is there again if the deletion is in a gap.
+        // A store that is only read is read around damage: all that is intact is there, after gaps
+        // that are named. What was deleted is there again if the deletion is in a gap.
         let around = read_only && error.is_some();
         let mut live = if around { built.facts.clone() } else { live };
         // Of the id of the store the ids are made that nobody gave; if it is lost, that is told.
@@ -123,7 +129,8 @@ fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
     Seen::Store { facts, end, error, shorter }
 }
 
-/// Whether the store looks as it did before the last commits were made, which nothing proves to have been durable: the process was killed, and where they stood are zeros to the end.
+/// Whether the store looks as it did before the last commits were made, which nothing proves to
+/// have been durable: the process was killed, and where they stood are zeros to the end.
 fn was_never_written(fs: &MemFs, built: &Built, end: u64, clean: bool) -> bool {
     let gone = |path: &Path| {
         let file = fs.open(path, Mode::Read).expect("it is listed");
@@ -138,7 +145,8 @@ fn was_never_written(fs: &MemFs, built: &Built, end: u64, clean: bool) -> bool {
     !clean && end >= built.proven && newest.is_some_and(|name| gone(&Path::new(DIR).join(name)))
 }
 
-/// Handler positions and snapshots: refused, or as they were put; and loading gives what reading gives.
+/// Handler positions and snapshots: refused, or as they were put; and loading gives what reading
+/// gives.
 fn caches(store: &Store, written: Option<&Built>, facts: &[Fact]) {
     match positions::is_of_sample(store) {
         Ok(is_known) => {

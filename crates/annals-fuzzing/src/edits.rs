@@ -1,4 +1,5 @@
-//! What can happen to the files of a small store: bytes, files and names change. Inputs that are kept mean what stands here, so that none of it can be taken away or put in another order.
+//! What can happen to the files of a small store: bytes, files and names change. Inputs that are
+//! kept mean what stands here, so that none of it can be taken away or put in another order.
 
 use super::build::{self, Built, Ended, put_file};
 use super::{noise, seal};
@@ -228,7 +229,8 @@ impl Files {
     }
 }
 
-/// Where the header behind the one at `start` stands, if that one is a good segment header or a frame.
+/// Where the header after the one at `start` stands, if that one is a good segment header or a
+/// frame.
 fn next_header(bytes: &[u8], start: usize) -> usize {
     let len = match bytes.get(start..start + 20) {
         _ if start == 0 => START as usize,
@@ -238,7 +240,8 @@ fn next_header(bytes: &[u8], start: usize) -> usize {
     start.saturating_add(len).min(bytes.len())
 }
 
-/// The files of a store after all that an input says: what happens before the checksums are made right, if anything does, and what happens behind that.
+/// The files of a store after all that an input says: what happens before the checksums are made
+/// right, if anything does, and what happens after that.
 pub(super) fn after(base: &Built, tampered: &[Edit], damaged: &[Edit]) -> BTreeMap<String, Vec<u8>> {
     let mut files = Files { files: base.files.clone(), tampering: true };
     for edit in tampered.iter().take(6) {

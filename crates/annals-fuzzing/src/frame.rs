@@ -7,13 +7,15 @@ use annals::internals::format::frame::{self, EVENTS, FrameHeader, HEADER, Seal};
 use annals::internals::format::segment_header::SegmentHeader;
 use annals::internals::format::{head, put, record};
 use annals::internals::segment::{START, file_name};
+use annals::internals::stream_key;
 use annals::internals::system::System;
 use annals_testkit::Fact;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Takes the input, but for its first byte, for a frame at the start of a segment, sealed if the first byte is odd. What verifies comes back the same when it is encoded again,
-/// and does not verify any more with one bit flipped.
+/// Takes the input, but for its first byte, for a frame at the start of a segment, sealed if the
+/// first byte is odd. What verifies comes back the same when it is encoded again, and does not
+/// verify any more with one bit flipped.
 pub fn frame(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
@@ -73,7 +75,8 @@ fn pieces(bytes: &[u8], path: &Path) {
     let segment = first_header();
     let mut bytes = bytes.to_vec();
     if let Some(len) = record::len(&bytes).filter(|&len| len <= bytes.len()) {
-        // Records are decoded under the checksum of their frame, too, which says nothing of their own.
+        // Records are decoded under the checksum of their frame, too, which says nothing of their
+        // own.
         let _ = record::decode(&bytes, 0, len);
         seal::record(&mut bytes[..len], segment.mask(), START);
         one_record(&bytes[..len], START, &segment);
@@ -89,8 +92,8 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     let (ordinal, time, sequence) = (parts.ordinal, parts.time, parts.sequence);
     let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: segment.id_seed() });
     let Some(event) = annals::internals::event(&block, &parts, segment) else { return };
-    if System::of(event.key()).is_some() {
-        // One of the store's own: no reader is handed it, and it stands in no stream that has a name.
+    if System::of(stream_key(&event)).is_some() {
+        // One of the system: no reader is handed it, and it stands in no stream that has a name.
         return;
     }
     let fact = Fact::of(&event);
@@ -98,7 +101,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
 
     let mut again = Vec::new();
     let wide = sequence > u32::MAX.into();
-    let encoded = record::encode(&mut again, event.key(), &event.to_new(), wide, record::MAX_RECORD);
+    let encoded = record::encode(&mut again, stream_key(&event), &event.to_new(), wide, record::MAX_RECORD);
     let mut unfinished = encoded.expect("what was decoded keeps the limits");
     assert!(unfinished.set_sequence(sequence));
     unfinished.finish(&mut again, segment.mask(), offset, ordinal, time);
@@ -110,7 +113,8 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     assert_eq!(Fact::of(&event), fact);
 }
 
-/// A frame with the same header and body is the same frame, but for bits that this version does not write.
+/// A frame with the same header and body is the same frame, but for bits that this version does not
+/// write.
 fn again(header: &FrameHeader, whole: &[u8]) {
     if header.reserved != 0 {
         return;
@@ -141,7 +145,8 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         let mut at = START as usize;
         while let Some(header) = bytes.get(at..at + HEADER) {
             let len = frame::frame_len(annals::internals::format::u32_at(header, 16).into()) as usize;
-            // A frame of the first segment is one for this target as it is; one of another only when it is sealed.
+            // A frame of the first segment is one for this target as it is; one of another only
+            // when it is sealed.
             seeds.push([&[1][..], &bytes[at..at + len]].concat());
             // Records alone.
             seeds.push([&[0][..], &bytes[at + HEADER..at + len]].concat());

@@ -1,12 +1,13 @@
-//! An index file: whatever it says, looking into it ends, and an answer that no one has tampered with is right.
+//! An index file: whatever it says, looking into it ends, and an answer that no one has tampered
+//! with is right.
 
 use super::build::{self, Ended, put_file};
 use super::seal;
 use annals::fs::{Fs, MemFs};
-use annals::internals::format::index_file::{self, Entry, IndexHeader, NewEntry, PRELUDE, entry_lens};
+use annals::internals::format::index_file::{self, EntryHead, IndexHeader, NewEntry, PRELUDE, entry_lens};
 use annals::internals::format::segment_header::SegmentHeader;
-use annals::internals::index::file::{Broken, IndexFile, file_name};
-use annals::internals::index::term::{Kind, Term};
+use annals::internals::index::file::{IndexBroken, IndexFile, file_name};
+use annals::internals::index::term::{Term, TermKind};
 use annals::internals::segment::{self, START};
 use std::ops::Range;
 use std::path::Path;
@@ -47,13 +48,15 @@ fn open(bytes: &[u8], segment: &SegmentHeader) -> Option<IndexFile> {
     IndexFile::open(&fs as &dyn Fs, Path::new("store"), segment, false)
 }
 
-fn offsets(file: &IndexFile, entry: &Entry) -> Result<Vec<u32>, Broken> {
+fn offsets(file: &IndexFile, entry: &EntryHead) -> Result<Vec<u32>, IndexBroken> {
     let mut found = Vec::new();
     file.offsets(entry, &(0..u64::MAX), &mut found)?;
     Ok(found)
 }
 
-/// The first byte says what the rest is: an index file; one that is sealed before it is looked into; changes to a good one, two bytes for the place and one for what is there instead; offsets for an entry.
+/// The first byte says what the rest is: an index file; one that is sealed before it is looked
+/// into; changes to a good one, two bytes for the place and one for what is there instead; offsets
+/// for an entry.
 pub fn index_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 4 {
@@ -101,7 +104,7 @@ fn look(bytes: &[u8], sealed: bool) {
         let _ = file.find(term);
         let _ = file.entries(&term[..term.len().min(3)], |_| Ok(()));
     }
-    let _ = file.find(Term::new(Kind::Tag, None, b"nowhere").bytes());
+    let _ = file.find(Term::new(TermKind::Tag, None, b"nowhere").bytes());
     for number in 0..file.waypoint_count().min(300) {
         let _ = file.waypoint(number);
     }
@@ -109,7 +112,7 @@ fn look(bytes: &[u8], sealed: bool) {
 }
 
 /// The offsets within a range are those of all that lie in it.
-fn within(file: &IndexFile, entry: &Entry, range: &Range<u64>, all: Option<&Vec<u32>>) {
+fn within(file: &IndexFile, entry: &EntryHead, range: &Range<u64>, all: Option<&Vec<u32>>) {
     let mut found = Vec::new();
     if let (Ok(()), Some(all)) = (file.offsets(entry, range, &mut found), all) {
         // Offsets that do not rise are nothing that this code writes.
@@ -119,7 +122,8 @@ fn within(file: &IndexFile, entry: &Entry, range: &Range<u64>, all: Option<&Vec<
     }
 }
 
-/// Looks up all terms in a good file that some bytes of are others. Unless the checksums fail, the answers are the right ones.
+/// Looks up all terms in a good file that some bytes of are others. Unless the checksums fail, the
+/// answers are the right ones.
 fn changed(changes: &[u8]) {
     let base = base();
     let mut bytes = base.index.clone();

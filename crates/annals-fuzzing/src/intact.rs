@@ -1,8 +1,11 @@
-//! What damage has left of a small store: found out by comparing bytes with those that were written, and not by the checksums that a salvage goes by.
+//! What damage has left of a small store: found out by comparing bytes with those that were
+//! written, and not by the checksums that a salvage goes by.
 //!
-//! An event is demanded back if its record stands at its place in a file that may be a segment and still has the header of that segment. One in a commit that is not whole is demanded only below what
-//! is left to prove that it was acknowledged; above, it may be half of a commit that never was.
-//! Of a commit that only tracks an upstream, nothing is demanded: without its header, its record says nothing.
+//! An event is demanded back if its record stands at its place in a file that may be a segment and
+//! still has the header of that segment. One in a commit that is not whole is demanded only below
+//! what is left to prove that it was acknowledged; above, it may be half of a commit that never
+//! was. Of a commit that only tracks an upstream, nothing is demanded: without its header, its
+//! record says nothing.
 
 use super::build::Built;
 use annals::internals::format::frame::{FrameHeader, HEADER, SEAL, Seal};
@@ -17,7 +20,7 @@ use std::path::Path;
 
 /// A commit of a segment, or its seal.
 struct Commit {
-    /// From its header to behind its body and the checksums of that: the trailer says nothing new.
+    /// From its header to after its body and the checksums of that: the trailer says nothing new.
     bytes: Range<usize>,
     /// The position that was to come next when it was written.
     position: u64,
@@ -112,7 +115,7 @@ impl Intact {
         {
             let Some(index) = IndexHeader::decode(bytes) else { continue };
             found.is_named = true;
-            // One of a segment behind all that are left may be of an earlier use.
+            // One of a segment after all that are left may be of an earlier use.
             if index.segment <= there {
                 found.proven = found.proven.max(index.chain.next_position);
             }

@@ -1,9 +1,12 @@
-//! What the fuzz targets in `fuzz/` run, with the oracles in it:, and no part of the API. `crates/annals-fuzzing/tests/corpus.rs` runs the same functions on the inputs that are kept.
+//! What the fuzz targets in `fuzz/` run, with the oracles in it:, and no part of the API.
+//! `crates/annals-fuzzing/tests/corpus.rs` runs the same functions on the inputs that are kept.
 //!
-//! Random bytes never get past a checksum, but who attacks a file can compute one. So each target has a form in which the input is *sealed* first (`seal.rs`): all checksums are made right, and
-//! what stands behind them is believed as far as it is believed of any file.
+//! Random bytes never get past a checksum, but who attacks a file can compute one. So each target
+//! has a form in which the input is *sealed* first (`seal.rs`): all checksums are made right, and
+//! what stands after them is believed as far as it is believed of any file.
 //!
-//! A target is a function of bytes that panics if it finds something, a file in `fuzz/fuzz_targets` that calls it, and its line in [`TARGETS`].
+//! A target is a function of bytes that panics if it finds something, a file in `fuzz/fuzz_targets`
+//! that calls it, and its line in [`TARGETS`].
 
 mod bounded;
 mod build;

@@ -1,4 +1,5 @@
-//! The positions file: whatever it says, opening it ends, and what it hands out was flushed, unless somebody has made checksums.
+//! The positions file: whatever it says, opening it ends, and what it hands out was flushed, unless
+//! somebody has made checksums.
 
 use super::bounded::Bounded;
 use super::build::{self, Built, Ended, first_header, put_file};
@@ -6,9 +7,12 @@ use super::change::Change;
 use super::{noise, seal};
 use annals::Timestamp;
 use annals::fs::MemFs;
-use annals::internals::format::positions_file::{BATCH, BatchHeader, Entry, FileHeader, Group, HEADER, UNBOUND};
+use annals::internals::format::positions_file::{
+    BATCH, BatchHeader, FileHeader, HEADER, HandlerGroup, ProgressEntry, UNBOUND,
+};
 use annals::internals::positions::salvage::salvage;
-use annals::{BindingFault, Error, Options, Store, StreamId};
+use annals::progress::BindingFault;
+use annals::{Error, Options, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +35,8 @@ struct Input {
     settled: u8,
     /// Whether it was closed.
     mark: bool,
-    /// What happens before the checksums are made right again; nothing is made right if this is empty.
+    /// What happens before the checksums are made right again; nothing is made right if this is
+    /// empty.
     tampered: Vec<Tampering>,
     damaged: Vec<Change>,
     read_only: bool,
@@ -82,12 +87,12 @@ struct Of {
 }
 
 impl Of {
-    fn group(self) -> Group<'static> {
+    fn group(self) -> HandlerGroup<'static> {
         let edition = EDITIONS[usize::from(self.which >> 2 & 3) % 3];
         let edition = (!edition.is_empty()).then_some(edition);
         let epoch = if edition.is_some() { u64::from(self.epoch % 3) } else { 0 };
         let domain = DOMAINS[usize::from(self.which >> 4 & 1)];
-        Group { handler: HANDLERS[usize::from(self.which & 3) % 3], edition, epoch, domain }
+        HandlerGroup { handler: HANDLERS[usize::from(self.which & 3) % 3], edition, epoch, domain }
     }
 
     fn root(self) -> &'static [u8] {
@@ -118,23 +123,24 @@ struct State {
 }
 
 impl State {
-    /// What the store shows of it: its log knows no deletion, and so only editions that never were deleted.
+    /// What the store shows of it: its log knows no deletion, and so only editions that never were
+    /// deleted.
     fn shown(mut self) -> State {
         self.positions.retain(|(_, _, epoch), _| *epoch == 0);
         self
     }
 
-    fn put(&mut self, group: Group<'_>, root: &[u8], sequence: u64, bound: i8, out: &mut Vec<u8>) {
+    fn put(&mut self, group: HandlerGroup<'_>, root: &[u8], sequence: u64, bound: i8, out: &mut Vec<u8>) {
         self.positions.insert((group.handler.to_owned(), group.stream(root), group.epoch), sequence);
-        Entry::Put { root, sequence, recorded_at: time(bound) }.encode(out);
+        ProgressEntry::Put { root, sequence, recorded_at: time(bound) }.encode(out);
     }
 
-    /// Does what was written, and encodes it. Gives the number of entries.
-    fn write(&mut self, written: Written, current: &mut Option<Group<'static>>, out: &mut Vec<u8>) -> u32 {
+    /// Does what was written, and encodes it. Returns the number of entries.
+    fn write(&mut self, written: Written, current: &mut Option<HandlerGroup<'static>>, out: &mut Vec<u8>) -> u32 {
         let mut entries = 1;
-        let mut enter = |group: Group<'static>, out: &mut Vec<u8>| {
+        let mut enter = |group: HandlerGroup<'static>, out: &mut Vec<u8>| {
             if current.replace(group) != Some(group) {
-                Entry::Group(group).encode(out);
+                ProgressEntry::Group(group).encode(out);
                 entries += 1;
             }
         };
@@ -147,17 +153,17 @@ impl State {
                 enter(of.group(), out);
                 let group = of.group();
                 self.positions.remove(&(group.handler.to_owned(), group.stream(of.root()), group.epoch));
-                Entry::Delete { root: of.root() }.encode(out);
+                ProgressEntry::Delete { root: of.root() }.encode(out);
             }
             Written::Checkpoint { name, position, version, bound } => {
                 let name = NAMES[usize::from(name % 2)];
                 self.checkpoints.insert(name.to_owned(), (position, version));
-                Entry::Checkpoint { name, position, version, recorded_at: time(bound) }.encode(out);
+                ProgressEntry::Checkpoint { name, position, version, recorded_at: time(bound) }.encode(out);
             }
             Written::NoCheckpoint { name } => {
                 let name = NAMES[usize::from(name % 2)];
                 self.checkpoints.remove(name);
-                Entry::NoCheckpoint { name }.encode(out);
+                ProgressEntry::NoCheckpoint { name }.encode(out);
             }
             Written::Long { handler, count } => {
                 let group = Of { which: handler & 3, epoch: 0 }.group();
@@ -219,7 +225,8 @@ impl File {
     }
 }
 
-/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written into one, and what then happens to it.
+/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written
+/// into one, and what then happens to it.
 pub fn positions_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 3 {
@@ -281,7 +288,8 @@ fn salvaged(fs: &MemFs) -> Option<State> {
     Some(State { positions: positions.collect(), checkpoints: checkpoints.collect() })
 }
 
-/// Opens a store with this file. Gives what it shows, if the file is not refused. It is what is salvaged, too, and stays: through a flush, a change, closing, and opening again.
+/// Opens a store with this file. Returns what it shows, if the file is not refused. It is what is
+/// salvaged, too, and stays: through a flush, a change, closing, and opening again.
 fn anything(bytes: &[u8], read_only: bool) -> Option<State> {
     let fs = MemFs::new();
     for (name, bytes) in &base().files {
@@ -343,7 +351,8 @@ fn go_on(fs: &MemFs, store: Store, mut right: State) {
     }
 }
 
-/// A file that batches were written into, and that things have happened to. If no checksum was made right, it is refused, or shows all that the batches say before the first one that is another.
+/// A file that batches were written into, and that things have happened to. If no checksum was made
+/// right, it is refused, or shows all that the batches say before the first one that is another.
 fn changed(input: &Input) {
     let file = File::new(&input.batches, input.settled, input.mark);
     let mut bytes = file.bytes.clone();

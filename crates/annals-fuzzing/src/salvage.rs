@@ -7,29 +7,34 @@ use super::facts::drain;
 use super::intact::Intact;
 use super::{noise, positions};
 use annals::fs::{self, Fs, MemFs, Mode};
-use annals::salvage::{Repair, Salvage, Salvaged, verify_in};
+use annals::offline::{Repair, Salvage, Salvaged, verify_in};
 use annals::{Error, Expected, NewEvent, Result, Store};
 use annals_testkit::Fact;
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Of a store that claims to have lost more, no copy with all positions is made here: it is as long as it claims.
+/// Of a store that claims to have lost more, no copy with all positions is made here: it is as long
+/// as it claims.
 const MOST_LOST: u64 = 1 << 12;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
     base: u8,
-    /// What happens before the checksums are made right again; nothing is made right if this is empty.
+    /// What happens before the checksums are made right again; nothing is made right if this is
+    /// empty.
     tampered: Vec<Edit>,
     damaged: Vec<Edit>,
 }
 
-/// The input says what happens to a small store: bytes, files and names change, and the checksums may be made right in between. Then it is salvaged, with its positions and without, and repaired.
+/// The input says what happens to a small store: bytes, files and names change, and the checksums
+/// may be made right in between. Then it is salvaged, with its positions and without, and repaired.
 ///
-/// The damaged store stays as it was. The copy is sound, opens clean, takes events, and a salvage of it loses nothing. A repair does what its plan says, refuses what was not accepted without having touched
-/// anything, comes to the same events as the salvage, and finds nothing to do when it is done again. If no checksum was made right, each event in the copy is one that was written, those that the damage did not touch
-/// (`intact.rs`) are there, and what is not there is told.
+/// The damaged store stays as it was. The copy is sound, opens clean, takes events, and a salvage
+/// of it loses nothing. A repair does what its plan says, refuses what was not accepted without
+/// having touched anything, comes to the same events as the salvage, and finds nothing to do when
+/// it is done again. If no checksum was made right, each event in the copy is one that was written,
+/// those that the damage did not touch (`intact.rs`) are there, and what is not there is told.
 pub fn salvage(input: &[u8]) {
     if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(input)) {
         run(&input);
@@ -57,7 +62,7 @@ fn run(input: &Input) {
     if let Some(base) = written {
         is_what_was_written(base, &files, plain.as_ref().ok());
     }
-    // With new numbers, POSITIONS stays behind, whatever it is.
+    // With new numbers, POSITIONS stays after, whatever it is.
     let newer = matches!(&plain, Err(Error::UnsupportedFormat { path, .. }) if path.ends_with("POSITIONS"));
     assert!(newer || plain.is_ok() == renumbered.is_ok(), "{:?}, {:?}", plain.err(), renumbered.err());
     if let (Ok(plain), Ok(renumbered)) = (&plain, &renumbered) {
@@ -120,7 +125,8 @@ fn salvaged(fs: &MemFs, out: &str, renumber: bool) -> Result<Copy> {
     Ok(Copy { report, facts, files, losses })
 }
 
-/// Opens a store that must be in order, and after a salvage also closed. Gives its events, and the positions that it says are lost.
+/// Opens a store that must be in order, and after a salvage also closed. Gives its events, and the
+/// positions that it says are lost.
 fn opened(fs: &MemFs, dir: &str) -> (Vec<Fact>, Vec<u64>) {
     let verified = verify_in(fs, dir).expect("a store");
     // What a repair leaves to the next open.
@@ -163,7 +169,7 @@ fn read(store: &Store) -> Vec<Fact> {
     facts
 }
 
-/// The store takes an event behind those that it has.
+/// The store takes an event after those that it has.
 fn go_on(fs: &MemFs, dir: &str, facts: &[Fact]) {
     let store = options(fs).open(dir).expect("it has been opened before");
     let appended = store.append(&stream(0), Expected::Any, [NewEvent::new("More", "more")]);
@@ -240,7 +246,8 @@ fn is_dense(plain: &Copy, dense: &Copy, tampered: bool) {
     let (mut position, same_store) = (0, plain.report.store == dense.report.store);
     for (plain, dense) in plain.facts.iter().zip(&dense.facts) {
         let id = if same_store { dense.id } else { plain.id };
-        // Times that fall, which nobody writes, are raised to those before them; and what is lost may have one.
+        // Times that fall, which nobody writes, are raised to those before them; and what is lost
+        // may have one.
         let recorded_at = if tampered { plain.recorded_at } else { dense.recorded_at };
         let id = if tampered { plain.id } else { id };
         let same = Fact { position: plain.position, sequence: plain.sequence, id, recorded_at, ..dense.clone() };
@@ -258,7 +265,7 @@ fn is_dense(plain: &Copy, dense: &Copy, tampered: bool) {
 /// Repairs a copy of the store: with nothing accepted, and with what the salvage has told.
 fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: bool) {
     let fs = disk(files);
-    // Whoever takes the lock makes its file.
+    // Anyone who takes the lock makes its file.
     let untouched = |fs: &MemFs| {
         let (mut now, mut before) = (contents(fs, DIR), files.clone());
         now.remove("LOCK");
@@ -297,7 +304,8 @@ fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: 
     assert!(again.actions.is_empty(), "{again:?}");
     assert!(contents(&fs, DIR) == after, "a second repair has changed something");
     if tampered {
-        // The index of the newest segment stays as it is: somebody has made its checksums right, and it may lead anywhere.
+        // The index of the newest segment stays as it is: somebody has made its checksums right,
+        // and it may lead anywhere.
         let newest = after.keys().rfind(|name| name.ends_with(".seg") && !name.contains('/')).expect("a store");
         drop(fs.remove(&Path::new(DIR).join(newest).with_extension("idx")));
     }
@@ -306,7 +314,8 @@ fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: 
         assert_eq!((facts.len(), &losses), (salvaged.facts.len(), &salvaged.losses));
         let same_store = salvaged.report.store.as_bytes() == &build::first_header().store;
         for (repaired, salvaged) in facts.iter().zip(&salvaged.facts) {
-            // An id of the store that is lost is another each time, and so are the ids that it gave.
+            // An id of the store that is lost is another each time, and so are the ids that it
+            // gave.
             let id = if same_store { repaired.id } else { salvaged.id };
             let repaired = &Fact { id, ..repaired.clone() };
             assert_eq!(repaired, salvaged, "repair and salvage come to other events");

@@ -37,7 +37,7 @@ pub(super) fn record(bytes: &mut [u8], mask: Mask, offset: u64) {
     put(bytes, crc_at, &mask.stored(sum, offset).to_le_bytes());
 }
 
-/// Seals the frame at the start of `bytes`, with its records. Gives its length, if it has one.
+/// Seals the frame at the start of `bytes`, with its records. Returns its length, if it has one.
 pub(super) fn frame(bytes: &mut [u8], mask: Mask, offset: u64) -> Option<usize> {
     if bytes.len() < HEADER {
         return None;
@@ -79,7 +79,8 @@ pub(super) fn segment_header(bytes: &mut [u8]) {
     }
 }
 
-/// Seals a segment: its header, and its frames one behind the other, chained, up to the first place where there is none. Gives the digest of the frames with events, and where all ends.
+/// Seals a segment: its header, and its frames one after the other, chained, up to the first place
+/// where there is none. Gives the digest of the frames with events, and where all ends.
 pub(super) fn segment(bytes: &mut [u8]) -> Option<(u64, u64)> {
     segment_header(bytes);
     let header = SegmentHeader::decode(bytes, Path::new("")).ok()??;
@@ -115,7 +116,8 @@ pub(super) fn head(bytes: &mut [u8]) {
     }
 }
 
-/// Seals an index file: header, buckets, entries with their chunks, and pages, as far as the header can be followed.
+/// Seals an index file: header, buckets, entries with their chunks, and pages, as far as the header
+/// can be followed.
 pub(super) fn index(bytes: &mut [u8]) {
     if bytes.len() < index_file::HEADER {
         return;
@@ -147,7 +149,8 @@ pub(super) fn index(bytes: &mut [u8]) {
     }
 }
 
-/// Seals the entry at the start of `bytes`. Gives the length of head and postings, if they lie within.
+/// Seals the entry at the start of `bytes`. Gives the length of head and postings, if they lie
+/// within.
 fn entry(bytes: &mut [u8], mask: Mask, at: u64) -> Option<usize> {
     let (head, postings) = index_file::entry_lens(bytes);
     let head_end = PRELUDE.checked_add(head as usize)?;
@@ -188,7 +191,8 @@ pub(super) fn follow(bytes: &mut [u8], (digest, end): (u64, u64)) {
     }
 }
 
-/// Seals a snapshot file, as far as it has the length that it tells; with `fit`, it tells the length that it has.
+/// Seals a snapshot file, as far as it has the length that it tells; with `fit`, it tells the
+/// length that it has.
 pub(super) fn snapshot(bytes: &mut [u8], fit: bool) {
     const HEAD: usize = annals::internals::format::state_file::LEN;
     if bytes.len() < HEAD {
@@ -216,7 +220,8 @@ pub(super) fn snapshot(bytes: &mut [u8], fit: bool) {
     put(bytes, end, &sum.to_le_bytes());
 }
 
-/// Seals a positions file: its header, and its batches one behind the other, numbered and chained, up to the first place where there is none.
+/// Seals a positions file: its header, and its batches one after the other, numbered and chained,
+/// up to the first place where there is none.
 pub(super) fn positions(bytes: &mut [u8]) {
     if bytes.len() < POSITIONS_HEADER {
         return;

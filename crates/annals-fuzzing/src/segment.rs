@@ -8,8 +8,8 @@ use annals::internals::format::frame::{Chain, FrameHeader};
 use annals::internals::format::index_file::Waypoint;
 use annals::internals::format::segment_header::SegmentHeader;
 use annals::internals::index::memory::Memory;
-use annals::internals::segment::cursor::Cursor;
-use annals::internals::segment::scan::{Scanned, Source, Stop};
+use annals::internals::segment::cursor::SegmentCursor;
+use annals::internals::segment::scan::{ScanEnd, ScanSource, Scanned};
 use annals::internals::segment::{START, Segment, file_name};
 use annals_testkit::Fact;
 use std::path::Path;
@@ -25,8 +25,9 @@ struct Shown {
     records: Vec<u64>,
 }
 
-/// Takes the input, but for its first byte, for a segment, sealed if the first byte is odd. A scan ends; what it shows stands in the file, follows each other, and is found again by all other
-/// ways to read: one by one, in blocks, from the middle, and by a scan that resumes.
+/// Takes the input, but for its first byte, for a segment, sealed if the first byte is odd. A scan
+/// ends; what it shows stands in the file, follows each other, and is found again by all other ways
+/// to read: one by one, in blocks, from the middle, and by a scan that resumes.
 pub fn segment_scan(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
@@ -35,7 +36,7 @@ pub fn segment_scan(input: &[u8]) {
     }
     let path = Path::new("x.seg");
     let file = put_file(&MemFs::new(), path, &bytes);
-    let source = Source { path, file: &*file, size: bytes.len() as u64 };
+    let source = ScanSource { path, file: &*file, size: bytes.len() as u64 };
     let Ok(Some(header)) = source.header() else { return };
     assert!(source.content_end(0).is_ok_and(|end| end <= source.size));
 
@@ -77,19 +78,19 @@ fn hold(scanned: &Scanned, header: &SegmentHeader, shown: &[Shown], chain: Chain
     assert!(scanned.end <= size.max(START) && scanned.unproven <= scanned.end && scanned.events_end() <= scanned.end);
     let last = shown.last().map_or(START, |shown| shown.end);
     match scanned.stop {
-        Stop::Sealed { seal, .. } => {
+        ScanEnd::Sealed { seal, .. } => {
             assert_eq!(seal, chain.seal(header));
             assert_eq!(scanned.events_end(), last);
         }
-        Stop::End => assert_eq!(scanned.end, last),
+        ScanEnd::End => assert_eq!(scanned.end, last),
         // A frame that does not fit as a seal counts as read.
-        Stop::Bad { .. } => assert!(scanned.end >= last),
+        ScanEnd::Bad { .. } => assert!(scanned.end >= last),
     }
     assert!(shown.windows(2).all(|pair| pair[0].end == pair[1].offset));
 }
 
 /// A scan from the middle on ends in the same way.
-fn resumes(source: &Source<'_>, header: &SegmentHeader, scanned: &Scanned, shown: &[Shown]) {
+fn resumes(source: &ScanSource<'_>, header: &SegmentHeader, scanned: &Scanned, shown: &[Shown]) {
     let Some(middle) = shown.get(shown.len() / 2) else { return };
     let mut left = shown.len() - shown.len() / 2;
     let resumed = source.scan(header, Some((middle.offset, middle.chain)), |_| {
@@ -111,14 +112,14 @@ fn reads(header: &SegmentHeader, file: Arc<dyn annals::fs::File>, scanned: &Scan
         .flat_map(|shown| &shown.records)
         .map(|&offset| segment.event_at(offset).map(|event| Fact::of(&event)))
         .collect();
-    let in_order = |mut cursor: Cursor| {
+    let in_order = |mut cursor: SegmentCursor| {
         let mut found = Vec::new();
         while let Some(event) = cursor.next()? {
             found.push(Fact::of(&event));
         }
         Ok::<_, Error>(found)
     };
-    let cursor = |from, waypoint| Cursor::new(segment.clone(), from, waypoint);
+    let cursor = |from, waypoint| SegmentCursor::new(segment.clone(), from, waypoint);
     let in_blocks = cursor(header.first_position, None).and_then(in_order);
     let one_by_one = one_by_one.expect("a scan has verified each of them");
     let in_blocks = in_blocks.expect("a scan has verified all of them");
@@ -155,7 +156,8 @@ mod tests {
     use super::*;
     use annals::internals::format::index_file::Waypoint;
 
-    /// A waypoint before its own frame, or behind its end, took the reader out of its buffer: checksums of an index file can be made by anybody.
+    /// A waypoint before its own frame, or after its end, took the reader out of its buffer:
+    /// checksums of an index file can be made by anybody.
     #[test]
     fn waypoints_that_cannot_be_lead_nowhere() {
         let built = build::store(&[&[(1, 10), (4, 30_000), (1, 10)]], Ended::Killed);
@@ -170,7 +172,7 @@ mod tests {
             let waypoint = Waypoint { ordinal: 0, frame, record, recorded_at: 0 };
             let mut found = 0;
             // Where no frame stands is damage; otherwise all events are there.
-            let Ok(mut cursor) = Cursor::new(segment.clone(), 0, Some(waypoint)) else { continue };
+            let Ok(mut cursor) = SegmentCursor::new(segment.clone(), 0, Some(waypoint)) else { continue };
             while cursor.next().unwrap().is_some() {
                 found += 1;
             }

@@ -1,4 +1,5 @@
-//! Snapshot files: whatever they say, what is used of them was put, or follows an event that the stream has.
+//! Snapshot files: whatever they say, what is used of them was put, or follows an event that the
+//! stream has.
 
 use super::bounded::Bounded;
 use super::build::{self, Built, Ended, put_file, stream};
@@ -6,8 +7,9 @@ use super::change::Change;
 use super::{noise, seal};
 use annals::Timestamp;
 use annals::fs::MemFs;
-use annals::internals::format::snapshot_file::{self, Codec, Head, Retention};
-use annals::{Error, Event, Options, Snapshot, Store, StreamId};
+use annals::internals::format::snapshot_file::{self, Codec, Retention, SnapshotHeader};
+use annals::snapshot::Snapshot;
+use annals::{Error, Event, Options, Store, StreamId};
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,8 @@ struct Input {
     state: u16,
     retention: u8,
     codec: u8,
-    /// What happens before the checksums are made right again; nothing is made right if this is empty.
+    /// What happens before the checksums are made right again; nothing is made right if this is
+    /// empty.
     tampered: Vec<Change>,
     /// Whether the length that the head tells is made that of the file, too.
     fit: bool,
@@ -62,7 +65,8 @@ fn base() -> &'static Built {
     BASE.get_or_init(|| build::small(Ended::Closed))
 }
 
-/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written and read again; what happens to a file in a store.
+/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written
+/// and read again; what happens to a file in a store.
 pub fn snapshot_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 4 {
@@ -90,7 +94,7 @@ fn round_trip(whole: &Whole) {
     let state = noise(whole.numbers[0], whole.state.into());
     let key = noise(whole.numbers[1], usize::from(whole.key) % 4610);
     let [created_at, sequence, position, recorded_at, fingerprint] = whole.numbers;
-    let head = Head {
+    let head = SnapshotHeader {
         store: whole.store,
         created_at: created_at as i64,
         sequence,
@@ -122,7 +126,8 @@ fn open(fs: &MemFs) -> Store {
     store.expect("nothing has happened to the log")
 }
 
-/// A store with two snapshots of a stream: `older` of its first event, and this one of its last, and where that stands.
+/// A store with two snapshots of a stream: `older` of its first event, and this one of its last,
+/// and where that stands.
 fn prepared(of: &StreamId, state: &[u8], keep: Retention) -> (MemFs, PathBuf, u64) {
     let fs = MemFs::new();
     for (name, bytes) in &base().files {
@@ -187,7 +192,7 @@ fn changed(input: &Input) {
         let found = found.expect("the older one is as it was");
         let right: (u64, &[u8]) = if bytes == unchanged { (last, &state) } else { (0, OLDER) };
         assert!((found.sequence(), found.bytes()) == right, "{found:?} is not what was put");
-        let told = skipped != annals::SkippedSnapshots::default();
+        let told = skipped != annals::snapshot::SkippedSnapshots::default();
         assert!(told || bytes == unchanged, "a snapshot is passed over without a word");
     }
     look(&store, &of);
@@ -203,7 +208,8 @@ fn contents(fs: &MemFs, path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Everything that can be asked of the snapshots of a stream. What is handed out follows an event that the stream has.
+/// Everything that can be asked of the snapshots of a stream. What is handed out follows an event
+/// that the stream has.
 fn look(store: &Store, of: &StreamId) {
     let snapshots = store.snapshots();
     let events: Vec<Event> = store.read(of).into_iter().map(|event| event.expect("a good log")).collect();

@@ -1,14 +1,19 @@
-//! A guard against decay: how many instructions an operation takes, compared with a baseline that stands beside this program.
+//! A guard against decay: how many instructions an operation takes, compared with a baseline that
+//! stands beside this program.
 //!
 //! ```text
 //! cargo run --release -p annals-instructions -- [--accept] [FILTER …]
 //! ```
 //!
-//! The program runs each operation under `valgrind --tool=callgrind`, a few times and many times, and divides the difference by the operations in between: so neither
-//! starting up nor what is loaded or built first counts. Instructions are those of the process, not of the kernel. They do not depend on what else the machine does, so a
-//! change of a few percent is one of the code. `--accept` writes the baseline anew; FILTER is a part of an operation's name. The profiles stay where the program says, for `callgrind_annotate`.
+//! The program runs each operation under `valgrind --tool=callgrind`, a few times and many times,
+//! and divides the difference by the operations in between: so neither starting up nor what is
+//! loaded or built first counts. Instructions are those of the process, not of the kernel. They do
+//! not depend on what else the machine does, so a change of a few percent is one of the code.
+//! `--accept` writes the baseline again; FILTER is a part of an operation's name. The profiles stay
+//! where the program says, for `callgrind_annotate`.
 //!
-//! What is fixed: the events, the clock, one thread, no maintenance thread. What is not: the seeds of hash tables and of index files, which move the figures by less than one percent.
+//! What is fixed: the events, the clock, one thread, no maintenance thread. What is not: the seeds
+//! of hash tables and of index files, which move the figures by less than one percent.
 
 mod baseline;
 mod operations;
@@ -22,7 +27,8 @@ use std::process::{Command, ExitCode};
 const DO: &str = "--do";
 /// Percent above the baseline that are a failure, and below that are worth a note.
 const TOLERANCE: f64 = 5.0;
-/// For glibc not to copy and fill with string instructions, of which valgrind counts each byte, and from a length that depends on the processor.
+/// For glibc not to copy and fill with string instructions, of which valgrind counts each byte, and
+/// from a length that depends on the processor.
 const NO_STRINGS: &str = "glibc.cpu.x86_rep_movsb_threshold=0x40000000:glibc.cpu.x86_rep_stosb_threshold=0x40000000";
 const ACCEPT: &str = "cargo run --release -p annals-instructions -- --accept";
 

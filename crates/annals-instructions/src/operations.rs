@@ -29,7 +29,8 @@ const EVENTS: u64 = 20_000;
 const STREAMS: u64 = 200;
 /// Events of a stream, and of a tag.
 const EACH: u64 = EVENTS / STREAMS;
-/// So small that the store has three of them. The last one is filled so far that closing writes its index.
+/// So small that the store has three of them. The last one is filled so far that closing writes its
+/// index.
 const SEGMENT: u64 = 5 << 19;
 /// So small that filling and sealing segments is a part of appending.
 const SMALL: u64 = 1 << 20;

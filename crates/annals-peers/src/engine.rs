@@ -1,7 +1,7 @@
 //! What an adapter does for the workloads: the contract between them, and nothing of either.
 //!
-//! An engine that cannot do a thing says so with [`not_offered`], in words that go into the table; it is never left out silently. Everything else that fails is an
-//! error and ends the run.
+//! An engine that cannot do a thing says so with [`not_offered`], in words that go into the table;
+//! it is never left out silently. Everything else that fails is an error and ends the run.
 
 use crate::events::{Event, Stream, Sum};
 use anyhow::Result;
@@ -30,7 +30,8 @@ pub trait Engine: Send + Sync {
     /// What one thread works with.
     fn session(&self) -> Result<Box<dyn Session>>;
 
-    /// Starts a thread that waits for events without polling, and tells how many it sees as soon as it sees them.
+    /// Starts a thread that waits for events without polling, and tells how many it sees as soon as
+    /// it sees them.
     fn subscribe(&self, _seen: Seen) -> Result<()> {
         not_offered("no subscriptions")
     }
@@ -62,7 +63,8 @@ pub trait Session: Send {
         not_offered("no queries by tag")
     }
 
-    /// Appends an event to the end of a stream, wherever that is, if no event at all has this tag and type.
+    /// Appends an event to the end of a stream, wherever that is, if no event at all has this tag
+    /// and type.
     fn commit_if_absent(&mut self, _event: &Event<'_>, _absent: &Wanted) -> Result<()> {
         not_offered("no conditions on a query")
     }

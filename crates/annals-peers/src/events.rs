@@ -1,4 +1,5 @@
-//! The events, which are the same for all engines: 256 bytes of data that look like JSON, 32 of metadata, a type of 16, in streams `order-<n>`.
+//! The events, which are the same for all engines: 256 bytes of data that look like JSON, 32 of
+//! metadata, a type of 16, in streams `order-<n>`.
 
 use crate::engine::Wanted;
 
@@ -23,7 +24,7 @@ impl Stream {
     }
 }
 
-/// An event on its way into a store.
+/// An event in flight into a store.
 #[derive(Clone, Copy)]
 pub struct Event<'a> {
     pub stream: &'a Stream,
@@ -83,7 +84,8 @@ pub fn wanted(random: &mut Random, tags: u64, event_type: Option<&'static str>) 
     Wanted { tag: format!("customer:{}", random.below(tags)), event_type }
 }
 
-/// What became of the events that were read. Adding up the words makes sure that each byte was there.
+/// What became of the events that were read. Adding up the words makes sure that each byte was
+/// there.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Sum {
     pub events: u64,

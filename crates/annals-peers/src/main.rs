@@ -1,11 +1,13 @@
-//! Annals beside other embedded stores: one engine and one workload a run, and one line of JSON about it.
+//! Annals beside other embedded stores: one engine and one workload a run, and one line of JSON
+//! about it.
 //!
 //! ```text
 //! annals-peers annals append --dir /tmp/run --threads 8
 //! annals-peers annals load --dir /tmp/set && annals-peers annals replay --dir /tmp/set
 //! ```
 //!
-//! `run.py` runs them all in turn, each beside its floor, and `report.py` makes tables of the lines.
+//! `run.py` runs them all in turn, each beside its floor, and `report.py` makes tables of the
+//! lines.
 
 mod engine;
 mod engines;
@@ -22,7 +24,8 @@ use workload::{append, load, open, query, replay, streams, subscribe};
 #[derive(Parser)]
 #[command(about)]
 struct Arguments {
-    /// floor, annals, tephra, umadb, sqlite, redb, fjall, lmdb, okaywal or raft-engine; or one of them behind `gc:`, a queue that commits for all that wait.
+    /// floor, annals, tephra, umadb, sqlite, redb, fjall, lmdb, okaywal or raft-engine; or one of
+    /// them after `gc:`, a queue that commits for all that wait.
     engine: String,
     #[command(subcommand)]
     workload: Workload,

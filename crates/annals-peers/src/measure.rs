@@ -45,7 +45,7 @@ pub fn processor_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// MiB of memory of this process that no file stands behind.
+/// MiB of memory of this process that no file stands after.
 pub fn anonymous_memory() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -53,7 +53,8 @@ pub fn anonymous_memory() -> f64 {
     kib / 1024.0
 }
 
-/// How many flushes the device below a directory has done, for whomever. `None` if the system does not count them.
+/// How many flushes the device below a directory has done, for whomever. `None` if the system does
+/// not count them.
 pub fn device_flushes(dir: &Path) -> Option<u64> {
     let device = fs::metadata(dir).ok()?.dev();
     let device = [libc::major(device).to_string(), libc::minor(device).to_string()];
@@ -71,7 +72,8 @@ pub fn allocated(path: &Path) -> u64 {
     }
 }
 
-/// Has everything written that waits for it, so that what one run left behind does not slow down the next.
+/// Has everything written that waits for it, so that what one run left after does not slow down the
+/// next.
 pub fn settle() {
     // SAFETY: it takes nothing and cannot fail.
     unsafe { libc::sync() };

@@ -1,14 +1,14 @@
 //! Beds: the places that a store can lie in, and what must hold in each of them.
 //!
-//! A scenario is a function of a [`Bed`]. [`on_all_beds`] runs it on a directory, in memory and on the
-//! simulated disk, with and without memory maps and maintenance, with tiny segments and with the default
-//! ones. [`Bed::settle`] ends it: it reads the whole store in every way, closes it, opens it again, and
-//! finds the same.
+//! A scenario is a function of a [`Bed`]. [`on_all_beds`] runs it on a directory, in memory and on
+//! the simulated disk, with and without memory maps and maintenance, with tiny segments and with
+//! the default ones. [`Bed::settle`] ends it: it reads the whole store in every way, closes it,
+//! opens it again, and finds the same.
 
 use crate::records::{Fact, all_facts_but, assert_same};
 use crate::{Image, SimFs, noise};
 use annals::fs::{Fs, MemFs, Mode, RealFs};
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Options, Store};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -126,7 +126,8 @@ impl Bed {
         }
     }
 
-    /// What can be made anew can be lost: deletes the index files of a store that is closed, or spoils them. Gives their number.
+    /// What can be rebuilt can be lost: deletes the index files of a store that is closed, or
+    /// spoils them. Returns their number.
     pub fn spoil_indexes(&self, how: Spoil) -> usize {
         let entries = self.fs().list(&self.path()).unwrap().into_iter().filter(|entry| entry.name.ends_with(".idx"));
         let mut count = 0;
@@ -142,7 +143,8 @@ impl Bed {
                 Spoil::Delete => {}
                 Spoil::Flip(seed) => {
                     let at = noise(seed, 8).iter().fold(0, |n, &byte| n << 8 | u64::from(byte)) % entry.size.max(1);
-                    // Not in the versions of the format: a newer file is refused before its checksums are looked at.
+                    // Not in the versions of the format: a newer file is refused before its
+                    // checksums are looked at.
                     let at = if (8..12).contains(&at) { at + 4 } else { at };
                     let mut byte = [0];
                     file.read_at(at, &mut byte).unwrap();
@@ -178,10 +180,10 @@ impl Bed {
         self.options().open_read_only(self.path()).unwrap()
     }
 
-    /// Looks at the whole store from all sides, closes it, opens it again and finds the same: the end
-    /// of a scenario. Gives what is there.
+    /// Looks at the whole store from all sides, closes it, opens it again and finds the same: the
+    /// end of a scenario. Returns what is there.
     ///
-    /// On the simulated disk, power cuts at the end leave the same behind: what was acknowledged is
+    /// On the simulated disk, power cuts at the end leave the same after: what was acknowledged is
     /// durable.
     pub fn settle(&self, store: Store) -> Vec<Fact> {
         self.settle_but(store, &BTreeSet::new())
@@ -196,7 +198,8 @@ impl Bed {
         facts
     }
 
-    /// The store was closed and holds these events: as a check from outside, a read-only open and an open tell.
+    /// The store was closed and holds these events: as a check from outside, a read-only open and
+    /// an open tell.
     pub fn holds(&self, facts: &[Fact]) {
         self.holds_but(facts, &BTreeSet::new());
     }
@@ -217,7 +220,8 @@ impl Bed {
         store.close().unwrap();
     }
 
-    /// Whatever a power cut, or the death of the process, leaves of the unsynced changes, these events are there.
+    /// Whatever a power cut, or the death of the process, leaves of the unsynced changes, these
+    /// events are there.
     pub fn survives_power_cuts(&self, facts: &[Fact]) {
         self.survives_power_cuts_but(facts, &BTreeSet::new());
     }

@@ -6,7 +6,7 @@
 
 use crate::Bed;
 use annals::fs::{Fs, Mode, read_full};
-use annals::salvage::{Kind, Repair, Salvage, dump_in, verify_in};
+use annals::offline::{Kind, Repair, Salvage, dump_in, verify_in};
 use annals::{Error, Event, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -1,7 +1,8 @@
-//! A file system that holds threads at chosen calls until a test lets them go, and remembers in which order calls were made.
+//! A file system that holds threads at chosen calls until a test lets them go, and remembers in
+//! which order calls were made.
 //!
-//! So a test decides what a scheduler, a page fault or a paused machine decides elsewhere: which thread stands where
-//! while another one goes on.
+//! So a test decides what a scheduler, a page fault or a paused machine decides elsewhere: which
+//! thread stands where while another one goes on.
 //!
 //! ```text
 //! let fs = HeldFs::over(SimFs::new());
@@ -13,7 +14,7 @@
 //! hold.go();
 //! ```
 
-use annals::fs::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
+use annals::fs::{File, FileLayer, Fs, FsLayer, Held, Lock, LockMode, Mode};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -176,7 +177,7 @@ impl HeldFs {
 }
 
 impl Shared {
-    /// Also behind a test that has failed: threads that it leaves go on.
+    /// Also after a test that has failed: threads that it leaves go on.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,7 +216,11 @@ impl Shared {
     }
 }
 
-impl Fs for HeldFs {
+impl FsLayer for HeldFs {
+    fn inner(&self) -> &dyn Fs {
+        &*self.under
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.shared.call(Call::CreateDir, path, || self.under.create_dir(path))
     }
@@ -228,10 +233,6 @@ impl Fs for HeldFs {
         };
         let file = self.shared.call(call, path, || self.under.open(path, mode))?;
         Ok(Arc::new(HeldFile { file, path: path.to_owned(), shared: self.shared.clone() }))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.under.list(dir)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -263,14 +264,6 @@ impl Fs for HeldFs {
             taken => taken,
         })
     }
-
-    fn available(&self, dir: &Path) -> io::Result<Option<u64>> {
-        self.under.available(dir)
-    }
-
-    fn gains_from_zeros(&self) -> bool {
-        self.under.gains_from_zeros()
-    }
 }
 
 #[derive(Debug)]
@@ -284,7 +277,7 @@ impl Held for HeldLock {}
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        // Before it is gone: the next owner's calls come behind.
+        // Before it is gone: the next owner's calls come after.
         self.shared.note(Call::Unlock, &self.path);
         self.lock = None;
     }
@@ -297,9 +290,9 @@ struct HeldFile {
     shared: Arc<Shared>,
 }
 
-impl File for HeldFile {
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
+impl FileLayer for HeldFile {
+    fn inner(&self) -> &dyn File {
+        &*self.file
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
@@ -316,9 +309,5 @@ impl File for HeldFile {
 
     fn truncate(&self, size: u64) -> io::Result<()> {
         self.shared.call(Call::Truncate, &self.path, || self.file.truncate(size))
-    }
-
-    fn map(&self, len: u64) -> io::Result<Option<Arc<dyn Map>>> {
-        self.file.map(len)
     }
 }

@@ -1,8 +1,12 @@
-//! What the tests, the campaign and the fuzz targets of Annals share: a simulated disk that fails and
-//! crashes, a file system that holds threads at chosen calls, the crash harness with its oracle,
-//! plain records of events, and losses of events.
+//! What the tests, the campaign and the fuzz targets of Annals share: a simulated disk that fails
+//! and crashes, a file system that holds threads at chosen calls, the crash harness with its
+//! oracle, plain records of events, and losses of events.
 
 #![allow(missing_docs, reason = "for the tests of this workspace; not published")]
+#![allow(clippy::should_implement_trait, reason = "random numbers have no end to iterate to")]
+
+#[cfg(not(annals_internals))]
+compile_error!("RUSTFLAGS replaces what .cargo/config.toml says: add --cfg annals_internals");
 
 pub mod bed;
 pub mod crash;

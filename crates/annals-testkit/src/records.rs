@@ -86,8 +86,8 @@ pub fn drain(mut events: Events) -> Vec<Fact> {
     }
 }
 
-/// All events of a store that nobody writes to, read forwards and backwards, as a whole and stream by
-/// stream, and found the same each time. What the store says of itself agrees.
+/// All events of a store that nobody writes to, read forwards and backwards, as a whole and stream
+/// by stream, and found the same each time. What the store says of itself agrees.
 pub fn all_facts(store: &Store) -> Vec<Fact> {
     all_facts_but(store, &BTreeSet::new())
 }

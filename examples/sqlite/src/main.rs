@@ -1,12 +1,16 @@
-//! A read model in SQLite that takes in every event exactly once: its checkpoint is a row of the same database, written in the same transaction.
+//! A read model in SQLite that takes in every event exactly once: its checkpoint is a row of the
+//! same database, written in the same transaction.
 //!
 //! ```text
 //! cargo run -p annals-example-sqlite
 //! ```
 //!
-//! It starts itself again and again as another process, and lets each die in the middle of its work: before a transaction, within one, or right behind one. In the end, the totals are those of the events.
+//! It starts itself again and again as another process, and lets each die in the middle of its
+//! work: before a transaction, within one, or right after one. In the end, the totals are those of
+//! the events.
 
-use annals::{Durability, Event, Expected, ExternalSink, NewEvent, Options, Query, Store, StreamId, Timestamp};
+use annals::projection::ExternalSink;
+use annals::{Durability, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -132,7 +136,7 @@ fn work(dir: &Path, death: Option<(u64, Moment)>) -> Result<()> {
     Ok(())
 }
 
-/// Lets processes die until all is done. Gives how many have died.
+/// Lets processes die until all is done. Returns how many have died.
 fn run(program: &Path, dir: &Path) -> Result<u32> {
     let mut died = 0;
     for round in 0..30u64 {

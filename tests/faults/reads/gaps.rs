@@ -1,8 +1,11 @@
-//! Every form of reading a store that has lost events, held against a model of the store before it lost them: of what is intact, nothing is missing, nothing is in another order, and nothing is there that was
-//! not there before. In a salvaged store gaps are passed over; in one that is read around damage they are named.
+//! Every form of reading a store that has lost events, held against a model of the store before it
+//! lost them: of what is intact, nothing is missing, nothing is in another order, and nothing is
+//! there that was not there before. In a salvaged store gaps are passed over; in one that is read
+//! around damage they are named.
 
-use annals::salvage::Salvage;
-use annals::{AsOf, Delivery, Error, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
+use annals::offline::Salvage;
+use annals::subscription::Delivery;
+use annals::{AsOf, Error, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
 use annals_testkit::noise;
 use annals_testkit::{Image, SimFs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +63,8 @@ impl Known {
 #[derive(Clone, Default)]
 struct Model {
     events: Vec<Known>,
-    /// Events that are lost, while it is known that they were there: a store that is read around damage knows by its indexes.
+    /// Events that are lost, while it is known that they were there: a store that is read around
+    /// damage knows by its indexes.
     lost: BTreeSet<u64>,
     deletions: Vec<(u64, String, Option<String>)>,
     end: u64,
@@ -133,7 +137,7 @@ impl Model {
         Model { lost: known, ..self.without(&unknown) }
     }
 
-    /// The position behind what had been recorded then.
+    /// The position after what had been recorded then.
     fn end_of(&self, point: Option<AsOf>) -> u64 {
         match point {
             None => self.end,
@@ -412,7 +416,8 @@ fn world(dice: &mut Dice) -> World {
     World { disk, model }
 }
 
-/// Breaks the records of some events, in all their segments. Those stay that a named edition begins with and that a stream of the main edition ends with, if that is asked for: without them nothing
+/// Breaks the records of some events, in all their segments. Those stay that a named edition begins
+/// with and that a stream of the main edition ends with, if that is asked for: without them nothing
 /// tells where one begins or how far the other had come.
 fn damage(world: &World, dice: &mut Dice, bounds: bool) -> (SimFs, BTreeSet<u64>) {
     let disk = world.disk.crash(Image::Killed);
@@ -514,7 +519,7 @@ fn positions(events: &[&Known]) -> Vec<u64> {
     events.iter().map(|event| event.position).collect()
 }
 
-/// Holds an answer against the model of what is intact, and gives whether it named a gap.
+/// Holds an answer against the model of what is intact, and returns whether it named a gap.
 #[track_caller]
 fn check(answer: &Answer, model: &Model, question: &Question, context: &str) {
     let expected = model.answer(question);
@@ -581,8 +586,10 @@ fn seeds() -> Range<u64> {
     first..first + number("ANNALS_GAPS_SEEDS").unwrap_or(25)
 }
 
-/// A salvaged store has gaps, and there reads of streams take another path: in it, `from_latest` was ignored for streams of named editions, and `diverging_at` showed events across a gap. An undamaged store,
-/// a salvaged one, and one that is read around damage give the same to all questions, but for what is lost.
+/// A salvaged store has gaps, and there reads of streams take another path: in it, `from_latest`
+/// was ignored for streams of named editions, and `diverging_at` showed events across a gap. An
+/// undamaged store, a salvaged one, and one that is read around damage give the same to all
+/// questions, but for what is lost.
 #[test]
 fn a_store_with_gaps_answers_as_before_but_for_what_is_lost() {
     let mut seen = [0usize; 3];
@@ -614,7 +621,8 @@ fn a_store_with_gaps_answers_as_before_but_for_what_is_lost() {
             let answer = ask(&salvaged, &question);
             assert_eq!(answer.gaps, [], "{context}: {question:?}");
             check(&answer, &intact, &question, &format!("{context}, salvaged"));
-            // When a lost event was recorded, nobody knows: it may have been at the time that is asked for.
+            // When a lost event was recorded, nobody knows: it may have been at the time that is
+            // asked for.
             if world.model.ends_at_one_of(&question, &lost) {
                 continue;
             }
@@ -634,7 +642,8 @@ fn a_store_with_gaps_answers_as_before_but_for_what_is_lost() {
     assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
 }
 
-/// Nothing but the loss itself can make a difference: what is asked for does not depend on how many events there are, or which is the last.
+/// Nothing but the loss itself can make a difference: what is asked for does not depend on how many
+/// events there are, or which is the last.
 fn is_simple(question: &Question) -> bool {
     match question {
         Question::Read(Reading { limit, as_of, latest, .. }) => {
@@ -674,13 +683,15 @@ fn check_around(
         _ => assert!(named.iter().all(|position| lost.contains(position)), "{context}: {question:?} names {named:?}"),
     }
     check(answer, known, question, context);
-    // Of several events with one id, an older one may be intact; and how far an answer as of a time goes, only the store knows.
+    // Of several events with one id, an older one may be intact; and how far an answer as of a time
+    // goes, only the store knows.
     let of_time = matches!(question, Question::WithHead(Asking { as_of: Some(AsOf::Time(_)), .. }));
     let may_lack = of_time || matches!(question, Question::Id(_));
     assert!(may_lack || !lacks(whole) || !named.is_empty(), "{context}: {question:?} is shorter without a word");
 }
 
-/// A store whose sealed segment has lost these events, which have their numbers as data; the newest segment is another one.
+/// A store whose sealed segment has lost these events, which have their numbers as data; the newest
+/// segment is another one.
 fn broken(fill: impl Fn(&Store), lost: &[u64]) -> SimFs {
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
@@ -716,7 +727,8 @@ fn intact(read: impl IntoIterator<Item = annals::Result<Event>>) -> (Vec<u64>, u
     (answer.events.iter().map(Event::position).collect(), answer.gaps.len())
 }
 
-/// In a store with a gap anywhere, a stream read as if it diverged behind the end of the main one showed its own events there, across sequences that neither has.
+/// In a store with a gap anywhere, a stream read as if it diverged after the end of the main one
+/// showed its own events there, across sequences that neither has.
 #[test]
 fn a_stream_goes_on_only_where_the_main_one_has_come() {
     let fill = |store: &Store| {
@@ -744,7 +756,8 @@ fn a_stream_goes_on_only_where_the_main_one_has_come() {
     }
 }
 
-/// A search backwards as of a position that met damage on its way went on around it as of the position that it had come to: streams that had diverged behind that were seen as if they had not.
+/// A search backwards as of a position that met damage in flight went on around it as of the
+/// position that it had come to: streams that had diverged after that were seen as if they had not.
 #[test]
 fn a_search_that_goes_on_around_damage_sees_what_it_saw() {
     let fill = |store: &Store| {
@@ -760,8 +773,9 @@ fn a_search_that_goes_on_around_damage_sees_what_it_saw() {
     assert_eq!(intact(store.query(&query).as_of(3).backwards()), (vec![3, 2, 1], 1));
 }
 
-/// An index says the n-th event of a stream has the n-th sequence up to the last one. Where an edition was deleted and begun anew in one segment that does not hold, and the report of a loss named sequences that
-/// were not lost, or knew less than it could.
+/// An index says the n-th event of a stream has the n-th sequence up to the last one. Where an
+/// edition was deleted and begun again in one segment that does not hold, and the report of a loss
+/// named sequences that were not lost, or knew less than it could.
 #[test]
 fn a_loss_in_an_edition_that_was_begun_anew_is_named() {
     let fill = |store: &Store| {

@@ -1,17 +1,21 @@
 //! Tools beside a process that writes.
 //!
-//! The story: `verify` beside a writer of single commits called damage in 29 of 40 runs. What it had read of the end of a segment was older than what it read behind that, so that a commit which was
-//! on its way looked like one that later commits vouch for. And `salvage` copied POSITIONS after the log: checkpoints in the copy were ahead of its events, and consumers waited there for ever. Now
-//! what a tool reads later never makes it doubt what it has read before, and POSITIONS and HEAD are read before the log.
+//! The story: `verify` beside a writer of single commits called damage in 29 of 40 runs. What it
+//! had read of the end of a segment was older than what it read after that, so that a commit which
+//! was in flight looked like one that later commits vouch for. And `salvage` copied POSITIONS after
+//! the log: checkpoints in the copy were ahead of its events, and consumers waited there for ever.
+//! Now what a tool reads later never makes it doubt what it has read before, and POSITIONS and HEAD
+//! are read before the log.
 
 use super::busy::Busy;
-use annals::salvage::{Salvage, verify_in};
-use annals::{Expected, ExpectedVersion, NewEvent, Options, Store, StreamId};
+use annals::offline::{Salvage, verify_in};
+use annals::progress::ExpectedVersion;
+use annals::{Expected, NewEvent, Options, Store, StreamId};
 use annals_testkit::SimFs;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-/// A commit, and a checkpoint behind it.
+/// A commit, and a checkpoint after it.
 fn work(store: &Store, n: u64) {
     let stream = StreamId::new("order", (n % 3).to_string()).unwrap();
     let data = vec![1; 100 + n as usize % 5 * 50];
@@ -20,7 +24,8 @@ fn work(store: &Store, n: u64) {
     store.checkpoints().flush().unwrap();
 }
 
-/// Calls a tool beside a writer that begins to work before the n-th call of the tool, for each n, and works before each of those that follow.
+/// Calls a tool beside a writer that begins to work before the n-th call of the tool, for each n,
+/// and works before each of those that follow.
 fn beside_a_writer(tool: impl Fn(&Busy) -> bool) {
     for first in 0.. {
         let disk = SimFs::new();

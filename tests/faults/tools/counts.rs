@@ -1,7 +1,7 @@
 //! What is counted, and what is not known.
 
 use super::busy::Busy;
-use annals::salvage::{Kind, dump_in, verify_in};
+use annals::offline::{Kind, dump_in, verify_in};
 use annals::{Event, Expected, NewEvent, Options, Projection, Result, StreamId};
 use annals_testkit::SimFs;
 use std::sync::Arc;
@@ -10,7 +10,9 @@ fn stream(n: u64) -> StreamId {
     StreamId::new("order", n.to_string()).unwrap()
 }
 
-/// The story: `verify` counted the events behind a damaged commit by their headers, and their streams not at all: a store of 500 streams with one bad byte had a few. Now it looks into those commits.
+/// The story: `verify` counted the events after a damaged commit by their headers, and their
+/// streams not at all: a store of 500 streams with one bad byte had a few. Now it looks into those
+/// commits.
 #[test]
 fn streams_behind_damage_are_counted() {
     let disk = SimFs::new();
@@ -55,7 +57,8 @@ impl Projection for Count {
     }
 }
 
-/// The story: where the system does not say how much of the disk is free, appends went on, but snapshots and states of projections were refused. What is not known refuses nothing now.
+/// The story: where the system does not say how much of the disk is free, appends went on, but
+/// snapshots and states of projections were refused. What is not known refuses nothing now.
 #[test]
 fn unknown_free_space_refuses_nothing() {
     let disk = Busy { disk: SimFs::new(), each: Arc::new(|| {}) };

@@ -1,6 +1,6 @@
 //! What stands in the directory of a store and is no file of it.
 
-use annals::salvage::{Action, Repair, Salvage, verify};
+use annals::offline::{Action, Repair, Salvage, verify};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -30,8 +30,9 @@ fn replace(path: &Path) {
     }
 }
 
-/// The story: the lock of an editor, a link that leads nowhere, ended salvage and repair, and a pipe let them wait for ever: whatever was in the directory was opened. Now nothing is opened that is not a
-/// regular file, whatever its name.
+/// The story: the lock of an editor, a link that leads nowhere, ended salvage and repair, and a
+/// pipe let them wait for ever: whatever was in the directory was opened. Now nothing is opened
+/// that is not a regular file, whatever its name.
 #[test]
 fn what_is_no_file_is_left_alone() {
     type Make = fn(&Path);
@@ -78,7 +79,8 @@ fn what_is_no_file_is_left_alone() {
                     assert!(!is_segment, "{what} {name}");
                 }
                 Err(Error::Damaged(_)) => assert!(is_segment, "{what} {name}"),
-                // A link that leads nowhere is a file that is missing; of one to itself, the system says more.
+                // A link that leads nowhere is a file that is missing; of one to itself, the system
+                // says more.
                 Err(error) => panic!("{what} {name}: {error}"),
             }
             let report = Salvage::new().run(&dir, &out).unwrap();

@@ -1,6 +1,6 @@
 //! Which log a directory holds, and whether it ever held one.
 
-use annals::salvage::{Repair, Salvage, verify_in};
+use annals::offline::{Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
 use annals_testkit::{Image, SimFs};
 use std::path::Path;
@@ -12,7 +12,8 @@ fn options(disk: &SimFs) -> Options {
     Options::new().file_system(disk.clone()).maintenance(false).segment_size(4 << 20).reserve(0)
 }
 
-/// Some tens of events are more than a mebibyte: then a close leaves an index of the newest segment.
+/// Some tens of events are more than a mebibyte: then a close leaves an index of the newest
+/// segment.
 fn append(store: &Store, stream: &str, count: usize) {
     append_of(store, stream, count, 60_000);
 }
@@ -41,8 +42,10 @@ fn is_damaged<T>(opened: annals::Result<T>) -> bool {
     matches!(opened, Err(Error::Damaged(_)))
 }
 
-/// The story: two copies of a store went on by themselves, and a segment of the one was put into the other. HEAD knew how far the log was durable and not which log, so the store opened, verify called it
-/// sound, and the newest events were others. Now HEAD has the digest of the log up to where it says that it is durable.
+/// The story: two copies of a store went on by themselves, and a segment of the one was put into
+/// the other. HEAD knew how far the log was durable and not which log, so the store opened, verify
+/// called it sound, and the newest events were others. Now HEAD has the digest of the log up to
+/// where it says that it is durable.
 #[test]
 fn a_segment_of_a_diverged_copy_is_damage() {
     let origin = SimFs::new();
@@ -84,7 +87,8 @@ fn a_segment_of_a_diverged_copy_is_damage() {
     }
 }
 
-/// A HEAD that lags is no other log, wherever the process was killed, and neither is one that is missing.
+/// A HEAD that lags is no other log, wherever the process was killed, and neither is one that is
+/// missing.
 #[test]
 fn head_may_lag() {
     let disk = SimFs::new();
@@ -106,8 +110,10 @@ fn head_may_lag() {
     }
 }
 
-/// The story: all segments were empty or missing (a copy that met a full disk, a restore that left them out) and HEAD with them, while indexes and positions still told of events. An open to write began an
-/// empty store at position 0, and acknowledged events. Now it refuses, and says what it found.
+/// The story: all segments were empty or missing (a copy that met a full disk, a restore that left
+/// them out) and HEAD with them, while indexes and positions still told of events. An open to write
+/// began an empty store at position 0, and acknowledged events. Now it refuses, and says what it
+/// found.
 #[test]
 fn no_store_is_begun_over_what_is_left_of_one() {
     let origin = SimFs::new();

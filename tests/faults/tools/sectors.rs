@@ -1,10 +1,14 @@
 //! Pages that cannot be read.
 //!
-//! The story: a disk with one bad sector answered reads of one page with EIO, and salvage, verify, repair and a read-only open ended there, whichever file it was in: a read that failed was an error of
-//! the call and not damage, also where the page held nothing but an index. Now such a page is a hole in its file, whose bytes are damaged bytes: all else is rescued, and the hole is named.
+//! The story: a disk with one bad sector answered reads of one page with EIO, and salvage, verify,
+//! repair and a read-only open ended there, whichever file it was in: a read that failed was an
+//! error of the call and not damage, also where the page held nothing but an index. Now such a page
+//! is a hole in its file, whose bytes are damaged bytes: all else is rescued, and the hole is
+//! named.
 
-use annals::salvage::{Kind, Repair, Salvage, dump_in, verify_in};
-use annals::{Error, Expected, ExpectedVersion, NewEvent, Options, Store, StreamId, Timestamp};
+use annals::offline::{Kind, Repair, Salvage, dump_in, verify_in};
+use annals::progress::ExpectedVersion;
+use annals::{Error, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use annals_testkit::{Image, SimFs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -32,7 +36,8 @@ fn fill(store: &Store) {
         let events = (0..1 + n % 3).map(|k| NewEvent::new("Placed", &data[k..]).tag(format!("tag:{n}")));
         store.append(&stream(n % 5), Expected::Any, events).unwrap();
     }
-    // The second batch, which no mark vouches for before the store is closed, has a page of its own.
+    // The second batch, which no mark vouches for before the store is closed, has a page of its
+    // own.
     for batch in [0..20, 20..CHECKPOINTS] {
         for n in batch {
             store.checkpoints().commit(&format!("checkpoint-{n:0>60}"), 7, ExpectedVersion::Any).unwrap();
@@ -160,7 +165,8 @@ fn each_page_of_a_closed_store() {
     assert!(pages > 25, "{pages}");
 }
 
-/// A process was killed, so that zeros follow the last commit and HEAD lags: nobody knows what stood in a page of the end, and that is a loss and no torn write.
+/// A process was killed, so that zeros follow the last commit and HEAD lags: nobody knows what
+/// stood in a page of the end, and that is a loss and no torn write.
 #[test]
 fn each_page_of_a_store_that_was_not_closed() {
     let disk = SimFs::new();

@@ -1,11 +1,13 @@
-//! A writer for the scripts in `crates/annals-campaign/scripts`: it appends for ever and says what became of each commit; and the check of what is there afterwards against what was said.
+//! A writer for the scripts in `crates/annals-campaign/scripts`: it appends for ever and says what
+//! became of each commit; and the check of what is there afterwards against what was said.
 //!
 //! ```text
 //! annals-workload write DIR SEGMENT-SIZE SECONDS   lines: acknowledged|refused|unknown FROM END ATTEMPT
 //! annals-workload check DIR LOG
 //! ```
 //!
-//! Each event says its position and the attempt that it was written in, so that a commit that was refused and came back all the same is told from the one that was tried again.
+//! Each event says its position and the attempt that it was written in, so that a commit that was
+//! refused and came back all the same is told from the one that was tried again.
 
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
 use std::collections::BTreeMap;
@@ -108,11 +110,13 @@ fn check(dir: &Path, log: &Path) -> ExitCode {
     }
 }
 
-/// Holds the store against the log: what was acknowledged is there, what was refused is not, and every commit is there as a whole.
+/// Holds the store against the log: what was acknowledged is there, what was refused is not, and
+/// every commit is there as a whole.
 fn compare(dir: &Path, log: &Path) -> Result<String, String> {
     let text = fs::read_to_string(log).map_err(|e| format!("{}: {e}", log.display()))?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    // A commit may be refused under a number under which another one was written before the process died: the last word counts.
+    // A commit may be refused under a number under which another one was written before the process
+    // died: the last word counts.
     let mut said: BTreeMap<(u64, u64), (&str, u64)> = BTreeMap::new();
     let mut acknowledged = 0;
     for line in whole.lines() {
@@ -164,7 +168,7 @@ fn compare(dir: &Path, log: &Path) -> Result<String, String> {
         found.len()
     );
     store.close().map_err(|e| format!("close: {e}"))?;
-    let report = annals::salvage::verify(dir).map_err(|e| format!("verify: {e}"))?;
+    let report = annals::offline::verify(dir).map_err(|e| format!("verify: {e}"))?;
     if !report.is_sound() || report.torn.is_some() {
         return Err(format!("verify: {report:?}"));
     }

@@ -22,16 +22,19 @@ pub struct Args {
     /// The event type
     #[arg(long = "type", value_name = "T")]
     event_type: String,
-    /// What the stream must hold: none, exists, any, or N, the sequence of the next event, which is the number of events
+    /// What the stream must hold: none, exists, any, or N, the sequence of the next event, which is
+    /// the number of events
     #[arg(long, value_name = "none|exists|any|N", default_value = "any", value_parser = expected)]
     expect: Expected,
-    /// The data: a text, @FILE for the bytes of a file, - for stdin. JSON is recognised, and loses white space around it
+    /// The data: a text, @FILE for the bytes of a file, - for stdin. JSON is recognised, and loses
+    /// white space around it
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     data: Option<String>,
     /// Data about the event, given in the same ways, stored as they are
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     metadata: Option<String>,
-    /// json, bytes, text, bincode or another name; the data are then stored as they are. Unless given: json if they are that, else bytes
+    /// json, bytes, text, bincode or another name; the data are then stored as they are. Unless
+    /// given: json if they are that, else bytes
     #[arg(long, value_name = "NAME")]
     content_type: Option<String>,
     /// Version of the type's schema
@@ -78,7 +81,7 @@ impl Args {
         let store = match opening::existing_to_write(&self.store, Options::new())? {
             Some(store) => store,
             None => {
-                // What is refused leaves no store behind: the name may have been mistyped.
+                // What is refused leaves no store after: the name may have been mistyped.
                 append(&opening::rehearsal()?)?;
                 opening::to_write(&self.store, Options::new())?
             }

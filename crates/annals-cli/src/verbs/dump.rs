@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::output::{List, Out, cell, number, text};
 use crate::times::Time;
-use annals::salvage::{self, Kind, Piece};
+use annals::offline::{self, Kind, Piece};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ impl Args {
         ];
         let mut list = List::new(out, columns);
         let (mut told, mut sound) = (Ok(()), true);
-        salvage::dump(&self.store, |piece| {
+        offline::dump(&self.store, |piece| {
             let row = Row::of(piece);
             sound &= row.verdict == "ok";
             if told.is_ok() {

@@ -155,7 +155,7 @@ impl Target<'_> {
     /// An export may be the only copy some day: it is durable before this returns.
     fn finish(self) -> Result<()> {
         let Packing { new, writer } = match self {
-            // What is said then comes behind it.
+            // What is said then comes after it.
             Target::Out(out) => return out.flush(),
             Target::File(file) => *file,
         };

@@ -21,14 +21,15 @@ const COMMIT_BYTES: usize = 32 << 20;
 
 /// Import events from JSON lines or CSV
 ///
-/// Each line is an event: stream and type, and whatever else `export` writes. Events are stored in commits, each of which is there as a whole or not at all.
+/// Each line is an event: stream and type, and whatever else `export` writes. Events are stored in
+/// commits, each of which is there as a whole or not at all.
 ///
-/// Lines with recorded_at keep that time, unless the store is past it already; only lines with the same one are stored together. Lines without it get the time
-/// of the import.
+/// Lines with recorded_at keep that time, unless the store is past it already; only lines with the
+/// same one are stored together. Lines without it get the time of the import.
 ///
 /// The import of an export restores every event with all its fields, in the same order, and the
 /// tracked upstreams; `annals export --help` lists what is not exported. Positions are assigned
-/// anew: they are the same if the store was empty and every exported position had an event.
+/// again: they are the same if the store was empty and every exported position had an event.
 ///
 /// After Ctrl-C or SIGTERM, an import stores the events it has read so far and prints the value of
 /// --skip to continue with.
@@ -86,7 +87,8 @@ impl Args {
         let early = || Stopped::Early("nothing was imported".into());
         let or_early = |failure| if interruption.signal().is_some() { early() } else { Stopped::Failed(failure) };
         let mut source = Source::open(self, interruption).map_err(or_early)?;
-        // Before the store: what is wrong with the first line should not leave an empty store behind, and an empty store takes its first time from the clock.
+        // Before the store: what is wrong with the first line should not leave an empty store
+        // after, and an empty store takes its first time from the clock.
         let first = source.next(self.skip).map_err(or_early)?;
         let clock = Clock::default();
         clock.set(first.as_ref().and_then(Entry::recorded_at));
@@ -206,7 +208,7 @@ impl Summary {
 }
 
 /// The store that is written to. One that is not there yet is created when the first commit has
-/// gone through in memory: a refused one leaves nothing behind.
+/// gone through in memory: a refused one leaves nothing after.
 struct Target<'a> {
     path: &'a Path,
     options: Options,
@@ -252,7 +254,7 @@ struct Entry {
     said: Parsed,
     /// What messages say.
     line: u64,
-    /// What `--skip` would be to go on behind it.
+    /// What `--skip` would be to go on after it.
     number: u64,
     bytes: usize,
 }
@@ -304,7 +306,7 @@ impl Source {
         }
     }
 
-    /// What comes next behind the first `skip` lines.
+    /// What comes next after the first `skip` lines.
     fn next(&mut self, skip: u64) -> Result<Option<Entry>> {
         match self {
             Source::Lines(lines) => {
@@ -353,7 +355,7 @@ struct Import<'a> {
     waiting: Vec<Waiting>,
     waiting_events: usize,
     summary: Summary,
-    /// What `--skip` would be to go on behind all that is stored.
+    /// What `--skip` would be to go on after all that is stored.
     upto: u64,
     /// The time of the newest commit.
     recorded_at: Option<Timestamp>,
@@ -456,7 +458,8 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// The next sequence of a stream, with what is still on its way; `None` if it is one of an edition that has nothing of its own there yet.
+    /// The next sequence of a stream, with what is still in flight; `None` if it is one of an
+    /// edition that has nothing of its own there yet.
     fn head(&mut self, stream: &StreamId) -> Result<Option<u64>> {
         if let Some(next) = self.heads.get(stream) {
             return Ok(Some(*next));
@@ -491,7 +494,7 @@ impl Import<'_> {
         if self.waiting_events >= self.batch { self.settle(out) } else { Ok(()) }
     }
 
-    /// Stores how far an upstream has been taken in, behind all events that were read before.
+    /// Stores how far an upstream has been taken in, after all events that were read before.
     fn track(&mut self, tracked: &Tracked, line: u64, number: u64, out: &mut Out) -> Result<()> {
         self.submit(out)?;
         let Tracked { upstream, tracked } = tracked;
@@ -529,7 +532,8 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Finds the line of a commit that the store refuses, by storing its events one by one into another store.
+    /// Finds the line of a commit that the store refuses, by storing its events one by one into
+    /// another store.
     fn refused(&self, commit: &[Given], error: Error) -> Failure {
         if !matches!(error, Error::Invalid { .. } | Error::LimitExceeded { .. }) {
             return error.into();

@@ -11,18 +11,20 @@ use std::path::PathBuf;
 
 /// Find events by what they are about
 ///
-/// Several domains and streams are alternatives, and so are several types; tags must all be there. All conditions together must hold. Without any, all events are found.
+/// Several domains and streams are alternatives, and so are several types; tags must all be there.
+/// All conditions together must hold. Without any, all events are found.
 ///
-/// --since and --until are about when events occurred; for those that do not say, about when they were recorded. So is the column `time`. --recorded-since,
-/// --recorded-until and --as-of are about when they were recorded. All bounds are included. A TIME is RFC 3339, 2024-05-01 10:00 (UTC), 2024-05-01 (its
-/// midnight), now, today, yesterday, or a time ago: 2h, 3 days.
+/// --since and --until are about when events occurred; for those that do not say, about when they
+/// were recorded. So is the column `time`. --recorded-since, --recorded-until and --as-of are about
+/// when they were recorded. All bounds are included. A TIME is RFC 3339, 2024-05-01 10:00 (UTC),
+/// 2024-05-01 (its midnight), now, today, yesterday, or a time ago: 2h, 3 days.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
     #[command(flatten)]
     filter: Filter,
-    /// Only events behind this position
+    /// Only events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
     /// Only what had been recorded then, it included: a position, or a time

@@ -27,10 +27,12 @@ pub struct Args {
     /// The newest first
     #[arg(long)]
     backwards: bool,
-    /// Only what had been recorded then, it included: a position of the store, or a time: RFC 3339, 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
+    /// Only what had been recorded then, it included: a position of the store, or a time: RFC 3339,
+    /// 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
     #[arg(long, value_name = "POSITION|TIME", value_parser = times::parse_point)]
     as_of: Option<AsOf>,
-    /// As if the edition diverged from the main one at this sequence: the main events below it, then what the edition has of its own from there on
+    /// As if the edition diverged from the main one at this sequence: the main events below it,
+    /// then what the edition has of its own from there on
     #[arg(long, value_name = "SEQUENCE")]
     diverging_at: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::losses::{self, Bad, Lost};
 use crate::output::Out;
-use annals::salvage::{Action, Repair};
+use annals::offline::{Action, Repair};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -75,7 +75,8 @@ impl Args {
     }
 }
 
-/// The actions as lines: where many files in a row are made anew for one reason, one line for all of them.
+/// The actions as lines: where many files in a row are rebuilt for one reason, one line for all of
+/// them.
 fn lines(actions: &[Action]) -> Vec<String> {
     let reason = |action: &Action| match action {
         Action::Rewrite { why, .. } => Some(why.clone()),

@@ -5,7 +5,7 @@ use crate::losses::{self, Bad, Lost, Sequences};
 use crate::output::Out;
 use crate::progress::Progress;
 use crate::replaced::NewFile;
-use annals::salvage::{Affected, Salvage, Salvaged};
+use annals::offline::{Affected, Salvage, Salvaged};
 use serde::Serialize;
 use std::path::PathBuf;
 

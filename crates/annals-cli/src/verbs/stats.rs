@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 /// Show how large the store is, its segments and their indexes
 ///
-/// `events` are those that a reader sees. `deleted_events` went with their edition, and `system_records` are the store's own; both keep their positions.
+/// `events` are those that a reader sees. `deleted_events` went with their edition, and
+/// `system_records` are the store's own; both keep their positions.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -83,7 +84,7 @@ impl Args {
 }
 
 impl Segment {
-    fn of(stats: &annals::SegmentStats) -> Self {
+    fn of(stats: &annals::info::SegmentStats) -> Self {
         let file = stats.path.file_name().unwrap_or(stats.path.as_os_str());
         Segment {
             file: file.to_string_lossy().into_owned(),

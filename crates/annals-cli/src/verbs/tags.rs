@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 /// List the tags, with the number of their events
 ///
-/// `events` counts those of the main edition, `in_editions` those that named editions have of their own.
+/// `events` counts those of the main edition, `in_editions` those that named editions have of their
+/// own.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -29,11 +29,11 @@ const BATCH_BYTES: usize = 16 << 20;
 /// The conditions are those of `annals query`.
 ///
 /// A store that one process has open to write cannot be read by another. So --follow watches the
-/// sizes and times of its files, which takes no lock. After each change it opens the store, collects
-/// the new events, closes it and prints them. Events of programs that open the store, append and
-/// close it come within half a second; those of a program that keeps it open come when it closes it,
-/// and until then a note says so. A program that opens the store at the very moment it is read here
-/// is told that it is locked, and may try again.
+/// sizes and times of its files, which takes no lock. After each change it opens the store,
+/// collects the new events, closes it and prints them. Events of programs that open the store,
+/// append and close it come within half a second; those of a program that keeps it open come when
+/// it closes it, and until then a note says so. A program that opens the store at the very moment
+/// it is read here is told that it is locked, and may try again.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -43,7 +43,7 @@ pub struct Args {
     /// So many of the newest events
     #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "after")]
     last: u64,
-    /// All events behind this position
+    /// All events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
     /// Go on with events that come, until interrupted
@@ -172,7 +172,7 @@ impl Args {
         loop {
             list.show()?;
             if more {
-                // Whoever wants to write comes in between.
+                // Anyone who wants to write comes in between.
                 thread::sleep(SOON / 5);
                 pace.seen = None;
             }
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// For a second behind each change the store was opened without a pause, 540 times: it took a
+    /// For a second after each change the store was opened without a pause, 540 times: it took a
     /// core, and nobody else could open it to write. It is opened once for each change, and once
     /// more when the next one is sure to show.
     #[test]

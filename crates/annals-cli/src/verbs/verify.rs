@@ -4,7 +4,7 @@ use crate::failure::{Failure, Result};
 use crate::losses::Bad;
 use crate::output::Out;
 use crate::progress::Progress;
-use annals::salvage;
+use annals::offline;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ struct Report {
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let (fs, progress) = Progress::reading_store(&self.store, self.rate, 1);
-        let found = salvage::verify_in(&fs, &self.store)?;
+        let found = offline::verify_in(&fs, &self.store)?;
         drop(progress);
         let mut parts = vec![
             ("segments", found.segments.to_string()),

@@ -1,7 +1,7 @@
 use super::*;
 use annals::{Event, Outcome};
 
-/// `annals consumers …`, the store behind so many words.
+/// `annals consumers …`, the store after so many words.
 fn consumers(place: &Place, verbs: &[&str], rest: &[&str]) -> Run {
     annals(["consumers"].iter().chain(verbs).chain(&[place.store.to_str().unwrap()]).chain(rest))
 }
@@ -80,8 +80,10 @@ fn dead_letters_are_listed_shown_and_dropped() {
     assert_eq!(letters(&place, "list", &[]).ok(), "");
 }
 
-/// A consumer that had caught up was shown as behind by all positions that came while it slept and were not for it, and by records that nobody can read: events of other domains and of named editions, and the
-/// deletion of one. It steps over what is not for it when it ends, and what is counted are events that a reader sees.
+/// A consumer that had caught up was shown as after by all positions that came while it slept and
+/// were not for it, and by records that nobody can read: events of other domains and of named
+/// editions, and the deletion of one. It steps over what is not for it when it ends, and what is
+/// counted are events that a reader sees.
 #[test]
 fn a_consumer_that_has_caught_up_is_not_behind() {
     let place = small();

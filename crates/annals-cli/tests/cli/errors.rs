@@ -77,7 +77,7 @@ fn help_and_version_are_code_0() {
     assert_eq!(annals(["--version"]).ok(), format!("annals {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// `annals export store | head -1`: whoever closes the pipe has read enough.
+/// `annals export store | head -1`: anyone who closes the pipe has read enough.
 #[test]
 fn a_closed_pipe_is_no_failure() {
     let place = place();

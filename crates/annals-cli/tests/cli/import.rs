@@ -204,7 +204,7 @@ fn every_event_comes_through_export_and_import() {
     assert!(event.data() == data && event.metadata() == &data[..1 << 20]);
 }
 
-/// Zeros behind a member, as tapes and block copies leave them, were taken for a broken one: all
+/// Zeros after a member, as tapes and block copies leave them, were taken for a broken one: all
 /// events were imported, and the import failed.
 #[test]
 fn a_padded_archive_is_read_to_its_end() {
@@ -247,7 +247,7 @@ fn a_time_to_come_must_be_meant() {
     let said = place.run_with("import", &["--batch", "1"], [at(now), at(soon), at(late)].concat().as_bytes()).fails(1);
     assert!(said.contains("stdin:3: ") && said.contains("--skip 2\n"), "{said}");
     place.run_with("import", &["--allow-future"], at(late).as_bytes()).ok();
-    // From now on, whoever appends is told.
+    // From now on, anyone who appends is told.
     let run = place.run_with("import", &[], line("a-1", 0).as_bytes());
     assert!(run.code == 0 && run.stderr.starts_with("annals: warning: the store has come to 20"), "{}", run.stderr);
 }

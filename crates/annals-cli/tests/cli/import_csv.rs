@@ -78,8 +78,8 @@ fn a_quote_that_is_left_open_does_not_fill_the_memory() {
     assert!(said.contains("stdin:2: the record is longer than 64 MiB; is the quote closed"), "{said}");
 }
 
-/// A quote that was not closed swallowed all rows behind it, a file that was cut off within quotes
-/// was taken for a whole one, and text behind a closing quote was added to the field: all without a
+/// A quote that was not closed swallowed all rows after it, a file that was cut off within quotes
+/// was taken for a whole one, and text after a closing quote was added to the field: all without a
 /// word.
 #[test]
 fn what_is_not_well_formed_is_refused() {

@@ -1,6 +1,8 @@
-//! An import that is killed at any moment: what was acknowledged is there, whole commits only, in order, as it was given.
+//! An import that is killed at any moment: what was acknowledged is there, whole commits only, in
+//! order, as it was given.
 //!
-//! `ANNALS_KILL_ROUNDS` says how often. A round goes on with the store of the round before, as a user would with `--skip`, until all lines are in it.
+//! `ANNALS_KILL_ROUNDS` says how often. A round goes on with the store of the round before, as a
+//! user would with `--skip`, until all lines are in it.
 
 use super::*;
 use std::io::{BufRead, BufReader};
@@ -17,7 +19,8 @@ fn line(n: u64, timed: bool) -> String {
     )
 }
 
-/// When line `n` was recorded. Lines of one second are stored together: 9, 24 or 27 of them, so that commits have many sizes.
+/// When line `n` was recorded. Lines of one second are stored together: 9, 24 or 27 of them, so
+/// that commits have many sizes.
 fn time(n: u64) -> jiff::Timestamp {
     let second = n / 60 * 3 + [0, 9, 33].iter().filter(|&&from| n % 60 >= from).count() as u64;
     jiff::Timestamp::from_second(second as i64).unwrap()
@@ -36,7 +39,7 @@ fn random(below: u64) -> u64 {
     (Uuid::new_v4().as_u128() % u128::from(below)) as u64
 }
 
-/// Checks the whole store against the input, and gives the number of its events.
+/// Checks the whole store against the input, and returns the number of its events.
 fn check(store: &Store, timed: bool) -> u64 {
     let mut next = 0;
     let mut sequences = std::collections::HashMap::new();
@@ -104,7 +107,8 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
             assert_eq!(acknowledged, 0);
             continue;
         }
-        // Killed before the store was whole, it is created here, and must not begin with a later time than the lines have.
+        // Killed before the store was whole, it is created here, and must not begin with a later
+        // time than the lines have.
         let store = place.open_with(Options::new().clock(|| Timestamp::from_nanos(0)));
         torn += u32::from(store.open_report().cut.is_some());
         let found = check(&store, timed);

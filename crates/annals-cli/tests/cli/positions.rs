@@ -1,5 +1,6 @@
 use super::*;
-use annals::{Event, ExpectedVersion, Outcome};
+use annals::progress::ExpectedVersion;
+use annals::{Event, Outcome};
 
 /// `annals positions VERB STORE …`
 fn positions(place: &Place, verb: &str, rest: &[&str]) -> Run {

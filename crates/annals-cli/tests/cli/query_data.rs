@@ -1,4 +1,5 @@
-//! Questions about a real event log, where it is present: the answers are those that its lines give.
+//! Questions about a real event log, where it is present: the answers are those that its lines
+//! give.
 
 use super::*;
 use flate2::read::MultiGzDecoder;
@@ -34,7 +35,7 @@ struct Log {
 }
 
 impl Log {
-    /// Asks both, and gives the number of events that were found.
+    /// Asks both, and returns the number of events that were found.
     #[track_caller]
     fn ask(&self, rest: &[&str], fits: impl Fn(&Given) -> bool) -> usize {
         let out = self.place.run("query", &[rest, &["--json"]].concat()).ok();

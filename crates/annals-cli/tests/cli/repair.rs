@@ -45,7 +45,8 @@ fn loss_is_accepted_with_its_report() {
     store.close().unwrap();
 }
 
-/// A line for each of many files that are made anew for one reason says nothing that one line for all of them does not.
+/// A line for each of many files that are rebuilt for one reason says nothing that one line for all
+/// of them does not.
 #[test]
 fn one_reason_is_one_line() {
     let dir = tempfile::tempdir().unwrap();

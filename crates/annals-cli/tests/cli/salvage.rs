@@ -73,8 +73,10 @@ fn a_rate_slows_down() {
     place.run("verify", &["--rate", "fast"]).fails(2);
 }
 
-/// An export of a salvaged store has gaps in its sequences, and no import took it: each event behind a gap was in conflict, and so was an edition that diverges behind one. With `--renumber` the events come one behind
-/// the other, and streams of editions show what they showed; without it, the message says what to do.
+/// An export of a salvaged store has gaps in its sequences, and no import took it: each event after
+/// a gap was in conflict, and so was an edition that diverges after one. With `--renumber` the
+/// events come one after the other, and streams of editions show what they showed; without it, the
+/// message says what to do.
 #[test]
 fn an_export_with_gaps_can_be_imported() {
     let place = place();
@@ -116,4 +118,24 @@ fn an_export_with_gaps_can_be_imported() {
     assert_eq!(data(rescued, "order-1@x").len(), 4);
     // Again is a conflict, and not a gap.
     copy.run_with("import", &["--renumber"], export.as_bytes()).fails(6);
+}
+
+/// What a salvage leaves that was killed: `verify` found it sound and ended with 0, and the next
+/// salvage said that the directory is not empty. All verbs say what it is and what to do, and
+/// nothing is touched.
+#[test]
+fn the_beginning_of_a_copy_is_told_of() {
+    let place = small();
+    let rescued = place.dir.path().join("rescued");
+    place.run("salvage", &[rescued.to_str().unwrap()]).ok();
+    fs::write(rescued.join("SALVAGE-INCOMPLETE"), "").unwrap();
+    let before = fs::read_dir(&rescued).unwrap().count();
+    let rescued = rescued.to_str().unwrap();
+    let runs = [annals(["verify", rescued]), annals(["stats", rescued]), place.run("salvage", &[rescued])];
+    for run in runs {
+        assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+        let said = run.stderr.contains("a salvage did not come to its end");
+        assert!(said && run.stderr.contains("remove the directory, and salvage again"), "{}", run.stderr);
+    }
+    assert_eq!(fs::read_dir(rescued).unwrap().count(), before);
 }

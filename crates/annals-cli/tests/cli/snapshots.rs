@@ -1,5 +1,5 @@
 use super::*;
-use annals::{Codec, Retention};
+use annals::snapshot::{Codec, Retention};
 
 /// A store with snapshots of two streams, closed.
 fn with_snapshots() -> Place {

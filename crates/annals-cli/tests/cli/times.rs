@@ -1,4 +1,5 @@
-//! Bad time text is an error wherever a time is taken, never an empty answer, and nothing is stored with it.
+//! Bad time text is an error wherever a time is taken, never an empty answer, and nothing is stored
+//! with it.
 
 use super::*;
 

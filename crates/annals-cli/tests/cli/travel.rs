@@ -248,7 +248,7 @@ fn upstreams_travel_behind_the_events() {
     assert!(part.stderr.contains("not exported: 2 upstreams that are tracked"), "{}", part.stderr);
 }
 
-/// An export left behind what a store has besides its events without a word.
+/// An export left after what a store has besides its events without a word.
 #[test]
 fn what_is_left_behind_is_said() {
     let place = varied();

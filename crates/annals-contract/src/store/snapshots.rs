@@ -1,10 +1,11 @@
 //! Its snapshots.
 
 use crate::{Snapshot, SnapshotStore};
-use annals::{Error, Retention, Store, StreamId, Timestamp};
+use annals::snapshot::Retention;
+use annals::{Error, Store, StreamId, Timestamp};
 
-impl From<annals::Snapshot> for Snapshot {
-    fn from(found: annals::Snapshot) -> Self {
+impl From<annals::snapshot::Snapshot> for Snapshot {
+    fn from(found: annals::snapshot::Snapshot) -> Self {
         Snapshot { sequence: found.sequence(), retention: found.retention(), state: found.bytes().to_vec() }
     }
 }

@@ -1,9 +1,11 @@
-//! A backend that breaks the contract in one way: what it is told or what it tells is twisted on its way to the honest one.
+//! A backend that breaks the contract in one way: what it is told or what it tells is twisted in
+//! flight to the honest one.
 //!
 //! For each scenario there must be a lie that it sees, and each lie must be seen.
 
 use super::naive::{Fault, Naive};
-use annals::{AsOf, Expected, Retention, StreamId, Timestamp};
+use annals::snapshot::Retention;
+use annals::{AsOf, Expected, StreamId, Timestamp};
 use annals_contract::{
     self, Append, Criteria, EventData, EventStore, PositionStore, Reading, RecordedEvent, Scenario, Snapshot,
     SnapshotStore, Stored,

@@ -1,4 +1,5 @@
-//! The contract, held against the stores of this library and against a backend that has nothing to do with them.
+//! The contract, held against the stores of this library and against a backend that has nothing to
+//! do with them.
 //!
 //! The scenarios stand in `crates/annals-contract/src`, where other backends find them.
 

@@ -1,6 +1,8 @@
-//! Another backend: the contract in maps behind one lock. It has nothing in common with the library but the names.
+//! Another backend: the contract in maps after one lock. It has nothing in common with the library
+//! but the names.
 
-use annals::{AsOf, Expected, Retention, StreamId, Timestamp};
+use annals::snapshot::Retention;
+use annals::{AsOf, Expected, StreamId, Timestamp};
 use annals_contract::{
     Append, BackendError, Criteria, EventData, EventStore, PositionStore, Reading, RecordedEvent, Snapshot,
     SnapshotStore, Stored,

@@ -38,7 +38,8 @@ impl World {
         }
     }
 
-    /// Deletes an edition, or a domain of it. Whether it is deleted is known in the end; whether its handler positions have gone with it in the file, only if no call has failed.
+    /// Deletes an edition, or a domain of it. Whether it is deleted is known in the end; whether
+    /// its handler positions have gone with it in the file, only if no call has failed.
     pub(super) fn delete(&mut self, edition: u8, domain: Option<u8>) {
         if self.trouble {
             self.wait_for_all();
@@ -55,7 +56,7 @@ impl World {
         let dead = self.disk.is_dead();
         let (is_there, acknowledged) = match &deleted {
             Ok(count) => {
-                // What was on its way may not have arrived.
+                // What was in flight may not have arrived.
                 assert!(*count == hit || dead, "{count} events are gone, and not {hit}");
                 (true, *count == hit)
             }
@@ -112,7 +113,8 @@ impl World {
         }
     }
 
-    /// The state of an aggregate is the list of the positions of its events. Whatever snapshots there are, it is that of the model.
+    /// The state of an aggregate is the list of the positions of its events. Whatever snapshots
+    /// there are, it is that of the model.
     pub(super) fn load(&self, of: u8, every: u8, as_of: Option<u8>) {
         let until = as_of.map_or(u64::MAX, u64::from);
         let right = self.model.stream(&stream(of), self.visible(), until);

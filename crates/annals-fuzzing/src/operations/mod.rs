@@ -1,6 +1,8 @@
-//! Operations on the simulated disk against a model that is a list of commits, and a map of handler positions.
+//! Operations on the simulated disk against a model that is a list of commits, and a map of handler
+//! positions.
 //!
-//! Snapshots have no model: a state is the list of the positions of its events, and whatever is loaded must be what a replay of the model gives.
+//! Snapshots have no model: a state is the list of the positions of its events, and whatever is
+//! loaded must be what a replay of the model gives.
 
 mod beside;
 mod model;
@@ -11,7 +13,7 @@ pub(super) use steps::{seeds, show};
 use super::facts::drain;
 use annals::NewEvent;
 use annals::Timestamp;
-use annals::salvage::verify_in;
+use annals::offline::verify_in;
 use annals::{Committed, Error, Guard, Options, Result, Store, Ticket};
 use annals_testkit::Fact;
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
@@ -23,7 +25,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use steps::{Commit, Step, step_image, steps, stream};
 
 const DIR: &str = "store";
-/// So many commits may be on their way while calls fail.
+/// So many commits may be in flight while calls fail.
 const HELD: usize = 3;
 
 struct World {
@@ -38,7 +40,8 @@ struct World {
     trouble: bool,
 }
 
-/// Runs the input as a list of steps. Whatever was acknowledged is there, in order and equal; whatever was refused never is; all answers are those of the model, or errors where calls fail.
+/// Runs the input as a list of steps. Whatever was acknowledged is there, in order and equal;
+/// whatever was refused never is; all answers are those of the model, or errors where calls fail.
 pub fn operations(input: &[u8]) {
     let mut world = World::new();
     for step in steps(input) {
@@ -83,7 +86,8 @@ impl World {
         self.trouble = false;
     }
 
-    /// Opens the store. What is there is what was acknowledged, and of what was on its way whole commits from the front; it stays.
+    /// Opens the store. What is there is what was acknowledged, and of what was in flight whole
+    /// commits from the front; it stays.
     fn open(&mut self) {
         let mut opened = self.options().open(DIR);
         if opened.is_err() && self.trouble && !self.disk.is_dead() {
@@ -182,8 +186,9 @@ impl World {
         let failing = self.trouble || self.disk.is_dead();
         match error {
             Error::Io { .. } | Error::DiskFull { .. } => failing,
-            // Known, and to be mended: where reads of an index and then of its segment fail, a read is told that the index leads
-            // nowhere, and not that the disk failed. The input is kept as fuzz/known/operations/failed-reads-of-an-index.
+            // Known, and to be mended: where reads of an index and then of its segment fail, a read
+            // is told that the index leads nowhere, and not that the disk failed. The input is kept
+            // as fuzz/known/operations/failed-reads-of-an-index.
             Error::Invalid { what: "index", .. } => failing && self.disk.has_failed(),
             // Only opening again ends that.
             Error::DurabilityUnknown { .. } => failing || self.disk.has_failed(),
@@ -193,7 +198,9 @@ impl World {
 
     fn commit(&mut self, Commit { parts, guard, key, tracking, wait }: &Commit) {
         let (asked, key, says) = (guard.as_ref(), *key, tracking.map(Says::tracked));
-        // A repeat waits for the first commit, and takes its place if that fails; and if many groups wait, submitting writes them, and what is accepted then does not stand on those that fail.
+        // A repeat waits for the first commit, and takes its place if that fails; and if many
+        // groups wait, submitting writes them, and what is accepted then does not stand on those
+        // that fail.
         if self.trouble && (key != 0 || self.held.len() >= HELD) {
             self.wait_for_all();
             if self.disk.is_dead() {
@@ -265,7 +272,7 @@ impl World {
                 assert!(others.iter().any(is_first), "{positions:?}");
             }
             (Ok(ticket), Answer::Repeat { same, .. }) => {
-                // The first commit may still be on its way, and the process dies over it.
+                // The first commit may still be in flight, and the process dies over it.
                 let first = match ticket.wait() {
                     Err(_) if self.disk.is_dead() => return,
                     other => other.expect("it was stored before"),
@@ -284,7 +291,8 @@ impl World {
                 self.model.commits.push(accepted);
                 self.held.push((ticket, self.model.commits.len() - 1, ranges));
             }
-            // It died over commits before this one, which then were judged as if they had never been. Nobody hears of this one.
+            // It died over commits before this one, which then were judged as if they had never
+            // been. Nobody hears of this one.
             _ if self.disk.is_dead() => {}
             (Ok(_), _) => panic!("the store accepts what it should refuse"),
             (Err(error), _) => panic!("{error}"),
@@ -340,7 +348,8 @@ impl World {
         commit.facts.iter_mut().for_each(|fact| fact.recorded_at = committed.recorded_at);
     }
 
-    /// The position behind all that can be seen now: whole commits, all acknowledged ones among them.
+    /// The position after all that can be seen now: whole commits, all acknowledged ones among
+    /// them.
     fn visible(&self) -> u64 {
         let visible = self.store().len();
         assert!(visible >= self.model.acknowledged());
@@ -368,7 +377,8 @@ impl World {
             Step::Flush => self.flush(),
             Step::WaitForAll => self.wait_for_all(),
             Step::DropTicket => {
-                // Without a thread of maintenance, a ticket that is dropped writes its commit; its fate is seen later.
+                // Without a thread of maintenance, a ticket that is dropped writes its commit; its
+                // fate is seen later.
                 if !self.trouble && !self.held.is_empty() {
                     drop(self.held.remove(0));
                 }

@@ -19,7 +19,7 @@ pub(super) struct Accepted {
     pub(super) len: u64,
     pub(super) says: Option<Says>,
     pub(super) key: u8,
-    /// Whoever asked has been told that it is durable, or has seen it after an open.
+    /// Anyone who asked has been told that it is durable, or has seen it after an open.
     pub(super) acknowledged: bool,
 }
 
@@ -57,7 +57,8 @@ impl Says {
 /// What the store should say to a commit.
 pub(super) enum Answer {
     Nothing,
-    /// Of the commits with the key, by number: a duplicate of one that says the same, or a mismatch with one that does not. Where both are there, the order of streams decides.
+    /// Of the commits with the key, by number: a duplicate of one that says the same, or a mismatch
+    /// with one that does not. Where both are there, the order of streams decides.
     Repeat {
         same: Vec<usize>,
         others: Vec<usize>,
@@ -82,7 +83,8 @@ pub(super) struct Model {
     pub(super) written: u64,
     /// The handler positions as they are in memory.
     pub(super) places: Places,
-    /// What may be found of them after a crash: what was there at the last flush that was acknowledged, and at those that were tried since.
+    /// What may be found of them after a crash: what was there at the last flush that was
+    /// acknowledged, and at those that were tried since.
     pub(super) flushed: Vec<Places>,
 }
 
@@ -106,7 +108,7 @@ fn composite(facts: &[Fact], stream: &StreamId) -> Vec<Fact> {
 }
 
 impl Model {
-    /// The position behind all that was accepted.
+    /// The position after all that was accepted.
     pub(super) fn end(&self) -> u64 {
         self.commits.iter().map(|commit| commit.len).sum()
     }
@@ -179,7 +181,8 @@ impl Model {
         self.live(u64::MAX).iter().filter(|fact| covers(edition, domain, &fact.stream)).count() as u64
     }
 
-    /// What the store should say, with the events up to `visible` to be seen, and what to expect of each part.
+    /// What the store should say, with the events up to `visible` to be seen, and what to expect of
+    /// each part.
     pub(super) fn decide(
         &mut self,
         parts: &[Part],
@@ -237,7 +240,8 @@ impl Model {
         says: Option<&Says>,
         visible: u64,
     ) -> Option<Answer> {
-        // A commit without events is a record in a stream of the store's own, in which keys belong to upstreams.
+        // A commit without events is a record in a stream of the system, in which keys belong to
+        // upstreams.
         let repeats = |commit: &Accepted| match facts {
             [] => {
                 commit.facts.is_empty()
@@ -260,7 +264,8 @@ impl Model {
                 return Some(Answer::Ahead);
             }
             let breaks = |fact: &Fact| asked.finds(fact) && after.is_none_or(|after| fact.position > after.into());
-            // What can be seen is looked at first. An edition that diverges on its way hides nothing before it has arrived.
+            // What can be seen is looked at first. An edition that diverges in flight hides nothing
+            // before it has arrived.
             for end in [visible, u64::MAX] {
                 if let Some(fact) = self.seen(asked.edition(), end).iter().find(|fact| breaks(fact)) {
                     return Some(Answer::GuardFailed(fact.position));
@@ -275,7 +280,8 @@ impl Model {
     }
 }
 
-/// An event of a commit. Those of commits with a key depend on the key alone, so that repeats can say the same.
+/// An event of a commit. Those of commits with a key depend on the key alone, so that repeats can
+/// say the same.
 pub(super) fn numbered(key: u8, fresh: u64, n: usize, bits: u8, len: u16) -> NewEvent<'static> {
     let number = match key {
         0 => fresh << 4 | u64::from(bits % 16),

@@ -1,7 +1,8 @@
 //! What can happen to a store.
 
 use crate::noise;
-use annals::{Expected, Query, Retention, StreamId};
+use annals::snapshot::Retention;
+use annals::{Expected, Query, StreamId};
 use annals_testkit::Fact;
 use annals_testkit::Image;
 use arbitrary::{Arbitrary, Unstructured};

@@ -2,7 +2,8 @@
 
 use crate::engine::{Engine, Options, Seen, Session, Wanted};
 use crate::events::{Event, Stream, Sum};
-use annals::{Delivery, Durability, Expected, Guard, NewEvent, Query, Read, Store, StreamId};
+use annals::subscription::Delivery;
+use annals::{Durability, Expected, Guard, NewEvent, Query, Read, Store, StreamId};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::ops::Range;

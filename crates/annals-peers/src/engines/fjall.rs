@@ -1,5 +1,6 @@
-//! fjall: keyspaces of events by position, of positions by stream and sequence, and of where each stream ends. A batch a commit, with `PersistMode::SyncData`, or
-//! `Buffer` where nothing is to be synced. Batches do not detect conflicts, so writers to one stream exclude one another here.
+//! fjall: keyspaces of events by position, of positions by stream and sequence, and of where each
+//! stream ends. A batch a commit, with `PersistMode::SyncData`, or `Buffer` where nothing is to be
+//! synced. Batches do not detect conflicts, so writers to one stream exclude one another here.
 
 use super::key_value::{add, key, number, value};
 use crate::engine::{Engine, Options, Session};

@@ -1,8 +1,10 @@
-//! How the key-value stores have events: by position, and by stream and sequence the position. One event is one value.
+//! How the key-value stores have events: by position, and by stream and sequence the position. One
+//! event is one value.
 
 use crate::events::{Event, Stream, Sum};
 
-/// A value: the lengths of type and metadata, then type, metadata and data. The name of the stream is in the key of the index, and also here, as replay has to know it.
+/// A value: the lengths of type and metadata, then type, metadata and data. The name of the stream
+/// is in the key of the index, and also here, as replay has to know it.
 pub fn value(event: &Event<'_>, value: &mut Vec<u8>) {
     value.clear();
     let parts = [event.stream.name.as_bytes(), event.event_type.as_bytes(), event.metadata];

@@ -1,6 +1,8 @@
-//! LMDB, by heed: a database of events by position, to which is appended, and one of positions by stream and sequence. `NO_SYNC` where nothing is to be synced.
+//! LMDB, by heed: a database of events by position, to which is appended, and one of positions by
+//! stream and sequence. `NO_SYNC` where nothing is to be synced.
 //!
-//! The environment is never closed: a read of it may go on in another thread until the process ends, and every commit is complete in the file.
+//! The environment is never closed: a read of it may go on in another thread until the process
+//! ends, and every commit is complete in the file.
 
 use super::key_value::{add, key, number, value};
 use crate::engine::{Engine, Options, Session};
@@ -23,7 +25,8 @@ impl Lmdb {
     pub fn open(options: &Options) -> Result<Self> {
         let mut open = EnvOpenOptions::new();
         open.map_size(32 << 30).max_dbs(2).max_readers(256);
-        // SAFETY: nothing else writes to the files, and not to sync loses no more than what was not synced.
+        // SAFETY: nothing else writes to the files, and not to sync loses no more than what was not
+        // synced.
         let env = unsafe {
             if !options.durable {
                 open.flags(EnvFlags::NO_SYNC);

@@ -1,4 +1,5 @@
-//! The adapters, one peer a file. Each is as durable as the options say and otherwise has the peer's own defaults, but for what its file gives a reason for.
+//! The adapters, one peer a file. Each is as durable as the options say and otherwise has the
+//! peer's own defaults, but for what its file gives a reason for.
 
 mod annals;
 mod fjall;
@@ -18,7 +19,8 @@ use anyhow::{Result, bail};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Opens a store by the name of its engine; `gc:` in front of the name puts a group-commit queue in front of the engine.
+/// Opens a store by the name of its engine; `gc:` in front of the name puts a group-commit queue in
+/// front of the engine.
 pub fn open(engine: &str, options: &Options) -> Result<Box<dyn Engine>> {
     if let Some(engine) = engine.strip_prefix("gc:") {
         return Ok(Box::new(queue::Queue::new(open(engine, options)?)?));

@@ -1,5 +1,6 @@
-//! OkayWAL: a log in front of another store. It looks at no stream and refuses no conflict, and what has been handed over at a checkpoint is overwritten: here it is
-//! dropped, so what is measured is the log alone.
+//! OkayWAL: a log in front of another store. It looks at no stream and refuses no conflict, and
+//! what has been handed over at a checkpoint is overwritten: here it is dropped, so what is
+//! measured is the log alone.
 
 use super::key_value::value;
 use crate::engine::{Engine, Options, Session, not_offered};

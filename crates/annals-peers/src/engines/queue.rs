@@ -1,4 +1,5 @@
-//! A group-commit queue in front of an engine that has none: one thread drains it into one commit. It is what a careful user would build.
+//! A group-commit queue in front of an engine that has none: one thread drains it into one commit.
+//! It is what a careful user would build.
 
 use crate::engine::{Engine, Session};
 use crate::events::{Event, Stream, Sum};
@@ -45,7 +46,7 @@ fn drain(mut session: Box<dyn Session>, received: &Receiver<Request>) {
         let events: Vec<Event<'_>> = requests.iter().flat_map(|request| &request.events).map(Owned::borrow).collect();
         let done = session.commit(&events).map_err(|error| error.to_string());
         for request in &requests {
-            // Whoever has gone away does not want it.
+            // Anyone who has gone away does not want it.
             let _ = request.answer.send(done.clone());
         }
     }

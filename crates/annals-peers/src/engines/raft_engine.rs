@@ -1,5 +1,5 @@
-//! raft-engine: a log of many regions, here one for each stream. It refuses no conflict and has no order over all; what is written so is also held in memory, and read
-//! from there.
+//! raft-engine: a log of many regions, here one for each stream. It refuses no conflict and has no
+//! order over all; what is written so is also held in memory, and read from there.
 
 use super::key_value::{add, value};
 use crate::engine::{Engine, Options, Session, not_offered};

@@ -1,4 +1,5 @@
-//! redb: a table of events by position, and one of positions by stream and sequence. `Durability::Immediate`, or `None` where nothing is to be synced.
+//! redb: a table of events by position, and one of positions by stream and sequence.
+//! `Durability::Immediate`, or `None` where nothing is to be synced.
 
 use super::key_value::{add, key, number, value};
 use crate::engine::{Engine, Options, Session};

@@ -1,6 +1,8 @@
-//! SQLite: a table of events with an index of streams, in WAL mode; `synchronous=FULL`, as with less a commit would not survive a power cut.
+//! SQLite: a table of events with an index of streams, in WAL mode; `synchronous=FULL`, as with
+//! less a commit would not survive a power cut.
 //!
-//! Writers wait for a lock of this program, which is kinder than SQLite's own waiting, which sleeps. Pages are cached and mapped, so that none is read twice.
+//! Writers wait for a lock of this program, which is kinder than SQLite's own waiting, which
+//! sleeps. Pages are cached and mapped, so that none is read twice.
 
 use crate::engine::{Engine, Options, Session};
 use crate::events::{Event, Stream, Sum};

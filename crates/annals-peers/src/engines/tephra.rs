@@ -1,5 +1,6 @@
-//! Tephra: a log in segments with an index of tags, and one thread that writes for all. A stream is a tag, and the expected sequence is a condition: no event with this tag
-//! behind the last one that was seen. There is no metadata, so that stands in front of the data.
+//! Tephra: a log in segments with an index of tags, and one thread that writes for all. A stream is
+//! a tag, and the expected sequence is a condition: no event with this tag after the last one that
+//! was seen. There is no metadata, so that stands in front of the data.
 
 use crate::engine::{Engine, Options, Seen, Session, Wanted, not_offered};
 use crate::events::{Event, Stream, Sum};
@@ -105,7 +106,7 @@ impl Session for TephraSession {
     }
 
     fn replay(&mut self, positions: Range<u64>, sum: &mut Sum) -> Result<()> {
-        // Behind position 0 comes the first event.
+        // After position 0 comes the first event.
         let (after, limit) = (Position::new(positions.start), positions.end - positions.start);
         add(sum, self.handle.read(&Query::all(), after, Some(limit)))
     }

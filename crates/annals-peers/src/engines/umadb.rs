@@ -1,8 +1,11 @@
-//! UmaDB, its core without the server. A stream is a tag, and the expected sequence is a condition: no event with this tag behind the last one that was seen.
+//! UmaDB, its core without the server. A stream is a tag, and the expected sequence is a condition:
+//! no event with this tag after the last one that was seen.
 //!
-//! A thread alone appends for itself, which is quicker; where threads share the store or somebody waits for events, the server's own writing thread does it for them. A read
-//! gathers all that it finds before it gives any, so replay asks for 1,000 events at a time, as the server does. Its cache of pages, which it has not unless asked, holds all
-//! that is read: with it, reads are several times quicker.
+//! A thread alone appends for itself, which is quicker; where threads share the store or somebody
+//! waits for events, the server's own writing thread does it for them. A read gathers all that it
+//! finds before it gives any, so replay asks for 1,000 events at a time, as the server does. Its
+//! cache of pages, which it has not unless asked, holds all that is read: with it, reads are
+//! several times quicker.
 
 use crate::engine::{Engine, Options, Seen, Session, Wanted, not_offered};
 use crate::events::{Event, Stream, Sum};

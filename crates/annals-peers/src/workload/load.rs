@@ -1,7 +1,8 @@
 //! Makes a data set for the workloads that read, and W8: what it takes on the disk.
 //!
-//! The events go to the streams in turn, 1,000 a durable commit. What a crash leaves is copied before the store is closed: a kill at this moment would leave exactly these
-//! files, as the system keeps what a process has written.
+//! The events go to the streams in turn, 1,000 a durable commit. What a crash leaves is copied
+//! before the store is closed: a kill at this moment would leave exactly these files, as the system
+//! keeps what a process has written.
 
 use crate::engine::Options;
 use crate::engines;

@@ -1,4 +1,5 @@
-//! The work, the same for all engines. Each workload opens a store, does its work and tells figures.
+//! The work, the same for all engines. Each workload opens a store, does its work and tells
+//! figures.
 
 pub mod append;
 pub mod load;

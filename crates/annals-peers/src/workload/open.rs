@@ -1,4 +1,5 @@
-//! W7: opens a store, and reads the newest event of a stream, without which lazy ones would have done nothing.
+//! W7: opens a store, and reads the newest event of a stream, without which lazy ones would have
+//! done nothing.
 
 use super::Set;
 use crate::engines;

@@ -1,7 +1,9 @@
-//! W10: events by tag and type, and durable appends on the condition that a query finds nothing in the whole store.
+//! W10: events by tag and type, and durable appends on the condition that a query finds nothing in
+//! the whole store.
 //!
-//! The condition names a tag that events have and a type that none has, so that it holds, and no engine can tell by the tag alone. What is appended has no tag: it makes
-//! later conditions no harder.
+//! The condition names a tag that events have and a type that none has, so that it holds, and no
+//! engine can tell by the tag alone. What is appended has no tag: it makes later conditions no
+//! harder.
 
 use super::Set;
 use crate::engines;

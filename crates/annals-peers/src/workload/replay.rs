@@ -14,7 +14,7 @@ pub struct Replay {
     set: Set,
     #[arg(long, default_value_t = 1)]
     threads: u64,
-    /// Begin anew until so much time is over.
+    /// Begin again until so much time is over.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
 }

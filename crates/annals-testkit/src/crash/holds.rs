@@ -1,19 +1,21 @@
-//! Two threads on one store, one of which is held before any of its calls of the file system while the
-//! other goes on. Which threads do what, and where the one is held, follows from one number; what the
-//! other comes to meanwhile does not, so a case that has found something may have to be run again.
+//! Two threads on one store, one of which is held before any of its calls of the file system while
+//! the other goes on. Which threads do what, and where the one is held, follows from one number;
+//! what the other comes to meanwhile does not, so a case that has found something may have to be
+//! run again.
 //!
 //! * What was acknowledged to either is there, once; what was refused is not.
 //! * What a refusal tells of can be read when the caller hears of it.
 //! * A tag that was acknowledged before a query began is found by it.
-//! * After one of them has closed the store, nothing of the other reaches the directory, and the next
-//!   owner finds a store that was closed cleanly.
+//! * After one of them has closed the store, nothing of the other reaches the directory, and the
+//!   next owner finds a store that was closed cleanly.
 
 use super::oracle;
 use super::schedules::Random;
 use crate::SimFs;
 use crate::held::HeldFs;
-use annals::salvage::verify_in;
-use annals::{Error, Expected, Guard, NewEvent, Query, Store, StreamId};
+use annals::internals;
+use annals::offline::verify_in;
+use annals::{Durability, Error, Expected, Guard, NewEvent, Query, Store, StreamId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,7 +24,8 @@ use std::time::Duration;
 enum Act {
     /// An append to a stream of one's own.
     Own,
-    /// An append of so many bytes to the stream that both write to, with the expectation that one has read.
+    /// An append of so many bytes to the stream that both write to, with the expectation that one
+    /// has read.
     Shared(usize),
     /// A commit under a guard that the other one's commits break.
     Guarded,
@@ -33,7 +36,18 @@ enum Act {
     /// A query for a tag that was acknowledged.
     Find,
     Positions,
+    /// What the threads of the store do when it is idle, in this one.
+    Idle,
     Close,
+}
+
+/// Who does what can be done off the commit path.
+#[derive(Clone, Copy, Debug)]
+enum Upkeep {
+    Callers,
+    Thread,
+    /// Anyone who comes to [`Act::Idle`]: it may be held at any call of it.
+    Acts,
 }
 
 #[derive(Debug)]
@@ -43,12 +57,13 @@ struct Plan {
     /// The held thread stops before its call with this number.
     call: u64,
     segment_size: u64,
-    maintenance: bool,
+    upkeep: Upkeep,
+    durability: Durability,
 }
 
 fn plan(random: &mut Random) -> Plan {
     let mut acts = |most: u64| -> Vec<Act> {
-        let act = |random: &mut Random| match random.below(17) {
+        let act = |random: &mut Random| match random.below(21) {
             0..3 => Act::Own,
             3..6 => Act::Shared([20, 300, 2_000][random.below(3) as usize]),
             6 | 7 => Act::Guarded,
@@ -56,13 +71,19 @@ fn plan(random: &mut Random) -> Plan {
             10 | 11 => Act::Keyed(random.below(3) as u8),
             12..15 => Act::Find,
             15 => Act::Positions,
+            16..20 => Act::Idle,
             _ => Act::Close,
         };
         (0..1 + random.below(most)).map(|_| act(random)).collect()
     };
     let (held, other) = (acts(6), acts(6));
     let segment_size = [4096, 4096, 64 << 10][random.below(3) as usize];
-    Plan { held, other, call: random.below(24), segment_size, maintenance: random.below(4) == 0 }
+    let upkeep = [Upkeep::Callers, Upkeep::Thread, Upkeep::Acts, Upkeep::Acts][random.below(4) as usize];
+    let durability = match upkeep {
+        Upkeep::Acts if random.below(2) == 0 => Durability::Interval(Duration::from_secs(1)),
+        _ => Durability::Sync,
+    };
+    Plan { held, other, call: random.below(24), segment_size, upkeep, durability }
 }
 
 /// What one thread was told.
@@ -92,7 +113,7 @@ impl Actor<'_> {
         format!("{}-{}-{}", self.name, self.written, "x".repeat(len))
     }
 
-    /// Notes what became of a commit. Whoever is refused may read what it was refused for.
+    /// Notes what became of a commit. Anyone who is refused may read what it was refused for.
     fn note(&mut self, data: String, outcome: Result<annals::Committed, Error>) {
         match outcome {
             Ok(_) => {
@@ -186,6 +207,7 @@ impl Actor<'_> {
                 let _ = store.positions().put(self.name, &stream("shared"), self.written);
                 let _ = store.positions().flush();
             }
+            Act::Idle => internals::pass_time(&store),
             Act::Close => {
                 store.close().expect("nothing fails here");
             }
@@ -200,8 +222,13 @@ pub fn run(seed: u64) -> u64 {
     let context = format!("case {seed}: {plan:?}");
     let disk = SimFs::new();
     let fs = HeldFs::over(disk.clone());
-    let options = || oracle::options(&disk).segment_size(plan.segment_size).maintenance(plan.maintenance);
-    let store = options().file_system(fs.clone()).open("store").expect("a new store");
+    let options = || oracle::options(&disk).segment_size(plan.segment_size).durability(plan.durability);
+    let attended = match plan.upkeep {
+        Upkeep::Callers => options(),
+        Upkeep::Thread => options().maintenance(true),
+        Upkeep::Acts => internals::by_hand(options().maintenance(true)),
+    };
+    let store = attended.file_system(fs.clone()).open("store").expect("a new store");
     let tags = AtomicU64::new(0);
     let hold = fs.hold_after(plan.call, "held");
     let outcomes = std::thread::scope(|scope| {
@@ -233,7 +260,7 @@ pub fn run(seed: u64) -> u64 {
 
     let report = verify_in(&disk, "store").expect("a good store");
     assert!(report.is_sound() && report.torn.is_none(), "{context}: {report:?}");
-    let store = options().maintenance(false).open("store").unwrap_or_else(|e| panic!("{context}: {e}"));
+    let store = options().durability(Durability::Sync).open("store").unwrap_or_else(|e| panic!("{context}: {e}"));
     assert!(
         store.open_report().clean && store.open_report().notices.is_empty(),
         "{context}: {:?}",

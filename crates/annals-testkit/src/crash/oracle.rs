@@ -1,6 +1,7 @@
 //! Workloads, what became of their commits, and what may be on the disk after that.
 
 use crate::{Fault, Image, Operation, SimFs};
+use annals::internals;
 use annals::{Durability, Error, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp};
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -41,6 +42,12 @@ pub enum Step {
     Second,
     /// The handle that was closed last is used again: by a thread that has not heard of it, say.
     Late,
+    /// Time passes: all that the threads of the store do until they sleep.
+    Idle,
+    /// Time passes while two commits are accepted and not written.
+    IdleBetween,
+    /// A commit for which nobody waits.
+    Orphan,
     /// The user puts files of their own beside those of the store.
     Foreign,
 }
@@ -65,18 +72,21 @@ pub struct Setup {
     pub memory_map: bool,
     pub max_commit: usize,
     pub clock: Clock,
+    /// The threads of the store are there, and have their time in the steps that let it pass:
+    /// without them, callers do their work inline.
+    pub by_hand: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (durability, clock) = (Durability::Sync, Clock::Ticks);
-        Setup { durability, segment_size: 4096, memory_map: true, max_commit: 64 << 20, clock }
+        Setup { durability, segment_size: 4096, memory_map: true, max_commit: 64 << 20, clock, by_hand: false }
     }
 }
 
 impl Setup {
     fn options(&self, disk: &SimFs) -> Options {
-        let Setup { durability, segment_size, memory_map, max_commit, clock } = *self;
+        let Setup { durability, segment_size, memory_map, max_commit, clock, by_hand } = *self;
         let readings = Arc::new(AtomicI64::new(0));
         let now = move || {
             let n = readings.fetch_add(1, Ordering::Relaxed);
@@ -86,12 +96,9 @@ impl Setup {
                 Clock::Jumps => n * 7_919 % 23 * 3_600_000_000_000,
             })
         };
-        options(disk)
-            .durability(durability)
-            .segment_size(segment_size)
-            .memory_map(memory_map)
-            .max_commit_bytes(max_commit)
-            .clock(now)
+        let options = options(disk).maintenance(by_hand).durability(durability).segment_size(segment_size);
+        let options = options.memory_map(memory_map).max_commit_bytes(max_commit).clock(now);
+        if by_hand { internals::by_hand(options) } else { options }
     }
 }
 
@@ -100,11 +107,19 @@ const STEPS: [Step; 6] = [Step::One, Step::Batch, Step::Group, Step::Roll, Step:
 
 /// All workloads of up to `most` steps.
 pub fn workloads(most: u64) -> Vec<Vec<Step>> {
-    let mut all = Vec::new();
-    let mut last = vec![Vec::new()];
+    sequences(&[], &STEPS, most).split_off(1)
+}
+
+/// `start`, followed by each sequence of up to `most` of these steps, the shorter ones first.
+pub fn sequences<S: Copy>(start: &[S], steps: &[S], most: u64) -> Vec<Vec<S>> {
+    let mut all = vec![start.to_vec()];
+    let mut longest = 0;
     for _ in 0..most {
-        last = last.iter().flat_map(|steps| STEPS.map(|step| [&steps[..], &[step]].concat())).collect();
-        all.extend(last.iter().cloned());
+        let longer = |at: usize| steps.iter().map(move |&step| (at, step));
+        let next: Vec<Vec<S>> =
+            (longest..all.len()).flat_map(longer).map(|(at, step)| [&all[at][..], &[step]].concat()).collect();
+        longest = all.len();
+        all.extend(next);
     }
     all
 }
@@ -149,6 +164,8 @@ enum Fate {
 #[derive(Default)]
 pub struct History {
     commits: Vec<(Vec<Written>, Fate)>,
+    /// So many of them are decided for good: a power cut takes none that was acknowledged.
+    durable: usize,
     /// Whether the user has put files of their own beside those of the store.
     foreign: bool,
 }
@@ -158,12 +175,13 @@ impl History {
         self.commits.iter().filter(|(_, fate)| *fate == Fate::Acknowledged).count()
     }
 
-    /// The same, but what was acknowledged without a sync may be lost from some commit on.
+    /// The same, but what was acknowledged and not synced since may be lost from some commit on.
     pub fn any_prefix(&self) -> impl Iterator<Item = History> {
-        (0..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec(), ..*self })
+        (self.durable..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec(), ..*self })
     }
 
-    /// Whether `found` is what may be there: the acknowledged commits and, at any of their places, those whose fate is unknown, as a whole.
+    /// Whether `found` is what may be there: the acknowledged commits and, at any of their places,
+    /// those whose fate is unknown, as a whole.
     fn allows(&self, found: &[Written]) -> bool {
         fn fits(commits: &[(Vec<Written>, Fate)], found: &[Written]) -> bool {
             let Some(((commit, fate), rest)) = commits.split_first() else { return found.is_empty() };
@@ -187,6 +205,10 @@ pub struct Run {
     /// The handle that was closed last.
     closed: Option<Store>,
     written: u32,
+    /// Calls are to fail, or the disk is to be full, or was.
+    troubled: bool,
+    /// Commits that nobody waits for, by their number, in this handle.
+    orphans: Vec<usize>,
 }
 
 impl Run {
@@ -200,7 +222,8 @@ impl Run {
 
     pub fn set_up(disk: SimFs, setup: Setup) -> Run {
         let store = setup.options(&disk).open("store").ok();
-        Run { disk, history: History::default(), setup, store, closed: None, written: 0 }
+        let history = History::default();
+        Run { disk, history, setup, store, closed: None, written: 0, troubled: false, orphans: Vec::new() }
     }
 
     pub fn all(mut self, steps: &[Step]) -> Run {
@@ -213,12 +236,54 @@ impl Run {
 
     /// Lets go of the store as a process does that dies: without closing.
     fn abandon(&mut self) {
+        self.orphans.clear();
         let gone = (self.store.take(), self.closed.take());
         self.disk.while_dead(|| drop(gone));
     }
 
     fn reopen(&mut self) {
         self.store = self.setup.options(&self.disk).open("store").ok();
+        if self.store.is_some() {
+            self.is_durable();
+        }
+    }
+
+    /// All that is there is durable: a store was opened, or an interval of syncs is over.
+    fn is_durable(&mut self) {
+        if !self.disk.is_dead() {
+            self.history.durable = self.history.commits.len();
+        }
+    }
+
+    /// The threads of the store had time to write, or it was closed.
+    fn orphans_are_written(&mut self) {
+        let orphans = std::mem::take(&mut self.orphans);
+        if !self.disk.is_dead() && !self.troubled {
+            orphans.into_iter().for_each(|at| self.history.commits[at].1 = Fate::Acknowledged);
+        }
+    }
+
+    fn idle(&mut self) {
+        let Some(store) = &self.store else { return };
+        internals::pass_time(store);
+        if self.setup.by_hand {
+            self.orphans_are_written();
+            if matches!(self.setup.durability, Durability::Interval(_)) {
+                self.is_durable();
+            }
+        }
+    }
+
+    /// Nobody waits: the store writes it when it comes to it.
+    fn orphan(&mut self) {
+        match self.submit(&[("a", 1, 50), ("d", 1, 500)]) {
+            (written, Ok(ticket)) => {
+                drop(ticket);
+                self.orphans.push(self.history.commits.len());
+                self.history.commits.push((written, Fate::Unknown));
+            }
+            (written, Err(error)) => self.note(written, Err(error)),
+        }
     }
 
     /// A store has one owner.
@@ -229,7 +294,8 @@ impl Run {
         }
     }
 
-    /// A handle that was closed writes nothing, whatever is asked of it, and whoever has the store now.
+    /// A handle that was closed writes nothing, whatever is asked of it, and anyone who has the
+    /// store now.
     fn late_calls(&self) {
         let Some(closed) = &self.closed else { return };
         let stream = StreamId::new("s", "late").expect("a good name");
@@ -259,10 +325,14 @@ impl Run {
             Step::One => self.commit(&[("a", 1, 20)]),
             Step::Batch => self.commit(&[("a", 2, 10), ("b", 1, 30)]),
             Step::Roll => self.commit(&[("b", 1, 2500)]),
-            Step::Group => self.group(),
+            Step::Group => self.group(false),
+            Step::IdleBetween => self.group(true),
+            Step::Idle => self.idle(),
+            Step::Orphan => self.orphan(),
             Step::Reopen => {
                 if let Some(store) = self.store.take() {
                     let _ = store.clone().close();
+                    self.orphans_are_written();
                     self.closed = Some(store);
                 }
                 self.reopen();
@@ -273,8 +343,12 @@ impl Run {
             }
             Step::Large => self.commit(&[("c", 1, 9_000), ("a", 1, 30)]),
             Step::Repeat => self.repeat(),
-            Step::Fail(operation, after, kind) => self.disk.fail(Fault { operation, after, times: 1, kind }),
+            Step::Fail(operation, after, kind) => {
+                self.troubled = true;
+                self.disk.fail(Fault { operation, after, times: 1, kind });
+            }
             Step::Full(room) => {
+                self.troubled = true;
                 let files = self.disk.files();
                 let used: usize = files.iter().filter_map(|path| self.disk.contents(path)).map(|file| file.len()).sum();
                 self.disk.set_capacity(used as u64 + room);
@@ -341,7 +415,8 @@ impl Run {
         self.note(written, result);
     }
 
-    /// If the first one is there, the second one is told so; if not, the second one may be. One of a dead process is told nothing.
+    /// If the first one is there, the second one is told so; if not, the second one may be. One of
+    /// a dead process is told nothing.
     fn repeat(&mut self) {
         let key = format!("key {}", self.written);
         let events = self.events(&[("a", 1, 40)]);
@@ -356,9 +431,12 @@ impl Run {
         }
     }
 
-    fn group(&mut self) {
+    fn group(&mut self, idle: bool) {
         let (first, first_ticket) = self.submit(&[("a", 1, 600)]);
         let (second, second_ticket) = self.submit(&[("c", 1, 700)]);
+        if idle {
+            self.idle();
+        }
         let results = [first_ticket, second_ticket].map(|ticket| ticket.and_then(annals::Ticket::wait).map(drop));
         let [first_result, second_result] = results;
         self.note(first, first_result);
@@ -395,7 +473,8 @@ pub fn check(disk: &SimFs, history: &History, context: &dyn Display) {
     check_with(disk, |found| history.allows(found), history, context);
 }
 
-/// The same, where acknowledged means written and not durable: whole commits, in order, from the first on.
+/// The same, where acknowledged means written and not durable: whole commits, in order, from the
+/// first on.
 pub fn check_prefix(disk: &SimFs, history: &History, context: &dyn Display) {
     check_with(disk, |found| history.any_prefix().any(|prefix| prefix.allows(found)), history, context);
 }

@@ -1,22 +1,23 @@
-//! A page of a file that cannot be read: of a store that a random schedule leaves, closed or killed, any
-//! page of any file answers reads with an error.
+//! A page of a file that cannot be read: of a store that a random schedule leaves, closed or
+//! killed, any page of any file answers reads with an error.
 //!
 //! * Nothing panics or ends early: open, a read-only open, verify, salvage and repair.
-//! * Every event that was acknowledged and has no byte on the page, or near it, is in the salvaged copy,
-//!   and in what a read-only open shows, in order, equal to the byte.
+//! * Every event that was acknowledged and has no byte on the page, or near it, is in the salvaged
+//!   copy, and in what a read-only open shows, in order, equal to the byte.
 //! * Nothing is there that was never written.
 //! * What is missing of what was acknowledged is named by the report.
 
 use super::oracle::{self, Run, Step};
 use super::schedules::{Random, schedule};
 use crate::{Image, SimFs};
-use annals::salvage::{Repair, Salvage, verify_in};
+use annals::offline::{Repair, Salvage, verify_in};
 use annals::{Error, Store};
 use std::path::{Path, PathBuf};
 
 const PAGE: u64 = 4096;
 
-/// A commit whose header is on the page, and that nothing proves to be acknowledged, is given up as a whole.
+/// A commit whose header is on the page, and that nothing proves to be acknowledged, is given up as
+/// a whole.
 const COMMIT: usize = 12_000;
 
 type Written = (String, Vec<u8>);

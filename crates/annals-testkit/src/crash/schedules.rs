@@ -1,9 +1,11 @@
-//! Random schedules: a workload, failing calls and full disks in between, a death, an image, and deaths of the recoveries from that. All of it follows from one number.
+//! Random schedules: a workload, failing calls, full disks and idle times in between, a death, an
+//! image, and deaths of the recoveries from that. All of it follows from one number.
 
 use super::oracle::{self, Clock, Run, Setup, Step, check, check_prefix};
 use super::sweeps::KINDS;
 use crate::{Crash, Image, Operation, SimFs};
 use annals::Durability;
+use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub struct Random(pub u64);
@@ -56,9 +58,16 @@ pub struct Schedule {
     images: u64,
 }
 
-/// Up to twelve steps. Without syncs nothing fails but the process: whoever waits for no sync is told of no failure.
+/// Up to twelve steps. Without syncs nothing fails but the process: anyone who waits for no sync is
+/// told of no failure.
 pub fn schedule(random: &mut Random) -> Schedule {
-    let durability = if random.one_in(5) { Durability::Os } else { Durability::Sync };
+    let durability = match random.below(10) {
+        0 | 1 => Durability::Os,
+        2..5 => Durability::Interval(Duration::from_secs(1)),
+        _ => Durability::Sync,
+    };
+    // The thread that syncs has its time when the others have.
+    let by_hand = matches!(durability, Durability::Interval(_)) || random.one_in(2);
     let fails = durability == Durability::Sync && random.one_in(2);
     let steps = (0..1 + random.below(12)).map(|_| {
         if fails && random.one_in(3) {
@@ -75,6 +84,9 @@ pub fn schedule(random: &mut Random) -> Schedule {
                 }
             };
         }
+        if by_hand && random.one_in(4) {
+            return random.pick(&[Step::Idle, Step::Idle, Step::IdleBetween, Step::Orphan]);
+        }
         if random.one_in(6) {
             return random.pick(&[Step::Second, Step::Late, Step::Late, Step::Foreign]);
         }
@@ -89,11 +101,13 @@ pub fn schedule(random: &mut Random) -> Schedule {
         memory_map: random.one_in(2),
         max_commit: random.pick(&[64 << 20, 12_000, 2_600]),
         clock: random.pick(&[Clock::Ticks, Clock::Stands, Clock::Jumps]),
+        by_hand,
     };
     Schedule { steps, setup, images: 4 + random.below(8) }
 }
 
-/// Runs the schedule that follows from a number. Gives how many images were built of it, and panics at a violation.
+/// Runs the schedule that follows from a number. Returns how many images were built of it, and
+/// panics at a violation.
 pub fn run(seed: u64) -> u64 {
     let mut random = Random(seed);
     let Schedule { steps, setup, images } = schedule(&mut random);
@@ -107,15 +121,16 @@ pub fn run(seed: u64) -> u64 {
         let image = random.image(&run.disk);
         let mut disk = run.disk.crash(image);
         let mut context = format!("schedule {seed}: {steps:?}, {setup:?}, death at call {call} of {calls}, {image:?}");
-        // What a power cut takes from a store that does not sync, it takes once: nothing more may be gone after the recovery.
-        let lossy = durability == Durability::Os && image != Image::Killed;
+        // What a power cut takes from a store that does not sync, it takes once: nothing more may
+        // be gone after the recovery.
+        let lossy = durability != Durability::Sync && image != Image::Killed;
         let mut depth = if lossy { 0 } else { random.below(3) };
         while depth > 0 {
             let attempt = disk.crash(Image::Killed);
             let call = random.below(12);
             attempt.crash_when(Crash::AtCall(call));
             drop(oracle::options(&attempt).open("store"));
-            let image = if durability == Durability::Os { Image::Killed } else { random.image(&attempt) };
+            let image = if durability != Durability::Sync { Image::Killed } else { random.image(&attempt) };
             context += &format!(", recovery dies at call {call}, {image:?}");
             disk = attempt.crash(image);
             depth -= 1;

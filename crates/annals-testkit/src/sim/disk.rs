@@ -1,12 +1,13 @@
-//! One version of the simulated disk, the changes that lead to the next, and what a crash keeps of them.
+//! One version of the simulated disk, the changes that lead to the next, and what a crash keeps of
+//! them.
 
-use annals::fs::Entry;
+use annals::internals::fs::mem::write_vec;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What of the unsynced changes a crash leaves behind.
+/// What of the unsynced changes a crash leaves after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Image {
     /// The process died, the system lives on: all is there, and still unsynced.
@@ -179,33 +180,4 @@ impl Random {
 /// The error of a read that meets a bad sector.
 pub(super) fn bad_sector() -> io::Error {
     io::Error::from_raw_os_error(if cfg!(windows) { 23 } else { 5 })
-}
-
-/// Copies what stands at `offset` into `out`, and returns the number of bytes.
-pub(super) fn read_vec(bytes: &[u8], offset: u64, out: &mut [u8]) -> usize {
-    let rest = bytes.get(offset as usize..).unwrap_or_default();
-    let len = out.len().min(rest.len());
-    out[..len].copy_from_slice(&rest[..len]);
-    len
-}
-
-/// Writes at `offset`, over zeros if the file ends before.
-fn write_vec(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let end = offset as usize + bytes.len();
-    file.resize(file.len().max(end), 0);
-    file[end - bytes.len()..end].copy_from_slice(bytes);
-}
-
-/// What is in a directory, given the paths and lengths of all files.
-pub(super) fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: &Path) -> Vec<Entry> {
-    let mut found = BTreeMap::new();
-    for (path, size) in files {
-        let Ok(below) = path.strip_prefix(dir) else { continue };
-        let mut names = below.components().map(|name| name.as_os_str().to_string_lossy().into_owned());
-        let Some(name) = names.next() else { continue };
-        let is_dir = names.next().is_some();
-        let size = if is_dir { 0 } else { size };
-        found.insert(name.clone(), Entry { name, size, is_dir, is_file: !is_dir });
-    }
-    found.into_values().collect()
 }

@@ -2,31 +2,42 @@
 //!
 //! # Fault model
 //!
-//! The disk keeps, beside what a reader sees (the *cache*), what is *durable*, and the list of all changes since that have not been synced. A sync of a file
-//! makes the changes of its bytes and length durable; a sync of a directory makes the names in it durable; nothing else does. There is no order
-//! between unsynced changes.
+//! The disk keeps, beside what a reader sees (the *cache*), what is *durable*, and the list of all
+//! changes since that have not been synced. A sync of a file makes the changes of its bytes and
+//! length durable; a sync of a directory makes the names in it durable; nothing else does. There is
+//! no order between unsynced changes.
 //!
-//! **Crash.** From the chosen call on, every call fails: the process is dead. If that call is a write, it may still have reached the disk in part. Then an
-//! [`Image`] is built of what is durable and of the unsynced changes: none of them, all, the first n, each kept or lost by chance, each sector of
-//! 512 or 4,096 bytes kept or lost, each byte kept or lost, lengths without data, data without lengths, names without data, data without names. A
-//! created, renamed or removed name is one change, kept or lost as a whole.
+//! **Crash.** From the chosen call on, every call fails: the process is dead. If that call is a
+//! write, it may still have reached the disk in part. Then an [`Image`] is built of what is durable
+//! and of the unsynced changes: none of them, all, the first n, each kept or lost by chance, each
+//! sector of 512 or 4,096 bytes kept or lost, each byte kept or lost, lengths without data, data
+//! without lengths, names without data, data without names. A created, renamed or removed name is
+//! one change, kept or lost as a whole.
 //!
-//! **Killed process.** [`Image::Killed`]: the cache outlives the process, unsynced changes stay unsynced, and a power cut may follow.
+//! **Killed process.** [`Image::Killed`]: the cache outlives the process, unsynced changes stay
+//! unsynced, and a power cut may follow.
 //!
-//! **Failed sync.** The unsynced changes of that file leave the list without becoming durable: the kernel has marked the pages clean. A reader still sees them, a later
-//! sync succeeds and proves nothing about them, and a power cut takes them away for ever. They become durable only if they are written again.
+//! **Failed sync.** The unsynced changes of that file leave the list without becoming durable: the
+//! kernel has marked the pages clean. A reader still sees them, a later sync succeeds and proves
+//! nothing about them, and a power cut takes them away for ever. They become durable only if they
+//! are written again.
 //!
-//! **Errors.** A call of a kind, the n-th from now on, once or for ever, fails with an error, or is short, or is interrupted; a disk of a certain size is full.
+//! **Errors.** A call of a kind, the n-th from now on, once or for ever, fails with an error, or is
+//! short, or is interrupted; a disk of a certain size is full.
 //!
-//! **Unreadable bytes.** [`SimFs::make_unreadable`]: a read that begins among them fails as one of a bad sector does, one that begins before them ends there. They stay unreadable, under whatever
+//! **Unreadable bytes.** [`SimFs::make_unreadable`]: a read that begins among them fails as one of
+//! a bad sector does, one that begins before them ends there. They stay unreadable, under whatever
 //! name, until the disk is healed.
 //!
-//! **Damage.** Tests change the bytes of files as they like: [`SimFs::contents`], [`SimFs::set_contents`].
+//! **Damage.** Tests change the bytes of files as they like: [`SimFs::contents`],
+//! [`SimFs::set_contents`].
 //!
-//! **Other owners.** A directory is renamed with all that is in it, and another one takes its name: [`SimFs::rename_dir`]. The lock file is removed, and a second store opens: [`SimFs::delete`]. The
-//! lock is that of the file alone, as on systems that cannot lock a directory.
+//! **Other owners.** A directory is renamed with all that is in it, and another one takes its name:
+//! [`SimFs::rename_dir`]. The lock file is removed, and a second store opens: [`SimFs::delete`].
+//! The lock is that of the file alone, as on systems that cannot lock a directory.
 //!
-//! Not modelled: a process that forks (tests do that with real ones), a disk that lies about a sync, and bytes that go bad while the store is open (the tests of damage reopen).
+//! Not modelled: a process that forks (tests do that with real ones), a disk that lies about a
+//! sync, and bytes that go bad while the store is open (the tests of damage reopen).
 
 mod disk;
 mod owners;
@@ -34,7 +45,8 @@ mod owners;
 pub use disk::Image;
 
 use annals::fs::{Entry, File, Fs, Lock, LockMode, Map, Mode};
-use disk::{Change, Disk, Inode, bad_sector, entries, read_vec};
+use annals::internals::fs::mem::{entries, read_vec};
+use disk::{Change, Disk, Inode, bad_sector};
 use owners::SimLock;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -73,8 +85,8 @@ pub struct Fault {
     pub after: u64,
     /// Then this many fail.
     pub times: u64,
-    /// How they fail. `Interrupted` has no effect; `WriteZero` stands for a write that is cut short and then succeeds; others fail, a write after it has
-    /// stored half of its bytes.
+    /// How they fail. `Interrupted` has no effect; `WriteZero` stands for a write that is cut short
+    /// and then succeeds; others fail, a write after it has stored half of its bytes.
     pub kind: io::ErrorKind,
 }
 
@@ -83,7 +95,8 @@ pub struct Fault {
 pub enum Crash {
     /// Never.
     Never,
-    /// At the changing call (write, sync, truncate, create, rename, remove) with this number, counted from 0.
+    /// At the changing call (write, sync, truncate, create, rename, remove) with this number,
+    /// counted from 0.
     AtCall(u64),
 }
 
@@ -107,9 +120,11 @@ struct State {
     unreadable: BTreeMap<Inode, Vec<Range<u64>>>,
 }
 
-/// A simulated file system. Its fault model: simulated power cuts, killed processes, failing calls, a full disk.
+/// A simulated file system. Its fault model: simulated power cuts, killed processes, failing calls,
+/// a full disk.
 ///
-/// Clones share the disk. For tests of crash behaviour, also of applications: run against it, [crash](SimFs::crash) it, open the image.
+/// Clones share the disk. For tests of crash behaviour, also of applications: run against it,
+/// [crash](SimFs::crash) it, open the image.
 ///
 /// ```
 /// use annals_testkit::{Crash, Image, SimFs};
@@ -169,7 +184,8 @@ impl SimFs {
         state.capacity = None;
     }
 
-    /// Lets reads of these bytes of a file fail, as those of a bad sector do: with an error that says so on the first of them, and short before.
+    /// Lets reads of these bytes of a file fail, as those of a bad sector do: with an error that
+    /// says so on the first of them, and short before.
     ///
     /// # Panics
     ///
@@ -200,8 +216,9 @@ impl SimFs {
         self.state.lock().dead
     }
 
-    /// Runs `f`, which drops what a process holds, as if that process were dead: whatever it still tries fails and changes nothing. Then its locks are gone, and the disk is there for the
-    /// next process (unless it was dead before).
+    /// Runs `f`, which drops what a process holds, as if that process were dead: whatever it still
+    /// tries fails and changes nothing. Then its locks are gone, and the disk is there for the next
+    /// process (unless it was dead before).
     pub fn while_dead(&self, f: impl FnOnce()) {
         let before = std::mem::replace(&mut self.state.lock().dead, true);
         f();
@@ -242,7 +259,8 @@ impl SimFs {
         }
     }
 
-    /// Removes a file, durably. The lock of a file that is removed is still held, but no longer in the way of others.
+    /// Removes a file, durably. The lock of a file that is removed is still held, but no longer in
+    /// the way of others.
     pub fn delete(&self, path: impl AsRef<Path>) {
         let mut state = self.state.lock();
         state.locks.remove(path.as_ref());
@@ -250,7 +268,8 @@ impl SimFs {
         state.durable.names.remove(path.as_ref());
     }
 
-    /// The disk as it is after a crash now. It has no faults (but bytes that cannot be read stay so), no locks, and (but for [`Image::Killed`]) nothing unsynced.
+    /// The disk as it is after a crash now. It has no faults (but bytes that cannot be read stay
+    /// so), no locks, and (but for [`Image::Killed`]) nothing unsynced.
     pub fn crash(&self, image: Image) -> SimFs {
         let state = self.state.lock();
         let mut next = State::new(state.durable.clone());
@@ -336,7 +355,8 @@ impl State {
         Ok(dies)
     }
 
-    /// A changing call other than a write: no effect if the process dies at it or a fault waits for it.
+    /// A changing call other than a write: no effect if the process dies at it or a fault waits for
+    /// it.
     fn enter(&mut self, operation: Operation) -> io::Result<()> {
         if self.step()? {
             return Err(dead());

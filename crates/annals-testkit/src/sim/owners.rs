@@ -1,4 +1,5 @@
-//! Owners of directories on the simulated disk: locks, and directories that are held while others rename them.
+//! Owners of directories on the simulated disk: locks, and directories that are held while others
+//! rename them.
 
 use super::SimFs;
 use annals::fs::{Entry, File, Fs, FsLayer, Held, Lock, LockMode, Mode};
@@ -25,7 +26,8 @@ impl Drop for SimLock {
 }
 
 impl SimFs {
-    /// Renames a directory with all that is in it, durably, as another process would. Whoever [holds](Fs::hold) it goes on in it under its new name.
+    /// Renames a directory with all that is in it, durably, as another process would. Whoever
+    /// [holds](Fs::hold) it goes on in it under its new name.
     pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
         let mut state = self.state.lock();
         let state = &mut *state;

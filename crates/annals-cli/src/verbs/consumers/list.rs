@@ -7,9 +7,11 @@ use crate::output::{List, Out, cell, number, text};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// List the consumers that have kept something: up to which position all is done, how many events there are behind it, and how many were given up
+/// List the consumers that have kept something: up to which position all is done, how many events
+/// there are after it, and how many were given up
 ///
-/// `behind` counts the events that a consumer has not come to: 0 if it had caught up when it ended, and nothing has come since. Which of them it wants, the store does not know.
+/// `after` counts the events that a consumer has not come to: 0 if it had caught up when it ended,
+/// and nothing has come since. Which of them it wants, the store does not know.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -1,4 +1,5 @@
-//! `annals consumers`: how far consumers are, and the events that they have given up, a verb a file.
+//! `annals consumers`: how far consumers are, and the events that they have given up, a verb a
+//! file.
 
 mod dead_letters;
 mod list;
@@ -8,7 +9,8 @@ mod show;
 use crate::failure::{Failure, Result};
 use crate::opening::note_fault;
 use crate::output::Out;
-use annals::{ConsumerInfo, Store};
+use annals::Store;
+use annals::consumer::ConsumerInfo;
 use clap::Subcommand;
 
 /// Show and reset consumers, and see to the events that they have given up

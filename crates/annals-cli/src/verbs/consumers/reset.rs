@@ -4,13 +4,15 @@ use crate::failure::{Failure, Result};
 use crate::opening;
 use crate::output::{Out, cell};
 use crate::times;
-use annals::{Options, Reset, Timestamp};
+use annals::consumer::Reset;
+use annals::{Options, Timestamp};
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// Move a consumer, also back: say where to with --start, --after, --at or --now
 ///
-/// It will see the events behind that place again, or never see those before it. Its dead letters stay. A TIME is as in `annals query`.
+/// It will see the events after that place again, or never see those before it. Its dead letters
+/// stay. A TIME is as in `annals query`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -30,13 +32,13 @@ struct To {
     /// As if it had never run
     #[arg(long)]
     start: bool,
-    /// Behind the event at this position
+    /// After the event at this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
     /// To the first event that was recorded at this time or later
     #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
     at: Option<Timestamp>,
-    /// Behind all that there is
+    /// After all that there is
     #[arg(long)]
     now: bool,
 }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 /// Show how far a consumer is
 ///
-/// `next` is when the first event behind its checkpoint was recorded, whether the consumer wants that event or not.
+/// `next` is when the first event after its checkpoint was recorded, whether the consumer wants
+/// that event or not.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 /// Delete the events that an edition has of its own
 ///
-/// Its streams then read as those of the main edition again. The bytes stay in the log, but nothing gives the events back. Without --yes it only says what would go, and fails.
+/// Its streams then read as those of the main edition again. The bytes stay in the log, but nothing
+/// gives the events back. Without --yes it only says what would go, and fails.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

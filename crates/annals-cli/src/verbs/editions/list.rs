@@ -8,7 +8,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// List the named editions, with the number of events that they have of their own, in all and in each domain
+/// List the named editions, with the number of events that they have of their own, in all and in
+/// each domain
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

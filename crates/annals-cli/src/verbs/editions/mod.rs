@@ -9,7 +9,8 @@ use clap::Subcommand;
 
 /// List and delete named editions: timelines that diverge from the main one
 ///
-/// `annals read STORE order-1@NAME` shows a stream as an edition has it, and `annals query STORE --edition NAME` finds its events.
+/// `annals read STORE order-1@NAME` shows a stream as an edition has it, and
+/// `annals query STORE --edition NAME` finds its events.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 /// Set the sequence up to which a handler has come in a stream, also back
 ///
-/// The handler will see the events behind it again, or never see those before it. It must not run meanwhile.
+/// The handler will see the events after it again, or never see those before it. It must not run
+/// meanwhile.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -4,7 +4,8 @@ use crate::failure::Result;
 use crate::opening;
 use crate::output::{List, Out, note, number, text};
 use crate::times::Time;
-use annals::{Codec, SavedProjection};
+use annals::projection::SavedProjection;
+use annals::snapshot::Codec;
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -5,7 +5,8 @@ use crate::failure::Result;
 use crate::opening;
 use crate::output::{List, Out, note, number, text};
 use crate::times::Time;
-use annals::{SkippedSnapshots, SnapshotInfo, StreamId};
+use annals::StreamId;
+use annals::snapshot::{SkippedSnapshots, SnapshotInfo};
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -7,12 +7,13 @@ mod verify;
 
 use crate::failure::Result;
 use crate::output::Out;
-use annals::{Codec, Retention};
+use annals::snapshot::{Codec, Retention};
 use clap::Subcommand;
 
 /// List, show, delete and verify snapshots: cached states of aggregates
 ///
-/// A snapshot is never the truth: whatever becomes of it, no event is lost, and reading takes longer at most.
+/// A snapshot is never the truth: whatever becomes of it, no event is lost, and reading takes
+/// longer at most.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

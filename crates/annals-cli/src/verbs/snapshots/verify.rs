@@ -3,11 +3,12 @@
 use crate::failure::{Failure, Result};
 use crate::opening;
 use crate::output::Out;
-use annals::SnapshotFault;
+use annals::snapshot::SnapshotFault;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Read every snapshot, and say which can be used: whether it is intact, and whether the stream has the event that it follows; changes nothing
+/// Read every snapshot, and say which can be used: whether it is intact, and whether the stream has
+/// the event that it follows; changes nothing
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

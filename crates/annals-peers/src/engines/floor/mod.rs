@@ -1,9 +1,13 @@
-//! The floors: the least that any store on the same disk and the same processor has to do. They are measured as an engine is, beside each engine.
+//! The floors: the least that any store on the same disk and the same processor has to do. They are
+//! measured as an engine is, beside each engine.
 //!
-//! * **Writing** ([`zeros`]): the bytes of a commit, as many as Annals writes, go to a file that was filled with zeros and synced beforehand: one positioned write, and
-//!   one `fdatasync` if they are to be durable. Nothing is encoded, checked or remembered. Threads share both through the smallest group commit that there is.
-//! * **Reading** ([`records`]): the same events in a file with as many bytes an event, which is mapped. A checksum is verified for each. Where each stream's events are, and
-//!   each query's, is known in advance.
+//! * **Writing** ([`zeros`]): the bytes of a commit, as many as Annals writes, go to a file that
+//!   was filled with zeros and synced beforehand: one positioned write, and one `fdatasync` if they
+//!   are to be durable. Nothing is encoded, checked or remembered. Threads share both through the
+//!   smallest group commit that there is.
+//! * **Reading** ([`records`]): the same events in a file with as many bytes an event, which is
+//!   mapped. A checksum is verified for each. Where each stream's events are, and each query's, is
+//!   known in advance.
 //! * **Opening**: everything is scanned.
 //! * **Subscribing**: a thread waits at a condition variable.
 

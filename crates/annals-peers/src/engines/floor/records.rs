@@ -1,5 +1,6 @@
-//! A data set as a file of records: length and checksum, the lengths of type, metadata, name, tag and padding in a byte each; then type, metadata, name of the stream, tag,
-//! padding and data. The padding makes a record as long as those of Annals are on average.
+//! A data set as a file of records: length and checksum, the lengths of type, metadata, name, tag
+//! and padding in a byte each; then type, metadata, name of the stream, tag, padding and data. The
+//! padding makes a record as long as those of Annals are on average.
 
 use crate::events::{Event, Sum};
 use anyhow::Result;

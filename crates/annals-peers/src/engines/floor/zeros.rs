@@ -7,12 +7,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 
-/// The zeros are overwritten from the front; at the end it begins anew. What a write costs does not depend on what it overwrites.
+/// The zeros are overwritten from the front; at the end it begins again. What a write costs does
+/// not depend on what it overwrites.
 const SIZE: u64 = 512 << 20;
-/// Zeros that are written at a time. A page cache that keeps what one call has written in one large folio makes each small write into it dearer.
+/// Zeros that are written at a time. A page cache that keeps what one call has written in one large
+/// folio makes each small write into it dearer.
 const CHUNK: usize = 64 << 10;
 
-/// The commits of threads. Whoever finds nobody writing writes all that has gathered; the others wait, and are all woken.
+/// The commits of threads. Anyone who finds nobody writing writes all that has gathered; the others
+/// wait, and are all woken.
 pub struct Together {
     file: File,
     durable: bool,

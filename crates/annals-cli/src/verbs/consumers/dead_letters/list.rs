@@ -4,7 +4,7 @@ use crate::failure::Result;
 use crate::opening::{self, note_fault};
 use crate::output::{List, Out, cell, number, text};
 use crate::times::Time;
-use annals::DeadLetter;
+use annals::consumer::DeadLetter;
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -1,0 +1,33 @@
+//! Where recovery puts what it cuts: nothing is destroyed by opening.
+
+use crate::error::{Error, Result};
+use crate::fs::{self, Fs, Mode};
+use crate::segment::scan::ScanSource;
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "quarantine";
+
+/// Copies the bytes of a file from `from` to `to` into a new file in quarantine, and makes that
+/// durable. Returns its path. If an earlier attempt, which a crash has ended, left a file with the
+/// same name, that one is kept and another name is taken.
+pub(super) fn keep(fs: &dyn Fs, dir: &Path, source: &ScanSource<'_>, from: u64, to: u64) -> Result<PathBuf> {
+    let quarantine = dir.join(NAME);
+    fs.create_dir(&quarantine).map_err(|e| Error::io("create", &quarantine, e))?;
+    let taken = fs.list(&quarantine).map_err(|e| Error::io("list", &quarantine, e))?;
+    let stem = source.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let mut names = (0..).map(|n| format!("{stem}-{from}-{n}.cut"));
+    let name =
+        names.find(|name| taken.iter().all(|entry| entry.name != *name)).expect("there is always another number");
+    let path = quarantine.join(name);
+    let io_error = |operation| {
+        let path = &path;
+        move |e| Error::io(operation, path, e)
+    };
+    let file = fs.open(&path, Mode::Create).map_err(io_error("create"))?;
+    source.chunks(from..to, |at, chunk| {
+        fs::write_full(&*file, at - from, chunk).map_err(|(_, e)| io_error("write")(e))
+    })?;
+    file.sync().map_err(io_error("sync"))?;
+    fs.sync_dir(&quarantine).and_then(|()| fs.sync_dir(dir)).map_err(io_error("sync"))?;
+    Ok(path)
+}

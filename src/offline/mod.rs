@@ -1,0 +1,95 @@
+//! Looking at a store from outside: no lock is taken and nothing is changed, so it works where
+//! [`Store::open`](crate::Store::open) refuses, and beside a process that has the store open: what
+//! that process is just writing may show as a torn tail, and never as damage.
+//!
+//! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment;
+//! [`Salvage`] copies every intact event into a new store. [`Repair`] is the one that changes a
+//! store, and only on demand; it takes the lock. `docs/RECOVERY.md` says what to use when.
+//!
+//! Bytes that the disk does not give up, as those of a bad sector, are damage, in whichever file
+//! they stand: all else is read, and they are named. Entries of the directory that are not regular
+//! files are never opened.
+//!
+//! To read slowly beside a process that serves, and to see how far it has come, give them a
+//! [`Paced`](crate::fs::Paced) file system.
+
+mod affected;
+mod dump;
+mod renumber;
+mod repair;
+mod salvage;
+mod sidecars;
+mod verify;
+mod write;
+
+pub use crate::reconstruct::{LeftOut, Loss, LostEvents};
+pub use affected::Affected;
+pub use dump::{Kind, Piece, dump, dump_in};
+pub use repair::{Action, Plan, Repair};
+pub use salvage::{Salvage, Salvaged};
+pub use verify::{Report, verify, verify_in};
+
+use crate::error::{Damage, Error, Result};
+use crate::fs::{File, Fs, Holes, Mode};
+use crate::segment::{INCOMPLETE, number_of};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file that has the name of a segment.
+struct SegmentFile {
+    number: u64,
+    path: PathBuf,
+}
+
+impl SegmentFile {
+    /// Opens it, and says how long it is. A store may have more segments than a process may have
+    /// open files.
+    fn open(&self, fs: &dyn Fs) -> Result<(Arc<dyn File>, u64)> {
+        let opened = fs.open(&self.path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
+        opened.map(|(size, file)| (file, size)).map_err(|e| Error::io("open", &self.path, e))
+    }
+}
+
+/// The segments in a directory, by number.
+fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentFile>> {
+    let entries = match fs.list(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
+        other => other.map_err(|e| Error::directory("list", dir, e)),
+    }?;
+    let mut found = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.is_file) {
+        let Some(number) = number_of(&entry.name) else { continue };
+        found.push(SegmentFile { number, path: dir.join(&entry.name) });
+    }
+    found.sort_by_key(|named| named.number);
+    if found.is_empty() {
+        return Err(Error::NotAStore { path: dir.to_owned() });
+    }
+    Ok(found)
+}
+
+/// Whether a salvage into this directory has begun and did not come to its end.
+fn is_incomplete(fs: &dyn Fs, dir: &Path) -> bool {
+    fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == INCOMPLETE && entry.is_file))
+}
+
+/// Says of what was found damaged which of its bytes cannot be read at all, and adds the holes that
+/// nothing else tells of. `torn` with a hole in it is no torn write.
+fn tell_holes(holes: &Holes<'_>, damage: &mut Vec<Damage>, torn: &mut Option<Damage>) {
+    let met = holes.met();
+    let touches = |damage: &Damage, hole: &Damage| {
+        damage.path == hole.path && damage.bytes.start < hole.bytes.end && hole.bytes.start < damage.bytes.end
+    };
+    if torn.as_ref().is_some_and(|torn| met.iter().any(|hole| touches(torn, hole))) {
+        damage.extend(torn.take());
+    }
+    for hole in met {
+        match damage.iter_mut().find(|damage| touches(damage, &hole)) {
+            Some(damage) => {
+                let Damage { bytes, why, .. } = hole;
+                damage.why = format!("{}; bytes {} to {}: {why}", damage.why, bytes.start, bytes.end);
+            }
+            None => damage.push(hole),
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! Repair: putting a store in order where it stands.
+//!
+//! What is to be replaced is made first, in `rebuilt/`, and synced. Then a list of what goes where
+//! is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished.
+//! Old files move to `quarantine/`, all of them before the first new one takes its place; then the
+//! list is removed. Whatever a crash leaves, doing it again from the list ends in the same.
+
+use super::salvage::Salvaged;
+use super::write;
+use crate::error::{Damage, Error, Result};
+use crate::format::head::DurableMark;
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{Fs, Holes, Lock, LockMode, RealFs};
+use crate::index::file::file_name as index_name;
+use crate::index::memory::Memory;
+use crate::reconstruct::{Builder, Inventory, Loss, read};
+use crate::segment::scan::{ScanSource, Scanned};
+use crate::segment::{LOCK, REPAIRING, file_name, foreign, head, number_of, random};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Lost positions that a repair fills at most: it makes each segment in memory, and a damaged file
+/// can claim that there were any number.
+const MOST_LOST: u64 = 1 << 22;
+
+mod moves;
+mod sidecars;
+
+use moves::Moves;
+
+/// What a repair does, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// An earlier repair was interrupted, and is finished.
+    Finish,
+    /// Bytes after the last whole commit are cut; nothing proves that they were acknowledged.
+    CutTail(Damage),
+    /// A segment is rebuilt.
+    Rewrite {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The events at these positions are given up: records that say so take their place.
+    AcceptLoss(Loss),
+    /// The index of a segment is rebuilt.
+    RebuildIndex {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// HEAD is rewritten.
+    RewriteHead {
+        /// Why.
+        why: String,
+    },
+    /// POSITIONS is rebuilt of the entries that are intact.
+    RewritePositions {
+        /// Why.
+        why: String,
+    },
+    /// What stood in these bytes of POSITIONS is given up: positions and checkpoints may be older
+    /// than what was acknowledged, or gone, or back after they were deleted.
+    AcceptLostEntries(Damage),
+    /// A file is moved to quarantine.
+    SetAside {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Finish => f.write_str("finish the repair that was interrupted"),
+            Action::CutTail(torn) => write!(f, "cut the torn tail: {torn}"),
+            Action::Rewrite { path, why } => write!(f, "make {} anew: {why}", path.display()),
+            Action::AcceptLoss(loss) => write!(f, "accept the loss: {}", loss.damage),
+            Action::RebuildIndex { path } => write!(f, "make the index {} anew", path.display()),
+            Action::RewriteHead { why } => write!(f, "write HEAD anew: {why}"),
+            Action::RewritePositions { why } => write!(f, "make POSITIONS anew of what is intact in it: {why}"),
+            Action::AcceptLostEntries(damage) => write!(f, "accept the loss of entries: {damage}"),
+            Action::SetAside { path, why } => write!(f, "move {} to quarantine: {why}", path.display()),
+        }
+    }
+}
+
+/// What a repair has to do.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Plan {
+    /// What is done, in this order. Nothing, if the store is in order.
+    pub actions: Vec<Action>,
+    /// What is lost, and must be accepted first.
+    pub losses: Vec<Loss>,
+    /// Bytes of POSITIONS whose entries are lost, which must be accepted as well.
+    pub lost_entries: Vec<Damage>,
+    /// Bytes that the disk does not give up, in whatever file of the store.
+    pub unreadable: Vec<Damage>,
+    /// It is what [`Repair::accept_loss`] and [`Repair::accept_lost_entries`] were told.
+    pub accepted: bool,
+}
+
+/// Puts a store in order where it stands: cuts a torn tail, makes indexes, HEAD, segments and
+/// POSITIONS again, sets bad snapshots aside, and, on demand, accepts a loss that a [`Salvaged`]
+/// report names.
+///
+/// What is replaced is kept in `quarantine/`. A repair that is interrupted, at whatever moment, is
+/// finished by the next one; until then no store opens there. Doing it again changes nothing.
+///
+/// ```
+/// use annals::{Store, offline::Repair};
+/// let dir = tempfile::tempdir()?;
+/// Store::open(dir.path())?.close()?;
+/// std::fs::remove_file(dir.path().join("HEAD"))?;
+/// assert_eq!(Repair::new().plan(dir.path())?.actions.len(), 1);
+/// Repair::new().run(dir.path())?;
+/// assert!(Repair::new().plan(dir.path())?.actions.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is done before `plan` or `run`"]
+pub struct Repair {
+    accepted: Option<Vec<Range<u64>>>,
+    accepted_entries: Option<Vec<Range<u64>>>,
+}
+
+impl Repair {
+    /// A repair that loses nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives up the events at these positions, which must be just those that are lost: what a
+    /// [`Salvage`](super::Salvage) of the store has told. So nobody gives up what he has not seen.
+    pub fn accept_loss(mut self, positions: impl IntoIterator<Item = Range<u64>>) -> Self {
+        self.accepted = Some(joined(positions));
+        self
+    }
+
+    /// Gives up the entries that stood in these bytes of POSITIONS, which must be just those that
+    /// are not intact.
+    pub fn accept_lost_entries(mut self, bytes: impl IntoIterator<Item = Range<u64>>) -> Self {
+        self.accepted_entries = Some(joined(bytes));
+        self
+    }
+
+    /// Both, with the report of a salvage.
+    pub fn accept(self, report: &Salvaged) -> Self {
+        let entries = report.lost_entries.iter().map(|damage| damage.bytes.clone());
+        self.accept_loss(report.losses.iter().map(|loss| loss.damage.positions.clone())).accept_lost_entries(entries)
+    }
+
+    /// Says what is to be done. Changes nothing and takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAStore`] also if nothing is left of a log, [`Error::Damaged`] if more than four
+    /// million positions are lost, [`Error::UnsupportedFormat`], [`Error::Io`].
+    pub fn plan(&self, path: impl AsRef<Path>) -> Result<Plan> {
+        self.plan_in(&RealFs, path)
+    }
+
+    /// The same in another file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repair::plan`].
+    pub fn plan_in(&self, fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Plan> {
+        let (fs, dir) = (&Holes::new(fs), path.as_ref());
+        if moves::pending(fs, dir)?.is_some() {
+            return Ok(Plan { actions: vec![Action::Finish], ..Plan::default() });
+        }
+        self.look(fs, dir, None)
+    }
+
+    /// Does it. Returns what was done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if events or entries are lost and the loss was not accepted,
+    /// [`Error::Invalid`] if another one was; then nothing was touched. [`Error::Locked`] if the
+    /// store is open. Otherwise as [`Repair::plan`]; after [`Error::Io`], do it again.
+    pub fn run(&self, path: impl AsRef<Path>) -> Result<Plan> {
+        self.run_in(&RealFs, path)
+    }
+
+    /// The same in another file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repair::run`].
+    pub fn run_in(&self, fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Plan> {
+        let dir = path.as_ref();
+        if fs.list(dir).map_or(true, |entries| entries.is_empty()) {
+            return Err(Error::NotAStore { path: dir.to_owned() });
+        }
+        // What is repaired is what was looked at, whatever gets its name meanwhile.
+        let held = fs.hold(dir).map_err(|e| Error::io("open", dir, e))?;
+        let fs = &Holes::new(held.as_deref().unwrap_or(fs));
+        foreign::check(fs, dir)?;
+        let lock_path = dir.join(LOCK);
+        let _lock = match fs.lock(&lock_path, LockMode::Exclusive).map_err(|e| Error::io("lock", &lock_path, e))? {
+            Lock::Taken(owner) => {
+                let owner = (!owner.is_empty()).then_some(owner);
+                return Err(Error::Locked { path: dir.to_owned(), owner });
+            }
+            held => held,
+        };
+        let mut done = Plan::default();
+        if let Some(pending) = moves::pending(fs, dir)? {
+            pending.carry_out(fs, dir)?;
+            done.actions.push(Action::Finish);
+        }
+        let planned = self.look(fs, dir, None)?;
+        if !planned.accepted {
+            let told = self.accepted.is_some() || self.accepted_entries.is_some();
+            let first = planned.losses.into_iter().map(|loss| loss.damage).chain(planned.lost_entries).next();
+            return Err(match first {
+                Some(first) if !told => Error::Damaged(Box::new(first)),
+                _ => Error::invalid(
+                    "report",
+                    format!(
+                        "it names the positions {:?} and the bytes {:?} of POSITIONS, and others are lost now",
+                        self.accepted.as_deref().unwrap_or_default(),
+                        self.accepted_entries.as_deref().unwrap_or_default()
+                    ),
+                ),
+            });
+        }
+        if !planned.actions.is_empty() {
+            sidecars::set_aside_snapshots(fs, dir, &planned.actions)?;
+            let mut moves = Moves::begin(fs, dir)?;
+            self.look(fs, dir, Some(&mut moves))?;
+            moves.commit(fs, dir)?.carry_out(fs, dir)?;
+        }
+        done.actions.extend(planned.actions.iter().cloned());
+        Ok(Plan { accepted: true, actions: done.actions, ..planned })
+    }
+
+    /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the
+    /// place of other files.
+    fn look(&self, fs: &Holes<'_>, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
+        let survey = Inventory::new(fs, dir)?;
+        if survey.places.is_empty() {
+            return Err(Error::NotAStore { path: dir.to_owned() });
+        }
+        let mut look = Look {
+            fs,
+            dir,
+            survey: &survey,
+            moves,
+            plan: Plan::default(),
+            before: None,
+            rewritten: false,
+            kept: Vec::new(),
+        };
+        for n in 0..survey.places.len() {
+            look.place(n)?;
+        }
+        look.head()?;
+        look.aside();
+        look.beside()?;
+        let mut plan = look.plan;
+        plan.unreadable = fs.met();
+        let events = joined(plan.losses.iter().map(|loss| loss.damage.positions.clone()));
+        let entries = joined(plan.lost_entries.iter().map(|damage| damage.bytes.clone()));
+        let is = |accepted: &Option<Vec<_>>, found: Vec<_>| found.is_empty() || accepted.as_ref() == Some(&found);
+        plan.accepted = is(&self.accepted, events) && is(&self.accepted_entries, entries);
+        Ok(plan)
+    }
+}
+
+/// Ranges that touch as one.
+fn joined(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+/// The segment before the one at hand, as it will be.
+#[derive(Clone, Copy)]
+struct PlannedPredecessor {
+    next: SegmentHeader,
+    /// Where its last commit ends.
+    len: u64,
+    /// What stands for all commits up to there.
+    digest: u64,
+}
+
+struct Look<'a> {
+    fs: &'a Holes<'a>,
+    dir: &'a Path,
+    survey: &'a Inventory,
+    moves: Option<&'a mut Moves>,
+    plan: Plan,
+    before: Option<PlannedPredecessor>,
+    /// A segment was rebuilt.
+    rewritten: bool,
+    /// Files that stay where they are.
+    kept: Vec<PathBuf>,
+}
+
+impl Look<'_> {
+    fn place(&mut self, n: usize) -> Result<()> {
+        let place = &self.survey.places[n];
+        let newest = n + 1 == self.survey.places.len();
+        let path = self.dir.join(file_name(place.number));
+        if let Some((header, scanned)) = self.survey.sound(n)
+            && self.follows(&header)
+        {
+            let Some((file, named)) = self.survey.file_of(n) else { return Ok(()) };
+            if named {
+                self.kept.push(path);
+            } else {
+                self.plan.actions.push(Action::Rewrite { path, why: format!("it stands in {}", file.display()) });
+                if let Some(moves) = &mut self.moves {
+                    moves.make(self.fs, self.dir, &file_name(place.number), &read(self.fs, file)?)?;
+                }
+                self.rewritten = true;
+            }
+            self.check_index(&header, scanned, file, newest)?;
+            self.before = Some(PlannedPredecessor::of(&header, scanned, newest));
+            return Ok(());
+        }
+        self.remake(n, &path, newest)
+    }
+
+    /// Whether a segment with this header may follow the one before.
+    fn follows(&self, header: &SegmentHeader) -> bool {
+        match &self.before {
+            None => header.number == 1 && header.first_position == 0,
+            Some(PlannedPredecessor { next, .. }) => {
+                header.base_time >= next.base_time
+                    && (header.number, header.first_position, header.previous_digest, header.previous_len)
+                        == (next.number, next.first_position, next.previous_digest, next.previous_len)
+            }
+        }
+    }
+
+    /// Rebuilds a segment of what is intact of it.
+    fn remake(&mut self, n: usize, path: &Path, newest: bool) -> Result<()> {
+        let place = &self.survey.places[n];
+        let mended = self.survey.mend(self.fs, n)?;
+        let lost = self.plan.losses.iter().chain(&mended.losses).map(|loss| &loss.damage.positions);
+        // Of what has no end that is known, nothing is filled.
+        if lost
+            .filter(|positions| positions.end < u64::MAX)
+            .map(|positions| positions.end - positions.start)
+            .sum::<u64>()
+            > MOST_LOST
+        {
+            let why = "too many positions are lost for a repair in place; salvage the store";
+            return Err(Error::damaged(path, 0..0, place.positions.clone(), why));
+        }
+        let own = self.survey.header(n).filter(|header| mended.losses.is_empty() && self.follows(header));
+        // The same header makes the same bytes of the same commits: then the segments after it may
+        // stay.
+        let header = own.unwrap_or_else(|| self.new_header(n));
+        let mut builder = Builder::new(header);
+        mended.parts.iter().for_each(|part| builder.add(&mended, part));
+        let why = match (mended.losses.is_empty(), self.survey.sound(n)) {
+            (false, _) => "events in it are lost",
+            (true, Some(_)) => "the segment before it is made anew",
+            (true, None) => "it is not intact, and no event in it is lost",
+        };
+        match &mended.torn {
+            Some(torn) if mended.losses.is_empty() && own.is_some() => {
+                self.plan.actions.push(Action::CutTail(torn.clone()));
+            }
+            torn => {
+                let whys: Vec<&str> = [why].into_iter().chain(mended.notices.iter().map(String::as_str)).collect();
+                self.plan.actions.push(Action::Rewrite { path: path.to_owned(), why: whys.join("; ") });
+                self.plan.actions.extend(torn.clone().map(Action::CutTail));
+            }
+        }
+        self.plan.actions.extend(mended.losses.iter().cloned().map(Action::AcceptLoss));
+        self.plan.losses.extend(mended.losses.iter().cloned());
+        let scanned = builder.scanned();
+        if let Some(moves) = &mut self.moves {
+            if !newest {
+                let index = write::index(&builder)?;
+                builder.seal();
+                moves.make(self.fs, self.dir, &index_name(place.number), &index)?;
+            } else {
+                moves.set_aside(&index_name(place.number));
+            }
+            moves.make(self.fs, self.dir, &file_name(place.number), &builder.bytes)?;
+        }
+        self.before = Some(PlannedPredecessor::of(&builder.header, &scanned, newest));
+        self.rewritten = true;
+        Ok(())
+    }
+
+    fn new_header(&self, n: usize) -> SegmentHeader {
+        let survey = self.survey;
+        let next = self.before.map(|before| before.next);
+        let time = survey.base_time(n).or(next.map(|next| next.base_time));
+        let time = time.or_else(|| (n..survey.places.len()).find_map(|n| survey.base_time(n))).unwrap_or_default();
+        SegmentHeader {
+            store: survey.store,
+            number: survey.places[n].number,
+            first_position: survey.places[n].positions.start,
+            salt: random(),
+            base_time: next.map_or(time, |next| next.base_time.max(time)),
+            previous_digest: next.map_or(0, |next| next.previous_digest),
+            previous_len: next.map_or(0, |next| next.previous_len),
+        }
+    }
+
+    /// Makes the index of a sealed segment again if it is not what the segment says.
+    fn check_index(&mut self, header: &SegmentHeader, scanned: &Scanned, file: &Path, newest: bool) -> Result<()> {
+        let name = index_name(header.number);
+        let path = self.dir.join(&name);
+        let stored = read(self.fs, &path).unwrap_or_default();
+        // That of the active segment covers what it likes, and may be missing.
+        if newest {
+            if self.fs.is_met(&path, &(0..u64::MAX)) {
+                if let Some(moves) = &mut self.moves {
+                    moves.set_aside(&name);
+                }
+                let why = "some of its bytes cannot be read".into();
+                self.plan.actions.push(Action::SetAside { path, why });
+            }
+            return Ok(());
+        }
+        let opened = self.fs.open(file, crate::fs::Mode::Read).map_err(|e| Error::io("open", file, e))?;
+        let source = ScanSource { path: file, file: &*opened, size: scanned.end };
+        let mut memory = Memory::default();
+        source.scan(header, None, |frame| frame.records(file, |event| memory.add(&event)))?;
+        let index = memory.encode(header, scanned.events_end(), scanned.chain);
+        if index != stored {
+            self.plan.actions.push(Action::RebuildIndex { path });
+            if let Some(moves) = &mut self.moves {
+                moves.make(self.fs, self.dir, &name, &index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites HEAD, if it is not intact or does not say what is there.
+    fn head(&mut self) -> Result<()> {
+        let Some(before) = self.before else { return Ok(()) };
+        let other = self.survey.other_log();
+        self.plan.actions.extend(other.iter().cloned().map(Action::AcceptLoss));
+        let bad = head::read(self.fs, self.dir).map_or(1, |slots| slots.map_or(0, |slots| slots.bad));
+        let why = match self.survey.head {
+            None => "it is missing, or says nothing that can be believed",
+            Some(_) if bad > 0 => "a slot of it is not intact",
+            Some(_) if other.is_some() => "it marks another log",
+            Some(_) if self.rewritten => "a segment is made anew",
+            Some(_) => return Ok(()),
+        };
+        self.plan.losses.extend(other);
+        self.plan.actions.push(Action::RewriteHead { why: why.into() });
+        if let Some(moves) = &mut self.moves {
+            let generation = self.survey.head.map_or(0, |head| head.generation + 1);
+            let (segment, position) = (before.next.number - 1, before.next.first_position);
+            let (len, digest) = (before.len, before.digest);
+            let newest =
+                DurableMark { clean: true, store: self.survey.store, generation, segment, position, len, digest };
+            moves.make(self.fs, self.dir, head::NAME, &write::head_bytes(newest))?;
+        }
+        Ok(())
+    }
+
+    /// Files that hold segments and are no part of the store any more.
+    fn aside(&mut self) {
+        let files: BTreeSet<&Path> = self.survey.files().collect();
+        for path in files.into_iter().filter(|path| !self.kept.iter().any(|kept| kept == path)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let replaced =
+                number_of(&name).is_some_and(|number| self.survey.places.iter().any(|place| place.number == number));
+            if let Some(moves) = &mut self.moves {
+                moves.set_aside(&name);
+            }
+            if !replaced {
+                let left_out = self.survey.left_out.iter().find(|left_out| left_out.path == *path);
+                let why = left_out.map_or("its events stand in another file", |left_out| &left_out.why).to_owned();
+                self.plan.actions.push(Action::SetAside { path: path.to_owned(), why });
+            }
+        }
+    }
+}
+
+impl PlannedPredecessor {
+    fn of(header: &SegmentHeader, scanned: &Scanned, newest: bool) -> Self {
+        let sealed =
+            if newest { scanned.events_end() } else { scanned.events_end() + crate::format::frame::Seal::FRAME };
+        let next = SegmentHeader {
+            number: header.number + 1,
+            first_position: scanned.chain.next_position,
+            base_time: scanned.chain.recorded_at,
+            previous_digest: scanned.chain.digest,
+            previous_len: sealed,
+            ..*header
+        };
+        PlannedPredecessor { next, len: scanned.end, digest: scanned.chain.mark(header) }
+    }
+}
+
+/// Whether a repair of this directory was interrupted.
+pub(super) fn is_unfinished(fs: &dyn Fs, dir: &Path) -> bool {
+    fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == REPAIRING && entry.is_file))
+}

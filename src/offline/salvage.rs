@@ -1,0 +1,339 @@
+//! Salvage: copying every intact event of a damaged store into a new one.
+
+use super::affected::{self, Affected};
+use super::renumber::Renumber;
+use super::verify::{Sequences, read_all};
+use super::{is_incomplete, sidecars, write};
+use crate::Uuid;
+use crate::error::{Damage, Error, Result};
+use crate::format::head::DurableMark;
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{Fs, Holes, RealFs};
+use crate::reconstruct::{Builder, Inventory, LeftOut, Loss, LostEvents, Mended, SlotPart};
+use crate::segment::{INCOMPLETE, random};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Lost positions that are filled in one segment.
+const LOST_AT_ONCE: u64 = 1 << 20;
+
+/// What [`Salvage::run`] found and did.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Salvaged {
+    /// The store that the events come from; the new store has the same id, so that ids which the
+    /// store gave to events stay what they were.
+    pub store: Uuid,
+    /// Events that were copied.
+    pub events: u64,
+    /// Streams that they belong to.
+    pub streams: u64,
+    /// Positions of the new store: with those that are lost, unless it was renumbered.
+    pub positions: u64,
+    /// Segments of the new store.
+    pub segments: u64,
+    /// Bytes of the old one.
+    pub bytes: u64,
+    /// What is lost, in order of positions.
+    pub losses: Vec<Loss>,
+    /// Sequences that streams lack, as their neighbours tell: whatever the reason, they were there.
+    pub missing: Vec<LostEvents>,
+    /// Positions that were copied and that nothing proves to have been acknowledged: whole commits
+    /// at the end of the log.
+    pub unproven: Range<u64>,
+    /// Bytes at the end of the log that are no whole commit, and were left behind: a torn write,
+    /// which an open would cut.
+    pub torn: Option<Damage>,
+    /// Bytes of POSITIONS that are not intact. What stood there is not known: positions and
+    /// checkpoints may be older than what was acknowledged, or gone, or back after they were
+    /// deleted.
+    pub lost_entries: Vec<Damage>,
+    /// Who remembers events that are lost.
+    pub affected: Vec<Affected>,
+    /// Files that were not taken, and why.
+    pub left_out: Vec<LeftOut>,
+    /// Files of other kinds that were copied, by their names in the new store: snapshots as they
+    /// are, and POSITIONS with all that is intact in it. Nothing, if it was renumbered.
+    pub copied: Vec<PathBuf>,
+    /// Bytes that the disk does not give up, in whatever file of the store. What they held is named
+    /// in `losses` and `lost_entries`, as far as it mattered.
+    pub unreadable: Vec<Damage>,
+    /// Things that were not as they should be and took no event with them.
+    pub notices: Vec<String>,
+}
+
+impl Salvaged {
+    /// Number of positions whose events are lost, as far as it is known where they end.
+    pub fn lost(&self) -> u64 {
+        let positions = self.losses.iter().map(|loss| &loss.damage.positions);
+        positions.filter(|positions| positions.end < u64::MAX).map(|positions| positions.end - positions.start).sum()
+    }
+}
+
+/// Copies every intact event of a store that may be damaged, before and after the damage, into a
+/// new store that opens clean. The old store is only read, without a lock; no process should have
+/// it open.
+///
+/// Whole commits are copied as such; of a commit that is not intact, each event whose own checksum
+/// holds. Positions and sequences stay as they were: a system record stands at each position whose
+/// event is lost, [`Store::losses`](crate::Store::losses) tells which, and readers step over them.
+/// Files are taken by what is in them: wrong names, doubled and missing segments, and files of
+/// other stores do no harm.
+///
+/// ```
+/// use annals::{Expected, NewEvent, Store, StreamId, offline::Salvage};
+/// let dir = tempfile::tempdir()?;
+/// let (damaged, rescued) = (dir.path().join("damaged"), dir.path().join("rescued"));
+/// let store = Store::open(&damaged)?;
+/// let order = StreamId::new("order", "1")?;
+/// for event_type in ["Placed", "Paid", "Shipped"] {
+///     store.append(&order, Expected::Any, [NewEvent::new(event_type, "")])?;
+/// }
+/// store.close()?;
+/// let segment = damaged.join("00000000000000000001.seg");
+/// let mut bytes = std::fs::read(&segment)?;
+/// let at = bytes.windows(4).position(|bytes| bytes == b"Paid").unwrap();
+/// bytes[at] = b'p';
+/// std::fs::write(&segment, bytes)?;
+///
+/// let salvaged = Salvage::new().run(&damaged, &rescued)?;
+/// assert_eq!((salvaged.events, salvaged.lost()), (2, 1));
+/// let store = Store::open(&rescued)?;
+/// assert_eq!(store.losses()?, [1..2]);
+/// let types: Vec<_> = store.read(&order).into_iter().map(|event| event.unwrap().event_type().to_owned()).collect();
+/// assert_eq!(types, ["Placed", "Shipped"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is copied before `run`"]
+pub struct Salvage {
+    renumber: bool,
+}
+
+impl Salvage {
+    /// Copies with positions and sequences as they were.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the events positions and sequences without gaps instead. Anyone who has remembered
+    /// one, outside of the store or in snapshots and handler positions, must then forget it. Events
+    /// keep their ids, which are stored with them from then on.
+    pub fn renumber(mut self, renumber: bool) -> Self {
+        self.renumber = renumber;
+        self
+    }
+
+    /// Copies into a directory that is empty or not there. What was copied is verified before this
+    /// returns.
+    ///
+    /// If it does not come to its end, the directory stays marked: opening it, verifying it and
+    /// salvaging into it again give [`Error::Unfinished`]. Remove it and begin again. Salvaging
+    /// *from* it copies what had come there, with a notice.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not
+    /// empty, [`Error::Unfinished`] if it holds the beginning of another copy,
+    /// [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found to be
+    /// wrong.
+    pub fn run(self, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
+        self.run_in(&RealFs, store, out)
+    }
+
+    /// The same in another file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`Salvage::run`].
+    pub fn run_in(self, fs: &dyn Fs, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
+        let (dir, out) = (store.as_ref(), out.as_ref());
+        let fs = &Holes::new(fs);
+        let early = if self.renumber { None } else { Some(sidecars::Early::read(fs, dir)?) };
+        let survey = Inventory::new(fs, dir)?;
+        if survey.places.is_empty() {
+            return Err(Error::NotAStore { path: dir.to_owned() });
+        }
+        begin(fs, out)?;
+        let mut copy = Copy {
+            fs,
+            out,
+            survey: &survey,
+            renumber: self.renumber.then(Renumber::default),
+            report: Salvaged {
+                store: Uuid::from_bytes(survey.store),
+                bytes: survey.bytes(),
+                left_out: survey.left_out.clone(),
+                notices: survey.notices.clone(),
+                ..Salvaged::default()
+            },
+            before: None,
+        };
+        if is_incomplete(fs, dir) {
+            let why = "what is copied is the beginning of a copy itself, as that salvage did not come to its end: look for the store that it was made of";
+            copy.report.notices.push(format!("{INCOMPLETE}: {why}"));
+        }
+        for n in 0..survey.places.len() {
+            copy.place(n)?;
+        }
+        copy.end()?;
+        let mut report = copy.finish();
+        let kept = sidecars::copy(fs, dir, out, early, &mut report)?;
+        report.unreadable = fs.met();
+        write::sync_dir(fs, out)?;
+        let sequences = check(fs, out, &mut report)?;
+        report.affected = affected::affected(&kept, &report, &sequences);
+        let marker = out.join(INCOMPLETE);
+        fs.remove(&marker).map_err(|e| Error::io("remove", &marker, e))?;
+        write::sync_dir(fs, out)?;
+        Ok(report)
+    }
+}
+
+/// Marks the directory as unfinished.
+fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
+    if is_incomplete(fs, out) {
+        return Err(Error::Unfinished { path: out.to_owned(), what: "salvage" });
+    }
+    if fs.list(out).is_ok_and(|entries| !entries.is_empty()) {
+        return Err(Error::invalid("directory", format!("{} is not empty", out.display())));
+    }
+    fs.create_dir(out).map_err(|e| Error::directory("create", out, e))?;
+    write::file(
+        fs,
+        &out.join(INCOMPLETE),
+        b"A salvage into this directory did not come to its end. Remove it, and salvage again.\n",
+    )?;
+    write::sync_dir(fs, out)?;
+    let parent = out
+        .parent()
+        .map_or(Path::new("."), |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    write::sync_dir(fs, parent)
+}
+
+/// Reads the copy as anybody would. Returns the next sequence of each stream.
+fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
+    let (found, sequences) = read_all(fs, out)?;
+    (report.events, report.streams) = (found.events, found.streams);
+    match found.damage.into_iter().chain(found.torn).next() {
+        Some(damage) => Err(Error::Damaged(Box::new(damage))),
+        None if found.events + found.lost == report.positions => Ok(sequences),
+        None => {
+            let why =
+                format!("{} positions were copied, and {} are there", report.positions, found.events + found.lost);
+            Err(Error::damaged(out, 0..0, 0..report.positions, why))
+        }
+    }
+}
+
+struct Copy<'a> {
+    fs: &'a Holes<'a>,
+    out: &'a Path,
+    survey: &'a Inventory,
+    renumber: Option<Renumber>,
+    report: Salvaged,
+    /// The segment that was made last. It is written when the next one is begun, or as the one to
+    /// go on with.
+    before: Option<Builder>,
+}
+
+impl Copy<'_> {
+    /// Copies what belongs into one segment.
+    fn place(&mut self, n: usize) -> Result<()> {
+        let mended = self.survey.mend(self.fs, n)?;
+        let mut builder = Builder::new(self.header(n));
+        for part in &mended.parts {
+            match (&mut self.renumber, part) {
+                (Some(renumber), _) => renumber.add(&mut builder, &mended, part)?,
+                (None, SlotPart::Lost { positions }) => builder = self.lose(n, builder, positions.clone())?,
+                (None, _) => builder.add(&mended, part),
+            }
+        }
+        let Mended { losses, torn, notices, .. } = mended;
+        self.report.notices.extend(notices);
+        self.report.losses.extend(losses);
+        self.report.torn = torn.or(self.report.torn.take());
+        if builder.chain.frames > 0 || self.before.is_none() {
+            self.write_before(true)?;
+            // What it says of the segment before could only be known now.
+            self.before = Some(builder);
+        }
+        Ok(())
+    }
+
+    /// Fills lost positions, in as many segments as it takes: a damaged file can claim that there
+    /// were any number, and a segment is made in memory.
+    fn lose(&mut self, n: usize, mut builder: Builder, mut positions: Range<u64>) -> Result<Builder> {
+        loop {
+            let end = positions.end.min(positions.start.saturating_add(LOST_AT_ONCE));
+            builder.lose(positions.start..end);
+            positions.start = end;
+            if positions.is_empty() {
+                return Ok(builder);
+            }
+            self.write_before(true)?;
+            self.before = Some(builder);
+            builder = Builder::new(self.header(n));
+        }
+    }
+
+    /// The header of the segment that is made for a place.
+    fn header(&mut self, n: usize) -> SegmentHeader {
+        let Some(before) = &mut self.before else {
+            // Of a first segment that is gone, the next one knows the time best.
+            let base_time = (n..self.survey.places.len()).find_map(|n| self.survey.base_time(n)).unwrap_or_default();
+            return SegmentHeader {
+                store: self.survey.store,
+                number: 1,
+                first_position: 0,
+                salt: random(),
+                base_time,
+                previous_digest: 0,
+                previous_len: 0,
+            };
+        };
+        let mut next = before.successor(random());
+        next.previous_len += crate::format::frame::Seal::FRAME;
+        next.base_time = self.survey.base_time(n).unwrap_or(next.base_time).max(next.base_time);
+        next
+    }
+
+    fn write_before(&mut self, sealed: bool) -> Result<()> {
+        if let Some(builder) = &mut self.before {
+            write::segment(self.fs, self.out, builder, sealed)?;
+            self.report.segments += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes the last segment, and HEAD.
+    fn end(&mut self) -> Result<()> {
+        if self.before.is_none() {
+            let header = self.header(0);
+            self.before = Some(Builder::new(header));
+        }
+        self.write_before(false)?;
+        let last = self.before.as_ref().expect("there is one now");
+        let position = last.chain.next_position;
+        self.report.positions = position;
+        let head = DurableMark {
+            clean: true,
+            store: self.survey.store,
+            generation: 0,
+            segment: last.header.number,
+            position,
+            len: last.bytes.len() as u64,
+            digest: last.chain.mark(&last.header),
+        };
+        write::head(self.fs, self.out, head)
+    }
+
+    fn finish(self) -> Salvaged {
+        let mut report = self.report;
+        report.losses.extend(self.survey.other_log());
+        report.missing = self.survey.missing().to_vec();
+        let end = self.survey.len();
+        report.unproven = self.survey.proven.min(end)..end;
+        report
+    }
+}

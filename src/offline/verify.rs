@@ -1,0 +1,515 @@
+//! Reading a whole store and saying what is wrong with it.
+
+use super::{SegmentFile, is_incomplete, segments, sidecars, tell_holes};
+use crate::error::{Damage, Error, Result};
+use crate::format::head::DurableMark;
+use crate::format::index_file::IndexHeader;
+use crate::format::segment_header::SegmentHeader;
+use crate::format::{
+    self,
+    frame::{Chain, Seal},
+};
+use crate::fs::owned::meant_by;
+use crate::fs::{Fs, Holes, Mode, RealFs};
+use crate::index::deletions::covers;
+use crate::index::{self, memory::Memory};
+use crate::positions::salvage as positions;
+use crate::reconstruct::misplaced;
+use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
+use crate::segment::verdict::{self, NoHeader, SegmentEnd, SegmentVerdict, judge, was_being_created};
+use crate::segment::vestiges::{self, Claims};
+use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of, spare_number_of};
+use crate::stream::main_key;
+use crate::system::System;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The next sequence of each stream, by its key.
+pub(super) type Sequences = HashMap<Box<[u8]>, u64>;
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Segments that were read.
+    pub segments: u64,
+    /// Events that were verified.
+    pub events: u64,
+    /// Positions of events that were lost before this store was salvaged or repaired: system
+    /// records stand in their place.
+    pub lost: u64,
+    /// Streams that they belong to.
+    pub streams: u64,
+    /// Positions of handlers that are intact.
+    pub positions: u64,
+    /// Checkpoints that are intact.
+    pub checkpoints: u64,
+    /// Snapshots that are intact and in their place. Whether each is of an event that is there,
+    /// [`Snapshots::verify`](crate::snapshot::Snapshots::verify) says.
+    pub snapshots: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Acknowledged bytes that have changed or are gone.
+    pub damage: Vec<Damage>,
+    /// Bytes after the last commit that are not one: a torn write, which the next open cuts.
+    pub torn: Option<Damage>,
+    /// Things that are not as they should be and take no event with them.
+    pub notices: Vec<String>,
+    /// Files of the store that were not looked at.
+    pub not_covered: Vec<String>,
+}
+
+impl Report {
+    /// Whether every acknowledged event and position is there, as far as can be told.
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+/// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD;
+/// handler positions and snapshots. Changes nothing and takes no lock.
+///
+/// ```
+/// let dir = tempfile::tempdir()?;
+/// annals::Store::open(dir.path())?.close()?;
+/// assert!(annals::offline::verify(dir.path())?.is_sound());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed,
+/// [`Error::UnsupportedFormat`] if a newer version wrote it, [`Error::Unfinished`] if the directory
+/// holds the beginning of a copy that [`Salvage`](super::Salvage) did not complete. Damage is not
+/// an error of this call: it is what the report is for.
+pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
+    verify_in(&RealFs, path)
+}
+
+/// The same in another file system.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
+    let path = path.as_ref();
+    // The beginning of a copy may be sound, and is no copy all the same.
+    if is_incomplete(fs, path) {
+        return Err(Error::Unfinished { path: path.to_owned(), what: "salvage" });
+    }
+    read_all(fs, path).map(|(report, _)| report)
+}
+
+/// The same, and the next sequence of each stream.
+pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
+    let fs = &Holes::new(fs);
+    let mut check = Check {
+        report: Report::default(),
+        streams: HashMap::new(),
+        before: None,
+        number: 1,
+        position: 0,
+        holes: false,
+    };
+    let head = check.head(fs, dir)?;
+    let claims = Claims::read(fs, dir, 0).unwrap_or_default();
+    let named = match segments(fs, dir) {
+        Err(Error::NotAStore { path }) => match (head, vestiges::of_a_log(fs, dir)) {
+            // It was one, and knows of a segment: that is missing.
+            (Some(_), _) | (_, Ok(Some(_))) => Vec::new(),
+            _ => return Err(Error::NotAStore { path }),
+        },
+        named => named?,
+    };
+    let newest = named.last().map_or(0, |named| named.number);
+    for (n, at_hand) in named.iter().enumerate() {
+        let next = match named.get(n + 1) {
+            Some(next) => {
+                let (file, size) = next.open(fs)?;
+                ScanSource { path: &next.path, file: &*file, size }.header()?
+            }
+            None => None,
+        };
+        let place = Neighbours { newest: n + 1 == named.len(), next, head };
+        check.segment(fs, at_hand, &place, dir)?;
+    }
+    check.end(head, newest, dir);
+    let left = match &check.before {
+        Some(before) => claims.behind(dir, &before.header, check.position),
+        None if check.position == 0 && check.report.damage.is_empty() => vestiges::of_a_log(fs, dir)?,
+        None => None,
+    };
+    check.report.damage.extend(left);
+    let store = head.map(|head| head.store).or(check.before.as_ref().map(|before| before.header.store));
+    sidecars::verify(fs, dir, store, &mut check.report)?;
+    check.not_covered(fs, dir)?;
+    tell_holes(fs, &mut check.report.damage, &mut check.report.torn);
+    check.report.streams = check.streams.keys().filter(|key| System::of(key).is_none()).count() as u64;
+    Ok((check.report, check.streams))
+}
+
+/// Rebuilds the index of a segment, as far as its file goes, and compares.
+struct IndexCheck<'a> {
+    segment: &'a SegmentHeader,
+    file: Vec<u8>,
+    /// What the file says of itself, if it can be read at all.
+    covered: Option<(u64, Chain)>,
+    memory: Memory,
+    /// The chain after the last frame, and where that ends.
+    chain: Chain,
+    end: u64,
+}
+
+impl<'a> IndexCheck<'a> {
+    fn new(fs: &dyn Fs, dir: &Path, segment: &'a SegmentHeader) -> Result<Self> {
+        let path = dir.join(index::file::file_name(segment.number));
+        let mut file = Vec::new();
+        if let Ok(opened) = fs.open(&path, Mode::Read) {
+            let size = opened.size().map_err(|e| Error::io("stat", &path, e))?;
+            ScanSource { path: &path, file: &*opened, size }.chunks(0..size, |_, chunk| {
+                file.extend_from_slice(chunk);
+                Ok(())
+            })?;
+        }
+        let ours = |header: &IndexHeader| (header.store, header.salt) == (segment.store, segment.salt);
+        let covered = IndexHeader::decode(&file).filter(ours).map(|header| (header.end, header.chain));
+        Ok(IndexCheck { segment, file, covered, memory: Memory::default(), chain: Chain::start(segment), end: START })
+    }
+
+    fn size(&self) -> u64 {
+        self.file.len() as u64
+    }
+
+    fn is_covered(&self, offset: u64) -> bool {
+        self.covered.is_some_and(|(end, _)| offset < end)
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        if self.is_covered(frame.offset) {
+            self.chain = self.chain.then(&frame.header);
+            self.end = frame.offset + frame.bytes.len() as u64;
+        }
+    }
+
+    fn event(&mut self, event: &Recorded<'_>) {
+        if self.is_covered(event.frame) {
+            self.memory.add(event);
+        }
+    }
+
+    /// What is wrong with the file, if it is there. Of a segment that could not be read to its end,
+    /// it may know more.
+    fn finish(&self, whole: bool) -> Option<String> {
+        if !whole && self.covered.is_some_and(|(end, _)| end > self.end) {
+            return None;
+        }
+        let same = self.memory.encode(self.segment, self.end, self.chain) == self.file;
+        let wrong = !self.file.is_empty() && !same;
+        wrong.then(|| {
+            format!("{}: not what the segment says; it will be made anew", index::file::file_name(self.segment.number))
+        })
+    }
+}
+
+/// What stands around the segment at hand.
+struct Neighbours {
+    newest: bool,
+    /// The header of the next segment, if it has a good one.
+    next: Option<SegmentHeader>,
+    head: Option<DurableMark>,
+}
+
+/// The segment before the one at hand.
+struct Predecessor {
+    header: SegmentHeader,
+    scanned: Scanned,
+}
+
+impl Predecessor {
+    fn is_sealed(&self) -> bool {
+        matches!(self.scanned.stop, ScanEnd::Sealed { .. })
+    }
+}
+
+struct Check {
+    report: Report,
+    /// The next sequence of each stream.
+    streams: Sequences,
+    before: Option<Predecessor>,
+    /// The number of the segment that must come next, and the position it must begin with, as far
+    /// as that is known.
+    number: u64,
+    position: u64,
+    /// Something is missing: streams may go on with a later sequence than the next.
+    holes: bool,
+}
+
+impl Check {
+    fn damage(&mut self, path: &Path, bytes: std::ops::Range<u64>, positions: std::ops::Range<u64>, why: String) {
+        self.report.damage.push(Damage { path: path.to_owned(), bytes, positions, why });
+    }
+
+    /// Reads HEAD. A slot that is not intact takes nothing with it.
+    fn head(&mut self, fs: &dyn Fs, dir: &Path) -> Result<Option<DurableMark>> {
+        let Some(slots) = head::read(fs, dir)? else {
+            self.report.notices.push("HEAD is missing".into());
+            return Ok(None);
+        };
+        self.report.bytes += format::head::LEN as u64;
+        if slots.bad > 0 {
+            self.report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));
+        }
+        Ok(slots.newest)
+    }
+
+    fn segment(&mut self, fs: &dyn Fs, named: &SegmentFile, place: &Neighbours, dir: &Path) -> Result<()> {
+        let &Neighbours { newest, head, .. } = place;
+        let (file, size) = named.open(fs)?;
+        let mut source = ScanSource { path: &named.path, file: &*file, size };
+        self.report.segments += 1;
+        self.report.bytes += size;
+        let next = self.position;
+        if named.number > self.number {
+            let why = match named.number - self.number {
+                1 => "this segment is missing".to_owned(),
+                missing => format!("this segment is missing, and {} behind it", missing - 1),
+            };
+            self.damage(&dir.join(file_name(self.number)), 0..0, next..u64::MAX, why);
+            self.before = None;
+            self.holes = true;
+        }
+        self.number = named.number.saturating_add(1);
+        let (mut found, mut content) = (source.header()?, false);
+        if found.is_none() {
+            // It may be created just now. Whatever stands after the header was written when that
+            // was there.
+            source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
+            content = source.content_end(START.min(source.size))? > START;
+            found = source.header()?;
+        }
+        let Some(header) = found else {
+            let unborn = was_being_created(NoHeader {
+                newest,
+                sealed_before: self.before.as_ref().map_or(self.number == 2, Predecessor::is_sealed),
+                content,
+                in_head: head.is_some_and(|head| head.position > next),
+            });
+            if unborn {
+                self.report.notices.push(format!("{}: was being created", file_name(named.number)));
+                return Ok(());
+            }
+            let why = "the header of the segment is not intact".into();
+            self.damage(&named.path, 0..size, next..u64::MAX, why);
+            self.before = None;
+            self.holes = true;
+            return Ok(());
+        };
+        self.check_header(named, &header, head);
+
+        let mut index = IndexCheck::new(fs, dir, &header)?;
+        let (streams, holes) = (&mut self.streams, &mut self.holes);
+        let mut gaps: Vec<Damage> = Vec::new();
+        let (mut events, mut lost) = (0, 0);
+        let (mut chain, mut other_log) = (Chain::start(&header), false);
+        let mut visit = |frame: &Frame<'_>| {
+            let before = chain.next_position;
+            chain = chain.then(&frame.header);
+            other_log |= head.is_some_and(|head| !head.is_of(before, &chain));
+            index.frame(frame);
+            frame.records(&named.path, |event| {
+                events += 1;
+                index.event(&event);
+                if let Some(System::Lost) = System::of(event.key) {
+                    lost += 1;
+                    *holes = true;
+                }
+                if let Some(why) = out_of_sequence(streams, &event, *holes) {
+                    let (bytes, positions) = (event.offset..event.offset, event.position..event.position + 1);
+                    gaps.push(Damage { path: named.path.clone(), bytes, positions, why });
+                }
+            })
+        };
+        let mut scanned = source.scan(&header, None, &mut visit)?;
+        // A process may be writing. What stands after a bad commit was written after it: if the
+        // commit is still bad when that has been seen, it is damage, and else it was in flight.
+        while newest && matches!(scanned.stop, ScanEnd::Bad { .. }) && !source.resync(&header, scanned.end)?.is_empty()
+        {
+            source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
+            let more = source.scan(&header, Some((scanned.end, scanned.chain)), &mut visit)?;
+            if more.end == scanned.end {
+                break;
+            }
+            scanned = more;
+        }
+        self.report.events += events - lost;
+        self.report.lost += lost;
+        self.report.damage.append(&mut gaps);
+        if other_log {
+            self.damage(&named.path, 0..0, header.first_position..u64::MAX, format::head::OTHER_LOG.into());
+        }
+        self.report.bytes += index.size();
+        let whole = !matches!(scanned.stop, ScanEnd::Bad { .. });
+        self.report.notices.extend(index.finish(whole));
+        // What an index covers was durable when it was written.
+        let indexed = index.is_covered(scanned.end);
+        let damaged = self.check_end(&source, &header, &scanned, place, indexed)?;
+        self.position = scanned.chain.next_position;
+        // After damage, nobody knows what the next segment has to begin with.
+        self.before = (!damaged).then_some(Predecessor { header, scanned });
+        Ok(())
+    }
+
+    fn check_header(&mut self, named: &SegmentFile, header: &SegmentHeader, head: Option<DurableMark>) {
+        let mut wrong = Vec::new();
+        if header.number != named.number {
+            wrong.push(format!("the file holds segment {}", header.number));
+        }
+        if head.is_some_and(|head| head.store != header.store) {
+            wrong.push("the segment and HEAD belong to different stores".into());
+        }
+        match &self.before {
+            Some(before) => {
+                let (last, scanned) = (&before.header, &before.scanned);
+                if last.store != header.store {
+                    wrong.push("the segment belongs to another store than the one before".into());
+                }
+                if header.first_position != scanned.chain.next_position {
+                    wrong.push("the segment does not begin where the one before ends".into());
+                }
+                let end = match scanned.stop {
+                    ScanEnd::Sealed { .. } => scanned.end,
+                    _ => scanned.end + Seal::FRAME,
+                };
+                if header.base_time < scanned.chain.recorded_at {
+                    wrong.push("the segment begins before the last event of the one before".into());
+                }
+                if (header.previous_digest, header.previous_len) != (scanned.chain.digest, end) {
+                    wrong.push("the segment before is not the one that this segment says".into());
+                }
+            }
+            None if named.number == 1 && header.first_position != 0 => {
+                wrong.push("the first segment does not begin at position 0".into());
+            }
+            None => {}
+        }
+        for why in wrong {
+            self.damage(&named.path, 0..START, header.first_position..u64::MAX, why);
+        }
+    }
+
+    /// Judges how the scan of a segment ended. Returns whether it is damaged.
+    fn check_end(
+        &mut self,
+        source: &ScanSource<'_>,
+        header: &SegmentHeader,
+        scanned: &Scanned,
+        place: &Neighbours,
+        indexed: bool,
+    ) -> Result<bool> {
+        let position = scanned.chain.next_position;
+        let why = match &scanned.stop {
+            ScanEnd::Sealed { junk: false, .. } => return Ok(false),
+            ScanEnd::Sealed { junk: true, .. } => {
+                self.report.notices.push(format!("{}: bytes behind the seal", file_name(header.number)));
+                return Ok(false);
+            }
+            ScanEnd::End if place.newest => return Ok(false),
+            _ if place.next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) => {
+                self.report
+                    .notices
+                    .push(format!("{}: the seal is not intact; all events are", file_name(header.number)));
+                return Ok(false);
+            }
+            ScanEnd::End => "the segment has no seal, but a successor",
+            ScanEnd::Bad { why } => why,
+        };
+        let later = source.resync(header, scanned.end)?;
+        let behind = later.iter().filter(|found| found.header.first_position > position);
+        let next = behind.clone().next();
+        let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
+        let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
+        let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
+        let segment = if place.newest { verdict::SegmentRole::Active } else { verdict::SegmentRole::Sealed };
+        let ending = SegmentEnd::of(scanned, &later, place.head.map(|head| head.position), indexed);
+        if let SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail = judge(segment, ending) {
+            self.report.torn = Some(damage);
+            return Ok(false);
+        }
+        self.holes = true;
+        self.report.damage.push(damage);
+        for found in behind {
+            source.records(found, |event| {
+                let lost = System::of(event.key) == Some(System::Lost);
+                self.report.lost += u64::from(lost);
+                self.report.events += u64::from(!lost);
+                // Nothing can be said of their numbers, but they belong to streams.
+                out_of_sequence(&mut self.streams, &event, true);
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Compares the end of the log with what HEAD says.
+    fn end(&mut self, head: Option<DurableMark>, newest: u64, dir: &Path) {
+        let Some(head) = head else { return };
+        let path = dir.join(file_name(head.segment));
+        if head.segment > newest {
+            self.damage(&path, 0..0, 0..u64::MAX, "this segment is missing".into());
+        }
+        // Where the last segment ends, also if another one was being created after it.
+        let position = self.position;
+        if head.position > position && self.report.damage.is_empty() {
+            let why = format!("the log ends here, but HEAD says that positions below {} were durable", head.position);
+            let end = self.before.as_ref().map_or(0, |before| before.scanned.end);
+            self.damage(&path, end..end, position..head.position, why);
+        }
+    }
+
+    /// Names what was not looked at. Anyone who checks more kinds of files beside the log takes
+    /// them out here.
+    fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
+        let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let known = ["HEAD", "LOCK", "quarantine", "rebuilt", "snapshots", positions::NAME, positions::NEW];
+        let names = entries.iter().map(|entry| entry.name.clone());
+        let of_segment = |name: &str| {
+            let name = meant_by(name).unwrap_or(name);
+            let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
+            number_of(segment.as_deref().unwrap_or(name)).is_some()
+        };
+        self.report.notices.extend(misplaced(&entries).into_iter().map(|(name, why)| format!("{name}: {why}")));
+        for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
+            if names.clone().any(|found| found == name) {
+                self.report.notices.push(format!("{name}: a {what} did not come to its end; the store does not open"));
+            }
+        }
+        let others =
+            names.filter(|name| !known.contains(&&**name) && spare_number_of(name).is_none() && !of_segment(name));
+        self.report.not_covered.extend(others);
+        self.report.not_covered.sort();
+        Ok(())
+    }
+}
+
+/// What is wrong with the sequence of an event, if it is not the next one of its stream.
+///
+/// After a hole, also one that is filled with records of lost events, it may be any later one. The
+/// first one of a stream in a named edition may be any that the stream has had in the main one, or
+/// the next there.
+fn out_of_sequence(streams: &mut Sequences, event: &Recorded<'_>, holes: bool) -> Option<String> {
+    if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
+        streams.retain(|key, _| !covers(edition, domain, key));
+    }
+    let next = event.sequence.saturating_add(1);
+    let main = main_key(event.key);
+    let expected = match streams.get_mut(event.key) {
+        Some(expected) => std::mem::replace(expected, next),
+        None => {
+            streams.insert(event.key.into(), next);
+            let shared = streams.get(main).copied().filter(|_| main.len() < event.key.len());
+            shared.unwrap_or(0).min(event.sequence)
+        }
+    };
+    let behind_hole = holes && event.sequence > expected;
+    (expected != event.sequence && !behind_hole)
+        .then(|| format!("sequence {} where the stream is at {expected}", event.sequence))
+}

@@ -1,0 +1,55 @@
+//! Writing what was made of a store: segments with their indexes, and HEAD.
+
+use crate::error::{Error, Result};
+use crate::format::head::DurableMark;
+use crate::fs::{self, Fs, Mode};
+use crate::index::memory::Memory;
+use crate::reconstruct::Builder;
+use crate::segment::scan::frames;
+use crate::segment::{START, file_name, head};
+use std::path::Path;
+
+/// Writes a file whole, and makes its bytes durable; its name is made so by anyone who syncs the
+/// directory.
+pub(super) fn file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = fs.open(path, Mode::Create).map_err(|e| Error::io("create", path, e))?;
+    fs::write_full(&*file, 0, bytes).map_err(|(_, e)| Error::io("write", path, e))?;
+    file.sync().map_err(|e| Error::io("sync", path, e))
+}
+
+pub(super) fn sync_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
+}
+
+/// The index file of a segment that is about to be sealed.
+pub(super) fn index(builder: &Builder) -> Result<Vec<u8>> {
+    let mut memory = Memory::default();
+    let path = Path::new("");
+    for frame in frames(&builder.bytes[START as usize..], START, builder.header.mask()) {
+        frame.records(path, |event| memory.add(&event))?;
+    }
+    Ok(memory.encode(&builder.header, builder.bytes.len() as u64, builder.chain))
+}
+
+/// Writes a segment into a directory, sealed or to be gone on with. A sealed one gets its index.
+pub(super) fn segment(fs: &dyn Fs, dir: &Path, builder: &mut Builder, sealed: bool) -> Result<()> {
+    let number = builder.header.number;
+    if sealed {
+        let index = index(builder)?;
+        file(fs, &dir.join(crate::index::file::file_name(number)), &index)?;
+        builder.seal();
+    }
+    file(fs, &dir.join(file_name(number)), &builder.bytes)
+}
+
+/// The bytes of a HEAD file that holds one slot.
+pub(super) fn head_bytes(newest: DurableMark) -> Vec<u8> {
+    let mut bytes = vec![0; crate::format::head::LEN];
+    crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
+    bytes
+}
+
+/// Rewrites HEAD.
+pub(super) fn head(fs: &dyn Fs, dir: &Path, newest: DurableMark) -> Result<()> {
+    file(fs, &dir.join(head::NAME), &head_bytes(newest))
+}

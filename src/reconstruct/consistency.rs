@@ -1,0 +1,189 @@
+//! What the events say of one another: which of them contradict those before them, and which
+//! deletions of editions are lost.
+//!
+//! A store opens only if the sequences of each stream rise. Of a damaged one, two things may break
+//! that: bytes of an earlier use that look like events of the log, which are lost then; and a
+//! deletion of an edition that is lost, after which a stream begins again. That it was there can be
+//! seen, so it is put back, in the first lost position after what it deleted.
+
+use super::{LostEvents, SlotPart};
+use crate::format::frame::HEADER;
+use crate::format::record;
+use crate::index::deletions::covers;
+use crate::stream::{StreamId, main_key, split_key};
+use crate::system::System;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+/// A deletion that must have been there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Implied {
+    pub edition: String,
+    /// `None`: all of it.
+    pub domain: Option<String>,
+    /// In the stream of such records.
+    pub sequence: u64,
+    /// It can have stood nowhere else. Otherwise it may have taken the place of an event, which is
+    /// lost.
+    pub certain: bool,
+}
+
+/// What all events together say.
+#[derive(Default, Debug)]
+pub(super) struct Sifted {
+    /// Positions of events that contradict others.
+    pub bad: BTreeSet<u64>,
+    /// By the position that the deletion is put at.
+    pub implied: BTreeMap<u64, Implied>,
+    /// Sequences that streams lack.
+    pub missing: Vec<LostEvents>,
+}
+
+/// Where a stream has come to.
+#[derive(Clone, Copy)]
+struct StreamReached {
+    next: u64,
+    position: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Sieve {
+    streams: HashMap<Box<[u8]>, StreamReached>,
+    /// Positions that are lost.
+    lost: Vec<Range<u64>>,
+    /// Something is lost, now or in an earlier salvage: streams may go on with a later sequence
+    /// than the next.
+    lossy: bool,
+    pub sifted: Sifted,
+}
+
+impl Sieve {
+    /// Takes note of positions that are lost.
+    pub(super) fn lose(&mut self, positions: Range<u64>) {
+        self.lossy = true;
+        self.lost.push(positions);
+    }
+
+    /// Takes note of the next event: its position, the key of its stream, its sequence.
+    pub(super) fn note(&mut self, position: u64, key: &[u8], sequence: u64) {
+        let system = System::of(key);
+        self.lossy |= system == Some(System::Lost);
+        let deletion =
+            if let Some(System::Deletion { edition, domain }) = system { Some((edition, domain)) } else { None };
+        let mut expected = self.expected(key, sequence);
+        if sequence < expected && self.imply_deletion(position, key) {
+            expected = self.expected(key, sequence);
+        }
+        if let Some((edition, domain)) = deletion.filter(|_| sequence < expected) {
+            // One that was put back has taken its sequence: it gets the next.
+            self.sifted.bad.insert(position);
+            let (edition, domain) = (edition.to_owned(), domain.map(str::to_owned));
+            self.imply(position, key, Implied { edition, domain, sequence: expected, certain: true });
+            return;
+        }
+        if sequence < expected || (sequence > expected && !self.lossy) {
+            return self.refuse(position);
+        }
+        if let Some(stream) = StreamId::from_key(key).filter(|_| sequence > expected) {
+            self.sifted.missing.push(LostEvents { stream, sequences: expected..sequence });
+        }
+        if let Some((edition, domain)) = deletion {
+            self.streams.retain(|key, _| !covers(edition, domain, key));
+        }
+        let next = sequence.saturating_add(1);
+        match self.streams.get_mut(key) {
+            Some(reached) => *reached = StreamReached { next, position },
+            None => {
+                self.streams.insert(key.into(), StreamReached { next, position });
+            }
+        }
+    }
+
+    /// What stands at this position is of no use: it is lost.
+    pub(super) fn refuse(&mut self, position: u64) {
+        self.sifted.bad.insert(position);
+        self.lose(position..position + 1);
+    }
+
+    /// The sequence that must come next. The first one of a stream in a named edition may be any
+    /// that the stream has had in the main one, or the next there.
+    fn expected(&self, key: &[u8], sequence: u64) -> u64 {
+        let main = main_key(key);
+        match self.streams.get(key) {
+            Some(reached) => reached.next,
+            None if main.len() < key.len() => self.streams.get(main).map_or(0, |main| main.next.min(sequence)),
+            None => 0,
+        }
+    }
+
+    /// An event of a named edition has a sequence that its stream had already: a deletion in
+    /// between is lost. `false` if there is no place where it can have been.
+    fn imply_deletion(&mut self, position: u64, key: &[u8]) -> bool {
+        let parts = split_key(key).and_then(|parts| Some((parts.edition?.to_owned(), parts.domain.to_owned())));
+        let (Some((edition, domain)), Some(last)) = (parts, self.streams.get(key)) else { return false };
+        let free = |at: &u64| !self.sifted.implied.contains_key(at);
+        let mut behind = self.lost.iter().flat_map(|range| range.start.max(last.position + 1)..range.end.min(position));
+        let Some(at) = behind.find(free) else { return false };
+        let certain = behind.find(free).is_none();
+        let deletion = System::Deletion { edition: &edition, domain: Some(&domain) }.key();
+        let sequence = self.streams.get(&*deletion).map_or(0, |reached| reached.next);
+        self.imply(at, &deletion, Implied { edition, domain: Some(domain), sequence, certain });
+        true
+    }
+
+    /// Puts a deletion at a position. Its stream has this key.
+    fn imply(&mut self, at: u64, key: &[u8], deletion: Implied) {
+        self.streams.retain(|key, _| !covers(&deletion.edition, deletion.domain.as_deref(), key));
+        self.streams.insert(key.into(), StreamReached { next: deletion.sequence.saturating_add(1), position: at });
+        self.sifted.implied.insert(at, deletion);
+    }
+}
+
+/// The records of a part: their positions, and their bytes in its file.
+pub(super) fn records(files: &[Vec<u8>], part: &SlotPart) -> Vec<(u64, Range<usize>)> {
+    match part {
+        SlotPart::Lost { .. } | SlotPart::Implied { .. } => Vec::new(),
+        SlotPart::Events { first, records, .. } => (*first..).zip(records.iter().cloned()).collect(),
+        SlotPart::Commit { file, at, header } => {
+            let bytes = &files[*file];
+            let end = at + header.table_at() as usize;
+            let mut at = at + HEADER + header.attributes_len as usize;
+            let mut records = Vec::with_capacity(header.events as usize);
+            for position in header.first_position..header.end_position() {
+                let Some(len) = record::len(&bytes[at..end]) else { break };
+                records.push((position, at..at + len));
+                at += len;
+            }
+            records
+        }
+    }
+}
+
+/// A part without the events at some positions: what is left of it, in pieces.
+pub(super) fn without(files: &[Vec<u8>], part: SlotPart, bad: &BTreeSet<u64>) -> Vec<SlotPart> {
+    let (file, recorded_at, first) = match &part {
+        SlotPart::Commit { file, header, .. } => (*file, header.recorded_at, header.first_position),
+        SlotPart::Events { file, recorded_at, first, .. } => (*file, *recorded_at, *first),
+        SlotPart::Lost { .. } | SlotPart::Implied { .. } => return vec![part],
+    };
+    let all = records(files, &part);
+    if bad.range(first..first + all.len() as u64).next().is_none() {
+        return vec![part];
+    }
+    let mut pieces: Vec<SlotPart> = Vec::new();
+    for (position, bytes) in all.into_iter().filter(|(position, _)| !bad.contains(position)) {
+        match pieces.last_mut() {
+            Some(SlotPart::Events { first, records, .. }) if *first + records.len() as u64 == position => {
+                records.push(bytes)
+            }
+            _ => pieces.push(SlotPart::Events {
+                file,
+                first: position,
+                recorded_at,
+                records: vec![bytes],
+                attributes: 0..0,
+            }),
+        }
+    }
+    pieces
+}

@@ -1,0 +1,470 @@
+//! Which segments the log had, which files hold them, and which positions belong into each.
+
+use super::carve::finds;
+use super::consistency::{self, Implied, Sieve, Sifted};
+use super::evidence::{Witness, witness};
+use super::files::{Files, KnownSegment, LeftOut, SegmentCandidate, files, open, read};
+use super::parts::take;
+use super::select::Picked;
+use super::{Loss, LostEvents, Mended, SlotPart};
+use crate::error::{Damage, Result};
+use crate::format::frame::{FrameHeader, SEAL, Seal};
+use crate::format::head::{DurableMark, OTHER_LOG};
+use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
+use crate::format::{is_zero, record};
+use crate::fs::{Fs, Holes};
+use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
+use crate::segment::{START, file_name};
+use crate::system::System;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A segment that the log had.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentSlot {
+    pub number: u64,
+    /// The positions that belong into it.
+    pub positions: Range<u64>,
+    /// The files that hold it, the best one first. None if it is missing.
+    pub(super) candidates: Vec<usize>,
+    pub(super) newest: bool,
+}
+
+/// What stands in a directory.
+pub(crate) struct Inventory {
+    dir: PathBuf,
+    pub store: [u8; 16],
+    /// What HEAD says, if that is intact and of this store.
+    pub head: Option<DurableMark>,
+    pub places: Vec<SegmentSlot>,
+    pub left_out: Vec<LeftOut>,
+    pub notices: Vec<String>,
+    /// Some witness says that all positions below this one were durable.
+    pub proven: u64,
+    pub(super) candidates: Vec<SegmentCandidate>,
+    pub(super) witnesses: Vec<(PathBuf, SegmentHeader, u64)>,
+    sifted: Sifted,
+}
+
+impl Inventory {
+    /// Looks at each file of a directory once. Changes nothing and takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAStore`](crate::Error::NotAStore),
+    /// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat),
+    /// [`Error::Io`](crate::Error::Io).
+    pub(crate) fn new(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
+        let Files { store, head, candidates, indexes, left_out, notices } = files(fs, dir)?;
+        let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
+        let witnesses = witnesses.map(|(path, index)| {
+            let header = SegmentHeader {
+                store,
+                number: index.segment,
+                first_position: index.chain.next_position.saturating_sub(index.events),
+                salt: index.salt,
+                base_time: 0,
+                previous_digest: 0,
+                previous_len: 0,
+            };
+            (path, header, index.chain.next_position)
+        });
+        let mut survey = Inventory {
+            dir: dir.to_owned(),
+            store,
+            proven: head.map_or(0, |head| head.position),
+            head,
+            places: Vec::new(),
+            left_out,
+            notices,
+            witnesses: witnesses.collect(),
+            candidates,
+            sifted: Sifted::default(),
+        };
+        for candidate in &survey.candidates {
+            survey.proven = survey.proven.max(candidate.proven);
+        }
+        if survey.store == [0; 16] {
+            survey.notices.push("the id of the store is lost: ids that the store gave to events are others now".into());
+            survey.store = uuid::Uuid::new_v4().into_bytes();
+        }
+        let groups = survey.groups();
+        let groups = survey.order(groups);
+        survey.lay_out(groups);
+        survey.end(fs)?;
+        survey.sift(fs)?;
+        Ok(survey)
+    }
+
+    /// Sees what the events say of one another. They may contradict also where no byte is damaged:
+    /// anyone who made them up made their checksums.
+    fn sift(&mut self, fs: &Holes<'_>) -> Result<()> {
+        let mut sieve = Sieve::default();
+        for n in 0..self.places.len() {
+            if let (Some((header, _)), Some((path, _))) = (self.sound(n), self.file_of(n)) {
+                let (file, size) = open(fs, path)?;
+                let source = ScanSource { path, file: &*file, size };
+                source.scan(&header, None, |frame| {
+                    frame.records(path, |event| sieve.note(event.position, event.key, event.sequence))
+                })?;
+                continue;
+            }
+            let mended = self.mend(fs, n)?;
+            for part in &mended.parts {
+                if let SlotPart::Lost { positions } = part {
+                    sieve.lose(positions.clone());
+                }
+                for (position, bytes) in consistency::records(&mended.files, part) {
+                    let record = &mended.files[part.file()][bytes];
+                    let Some(parts) = record::decode(record, 0, record.len()) else { continue };
+                    let key = parts.layout.key(record);
+                    // What a commit tracks stands beside its events.
+                    let is_bare = matches!(part, SlotPart::Events { attributes, .. } if attributes.is_empty());
+                    if is_bare && System::of(key) == Some(System::Tracking) {
+                        sieve.refuse(position);
+                    } else {
+                        sieve.note(position, key, parts.sequence);
+                    }
+                }
+            }
+        }
+        self.sifted = sieve.sifted;
+        for (position, Implied { edition, domain, .. }) in &self.sifted.implied {
+            let of = domain.as_ref().map_or(String::new(), |domain| format!(" in the domain {domain}"));
+            self.notices.push(match self.sifted.bad.contains(position) {
+                true => format!("the deletion of the edition {edition}{of} at position {position} has another number now"),
+                false => format!(
+                    "the edition {edition} was deleted{of} at a position that is lost; that is said again at position {position}"
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Sequences that streams lack, as the events around them tell.
+    pub(crate) fn missing(&self) -> &[LostEvents] {
+        &self.sifted.missing
+    }
+
+    /// Finds out where the log ends, and corrects what places hold.
+    fn end(&mut self, fs: &dyn Fs) -> Result<()> {
+        for n in 0..self.places.len() {
+            let next = self.places.get(n + 1).map(|next| next.positions.start);
+            let place = &mut self.places[n];
+            place.newest = next.is_none();
+            if let Some(next) = next {
+                place.positions.end = next;
+            }
+        }
+        let Some(last) = self.places.len().checked_sub(1) else { return Ok(()) };
+        let place = self.places[last].clone();
+        let end = match place.candidates.first() {
+            // Of several files, another may have more.
+            Some(&first) if self.candidates[first].scanned.is_none() || place.candidates.len() > 1 => {
+                let open = SegmentSlot { positions: place.positions.start..u64::MAX, ..place };
+                self.pick(fs, &open)?.0.end().unwrap_or(0)
+            }
+            Some(&first) => self.candidates[first].end,
+            None => 0,
+        };
+        let start = self.places[last].positions.start;
+        self.believe_up_to(start.saturating_add(MAX_EVENTS), end.max(start));
+        self.places[last].positions.end = end.max(self.proven).max(start);
+        let complete: Vec<usize> = (0..self.places.len()).filter(|&n| !self.places[n].candidates.is_empty()).collect();
+        for n in complete {
+            self.complete(fs, n)?;
+        }
+        Ok(())
+    }
+
+    /// Tries to find out all of a lost header.
+    fn complete(&mut self, fs: &dyn Fs, n: usize) -> Result<()> {
+        let first = self.places[n].candidates[0];
+        if self.candidates[first].known.exact {
+            return Ok(());
+        }
+        let before = match n {
+            0 => None,
+            _ => match self.sound(n - 1) {
+                Some((_, scanned)) => Some((scanned.chain.digest, scanned.end)),
+                None => return Ok(()),
+            },
+        };
+        if self.candidates[first].known.header.number == self.places[n].number {
+            self.candidates[first].complete(fs, before)?;
+        }
+        Ok(())
+    }
+
+    /// What may be lost because HEAD marks another log than the one that is there: nobody knows how
+    /// much.
+    pub(crate) fn other_log(&self) -> Option<Loss> {
+        let at = self.head?.position.checked_sub(1)?;
+        let place = self.places.iter().find(|place| place.positions.contains(&at))?;
+        let first = &self.candidates[*place.candidates.first()?];
+        first.is_other.then(|| {
+            let path = self.dir.join(crate::segment::head::NAME);
+            let (bytes, positions) = (0..crate::format::head::LEN as u64, self.len()..u64::MAX);
+            Loss::new(Damage { path, bytes, positions, why: OTHER_LOG.into() })
+        })
+    }
+
+    /// The header of a place whose first file holds just what belongs there, and what a scan of it
+    /// found. Whether it fits to the place before is another question.
+    pub(crate) fn sound(&self, n: usize) -> Option<(SegmentHeader, &Scanned)> {
+        let place = &self.places[n];
+        let candidate = &self.candidates[*place.candidates.first()?];
+        let whole = candidate.scanned.as_ref().filter(|_| candidate.has_header)?;
+        let header = candidate.known.header;
+        let fits = header.number == place.number
+            && self.sifted.bad.range(place.positions.clone()).next().is_none()
+            && (header.first_position..whole.chain.next_position) == place.positions
+            && (place.newest || candidate.is_sealed())
+            && !matches!(whole.stop, ScanEnd::Sealed { junk: true, .. });
+        fits.then_some((header, whole))
+    }
+
+    /// The file of a place that is sound, and whether it has the name that it must have.
+    pub(crate) fn file_of(&self, n: usize) -> Option<(&Path, bool)> {
+        let place = &self.places[n];
+        let candidate = &self.candidates[*place.candidates.first()?];
+        Some((&candidate.path, candidate.is_named(place.number)))
+    }
+
+    /// The header that a place had, if it is known to the bit.
+    pub(crate) fn header(&self, n: usize) -> Option<SegmentHeader> {
+        let known = self.known(n)?;
+        known.exact.then_some(known.header)
+    }
+
+    /// When the segment was begun, if that is known.
+    pub(crate) fn base_time(&self, n: usize) -> Option<i64> {
+        Some(self.known(n)?.header.base_time)
+    }
+
+    fn known(&self, n: usize) -> Option<KnownSegment> {
+        let place = &self.places[n];
+        Some(self.candidates[*place.candidates.first()?].known)
+    }
+
+    /// All files that hold segments, of this store or not.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let left_out = self.left_out.iter().map(|left_out| &*left_out.path);
+        self.candidates.iter().map(|candidate| &*candidate.path).chain(left_out)
+    }
+
+    /// Bytes of the files of this store.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.candidates.iter().map(|candidate| candidate.size).sum()
+    }
+
+    /// After the last position that the log had.
+    pub(crate) fn len(&self) -> u64 {
+        self.places.last().map_or(0, |place| place.positions.end)
+    }
+
+    fn pick(&self, fs: &dyn Fs, place: &SegmentSlot) -> Result<(Picked, Vec<Vec<u8>>)> {
+        let mut picked = Picked::default();
+        let mut all = Vec::new();
+        for (file, &n) in place.candidates.iter().enumerate() {
+            let candidate = &self.candidates[n];
+            let bytes = read(fs, &candidate.path)?;
+            let found = finds(&bytes, &candidate.known, &candidate.path)?;
+            let first = candidate.known.exact.then(|| candidate.known.header.crc());
+            let proven = if place.newest { self.proven } else { u64::MAX };
+            picked.add(file, &found, &place.positions, proven, (START as usize, first));
+            all.push(bytes);
+        }
+        Ok((picked.settle(), all))
+    }
+
+    /// What is intact of a place, and what is lost.
+    pub(crate) fn mend(&self, fs: &Holes<'_>, n: usize) -> Result<Mended> {
+        let place = &self.places[n];
+        let (picked, files) = self.pick(fs, place)?;
+        let candidates = || place.candidates.iter().map(|&n| &self.candidates[n]);
+        let mut mended = Mended {
+            files,
+            sources: candidates()
+                .map(|candidate| SegmentHeader { store: self.store, ..candidate.known.header })
+                .collect(),
+            ..Mended::default()
+        };
+        let mut parts = Vec::new();
+        for item in picked.items.values() {
+            take(&mut parts, item, &picked);
+        }
+        let bad = &self.sifted.bad;
+        parts = parts.into_iter().flat_map(|part| consistency::without(&mended.files, part, bad)).collect();
+        // Where in the first file the last thing ends that was taken from there.
+        let (mut position, mut at) = (place.positions.start, START as usize);
+        for part in parts {
+            let (positions, bytes) = (part.positions(), part.bytes(&mended.files));
+            let bytes = bytes.filter(|_| part.file() == 0);
+            if positions.start > position {
+                let until = bytes.as_ref().map_or(at, |bytes| bytes.start.max(at));
+                self.lose(place, &mut mended, position..positions.start, at..until, &picked);
+            }
+            mended.parts.push(part);
+            position = positions.end;
+            at = bytes.map_or(at, |bytes| bytes.end);
+        }
+        let size = mended.files.first().map_or(0, Vec::len);
+        if position < place.positions.end {
+            self.lose(place, &mut mended, position..place.positions.end, at.min(size)..size, &picked);
+        }
+        let closed = self.head.is_some_and(|head| head.clean);
+        let rest = at as u64..size as u64;
+        let unread =
+            place.newest && place.candidates.first().is_some_and(|&n| fs.is_met(&self.candidates[n].path, &rest));
+        if unread {
+            // HEAD says how far the log went when it was closed. Otherwise commits may stand where
+            // nobody can read them.
+            if !closed {
+                let path = self.candidates[place.candidates[0]].path.clone();
+                let why = "the end of the log cannot be read, and nothing tells how many events stood there".into();
+                let positions = position.max(place.positions.end)..u64::MAX;
+                mended.losses.push(Loss::new(Damage { path, bytes: rest, positions, why }));
+            }
+        } else if place.newest && place.candidates.is_empty() && !closed {
+            // A process that is killed leaves HEAD as it was when the segment was begun.
+            let path = self.dir.join(file_name(place.number));
+            let why = "the newest segment is missing, and nothing tells how many events it held".into();
+            let end = place.positions.end;
+            mended.losses.push(Loss::new(Damage { path, bytes: 0..0, positions: end..u64::MAX, why }));
+        } else if position >= place.positions.end
+            && let Some(bytes) = mended.files.first().filter(|_| place.newest)
+            && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &mended.sources[0], at))
+            // Not what a process has written since the survey has seen the end of the log.
+            && !self.candidates[place.candidates[0]].ends_in_zeros()
+            && !follows(torn, &mended, at)
+        {
+            let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            let path = self.candidates[place.candidates[0]].path.clone();
+            let why = "no whole commit, and nothing proves that it was acknowledged".into();
+            let bytes = at as u64..content as u64;
+            mended.torn = Some(Damage { path, bytes, positions: position..position, why });
+        }
+        self.ask_witness(fs, n, &picked, &mut mended);
+        mended.notices = bare(&mended.parts, &picked);
+        Ok(mended)
+    }
+
+    /// Positions are lost, but for deletions that must have stood there.
+    fn lose(
+        &self,
+        place: &SegmentSlot,
+        mended: &mut Mended,
+        positions: Range<u64>,
+        bytes: Range<usize>,
+        picked: &Picked,
+    ) {
+        let mut first = positions.start;
+        for (&at, deletion) in self.sifted.implied.range(positions.clone()) {
+            self.lose_all(place, mended, first..at, &bytes, picked);
+            if !deletion.certain {
+                let why = "what stood there is lost, if it was not the deletion of an edition that is said there now";
+                mended.losses.push(self.loss(place, at..at + 1, &bytes, why));
+            }
+            mended.parts.push(SlotPart::Implied { position: at, deletion: deletion.clone() });
+            first = at + 1;
+        }
+        self.lose_all(place, mended, first..positions.end, &bytes, picked);
+    }
+
+    fn lose_all(
+        &self,
+        place: &SegmentSlot,
+        mended: &mut Mended,
+        positions: Range<u64>,
+        bytes: &Range<usize>,
+        picked: &Picked,
+    ) {
+        if positions.is_empty() {
+            return;
+        }
+        let size = mended.files.first().map_or(0, Vec::len);
+        let why = if place.candidates.is_empty() {
+            "the segment is missing"
+        } else if self.sifted.bad.range(positions.clone()).next().is_some() {
+            "what stands there contradicts the events before it, or says nothing without the header of its commit"
+        } else if bytes.start >= size {
+            "the file ends before them"
+        } else if picked.broken_at(positions.start).is_some() {
+            "the body of the commit is not intact"
+        } else {
+            "no commit and no event that is intact stands there"
+        };
+        mended.losses.push(self.loss(place, positions.clone(), bytes, why));
+        mended.parts.push(SlotPart::Lost { positions });
+    }
+
+    fn loss(&self, place: &SegmentSlot, positions: Range<u64>, bytes: &Range<usize>, why: &str) -> Loss {
+        let path = match place.candidates.first() {
+            Some(&first) => self.candidates[first].path.clone(),
+            None => self.dir.join(file_name(place.number)),
+        };
+        let bytes = bytes.start as u64..bytes.end as u64;
+        Loss::new(Damage { path, bytes, positions, why: why.into() })
+    }
+
+    /// Asks the index of the segment what is lost.
+    fn ask_witness(&self, fs: &dyn Fs, n: usize, picked: &Picked, mended: &mut Mended) {
+        if mended.losses.is_empty() {
+            return;
+        }
+        let place = &self.places[n];
+        let header = match self.known(n) {
+            Some(known) => Some(known.header).filter(|header| header.mask() == known.mask),
+            None => {
+                self.witnesses.iter().find(|(_, header, _)| header.number == place.number).map(|(_, header, _)| *header)
+            }
+        };
+        if let Some(header) = header {
+            let mut intact: Vec<Range<usize>> = picked.items.values().map(|item| item.bytes.clone()).collect();
+            intact.sort_by_key(|bytes| bytes.start);
+            let size = mended.files.first().map_or(0, Vec::len) as u64;
+            let known = Witness { intact, whole: place.candidates.is_empty(), size };
+            witness(fs, &self.dir, &header, &known, &mut mended.losses);
+        }
+    }
+}
+
+/// Events whose commits have lost their headers, and with them what they may have said beside the
+/// events.
+fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
+    let bare = parts.iter().filter_map(|part| match part {
+        SlotPart::Events { first, records, .. } if picked.broken_at(*first).is_none() => {
+            Some(format!("{first} to {}", first + records.len() as u64 - 1))
+        }
+        _ => None,
+    });
+    let tell = |positions| {
+        format!(
+            "positions {positions}: the header of the commit is lost, with the idempotency key and the position of an upstream that it may have had"
+        )
+    };
+    bare.map(tell).collect()
+}
+
+/// Whether a commit that is intact stands at `at`, and follows the one before it.
+fn follows(bytes: &[u8], mended: &Mended, at: usize) -> bool {
+    let (mask, offset) = (mended.sources[0].mask(), at as u64);
+    let previous = match mended.parts.last() {
+        Some(SlotPart::Commit { file: 0, header, .. }) => header.crc,
+        Some(_) => return false,
+        None => mended.sources[0].crc(),
+    };
+    let header = FrameHeader::decode(bytes, mask, offset).filter(|header| header.previous == previous);
+    header.is_some_and(|header| {
+        let len = usize::try_from(header.frame_len()).unwrap_or(usize::MAX);
+        bytes.get(..len).is_some_and(|frame| header.verify(frame, mask, offset).is_ok())
+    })
+}
+
+/// Whether a seal stands at `at`, and nothing after it.
+fn is_seal(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
+    let (seal, behind) = bytes.split_at(bytes.len().min(Seal::FRAME as usize));
+    let header = FrameHeader::decode(seal, segment.mask(), at as u64);
+    header.is_some_and(|header| header.kind == SEAL) && is_zero(behind)
+}

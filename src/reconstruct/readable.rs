@@ -1,0 +1,111 @@
+//! A damaged store as one that can be opened to read.
+
+use super::{Builder, Inventory, Loss, Overlay, SlotPart};
+use crate::error::{Damage, Error, Result};
+use crate::format::head::DurableMark;
+use crate::format::segment_header::SegmentHeader;
+use crate::fs::{Fs, Holes};
+use crate::segment::{file_name, head, random};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Lost positions that are filled in memory at most, some 250 bytes for each while that is done: a
+/// damaged file can claim that there were any number.
+const MOST_LOST: u64 = 1 << 20;
+
+/// What can be opened in place of a damaged store.
+pub(crate) struct ReadableStore {
+    pub fs: Arc<dyn Fs>,
+    /// What is lost, in order of positions.
+    pub gaps: Vec<Loss>,
+    /// The torn write at the end that is left out.
+    pub torn: Option<Damage>,
+    pub notices: Vec<String>,
+    /// There are bytes that the disk does not give up.
+    pub unreadable: bool,
+}
+
+/// Shows what is intact of a damaged store. Segments that are sound are read from where they are,
+/// the others from memory.
+///
+/// With `open_to`, the store is open already, holds its lock, and has shown positions up to there.
+/// After that stands what it took for a torn write, which is not shown now.
+pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<ReadableStore> {
+    let holes = Holes::new(&**fs);
+    let survey = Inventory::new(&holes, dir)?;
+    let mut overlay = Overlay::new(fs.clone(), open_to.is_none());
+    let (mut gaps, mut torn, mut notices) = (Vec::new(), None, survey.notices.clone());
+    notices.extend(
+        survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
+    );
+    survey.files().for_each(|path| overlay.hide(path.to_owned()));
+    // After the segment before: its number, position and time.
+    let mut before: Option<SegmentHeader> = None;
+    let (mut head, mut lost) = (None, 0u64);
+    let end = open_to.unwrap_or(u64::MAX);
+    let shown = survey.places.iter().take_while(|place| place.positions.start < end || place.number == 1).count();
+    for (n, place) in survey.places[..shown].iter().enumerate() {
+        let path = dir.join(file_name(place.number));
+        if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
+            overlay.reveal(&path);
+            before = Some(SegmentHeader {
+                first_position: scanned.chain.next_position,
+                base_time: scanned.chain.recorded_at,
+                ..header
+            });
+            head = Some((place.number, scanned.chain.next_position, scanned.end, scanned.chain.mark(&header)));
+            continue;
+        }
+        let mut mended = survey.mend(&holes, n)?;
+        mended.end_at(end);
+        // With another salt, no index of the damaged segment is taken for one of this.
+        let earliest = before.map(|before| before.base_time);
+        let time = survey.base_time(n).or(earliest);
+        // Of a first segment that is gone, the next one knows the time best.
+        let time = time.or_else(|| (n..survey.places.len()).find_map(|n| survey.base_time(n))).unwrap_or_default();
+        let mut builder = Builder::new(SegmentHeader {
+            store: survey.store,
+            number: place.number,
+            first_position: place.positions.start,
+            salt: random(),
+            base_time: earliest.map_or(time, |earliest| earliest.max(time)),
+            previous_digest: 0,
+            previous_len: 0,
+        });
+        lost += mended
+            .parts
+            .iter()
+            .map(|part| if let SlotPart::Lost { positions } = part { positions.end - positions.start } else { 0 })
+            .sum::<u64>();
+        if lost > MOST_LOST {
+            let why = "too many positions are lost for the store to be read around them; salvage it";
+            return Err(Error::damaged(&path, 0..0, place.positions.clone(), why));
+        }
+        mended.parts.iter().for_each(|part| builder.add(&mended, part));
+        gaps.extend(mended.losses);
+        torn = mended.torn.or(torn);
+        notices.extend(mended.notices);
+        if n + 1 < shown {
+            builder.seal();
+        }
+        let end = builder.bytes.len() as u64;
+        before = Some(SegmentHeader { base_time: builder.chain.recorded_at, ..builder.header });
+        head = Some((place.number, builder.chain.next_position, end, builder.chain.mark(&builder.header)));
+        overlay.show(path, builder.bytes);
+    }
+    match head {
+        None => overlay.hide(dir.join(head::NAME)),
+        Some((segment, position, len, digest)) => {
+            let newest =
+                DurableMark { clean: true, store: survey.store, generation: 0, segment, position, len, digest };
+            let mut bytes = vec![0; crate::format::head::LEN];
+            crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
+            overlay.show(dir.join(head::NAME), bytes);
+        }
+    }
+    gaps.extend(survey.other_log());
+    let met = holes.met();
+    let unreadable = !met.is_empty();
+    notices.extend(met.iter().map(ToString::to_string));
+    Ok(ReadableStore { fs: Arc::new(overlay), gaps, torn, notices, unreadable })
+}

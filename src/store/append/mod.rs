@@ -1,0 +1,543 @@
+//! The write path of the store: encode outside any lock, decide under the commit lock, wait.
+
+pub(crate) mod guard;
+pub(crate) mod idempotency;
+mod tracking;
+
+use super::catalog::{AppendPart, First, NextSequence, Noted, Refused};
+use super::{Inner, Store};
+use crate::error::{Error, Result};
+use crate::event::NewEvent;
+use crate::expected::Expected;
+use crate::format::draft::Draft;
+use crate::format::frame;
+use crate::log::{self, InFlight, Proposal};
+use crate::stream::{StreamId, check_name};
+use crate::system::System;
+use crate::time::Timestamp;
+use guard::{Guard, Guards};
+use idempotency::Repeats;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+#[cfg(feature = "async")]
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// From this sequence on, records are encoded with room for 64 bits of it. Far enough below the
+/// last one that 32 bits can hold, so that what is appended between encoding and committing cannot
+/// reach that.
+const WIDE_FROM: u64 = 1 << 31;
+
+const MAX_IDEMPOTENCY_KEY: usize = 1024;
+
+/// What an append has stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The stream.
+    pub stream: StreamId,
+    /// The sequences of the events in their stream, in the order in which they were given.
+    pub sequences: Range<u64>,
+    /// Their positions in the store.
+    pub positions: Range<u64>,
+    /// When they were recorded.
+    pub recorded_at: Timestamp,
+    /// Nothing was stored now: an earlier commit with the same [idempotency
+    /// key](Transaction::idempotency_key) was found, and this is what it has stored.
+    pub duplicate: bool,
+}
+
+/// What a transaction has stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// One for each call of [`Transaction::append`], in order.
+    pub appends: Vec<Appended>,
+    /// The positions of all events.
+    pub positions: Range<u64>,
+    /// When they were recorded.
+    pub recorded_at: Timestamp,
+    /// Nothing was stored now: an earlier commit with the same [idempotency
+    /// key](Transaction::idempotency_key) was found, and this is what it has stored. Then there is
+    /// one of `appends` for each run of its events that stand in one stream.
+    pub duplicate: bool,
+}
+
+impl Store {
+    /// Appends events to a stream, as one commit. Returns when they are as durable as
+    /// [`Durability`](crate::Durability) asks for.
+    ///
+    /// Blocks for a write and a sync, which threads that append at the same time share. An append
+    /// without events stores nothing: it returns whether the stream is as expected.
+    ///
+    /// ```
+    /// use annals::{Expected, NewEvent, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let order = StreamId::new("order", "1")?;
+    /// let events = [NewEvent::new("Placed", ""), NewEvent::new("Paid", "")];
+    /// let appended = store.append(&order, Expected::NoStream, events)?;
+    /// assert_eq!(appended.sequences, 0..2);
+    /// assert_eq!(appended.positions, 0..2);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Nothing is stored if the result is an error, but for [`Error::DurabilityUnknown`].
+    ///
+    /// * [`Error::Conflict`] if the stream is not as expected;
+    /// * [`Error::GuardFailed`], [`Error::PositionAhead`] if a guard of the transaction does not
+    ///   hold;
+    /// * [`Error::AlreadyTracked`], [`Error::IdempotencyMismatch`] if the transaction tracks an
+    ///   upstream or has an idempotency key;
+    /// * [`Error::Invalid`], [`Error::LimitExceeded`] if an event breaks a
+    ///   [limit](NewEvent#limits);
+    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store goes on when the
+    ///   cause is gone;
+    /// * [`Error::DurabilityUnknown`] if the sync failed;
+    /// * [`Error::Closed`], [`Error::ReadOnly`].
+    ///
+    /// What a refusal rests on can be read when it is returned: commits in flight are waited for
+    /// first. If they fail, the decision is made again without them. So anyone who reads again
+    /// after a conflict finds what caused it.
+    pub fn append<'e>(
+        &self,
+        stream: &StreamId,
+        expected: Expected,
+        events: impl IntoIterator<Item = NewEvent<'e>>,
+    ) -> Result<Appended> {
+        let committed = self.transaction().append(stream, expected, events).commit()?;
+        Ok(committed.appends.into_iter().next().expect("one append gives one result"))
+    }
+
+    /// Begins a commit that may write to several streams: all of it is stored, or nothing.
+    pub fn transaction(&self) -> Transaction {
+        Transaction {
+            draft: Draft::new(self.inner.log.limits()),
+            store: self.clone(),
+            parts: Vec::new(),
+            guards: Vec::new(),
+            idempotency_key: String::new(),
+            notes: Vec::new(),
+            error: None,
+        }
+    }
+}
+
+/// A commit that is being put together. Nothing happens before [`Transaction::commit`] or
+/// [`Transaction::submit`].
+///
+/// ```
+/// use annals::{Expected, NewEvent, Store, StreamId};
+/// let store = Store::in_memory();
+/// let (order, stock) = (StreamId::new("order", "1")?, StreamId::new("stock", "7")?);
+/// let committed = store
+///     .transaction()
+///     .append(&order, Expected::NoStream, [NewEvent::new("Placed", "")])
+///     .append(&stock, Expected::Any, [NewEvent::new("Reserved", "")])
+///     .commit()?;
+/// assert_eq!(committed.positions, 0..2);
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[must_use = "nothing is stored before `commit` or `submit`"]
+pub struct Transaction {
+    store: Store,
+    draft: Draft,
+    parts: Vec<AppendPart>,
+    guards: Vec<Guard>,
+    idempotency_key: String,
+    /// What is stored beside the events.
+    notes: Vec<Noted>,
+    /// The first thing that was wrong with what was given.
+    error: Option<Error>,
+}
+
+impl Transaction {
+    /// Adds events of a stream. The data are copied; errors in them are told by the commit.
+    ///
+    /// A stream may be named several times: each append sees what those before it have added, so
+    /// `NoStream` with two events and then `Next(2)` is right. An append without events, in a
+    /// transaction that has some, only checks its expectation.
+    pub fn append<'e>(
+        mut self,
+        stream: &StreamId,
+        expected: Expected,
+        events: impl IntoIterator<Item = NewEvent<'e>>,
+    ) -> Self {
+        let before = self.draft.len();
+        // Asked here, outside the commit lock, it is known under it.
+        let added = self.store.inner.view.index.added();
+        let known = match self.store.inner.next_sequence_to_write(stream) {
+            Ok(next) => Some(NextSequence { added, next }),
+            Err(error) => {
+                self.error.get_or_insert(error);
+                None
+            }
+        };
+        let wide = known.is_some_and(|known| known.next >= WIDE_FROM);
+        let mut events = events.into_iter();
+        while self.error.is_none()
+            && let Some(event) = events.next()
+        {
+            self.error = self.draft.push(stream.key(), &event, wide).err();
+            if self.draft.len() == before + 1 {
+                self.draft.reserve(events.size_hint().0);
+            }
+        }
+        let events = self.draft.len() - before;
+        self.parts.push(AppendPart { stream: stream.clone(), expected, events, known });
+        self
+    }
+
+    /// Binds the commit to a condition on the whole store; all guards must hold.
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guards.push(guard);
+        self
+    }
+
+    /// Stores all of it, and returns when it is as durable as [`Durability`](crate::Durability)
+    /// asks for.
+    ///
+    /// A transaction without any event stores nothing: it returns whether its expectations and
+    /// guards hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::append`].
+    pub fn commit(self) -> Result<Committed> {
+        self.submit()?.wait()
+    }
+
+    /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit
+    /// with the same key already, nothing is stored, expectations and guards are not checked (they
+    /// may be stale), and the result is that of the first commit, marked as a duplicate. Also after
+    /// a crash, and also for repeats that race.
+    ///
+    /// A repeat must say the same: the same streams, and for each event the same type, data,
+    /// content type, schema version and tags, and the same [position of an
+    /// upstream](Self::tracking). Anything else under the same key is
+    /// [`Error::IdempotencyMismatch`]. Ids, times, correlation, causation and metadata may differ,
+    /// as they belong to the attempt. (JSON of a hash map has no fixed order; use a sorted map.) A
+    /// commit that only tracks an upstream shares its keys with other such commits of this
+    /// upstream. A transaction that stores nothing remembers no key.
+    ///
+    /// Up to 1,024 bytes; the empty key is none. For a key that counts in the whole store, whatever
+    /// stream a repeat writes to, use a tag and [`Guard::absent`].
+    ///
+    /// ```
+    /// use annals::{Expected, NewEvent, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let order = StreamId::new("order", "1")?;
+    /// let pay = || {
+    ///     let transaction = store.transaction().append(&order, Expected::Next(0), [NewEvent::new("Paid", "")]);
+    ///     transaction.idempotency_key("request-42").commit()
+    /// };
+    /// assert!(!pay()?.duplicate);
+    /// let again = pay()?;
+    /// assert!(again.duplicate && again.positions == (0..1));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = key.into();
+        if self.idempotency_key.len() > MAX_IDEMPOTENCY_KEY {
+            let error = Error::limit("bytes in an idempotency key", self.idempotency_key.len(), MAX_IDEMPOTENCY_KEY);
+            self.error.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Stores with the commit how far an upstream has been taken in: exactly-once intake. The
+    /// commit goes through only if `position` is higher than all that was stored for the upstream
+    /// before, so that a message that is delivered again is stored once. A transaction without any
+    /// event is stored too, then, and takes a position of the store.
+    ///
+    /// The name of an upstream has 1 to 255 bytes. Given twice, the last one counts.
+    ///
+    /// ```
+    /// use annals::{Error, Expected, NewEvent, Store, StreamId};
+    /// let store = Store::in_memory();
+    /// let invoice = StreamId::new("invoice", "7")?;
+    /// let intake = |message: u64| {
+    ///     let transaction = store.transaction().append(&invoice, Expected::Any, [NewEvent::new("Billed", "")]);
+    ///     transaction.tracking("billing-inbox", message).commit()
+    /// };
+    /// intake(991)?;
+    /// assert!(matches!(intake(991), Err(Error::AlreadyTracked { tracked: 991, .. })));
+    /// assert_eq!(store.tracked("billing-inbox")?, Some(991));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn tracking(mut self, upstream: impl Into<String>, position: u64) -> Self {
+        let upstream = upstream.into();
+        if let Err(error) = check_name("upstream", &upstream) {
+            self.error.get_or_insert(error);
+        }
+        self.notes.retain(|note| !matches!(note, Noted::Tracking { .. }));
+        self.notes.push(Noted::Tracking { upstream, position });
+        self
+    }
+
+    /// Decides on the commit and gives it its place, without waiting until it is durable: anyone
+    /// who submits the next one before waiting for this one shares its sync. Blocks only if 64 MiB
+    /// wait to be written, for an earlier commit with the same idempotency key, and, before it
+    /// refuses, for the commits in flight that the refusal rests on.
+    ///
+    /// Positions and sequences are final if the ticket's [wait](Ticket::wait) succeeds. Until then
+    /// nobody can read the events.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::append`]; those of writing come from the ticket.
+    pub fn submit(mut self) -> Result<Ticket> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        self.record_notes()?;
+        let is_condition = self.parts.iter().any(|part| part.expected != Expected::Any) || !self.guards.is_empty();
+        if self.draft.len() == 0 && !is_condition {
+            return Ok(Ticket { committed: Some(nothing(&self.store, &self.parts)?), waiting: None, inline: None });
+        }
+        let tracking = self.notes.iter().find_map(|note| match note {
+            Noted::Tracking { upstream, position } => Some((&**upstream, *position)),
+            Noted::Deletion { .. } => None,
+        });
+        let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.draft, &self.parts, tracking);
+        // In rising order of their keys.
+        let mut attributes = Vec::new();
+        repeats.iter().for_each(|repeats| repeats.put_key(&mut attributes));
+        if let Some((upstream, position)) = tracking {
+            frame::put_tracking(&mut attributes, upstream, position);
+            // Asked here, outside the commit lock, it is known under it.
+            self.store.tracked(upstream)?;
+        }
+        repeats.iter().for_each(|repeats| repeats.put_digest(&mut attributes));
+        self.draft.put_attributes(&attributes)?;
+        let repeats = repeats.as_ref();
+        let find = || repeats.map_or(Ok(None), Repeats::find);
+        loop {
+            if let Some(first) = find()? {
+                return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
+            }
+            match self.attempt(repeats) {
+                Ok(ticket) => return Ok(ticket),
+                // It is in flight: when it has arrived, it will be found, or it has failed and this
+                // one may go.
+                Err(Refusal::Repeat) => self.store.inner.log.arrive(),
+                // What broke the guard may have been the first commit with the key, and a repeat is
+                // not to be checked.
+                Err(Refusal::Error(Error::GuardFailed { .. }, _)) if repeats.is_some_and(Repeats::is_pending) => {
+                    self.store.inner.log.arrive();
+                }
+                // Nobody will ever see what the decision rests on: it is made again.
+                Err(Refusal::Error(_, Some(in_flight))) if !self.store.inner.log.arrives(in_flight) => {}
+                Err(Refusal::Error(error @ Error::GuardFailed { .. }, _)) => {
+                    let first = find()?.ok_or(error)?;
+                    return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
+                }
+                Err(Refusal::Error(error, _)) => return Err(error),
+            }
+        }
+    }
+
+    /// A system commit, that deletes an edition or a domain of it.
+    pub(crate) fn deletion(mut self, edition: &str, domain: Option<&str>) -> Self {
+        self.notes.push(Noted::Deletion { edition: edition.to_owned(), domain: domain.map(str::to_owned) });
+        self
+    }
+
+    /// Adds the records that notes need.
+    fn record_notes(&mut self) -> Result<()> {
+        for note in &self.notes {
+            let system = match note {
+                Noted::Deletion { edition, domain } => System::Deletion { edition, domain: domain.as_deref() },
+                // Any event can carry it.
+                Noted::Tracking { .. } if self.draft.len() > 0 => continue,
+                Noted::Tracking { .. } => System::Tracking,
+            };
+            let stream = StreamId::of_system(system);
+            self.draft.push(stream.key(), &NewEvent::new(system.event_type(), ""), false)?;
+            self.parts.push(AppendPart { stream, expected: Expected::Any, events: 1, known: None });
+        }
+        Ok(())
+    }
+
+    fn attempt(&mut self, repeats: Option<&Repeats>) -> Result<Ticket, Refusal> {
+        let Transaction { store, draft, parts, guards, notes, .. } = self;
+        let guards = Guards::check(guards, store)?;
+        // Most commits have one part, and need no memory for this.
+        let (mut one, mut many) = ([First::default()], Vec::new());
+        let firsts = match parts.len() {
+            1 => &mut one[..],
+            more => {
+                many.resize(more, First::default());
+                &mut many[..]
+            }
+        };
+        let ((in_flight, committed), waiting) = store.inner.log.commit(draft, |proposal| {
+            let in_flight = proposal.in_flight;
+            if guards.meet_a_deletion(store) {
+                return Err(Refusal::Repeat);
+            }
+            if let Some(repeats) = repeats
+                && (repeats.is_pending() || repeats.find()?.is_some())
+            {
+                return Err(Refusal::Repeat);
+            }
+            let refuse = |(error, rests_on)| Refusal::Error(error, in_flight.upto(rests_on));
+            guards.check_ahead(proposal.first_position)?;
+            guards.check_again(store, &proposal.pending).map_err(refuse)?;
+            notes.iter().try_for_each(|note| store.inner.view.check_note(note)).map_err(refuse)?;
+            let accepted = store.inner.view.accept(parts, firsts, proposal.first_position);
+            accepted.map_err(|refused| match refused {
+                Refused::Failed(error) => Refusal::from(error),
+                Refused::Conflict { part, next, rests_on } => {
+                    let AppendPart { stream, expected, .. } = &parts[part];
+                    refuse((Error::Conflict { stream: stream.clone(), expected: *expected, actual: next }, rests_on))
+                }
+            })?;
+            let committed = place(proposal, parts, firsts);
+            repeats.iter().for_each(|repeats| repeats.accepted(committed.positions.end));
+            notes.iter().for_each(|note| store.inner.view.accept_note(note.clone(), committed.positions.end));
+            Ok::<_, Refusal>((in_flight, committed))
+        })?;
+        // Without events, the outcome is an answer like any other.
+        if waiting.is_none() && !store.inner.log.arrives(in_flight) {
+            return Err(Refusal::Repeat);
+        }
+        let inline = self.inline();
+        Ok(Ticket { committed: Some(committed), waiting, inline })
+    }
+
+    /// The store, if there are inline projections.
+    fn inline(&self) -> Option<Weak<Inner>> {
+        self.store.inner.hooks.has_inline().then(|| Arc::downgrade(&self.store.inner))
+    }
+}
+
+/// Why an attempt to commit was refused.
+enum Refusal {
+    /// Something in flight must have arrived first: another commit with the same idempotency key,
+    /// or a deletion that a guard asks about.
+    Repeat,
+    /// The commits in flight that the error rests on stand beside it.
+    Error(Error, Option<InFlight>),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Error(error, None)
+    }
+}
+
+/// Gives the events of a commit their sequences.
+fn place(proposal: Proposal<'_>, parts: &[AppendPart], firsts: &[First]) -> Committed {
+    let recorded_at = proposal.recorded_at;
+    let (mut at, mut position) = (0, proposal.first_position);
+    let mut appends = Vec::with_capacity(parts.len());
+    for (part, &First { sequence: first, .. }) in parts.iter().zip(firsts) {
+        let events = part.events as u64;
+        let fits = proposal.draft.set_sequences(at..at + part.events, first);
+        assert!(fits, "a stream grew by 2^31 events while one commit was encoded");
+        if System::of(part.stream.key()).is_none() {
+            appends.push(Appended {
+                stream: part.stream.clone(),
+                sequences: first..first + events,
+                positions: position..position + events,
+                recorded_at,
+                duplicate: false,
+            });
+        }
+        at += part.events;
+        position += events;
+    }
+    Committed { appends, positions: proposal.first_position..position, recorded_at, duplicate: false }
+}
+
+/// What a commit without events gives.
+fn nothing(store: &Store, parts: &[AppendPart]) -> Result<Committed> {
+    let (head, recorded_at) = (store.len(), store.inner.log.now());
+    let appends = parts.iter().map(|part| {
+        let next = store.inner.next_sequence(&part.stream)?;
+        let stream = part.stream.clone();
+        Ok(Appended { stream, sequences: next..next, positions: head..head, recorded_at, duplicate: false })
+    });
+    let appends = appends.collect::<Result<_>>()?;
+    Ok(Committed { appends, positions: head..head, recorded_at, duplicate: false })
+}
+
+/// A commit that has its place and is not yet durable.
+///
+/// The commit is written by the thread that waits next, on this ticket or another. A ticket that is
+/// dropped gives nothing up: its commit is written by the next one who waits, in the background,
+/// or, without a maintenance thread, by the drop itself, which then blocks.
+#[must_use = "only `wait` tells whether the commit was stored"]
+pub struct Ticket {
+    committed: Option<Committed>,
+    waiting: Option<log::CommitTicket>,
+    /// Where inline projections are, if there are any. A ticket does not hold the store open.
+    inline: Option<Weak<Inner>>,
+}
+
+impl Ticket {
+    /// Blocks until the commit is as durable as [`Durability`](crate::Durability) asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::DiskFull`], [`Error::DurabilityUnknown`]: as [`Store::append`]. A
+    /// commit fails, too, if one before it, that it was decided against, could not be written.
+    pub fn wait(self) -> Result<Committed> {
+        self.waiting.map_or(Ok(()), log::CommitTicket::wait)?;
+        let committed = self.committed.expect("a ticket that was polled to its end is not waited for");
+        tell_inline(self.inline, &committed);
+        Ok(committed)
+    }
+
+    /// Whether [`Ticket::wait`] would return at once.
+    pub fn is_done(&self) -> bool {
+        self.waiting.as_ref().is_none_or(log::CommitTicket::is_done)
+    }
+}
+
+/// Inline projections take in the commit, and what was before it, in the thread of who has made it.
+fn tell_inline(inline: Option<Weak<Inner>>, committed: &Committed) {
+    // If the store is gone, so are they.
+    if let Some(inner) = inline.and_then(|inline| inline.upgrade()) {
+        let store = Store { inner };
+        store.inner.hooks.committed(&store, committed.positions.end);
+    }
+}
+
+/// With the feature `async`: the same without blocking. The commit is written by the maintenance
+/// thread, or by a thread that waits for another one. Without a maintenance thread, polling blocks
+/// for the write and the sync.
+#[cfg(feature = "async")]
+impl Future for Ticket {
+    type Output = Result<Committed>;
+
+    /// # Panics
+    ///
+    /// If it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = self.waiting.as_mut().map_or(Some(Ok(())), |waiting| waiting.poll(context.waker()));
+        let Some(outcome) = outcome else { return Poll::Pending };
+        let committed = self.committed.take().expect("a future is not polled after it was ready");
+        if outcome.is_ok() {
+            tell_inline(self.inline.take(), &committed);
+        }
+        Poll::Ready(outcome.map(|()| committed))
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("events", &self.draft.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("done", &self.is_done()).finish_non_exhaustive()
+    }
+}

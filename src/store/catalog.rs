@@ -1,0 +1,305 @@
+//! What the store knows of its streams: those that can be read, and those that commits in flight
+//! will make.
+
+use super::notify::waiters::Waiters;
+use crate::error::{Error, Result};
+use crate::expected::Expected;
+use crate::format::frame::Chain;
+use crate::format::index_file::Waypoint;
+use crate::format::segment_header::SegmentHeader;
+use crate::index::Index;
+use crate::index::deletions::covers;
+use crate::index::memory::TermHash;
+use crate::index::term::Term;
+use crate::log::{Listener, Settled};
+use crate::segment::scan::Each;
+use crate::stream::{StreamId, main_key};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(super) struct Catalog {
+    pub index: Index,
+    pub waiters: Arc<Waiters>,
+    /// Locked under the commit lock, and when a group is published.
+    accepted: Mutex<Accepted>,
+}
+
+/// What commits say that have been accepted and not yet published.
+#[derive(Default)]
+struct Accepted {
+    /// The streams that they write to.
+    streams: HashMap<Arc<[u8]>, PendingHeads, TermHash>,
+    /// Their idempotency keys, and the positions after them.
+    keys: HashMap<Term, u64>,
+    /// What they say of editions and upstreams.
+    notes: Vec<Note>,
+}
+
+/// What a commit in flight says beside its events.
+struct Note {
+    what: Noted,
+    /// The position after the commit.
+    end_position: u64,
+}
+
+/// What a commit says beside its events.
+#[derive(Clone, Debug)]
+pub(super) enum Noted {
+    /// An edition is deleted, or a domain of it.
+    Deletion { edition: String, domain: Option<String> },
+    /// An upstream has been taken in so far.
+    Tracking { upstream: String, position: u64 },
+}
+
+#[derive(Clone, Copy)]
+struct PendingHeads {
+    next_sequence: u64,
+    /// The first sequence of what is in flight, if the stream had no events before.
+    begins_at: Option<u64>,
+    /// The position after the commit.
+    end_position: u64,
+}
+
+/// One append of a commit.
+pub(super) struct AppendPart {
+    pub stream: StreamId,
+    pub expected: Expected,
+    /// Number of events.
+    pub events: usize,
+    /// Its next sequence, as it was when events had been [added](Index::added) so often. `None` if
+    /// that is to be looked up.
+    pub known: Option<NextSequence>,
+}
+
+/// The next sequence of a stream at some time.
+#[derive(Clone, Copy)]
+pub(super) struct NextSequence {
+    pub added: u64,
+    pub next: u64,
+}
+
+/// What a part of a commit begins with.
+#[derive(Clone, Copy, Default)]
+pub(super) struct First {
+    pub sequence: u64,
+    /// The stream had no events before, in a named edition.
+    begins: bool,
+}
+
+/// Why a commit is not accepted.
+pub(super) enum Refused {
+    /// The expectation of a part does not hold: its number, the next sequence of its stream, and
+    /// the position after the commits in flight that say so, 0 if it can be read.
+    Conflict {
+        part: usize,
+        next: u64,
+        rests_on: u64,
+    },
+    Failed(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused::Failed(error)
+    }
+}
+
+impl Catalog {
+    pub(super) fn new(index: Index) -> Self {
+        Catalog { index, waiters: Arc::default(), accepted: Mutex::default() }
+    }
+
+    /// Whether a commit with one of these idempotency keys is in flight.
+    pub(super) fn is_key_pending(&self, keys: &[Term]) -> bool {
+        let accepted = self.accepted.lock();
+        keys.iter().any(|key| accepted.keys.contains_key(key))
+    }
+
+    /// A commit with these idempotency keys has been accepted.
+    pub(super) fn accept_keys(&self, keys: &[Term], end_position: u64) {
+        self.accepted.lock().keys.extend(keys.iter().map(|key| (key.clone(), end_position)));
+    }
+
+    /// Checks the parts of a commit against all that was accepted before, and says what each begins
+    /// with. Runs under the commit lock. The commit counts as accepted if all parts are as
+    /// expected.
+    pub(super) fn accept(
+        &self,
+        parts: &[AppendPart],
+        firsts: &mut [First],
+        first_position: u64,
+    ) -> Result<(), Refused> {
+        let accepted = &mut *self.accepted.lock();
+        // A part sees what the parts before it have added, and those what is in flight.
+        let mut ends: Option<HashMap<&[u8], u64>> = None;
+        let mut end_position = first_position;
+        for (n, (part, first)) in parts.iter().zip(&mut *firsts).enumerate() {
+            let key = part.stream.key();
+            let main = main_key(key);
+            let is_main = main.len() == key.len();
+            let next_of = |key: &[u8]| match (ends.as_ref().and_then(|ends| ends.get(key)), accepted.streams.get(key)) {
+                // What the commit itself adds stands on whatever is in flight.
+                (Some(&next), _) => Ok((next, first_position)),
+                (None, Some(pending)) => Ok((pending.next_sequence, pending.end_position)),
+                (None, None) => match (accepted.deletion_of(key), part.known) {
+                    (Some(end_position), _) => Ok((0, end_position)),
+                    (None, Some(known)) if is_main && known.added == self.index.added() => Ok((known.next, 0)),
+                    _ => self.index.next_sequence(key).map(|next| (next, 0)),
+                },
+            };
+            let (next, mut rests_on) = next_of(key)?;
+            let begins = next == 0 && !is_main;
+            let (next, sequence) = if begins {
+                let (next, of_main) = next_of(main)?;
+                rests_on = rests_on.max(of_main);
+                (next, part.expected.diverges(next))
+            } else {
+                (next, part.expected.allows(next).then_some(next))
+            };
+            let sequence = sequence.ok_or(Refused::Conflict { part: n, next, rests_on })?;
+            let Some(end) = sequence.checked_add(part.events as u64) else {
+                return Err(Error::invalid("append", "the stream has no more sequences").into());
+            };
+            *first = First { sequence, begins };
+            end_position += part.events as u64;
+            if parts.len() > 1 && part.events > 0 {
+                ends.get_or_insert_default().insert(key, end);
+            }
+        }
+        for (part, first) in parts.iter().zip(&*firsts).filter(|(part, _)| part.events > 0) {
+            let next_sequence = first.sequence + part.events as u64;
+            let pending = accepted.streams.entry(part.stream.shared_key());
+            let begins_at = || first.begins.then_some(first.sequence);
+            let pending =
+                pending.or_insert_with(|| PendingHeads { next_sequence, begins_at: begins_at(), end_position });
+            (pending.next_sequence, pending.end_position) = (next_sequence, end_position);
+        }
+        Ok(())
+    }
+
+    /// Whether a commit may say this. Called under the commit lock. If not, the error says why, and
+    /// beside it stands the position after the commit in flight that it rests on, 0 if that can be
+    /// read.
+    pub(super) fn check_note(&self, what: &Noted) -> Result<(), (Error, u64)> {
+        let Noted::Tracking { upstream, position } = what else { return Ok(()) };
+        match self.tracked(upstream).map_err(|error| (error, 0))? {
+            Some((tracked, rests_on)) if tracked >= *position => {
+                let (upstream, position) = (upstream.clone(), *position);
+                Err((Error::AlreadyTracked { upstream, tracked, position }, rests_on))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A commit that says this has been accepted. Called under the commit lock.
+    pub(super) fn accept_note(&self, what: Noted, end_position: u64) {
+        let accepted = &mut *self.accepted.lock();
+        if let Noted::Deletion { edition, domain } = &what {
+            let covered = |key: &[u8]| covers(edition, domain.as_deref(), key);
+            accepted.streams.retain(|key, _| !covered(key));
+            accepted.keys.retain(|term, _| !term.stream_of_key().is_some_and(covered));
+        }
+        accepted.notes.push(Note { what, end_position });
+    }
+
+    /// Whether a deletion in this edition is in flight.
+    pub(super) fn is_edition_being_deleted(&self, name: &str) -> bool {
+        let notes = &self.accepted.lock().notes;
+        notes.iter().any(|note| matches!(&note.what, Noted::Deletion { edition, .. } if edition == name))
+    }
+
+    /// How far an upstream has been taken in, and the position after the commit in flight that says
+    /// so, 0 if it can be read.
+    fn tracked(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
+        let accepted = self.accepted.lock();
+        let pending = accepted.notes.iter().rev().find_map(|note| match &note.what {
+            Noted::Tracking { upstream, position } if upstream == wanted => Some((*position, note.end_position)),
+            _ => None,
+        });
+        match pending {
+            Some(pending) => Ok(Some(pending)),
+            None => Ok(self.index.tracked(wanted)?.map(|position| (position, 0))),
+        }
+    }
+
+    /// From which sequence on commits in flight shadow a stream of the main edition in a named one:
+    /// `Some(None)` if they delete what shadows it, and `None` if they say nothing of it.
+    pub(super) fn pending_divergence(&self, stream: &StreamId) -> Option<Option<u64>> {
+        let accepted = self.accepted.lock();
+        match accepted.streams.get(stream.key()) {
+            Some(PendingHeads { begins_at: Some(sequence), .. }) => Some(Some(*sequence)),
+            _ => accepted.deletion_of(stream.key()).map(|_| None),
+        }
+    }
+}
+
+impl Accepted {
+    /// The position after the last deletion in flight that hits the stream with this key, if there
+    /// is one.
+    fn deletion_of(&self, key: &[u8]) -> Option<u64> {
+        let hits = |note: &&Note| match &note.what {
+            Noted::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
+            Noted::Tracking { .. } => false,
+        };
+        self.notes.iter().rev().find(hits).map(|note| note.end_position)
+    }
+
+    /// Forgets what commits have said that end at this position or before: it is published.
+    fn forget(&mut self, upto: u64) {
+        self.notes.retain(|note| note.end_position > upto);
+        self.streams.retain(|_, pending| pending.end_position > upto);
+        self.keys.retain(|_, end_position| *end_position > upto);
+    }
+}
+
+impl Listener for Catalog {
+    fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
+        let mut upto = 0;
+        let wrong = self.index.add(
+            &mut |each| {
+                events(&mut |segment, event| {
+                    each(segment, event);
+                    upto = event.position + 1;
+                });
+            },
+            raise,
+        );
+        self.accepted.lock().forget(upto);
+        self.waiters.published(events);
+        wrong
+    }
+
+    fn wake(&self) {
+        self.waiters.wake();
+    }
+
+    fn rolled_back(&self) {
+        *self.accepted.lock() = Accepted::default();
+    }
+
+    fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>> {
+        let (last, _) = self.index.waypoints(segment, |waypoint| u64::from(waypoint.ordinal) <= ordinal)?;
+        Ok(last)
+    }
+
+    fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
+        self.index.resume(segment)
+    }
+
+    fn forget(&self, segment: u64) {
+        self.index.forget(segment);
+    }
+
+    fn settled(&self, segment: u64) -> u64 {
+        self.index.settled(segment)
+    }
+
+    fn is_full(&self, segment: u64) -> bool {
+        self.index.is_full(segment)
+    }
+
+    fn settle(&self, settled: &Settled) -> Result<()> {
+        self.index.settle(&settled.segment, settled.end, settled.chain)
+    }
+}

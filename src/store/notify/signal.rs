@@ -1,0 +1,123 @@
+//! Sleeping until something has happened, without missing it.
+//!
+//! Anyone who waits says so first, then looks once more whether there is something to do, and only
+//! then sleeps. Anyone who has something to tell makes it visible first, and then looks who waits.
+//! Both say and look under one lock, so the one who comes second sees the other. `loom` tries every
+//! order: `RUSTFLAGS="--cfg annals_loom --cfg annals_internals" cargo test --release --lib signal`.
+//! (It finds a deadlock if the second look is left out, and if the signal is looked at before the
+//! watermark is raised.)
+
+#[cfg(all(test, annals_loom))]
+use loom::sync::Mutex;
+#[cfg(not(all(test, annals_loom)))]
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::task::Waker;
+
+/// Somebody who may be asleep.
+#[derive(Default)]
+pub(crate) struct Signal(Mutex<Sleeper>);
+
+#[derive(Default)]
+struct Sleeper {
+    awaited: bool,
+    waker: Option<Waker>,
+}
+
+impl Signal {
+    fn sleeper<T>(&self, act: impl FnOnce(&mut Sleeper) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that somebody is about to sleep, whom this wakes. What it waits for must be looked at
+    /// once more after this.
+    pub(crate) fn prepare(&self, waker: Waker) {
+        self.sleeper(|sleeper| *sleeper = Sleeper { awaited: true, waker: Some(waker) });
+    }
+
+    /// Nobody sleeps.
+    pub(crate) fn cancel(&self) {
+        self.sleeper(|sleeper| sleeper.awaited = false);
+    }
+
+    /// Whether somebody sleeps who has not been woken.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.sleeper(|sleeper| sleeper.awaited)
+    }
+
+    /// Wakes who sleeps. What it waits for must be visible before this.
+    pub(crate) fn wake(&self) {
+        let waker = self.sleeper(|sleeper| std::mem::take(&mut sleeper.awaited).then(|| sleeper.waker.take()));
+        // Not under the lock: it is not our code.
+        if let Some(waker) = waker.flatten() {
+            crate::waker::wake(waker);
+        }
+    }
+}
+
+#[cfg(all(test, annals_loom))]
+mod tests {
+    use super::*;
+    use loom::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use loom::sync::{Arc, Condvar};
+    use loom::thread;
+    use std::task::Wake;
+
+    /// A thread that sleeps. (Not a parked one: those of loom are not woken spuriously.)
+    #[derive(Default)]
+    struct Thread {
+        woken: Mutex<bool>,
+        wake: Condvar,
+    }
+
+    impl Thread {
+        fn sleep(&self) {
+            let mut woken = self.woken.lock().unwrap();
+            while !*woken {
+                woken = self.wake.wait(woken).unwrap();
+            }
+            *woken = false;
+        }
+    }
+
+    impl Wake for Thread {
+        fn wake(self: std::sync::Arc<Self>) {
+            *self.woken.lock().unwrap() = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Two commits raise the watermark while a reader sleeps until it has seen both: a lost wake-up
+    /// is a deadlock, which loom reports.
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let signal = Arc::new(Signal::default());
+            let watermark = Arc::new(AtomicU64::new(0));
+            let publisher = {
+                let (signal, watermark) = (signal.clone(), watermark.clone());
+                thread::spawn(move || {
+                    for upto in 1..=2 {
+                        watermark.store(upto, SeqCst);
+                        signal.wake();
+                    }
+                })
+            };
+            let reader = std::sync::Arc::new(Thread::default());
+            let mut seen = 0;
+            while seen < 2 {
+                signal.prepare(Waker::from(reader.clone()));
+                let now = watermark.load(SeqCst);
+                if now > seen {
+                    signal.cancel();
+                    seen = now;
+                    continue;
+                }
+                while signal.is_awaited() {
+                    reader.sleep();
+                }
+            }
+            publisher.join().unwrap();
+        });
+    }
+}

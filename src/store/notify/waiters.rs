@@ -1,0 +1,165 @@
+//! Waking those who wait for events: only those whose query an event may fit, so that the others
+//! cost an append nothing but a lookup.
+
+use super::signal::Signal;
+use crate::index::memory::TermHash;
+use crate::index::term::{Term, TermKind};
+use crate::segment::scan::{Each, Recorded};
+use crate::store::query::Query;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+/// Who is to be told of events.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    seats: AtomicUsize,
+    registry: Mutex<Registry>,
+    /// Those who are to be woken.
+    woken: Mutex<Vec<Arc<Signal>>>,
+    /// There will be no more events.
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Registry {
+    /// By a term that an event must have.
+    by_term: HashMap<Box<[u8]>, Vec<Arc<Signal>>, TermHash>,
+    /// The kinds of these terms, a bit each.
+    kinds: u32,
+    /// Those whom any event may interest.
+    all: Vec<Arc<Signal>>,
+    scratch: Term,
+}
+
+impl Registry {
+    fn has(&self, kind: TermKind) -> bool {
+        self.kinds & 1 << kind as u8 != 0
+    }
+
+    /// Collects those whom an event may interest.
+    fn note(&mut self, event: &Recorded<'_>, woken: &mut Vec<Arc<Signal>>) {
+        let edition = event.edition;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if self.has(TermKind::Stream) {
+            scratch.set_stream(event.key);
+            self.collect(&scratch, woken);
+        }
+        if self.has(TermKind::Domain) {
+            scratch.set(TermKind::Domain, edition, event.domain);
+            self.collect(&scratch, woken);
+        }
+        if self.has(TermKind::Type) {
+            scratch.set(TermKind::Type, edition, event.event_type);
+            self.collect(&scratch, woken);
+        }
+        if self.has(TermKind::Tag) {
+            for tag in event.extras.tags() {
+                scratch.set(TermKind::Tag, edition, tag);
+                self.collect(&scratch, woken);
+            }
+        }
+        if let Some(correlation) = event.extras.correlation_id().filter(|_| self.has(TermKind::Correlation)) {
+            scratch.set(TermKind::Correlation, edition, correlation);
+            self.collect(&scratch, woken);
+        }
+        self.scratch = scratch;
+    }
+
+    fn collect(&self, term: &Term, woken: &mut Vec<Arc<Signal>>) {
+        let seats = self.by_term.get(term.bytes()).into_iter().flatten();
+        woken.extend(seats.filter(|signal| signal.is_awaited()).cloned());
+    }
+}
+
+impl Waiters {
+    /// A seat for who waits for events of this query.
+    pub(crate) fn seat(self: &Arc<Self>, query: &Query) -> Seat {
+        let signal = Arc::new(Signal::default());
+        let terms = query.wake_terms();
+        let mut registry = self.registry.lock();
+        match &terms {
+            None => registry.all.push(signal.clone()),
+            Some(terms) => {
+                for term in terms {
+                    registry.kinds |= 1 << term.bytes()[0];
+                    registry.by_term.entry(term.bytes().into()).or_default().push(signal.clone());
+                }
+            }
+        }
+        drop(registry);
+        self.seats.fetch_add(1, SeqCst);
+        Seat { waiters: self.clone(), signal, terms }
+    }
+
+    /// Takes note of those whom these events, which can be read now, may interest.
+    pub(crate) fn published(&self, events: &mut dyn FnMut(Each<'_>)) {
+        if self.seats.load(SeqCst) == 0 {
+            return;
+        }
+        let mut woken = Vec::new();
+        let mut registry = self.registry.lock();
+        woken.extend(registry.all.iter().filter(|signal| signal.is_awaited()).cloned());
+        if !registry.by_term.is_empty() {
+            events(&mut |_, event| registry.note(event, &mut woken));
+        }
+        drop(registry);
+        if !woken.is_empty() {
+            self.woken.lock().append(&mut woken);
+        }
+    }
+
+    /// Wakes those whom events that were published may interest.
+    pub(crate) fn wake(&self) {
+        if self.seats.load(SeqCst) > 0 {
+            let woken = std::mem::take(&mut *self.woken.lock());
+            woken.iter().for_each(|signal| signal.wake());
+        }
+    }
+
+    /// Wakes everybody, for good.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, SeqCst);
+        let registry = self.registry.lock();
+        let all: Vec<_> = registry.all.iter().chain(registry.by_term.values().flatten()).cloned().collect();
+        drop(registry);
+        all.iter().for_each(|signal| signal.wake());
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+}
+
+/// A place among those who wait, kept until it is dropped.
+pub(crate) struct Seat {
+    waiters: Arc<Waiters>,
+    pub(crate) signal: Arc<Signal>,
+    terms: Option<Vec<Term>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut registry = self.waiters.registry.lock();
+        let others = |signal: &Arc<Signal>| !Arc::ptr_eq(signal, &self.signal);
+        match &self.terms {
+            None => registry.all.retain(others),
+            Some(terms) => {
+                for term in terms {
+                    if let Some(signals) = registry.by_term.get_mut(term.bytes()) {
+                        signals.retain(others);
+                        if signals.is_empty() {
+                            registry.by_term.remove(term.bytes());
+                        }
+                    }
+                }
+            }
+        }
+        if registry.by_term.is_empty() {
+            registry.kinds = 0;
+        }
+        drop(registry);
+        self.waiters.seats.fetch_sub(1, SeqCst);
+    }
+}

@@ -1,0 +1,181 @@
+//! Whether what is kept about events is about events of this log. A position is only a number: when
+//! a backup is put back over a store, or events are lost that were never synced, others take the
+//! numbers of those that are gone. The time at which an event was recorded tells the one from the
+//! other.
+
+use crate::error::{Error, Result};
+use crate::format::event::Event;
+use crate::format::positions_file::UNBOUND;
+use crate::positions::Sequence;
+use crate::store::{Inner, Store};
+use crate::stream::StreamId;
+use crate::system::System;
+use crate::time::Timestamp;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why what is kept about an event is not about an event of this log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum BindingFault {
+    /// The log has not come to its event: see [`Error::PositionAhead`].
+    Ahead,
+    /// The log has another event in its place: see [`Error::Diverged`].
+    Diverged,
+}
+
+impl fmt::Display for BindingFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BindingFault::Ahead => "the log has not come to this event",
+            BindingFault::Diverged => "the log has another event in its place",
+        })
+    }
+}
+
+/// Where the log and a binding part.
+#[derive(Clone, Copy)]
+pub(crate) enum Parting {
+    /// The number is that of no event yet: the next one is this.
+    Ahead(u64),
+    /// The event in its place was recorded then.
+    Diverged(i64),
+}
+
+impl Parting {
+    pub(crate) fn fault(self) -> BindingFault {
+        match self {
+            Parting::Ahead(_) => BindingFault::Ahead,
+            Parting::Diverged(_) => BindingFault::Diverged,
+        }
+    }
+
+    pub(crate) fn error(self, what: String, position: u64, recorded_at: i64) -> Error {
+        match self {
+            Parting::Ahead(end) => Error::PositionAhead { what, position, end },
+            Parting::Diverged(found) => {
+                let (recorded_at, found) = (time(recorded_at), Timestamp::from_nanos(found));
+                Error::Diverged { what, position, recorded_at, found }
+            }
+        }
+    }
+}
+
+/// `None` if nothing is bound.
+pub(crate) fn time(recorded_at: i64) -> Option<Timestamp> {
+    (recorded_at != UNBOUND).then(|| Timestamp::from_nanos(recorded_at))
+}
+
+impl Inner {
+    /// What stands at a position, whatever it is: `None` after the end.
+    fn record_at(self: &Arc<Self>, position: u64) -> Result<Option<Event>> {
+        if position >= self.log.watermark() {
+            return Ok(None);
+        }
+        self.log.forwards(position..position + 1).next()
+    }
+
+    /// What binds a position to its event. A position that the log has not come to is bound to
+    /// nothing.
+    pub(crate) fn bind(self: &Arc<Self>, position: u64) -> Result<i64> {
+        Ok(self.record_at(position)?.map_or(UNBOUND, |event| event.recorded_at().as_nanos()))
+    }
+
+    /// Where a position parts from the log, if it does. One whose event is lost does not: nothing
+    /// else has taken its place.
+    pub(crate) fn parting(self: &Arc<Self>, position: u64, recorded_at: i64) -> Result<Option<Parting>> {
+        let Some(event) = self.record_at(position)? else { return Ok(Some(Parting::Ahead(self.log.watermark()))) };
+        let found = event.recorded_at().as_nanos();
+        let holds = found == recorded_at || System::of(event.key()) == Some(System::Lost);
+        Ok((!holds).then_some(Parting::Diverged(found)))
+    }
+
+    /// The same, for a notice or a list: what is bound to nothing, or cannot be read, is not known
+    /// to part.
+    pub(crate) fn known_fault(self: &Arc<Self>, position: u64, recorded_at: i64) -> Option<BindingFault> {
+        let bound = recorded_at != UNBOUND;
+        let parting = bound.then(|| self.parting(position, recorded_at)).and_then(Result::ok);
+        parting.flatten().map(Parting::fault)
+    }
+}
+
+impl Store {
+    /// The event of a stream with exactly this sequence: where that one is lost, a read would give
+    /// the next one.
+    pub(crate) fn event_of(&self, stream: &StreamId, sequence: u64) -> Result<Option<Event>> {
+        Ok(self.event_from(stream, sequence)?.filter(|event| event.sequence() == sequence))
+    }
+
+    fn event_from(&self, stream: &StreamId, sequence: u64) -> Result<Option<Event>> {
+        self.read(stream).from(sequence).limit(1).over_gaps().into_iter().next().transpose()
+    }
+
+    /// What binds a sequence of a stream to its event.
+    pub(crate) fn bind_sequence(&self, stream: &StreamId, sequence: u64) -> Result<i64> {
+        Ok(self.event_of(stream, sequence)?.map_or(UNBOUND, |event| event.recorded_at().as_nanos()))
+    }
+
+    /// Where a sequence of a stream parts from the log. In a named edition also where the stream
+    /// has diverged since, below its event.
+    pub(crate) fn sequence_parting(&self, stream: &StreamId, of: Sequence) -> Result<Option<Parting>> {
+        if of.recorded_at == UNBOUND || (of.checked && stream.edition().is_none()) {
+            return Ok(None);
+        }
+        Ok(match self.event_from(stream, of.sequence)? {
+            None => Some(Parting::Ahead(self.inner.next_sequence(stream)?)),
+            Some(event) => {
+                let found = event.recorded_at().as_nanos();
+                let holds = match event.sequence() == of.sequence {
+                    true => found == of.recorded_at,
+                    // One that is lost has left a gap, and nothing has taken its place.
+                    false => !self.is_of_main(stream, of)?,
+                };
+                (!holds).then_some(Parting::Diverged(found))
+            }
+        })
+    }
+
+    /// Whether what is bound in a named edition is an event of the main one that is still there. Where
+    /// the stream has a gap in its place, it has diverged below, and lost another event.
+    fn is_of_main(&self, stream: &StreamId, of: Sequence) -> Result<bool> {
+        let Some(main) = stream.in_main() else { return Ok(false) };
+        let event = self.event_of(&main, of.sequence)?;
+        Ok(event.is_some_and(|event| event.recorded_at().as_nanos() == of.recorded_at))
+    }
+
+    /// Whether the log has come to a position, and, if that is known, whether its event was
+    /// recorded then.
+    pub(crate) fn check_place(&self, what: &str, position: u64, recorded_at: Option<Timestamp>) -> Result<()> {
+        let recorded_at = recorded_at.map_or(UNBOUND, Timestamp::as_nanos);
+        match self.inner.parting(position, recorded_at)? {
+            Some(Parting::Diverged(_)) if recorded_at == UNBOUND => Ok(()),
+            Some(parting) => Err(parting.error(what.to_owned(), position, recorded_at)),
+            None => Ok(()),
+        }
+    }
+
+    /// What opening tells of checkpoints, positions and dead letters that are not about events of
+    /// this log. Looks at the newest ones, below which histories agree if they agree there.
+    pub(crate) fn binding_notices(&self) -> Vec<String> {
+        let newest = self.inner.positions.newest();
+        let mut notices = Vec::new();
+        let mut note = |what: String, fault: Option<BindingFault>| {
+            notices.extend(fault.map(|fault| format!("POSITIONS: {what}: {fault}; it is refused until it is reset")));
+        };
+        for (name, of) in newest.checkpoints {
+            let fault = self.inner.known_fault(of.position, of.recorded_at);
+            note(format!("the checkpoint of {name} at position {}", of.position), fault);
+        }
+        for (name, position, recorded_at) in newest.letters {
+            let fault = self.inner.known_fault(position, recorded_at);
+            note(format!("a dead letter of {name} at position {position}"), fault);
+        }
+        if let Some((handler, stream, epoch, of)) = newest.position
+            && self.inner.epoch(&stream) == epoch
+        {
+            let fault = self.sequence_parting(&stream, of).ok().flatten().map(Parting::fault);
+            note(format!("the position of handler {handler} at sequence {} of {stream}", of.sequence), fault);
+        }
+        notices
+    }
+}

@@ -1,0 +1,299 @@
+//! Queries: events of any stream, found by what they are about.
+
+pub(crate) mod candidates;
+pub(crate) mod search;
+pub(crate) mod visibility;
+
+use crate::error::Result;
+use crate::format::event::Event;
+use crate::format::extras::Extras;
+use crate::index::term::{Term, TermKind};
+use crate::segment::scan::Recorded;
+use crate::stream::{KeyNames, StreamId, check_name, main_key, names};
+use crate::time::Timestamp;
+
+/// Which events: a description that can be stored, sent, and used again.
+///
+/// An item says what an event must have; [`Query::or`] begins another one, and an event that fits
+/// any item is found. Within an item, domains, streams and types are alternatives among themselves,
+/// tags must all be there. (So the specification of Dynamic Consistency Boundaries, dcb.events, has
+/// it.) A query without any condition finds all events.
+///
+/// ```
+/// use annals::{Expected, NewEvent, Query, Store, StreamId};
+/// let store = Store::in_memory();
+/// let order = StreamId::new("order", "1")?;
+/// let events = ["Placed", "Paid", "Shipped"].map(|event_type| NewEvent::new(event_type, "").tag("customer:7"));
+/// store.append(&order, Expected::Any, events)?;
+///
+/// let query = Query::new().domain("order").types(["Paid", "Shipped"]).tag("customer:7");
+/// let found: Result<Vec<_>, _> = store.query(&query).backwards().limit(1).into_iter().collect();
+/// assert_eq!(found?[0].event_type(), "Shipped");
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Query {
+    items: Vec<Item>,
+    edition: Option<String>,
+    recorded: (Option<Timestamp>, Option<Timestamp>),
+    occurred: (Option<Timestamp>, Option<Timestamp>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+struct Item {
+    domains: Vec<String>,
+    streams: Vec<StreamId>,
+    types: Vec<String>,
+    tags: Vec<String>,
+    correlation: Option<String>,
+}
+
+impl Query {
+    /// A query that finds all events.
+    pub fn new() -> Self {
+        Query::default()
+    }
+
+    fn item(&mut self) -> &mut Item {
+        if self.items.is_empty() {
+            self.items.push(Item::default());
+        }
+        self.items.last_mut().expect("an item was pushed if there was none")
+    }
+
+    /// Begins another item: an event that fits either is found. An item without any condition does
+    /// not count beside others, so that a query can be put together in a loop.
+    pub fn or(mut self) -> Self {
+        self.items.push(Item::default());
+        self
+    }
+
+    /// The items that say something; none if any event may fit.
+    fn conditions(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| !item.is_empty())
+    }
+
+    /// Events of streams in this domain; with other domains or streams, of any of them.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.item().domains.push(domain.into());
+        self
+    }
+
+    /// Events of this stream; with other streams or domains, of any of them. The edition of the
+    /// name does not count: see [`Query::edition`].
+    pub fn stream(mut self, stream: &StreamId) -> Self {
+        self.item().streams.push(stream.clone());
+        self
+    }
+
+    /// Events of this type; with other types, of any of them.
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.item().types.push(event_type.into());
+        self
+    }
+
+    /// Events of any of these types.
+    pub fn types<T: Into<String>>(self, types: impl IntoIterator<Item = T>) -> Self {
+        types.into_iter().fold(self, Query::event_type)
+    }
+
+    /// Events that have this tag; with other tags, all of them.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.item().tags.push(tag.into());
+        self
+    }
+
+    /// Events that have all of these tags.
+    pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
+        tags.into_iter().fold(self, Query::tag)
+    }
+
+    /// Events with this correlation id. The empty id finds nothing.
+    pub fn correlation(mut self, id: impl Into<String>) -> Self {
+        self.item().correlation = Some(id.into());
+        self
+    }
+
+    /// Events as they are to be seen in a named edition: those of the main one as far as the
+    /// edition shares them, and its own. Without this, those of the main one, which is also called
+    /// `main`.
+    ///
+    /// No edition has a name of more than 255 bytes: anyone who is given such a query (a search, a
+    /// guard, a subscription) answers with [`Error::LimitExceeded`](crate::Error::LimitExceeded).
+    pub fn edition(mut self, edition: impl Into<String>) -> Self {
+        let edition = edition.into();
+        self.edition = (!edition.is_empty() && edition != "main").then_some(edition);
+        self
+    }
+
+    /// Events that were recorded at this time or later.
+    pub fn recorded_since(mut self, time: Timestamp) -> Self {
+        self.recorded.0 = Some(time);
+        self
+    }
+
+    /// Events that were recorded at this time or earlier.
+    pub fn recorded_until(mut self, time: Timestamp) -> Self {
+        self.recorded.1 = Some(time);
+        self
+    }
+
+    /// Events that occurred at this time or later. The time of recording counts for those that do
+    /// not say when they occurred.
+    pub fn occurred_since(mut self, time: Timestamp) -> Self {
+        self.occurred.0 = Some(time);
+        self
+    }
+
+    /// Events that occurred at this time or earlier. The time of recording counts for those that do
+    /// not say when they occurred.
+    pub fn occurred_until(mut self, time: Timestamp) -> Self {
+        self.occurred.1 = Some(time);
+        self
+    }
+
+    /// Whether it can be asked.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.edition.as_deref().map_or(Ok(()), |edition| check_name("edition", edition))
+    }
+
+    /// The named edition that is asked about.
+    pub(crate) fn named_edition(&self) -> Option<&str> {
+        self.edition.as_deref()
+    }
+
+    /// Whether an event is one that this query finds. Whether a named edition shares an event of
+    /// the main one, the event alone cannot tell: it counts as shared.
+    pub fn matches(&self, event: &Event) -> bool {
+        self.matches_facts(&Facts::of(event), false)
+    }
+
+    /// The same with the events of all editions.
+    pub(crate) fn matches_in_any_edition(&self, event: &Event) -> bool {
+        self.matches_facts(&Facts::of(event), true)
+    }
+
+    /// The same for an event that is in flight.
+    pub(crate) fn matches_recorded(&self, event: &Recorded<'_>) -> bool {
+        let recorded_at = Timestamp::from_nanos(event.recorded_at);
+        let Recorded { key, event_type, extras, .. } = *event;
+        self.matches_facts(&Facts { key, event_type, extras, recorded_at }, false)
+    }
+
+    /// Text is compared as bytes: looking whether it is text was done when the event was decoded,
+    /// and takes longer than all the rest.
+    fn matches_facts(&self, facts: &Facts<'_>, any_edition: bool) -> bool {
+        let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time: &dyn Fn() -> Timestamp| match bounds {
+            (None, None) => true,
+            (since, until) => since.is_none_or(|since| since <= time()) && until.is_none_or(|until| time() <= until),
+        };
+        let Some(names) = names(facts.key) else { return false };
+        let edition = self.edition.as_deref().unwrap_or_default().as_bytes();
+        (any_edition || names.edition.is_empty() || names.edition == edition)
+            && within(self.recorded, &|| facts.recorded_at)
+            && within(self.occurred, &|| facts.extras.occurred_at().unwrap_or(facts.recorded_at))
+            && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(&names, facts)))
+    }
+
+    /// When the events that can be found were recorded: from the first time to the second.
+    pub(crate) fn recorded(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        self.recorded
+    }
+
+    /// Terms of which an event must have one to be found: of what each item asks for, the rarest
+    /// kind. `None` if any event may fit.
+    pub(crate) fn wake_terms(&self) -> Option<Vec<Term>> {
+        // What cannot be asked waits for nothing.
+        if self.check().is_err() {
+            return Some(Vec::new());
+        }
+        // Of the same for each kind of term, a stream is rarer than a domain.
+        let rank = |group: &Vec<Term>| match group.first().map(|term| term.bytes()[0]) {
+            Some(kind) if kind == TermKind::Correlation as u8 => 0,
+            Some(kind) if kind == TermKind::Stream as u8 => 1,
+            Some(kind) if kind == TermKind::Tag as u8 => 2,
+            Some(kind) if kind == TermKind::Type as u8 => 3,
+            _ => 4,
+        };
+        let rarest = self.groups()?.into_iter().map(|groups| groups.into_iter().min_by_key(rank).unwrap_or_default());
+        Some(rarest.flatten().collect())
+    }
+
+    /// For each item, the terms that the index can be asked for: an event must have one of each
+    /// group. `None` if any event may fit.
+    pub(crate) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
+        // A named edition shares events with the main one.
+        self.groups_in(self.edition.as_deref())
+    }
+
+    /// The same for the main edition and these.
+    pub(crate) fn groups_in<'e>(&self, named: impl IntoIterator<Item = &'e str>) -> Option<Vec<Vec<Vec<Term>>>> {
+        let editions: Vec<Option<&str>> = std::iter::once(None).chain(named.into_iter().map(Some)).collect();
+        let items = self.conditions().map(|item| item.groups(&editions)).collect::<Vec<_>>();
+        (!items.is_empty()).then_some(items)
+    }
+}
+
+impl From<&Query> for Query {
+    fn from(query: &Query) -> Self {
+        query.clone()
+    }
+}
+
+/// What of an event a query looks at.
+struct Facts<'a> {
+    key: &'a [u8],
+    event_type: &'a [u8],
+    extras: Extras<'a>,
+    recorded_at: Timestamp,
+}
+
+impl<'a> Facts<'a> {
+    fn of(event: &'a Event) -> Self {
+        Facts {
+            key: event.key(),
+            event_type: event.type_bytes(),
+            extras: event.extras(),
+            recorded_at: event.recorded_at(),
+        }
+    }
+}
+
+impl Item {
+    fn is_empty(&self) -> bool {
+        let Item { domains, streams, types, tags, correlation } = self;
+        domains.is_empty() && streams.is_empty() && types.is_empty() && tags.is_empty() && correlation.is_none()
+    }
+
+    fn matches(&self, names: &KeyNames<'_>, facts: &Facts<'_>) -> bool {
+        let anywhere = self.domains.is_empty() && self.streams.is_empty();
+        let in_domain = || self.domains.iter().any(|domain| domain.as_bytes() == names.domain);
+        let in_stream = || self.streams.iter().any(|stream| main_key(stream.key()) == main_key(facts.key));
+        let correlated = |id: &String| !id.is_empty() && facts.extras.correlation_id() == Some(id.as_bytes());
+        (anywhere || in_domain() || in_stream())
+            && (self.types.is_empty() || self.types.iter().any(|t| t.as_bytes() == facts.event_type))
+            && self.tags.iter().all(|tag| facts.extras.tags().any(|t| t == tag.as_bytes()))
+            && self.correlation.as_ref().is_none_or(correlated)
+    }
+
+    /// The terms that the index can be asked for: an event must have one of each group.
+    fn groups(&self, editions: &[Option<&str>]) -> Vec<Vec<Term>> {
+        let terms = |kind, text: &str| -> Vec<Term> {
+            editions.iter().map(|edition| Term::new(kind, *edition, text.as_bytes())).collect()
+        };
+        let mut groups = Vec::new();
+        if !self.domains.is_empty() || !self.streams.is_empty() {
+            let domains = self.domains.iter().flat_map(|domain| terms(TermKind::Domain, domain));
+            let of_stream = |stream: &StreamId| -> Vec<Term> {
+                editions.iter().map(|edition| Term::stream_in(*edition, stream.key())).collect()
+            };
+            groups.push(domains.chain(self.streams.iter().flat_map(of_stream)).collect());
+        }
+        if !self.types.is_empty() {
+            groups.push(self.types.iter().flat_map(|event_type| terms(TermKind::Type, event_type)).collect());
+        }
+        groups.extend(self.tags.iter().map(|tag| terms(TermKind::Tag, tag)));
+        groups.extend(self.correlation.iter().map(|id| terms(TermKind::Correlation, id)));
+        groups
+    }
+}

@@ -1,0 +1,8 @@
+//! How far readers have come: handler positions and checkpoints, subscriptions, consumers,
+//! projections.
+
+mod consumers;
+mod positions;
+mod positions_crash;
+mod projections;
+mod subscriptions;

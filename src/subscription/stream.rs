@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 
 /// A [`Subscription`] as a [`Stream`].
 ///
-/// Reading the log is done by the task that polls, and blocks for as long as that takes (microseconds,
-/// unless the disk has to be asked). Dropping it at any time is safe; what it has come to,
-/// [`Subscription::checkpoint`] tells.
+/// Reading the log is done by the task that polls, and blocks for as long as that takes
+/// (microseconds, unless the disk has to be asked). Dropping it at any time is safe; what it has
+/// come to, [`Subscription::checkpoint`] tells.
 #[derive(Debug)]
 pub struct SubscriptionStream {
     subscription: Subscription,

@@ -11,8 +11,8 @@ use annals::subscription::Delivery;
 use annals::{
     Durability, Error, Event, Expected, NewEvent, Options, Outcome, Projection, Query, Result, Store, Timestamp,
 };
-use annals_testkit::gaps::break_records;
-use annals_testkit::{Bed, Dice, Gap, Image, SimFs, stream};
+
+use annals_testkit::{Bed, Dice, Gap, Image, SimFs, break_records, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
@@ -625,10 +625,11 @@ fn a_waker_may_drop_or_close_the_last_handle() {
     }
 }
 
-/// A handler had come to sequence 3 of a stream in a named edition, an event of the main one. The edition
-/// diverged at 2, and lost its own event 3. The gap stood for the handler's event, and the handler went on
-/// behind it, though it had never seen the edition's events 2 and 3. What is lost is the edition's own
-/// event: the one that the handler has seen is still in the main edition, where the stream no longer goes.
+/// A handler had come to sequence 3 of a stream in a named edition, an event of the main one. The
+/// edition diverged at 2, and lost its own event 3. The gap stood for the handler's event, and the
+/// handler went on behind it, though it had never seen the edition's events 2 and 3. What is lost
+/// is the edition's own event: the one that the handler has seen is still in the main edition,
+/// where the stream no longer goes.
 #[test]
 fn a_gap_does_not_stand_for_an_event_that_is_not_lost() {
     let bed = Bed::simulated();

@@ -2,6 +2,7 @@
 //! projections.
 
 mod consumers;
+mod losses;
 mod positions;
 mod positions_crash;
 mod projections;

@@ -304,7 +304,8 @@ fn streams(n: u8) -> StreamId {
     stream(["a-1", "a-2", "a-1@x", "b-1", "b", "b-%00@y"][n as usize])
 }
 
-/// The positions of handlers, with the log position of the event that each was put for; and checkpoints.
+/// The positions of handlers, with the log position of the event that each was put for; and
+/// checkpoints.
 type Model = (BTreeMap<(String, StreamId), (u64, Option<u64>)>, BTreeMap<String, (u64, u64)>);
 
 /// What each position of the log holds, as a stream and a sequence; `None` if it is lost.
@@ -335,8 +336,8 @@ impl Log {
         self.stream(stream).into_iter().find(|(_, of)| *of == sequence).map(|(position, _)| position)
     }
 
-    /// Why a position is not about an event of this log. One whose event is lost is, as long as the stream goes on
-    /// behind it and has nothing else in its place.
+    /// Why a position is not about an event of this log. One whose event is lost is, as long as the
+    /// stream goes on behind it and has nothing else in its place.
     fn fault(&self, stream: &StreamId, (sequence, event): (u64, Option<u64>)) -> Option<BindingFault> {
         let event = event?;
         if sequence >= self.next(stream) {
@@ -364,7 +365,8 @@ fn check(store: &Store, model: &Model, log: &Log) {
     }
     let known = model.0.iter().map(|(key, &of)| (key.clone(), (of.0, log.fault(&key.1, of))));
     assert_eq!(told, known.collect::<Vec<_>>());
-    // Positions of the log are never used again, and one that is lost is one that a consumer has done with.
+    // Positions of the log are never used again, and one that is lost is one that a consumer has
+    // done with.
     let checkpoints = store.checkpoints().list().unwrap();
     assert!(checkpoints.iter().all(|of| of.fault.is_none()), "{checkpoints:?}");
     let told: BTreeMap<_, _> = checkpoints.into_iter().map(|c| (c.name, (c.position, c.version))).collect();

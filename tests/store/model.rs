@@ -568,8 +568,8 @@ impl World {
         self.tell_the_time();
     }
 
-    /// Nobody knows when lost events were recorded: where the newest ones are lost, the next commit is no older than
-    /// what is left of the log. That commit is made here.
+    /// Nobody knows when lost events were recorded: where the newest ones are lost, the next commit
+    /// is no older than what is left of the log. That commit is made here.
     fn tell_the_time(&mut self) {
         let head = self.accepted.len() as u64;
         if !head.checked_sub(1).is_some_and(|last| self.lost.contains(&last)) {

@@ -1,4 +1,5 @@
-//! Queries and guards, against the same questions put to a plain list of all events, before and after some are lost.
+//! Queries and guards, against the same questions put to a plain list of all events, before and
+//! after some are lost.
 //!
 //! Shown to see, each by running the tests against a library with that bug: a union of terms that
 //! is not merged in order, candidates that are not sorted, an item that is left out, an inclusive
@@ -164,8 +165,8 @@ impl Question {
         self.search(store).into_iter().map(|event| event.unwrap().position()).collect()
     }
 
-    /// A guard holds if no event behind the position that it knows is found, and names the first one that is. With
-    /// nothing else to commit, only the guard decides.
+    /// A guard holds if no event behind the position that it knows is found, and names the first
+    /// one that is. With nothing else to commit, only the guard decides.
     fn guards(&self, store: &Store, all: &[Event]) {
         let bare = Question { until: None, as_of: None, backwards: false, limit: Some(1), ..self.clone() };
         let guard = match self.after {
@@ -235,9 +236,9 @@ proptest! {
                 let live: BTreeSet<u64> = (0..plans.len() as u64).collect();
                 let bed = Bed::on_disk(&disk);
                 lost = gap.lose(&bed, live.iter().copied(), &live);
-                // Around the damage, a gap is named if it held an event that is asked for. It may be named if it stands
-                // where the search goes.
-                let left: Vec<Event> = all.iter().cloned().filter(|event| !lost.contains(&event.position())).collect();
+                // Around the damage, a gap is named if it held an event that is asked for. It may
+                // be named if it stands where the search goes.
+                let left: Vec<Event> = all.iter().filter(|&event| !lost.contains(&event.position())).cloned().collect();
                 let store = bed.read_only();
                 for question in questions.iter().filter(|of| of.limit.is_none() && !matches!(of.as_of, Some(Err(_)))) {
                     let around = Around::of(question.search(&store));

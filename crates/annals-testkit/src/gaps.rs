@@ -1,8 +1,8 @@
 //! Gaps: events that a store loses to damage, and how it goes on without them.
 //!
-//! A model test calls [`Gap::open`] on a store that is closed. One byte of the record of some events is
-//! changed; the damaged store is read around the damage, and salvaged or repaired. The model is told
-//! which positions are lost, and holds each later answer against what is left.
+//! A model test calls [`Gap::open`] on a store that is closed. One byte of the record of some
+//! events is changed; the damaged store is read around the damage, and salvaged or repaired. The
+//! model is told which positions are lost, and holds each later answer against what is left.
 
 use crate::Bed;
 use annals::fs::{Fs, Mode, read_full};
@@ -51,8 +51,9 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Loses some of the positions that `can_go`, in a store that is closed, and mends it. `live` are
-    /// the positions of all events that a read of the whole store gives. Returns those that are lost.
+    /// Loses some of the positions that `can_go`, in a store that is closed, and mends it. `live`
+    /// are the positions of all events that a read of the whole store gives. Returns those that are
+    /// lost.
     pub fn open(self, bed: &Bed, can_go: impl IntoIterator<Item = u64>, live: &BTreeSet<u64>) -> BTreeSet<u64> {
         let lost = self.lose(bed, can_go, live);
         self.mend(bed, &lost);
@@ -147,7 +148,8 @@ pub fn break_records(fs: &dyn Fs, dir: &Path, positions: &BTreeSet<u64>, dice: &
     }
 }
 
-/// Where each record of a store stands, found as docs/FORMAT.md says and not by the code of the store.
+/// Where each record of a store stands, found as docs/FORMAT.md says and not by the code of the
+/// store.
 pub fn records(fs: &dyn Fs, dir: &Path) -> BTreeMap<u64, (PathBuf, Range<u64>)> {
     const HEADER: usize = 56;
     let mut commits = Vec::new();

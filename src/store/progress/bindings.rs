@@ -135,8 +135,8 @@ impl Store {
         })
     }
 
-    /// Whether what is bound in a named edition is an event of the main one that is still there. Where
-    /// the stream has a gap in its place, it has diverged below, and lost another event.
+    /// Whether what is bound in a named edition is an event of the main one that is still there.
+    /// Where the stream has a gap in its place, it has diverged below, and lost another event.
     fn is_of_main(&self, stream: &StreamId, of: Sequence) -> Result<bool> {
         let Some(main) = stream.in_main() else { return Ok(false) };
         let event = self.event_of(&main, of.sequence)?;

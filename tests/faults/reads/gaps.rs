@@ -6,38 +6,16 @@
 use annals::offline::Salvage;
 use annals::subscription::Delivery;
 use annals::{AsOf, Error, Event, Expected, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
-use annals_testkit::noise;
-use annals_testkit::{Image, SimFs};
+use annals_testkit::{Around, Dice, Image, SimFs, break_records};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 const STREAMS: [&str; 3] = ["a-1", "a-2", "b-1"];
 const EDITIONS: [&str; 2] = ["x", "y"];
 const TYPES: [&str; 3] = ["One", "Two", "Three"];
-
-/// Numbers that look like nothing.
-struct Dice(Vec<u8>);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Dice(noise(seed + 1, 1 << 16))
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        let bytes = self.0.split_off(self.0.len() - 2);
-        usize::from(u16::from_le_bytes([bytes[0], bytes[1]])) % limit
-    }
-
-    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())].clone()
-    }
-
-    fn maybe<T>(&mut self, one_in: usize, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        (self.below(one_in) == 0).then(|| value(self))
-    }
-}
 
 /// An event, as the model knows it.
 #[derive(Clone, Debug)]
@@ -246,23 +224,6 @@ fn cut(mut found: Vec<&Known>, backwards: bool, limit: u64) -> Vec<&Known> {
     found
 }
 
-/// What a store gave: the events, and the positions of the gaps that it named.
-#[derive(Debug, Default)]
-struct Answer {
-    events: Vec<Event>,
-    gaps: Vec<Range<u64>>,
-}
-
-impl Answer {
-    fn take(&mut self, item: annals::Result<Event>) {
-        match item {
-            Ok(event) => self.events.push(event),
-            Err(Error::Damaged(damage)) => self.gaps.push(damage.positions),
-            Err(other) => panic!("{other}"),
-        }
-    }
-}
-
 fn query_of(asking: &Asking) -> Query {
     let mut query = Query::new();
     query = asking.domain.iter().fold(query, Query::domain);
@@ -273,8 +234,8 @@ fn query_of(asking: &Asking) -> Query {
     asking.edition.iter().fold(query, |query, edition| query.edition(edition))
 }
 
-fn ask(store: &Store, question: &Question) -> Answer {
-    let mut answer = Answer::default();
+fn ask(store: &Store, question: &Question) -> Around {
+    let mut answer = Around::default();
     let search = |asking: &Asking| {
         let mut search = store.query(&query_of(asking)).after(asking.after).limit(asking.limit);
         search = asking.until.into_iter().fold(search, annals::Search::until);
@@ -435,21 +396,9 @@ fn damage(world: &World, dice: &mut Dice, bounds: bool) -> (SimFs, BTreeSet<u64>
         kept.extend(world.model.deletions.iter().map(|(at, ..)| *at));
     }
     let one_in = 3 + dice.below(12);
-    let mut lost = BTreeSet::new();
-    for event in &world.model.events {
-        if dice.below(one_in) > 0 || kept.contains(&event.position) {
-            continue;
-        }
-        for path in disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "seg")) {
-            let mut bytes = disk.contents(&path).unwrap();
-            let marker = &event.data[..event.data.iter().position(|&byte| byte == b'>').unwrap() + 2];
-            if let Some(at) = bytes.windows(marker.len()).position(|window| window == marker) {
-                bytes[at + 3] ^= 1;
-                disk.set_contents(&path, bytes);
-                assert!(lost.insert(event.position), "{event:?} stands there twice");
-            }
-        }
-    }
+    let events = world.model.events.iter().map(|event| event.position);
+    let lost = events.filter(|position| dice.below(one_in) == 0 && !kept.contains(position)).collect();
+    break_records(&disk, Path::new("store"), &lost, dice);
     (disk, lost)
 }
 
@@ -521,7 +470,7 @@ fn positions(events: &[&Known]) -> Vec<u64> {
 
 /// Holds an answer against the model of what is intact, and returns whether it named a gap.
 #[track_caller]
-fn check(answer: &Answer, model: &Model, question: &Question, context: &str) {
+fn check(answer: &Around, model: &Model, question: &Question, context: &str) {
     let expected = model.answer(question);
     let found: Vec<u64> = answer.events.iter().map(Event::position).collect();
     assert_eq!(found, positions(&expected), "{context}: {question:?}");
@@ -659,7 +608,7 @@ fn is_simple(question: &Question) -> bool {
 }
 
 fn check_around(
-    answer: &Answer,
+    answer: &Around,
     question: &Question,
     whole: &Model,
     known: &Model,
@@ -703,14 +652,7 @@ fn broken(fill: impl Fn(&Store), lost: &[u64]) -> SimFs {
     let segments = store.stats().unwrap().segments;
     assert!(segments.len() > 1 && lost.iter().all(|&position| position < segments[1].first_position));
     store.close().unwrap();
-    let path = &segments[0].path;
-    let mut bytes = disk.contents(path).unwrap();
-    for &position in lost {
-        let data = format!("<{position}>").into_bytes();
-        let at = bytes.windows(data.len()).position(|window| window == data).unwrap();
-        bytes[at + 1] ^= 1;
-    }
-    disk.set_contents(path, bytes);
+    break_records(&disk, Path::new("store"), &lost.iter().copied().collect(), &mut Dice::new(0));
     disk
 }
 
@@ -722,8 +664,7 @@ fn put(store: &Store, name: &str, expected: Expected) -> u64 {
 }
 
 fn intact(read: impl IntoIterator<Item = annals::Result<Event>>) -> (Vec<u64>, usize) {
-    let mut answer = Answer::default();
-    read.into_iter().for_each(|item| answer.take(item));
+    let answer = Around::of(read);
     (answer.events.iter().map(Event::position).collect(), answer.gaps.len())
 }
 
@@ -754,6 +695,10 @@ fn a_stream_goes_on_only_where_the_main_one_has_come() {
             assert_eq!(intact(store.read(&stream).diverging_at(diverging_at)).0, expected, "{diverging_at}");
         }
     }
+    // How far the main one had come is also known of an event that is lost.
+    let last_is_lost = options(&broken(fill, &[3])).open_read_only("store").unwrap();
+    assert_eq!(intact(last_is_lost.read(&stream).diverging_at(3)), (vec![1, 2, 6, 7, 8], 1));
+    assert_eq!(intact(last_is_lost.read(&stream).diverging_at(4)).0, [1, 2]);
 }
 
 /// A search backwards as of a position that met damage in flight went on around it as of the

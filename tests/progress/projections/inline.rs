@@ -1,5 +1,5 @@
-//! Inline projections: what was appended is in the state when `append` returns, no matter who appends,
-//! each event once and in order.
+//! Inline projections: what was appended is in the state when `append` returns, no matter who
+//! appends, each event once and in order.
 
 use super::*;
 use annals::{Durability, Options, Ticket};

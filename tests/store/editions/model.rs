@@ -1,5 +1,5 @@
-//! Random operations on editions, against maps. Events are lost to damage now and then, and the store is salvaged or
-//! repaired.
+//! Random operations on editions, against maps. Events are lost to damage now and then, and the
+//! store is salvaged or repaired.
 
 use super::*;
 use proptest::prelude::*;
@@ -95,8 +95,8 @@ impl Model {
         self.diverging_at(name, end, first)
     }
 
-    /// The same as if it diverged behind this sequence of the main one. Its own events are seen only where the main
-    /// one has come to them, or where it has diverged in truth.
+    /// The same as if it diverged behind this sequence of the main one. Its own events are seen
+    /// only where the main one has come to them, or where it has diverged in truth.
     fn diverging_at(&self, name: Name, end: u64, sequence: u64) -> Vec<(u64, u64)> {
         let mut own = self.own(name, end);
         if name.0 == 0 {
@@ -248,7 +248,8 @@ fn look(store: &Store, model: &Model, name: Name, from: u64, to: u64, point: u64
     let then = range(&model.composite(name, until));
     assert_eq!(positions(store.read(&stream).from(from).to(to).as_of(point)), then, "{stream} as of {point}");
     let query = Query::new().edition(EDITIONS[name.0]).stream(&stream);
-    // A shared event may stand behind one of the edition's own, where those before that one are lost.
+    // A shared event may stand behind one of the edition's own, where those before that one are
+    // lost.
     let mut then = model.positions(name, until);
     then.sort_unstable();
     assert_eq!(positions(store.query(&query).as_of(point)), then, "query of {stream} as of {point}");

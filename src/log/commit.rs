@@ -6,18 +6,18 @@
 //! single caller so pays one write and one sync and no hand-over. (The scheme is that of LevelDB's
 //! writers queue, 2011.)
 
+use super::queue::{CommitGroup, CommitState, InFlight, PendingCommits};
 use super::ticket::{CommitSlot, CommitTicket};
-use super::{CommitGroup, CommitState, Durability, Log, LogTail, Settled};
+use super::{Durability, LogTail, LogWriter, SegmentExtent};
 use crate::error::{Error, Result};
 use crate::format::draft::{Draft, FramePlace};
 use crate::format::frame::{Chain, Seal};
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
-use crate::segment::scan::{Each, Recorded, frames};
+use crate::segment::scan::{Each, frames};
 use crate::segment::{START, Segment, random};
 use crate::time::Timestamp;
 use crate::waker;
 use parking_lot::MutexGuard;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::atomic::Ordering::{Release, SeqCst};
@@ -47,47 +47,6 @@ pub(crate) struct Proposal<'a> {
     pub in_flight: InFlight,
 }
 
-/// The commits in flight that a decision rests on: the position after the last of them, and how
-/// often accepted commits had been given up by then.
-#[derive(Clone, Copy)]
-pub(crate) struct InFlight {
-    end: u64,
-    rollbacks: u64,
-}
-
-impl InFlight {
-    /// Those of them that end at this position or before; `None` for 0, where a decision rests on
-    /// none.
-    pub(crate) fn upto(self, end: u64) -> Option<InFlight> {
-        (end > 0).then_some(InFlight { end, ..self })
-    }
-}
-
-/// The commits that have been accepted before and may not be visible yet.
-pub(crate) struct PendingCommits<'a>(&'a CommitState);
-
-impl PendingCommits<'_> {
-    /// Shows each event of theirs from a position on to `each`, in order, as long as that says so.
-    pub(crate) fn events(&self, from: u64, mut each: impl FnMut(&Recorded<'_>) -> bool) {
-        let mut on = true;
-        for group in self.0.in_flight.as_deref().into_iter().chain(&self.0.groups) {
-            if group.end.next_position() <= from {
-                continue;
-            }
-            for frame in frames(&group.bytes, group.at, group.segment.mask()) {
-                if frame.header.end_position() <= from {
-                    continue;
-                }
-                if !on {
-                    return;
-                }
-                let walked = frame.records(Path::new(""), |event| on = on && each(&event));
-                walked.expect("a frame that was just encoded can be decoded");
-            }
-        }
-    }
-}
-
 /// Why a group was not written.
 pub(super) enum Failure {
     /// Nothing of it is there.
@@ -96,7 +55,7 @@ pub(super) enum Failure {
     Unknown(Error),
 }
 
-impl Log {
+impl LogWriter {
     /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been
     /// accepted before: it sets the sequences, or refuses. If it refuses, the draft is as before;
     /// if not, it is empty. A draft without events is only decided on, and there is nothing to wait
@@ -106,13 +65,13 @@ impl Log {
         draft: &mut Draft,
         prepare: impl FnOnce(Proposal<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<CommitTicket>), E> {
-        let now = self.now().as_nanos();
+        let now = (self.settings.clock)().as_nanos();
         let mut state = self.room()?;
         let recorded_at = now.max(state.tail.chain.recorded_at);
         let proposal = Proposal {
             first_position: state.tail.next_position(),
             recorded_at: Timestamp::from_nanos(recorded_at),
-            in_flight: InFlight { end: state.tail.next_position(), rollbacks: state.rollbacks },
+            in_flight: state.in_flight(),
             pending: PendingCommits(&state),
             draft: &mut *draft,
         };
@@ -123,7 +82,7 @@ impl Log {
         let draft = std::mem::replace(draft, Draft::new(self.settings.limits));
         let slot = self.accept(&mut state, draft, recorded_at);
         drop(state);
-        Ok((prepared, Some(CommitTicket { log: self.clone(), slot, waited: false })))
+        Ok((prepared, Some(CommitTicket { writer: self.clone(), slot, waited: false })))
     }
 
     /// The commit lock, once there is room for one more commit.
@@ -198,7 +157,7 @@ impl Log {
 
     fn must_roll(&self, tail: &LogTail, draft: &Draft, recorded_at: i64) -> bool {
         let end = tail.offset + draft.frame_len() + Seal::FRAME;
-        let full = end > self.settings.segment_size || self.listener.is_full(tail.header.number);
+        let full = end > self.settings.segment_size || self.log.indexes.is_full(tail.header.number);
         let full = full && tail.chain.frames > 0;
         let events = tail.next_position() - tail.header.first_position + draft.len() as u64;
         let age = recorded_at.wrapping_sub(tail.header.base_time) as u64;
@@ -218,7 +177,7 @@ impl Log {
         );
         let group = self.open_group(state);
         group.bytes.extend_from_slice(&seal);
-        group.seals = Some(Settled { segment: tail.header, end: tail.offset, chain: tail.chain });
+        group.seals = Some(SegmentExtent { segment: tail.header, end: tail.offset, chain: tail.chain });
         let next = SegmentHeader {
             number: tail.header.number + 1,
             first_position: tail.next_position(),
@@ -251,7 +210,7 @@ impl Log {
         state.groups.back_mut().expect("a group was pushed if there was none")
     }
 
-    /// Blocks until the commit of this slot is settled.
+    /// Blocks until the outcome of this slot is known.
     pub(super) fn wait(&self, slot: &Arc<CommitSlot>) -> Result<()> {
         loop {
             if let Some(outcome) = slot.outcome() {
@@ -280,28 +239,28 @@ impl Log {
         state.leading = true;
         drop(state);
         // Of what is done after the commits: closing waits for these anyway.
-        let work = self.owner.work().ok();
-        let mut guard = Leader { log: self, slots: &group.slots, done: false };
+        let work = self.held.files.work().ok();
+        let mut guard = Leader { writer: self, slots: &group.slots, done: false };
         let result = self.write(&group);
         guard.done = true;
         drop(guard);
         let (written, wants_spare) = (result.is_ok(), *result.as_ref().unwrap_or(&false));
-        self.settle(&group, result.map(drop));
+        self.complete(&group, result.map(drop));
         if written {
             if let Durability::Interval(_) = self.settings.durability {
                 self.syncing.written();
             }
             // After those whose commits these are.
-            self.listener.wake();
+            self.observer.wake();
         }
         // Those who wait have been told.
         if work.is_none() {
             return;
         }
-        if let Some(settled) = group.seals.filter(|_| written)
-            && !self.maintenance.settle(settled)
+        if let Some(extent) = group.seals.filter(|_| written)
+            && !self.maintenance.write_index(extent)
         {
-            self.settle_segment(&settled);
+            self.write_index(&extent);
         }
         if wants_spare && !self.maintenance.make_spare() {
             self.make_spare();
@@ -311,30 +270,30 @@ impl Log {
     /// One write, one sync, and the group is visible. Returns whether a spare file is to be made.
     fn write(&self, group: &CommitGroup) -> Result<bool, Failure> {
         self.check_process().map_err(Failure::NotStored)?;
-        let mut writer = self.writer.lock();
+        let mut active = self.active.lock();
         if (group.create || group.seals.is_some())
-            && let Err(error) = self.check_lock()
+            && let Err(error) = self.held.check_lock()
         {
-            self.owner.shut();
-            return Err(writer.refuse(error));
+            self.held.files.shut();
+            return Err(active.refuse(error));
         }
         if group.create {
-            let segment = writer.create(group.segment)?;
-            self.register(segment);
+            let segment = active.create(group.segment)?;
+            self.log.register(segment);
             // Nothing after it would miss it, if its file should get lost.
             self.mark_at(&group.segment, &Chain::start(&group.segment), START);
         }
-        writer.write(group.at, &group.bytes)?;
+        active.write(group.at, &group.bytes)?;
         let upto = group.end.next_position();
         if self.settings.durability == Durability::Sync || group.seals.is_some() {
-            writer.sync()?;
+            active.sync()?;
             self.durable.store(upto, Release);
         }
-        if let Some(Settled { segment, chain, .. }) = &group.seals {
+        if let Some(SegmentExtent { segment, chain, .. }) = &group.seals {
             self.mark_at(segment, chain, group.at + group.bytes.len() as u64);
         }
-        let (segment, wants_spare) = (writer.segment(), writer.wants_spare());
-        drop(writer);
+        let (segment, wants_spare) = (active.segment(), active.wants_spare());
+        drop(active);
         self.publish(group, &segment, upto);
         Ok(wants_spare)
     }
@@ -346,16 +305,16 @@ impl Log {
                 walked.expect("a frame that was just encoded can be decoded");
             }
         };
-        let wrong = self.listener.publish(&mut events, &|| {
+        let wrong = self.observer.publish(&mut events, &|| {
             segment.set_readable(group.at + group.bytes.len() as u64);
-            self.watermark.store(upto, SeqCst);
+            self.log.watermark.store(upto, SeqCst);
         });
         assert_eq!(wrong, None, "sequences are given under the commit lock, one after the other");
         self.maintenance.committed();
     }
 
     /// Tells everybody what became of a group, and who leads next.
-    fn settle(&self, group: &CommitGroup, result: Result<(), Failure>) {
+    fn complete(&self, group: &CommitGroup, result: Result<(), Failure>) {
         let mut state = self.state.lock();
         state.leading = false;
         state.in_flight = None;
@@ -404,7 +363,7 @@ impl Log {
             {
                 state.untold.get_or_insert(error.clone());
             }
-            slot.settle(outcome.clone())
+            slot.complete(outcome.clone())
         });
         told.collect()
     }
@@ -414,7 +373,7 @@ impl Log {
         state.tail = state.written.clone();
         state.pending_bytes = 0;
         state.rollbacks += 1;
-        self.listener.rolled_back();
+        self.observer.rolled_back();
         state.groups.drain(..).flat_map(|group| group.slots).collect()
     }
 
@@ -467,16 +426,16 @@ impl Log {
 
     /// Makes durable what has been written so far.
     pub(super) fn sync_written(&self) -> Result<()> {
-        let mut writer = self.writer.lock();
+        let mut active = self.active.lock();
         let upto = self.state.lock().written.next_position();
         if self.durable.load(Ordering::Acquire) >= upto {
             return Ok(());
         }
-        let Err(Failure::Unknown(error) | Failure::NotStored(error)) = writer.sync() else {
+        let Err(Failure::Unknown(error) | Failure::NotStored(error)) = active.sync() else {
             self.durable.fetch_max(upto, Ordering::AcqRel);
             return Ok(());
         };
-        drop(writer);
+        drop(active);
         self.refuse(&error);
         Err(error)
     }
@@ -497,7 +456,7 @@ impl Log {
 /// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes
 /// everybody: the leader has panicked.
 struct Leader<'a> {
-    log: &'a Log,
+    writer: &'a LogWriter,
     slots: &'a [Arc<CommitSlot>],
     done: bool,
 }
@@ -508,13 +467,13 @@ impl Drop for Leader<'_> {
             return;
         }
         let error = Error::DurabilityUnknown { why: "the thread that wrote the commit panicked".into() };
-        let mut state = self.log.state.lock();
+        let mut state = self.writer.state.lock();
         state.leading = false;
         state.in_flight = None;
         let refused = state.refused.insert(error).clone();
-        let dropped = self.log.roll_back(&mut state);
-        let woken = self.log.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));
-        self.log.progress.notify_all();
+        let dropped = self.writer.roll_back(&mut state);
+        let woken = self.writer.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));
+        self.writer.progress.notify_all();
         drop(state);
         woken.into_iter().for_each(waker::wake);
     }

@@ -1,7 +1,7 @@
 //! The HEAD file: how far the log is known to be durable. Written at roll, at close and when idle;
 //! never on the commit path.
 
-use super::Log;
+use super::LogWriter;
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::head::{DurableMark, Slots};
@@ -53,22 +53,22 @@ impl HeadFile {
     }
 }
 
-impl Log {
+impl LogWriter {
     /// Says in HEAD what is durable now.
     pub(super) fn mark(&self, clean: bool) -> Result<()> {
         self.check_owner()?;
-        let writer = self.writer.lock();
-        let (segment, end) = (writer.segment().header, writer.end());
+        let active = self.active.lock();
+        let (segment, end) = (active.segment().header, active.end());
         let written = self.state.lock().written.clone();
         let position = self.durable.load(Ordering::Acquire);
         let digest = written.chain.mark(&written.header);
-        if writer.check().is_err() || position != written.next_position() {
+        if active.check().is_err() || position != written.next_position() {
             return Ok(());
         }
         // The next segment may be planned and not there yet; what is written beyond the last group
         // is not durable yet.
         let (segment, len) = if written.created { (written.header, written.offset) } else { (segment, end) };
-        drop(writer);
+        drop(active);
         self.write_head(&segment, (position, digest), len, clean)
     }
 
@@ -91,7 +91,7 @@ impl Log {
         if last.is_some_and(|last| DurableMark { generation, ..last } == next) {
             return Ok(());
         }
-        head.write(&*self.fs, next)
+        head.write(&*self.held.files, next)
     }
 
     /// Whether HEAD says less than is durable.

@@ -5,7 +5,7 @@
 //! commit that comes when none was synced for an interval is synced at once; those after it
 //! together, one interval later.
 
-use super::{Durability, Log};
+use super::{Durability, LogWriter};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,11 +21,11 @@ struct IntervalShared {
 }
 
 impl IntervalShared {
-    fn sync(&self, log: &Log) {
+    fn sync(&self, writer: &LogWriter) {
         // Before the sync: what is written while it runs may need another one.
         self.told.store(false, Ordering::SeqCst);
         // A failed sync ends all commits: the next append says so.
-        let (Ok(()) | Err(_)) = log.sync_written();
+        let (Ok(()) | Err(_)) = writer.sync_written();
     }
 }
 
@@ -49,9 +49,9 @@ impl Syncing {
 
     /// Syncs, if something has been written since the last round.
     #[cfg(annals_internals)]
-    pub(super) fn round(&self, log: &Log) {
+    pub(super) fn round(&self, writer: &LogWriter) {
         if self.shared.told.load(Ordering::SeqCst) {
-            self.shared.sync(log);
+            self.shared.sync(writer);
         }
     }
 
@@ -69,18 +69,18 @@ impl Syncing {
     }
 }
 
-impl Log {
+impl LogWriter {
     /// Begins to sync in the background, if that was asked for.
     pub(super) fn start_syncing(self: &Arc<Self>) -> std::io::Result<()> {
         let Durability::Interval(interval) = self.settings.durability else { return Ok(()) };
-        let (log, shared) = (Arc::downgrade(self), self.syncing.shared.clone());
+        let (writer, shared) = (Arc::downgrade(self), self.syncing.shared.clone());
         let thread = std::thread::Builder::new().name("annals-sync".into());
-        *self.syncing.thread.lock() = Some(thread.spawn(move || run(&log, &shared, interval))?);
+        *self.syncing.thread.lock() = Some(thread.spawn(move || run(&writer, &shared, interval))?);
         Ok(())
     }
 }
 
-fn run(log: &Weak<Log>, shared: &IntervalShared, interval: Duration) {
+fn run(writer: &Weak<LogWriter>, shared: &IntervalShared, interval: Duration) {
     let mut last = None::<Instant>;
     loop {
         let mut stop = shared.stop.lock();
@@ -95,8 +95,8 @@ fn run(log: &Weak<Log>, shared: &IntervalShared, interval: Duration) {
         }
         drop(stop);
         last = Some(Instant::now());
-        let Some(log) = log.upgrade() else { return };
-        shared.sync(&log);
+        let Some(writer) = writer.upgrade() else { return };
+        shared.sync(&writer);
     }
 }
 

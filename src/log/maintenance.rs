@@ -4,7 +4,7 @@
 //! mark.
 
 use super::spare::Spare;
-use super::{Durability, Log, Settled};
+use super::{Durability, LogWriter, SegmentExtent};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_millis(100);
 
 /// Sealed segments that wait for the thread.
-const MOST_UNSETTLED: usize = 2;
+const MOST_SEALED: usize = 2;
 
 #[derive(Default)]
 struct Wishes {
@@ -26,7 +26,7 @@ struct Wishes {
     /// Tickets were dropped before their commits were written.
     orphans: bool,
     /// Segments that have been sealed.
-    settled: Vec<Settled>,
+    sealed: Vec<SegmentExtent>,
     /// The segment at hand is a quarter full.
     spare: bool,
 }
@@ -75,18 +75,18 @@ impl MaintenanceSignal {
         true
     }
 
-    /// Asks the thread to tell the listener of a sealed segment. `false` if there is no thread, or
-    /// if it has so many to tell of that the caller had better do it: what the listener knows of
-    /// each of them is in memory, and commits must not get ahead of that without end.
-    pub(super) fn settle(&self, settled: Settled) -> bool {
+    /// Asks the thread to write the index of a sealed segment. `false` if there is no thread, or if
+    /// it has so many to write that the caller had better do it: until then these indexes are in
+    /// memory, and commits must not get ahead of that without end.
+    pub(super) fn write_index(&self, extent: SegmentExtent) -> bool {
         if !self.is_attended() {
             return false;
         }
         let mut wishes = self.shared.wishes.lock();
-        if wishes.settled.len() >= MOST_UNSETTLED {
+        if wishes.sealed.len() >= MOST_SEALED {
             return false;
         }
-        wishes.settled.push(settled);
+        wishes.sealed.push(extent);
         drop(wishes);
         self.shared.wake.notify_one();
         true
@@ -102,9 +102,9 @@ impl MaintenanceSignal {
         true
     }
 
-    /// What the thread has been asked to settle and has not.
-    pub(super) fn take_settled(&self) -> Vec<Settled> {
-        std::mem::take(&mut self.shared.wishes.lock().settled)
+    /// The segments whose indexes the thread was asked to write and has not written.
+    pub(super) fn take_sealed(&self) -> Vec<SegmentExtent> {
+        std::mem::take(&mut self.shared.wishes.lock().sealed)
     }
 
     /// Ends the thread, and waits until it has ended.
@@ -125,40 +125,39 @@ impl MaintenanceSignal {
     }
 }
 
-/// Bytes of the active segment that may be read again on the next open, rather than being told to
-/// the listener on every close.
-const UNSETTLED: u64 = 1 << 20;
+/// Bytes of the active segment that the next open may read again: below that, closing does not
+/// write an index of it.
+const UNINDEXED: u64 = 1 << 20;
 
-impl Log {
-    /// Tells the listener of a segment. What the listener makes of it can be made again: an error
-    /// is left to the next open.
-    pub(super) fn settle_segment(&self, settled: &Settled) {
+impl LogWriter {
+    /// Writes the index of a segment. It can be rebuilt: an error is left to the next open.
+    pub(super) fn write_index(&self, extent: &SegmentExtent) {
         if self.check_owner().is_err() {
             return;
         }
-        let (Ok(()) | Err(_)) = self.listener.settle(settled);
+        let (Ok(()) | Err(_)) = self.log.indexes.write(extent);
     }
 
-    /// Tells the listener of all segments that it has not been told of, on closing.
-    pub(super) fn settle_all(&self) {
-        self.maintenance.take_settled().iter().for_each(|settled| self.settle_segment(settled));
+    /// Writes the indexes that are still to be written, on closing.
+    pub(super) fn write_indexes(&self) {
+        self.maintenance.take_sealed().iter().for_each(|extent| self.write_index(extent));
         let tail = self.state.lock().written.clone();
-        let known = self.listener.settled(tail.header.number);
-        if tail.created && tail.chain.frames > 0 && tail.offset - known.min(tail.offset) > UNSETTLED {
-            self.settle_segment(&Settled { segment: tail.header, end: tail.offset, chain: tail.chain });
+        let known = self.log.indexes.indexed_upto(tail.header.number);
+        if tail.created && tail.chain.frames > 0 && tail.offset - known.min(tail.offset) > UNINDEXED {
+            self.write_index(&SegmentExtent { segment: tail.header, end: tail.offset, chain: tail.chain });
         }
     }
 
     pub(super) fn start_maintenance(self: &Arc<Self>) -> std::io::Result<()> {
-        let (log, shared) = (Arc::downgrade(self), self.maintenance.shared.clone());
+        let (writer, shared) = (Arc::downgrade(self), self.maintenance.shared.clone());
         let thread = std::thread::Builder::new().name("annals-maintenance".into());
-        let thread = thread.spawn(move || run(&log, &shared))?;
+        let thread = thread.spawn(move || run(&writer, &shared))?;
         *self.maintenance.thread.lock() = Some(thread);
         self.maintenance.attended.store(true, Ordering::SeqCst);
         Ok(())
     }
 
-    /// From now on [`Log::pass_time`] does what the threads would do.
+    /// From now on [`LogWriter::pass_time`] does what the threads would do.
     #[cfg(annals_internals)]
     pub(super) fn attend_by_hand(&self) {
         self.maintenance.attended.store(true, Ordering::SeqCst);
@@ -183,11 +182,11 @@ impl Log {
     }
 }
 
-fn run(log: &Weak<Log>, shared: &MaintenanceShared) {
+fn run(writer: &Weak<LogWriter>, shared: &MaintenanceShared) {
     let mut turns = Turns::default();
     loop {
         let mut wishes = shared.wishes.lock();
-        if !wishes.stop && !wishes.orphans && !wishes.spare && wishes.settled.is_empty() {
+        if !wishes.stop && !wishes.orphans && !wishes.spare && wishes.sealed.is_empty() {
             if turns.making.is_some() {
                 shared.wake.wait_for(&mut wishes, turns.pause);
             } else if shared.asleep.load(Ordering::SeqCst) {
@@ -198,14 +197,14 @@ fn run(log: &Weak<Log>, shared: &MaintenanceShared) {
         }
         let stop = wishes.stop;
         drop(wishes);
-        let Some(log) = log.upgrade() else { return };
+        let Some(writer) = writer.upgrade() else { return };
         if stop {
             if let Some(spare) = turns.making {
-                spare.remove(&*log.fs);
+                spare.remove(&*writer.held.files);
             }
             return;
         }
-        turns.take(&log, shared);
+        turns.take(&writer, shared);
     }
 }
 
@@ -222,42 +221,42 @@ struct Turns {
 impl Turns {
     /// Does what was asked for and, if nothing has been committed since the last turn, what is done
     /// when a store is idle.
-    fn take(&mut self, log: &Log, shared: &MaintenanceShared) {
+    fn take(&mut self, writer: &LogWriter, shared: &MaintenanceShared) {
         let mut wishes = shared.wishes.lock();
         let orphans = std::mem::take(&mut wishes.orphans);
-        let settled = std::mem::take(&mut wishes.settled);
+        let sealed = std::mem::take(&mut wishes.sealed);
         let spare = std::mem::take(&mut wishes.spare);
         drop(wishes);
         if orphans {
             // Told by the next sync or close.
-            if let Err(error) = log.drain() {
-                log.state.lock().untold.get_or_insert(error);
+            if let Err(error) = writer.drain() {
+                writer.state.lock().untold.get_or_insert(error);
             }
         }
-        settled.iter().for_each(|settled| log.settle_segment(settled));
-        self.making = self.making.take().or_else(|| spare.then(|| log.begin_spare()).flatten());
+        sealed.iter().for_each(|extent| writer.write_index(extent));
+        self.making = self.making.take().or_else(|| spare.then(|| writer.begin_spare()).flatten());
         // No faster than the segment at hand fills: others want to use the disk, too.
-        let committed = Some(log.watermark()) != self.seen;
-        let waits = committed && self.making.as_ref().is_some_and(|spare| log.is_spare_ahead(spare));
+        let committed = Some(writer.log.watermark()) != self.seen;
+        let waits = committed && self.making.as_ref().is_some_and(|spare| writer.is_spare_ahead(spare));
         self.pause = if waits { PAUSE } else { Duration::ZERO };
         if !waits {
-            self.making = self.making.take().and_then(|spare| log.further_spare(spare));
+            self.making = self.making.take().and_then(|spare| writer.further_spare(spare));
         }
         // The next append says so.
-        let (Ok(()) | Err(_)) = log.check_owner();
-        let watermark = log.watermark();
+        let (Ok(()) | Err(_)) = writer.check_owner();
+        let watermark = writer.log.watermark();
         if self.seen.replace(watermark) != Some(watermark) {
             shared.asleep.store(false, Ordering::SeqCst);
             return;
         }
-        if log.head_lags() {
+        if writer.head_lags() {
             // Only a witness: the next idle time tries again.
-            let (Ok(()) | Err(_)) = log.mark(false);
+            let (Ok(()) | Err(_)) = writer.mark(false);
         }
-        let settled = !matches!(log.settings.durability, Durability::Interval(_)) || log.is_durable();
-        shared.asleep.store(settled, Ordering::SeqCst);
+        let is_synced = !matches!(writer.settings.durability, Durability::Interval(_)) || writer.is_durable();
+        shared.asleep.store(is_synced, Ordering::SeqCst);
         // A thread that committed in between has not seen that this thread was about to sleep.
-        if log.watermark.load(Ordering::SeqCst) != watermark {
+        if writer.log.watermark.load(Ordering::SeqCst) != watermark {
             shared.asleep.store(false, Ordering::SeqCst);
         }
     }

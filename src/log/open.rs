@@ -1,75 +1,70 @@
 //! Opening: the lock, what the files hold, and the log that goes on from there.
 
+use super::active::ActiveSegment;
 use super::head_file::HeadFile;
+use super::queue::CommitState;
 use super::recovery::Opening;
 use super::recovery::report::OpenReport;
-use super::{CommitState, Listener, Log, LogSettings, writer::Writer};
-use super::{owner, spare};
+use super::{CommitObserver, HeldDirectory, LogReader, LogSettings, LogWriter, SegmentIndexes, spare};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::fs::owned::Owned;
-use crate::process::Process;
-use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, random};
+use crate::segment::{INCOMPLETE, REPAIRING, head, random};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Instant;
 
 pub(crate) struct OpenedLog {
-    pub log: Arc<Log>,
+    pub log: Arc<LogReader>,
+    /// `None` if it was opened read-only.
+    pub writer: Option<Arc<LogWriter>>,
     pub report: OpenReport,
 }
 
-impl Log {
+impl OpenedLog {
     pub(crate) fn open(
-        owner: Arc<Owned>,
+        files: Arc<Owned>,
         dir: PathBuf,
         settings: LogSettings,
-        listener: Arc<dyn Listener>,
+        indexes: Arc<dyn SegmentIndexes>,
+        observer: Arc<dyn CommitObserver>,
     ) -> Result<OpenedLog> {
         let started = Instant::now();
-        let fs: Arc<dyn Fs> = owner.clone();
         let mut report = OpenReport::default();
-        let lock = owner::lock(&*fs, &dir, &settings)?;
-        let entries = fs.list(&dir).map_err(|e| Error::io("list", &dir, e))?;
+        let held = Arc::new(HeldDirectory::lock(files, dir, &settings)?);
+        let (fs, dir) = (&*held.files as &dyn Fs, &*held.path);
+        let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
             if entries.iter().any(|entry| entry.name == name && entry.is_file) {
-                return Err(Error::Unfinished { path: dir, what });
+                return Err(Error::Unfinished { path: dir.to_owned(), what });
             }
         }
-        let (head, slots) = HeadFile::read(&*fs, &dir)?;
+        let (head, slots) = HeadFile::read(fs, dir)?;
         if !settings.read_only {
-            spare::remove_unnamed(&*fs, &dir, &entries);
+            spare::remove_unnamed(fs, dir, &entries);
             // Recovery may need the room. What HEAD says of the store is judged there.
             if let Some(head) = &slots.newest {
-                spare::remove_left(&*fs, &dir, &entries, &head.store);
+                spare::remove_left(fs, dir, &entries, &head.store);
             }
         }
-        let opening = Opening {
-            fs: &*fs,
-            dir: &dir,
-            settings: &settings,
-            slots,
-            listener: &*listener,
-            unsettled: RefCell::default(),
-        };
-
+        let unindexed = RefCell::default();
+        let opening = Opening { fs, dir, settings: &settings, slots, indexes: &*indexes, unindexed };
         let numbers = opening.segment_numbers(&entries, &mut report)?;
         let recovered = match numbers.is_empty() {
             true => opening.create(&mut report)?,
             false => opening.recover(&numbers, &mut report)?,
         };
-        let unsettled = opening.unsettled.take();
+        let unindexed = opening.unindexed.take();
         if !settings.read_only {
-            let others = spare::remove_left(&*fs, &dir, &entries, &recovered.active.header.store);
+            let others = spare::remove_left(fs, dir, &entries, &recovered.active.header.store);
             let notice = |name| format!("{name}: not a spare file of the store; left alone");
             report.notices.extend(others.into_iter().map(notice));
-            for settled in &unsettled {
+            for extent in &unindexed {
                 // An index that cannot be written stays in memory.
-                let (Ok(()) | Err(_)) = listener.settle(settled);
+                let (Ok(()) | Err(_)) = indexes.write(extent);
             }
         }
         if entries.iter().any(|entry| entry.name == head::NAME && !entry.is_file) {
@@ -86,73 +81,60 @@ impl Log {
         let position = recovered.tail.next_position();
         report.segments = recovered.segments.len() as u64;
         report.events = position;
-        let writer = Writer::new(fs.clone(), dir.clone(), &settings, recovered.active.clone(), recovered.end);
-        let (maintained, read_only) = (settings.maintenance && !settings.read_only, settings.read_only);
-        let log = Arc::new(Log {
-            state: Mutex::new(CommitState {
-                written: recovered.tail.clone(),
-                tail: recovered.tail,
-                groups: VecDeque::new(),
-                in_flight: None,
-                waiters: VecDeque::new(),
-                untold: None,
-                failures: (0, None),
-                rollbacks: 0,
-                pending_bytes: 0,
-                leading: false,
-                refused: settings.read_only.then_some(Error::ReadOnly),
-            }),
-            progress: Condvar::new(),
-            writer: Mutex::new(writer),
+        let log = Arc::new(LogReader {
+            held: held.clone(),
             segments: RwLock::new(recovered.segments),
             watermark: AtomicU64::new(position),
-            durable: AtomicU64::new(position),
-            head: Mutex::new(head),
-            maintenance: Default::default(),
-            syncing: Default::default(),
-            // Of no other owner: a spare file must not get the name of one that another makes.
-            spares: AtomicU32::new(random() as u32),
-            closed: Mutex::default(),
-            lock: Mutex::new(lock),
-            process: Process::this(),
-            dir,
-            fs,
-            owner,
-            settings,
-            listener,
+            indexes,
         });
-        #[cfg(annals_internals)]
-        let by_hand = log.settings.by_hand;
-        #[cfg(not(annals_internals))]
-        let by_hand = false;
-        if !read_only {
+        let mut writer = None;
+        if !settings.read_only {
+            let active = ActiveSegment::new(&held, &settings, recovered.active, recovered.end);
+            let writer = writer.insert(Arc::new(LogWriter {
+                log: log.clone(),
+                held,
+                observer,
+                state: Mutex::new(CommitState::new(recovered.tail)),
+                progress: Condvar::new(),
+                active: Mutex::new(active),
+                durable: AtomicU64::new(position),
+                head: Mutex::new(head),
+                maintenance: Default::default(),
+                syncing: Default::default(),
+                // Of no other owner: a spare file must not get the name of one that another makes.
+                spares: AtomicU32::new(random() as u32),
+                closed: Mutex::default(),
+                settings,
+            }));
             // From now on the store is not closed cleanly. HEAD is only a witness: what cannot be
             // said is said the next time.
             if (!recovered.proven || slots.newest.is_some_and(|head| head.clean))
-                && let Err(error) = log.mark(false)
+                && let Err(error) = writer.mark(false)
             {
                 report.notices.push(format!("HEAD: {error}"));
             }
-            if maintained && !by_hand {
-                log.start_maintenance().map_err(|e| Error::io("start the maintenance thread of", &log.dir, e))?;
-            }
-            if by_hand {
-                #[cfg(annals_internals)]
-                log.attend_by_hand();
-            } else if let Err(e) = log.start_syncing() {
-                log.maintenance.stop();
-                return Err(Error::io("start the syncing thread of", &log.dir, e));
-            }
+            writer.start_threads()?;
         }
         report.took = started.elapsed();
-        Ok(OpenedLog { log, report })
+        Ok(OpenedLog { log, writer, report })
     }
+}
 
-    /// Adds a segment that has just been created.
-    pub(super) fn register(&self, segment: Arc<Segment>) {
-        let mut segments = self.segments.write();
-        // A first attempt to create it may have failed after it was registered.
-        segments.truncate(segment.header.number as usize - 1);
-        segments.push(segment);
+impl LogWriter {
+    /// Starts the threads that the settings ask for.
+    fn start_threads(self: &Arc<Self>) -> Result<()> {
+        #[cfg(annals_internals)]
+        if self.settings.by_hand {
+            self.attend_by_hand();
+            return Ok(());
+        }
+        let failed = |what, e| Error::io(what, self.log.dir(), e);
+        if self.settings.maintenance {
+            self.start_maintenance().map_err(|e| failed("start the maintenance thread of", e))?;
+        }
+        self.start_syncing().map_err(|e| {
+            self.maintenance.stop();
+            failed("start the syncing thread of", e)
+        })
     }
 }

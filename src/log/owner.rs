@@ -6,13 +6,16 @@
 //! HEAD, POSITIONS, indexes, snapshots and projections are written, on closing, and by the
 //! maintenance thread every 100 ms while there are commits.
 
-use super::{Log, LogSettings};
+use super::{LogSettings, LogWriter};
 use crate::error::{Error, Result};
+use crate::fs::owned::{Owned, WorkToken};
 use crate::fs::{Fs, Lock, LockMode};
+use crate::process::Process;
 use crate::segment::vestiges::index_number;
 use crate::segment::{INCOMPLETE, LOCK, foreign, head, number_of};
+use parking_lot::Mutex;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Binds the directory of a store, and creates it if need be. Returns what the store works through
@@ -32,8 +35,65 @@ pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &LogSettings) -> Resul
     Ok(fs)
 }
 
+/// The directory of a store, as one opening holds it: its files, its lock, and the process.
+pub(crate) struct HeldDirectory {
+    pub(super) path: PathBuf,
+    pub(super) files: Arc<Owned>,
+    /// `None` once it is released, and in a copy without a lock file that is only read.
+    lock: Mutex<Option<Lock>>,
+    process: Process,
+}
+
+impl HeldDirectory {
+    /// Takes the lock.
+    pub(super) fn lock(files: Arc<Owned>, path: PathBuf, settings: &LogSettings) -> Result<Self> {
+        let lock = lock(&*files, &path, settings)?;
+        Ok(HeldDirectory { path, files, lock: Mutex::new(lock), process: Process::this() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn fs(&self) -> Arc<dyn Fs> {
+        self.files.clone()
+    }
+
+    /// Whether this is the process that opened the store. Takes no lock: in another process, the
+    /// thread that held it may be missing.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.process.check().map_err(|other| Error::Forked { opener: other.opener })
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.lock.lock().is_none()
+    }
+
+    /// Whether LOCK still leads to what is locked.
+    pub(super) fn check_lock(&self) -> Result<()> {
+        match &*self.lock.lock() {
+            Some(Lock::Held(held)) if !held.is_named() => Err(Error::LockLost { path: self.path.join(LOCK) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for calls that change files, refuses later ones, and gives up the lock: the files may
+    /// be another owner's from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`] in a process that has not opened the store: neither lock nor files are its
+    /// own.
+    pub(crate) fn release(&self) -> Result<()> {
+        self.check_process()?;
+        self.files.end();
+        *self.lock.lock() = None;
+        Ok(())
+    }
+}
+
 /// Takes the lock. `None` in a copy without a lock file that is only read.
-pub(super) fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Option<Lock>> {
+fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Option<Lock>> {
     let path = dir.join(LOCK);
     let mode = if settings.read_only { LockMode::Shared } else { LockMode::Exclusive };
     let missing = || match fs.list(dir) {
@@ -62,26 +122,16 @@ fn is_ours(name: &str) -> bool {
     name == head::NAME || name == LOCK || name == INCOMPLETE || number_of(name).or(index_number(name)).is_some()
 }
 
-impl Log {
-    /// Whether this is the process that opened the store. Takes no lock: in another process, the
-    /// thread that held it may be missing.
+impl LogWriter {
     pub(crate) fn check_process(&self) -> Result<()> {
-        self.process.check().map_err(|other| Error::Forked { opener: other.opener })
-    }
-
-    /// Whether LOCK still leads to what is locked.
-    pub(super) fn check_lock(&self) -> Result<()> {
-        match &*self.lock.lock() {
-            Some(Lock::Held(held)) if !held.is_named() => Err(Error::LockLost { path: self.dir.join(LOCK) }),
-            _ => Ok(()),
-        }
+        self.held.check_process()
     }
 
     /// Whether the store still owns its directory, as far as it knows already: cheap enough for
     /// each change of what is only in memory.
     pub(crate) fn check_known(&self) -> Result<()> {
         self.check_process()?;
-        match self.owner.is_ending() {
+        match self.held.files.is_ending() {
             true => Err(self.state.lock().refused.clone().unwrap_or(Error::Closed)),
             false => Ok(()),
         }
@@ -91,13 +141,29 @@ impl Log {
     /// says so to everybody.
     pub(crate) fn check_owner(&self) -> Result<()> {
         self.check_process()?;
-        if self.settings.read_only {
-            return Ok(());
-        }
-        self.check_lock().inspect_err(|error| {
-            self.writer.lock().refuse(error.clone());
+        self.held.check_lock().inspect_err(|error| {
+            self.active.lock().refuse(error.clone());
             self.refuse(error);
-            self.owner.shut();
+            self.held.files.shut();
         })
+    }
+
+    /// Whether files of the store may be written: it still has its lock.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_process()?;
+        if self.held.is_released() {
+            return Err(Error::Closed);
+        }
+        self.check_owner()
+    }
+
+    /// Begins work on the files of the store, beside the log: closing waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogWriter::check_writable`].
+    pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
+        self.check_writable()?;
+        self.held.files.work()
     }
 }

@@ -9,7 +9,7 @@
 //! name. Nobody depends on it: if it cannot be made, segments grow as they did, and the
 //! next open of the store removes what is left of one.
 
-use super::Log;
+use super::LogWriter;
 use crate::format::checksum::{crc, extend};
 use crate::format::is_zero;
 use crate::format::segment_header::may_be_header;
@@ -145,22 +145,25 @@ fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-impl Log {
+impl LogWriter {
     /// Begins a spare file, if there is room for it and the rest of the segment at hand.
     pub(super) fn begin_spare(&self) -> Option<Spare> {
         let len = self.settings.segment_size;
         let wanted = self.settings.reserve.saturating_add(2 * len);
-        let has_room = self.fs.available(&self.dir).is_ok_and(|free| free.is_none_or(|free| free >= wanted));
+        let has_room =
+            self.held.files.available(self.log.dir()).is_ok_and(|free| free.is_none_or(|free| free >= wanted));
         if !has_room {
             return None;
         }
         loop {
-            let number = number(&self.store_id(), self.spares.fetch_add(1, Ordering::Relaxed));
-            let path = self.dir.join(format!("{SPARE}{number}"));
-            match self.fs.open(&path, Mode::Read) {
+            let number = number(&self.log.store_id(), self.spares.fetch_add(1, Ordering::Relaxed));
+            let path = self.log.dir().join(format!("{SPARE}{number}"));
+            match self.held.files.open(&path, Mode::Read) {
                 // A file of somebody else, who likes the name.
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Spare::begin(&*self.fs, path, len).ok(),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    return Spare::begin(&*self.held.files, path, len).ok();
+                }
                 Err(_) => return None,
             }
         }
@@ -169,14 +172,14 @@ impl Log {
     /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it
     /// is not whole yet.
     pub(super) fn further_spare(&self, mut spare: Spare) -> Option<Spare> {
-        if self.owner.is_ending() || spare.go_on().is_err() {
-            spare.remove(&*self.fs);
+        if self.held.files.is_ending() || spare.go_on().is_err() {
+            spare.remove(&*self.held.files);
             return None;
         }
         if !spare.is_whole() {
             return Some(spare);
         }
-        self.writer.lock().keep_spare(spare);
+        self.active.lock().keep_spare(spare);
         None
     }
 

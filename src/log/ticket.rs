@@ -1,6 +1,6 @@
 //! Waiting for a commit.
 
-use super::Log;
+use super::LogWriter;
 use crate::error::{Error, Result};
 use crate::waker::{this_thread, wake};
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use std::task::Waker;
 #[derive(Default)]
 pub(super) struct CommitSlot {
     /// There is an outcome: anyone who only looks takes no lock.
-    settled: AtomicBool,
+    completed: AtomicBool,
     waiting: Mutex<Waiting>,
 }
 
@@ -32,10 +32,10 @@ struct Waiting {
 impl CommitSlot {
     /// Says what became of the commit. Returns who waits for it, to be woken.
     #[must_use]
-    pub(super) fn settle(&self, outcome: Result<(), Error>) -> Option<Waker> {
+    pub(super) fn complete(&self, outcome: Result<(), Error>) -> Option<Waker> {
         let mut waiting = self.waiting.lock();
         waiting.outcome = Some(outcome);
-        self.settled.store(true, Release);
+        self.completed.store(true, Release);
         waiting.waker.take()
     }
 
@@ -53,7 +53,7 @@ impl CommitSlot {
     }
 
     pub(super) fn outcome(&self) -> Option<Result<(), Error>> {
-        if self.settled.load(Acquire) { self.waiting.lock().outcome.clone() } else { None }
+        if self.completed.load(Acquire) { self.waiting.lock().outcome.clone() } else { None }
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -67,7 +67,7 @@ impl CommitSlot {
         waiting.can_lead = true;
     }
 
-    /// Sleeps until the commit is settled or is to be led.
+    /// Sleeps until the outcome is known or the next group is to be led.
     pub(super) fn park(&self) {
         loop {
             let mut waiting = self.waiting.lock();
@@ -82,7 +82,7 @@ impl CommitSlot {
 
 /// A commit that has been accepted: it has its place in the order, and is not yet durable.
 pub(crate) struct CommitTicket {
-    pub(super) log: Arc<Log>,
+    pub(super) writer: Arc<LogWriter>,
     pub(super) slot: Arc<CommitSlot>,
     pub(super) waited: bool,
 }
@@ -91,7 +91,7 @@ impl CommitTicket {
     /// Blocks until the commit is as durable as was asked for, or has failed.
     pub(crate) fn wait(mut self) -> Result<()> {
         self.waited = true;
-        self.log.wait(&self.slot)
+        self.writer.wait(&self.slot)
     }
 
     /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit
@@ -99,7 +99,7 @@ impl CommitTicket {
     #[cfg(feature = "async")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<()>> {
         // In a forked process there is nobody who would write it.
-        if let Err(forked) = self.log.check_process() {
+        if let Err(forked) = self.writer.check_process() {
             self.waited = true;
             return Some(Err(forked));
         }
@@ -107,8 +107,8 @@ impl CommitTicket {
         if waiting.outcome.is_none() {
             waiting.waker = Some(waker.clone());
             drop(waiting);
-            if !self.log.maintenance.take_over() {
-                let (Ok(()) | Err(_)) = self.log.wait(&self.slot);
+            if !self.writer.maintenance.take_over() {
+                let (Ok(()) | Err(_)) = self.writer.wait(&self.slot);
             }
             waiting = self.slot.waiting.lock();
         }
@@ -119,20 +119,20 @@ impl CommitTicket {
 
     /// Whether waiting would not block.
     pub(crate) fn is_done(&self) -> bool {
-        self.slot.settled.load(Acquire)
+        self.slot.completed.load(Acquire)
     }
 }
 
 impl Drop for CommitTicket {
     /// Nobody will wait, so nobody would write: the maintenance thread does, or else this one.
     fn drop(&mut self) {
-        if self.waited || self.log.check_process().is_err() {
+        if self.waited || self.writer.check_process().is_err() {
             return;
         }
         self.slot.waiting.lock().abandoned = true;
-        if !self.is_done() && !self.log.maintenance.take_over() {
+        if !self.is_done() && !self.writer.maintenance.take_over() {
             // An error is told by the next sync or close.
-            let (Ok(()) | Err(_)) = self.log.wait(&self.slot);
+            let (Ok(()) | Err(_)) = self.writer.wait(&self.slot);
         }
     }
 }

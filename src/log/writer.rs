@@ -1,223 +1,108 @@
-//! What the leader holds: the active file, zeros ahead of its end, and what to do when a write
-//! fails.
+//! The one writer of a log: what it is made of, what it makes durable, and how it closes.
 
-use super::commit::Failure;
-use super::spare::{self, Spare};
-use crate::error::Error;
-use crate::format::segment_header::SegmentHeader;
-use crate::fs::{self, Fs};
-use crate::segment::{START, Segment};
-use std::io;
-use std::path::{Path, PathBuf};
+use super::active::ActiveSegment;
+use super::head_file::HeadFile;
+use super::queue::CommitState;
+use super::{CommitObserver, HeldDirectory, LogReader, LogSettings, interval, maintenance};
+use crate::error::{Error, Result};
+use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Zeros are written ahead in steps: as much as the segment has already, within these bounds. A
-/// sync is cheaper when neither the length of a file nor the state of its blocks changes: 1.5 to 3
-/// times the rate of a growing file.
-const MIN_STEP: u64 = 64 << 10;
-const MAX_STEP: u64 = 4 << 20;
-
-/// Above this size of a group, zeros ahead of it do not pay: all bytes would go to the disk twice,
-/// which takes longer than a new length of the file.
-const MOST_GAINING: usize = 64 << 10;
-
-pub(super) struct Writer {
-    fs: Arc<dyn Fs>,
-    dir: PathBuf,
-    use_map: bool,
-    segment_size: u64,
-    /// Bytes of the disk that stay free.
-    reserve: u64,
-    segment: Arc<Segment>,
-    /// Where the last frame ends.
-    end: u64,
-    /// The file has zeros up to here.
-    zeroed: u64,
-    /// The file of the next segment.
-    spare: Option<Spare>,
-    /// Somebody has been asked to make one.
-    asked: bool,
-    /// A sync has failed, or the lock is lost. Neither is tried again: the system forgets what it
-    /// could not write, and the next sync would succeed and prove nothing.
-    unknown: Option<Error>,
+pub(crate) struct LogWriter {
+    /// What it writes is read here.
+    pub(super) log: Arc<LogReader>,
+    pub(super) held: Arc<HeldDirectory>,
+    pub(super) settings: LogSettings,
+    pub(super) observer: Arc<dyn CommitObserver>,
+    pub(super) state: Mutex<CommitState>,
+    /// Told when a group is done, for those who wait for room.
+    pub(super) progress: Condvar,
+    pub(super) active: Mutex<ActiveSegment>,
+    /// Positions below this one are durable.
+    pub(super) durable: AtomicU64,
+    pub(super) head: Mutex<HeadFile>,
+    pub(super) maintenance: maintenance::MaintenanceSignal,
+    pub(super) syncing: interval::Syncing,
+    /// What tells the next spare file from the others of the store.
+    pub(super) spares: AtomicU32,
+    /// What closing has come to.
+    pub(super) closed: Mutex<Option<Result<()>>>,
 }
 
-impl Writer {
-    pub(super) fn new(
-        fs: Arc<dyn Fs>,
-        dir: PathBuf,
-        settings: &super::LogSettings,
-        segment: Arc<Segment>,
-        end: u64,
-    ) -> Self {
-        let (use_map, segment_size, reserve) = (settings.memory_map, settings.segment_size, settings.reserve);
-        let zeroed = segment.file.size().unwrap_or(end);
-        Writer {
-            fs,
-            dir,
-            use_map,
-            segment_size,
-            reserve,
-            segment,
-            end,
-            zeroed,
-            spare: None,
-            asked: false,
-            unknown: None,
-        }
+impl LogWriter {
+    /// Whether all that is visible is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire) >= self.log.watermark()
     }
 
-    pub(super) fn segment(&self) -> Arc<Segment> {
-        self.segment.clone()
+    /// Makes everything durable that has been accepted.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_process()?;
+        self.check_durability()?;
+        let drained = self.drain();
+        self.sync_written()?;
+        drained
     }
 
-    /// Where the last frame ends.
-    pub(super) fn end(&self) -> u64 {
-        self.end
+    /// Makes all events durable that can be read.
+    pub(crate) fn sync_visible(&self) -> Result<()> {
+        self.make_durable(self.log.watermark())
     }
 
-    /// Creates a segment and makes it durable, name and header, before anything in it is. If this
-    /// is the second attempt, the file of the first one is taken over.
-    pub(super) fn create(&mut self, header: SegmentHeader) -> Result<Arc<Segment>, Failure> {
-        self.check()?;
-        self.asked = false;
-        let (segment, zeroed) = match self.adopt_spare(header) {
-            Some(adopted) => adopted,
-            None => {
-                self.check_space(MIN_STEP)?;
-                let segment = Segment::create(&*self.fs, &self.dir, header, self.use_map);
-                let segment = segment.map_err(Failure::NotStored)?;
-                segment.file.sync().map_err(|e| self.latch(&segment.path, &e))?;
-                (segment, START)
-            }
-        };
-        self.fs.sync_dir(&self.dir).map_err(|e| match fs::is_out_of_files(&e) {
-            // The directory could not be opened: no sync has failed, and the next attempt begins
-            // again.
-            true => Failure::NotStored(Error::io("open", &self.dir, e)),
-            false => self.latch(&segment.path, &e),
-        })?;
-        self.segment = Arc::new(segment);
-        self.end = START;
-        self.zeroed = zeroed;
-        Ok(self.segment.clone())
-    }
-
-    /// Makes a segment of the spare file. If that cannot be done, the file is forgotten: nothing of
-    /// the log is in it.
-    fn adopt_spare(&mut self, header: SegmentHeader) -> Option<(Segment, u64)> {
-        let spare = self.spare.take()?;
-        let adopted = Segment::adopt(&*self.fs, (&spare.path, spare.file.clone()), &self.dir, header, self.use_map);
-        if adopted.is_err() {
-            spare.remove(&*self.fs);
-        }
-        adopted.ok().map(|segment| (segment, spare.zeroed))
-    }
-
-    /// Whether a spare file is to be made now: once for each segment, when it is a quarter full.
-    pub(super) fn wants_spare(&mut self) -> bool {
-        let wants =
-            !self.asked && self.spare.is_none() && self.end >= self.segment_size / 4 && self.fs.gains_from_zeros();
-        self.asked |= wants;
-        wants
-    }
-
-    /// Gives the room of the spare file back, if there is one.
-    fn give_up_spare(&mut self) -> bool {
-        let spare = self.spare.take();
-        spare.as_ref().inspect(|spare| spare.remove(&*self.fs)).is_some()
-    }
-
-    /// Takes a spare file that is whole, in place of one that there may be.
-    pub(super) fn keep_spare(&mut self, spare: Spare) {
-        if let Some(before) = self.spare.replace(spare) {
-            before.remove(&*self.fs);
-        }
-    }
-
-    /// Writes a group at the end of the segment, and zeros after it if it has come to where they
-    /// end. Nothing is synced.
-    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
-        self.check()?;
-        let end = at + bytes.len() as u64;
-        let step = self.zeroed.clamp(MIN_STEP, MAX_STEP).min(self.segment_size.saturating_sub(end));
-        let more = end > self.zeroed;
-        if more {
-            self.check_space(end - self.zeroed + step)?;
-        }
-        if let Err((_, error)) = fs::write_full(&*self.segment.file, at, bytes) {
-            return Err(self.withdraw(at, end, error));
-        }
-        self.end = end;
-        if more {
-            self.zeroed = end;
-            // Zeros only make syncs cheaper: if they cannot be written, the file grows as it goes.
-            if self.fs.gains_from_zeros() && step > 0 && bytes.len() <= MOST_GAINING {
-                let (Ok(()) | Err(_)) = spare::write_zeros(&*self.segment.file, end, step);
-                self.zeroed = self.segment.file.size().unwrap_or(end).max(end);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes back what a failed write has left in the file: a commit that was refused must not be
-    /// there after a crash.
-    fn withdraw(&mut self, at: u64, end: u64, error: io::Error) -> Failure {
-        // Perhaps it is room that was wanting.
-        self.give_up_spare();
-        let segment = self.segment.clone();
-        let file = &*segment.file;
-        let withdrawn = file.size().and_then(|size| {
-            let left = vec![0; size.min(end).saturating_sub(at) as usize];
-            fs::write_full(file, at, &left).map_err(|(_, e)| e)?;
-            file.sync()
-        });
-        match withdrawn {
-            Ok(()) => Failure::NotStored(Error::io("write", &segment.path, error)),
-            Err(e) => self.latch(&segment.path, &e),
-        }
-    }
-
-    fn check_space(&mut self, bytes: u64) -> Result<(), Failure> {
-        // Who cannot say how much is free will say when nothing is.
-        let Ok(Some(available)) = self.fs.available(&self.dir) else { return Ok(()) };
-        if self.reserve == 0 || available >= self.reserve.saturating_add(bytes) {
+    /// Makes all events below this position durable, which are visible: with
+    /// [`Durability::Sync`](super::Durability::Sync) they are.
+    pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
+        if self.durable.load(Ordering::Acquire) >= upto {
             return Ok(());
         }
-        if self.give_up_spare() {
-            return self.check_space(bytes);
+        self.check_process()?;
+        self.check_durability()?;
+        // What is visible may be in the hands of a leader that has not said so yet.
+        self.arrive();
+        self.sync_written()?;
+        self.check_durability()
+    }
+
+    /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as
+    /// closed cleanly, and lets go of the lock. Reads go on.
+    pub(crate) fn close(&self) -> Result<()> {
+        // The thread to wait for is not here, and neither the lock nor the files are ours.
+        self.check_process()?;
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
         }
-        Err(Failure::NotStored(Error::DiskFull { path: self.dir.clone(), available, reserve: self.reserve }))
+        self.maintenance.stop();
+        self.syncing.stop();
+        let result = self.close_files();
+        self.state.lock().refused.get_or_insert(Error::Closed);
+        self.held.release()?;
+        closed.insert(result).clone()
     }
 
-    pub(super) fn sync(&mut self) -> Result<(), Failure> {
-        self.check()?;
-        let segment = self.segment.clone();
-        segment.file.sync().map_err(|e| self.latch(&segment.path, &e))
+    fn close_files(&self) -> Result<()> {
+        // If it is lost, that is what all below comes to.
+        let (Ok(()) | Err(_)) = self.check_owner();
+        self.state.lock().refused.get_or_insert(Error::Closed);
+        let drained = self.drain();
+        // What leaders do after their commits, and readers for their own: a spare file, an index.
+        self.held.files.end_work();
+        self.check_durability()?;
+        self.sync_written()?;
+        if self.state.lock().written.created {
+            self.active.lock().trim();
+        }
+        self.write_indexes();
+        self.mark(true)?;
+        drained
     }
 
-    /// Whether a sync has failed, or the lock is lost.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        self.unknown.clone().map_or(Ok(()), |error| Err(Failure::Unknown(error)))
-    }
-
-    /// Writes nothing any more.
-    pub(super) fn refuse(&mut self, error: Error) -> Failure {
-        Failure::Unknown(self.unknown.get_or_insert(error).clone())
-    }
-
-    /// Remembers that a sync has failed, for all who come after.
-    fn latch(&mut self, path: &Path, error: &io::Error) -> Failure {
-        let why = format!("{}: {error}", path.display()).into();
-        Failure::Unknown(self.unknown.insert(Error::DurabilityUnknown { why }).clone())
-    }
-
-    /// Gives the zeros ahead back, and the spare file, on closing. Nothing below `end` is touched,
-    /// and no map reaches beyond it.
-    pub(super) fn trim(&mut self) {
-        self.give_up_spare();
-        if self.check().is_ok() && self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {
-            self.zeroed = self.end;
+    /// Whether all syncs have gone well so far.
+    fn check_durability(&self) -> Result<()> {
+        match &self.state.lock().refused {
+            Some(unknown @ (Error::DurabilityUnknown { .. } | Error::LockLost { .. })) => Err(unknown.clone()),
+            _ => Ok(()),
         }
     }
 }

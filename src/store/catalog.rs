@@ -11,7 +11,7 @@ use crate::index::Index;
 use crate::index::deletions::covers;
 use crate::index::memory::TermHash;
 use crate::index::term::Term;
-use crate::log::{Listener, Settled};
+use crate::log::{CommitObserver, SegmentExtent, SegmentIndexes};
 use crate::segment::scan::Each;
 use crate::stream::{StreamId, main_key};
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub(super) struct Catalog {
-    pub index: Index,
+    pub index: Arc<Index>,
     pub waiters: Arc<Waiters>,
     /// Locked under the commit lock, and when a group is published.
     accepted: Mutex<Accepted>,
@@ -106,7 +106,7 @@ impl From<Error> for Refused {
 }
 
 impl Catalog {
-    pub(super) fn new(index: Index) -> Self {
+    pub(super) fn new(index: Arc<Index>) -> Self {
         Catalog { index, waiters: Arc::default(), accepted: Mutex::default() }
     }
 
@@ -253,7 +253,7 @@ impl Accepted {
     }
 }
 
-impl Listener for Catalog {
+impl CommitObserver for Catalog {
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let mut upto = 0;
         let wrong = self.index.add(
@@ -277,29 +277,35 @@ impl Listener for Catalog {
     fn rolled_back(&self) {
         *self.accepted.lock() = Accepted::default();
     }
+}
+
+impl SegmentIndexes for Index {
+    fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
+        Index::add(self, events, raise)
+    }
 
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>> {
-        let (last, _) = self.index.waypoints(segment, |waypoint| u64::from(waypoint.ordinal) <= ordinal)?;
+        let (last, _) = self.waypoints(segment, |waypoint| u64::from(waypoint.ordinal) <= ordinal)?;
         Ok(last)
     }
 
     fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
-        self.index.resume(segment)
+        Index::resume(self, segment)
     }
 
     fn forget(&self, segment: u64) {
-        self.index.forget(segment);
+        Index::forget(self, segment);
     }
 
-    fn settled(&self, segment: u64) -> u64 {
-        self.index.settled(segment)
+    fn indexed_upto(&self, segment: u64) -> u64 {
+        self.settled(segment)
     }
 
     fn is_full(&self, segment: u64) -> bool {
-        self.index.is_full(segment)
+        Index::is_full(self, segment)
     }
 
-    fn settle(&self, settled: &Settled) -> Result<()> {
-        self.index.settle(&settled.segment, settled.end, settled.chain)
+    fn write(&self, extent: &SegmentExtent) -> Result<()> {
+        self.settle(&extent.segment, extent.end, extent.chain)
     }
 }

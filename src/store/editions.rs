@@ -106,7 +106,7 @@ impl Editions {
         let inner = &self.store.inner;
         // One at a time: each counts what stands between the one before and itself.
         let _one = inner.deleting.lock();
-        inner.log.arrive();
+        inner.writer()?.arrive();
         let index = &inner.view.index;
         let before = index.deletions();
         let events_until = |until| -> Result<u64> {
@@ -123,7 +123,7 @@ impl Editions {
             if events_until(Location::END)? > 0 {
                 self.store.transaction().deletion(name, domain).commit()?;
                 let deletion = index.deletions().exactly(name, domain);
-                inner.log.sync_visible()?;
+                inner.sync_visible()?;
                 (count, epoch) = (events_until(deletion.at)?, deletion.position);
             }
             // Also where there are no events: what an edition shares with the main one has

@@ -28,9 +28,11 @@ pub use snapshot::load::{Load, Loaded};
 pub use snapshot::report::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFault, SnapshotInfo, SnapshotReport};
 
 use crate::error::Result;
+use crate::format::draft::Limits;
 use crate::index::editions::PositionContents;
-use crate::log::{Log, OpenReport};
+use crate::log::{Clock, LogReader, LogWriter, OpenReport};
 use crate::positions::Register;
+use crate::time::Timestamp;
 use crate::waker;
 use catalog::Catalog;
 use notify::waiters::Waiters;
@@ -67,7 +69,13 @@ pub struct Store {
 }
 
 pub(crate) struct Inner {
-    log: Arc<Log>,
+    log: Arc<LogReader>,
+    /// `None` if the store is read-only.
+    writer: Option<Arc<LogWriter>>,
+    clock: Clock,
+    limits: Limits,
+    /// Bytes of the disk that stay free.
+    reserve: u64,
     view: Arc<Catalog>,
     snapshots: snapshot::Cache,
     positions: Arc<Register>,
@@ -162,7 +170,9 @@ impl Store {
     /// Does what the threads of the store do while time passes.
     #[cfg(annals_internals)]
     pub(crate) fn pass_time(&self) {
-        self.inner.log.pass_time();
+        if let Some(writer) = &self.inner.writer {
+            writer.pass_time();
+        }
     }
 
     /// Whether no position was given yet.
@@ -214,7 +224,10 @@ impl Store {
     ///
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown) if the sync fails.
     pub fn sync(&self) -> Result<()> {
-        self.inner.log.sync()
+        match &self.inner.writer {
+            Some(writer) => writer.sync(),
+            None => self.inner.log.held().check_process(),
+        }
     }
 
     /// Writes what has been accepted, makes it durable, flushes [positions](Store::positions) and
@@ -250,13 +263,13 @@ impl Store {
 
     /// Whether anything can be written.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        self.inner.log.check_writable()
+        self.inner.writer()?.check_writable()
     }
 
     /// Whether a fork has brought the handle here: the threads that work for it are in the other
     /// process.
     pub(crate) fn is_forked(&self) -> bool {
-        self.inner.log.check_process().is_err()
+        self.inner.log.held().check_process().is_err()
     }
 
     /// Those who wait for events.
@@ -266,6 +279,25 @@ impl Store {
 }
 
 impl Inner {
+    /// What appends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly).
+    fn writer(&self) -> Result<&Arc<LogWriter>> {
+        self.writer.as_ref().ok_or(crate::Error::ReadOnly)
+    }
+
+    /// The time by the clock that events are recorded with.
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Makes all events durable that can be read. In a read-only store they are.
+    fn sync_visible(&self) -> Result<()> {
+        self.writer.as_ref().map_or(Ok(()), |writer| writer.sync_visible())
+    }
+
     fn close(&self) -> Result<()> {
         self.closing()()
     }
@@ -283,12 +315,15 @@ impl Inner {
     /// closed.
     fn closing(&self) -> impl FnOnce() -> Result<()> + Send + 'static {
         let (hooks, positions) = (self.hooks.clone(), self.positions.clone());
-        let (log, view) = (self.log.clone(), self.view.clone());
+        let (log, writer, view) = (self.log.clone(), self.writer.clone(), self.view.clone());
         move || {
-            log.check_process()?;
+            log.held().check_process()?;
             hooks.closing();
             let flushed = positions.close();
-            let closed = log.close();
+            let closed = match &writer {
+                Some(writer) => writer.close(),
+                None => log.held().release(),
+            };
             view.waiters.close();
             closed.and(flushed)
         }

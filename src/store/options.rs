@@ -12,7 +12,7 @@ use crate::format::record::MAX_RECORD;
 use crate::fs::owned::Owned;
 use crate::fs::{Fs, RealFs};
 use crate::index::Index;
-use crate::log::{Cut, Durability, Log, LogSettings, owner};
+use crate::log::{Cut, Durability, LogSettings, OpenedLog, owner};
 use crate::positions::Register;
 use crate::reconstruct::readable;
 use crate::snapshots;
@@ -239,8 +239,8 @@ impl Options {
         let fs: Arc<dyn Fs> = owner.clone();
         let LogSettings { memory_map, read_only, segment_size, .. } = self.settings;
         let most = segment_size.saturating_mul(INDEX_TO_SEGMENT).max(LEAST_INDEX);
-        let index = Index::new(owner.clone(), path.to_owned(), memory_map, read_only, most);
-        let view = Arc::new(Catalog::new(index));
+        let index = Arc::new(Index::new(owner.clone(), path.to_owned(), memory_map, read_only, most));
+        let view = Arc::new(Catalog::new(index.clone()));
         let kept = snapshots::SnapshotSettings {
             kept: self.snapshots_kept,
             sync: self.sync_snapshots,
@@ -248,18 +248,26 @@ impl Options {
         };
         let directory = snapshots::Directory::new(fs.clone(), path.to_owned(), kept);
         let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
-        let opened = Log::open(owner, path.to_owned(), self.settings, view.clone())?;
-        let log = opened.log.clone();
-        let sync_events = Arc::new(move || log.check_owner().and_then(|()| log.sync_visible()));
+        let settings = self.settings.clone();
+        let opened = OpenedLog::open(owner, path.to_owned(), self.settings, index, view.clone())?;
         let (id, sync) = (opened.log.store_id(), self.sync_positions);
-        let log = opened.log.clone();
-        let check_owner = Arc::new(move || log.check_known());
+        let writer = opened.writer.clone();
+        let sync_events = Arc::new(move || match &writer {
+            Some(writer) => writer.check_owner().and_then(|()| writer.sync_visible()),
+            None => Ok(()),
+        });
+        let writer = opened.writer.clone();
+        let check_owner = Arc::new(move || writer.as_ref().map_or(Ok(()), |writer| writer.check_known()));
         let positions = Register::new(fs, path.to_owned(), id, read_only, sync, sync_events, check_owner);
         let mut report = opened.report;
         report.notices.extend(view.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
         let inner = Inner {
             log: opened.log,
+            writer: opened.writer,
+            clock: settings.clock,
+            limits: settings.limits,
+            reserve: settings.reserve,
             view,
             snapshots,
             positions: Arc::new(positions),

@@ -1,11 +1,11 @@
 //! Where a store lies, for those who keep files of their own beside the log and must not hold the
 //! store open.
 
-use super::Store;
+use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::fs::owned::WorkToken;
-use crate::log::Log;
+use crate::log::{Clock, LogReader, LogWriter};
 use crate::time::Timestamp;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +13,17 @@ use std::sync::Arc;
 /// The directory of a store, and what its log can say and do.
 #[derive(Clone)]
 pub(crate) struct Site {
-    log: Arc<Log>,
+    log: Arc<LogReader>,
+    /// `None` if the store is read-only.
+    writer: Option<Arc<LogWriter>>,
+    clock: Clock,
+    reserve: u64,
 }
 
 impl Store {
     pub(crate) fn site(&self) -> Site {
-        Site { log: self.inner.log.clone() }
+        let Inner { log, writer, clock, reserve, .. } = &*self.inner;
+        Site { log: log.clone(), writer: writer.clone(), clock: clock.clone(), reserve: *reserve }
     }
 
     pub(crate) fn hooks(&self) -> &super::notify::hooks::Hooks {
@@ -27,8 +32,8 @@ impl Store {
 }
 
 impl Site {
-    pub(crate) fn fs(&self) -> &Arc<dyn Fs> {
-        self.log.fs()
+    pub(crate) fn fs(&self) -> Arc<dyn Fs> {
+        self.log.held().fs()
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -40,7 +45,7 @@ impl Site {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.log.now()
+        (self.clock)()
     }
 
     /// The number of events that can be read.
@@ -48,20 +53,24 @@ impl Site {
         self.log.watermark()
     }
 
+    fn writer(&self) -> Result<&Arc<LogWriter>> {
+        self.writer.as_ref().ok_or(Error::ReadOnly)
+    }
+
     /// Whether files may be written: [`Error::ReadOnly`] or [`Error::Closed`] if not.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        self.log.check_writable()
+        self.writer()?.check_writable()
     }
 
     /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or
     /// [`Error::Closed`] if there is to be none.
     pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
-        self.log.work()
+        self.writer()?.work()
     }
 
     /// Refuses to write so many bytes if that leaves less on the disk than is to stay free.
     pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
-        let (dir, reserve) = (self.dir(), self.log.reserve());
+        let (dir, reserve) = (self.dir(), self.reserve);
         if reserve == 0 {
             return Ok(());
         }
@@ -80,7 +89,7 @@ impl Site {
     ///
     /// [`Error::DurabilityUnknown`] if the sync fails, or one has failed.
     pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
-        self.log.make_durable(upto)
+        self.writer.as_ref().map_or(Ok(()), |writer| writer.make_durable(upto))
     }
 
     /// When the record at this position was recorded, whatever it is. `None` if there is none that

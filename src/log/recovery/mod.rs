@@ -3,7 +3,7 @@
 pub(crate) mod quarantine;
 pub(crate) mod report;
 
-use super::{Listener, LogSettings, LogTail, Settled};
+use super::{LogSettings, LogTail, SegmentExtent, SegmentIndexes};
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::head;
@@ -37,9 +37,9 @@ pub(super) struct Opening<'a> {
     pub dir: &'a Path,
     pub settings: &'a LogSettings,
     pub slots: Slots,
-    pub listener: &'a dyn Listener,
-    /// Sealed segments that the listener has to be told of when all is judged.
-    pub unsettled: RefCell<Vec<Settled>>,
+    pub indexes: &'a dyn SegmentIndexes,
+    /// Sealed segments whose indexes are to be written when all is judged.
+    pub unindexed: RefCell<Vec<SegmentExtent>>,
 }
 
 impl Opening<'_> {
@@ -273,9 +273,9 @@ impl Opening<'_> {
         known.map_or(Ok(()), |damage| Err(Error::Damaged(Box::new(damage))))
     }
 
-    /// What the listener knows of a segment without reading it, if that fits what the file ends in.
+    /// What an index knows of a segment without reading it, if that fits what the file ends in.
     fn known(&self, source: &ScanSource<'_>, header: &SegmentHeader, newest: bool) -> Result<Option<Scanned>> {
-        let Some((end, chain)) = self.listener.resume(header) else { return Ok(None) };
+        let Some((end, chain)) = self.indexes.resume(header) else { return Ok(None) };
         let scanned = Scanned::known(header, end, chain);
         // What HEAD says of a commit before that can only be compared where the commit is read.
         let marked = self.head_position().is_some_and(|at| header.first_position < at && at < chain.next_position);
@@ -285,12 +285,12 @@ impl Opening<'_> {
         if !newest && source.is_sealed(header, &chain, end)? {
             return Ok(Some(scanned.with_seal(header)));
         }
-        self.listener.forget(header.number);
+        self.indexes.forget(header.number);
         Ok(None)
     }
 
-    /// Reads a segment, from its start or from where an earlier scan has ended, and tells the
-    /// listener of its events.
+    /// Reads a segment, from its start or from where an earlier scan has ended, and indexes
+    /// its events.
     fn scan(&self, source: &ScanSource<'_>, header: &SegmentHeader, resume: Option<(u64, Chain)>) -> Result<Scanned> {
         let mut chain = resume.map_or_else(|| Chain::start(header), |(_, chain)| chain);
         let head = self.slots.newest.filter(|_| !self.settings.mended);
@@ -304,7 +304,7 @@ impl Opening<'_> {
             let mut events = |each: Each<'_>| {
                 walked = frame.records(source.path, |event| each(header.number, &event));
             };
-            let wrong = self.listener.publish(&mut events, &|| {});
+            let wrong = self.indexes.add(&mut events, &|| {});
             walked?;
             wrong.map_or(Ok(()), |position| {
                 let bytes = frame.offset..frame.offset + frame.bytes.len() as u64;
@@ -324,10 +324,10 @@ impl Opening<'_> {
         report: &mut OpenReport,
     ) -> Result<Scanned> {
         let name = file_name(header.number);
-        let settled = |end| Settled { segment: *header, end, chain: scanned.chain };
+        let extent = |end| SegmentExtent { segment: *header, end, chain: scanned.chain };
         report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
         if let ScanEnd::Sealed { .. } = scanned.stop {
-            self.unsettled.borrow_mut().push(settled(scanned.events_end()));
+            self.unindexed.borrow_mut().push(extent(scanned.events_end()));
             return Ok(scanned);
         }
         // A seal that is gone takes no event with it, if the successor vouches for all that stood
@@ -337,7 +337,7 @@ impl Opening<'_> {
             return Err(self.damage(source, header, &scanned, SegmentRole::Sealed)?);
         }
         report.notices.push(format!("{name}: the seal is not intact; all events are"));
-        self.unsettled.borrow_mut().push(settled(scanned.end));
+        self.unindexed.borrow_mut().push(extent(scanned.end));
         Ok(scanned.with_seal(header))
     }
 
@@ -424,8 +424,8 @@ impl Opening<'_> {
             self.rewrite(source, scanned.unproven, scanned.end)?;
             self.sync(&segment)?;
         }
-        if sealed && self.listener.settled(header.number) == 0 {
-            self.unsettled.borrow_mut().push(Settled {
+        if sealed && self.indexes.indexed_upto(header.number) == 0 {
+            self.unindexed.borrow_mut().push(SegmentExtent {
                 segment: *header,
                 end: scanned.events_end(),
                 chain: scanned.chain,

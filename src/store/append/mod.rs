@@ -116,7 +116,7 @@ impl Store {
     /// Begins a commit that may write to several streams: all of it is stored, or nothing.
     pub fn transaction(&self) -> Transaction {
         Transaction {
-            draft: Draft::new(self.inner.log.limits()),
+            draft: Draft::new(self.inner.limits),
             store: self.clone(),
             parts: Vec::new(),
             guards: Vec::new(),
@@ -324,14 +324,14 @@ impl Transaction {
                 Ok(ticket) => return Ok(ticket),
                 // It is in flight: when it has arrived, it will be found, or it has failed and this
                 // one may go.
-                Err(Refusal::Repeat) => self.store.inner.log.arrive(),
+                Err(Refusal::Repeat) => self.store.inner.writer()?.arrive(),
                 // What broke the guard may have been the first commit with the key, and a repeat is
                 // not to be checked.
                 Err(Refusal::Error(Error::GuardFailed { .. }, _)) if repeats.is_some_and(Repeats::is_pending) => {
-                    self.store.inner.log.arrive();
+                    self.store.inner.writer()?.arrive();
                 }
                 // Nobody will ever see what the decision rests on: it is made again.
-                Err(Refusal::Error(_, Some(in_flight))) if !self.store.inner.log.arrives(in_flight) => {}
+                Err(Refusal::Error(_, Some(in_flight))) if !self.store.inner.writer()?.arrives(in_flight) => {}
                 Err(Refusal::Error(error @ Error::GuardFailed { .. }, _)) => {
                     let first = find()?.ok_or(error)?;
                     return Ok(Ticket { committed: Some(first), waiting: None, inline: self.inline() });
@@ -375,7 +375,7 @@ impl Transaction {
                 &mut many[..]
             }
         };
-        let ((in_flight, committed), waiting) = store.inner.log.commit(draft, |proposal| {
+        let ((in_flight, committed), waiting) = store.inner.writer()?.commit(draft, |proposal| {
             let in_flight = proposal.in_flight;
             if guards.meet_a_deletion(store) {
                 return Err(Refusal::Repeat);
@@ -403,7 +403,7 @@ impl Transaction {
             Ok::<_, Refusal>((in_flight, committed))
         })?;
         // Without events, the outcome is an answer like any other.
-        if waiting.is_none() && !store.inner.log.arrives(in_flight) {
+        if waiting.is_none() && !store.inner.writer()?.arrives(in_flight) {
             return Err(Refusal::Repeat);
         }
         let inline = self.inline();
@@ -457,7 +457,7 @@ fn place(proposal: Proposal<'_>, parts: &[AppendPart], firsts: &[First]) -> Comm
 
 /// What a commit without events gives.
 fn nothing(store: &Store, parts: &[AppendPart]) -> Result<Committed> {
-    let (head, recorded_at) = (store.len(), store.inner.log.now());
+    let (head, recorded_at) = (store.len(), store.inner.now());
     let appends = parts.iter().map(|part| {
         let next = store.inner.next_sequence(&part.stream)?;
         let stream = part.stream.clone();

@@ -181,6 +181,6 @@ impl Store {
 
     /// The time by the clock that events are recorded with.
     pub(crate) fn now(&self) -> Timestamp {
-        self.inner.log.now()
+        self.inner.now()
     }
 }

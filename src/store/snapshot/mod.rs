@@ -162,7 +162,7 @@ impl Snapshots {
     }
 
     fn event_for(&self, stream: &StreamId, sequence: u64) -> Result<Event> {
-        self.store.inner.log.check_writable()?;
+        self.store.check_writable()?;
         let missing = || Error::invalid("snapshot", format!("{stream} has no event {sequence}"));
         self.store.event_of(stream, sequence)?.ok_or_else(missing)
     }
@@ -182,16 +182,16 @@ impl Snapshots {
 
     fn write(&self, stream: &StreamId, event: &Event, codec: Codec, state: &[u8]) -> Result<()> {
         let inner = &self.store.inner;
-        let _work = inner.log.work()?;
+        let _work = inner.writer()?.work()?;
         if state.len() as u64 > MAX_STATE {
             return Err(Error::limit("bytes in a state", state.len(), MAX_STATE as usize));
         }
         // A snapshot must not outlive its event: after a power cut, another one may stand in its
         // place.
-        inner.log.sync_visible()?;
+        inner.sync_visible()?;
         let head = SnapshotHeader {
             store: inner.log.store_id(),
-            created_at: inner.log.now().as_nanos(),
+            created_at: inner.now().as_nanos(),
             sequence: event.sequence(),
             position: event.position(),
             recorded_at: event.recorded_at().as_nanos(),
@@ -295,7 +295,7 @@ impl Snapshots {
     ///
     /// [`Error::Io`] if one cannot be removed, [`Error::ReadOnly`], [`Error::Closed`].
     pub fn delete(&self, stream: &StreamId) -> Result<u64> {
-        let _work = self.store.inner.log.work()?;
+        let _work = self.store.inner.writer()?.work()?;
         self.directory().delete(stream.key())
     }
 
@@ -306,7 +306,7 @@ impl Snapshots {
     ///
     /// As [`Snapshots::delete`].
     pub fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64> {
-        let _work = self.store.inner.log.work()?;
+        let _work = self.store.inner.writer()?.work()?;
         self.directory().delete_edition(edition, domain, None)
     }
 

@@ -1,16 +1,59 @@
 //! Reading events in order of positions, over all segments.
 
-use super::Log;
+use super::{HeldDirectory, SegmentIndexes};
 use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::position::Location;
 use crate::segment::Segment;
 use crate::segment::cursor::SegmentCursor;
 use crate::segment::verified::{Next, Verified};
+use parking_lot::RwLock;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-impl Log {
+/// The events that can be read: those of all segments, below the watermark.
+pub(crate) struct LogReader {
+    pub(super) held: Arc<HeldDirectory>,
+    /// By number, from 1 on.
+    pub(super) segments: RwLock<Vec<Arc<Segment>>>,
+    /// Positions below this one are visible.
+    pub(super) watermark: AtomicU64,
+    pub(super) indexes: Arc<dyn SegmentIndexes>,
+}
+
+impl LogReader {
+    pub(crate) fn held(&self) -> &Arc<HeldDirectory> {
+        &self.held
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.held.path()
+    }
+
+    /// Sequentially consistent, for those who look once more before they sleep.
+    pub(crate) fn watermark(&self) -> u64 {
+        self.watermark.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().clone()
+    }
+
+    fn segment(&self, number: u64) -> Option<Arc<Segment>> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.segments.read().get(index).cloned()
+    }
+
+    /// Adds a segment that has just been created.
+    pub(super) fn register(&self, segment: Arc<Segment>) {
+        let mut segments = self.segments.write();
+        // A first attempt to create it may have failed after it was registered.
+        segments.truncate(segment.header.number as usize - 1);
+        segments.push(segment);
+    }
+
     /// Reads and verifies the event at a location.
     pub(crate) fn event_at(&self, location: Location) -> Result<Event> {
         let segment = self.segment(location.segment).expect("the index only knows segments of the log");
@@ -88,7 +131,7 @@ impl Log {
     fn cursor(&self, position: u64) -> Result<SegmentCursor> {
         let segment = self.segment_of(position);
         let ordinal = position - segment.header.first_position;
-        let waypoint = self.listener.waypoint(segment.header.number, ordinal)?;
+        let waypoint = self.indexes.waypoint(segment.header.number, ordinal)?;
         SegmentCursor::new(segment, position, waypoint)
     }
 
@@ -105,7 +148,7 @@ impl Log {
 
 /// Events in rising order of positions.
 pub(crate) struct Forwards {
-    log: Arc<Log>,
+    log: Arc<LogReader>,
     positions: Range<u64>,
     cursor: Option<SegmentCursor>,
 }
@@ -154,7 +197,7 @@ impl Forwards {
 /// Events in falling order of positions. They are read forwards from waypoint to waypoint, and
 /// returned in reverse.
 pub(crate) struct Backwards {
-    log: Arc<Log>,
+    log: Arc<LogReader>,
     positions: Range<u64>,
     events: Vec<Event>,
 }
@@ -165,7 +208,7 @@ impl Backwards {
             let last = self.positions.end - 1;
             let segment = self.log.segment_of(last);
             let first = segment.header.first_position;
-            let waypoint = self.log.listener.waypoint(segment.header.number, last - first)?;
+            let waypoint = self.log.indexes.waypoint(segment.header.number, last - first)?;
             let waypoint = waypoint.map_or(0, |waypoint| waypoint.ordinal.into());
             let first = self.positions.start.max(first + waypoint);
             let mut forwards = self.log.forwards(first..self.positions.end);

@@ -219,6 +219,29 @@ fn a_subscription_that_begins_behind_the_end_fails_once() {
     assert!(matches!(at_the_head.next(), Some(Ok(Delivery::CaughtUp(Some(0))))));
 }
 
+/// `after(u64::MAX)` was told as a place one lower: the place was kept as the position behind it,
+/// which the last number does not have. It is the number that was given, here as in a checkpoint.
+#[test]
+fn the_last_number_is_told_as_it_is() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    for number in [u64::MAX - 1, u64::MAX] {
+        let mut ahead = store.subscribe(Query::new()).after(number);
+        assert_eq!((ahead.checkpoint(), ahead.lag()), (Some(number), 0));
+        let refused = ahead.try_next();
+        let told = matches!(&refused, Err(Error::PositionAhead { position, end: 1, .. }) if *position == number);
+        assert!(told, "{refused:?}");
+        store.checkpoints().reset("mailer", number).unwrap();
+        let refused = mailer(&store).run(|_: &Event| ()).map(drop);
+        let told = matches!(&refused, Err(Error::PositionAhead { position, end: 1, .. }) if *position == number);
+        assert!(told, "{refused:?}");
+        let info = store.consumers().unwrap().remove(0);
+        assert_eq!((info.checkpoint.unwrap().position, info.behind), (number, 0));
+        assert_eq!(store.query(&Query::new()).after(number).into_iter().count(), 0);
+        assert!(matches!(mailer(&store).reset_to(Reset::After(number)), Err(Error::Invalid { .. })));
+    }
+}
+
 /// A number that was committed before the log had come to it was taken for a place once the log had
 /// grown past it.
 #[test]

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::fs::owned::Owned;
 use crate::process::Process;
+use crate::segment::vestiges::misplaced;
 use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, random};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
@@ -65,9 +66,9 @@ impl Log {
                 let (Ok(()) | Err(_)) = listener.settle(settled);
             }
         }
-        if entries.iter().any(|entry| entry.name == head::NAME && !entry.is_file) {
-            let why = "what has this name is not a regular file, so that nothing says how far the log is durable; move it away";
-            report.notices.push(format!("HEAD: {why}"));
+        for (name, why) in misplaced(&entries) {
+            let cost = if name == head::NAME { ", so that nothing says how far the log is durable" } else { "" };
+            report.notices.push(format!("{name}: {why}{cost}; move it away"));
         }
         if slots.bad > 0 {
             report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));

@@ -15,7 +15,6 @@ use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, Recorded, frames};
 use crate::segment::{START, Segment, random};
 use crate::time::Timestamp;
-use crate::waker;
 use parking_lot::MutexGuard;
 use std::path::Path;
 use std::sync::Arc;
@@ -292,7 +291,7 @@ impl Log {
                 self.syncing.written();
             }
             // After those whose commits these are.
-            self.listener.wake();
+            self.listener.wake(self.caller);
         }
         // Those who wait have been told.
         if work.is_none() {
@@ -383,10 +382,10 @@ impl Log {
         let woken = self.tell(&mut state, group.slots.iter().chain(&dropped), &outcome);
         // One of those who wait for a later group leads next. Those that have been told are passed
         // over.
-        while state.waiters.pop_front().is_some_and(|slot| !slot.promote()) {}
+        while state.waiters.pop_front().is_some_and(|slot| !slot.promote(self.caller)) {}
         self.progress.notify_all();
         drop(state);
-        woken.into_iter().for_each(waker::wake);
+        self.wake(woken);
     }
 
     /// Says what became of commits. Returns who waits for them, to be woken outside the commit
@@ -490,7 +489,12 @@ impl Log {
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
-        woken.into_iter().for_each(waker::wake);
+        self.wake(woken);
+    }
+
+    /// Wakes those who have been told what became of their commits.
+    fn wake(&self, woken: Vec<Waker>) {
+        woken.into_iter().for_each(|waker| self.caller.wake(waker));
     }
 }
 
@@ -516,6 +520,6 @@ impl Drop for Leader<'_> {
         let woken = self.log.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));
         self.log.progress.notify_all();
         drop(state);
-        woken.into_iter().for_each(waker::wake);
+        self.log.wake(woken);
     }
 }

@@ -35,6 +35,7 @@ use crate::process::Process;
 use crate::segment::scan::Each;
 use crate::segment::{START, Segment};
 use crate::time::Timestamp;
+use crate::waker::Caller;
 use head_file::HeadFile;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
@@ -98,7 +99,7 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
     /// Events have been published: wakes those who wait for them. Not called by `publish` itself,
     /// under which nobody may hold up the others.
-    fn wake(&self);
+    fn wake(&self, caller: Caller);
     /// The commits that were accepted and not yet published have failed, all of them. Runs under
     /// the commit lock.
     fn rolled_back(&self);
@@ -193,6 +194,8 @@ pub(crate) struct Log {
     fs: Arc<dyn Fs>,
     /// The same files, as the owner of the lock has them.
     owner: Arc<Owned>,
+    /// Who wakes those who wait for this log and its events.
+    caller: Caller,
     settings: LogSettings,
     listener: Arc<dyn Listener>,
     state: Mutex<CommitState>,
@@ -226,6 +229,10 @@ impl Log {
     /// The time by the clock of the store.
     pub(crate) fn now(&self) -> Timestamp {
         (self.settings.clock)()
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller
     }
 
     pub(crate) fn dir(&self) -> &PathBuf {

@@ -11,6 +11,7 @@ use crate::fs::owned::Owned;
 use crate::process::Process;
 use crate::segment::vestiges::misplaced;
 use crate::segment::{INCOMPLETE, REPAIRING, Segment, head, random};
+use crate::waker::Caller;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -112,6 +113,7 @@ impl Log {
             dir,
             fs,
             owner,
+            caller: Caller::new(),
             settings,
             listener,
         });

@@ -31,7 +31,6 @@ use crate::error::Result;
 use crate::index::editions::PositionContents;
 use crate::log::{Log, OpenReport};
 use crate::positions::Register;
-use crate::waker;
 use catalog::Catalog;
 use notify::waiters::Waiters;
 use parking_lot::Mutex;
@@ -44,8 +43,8 @@ use std::sync::Arc;
 ///
 /// Handles are cheap to clone and can be used from any thread; the store is closed when the last
 /// one is dropped (iterators count, tickets do not), or by [`Store::close`]. If the last one is
-/// dropped by a waker of an async runtime while that is called, a thread of its own closes the
-/// store, a moment later. One process at a time can have it open for writing: what the lock
+/// dropped by a waker of an async runtime that this store calls, a thread of its own closes it, a
+/// moment later. One process at a time can have it open for writing: what the lock
 /// protects from, and what not, stands in the README. In a process that was forked from that one, a
 /// handle can only read, and dropping it does nothing.
 ///
@@ -230,10 +229,10 @@ impl Store {
     /// [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is
     /// given up all the same; not in a forked process, which gets
     /// [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a
-    /// waker that the store calls, which cannot wait for what it is called by: the store is closed
-    /// all the same, a moment later.
+    /// waker that this store calls, which cannot wait for what it is called by: the store is closed
+    /// all the same, a moment later. In a waker of another store it closes as anywhere.
     pub fn close(self) -> Result<()> {
-        match waker::is_waking() {
+        match self.inner.is_waking() {
             false => self.inner.close(),
             true => {
                 self.inner.close_aside();
@@ -260,6 +259,11 @@ impl Store {
 }
 
 impl Inner {
+    /// Whether this thread is in a waker that this store calls.
+    fn is_waking(&self) -> bool {
+        self.log.caller().is_waking()
+    }
+
     fn close(&self) -> Result<()> {
         self.closing()()
     }
@@ -283,7 +287,7 @@ impl Inner {
             hooks.closing();
             let flushed = positions.close();
             let closed = log.close();
-            view.waiters.close();
+            view.waiters.close(log.caller());
             closed.and(flushed)
         }
     }
@@ -295,7 +299,7 @@ impl Drop for Inner {
     /// may be the maintenance thread itself, and cannot wait for its own end: then another one
     /// closes.
     fn drop(&mut self) {
-        if waker::is_waking() {
+        if self.is_waking() {
             self.close_aside();
         } else {
             // Errors can be had from `close`; anyone who drops the last handle does not ask.

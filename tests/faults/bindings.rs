@@ -13,12 +13,14 @@ use annals::{
 };
 use annals_testkit::stream;
 use annals_testkit::{Image, SimFs};
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 fn append(store: &Store, name: &str, event_type: &'static str, count: usize) {
     for _ in 0..count {
@@ -644,5 +646,86 @@ fn a_waker_may_drop_or_close_the_last_handle() {
         };
         assert_eq!((store.len(), store.open_report().clean), (1, true));
         assert!(matches!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_))));
+    }
+}
+
+/// What is done when somebody is woken, once.
+struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Does {
+    fn wake(self: Arc<Self>) {
+        let does = self.0.lock().unwrap().take();
+        does.into_iter().for_each(|does| does());
+    }
+}
+
+fn does(what: impl FnOnce() + Send + 'static) -> Waker {
+    Waker::from(Arc::new(Does(Mutex::new(Some(Box::new(what))))))
+}
+
+/// A subscription that has come to the end of a store, and wakes this when there is more, or when
+/// the store is closed.
+fn waits_for_more(store: &Store, wakes: &Waker) -> annals::subscription::SubscriptionStream {
+    let mut waits = store.subscribe(Query::new()).from_now().into_stream();
+    let mut poll = || waits.poll_next_unpin(&mut Context::from_waker(wakes));
+    assert!(matches!(poll(), Poll::Ready(Some(Ok(Delivery::CaughtUp(_))))));
+    assert!(poll().is_pending());
+    waits
+}
+
+/// One flag for all stores said that somebody is being woken: in a waker of one store, closing
+/// another one was refused, and dropping its last handle left its lock taken for a moment. Only the
+/// store that calls the waker cannot be waited for there.
+#[test]
+fn a_waker_closes_another_store_as_anybody_does() {
+    for closes in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (Store::in_memory(), Store::open(dir.path()).unwrap());
+        append(&second, "a-1", "T", 1);
+        let (told, closed) = mpsc::channel();
+        let waker = does(move || {
+            let path = second.path().to_owned();
+            let done = match closes {
+                true => second.close(),
+                false => {
+                    drop(second);
+                    Ok(())
+                }
+            };
+            told.send((done, Store::open(path).map(|store| store.open_report().clean))).unwrap();
+        });
+        let waits = waits_for_more(&first, &waker);
+        append(&first, "a-1", "T", 1);
+        let (done, again) = closed.recv().unwrap();
+        assert!(matches!((&done, &again), (Ok(()), Ok(true))), "{done:?} {again:?}");
+        drop(waits);
+        first.close().unwrap();
+    }
+}
+
+/// Closing the other store wakes those who wait for it, and one of them closes the first: that is
+/// still at work below, and is not waited for.
+#[test]
+fn a_store_is_known_below_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (Store::open(dir.path()).unwrap(), Store::in_memory());
+    let (told, closed) = mpsc::channel();
+    let told_of_first = told.clone();
+    let handle = first.clone();
+    let inner = waits_for_more(&second, &does(move || told_of_first.send(("first", handle.close())).unwrap()));
+    let closes = second.clone();
+    let outer = waits_for_more(&first, &does(move || told.send(("second", closes.close())).unwrap()));
+    let appends =
+        std::thread::spawn(move || drop(first.append(&stream("a-1"), Expected::Any, [NewEvent::new("T", "")])));
+    let next = || closed.recv_timeout(Duration::from_secs(20)).expect("nobody waits for itself");
+    let (of_first, of_second) = (next(), next());
+    assert!(matches!(of_first, ("first", Err(Error::Invalid { what: "close", .. }))), "{of_first:?}");
+    assert!(matches!(of_second, ("second", Ok(()))), "{of_second:?}");
+    appends.join().unwrap();
+    drop((inner, outer));
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = Store::open(dir.path()) {
+        assert!(matches!(error, Error::Locked { .. }) && Instant::now() < until, "{error}");
+        std::thread::yield_now();
     }
 }

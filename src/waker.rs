@@ -1,6 +1,7 @@
 //! Who waits, as one type: a thread that sleeps, or a task of any async runtime.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Wake, Waker};
@@ -28,11 +29,21 @@ struct Callers {
     known: [u64; KNOWN],
 }
 
+/// Those whom a thread wakes afterwards.
+struct Later {
+    /// Calls of [`afterwards`] that are not over.
+    calls: usize,
+    woken: Vec<(Caller, Waker)>,
+}
+
+// But for the first, without destructors, as a store may be dropped by that of another variable of
+// the thread.
 thread_local! {
     /// Made once a thread, so that waiting allocates nothing.
     static THREAD: Waker = Waker::from(Arc::new(Parked(std::thread::current())));
-    /// Without a destructor, as a store may be dropped by that of another variable of the thread.
     static WAKING: Cell<Callers> = const { Cell::new(Callers { depth: 0, known: [0; KNOWN] }) };
+    static LATER: ManuallyDrop<RefCell<Later>> =
+        const { ManuallyDrop::new(RefCell::new(Later { calls: 0, woken: Vec::new() })) };
 }
 
 /// Wakes. A waker of an async runtime is not our code: should it panic, the thread that tells the
@@ -51,8 +62,13 @@ impl Caller {
         Caller(NEXT.fetch_add(1, Relaxed))
     }
 
-    /// Wakes, and is known as the one who does until that is over.
+    /// Wakes, and is known as the one who does until that is over. A waker that is not our code is
+    /// kept for [`afterwards`], if this thread is in such a call.
     pub(crate) fn wake(self, waker: Waker) {
+        if is_of_thread(&waker) {
+            return waker.wake();
+        }
+        let Some(waker) = self.keep(waker) else { return };
         let before = WAKING.get();
         let mut now = before;
         if let Some(place) = now.known.get_mut(before.depth) {
@@ -64,6 +80,20 @@ impl Caller {
         WAKING.set(before);
     }
 
+    /// Keeps a waker for later, or gives it back.
+    fn keep(self, waker: Waker) -> Option<Waker> {
+        LATER.with(|later| {
+            let mut later = later.borrow_mut();
+            match later.calls {
+                0 => Some(waker),
+                _ => {
+                    later.woken.push((self, waker));
+                    None
+                }
+            }
+        })
+    }
+
     /// Whether this thread is waking somebody for this caller, so that what runs now is not our
     /// code, within a call of the caller that is not over: it must not wait for that call, nor for
     /// this thread. For another caller it may: nothing of that one runs in this thread.
@@ -73,6 +103,32 @@ impl Caller {
         let Callers { depth, known } = WAKING.get();
         depth > KNOWN || known[..depth].contains(&self.0)
     }
+}
+
+/// Runs what waits for commits while it holds a lock, and wakes tasks only when it is over: the
+/// thread may write the commits of others meanwhile, and what it wakes may call in here again, for
+/// the same lock. Threads are woken at once.
+pub(crate) fn afterwards<T>(run: impl FnOnce() -> T) -> T {
+    struct Call;
+    impl Drop for Call {
+        fn drop(&mut self) {
+            let woken = LATER.with(|later| {
+                let mut later = later.borrow_mut();
+                later.calls -= 1;
+                if later.calls == 0 { std::mem::take(&mut later.woken) } else { Vec::new() }
+            });
+            woken.into_iter().for_each(|(caller, waker)| caller.wake(waker));
+        }
+    }
+    LATER.with(|later| later.borrow_mut().calls += 1);
+    let _call = Call;
+    run()
+}
+
+/// Whether a waker is one of [`this_thread`], whosever. One that is not recognized only comes
+/// later.
+fn is_of_thread(waker: &Waker) -> bool {
+    THREAD.try_with(|own| std::ptr::eq(own.vtable(), waker.vtable())).unwrap_or(false)
 }
 
 /// What unparks this thread.
@@ -108,5 +164,41 @@ mod tests {
             assert_eq!(*noted.lock().unwrap(), expected, "{depth}");
             assert!(all.iter().all(|caller| !caller.is_waking()));
         }
+    }
+
+    #[test]
+    fn tasks_are_woken_afterwards_and_threads_at_once() {
+        struct Counts(AtomicU64);
+        impl Wake for Counts {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (task, caller) = (Arc::new(Counts(AtomicU64::new(0))), Caller::new());
+        let (other, parked) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            other.send(this_thread()).unwrap();
+            std::thread::park();
+        });
+        let parked = parked.recv().unwrap();
+        assert!(is_of_thread(&parked) && !is_of_thread(&task.clone().into()));
+        afterwards(|| {
+            afterwards(|| caller.wake(task.clone().into()));
+            caller.wake(parked);
+            thread.join().unwrap();
+            assert_eq!(task.0.load(Relaxed), 0);
+        });
+        assert_eq!(task.0.load(Relaxed), 1);
+        // Also where the call ends in a panic.
+        let panic = std::panic::AssertUnwindSafe(|| {
+            afterwards(|| {
+                caller.wake(task.clone().into());
+                std::panic::resume_unwind(Box::new("no"));
+            })
+        });
+        assert!(std::panic::catch_unwind(panic).is_err());
+        assert_eq!(task.0.load(Relaxed), 2);
+        caller.wake(task.clone().into());
+        assert_eq!(task.0.load(Relaxed), 3);
     }
 }

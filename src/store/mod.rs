@@ -74,7 +74,7 @@ pub(crate) struct Inner {
     report: OpenReport,
     /// The consumers that run.
     consuming: Mutex<BTreeSet<String>>,
-    /// PositionContents while an edition is deleted.
+    /// Held while an edition is deleted.
     deleting: Mutex<()>,
     /// What is damaged, if the store is read around damage.
     gaps: read::gaps::Gaps,

@@ -729,3 +729,60 @@ fn a_store_is_known_below_another_one() {
         std::thread::yield_now();
     }
 }
+
+/// Who made the events durable that positions are about held the lock of their file meanwhile, and
+/// wrote the commits of others: a task that was woken by that and asked for the same lock, to keep
+/// a checkpoint of its own, waited for itself. So it was with the deletion of an edition. Tasks are
+/// woken when the lock is free.
+#[test]
+fn what_a_waker_calls_waits_for_nobody_below_it() {
+    type Call = fn(&Store);
+    let keep: Call = |store| {
+        let (Ok(_) | Err(_)) = store.checkpoints().commit("other", 0, ExpectedVersion::Any);
+        store.checkpoints().flush().unwrap();
+    };
+    let delete: Call = |store| assert_eq!(store.editions().delete("other", None).unwrap(), 1);
+    let flush: Call = |store| {
+        store.checkpoints().commit("mailer", 0, ExpectedVersion::Any).unwrap();
+        store.checkpoints().flush().unwrap();
+    };
+    let close: Call = |store| {
+        store.checkpoints().commit("mailer", 0, ExpectedVersion::Any).unwrap();
+        store.clone().close().unwrap();
+    };
+    let calls: [(&str, Call, Call); 4] = [
+        ("a flush in a flush", flush, keep),
+        ("a flush while it is closed", close, keep),
+        ("a deletion in a deletion", |store| assert_eq!(store.editions().delete("dream", None).unwrap(), 1), delete),
+        ("a deletion in a flush", flush, delete),
+    ];
+    for (name, outer, inner) in calls {
+        let disk = SimFs::new();
+        let options = Options::new().file_system(disk).maintenance(false).durability(Durability::Os).reserve(0);
+        let store = options.open("store").unwrap();
+        append(&store, "a-1", "T", 1);
+        for stream in ["a-1@dream", "a-1@other"] {
+            append(&store, stream, "T", 1);
+        }
+        let (told, over) = mpsc::channel();
+        let (woken, calls) = (told.clone(), store.clone());
+        let waits = waits_for_more(
+            &store,
+            &does(move || {
+                inner(&calls);
+                woken.send("woken").unwrap();
+            }),
+        );
+        // Nobody has written it: who waits for all that is accepted will.
+        let ticket =
+            store.transaction().append(&stream("a-1"), Expected::Any, [NewEvent::new("T", "")]).submit().unwrap();
+        std::thread::spawn(move || {
+            outer(&store);
+            told.send("done").unwrap();
+            drop(waits);
+        });
+        let next = || over.recv_timeout(Duration::from_secs(20)).unwrap_or("nothing: somebody waits for itself");
+        assert_eq!([next(), next()], ["woken", "done"], "{name}");
+        ticket.wait().unwrap();
+    }
+}

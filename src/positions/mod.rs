@@ -5,6 +5,7 @@
 //! writes it outside of that lock, and syncs; who comes in the meantime waits for the next flush,
 //! which is then that of all who wait. Nothing is read before the first use.
 
+mod bindings;
 mod dead_letters;
 mod journal;
 
@@ -19,6 +20,8 @@ use crate::format::positions_file::{HandlerGroup, ProgressEntry, UNBOUND};
 use crate::fs::{Fs, Mode};
 use crate::stream::{StreamId, check_name};
 use crate::waker;
+pub use bindings::BindingFault;
+pub(crate) use bindings::Bound;
 pub(crate) use dead_letters::Letter;
 use journal::Journal;
 use parking_lot::{Mutex, MutexGuard};
@@ -26,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-pub(crate) use table::Sequence;
+pub use table::Sequence;
 use table::Table;
 
 /// Makes all events durable that can be read.

@@ -17,7 +17,6 @@ pub use append::{Appended, Committed, Ticket, Transaction};
 pub use discover::{Correlated, NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
 pub use options::Options;
-pub use progress::bindings::BindingFault;
 pub use progress::checkpoints::{Checkpoint, Checkpoints};
 pub use progress::handlers::{HandlerInfo, HandlerPosition, Positions};
 pub use query::Query;
@@ -30,6 +29,7 @@ pub use snapshot::report::{SkippedSnapshots, Snapshot, SnapshotCheck, SnapshotFa
 use crate::error::Result;
 use crate::index::editions::PositionContents;
 use crate::log::{Log, OpenReport};
+pub use crate::positions::BindingFault;
 use crate::positions::Register;
 use catalog::Catalog;
 use notify::waiters::Waiters;

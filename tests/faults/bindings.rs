@@ -3,7 +3,7 @@
 
 use annals::consumer::Reset;
 use annals::fs::{Entry, Fs, FsLayer, MemFs};
-use annals::offline::Salvage;
+use annals::offline::{Salvage, verify};
 use annals::progress::{BindingFault, ExpectedVersion};
 use annals::projection::{ExternalSink, SavedFault, Start};
 use annals::snapshot::{Codec, Retention, SnapshotFault};
@@ -111,6 +111,17 @@ fn mailer(store: &Store) -> annals::Consumer {
     store.consumer("mailer").until_caught_up()
 }
 
+/// What opening has told of bindings, `verify` tells, and takes the store for sound.
+fn as_opening(path: &Path, notices: &str) {
+    let report = verify(path).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    let [mut told, mut found]: [Vec<&str>; 2] =
+        [notices.lines().collect(), report.notices.iter().map(|of| &**of).collect()];
+    told.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, told);
+}
+
 fn nothing(_: &Event) {
     panic!("nothing is handed out")
 }
@@ -133,6 +144,9 @@ fn what_is_about_events_of_another_history_is_refused() {
         assert!(notices.contains(told), "{told}: {notices}");
     }
 
+    drop(store);
+    as_opening(&restored.path(), &notices);
+    let store = restored.open();
     let diverged = |result: Result<()>| match result {
         Err(error @ Error::Diverged { recorded_at: Some(_), .. }) => {
             let told = error.to_string();
@@ -174,6 +188,89 @@ fn what_is_about_events_of_another_history_is_refused() {
     assert!(restored.open().open_report().notices.is_empty());
 }
 
+/// `verify` looked at the bytes of POSITIONS, and not at what they are about: of a store over which
+/// a backup was put back it said nothing, and opening looks only at the newest. It tells of all,
+/// once for each name.
+#[test]
+fn verify_tells_of_all_that_is_about_another_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let [common, one, other] = ["common", "one", "other"].map(|name| dir.path().join(name));
+    let dream = |root: &str| stream(root).in_edition("dream").unwrap();
+    let store = Store::open(&common).unwrap();
+    append(&store, "order-1", "Common", 2);
+    append(&store, "order-2", "Common", 2);
+    // What has the name of an edition now is not what had it once.
+    append(&store, "order-1@dream", "Gone", 1);
+    store.editions().delete("dream", None).unwrap();
+    store.append(&dream("order-1"), Expected::Next(1), [NewEvent::new("Common", "")]).unwrap();
+    store.close().unwrap();
+    for (path, event_type) in [(&one, "One"), (&other, "Other")] {
+        copy_over(&common, path);
+        let store = Store::open(path).unwrap();
+        for stream in ["order-1", "order-2", "order-1@dream", "order-3"] {
+            append(&store, stream, event_type, 2);
+        }
+        if path == &one {
+            let positions = store.positions();
+            positions.put("both", &stream("order-1"), 1).unwrap();
+            positions.put("both", &dream("order-1"), 1).unwrap();
+            positions.put("both", &dream("order-2"), 1).unwrap();
+            // Of its own, shared with the main edition, in the main one, and ahead.
+            positions.put("late", &dream("order-1"), 2).unwrap();
+            positions.put("late", &dream("order-2"), 3).unwrap();
+            positions.put("late", &stream("order-1"), 2).unwrap();
+            positions.put("late", &stream("order-3"), 1).unwrap();
+            for (name, position) in [("both", 0), ("far", store.len() - 1), ("late", store.len() - 2)] {
+                store.checkpoints().commit(name, position, ExpectedVersion::Any).unwrap();
+            }
+            let park = |event: &Event| match event.position() {
+                10.. => Outcome::Park("no".into()),
+                _ => Outcome::Ack,
+            };
+            mailer(&store).run(park).unwrap();
+        }
+        store.close().unwrap();
+        let notices = verify(path).unwrap().notices;
+        assert!(notices.is_empty(), "{notices:?}");
+    }
+    std::fs::copy(one.join("POSITIONS"), other.join("POSITIONS")).unwrap();
+    let diverged = "the log has another event in its place";
+    let expected = |more: &str, of: &str| match more {
+        "" => format!("POSITIONS: {of}: {diverged}; it is refused until it is reset"),
+        _ => format!("POSITIONS: {of}, and {more} more: {diverged}; they are refused until they are reset"),
+    };
+    let report = verify(&other).unwrap();
+    assert!(report.is_sound());
+    let told = |notice: &String| report.notices.contains(notice);
+    assert!(told(&expected("", "the checkpoint of far at position 14")), "{report:?}");
+    assert!(told(&expected("", "the checkpoint of late at position 13")), "{report:?}");
+    assert!(told(&expected("", "the checkpoint of mailer at position 14")), "{report:?}");
+    assert!(report.notices.iter().any(|of| of.contains("a dead letter of mailer") && of.contains("and 2 more")));
+    assert!(report.notices.iter().any(|of| of.contains("of handler late") && of.contains("and 3 more")), "{report:?}");
+    assert_eq!(report.notices.len(), 5, "{report:?}");
+
+    // The log has not come to what stands behind the backup; of one that is damaged, nobody knows
+    // what it had come to.
+    std::fs::copy(one.join("POSITIONS"), common.join("POSITIONS")).unwrap();
+    let ahead = verify(&common).unwrap().notices;
+    assert!(ahead.len() == 5 && ahead.iter().all(|of| of.contains("has not come to")), "{ahead:?}");
+    let segment = common.join("00000000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(6).rposition(|of| of == b"Common").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let damaged = verify(&common).unwrap();
+    assert!(!damaged.is_sound() && !damaged.notices.iter().any(|of| of.contains("POSITIONS")), "{damaged:?}");
+    // Of another store, nothing is said but that.
+    let stranger = dir.path().join("stranger");
+    let store = Store::open(&stranger).unwrap();
+    append(&store, "order-1", "T", 20);
+    store.close().unwrap();
+    std::fs::copy(one.join("POSITIONS"), stranger.join("POSITIONS")).unwrap();
+    let found = verify(&stranger).unwrap();
+    assert!(found.damage.len() == 1 && found.notices.is_empty(), "{found:?}");
+}
+
 /// The same, with the store still shorter than the checkpoint: a consumer silently went back to the
 /// end. All say the same now, and opening says it first, also to those who only read.
 #[test]
@@ -181,6 +278,7 @@ fn what_is_ahead_of_a_restored_store_is_refused() {
     let restored = Restored::new();
     let notices = annals::Options::new().open_read_only(restored.path()).unwrap().open_report().notices.join("\n");
     assert!(notices.contains("mailer") && notices.contains("has not come to"), "{notices}");
+    as_opening(&restored.path(), &notices);
     let store = restored.open();
     let ahead = |result: Result<()>| match result {
         Err(error @ Error::PositionAhead { position: 99, end: 50, .. }) => {
@@ -458,6 +556,8 @@ fn there_is_no_snapshot_for_a_lost_event() {
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     assert_eq!(Salvage::new().run(&path, &out).unwrap().lost(), 1);
+    let found = [verify(&out).unwrap().notices, verify(&path).unwrap().notices];
+    assert!(found.iter().all(Vec::is_empty), "{found:?}");
 
     let store = Store::open(&out).unwrap();
     assert!(store.open_report().notices.is_empty(), "{:?}", store.open_report().notices);

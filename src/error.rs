@@ -310,12 +310,17 @@ impl Error {
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// What has failed with the directory of a store. Where it is a file, the system says that it
-    /// exists already, or that it is not a directory.
+    /// What has failed with the directory of a store.
     pub(crate) fn directory(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::no_directory(operation, path, source, "a store is a directory, and this is none")
+    }
+
+    /// What has failed with a directory, and what it is said to be where it is none: the system
+    /// says of a file that it exists already, or that it is not a directory.
+    pub(crate) fn no_directory(operation: &'static str, path: &Path, source: io::Error, why: &'static str) -> Self {
         let source = match source.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-                io::Error::new(io::ErrorKind::NotADirectory, "a store is a directory, and this is none")
+                io::Error::new(io::ErrorKind::NotADirectory, why)
             }
             _ => source,
         };

@@ -2,6 +2,7 @@
 
 use super::Consumer;
 use crate::error::Result;
+use crate::position;
 use crate::store::{Checkpoint, Store};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ impl Store {
             found.entry(name).or_default().1 = count;
         }
         let info = |(name, (checkpoint, dead_letters)): (String, (Option<Checkpoint>, _))| {
-            let next = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position.saturating_add(1));
+            let next = position::behind(checkpoint.as_ref().map(|checkpoint| checkpoint.position));
             let (running, behind) = (self.is_consuming(&name), self.events_from(next)?);
             Ok(ConsumerInfo { name, checkpoint, behind, dead_letters, running })
         };

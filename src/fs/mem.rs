@@ -23,8 +23,19 @@ struct MemFiles {
     locks: Mutex<BTreeSet<PathBuf>>,
 }
 
+/// A file in memory.
 #[derive(Default, Debug)]
-struct MemFile(RwLock<Vec<u8>>);
+pub(crate) struct MemFile(RwLock<Vec<u8>>);
+
+impl MemFile {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        MemFile(RwLock::new(bytes))
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0.into_inner()
+    }
+}
 
 #[derive(Debug)]
 struct MemLock {

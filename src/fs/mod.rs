@@ -27,6 +27,7 @@ pub use paced::Paced;
 pub use real::RealFs;
 pub(crate) use regular::is_not_a_file;
 
+use crate::error::Error;
 pub(crate) use crate::error::is_out_of_files;
 use std::fmt::Debug;
 use std::io;
@@ -173,6 +174,33 @@ pub fn read_full(file: &dyn File, offset: u64, out: &mut [u8]) -> io::Result<usi
         }
     }
     Ok(done)
+}
+
+/// Whether nothing has this name: it is missing, or what should hold it is no directory.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// What a directory holds: nothing if it is missing, or if something else stands in its place.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub(crate) fn list_if_there(fs: &dyn Fs, dir: &Path) -> crate::error::Result<Vec<Entry>> {
+    match fs.list(dir) {
+        Err(e) if is_absent(&e) => Ok(Vec::new()),
+        listed => listed.map_err(|e| Error::io("list", dir, e)),
+    }
+}
+
+/// Makes a directory within a store, and those above it.
+///
+/// # Errors
+///
+/// [`Error::Io`], which says so if something else stands in its place.
+pub(crate) fn make_dir(fs: &dyn Fs, dir: &Path) -> crate::error::Result<()> {
+    let why = "something else stands where a directory of the store belongs; move it away";
+    fs.create_dir(dir).map_err(|e| Error::no_directory("create", dir, e, why))
 }
 
 /// Writes all of `bytes` at `offset`. On an error, says with it how many bytes went through before.

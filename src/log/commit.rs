@@ -16,7 +16,6 @@ use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, frames};
 use crate::segment::{START, Segment, random};
 use crate::time::Timestamp;
-use crate::waker;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -251,7 +250,7 @@ impl LogWriter {
                 self.syncing.written();
             }
             // After those whose commits these are.
-            self.observer.wake();
+            self.observer.wake(self.log.caller);
         }
         // Those who wait have been told.
         if work.is_none() {
@@ -342,10 +341,10 @@ impl LogWriter {
         let woken = self.tell(&mut state, group.slots.iter().chain(&dropped), &outcome);
         // One of those who wait for a later group leads next. Those that have been told are passed
         // over.
-        while state.waiters.pop_front().is_some_and(|slot| !slot.promote()) {}
+        while state.waiters.pop_front().is_some_and(|slot| !slot.promote(self.log.caller)) {}
         self.progress.notify_all();
         drop(state);
-        woken.into_iter().for_each(waker::wake);
+        self.wake(woken);
     }
 
     /// Says what became of commits. Returns who waits for them, to be woken outside the commit
@@ -449,7 +448,12 @@ impl LogWriter {
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
-        woken.into_iter().for_each(waker::wake);
+        self.wake(woken);
+    }
+
+    /// Wakes those who have been told what became of their commits.
+    fn wake(&self, woken: Vec<Waker>) {
+        woken.into_iter().for_each(|waker| self.log.caller.wake(waker));
     }
 }
 
@@ -475,6 +479,6 @@ impl Drop for Leader<'_> {
         let woken = self.writer.tell(&mut state, self.slots.iter().chain(&dropped), &Err(refused));
         self.writer.progress.notify_all();
         drop(state);
-        woken.into_iter().for_each(waker::wake);
+        self.writer.wake(woken);
     }
 }

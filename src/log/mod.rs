@@ -42,6 +42,7 @@ use crate::format::segment_header::SegmentHeader;
 use crate::segment::START;
 use crate::segment::scan::Each;
 use crate::time::Timestamp;
+use crate::waker::Caller;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,8 +122,9 @@ pub(crate) trait SegmentIndexes: Send + Sync + 'static {
 pub(crate) trait CommitObserver: Send + Sync + 'static {
     /// Publishes a group of commits: as [`SegmentIndexes::add`].
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
-    /// Events have been published: wakes those who wait for them. Not called under any lock.
-    fn wake(&self);
+    /// Events have been published: wakes those who wait for them, on behalf of the log. Not called
+    /// under any lock.
+    fn wake(&self, caller: Caller);
     /// All commits that were accepted and not yet published have failed. Called under the commit
     /// lock.
     fn rolled_back(&self);

@@ -9,7 +9,9 @@ use super::{CommitObserver, HeldDirectory, LogReader, LogSettings, LogWriter, Se
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::fs::owned::Owned;
+use crate::segment::vestiges::misplaced;
 use crate::segment::{INCOMPLETE, REPAIRING, head, random};
+use crate::waker::Caller;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -67,9 +69,9 @@ impl OpenedLog {
                 let (Ok(()) | Err(_)) = indexes.write(extent);
             }
         }
-        if entries.iter().any(|entry| entry.name == head::NAME && !entry.is_file) {
-            let why = "what has this name is not a regular file, so that nothing says how far the log is durable; move it away";
-            report.notices.push(format!("HEAD: {why}"));
+        for (name, why) in misplaced(&entries) {
+            let cost = if name == head::NAME { ", so that nothing says how far the log is durable" } else { "" };
+            report.notices.push(format!("{name}: {why}{cost}; move it away"));
         }
         if slots.bad > 0 {
             report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));
@@ -86,6 +88,7 @@ impl OpenedLog {
             segments: RwLock::new(recovered.segments),
             watermark: AtomicU64::new(position),
             indexes,
+            caller: Caller::new(),
         });
         let mut writer = None;
         if !settings.read_only {

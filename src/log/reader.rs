@@ -7,6 +7,7 @@ use crate::position::Location;
 use crate::segment::Segment;
 use crate::segment::cursor::SegmentCursor;
 use crate::segment::verified::{Next, Verified};
+use crate::waker::Caller;
 use parking_lot::RwLock;
 use std::ops::Range;
 use std::path::Path;
@@ -21,11 +22,17 @@ pub(crate) struct LogReader {
     /// Positions below this one are visible.
     pub(super) watermark: AtomicU64,
     pub(super) indexes: Arc<dyn SegmentIndexes>,
+    /// Who wakes those who wait for this log and its events.
+    pub(super) caller: Caller,
 }
 
 impl LogReader {
     pub(crate) fn held(&self) -> &Arc<HeldDirectory> {
         &self.held
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -2,7 +2,7 @@
 
 use super::LogWriter;
 use crate::error::{Error, Result};
-use crate::waker::{this_thread, wake};
+use crate::waker::{Caller, this_thread};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,7 +40,7 @@ impl CommitSlot {
     }
 
     /// Wakes who waits, to lead the next group. `false` if nobody waits any more.
-    pub(super) fn promote(&self) -> bool {
+    pub(super) fn promote(&self, caller: Caller) -> bool {
         let mut waiting = self.waiting.lock();
         if !waiting.can_lead {
             return false;
@@ -48,7 +48,7 @@ impl CommitSlot {
         let Some(waker) = waiting.waker.take() else { return false };
         waiting.lead = true;
         drop(waiting);
-        wake(waker);
+        caller.wake(waker);
         true
     }
 

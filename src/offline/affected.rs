@@ -64,8 +64,8 @@ pub(super) fn affected(kept: &CopiedProgress, report: &Salvaged, sequences: &Seq
         sequence >= next || lost.is_some_and(|&first| sequence >= first)
     };
     let mut handlers: BTreeMap<&str, u64> = BTreeMap::new();
-    for (handler, stream, _, sequence) in &kept.positions.positions {
-        if is_touched(stream.key(), *sequence) {
+    for (handler, stream, _, of) in &kept.positions.positions {
+        if is_touched(stream.key(), of.sequence) {
             *handlers.entry(handler).or_default() += 1;
         }
     }

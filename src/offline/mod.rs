@@ -14,6 +14,7 @@
 //! [`Paced`](crate::fs::Paced) file system.
 
 mod affected;
+mod bindings;
 mod dump;
 mod renumber;
 mod repair;

@@ -6,8 +6,9 @@ use super::{Report, write};
 use crate::error::{Damage, Error, Result};
 use crate::format::positions_file::HEADER;
 use crate::format::snapshot_file::SnapshotHeader;
-use crate::fs::{Fs, Holes, MemFs, Mode, is_not_a_file, write_full};
-use crate::positions::salvage::{NAME, SalvagedProgress, salvage};
+use crate::fs::mem::MemFile;
+use crate::fs::{Fs, Holes, Mode, is_not_a_file};
+use crate::positions::salvage::{NAME, SalvagedProgress, salvage, salvage_file};
 use crate::reconstruct::{LeftOut, read};
 use crate::snapshots::NAME as SNAPSHOTS;
 use crate::snapshots::inspect::{self, SnapshotVerdict};
@@ -33,10 +34,8 @@ impl Early {
         if size > u32::MAX.into() {
             return Ok(Early { found: salvage(fs, dir)?, bytes: None });
         }
-        let (bytes, memory) = (read(fs, &path)?, MemFs::new());
-        let file = memory.open(&path, Mode::Create).map_err(|e| Error::io("copy", &path, e))?;
-        write_full(&*file, 0, &bytes).map_err(|(_, e)| Error::io("copy", &path, e))?;
-        Ok(Early { found: salvage(&memory, dir)?, bytes: Some(bytes) })
+        let file = MemFile::new(read(fs, &path)?);
+        Ok(Early { found: salvage_file(&file, &path)?, bytes: Some(file.into_bytes()) })
     }
 }
 
@@ -46,7 +45,12 @@ pub(super) fn positions(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>) -> 
 }
 
 /// A POSITIONS of another store is damaged from its header on: nothing in it is of use here.
-fn of_store(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, mut found: SalvagedProgress) -> SalvagedProgress {
+pub(super) fn of_store(
+    fs: &Holes<'_>,
+    dir: &Path,
+    store: Option<[u8; 16]>,
+    mut found: SalvagedProgress,
+) -> SalvagedProgress {
     if let (Some(theirs), Some(ours)) = (found.store, store)
         && theirs != ours
     {
@@ -64,9 +68,14 @@ fn of_store(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, mut found: Salv
     found
 }
 
-/// Reads POSITIONS and each snapshot for a report.
-pub(super) fn verify(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>, report: &mut Report) -> Result<()> {
-    let found = positions(fs, dir, store)?;
+/// Reads each snapshot for a report, which tells what was found of POSITIONS, too.
+pub(super) fn verify(
+    fs: &Holes<'_>,
+    dir: &Path,
+    store: Option<[u8; 16]>,
+    found: SalvagedProgress,
+    report: &mut Report,
+) -> Result<()> {
     report.bytes += found.size.unwrap_or(0);
     report.positions = found.positions.len() as u64;
     report.checkpoints = found.checkpoints.len() as u64;

@@ -1,5 +1,6 @@
 //! Reading a whole store and saying what is wrong with it.
 
+use super::bindings::Bindings;
 use super::{SegmentFile, is_incomplete, segments, sidecars, tell_holes};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
@@ -14,10 +15,9 @@ use crate::fs::{Fs, Holes, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::positions::salvage as positions;
-use crate::reconstruct::misplaced;
 use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
 use crate::segment::verdict::{self, NoHeader, SegmentEnd, SegmentVerdict, judge, was_being_created};
-use crate::segment::vestiges::{self, Claims};
+use crate::segment::vestiges::{self, Claims, misplaced};
 use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of, spare_number_of};
 use crate::stream::main_key;
 use crate::system::System;
@@ -67,7 +67,9 @@ impl Report {
 }
 
 /// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD;
-/// handler positions and snapshots. Changes nothing and takes no lock.
+/// handler positions and snapshots. Checkpoints, handler positions and dead letters that are not
+/// about events of this log, as after a backup was put back, are notices. Changes nothing and takes
+/// no lock.
 ///
 /// ```
 /// let dir = tempfile::tempdir()?;
@@ -110,6 +112,7 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
         number: 1,
         position: 0,
         holes: false,
+        bindings: Bindings::default(),
     };
     let head = check.head(fs, dir)?;
     let claims = Claims::read(fs, dir, 0).unwrap_or_default();
@@ -122,6 +125,7 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
         named => named?,
     };
     let newest = named.last().map_or(0, |named| named.number);
+    check.bindings = Bindings::read(fs, dir)?;
     for (n, at_hand) in named.iter().enumerate() {
         let next = match named.get(n + 1) {
             Some(next) => {
@@ -141,7 +145,10 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     };
     check.report.damage.extend(left);
     let store = head.map(|head| head.store).or(check.before.as_ref().map(|before| before.header.store));
-    sidecars::verify(fs, dir, store, &mut check.report)?;
+    let end = check.report.damage.is_empty().then_some(check.position);
+    let (found, unbound) = std::mem::take(&mut check.bindings).finish(fs, dir, store, end);
+    sidecars::verify(fs, dir, store, found, &mut check.report)?;
+    check.report.notices.extend(unbound);
     check.not_covered(fs, dir)?;
     tell_holes(fs, &mut check.report.damage, &mut check.report.torn);
     check.report.streams = check.streams.keys().filter(|key| System::of(key).is_none()).count() as u64;
@@ -242,6 +249,8 @@ struct Check {
     position: u64,
     /// Something is missing: streams may go on with a later sequence than the next.
     holes: bool,
+    /// What POSITIONS is bound to.
+    bindings: Bindings,
 }
 
 impl Check {
@@ -307,7 +316,7 @@ impl Check {
         self.check_header(named, &header, head);
 
         let mut index = IndexCheck::new(fs, dir, &header)?;
-        let (streams, holes) = (&mut self.streams, &mut self.holes);
+        let (streams, holes, bindings) = (&mut self.streams, &mut self.holes, &mut self.bindings);
         let mut gaps: Vec<Damage> = Vec::new();
         let (mut events, mut lost) = (0, 0);
         let (mut chain, mut other_log) = (Chain::start(&header), false);
@@ -319,6 +328,7 @@ impl Check {
             frame.records(&named.path, |event| {
                 events += 1;
                 index.event(&event);
+                bindings.event(&event);
                 if let Some(System::Lost) = System::of(event.key) {
                     lost += 1;
                     *holes = true;
@@ -444,6 +454,7 @@ impl Check {
                 self.report.events += u64::from(!lost);
                 // Nothing can be said of their numbers, but they belong to streams.
                 out_of_sequence(&mut self.streams, &event, true);
+                self.bindings.event(&event);
             })?;
         }
         Ok(true)

@@ -5,6 +5,7 @@
 //! writes it outside of that lock, and syncs; who comes in the meantime waits for the next flush,
 //! which is then that of all who wait. Nothing is read before the first use.
 
+mod bindings;
 mod dead_letters;
 mod journal;
 
@@ -18,6 +19,9 @@ use crate::expected::ExpectedVersion;
 use crate::format::positions_file::{HandlerGroup, ProgressEntry, UNBOUND};
 use crate::fs::{Fs, Mode};
 use crate::stream::{StreamId, check_name};
+use crate::waker;
+pub use bindings::BindingFault;
+pub(crate) use bindings::Bound;
 pub(crate) use dead_letters::Letter;
 use journal::Journal;
 use parking_lot::{Mutex, MutexGuard};
@@ -25,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-pub(crate) use table::Sequence;
+pub use table::Sequence;
 use table::Table;
 
 /// Makes all events durable that can be read.
@@ -42,6 +46,7 @@ pub(crate) struct Register {
     /// Whether each change is flushed before it is told of.
     sync: bool,
     /// Makes the events durable that positions may be about: none of these must outlive its event.
+    /// Only called within [`waker::afterwards`], as it wakes those who wait for them.
     sync_events: SyncEvents,
     check_owner: CheckOwner,
     loaded: OnceLock<LoadedTable>,
@@ -372,13 +377,16 @@ impl Register {
     pub(crate) fn flush(&self) -> Result<()> {
         let Some(loaded) = self.loaded.get().filter(|_| !self.read_only) else { return Ok(()) };
         let wanted = loaded.table.lock().changes();
-        let mut journal = loaded.journal.lock();
-        if journal.flushed >= wanted && journal.is_settled() {
-            return Ok(());
-        }
-        // After closing, the file may be another's.
-        self.check_writable()?;
-        self.write(loaded, &mut journal)
+        // The events are made durable under the lock of the journal.
+        waker::afterwards(|| {
+            let mut journal = loaded.journal.lock();
+            if journal.flushed >= wanted && journal.is_settled() {
+                return Ok(());
+            }
+            // After closing, the file may be another's.
+            self.check_writable()?;
+            self.write(loaded, &mut journal)
+        })
     }
 
     fn write(&self, loaded: &LoadedTable, journal: &mut Journal) -> Result<()> {
@@ -395,6 +403,11 @@ impl Register {
 
     /// Refuses changes from now on, and flushes. Reads go on.
     pub(crate) fn close(&self) -> Result<()> {
+        // The same, and under that of closing.
+        waker::afterwards(|| self.close_file())
+    }
+
+    fn close_file(&self) -> Result<()> {
         let mut closed = self.closed.lock();
         if let Some(result) = &*closed {
             return result.clone();

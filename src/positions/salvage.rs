@@ -4,11 +4,11 @@ use super::journal::write_whole;
 pub use super::journal::{NAME, NEW};
 use super::replay::{FileWindow, replay};
 use super::table::{RewriteProgress, Table};
-use super::{CheckpointEntry, Letter};
+use super::{CheckpointEntry, Letter, Sequence};
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::positions_file::{self, BATCH, BatchHeader, FileHeader, HEADER};
-use crate::fs::{self, Fs, Mode};
+use crate::fs::{self, File, Fs, Mode};
 use crate::stream::StreamId;
 use std::io;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use std::path::Path;
 const MAX_TRIES: u32 = 64;
 
 /// A position: handler, stream, epoch of its edition, sequence.
-pub type Position = (String, StreamId, u64, u64);
+pub type Position = (String, StreamId, u64, Sequence);
 
 /// What was found.
 #[derive(Default)]
@@ -70,20 +70,22 @@ impl SalvagedProgress {
 /// [`Error::UnsupportedFormat`], [`Error::Io`].
 pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<SalvagedProgress> {
     let path = dir.join(NAME);
-    let io_error = |e| Error::io("read", &path, e);
-    let file = match fs.open(&path, Mode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => {
-            return Ok(SalvagedProgress::default());
-        }
-        Err(e) => return Err(io_error(e)),
-    };
-    let mut window = FileWindow::new(&*file).map_err(io_error)?;
+    match fs.open(&path, Mode::Read) {
+        Ok(file) => salvage_file(&*file, &path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => Ok(SalvagedProgress::default()),
+        Err(e) => Err(Error::io("read", &path, e)),
+    }
+}
+
+/// The same of a file that is open.
+pub fn salvage_file(file: &dyn File, path: &Path) -> Result<SalvagedProgress> {
+    let io_error = |e| Error::io("read", path, e);
+    let mut window = FileWindow::new(file).map_err(io_error)?;
     let mut damage = Vec::new();
     let mut note = |bytes: Range<u64>, why: &str| {
-        damage.push(Damage { path: path.clone(), bytes, positions: 0..0, why: why.into() });
+        damage.push(Damage { path: path.to_owned(), bytes, positions: 0..0, why: why.into() });
     };
-    let header = FileHeader::decode_damaged(window.get(0, HEADER).map_err(io_error)?, &path)?;
+    let header = FileHeader::decode_damaged(window.get(0, HEADER).map_err(io_error)?, path)?;
     let mask = match header {
         Some(header) => Some(header.mask()),
         None => {
@@ -113,7 +115,7 @@ pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<SalvagedProgress> {
     let only_header = whole && damage.iter().all(|damage| damage.bytes.end <= HEADER as u64);
     if let Some(header) = header {
         // An open reads it like this.
-        match replay(&*file, &path, &header.store, |_| {}) {
+        match replay(file, path, &header.store, |_| {}) {
             Ok(_) => found.torn = !damage.is_empty(),
             Err(Error::Damaged(first)) if damage.is_empty() => damage.push(*first),
             Err(Error::Damaged(_)) => {}
@@ -125,7 +127,7 @@ pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<SalvagedProgress> {
     table.each(
         |_| true,
         |group, root, sequence| {
-            found.positions.push((group.handler.to_owned(), group.stream(root), group.epoch, sequence.sequence));
+            found.positions.push((group.handler.to_owned(), group.stream(root), group.epoch, sequence));
         },
     );
     let checkpoints = table.checkpoints();

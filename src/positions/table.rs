@@ -43,7 +43,7 @@ struct SharedPrefix {
 
 /// A sequence as it stands in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Sequence {
+pub struct Sequence {
     pub sequence: u64,
     /// When the event with this sequence was recorded, or [`UNBOUND`].
     pub recorded_at: i64,

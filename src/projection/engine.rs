@@ -15,6 +15,7 @@ use crate::format::state_file::MAX_STATE;
 use crate::store::notify::hooks::Hook;
 use crate::store::site::Site;
 use crate::store::{Query, Store};
+use crate::waker::wake;
 use parking_lot::{Mutex, ReentrantMutex, ReentrantMutexGuard, RwLock};
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -440,9 +441,9 @@ impl<P: Projection> Engine<P> {
     /// Wakes the thread of its own.
     pub(super) fn wake(&self) {
         self.alarmed.store(true, SeqCst);
-        if let Some(waker) = self.alarm.lock().clone() {
-            waker.wake();
-        }
+        // Not under the lock: the thread that wakes up may ask for it.
+        let waker = self.alarm.lock().clone();
+        waker.into_iter().for_each(wake);
     }
 
     /// Says which thread is its own.
@@ -531,5 +532,51 @@ impl<P: Projection> Hook for Engine<P> {
     fn closing(&self) {
         self.stop();
         let (Ok(()) | Err(_)) = self.save();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    struct Nothing;
+
+    impl Projection for Nothing {
+        type State = ();
+
+        fn name(&self) -> &str {
+            "nothing"
+        }
+
+        fn version(&self) -> u32 {
+            1
+        }
+
+        fn apply(&self, _: &mut (), _: &Event) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Who is woken may ask for the lock under which the waker stands.
+    #[test]
+    fn an_alarm_rings_outside_of_its_lock() {
+        struct Renews(Arc<Engine<Nothing>>, std::sync::mpsc::Sender<()>);
+        impl Wake for Renews {
+            fn wake(self: Arc<Self>) {
+                self.0.set_alarm(crate::waker::this_thread());
+                self.1.send(()).unwrap();
+            }
+        }
+        let settings =
+            EngineSettings { codec: Codec::Bincode, every: u64::MAX, after: Duration::from_secs(1), parallel: None };
+        let engine = Arc::new(Engine::new(&Store::in_memory(), Nothing, settings));
+        let (told, woken) = std::sync::mpsc::channel();
+        engine.set_alarm(Arc::new(Renews(engine.clone(), told)).into());
+        let wakes = engine.clone();
+        std::thread::spawn(move || wakes.wake());
+        woken.recv_timeout(Duration::from_secs(20)).expect("it does not wait for itself");
+        assert!(engine.take_alarm());
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn put(site: &Site, head: &ProjectionHeader, name: &str, state: &[u8]
     let _work = site.work()?;
     site.check_room(bytes.len() as u64)?;
     let (dir, fs) = (directory(site), site.fs());
-    fs.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
+    fs::make_dir(&*fs, &dir)?;
     let path = dir.join(file_name(name, head.version));
     let new = dir.join(format!("{}{NEW}", file_name(name, head.version)));
     let written = || -> Result<(), (&'static str, io::Error)> {
@@ -165,7 +165,7 @@ fn check(site: &Site, head: &ProjectionHeader, in_place: bool) -> Result<(), Sav
 fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFault> {
     let file = match site.fs().open(path, Mode::Read) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if fs::is_absent(&e) => return Ok(None),
         Err(_) => return Err(SavedFault::Unreadable),
     };
     let size = file.size().map_err(|_| SavedFault::Unreadable)?;
@@ -198,10 +198,7 @@ pub(super) struct Listed {
 /// What the files say of themselves. States are not read.
 pub(super) fn list(site: &Site) -> Result<Listed> {
     let dir = directory(site);
-    let entries = match site.fs().list(&dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed.map_err(|e| Error::io("list", &dir, e))?,
-    };
+    let entries = fs::list_if_there(&*site.fs(), &dir)?;
     let Listed { mut saved, mut unusable } = Listed::default();
     for entry in entries.into_iter().filter(|entry| entry.name.ends_with(SUFFIX)) {
         let path = dir.join(&entry.name);
@@ -246,13 +243,13 @@ pub(super) fn delete(site: &Site, name: &str, version: u32) -> Result<bool> {
         let path = dir.join(format!("{}{suffix}", file_name(name, version)));
         match site.fs().remove(&path) {
             Ok(()) => found |= counts,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if fs::is_absent(&e) => {}
             Err(e) => return Err(Error::io("remove", &path, e)),
         }
     }
     // Also if there was nothing to remove: the sync of an earlier attempt may have failed.
     match site.fs().sync_dir(&dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("sync", &dir, e)),
+        Err(e) if !fs::is_absent(&e) => Err(Error::io("sync", &dir, e)),
         _ => Ok(found),
     }
 }

@@ -10,7 +10,7 @@ use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
-use crate::segment::vestiges::index_number;
+use crate::segment::vestiges::misplaced;
 use crate::segment::{SPARE, START, file_name, number_of};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -164,20 +164,6 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
         return Err(Error::NotAStore { path: dir.to_owned() });
     }
     Ok(found)
-}
-
-/// The entries that have the name of a file of a store, or of a directory of one, and are something
-/// else.
-pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
-    let is_file =
-        |name: &str| ["HEAD", "POSITIONS"].contains(&name) || number_of(name).or(index_number(name)).is_some();
-    let is_dir = |name: &str| ["snapshots", "projections"].contains(&name);
-    let wrong = entries.iter().filter_map(|entry| match () {
-        () if is_file(&entry.name) && !entry.is_file => Some((entry.name.clone(), "it is not a regular file")),
-        () if is_dir(&entry.name) && !entry.is_dir => Some((entry.name.clone(), "it is not a directory")),
-        () => None,
-    });
-    wrong.collect()
 }
 
 /// Files of a store that are something else by their names.

@@ -23,7 +23,7 @@ mod select;
 pub(crate) use build::{Builder, draft};
 pub(crate) use consistency::Implied;
 pub use files::LeftOut;
-pub(crate) use files::{misplaced, read};
+pub(crate) use files::read;
 pub(crate) use inventory::Inventory;
 use overlay::Overlay;
 

@@ -104,6 +104,20 @@ pub(crate) fn index_number(name: &str) -> Option<u64> {
     number_of(&format!("{}.seg", name.strip_suffix(".idx")?))
 }
 
+/// The entries that have the name of a file of a store, or of a directory of one, and are something
+/// else.
+pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
+    let is_file =
+        |name: &str| ["HEAD", "POSITIONS"].contains(&name) || number_of(name).or(index_number(name)).is_some();
+    let is_dir = |name: &str| ["snapshots", "projections"].contains(&name);
+    let wrong = entries.iter().filter_map(|entry| match () {
+        () if is_file(&entry.name) && !entry.is_file => Some((entry.name.clone(), "it is not a regular file")),
+        () if is_dir(&entry.name) && !entry.is_dir => Some((entry.name.clone(), "it is not a directory")),
+        () => None,
+    });
+    wrong.collect()
+}
+
 /// The header of an index that covers events, if it is intact.
 fn header(fs: &dyn Fs, path: &Path) -> Option<IndexHeader> {
     let file = fs.open(path, Mode::Read).ok()?;

@@ -114,17 +114,9 @@ fn sequence_of(name: &str) -> Option<u64> {
     (file_name(number) == name).then_some(number)
 }
 
-/// What a missing directory holds, and one in whose place something else stands.
-fn missing_is_empty<T>(listed: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
-    match listed {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
-        other => other,
-    }
-}
-
 /// The directories in that of all snapshots.
 fn dirs(fs: &dyn Fs, root: &Path, which: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
-    let entries = missing_is_empty(fs.list(root)).map_err(|e| Error::io("list", root, e))?;
+    let entries = fs::list_if_there(fs, root)?;
     let dirs = entries.into_iter().filter(|entry| entry.is_dir && which(&entry.name));
     let mut dirs: Vec<PathBuf> = dirs.map(|entry| root.join(entry.name)).collect();
     dirs.sort_unstable();
@@ -132,7 +124,7 @@ fn dirs(fs: &dyn Fs, root: &Path, which: impl Fn(&str) -> bool) -> Result<Vec<Pa
 }
 
 fn files(fs: &dyn Fs, dir: &Path) -> Result<Vec<SnapshotFile>> {
-    let entries = missing_is_empty(fs.list(dir)).map_err(|e| Error::io("list", dir, e))?;
+    let entries = fs::list_if_there(fs, dir)?;
     let mut files: Vec<SnapshotFile> = entries
         .into_iter()
         .filter_map(|entry| {
@@ -231,7 +223,7 @@ impl Directory {
         let dir = self.root.join(&name);
         let _turn = self.turn(&name);
         self.check_room(bytes.len() as u64)?;
-        self.fs.create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        [&self.root, &dir].into_iter().try_for_each(|dir| fs::make_dir(&*self.fs, dir))?;
         let path = dir.join(file_name(head.sequence));
         let new = dir.join(format!("{}{NEW}", file_name(head.sequence)));
         if let Err((operation, e)) = self.write(&dir, &new, &path, &bytes) {
@@ -380,7 +372,7 @@ impl Directory {
     }
 
     fn remove_leftovers(&self, dir: &Path) -> Result<()> {
-        let entries = missing_is_empty(self.fs.list(dir)).map_err(|e| Error::io("list", dir, e))?;
+        let entries = fs::list_if_there(&*self.fs, dir)?;
         let is_leftover = |name: &str| name.strip_suffix(NEW).and_then(sequence_of).is_some();
         for entry in entries.into_iter().filter(|entry| is_leftover(&entry.name)) {
             self.remove(&dir.join(entry.name))?;

@@ -14,6 +14,7 @@ use crate::index::term::Term;
 use crate::log::{CommitObserver, SegmentExtent, SegmentIndexes};
 use crate::segment::scan::Each;
 use crate::stream::{StreamId, main_key};
+use crate::waker::Caller;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -270,8 +271,8 @@ impl CommitObserver for Catalog {
         wrong
     }
 
-    fn wake(&self) {
-        self.waiters.wake();
+    fn wake(&self, caller: Caller) {
+        self.waiters.wake(caller);
     }
 
     fn rolled_back(&self) {

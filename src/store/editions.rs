@@ -4,6 +4,7 @@ use super::Store;
 use crate::error::{Error, Result};
 use crate::position::Location;
 use crate::stream::{MAIN, check_name};
+use crate::waker;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -103,8 +104,13 @@ impl Editions {
         }
         check_name("edition", name)?;
         domain.map_or(Ok(()), |domain| check_name("domain", domain))?;
+        // Who waits for a commit that this writes may delete one, too.
+        waker::afterwards(|| self.delete_alone(name, domain))
+    }
+
+    /// One at a time: each counts what stands between the one before and itself.
+    fn delete_alone(&self, name: &str, domain: Option<&str>) -> Result<u64> {
         let inner = &self.store.inner;
-        // One at a time: each counts what stands between the one before and itself.
         let _one = inner.deleting.lock();
         inner.writer()?.arrive();
         let index = &inner.view.index;

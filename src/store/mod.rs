@@ -17,7 +17,6 @@ pub use append::{Appended, Committed, Ticket, Transaction};
 pub use discover::{Correlated, NameInfo, StreamInfo};
 pub use editions::{EditionInfo, Editions};
 pub use options::Options;
-pub use progress::bindings::BindingFault;
 pub use progress::checkpoints::{Checkpoint, Checkpoints};
 pub use progress::handlers::{HandlerInfo, HandlerPosition, Positions};
 pub use query::Query;
@@ -31,9 +30,9 @@ use crate::error::Result;
 use crate::format::draft::Limits;
 use crate::index::editions::PositionContents;
 use crate::log::{Clock, LogReader, LogWriter, OpenReport};
+pub use crate::positions::BindingFault;
 use crate::positions::Register;
 use crate::time::Timestamp;
-use crate::waker;
 use catalog::Catalog;
 use notify::waiters::Waiters;
 use parking_lot::Mutex;
@@ -46,8 +45,8 @@ use std::sync::Arc;
 ///
 /// Handles are cheap to clone and can be used from any thread; the store is closed when the last
 /// one is dropped (iterators count, tickets do not), or by [`Store::close`]. If the last one is
-/// dropped by a waker of an async runtime while that is called, a thread of its own closes the
-/// store, a moment later. One process at a time can have it open for writing: what the lock
+/// dropped by a waker of an async runtime that this store calls, a thread of its own closes it, a
+/// moment later. One process at a time can have it open for writing: what the lock
 /// protects from, and what not, stands in the README. In a process that was forked from that one, a
 /// handle can only read, and dropping it does nothing.
 ///
@@ -83,7 +82,7 @@ pub(crate) struct Inner {
     report: OpenReport,
     /// The consumers that run.
     consuming: Mutex<BTreeSet<String>>,
-    /// PositionContents while an edition is deleted.
+    /// Held while an edition is deleted.
     deleting: Mutex<()>,
     /// What is damaged, if the store is read around damage.
     gaps: read::gaps::Gaps,
@@ -249,10 +248,10 @@ impl Store {
     /// [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is
     /// given up all the same; not in a forked process, which gets
     /// [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a
-    /// waker that the store calls, which cannot wait for what it is called by: the store is closed
-    /// all the same, a moment later.
+    /// waker that this store calls, which cannot wait for what it is called by: the store is closed
+    /// all the same, a moment later. In a waker of another store it closes as anywhere.
     pub fn close(self) -> Result<()> {
-        match waker::is_waking() {
+        match self.inner.is_waking() {
             false => self.inner.close(),
             true => {
                 self.inner.close_aside();
@@ -298,6 +297,11 @@ impl Inner {
         self.writer.as_ref().map_or(Ok(()), |writer| writer.sync_visible())
     }
 
+    /// Whether this thread is in a waker that this store calls.
+    fn is_waking(&self) -> bool {
+        self.log.caller().is_waking()
+    }
+
     fn close(&self) -> Result<()> {
         self.closing()()
     }
@@ -324,7 +328,7 @@ impl Inner {
                 Some(writer) => writer.close(),
                 None => log.held().release(),
             };
-            view.waiters.close();
+            view.waiters.close(log.caller());
             closed.and(flushed)
         }
     }
@@ -336,7 +340,7 @@ impl Drop for Inner {
     /// may be the maintenance thread itself, and cannot wait for its own end: then another one
     /// closes.
     fn drop(&mut self) {
-        if waker::is_waking() {
+        if self.is_waking() {
             self.close_aside();
         } else {
             // Errors can be had from `close`; anyone who drops the last handle does not ask.

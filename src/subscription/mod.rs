@@ -8,6 +8,7 @@ pub use stream::SubscriptionStream;
 
 use crate::Event;
 use crate::error::{Error, Result};
+use crate::position::behind;
 use crate::store::notify::waiters::Seat;
 use crate::store::{Events, Query, Store};
 use crate::waker::this_thread;
@@ -42,10 +43,10 @@ impl Store {
         Subscription {
             store: self.clone(),
             query: query.into(),
-            next: 0,
+            reached: None,
             lag: LAG,
             found: None,
-            head: 0,
+            head: None,
             seat: None,
             live: false,
             slept: true,
@@ -96,13 +97,13 @@ impl Store {
 pub struct Subscription {
     store: Store,
     query: Query,
-    /// All events before this position have been handed out.
-    next: u64,
+    /// All events up to this position have been handed out.
+    reached: Option<u64>,
     lag: u64,
     /// What is being handed out.
     found: Option<Events>,
-    /// Positions below this one could be read when that began.
-    head: u64,
+    /// The newest position that could be read when that began.
+    head: Option<u64>,
     seat: Option<Seat>,
     /// It has caught up.
     live: bool,
@@ -149,13 +150,13 @@ impl Subscription {
     /// tell: take it from [`Checkpoints::get`](crate::progress::Checkpoints::get), which looks
     /// whether its event is still the one.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
-        self.next = position.into().map_or(0, |position| position.saturating_add(1));
+        self.reached = position.into();
         self
     }
 
     /// Begins after all that there is now: only what comes.
     pub fn from_now(mut self) -> Self {
-        self.next = self.store.len();
+        self.reached = self.store.head();
         self
     }
 
@@ -170,12 +171,12 @@ impl Subscription {
     /// none. Moves on over events that do not match; that of the last event that was handed out, or
     /// after it.
     pub fn checkpoint(&self) -> Option<u64> {
-        self.next.checked_sub(1)
+        self.reached
     }
 
     /// How many positions there are that it has not come to.
     pub fn lag(&self) -> u64 {
-        self.store.len().saturating_sub(self.next)
+        self.store.len().saturating_sub(behind(self.reached))
     }
 
     /// What stops it from another thread.
@@ -251,19 +252,19 @@ impl Subscription {
             }
             self.query.check()?;
             let end = self.store.len();
-            if self.next > end {
-                let (what, position) = ("the place behind which a subscription begins".to_owned(), self.next - 1);
+            if let Some(position) = self.reached.filter(|position| *position >= end) {
+                let what = "the place behind which a subscription begins".to_owned();
                 return Err(Error::PositionAhead { what, position, end });
             }
             if let Some(found) = &mut self.found {
                 if let Some(event) = found.next().transpose()? {
-                    self.next = event.position() + 1;
+                    self.reached = Some(event.position());
                     self.slept = false;
                     return Ok(Some(Delivery::Event(event)));
                 }
                 // A search that ends before the head did so as its query ends at a time: nothing
                 // that comes later can fit.
-                self.next = self.next.max(found.head().map_or(0, |end| end + 1)).max(self.head);
+                self.reached = self.reached.max(found.head()).max(self.head);
                 self.found = None;
             }
             let lag = self.lag();
@@ -272,8 +273,8 @@ impl Subscription {
                 return Ok(Some(Delivery::FellBehind(lag)));
             }
             if lag > 0 {
-                self.head = self.store.len();
-                self.found = Some(self.store.query(&self.query).after(self.next.checked_sub(1)).into_iter());
+                self.head = self.store.head();
+                self.found = Some(self.store.query(&self.query).after(self.reached).into_iter());
                 continue;
             }
             if !self.live {

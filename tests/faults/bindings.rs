@@ -3,7 +3,7 @@
 
 use annals::consumer::Reset;
 use annals::fs::{Entry, Fs, FsLayer, MemFs};
-use annals::offline::Salvage;
+use annals::offline::{Salvage, verify};
 use annals::progress::{BindingFault, ExpectedVersion};
 use annals::projection::{ExternalSink, SavedFault, Start};
 use annals::snapshot::{Codec, Retention, SnapshotFault};
@@ -13,6 +13,7 @@ use annals::{
 };
 
 use annals_testkit::{Bed, Dice, Gap, Image, SimFs, break_records, stream};
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 fn append(store: &Store, name: &str, event_type: &'static str, count: usize) {
     for _ in 0..count {
@@ -110,6 +112,17 @@ fn mailer(store: &Store) -> annals::Consumer {
     store.consumer("mailer").until_caught_up()
 }
 
+/// What opening has told of bindings, `verify` tells, and takes the store for sound.
+fn as_opening(path: &Path, notices: &str) {
+    let report = verify(path).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    let [mut told, mut found]: [Vec<&str>; 2] =
+        [notices.lines().collect(), report.notices.iter().map(|of| &**of).collect()];
+    told.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, told);
+}
+
 fn nothing(_: &Event) {
     panic!("nothing is handed out")
 }
@@ -132,6 +145,9 @@ fn what_is_about_events_of_another_history_is_refused() {
         assert!(notices.contains(told), "{told}: {notices}");
     }
 
+    drop(store);
+    as_opening(&restored.path(), &notices);
+    let store = restored.open();
     let diverged = |result: Result<()>| match result {
         Err(error @ Error::Diverged { recorded_at: Some(_), .. }) => {
             let told = error.to_string();
@@ -173,6 +189,89 @@ fn what_is_about_events_of_another_history_is_refused() {
     assert!(restored.open().open_report().notices.is_empty());
 }
 
+/// `verify` looked at the bytes of POSITIONS, and not at what they are about: of a store over which
+/// a backup was put back it said nothing, and opening looks only at the newest. It tells of all,
+/// once for each name.
+#[test]
+fn verify_tells_of_all_that_is_about_another_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let [common, one, other] = ["common", "one", "other"].map(|name| dir.path().join(name));
+    let dream = |root: &str| stream(root).in_edition("dream").unwrap();
+    let store = Store::open(&common).unwrap();
+    append(&store, "order-1", "Common", 2);
+    append(&store, "order-2", "Common", 2);
+    // What has the name of an edition now is not what had it once.
+    append(&store, "order-1@dream", "Gone", 1);
+    store.editions().delete("dream", None).unwrap();
+    store.append(&dream("order-1"), Expected::Next(1), [NewEvent::new("Common", "")]).unwrap();
+    store.close().unwrap();
+    for (path, event_type) in [(&one, "One"), (&other, "Other")] {
+        copy_over(&common, path);
+        let store = Store::open(path).unwrap();
+        for stream in ["order-1", "order-2", "order-1@dream", "order-3"] {
+            append(&store, stream, event_type, 2);
+        }
+        if path == &one {
+            let positions = store.positions();
+            positions.put("both", &stream("order-1"), 1).unwrap();
+            positions.put("both", &dream("order-1"), 1).unwrap();
+            positions.put("both", &dream("order-2"), 1).unwrap();
+            // Of its own, shared with the main edition, in the main one, and ahead.
+            positions.put("late", &dream("order-1"), 2).unwrap();
+            positions.put("late", &dream("order-2"), 3).unwrap();
+            positions.put("late", &stream("order-1"), 2).unwrap();
+            positions.put("late", &stream("order-3"), 1).unwrap();
+            for (name, position) in [("both", 0), ("far", store.len() - 1), ("late", store.len() - 2)] {
+                store.checkpoints().commit(name, position, ExpectedVersion::Any).unwrap();
+            }
+            let park = |event: &Event| match event.position() {
+                10.. => Outcome::Park("no".into()),
+                _ => Outcome::Ack,
+            };
+            mailer(&store).run(park).unwrap();
+        }
+        store.close().unwrap();
+        let notices = verify(path).unwrap().notices;
+        assert!(notices.is_empty(), "{notices:?}");
+    }
+    std::fs::copy(one.join("POSITIONS"), other.join("POSITIONS")).unwrap();
+    let diverged = "the log has another event in its place";
+    let expected = |more: &str, of: &str| match more {
+        "" => format!("POSITIONS: {of}: {diverged}; it is refused until it is reset"),
+        _ => format!("POSITIONS: {of}, and {more} more: {diverged}; they are refused until they are reset"),
+    };
+    let report = verify(&other).unwrap();
+    assert!(report.is_sound());
+    let told = |notice: &String| report.notices.contains(notice);
+    assert!(told(&expected("", "the checkpoint of far at position 14")), "{report:?}");
+    assert!(told(&expected("", "the checkpoint of late at position 13")), "{report:?}");
+    assert!(told(&expected("", "the checkpoint of mailer at position 14")), "{report:?}");
+    assert!(report.notices.iter().any(|of| of.contains("a dead letter of mailer") && of.contains("and 2 more")));
+    assert!(report.notices.iter().any(|of| of.contains("of handler late") && of.contains("and 3 more")), "{report:?}");
+    assert_eq!(report.notices.len(), 5, "{report:?}");
+
+    // The log has not come to what stands behind the backup; of one that is damaged, nobody knows
+    // what it had come to.
+    std::fs::copy(one.join("POSITIONS"), common.join("POSITIONS")).unwrap();
+    let ahead = verify(&common).unwrap().notices;
+    assert!(ahead.len() == 5 && ahead.iter().all(|of| of.contains("has not come to")), "{ahead:?}");
+    let segment = common.join("00000000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(6).rposition(|of| of == b"Common").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let damaged = verify(&common).unwrap();
+    assert!(!damaged.is_sound() && !damaged.notices.iter().any(|of| of.contains("POSITIONS")), "{damaged:?}");
+    // Of another store, nothing is said but that.
+    let stranger = dir.path().join("stranger");
+    let store = Store::open(&stranger).unwrap();
+    append(&store, "order-1", "T", 20);
+    store.close().unwrap();
+    std::fs::copy(one.join("POSITIONS"), stranger.join("POSITIONS")).unwrap();
+    let found = verify(&stranger).unwrap();
+    assert!(found.damage.len() == 1 && found.notices.is_empty(), "{found:?}");
+}
+
 /// The same, with the store still shorter than the checkpoint: a consumer silently went back to the
 /// end. All say the same now, and opening says it first, also to those who only read.
 #[test]
@@ -180,6 +279,7 @@ fn what_is_ahead_of_a_restored_store_is_refused() {
     let restored = Restored::new();
     let notices = annals::Options::new().open_read_only(restored.path()).unwrap().open_report().notices.join("\n");
     assert!(notices.contains("mailer") && notices.contains("has not come to"), "{notices}");
+    as_opening(&restored.path(), &notices);
     let store = restored.open();
     let ahead = |result: Result<()>| match result {
         Err(error @ Error::PositionAhead { position: 99, end: 50, .. }) => {
@@ -218,6 +318,29 @@ fn a_subscription_that_begins_behind_the_end_fails_once() {
     // The head itself is where live begins.
     let mut at_the_head = store.subscribe(Query::new()).after(0);
     assert!(matches!(at_the_head.next(), Some(Ok(Delivery::CaughtUp(Some(0))))));
+}
+
+/// `after(u64::MAX)` was told as a place one lower: the place was kept as the position behind it,
+/// which the last number does not have. It is the number that was given, here as in a checkpoint.
+#[test]
+fn the_last_number_is_told_as_it_is() {
+    let store = Store::in_memory();
+    append(&store, "a-1", "T", 1);
+    for number in [u64::MAX - 1, u64::MAX] {
+        let mut ahead = store.subscribe(Query::new()).after(number);
+        assert_eq!((ahead.checkpoint(), ahead.lag()), (Some(number), 0));
+        let refused = ahead.try_next();
+        let told = matches!(&refused, Err(Error::PositionAhead { position, end: 1, .. }) if *position == number);
+        assert!(told, "{refused:?}");
+        store.checkpoints().reset("mailer", number).unwrap();
+        let refused = mailer(&store).run(|_: &Event| ()).map(drop);
+        let told = matches!(&refused, Err(Error::PositionAhead { position, end: 1, .. }) if *position == number);
+        assert!(told, "{refused:?}");
+        let info = store.consumers().unwrap().remove(0);
+        assert_eq!((info.checkpoint.unwrap().position, info.behind), (number, 0));
+        assert_eq!(store.query(&Query::new()).after(number).into_iter().count(), 0);
+        assert!(matches!(mailer(&store).reset_to(Reset::After(number)), Err(Error::Invalid { .. })));
+    }
 }
 
 /// A number that was committed before the log had come to it was taken for a place once the log had
@@ -434,6 +557,8 @@ fn there_is_no_snapshot_for_a_lost_event() {
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     assert_eq!(Salvage::new().run(&path, &out).unwrap().lost(), 1);
+    let found = [verify(&out).unwrap().notices, verify(&path).unwrap().notices];
+    assert!(found.iter().all(Vec::is_empty), "{found:?}");
 
     let store = Store::open(&out).unwrap();
     assert!(store.open_report().notices.is_empty(), "{:?}", store.open_report().notices);
@@ -663,4 +788,142 @@ fn a_gap_does_not_stand_for_an_event_that_is_not_lost() {
     let store = lose(3);
     assert_eq!(store.positions().get("h", &edition).unwrap(), Some(3));
     assert_eq!(store.positions().get("main", &main).unwrap(), Some(3));
+}
+
+/// What is done when somebody is woken, once.
+struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Does {
+    fn wake(self: Arc<Self>) {
+        let does = self.0.lock().unwrap().take();
+        does.into_iter().for_each(|does| does());
+    }
+}
+
+fn does(what: impl FnOnce() + Send + 'static) -> Waker {
+    Waker::from(Arc::new(Does(Mutex::new(Some(Box::new(what))))))
+}
+
+/// A subscription that has come to the end of a store, and wakes this when there is more, or when
+/// the store is closed.
+fn waits_for_more(store: &Store, wakes: &Waker) -> annals::subscription::SubscriptionStream {
+    let mut waits = store.subscribe(Query::new()).from_now().into_stream();
+    let mut poll = || waits.poll_next_unpin(&mut Context::from_waker(wakes));
+    assert!(matches!(poll(), Poll::Ready(Some(Ok(Delivery::CaughtUp(_))))));
+    assert!(poll().is_pending());
+    waits
+}
+
+/// One flag for all stores said that somebody is being woken: in a waker of one store, closing
+/// another one was refused, and dropping its last handle left its lock taken for a moment. Only the
+/// store that calls the waker cannot be waited for there.
+#[test]
+fn a_waker_closes_another_store_as_anybody_does() {
+    for closes in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (Store::in_memory(), Store::open(dir.path()).unwrap());
+        append(&second, "a-1", "T", 1);
+        let (told, closed) = mpsc::channel();
+        let waker = does(move || {
+            let path = second.path().to_owned();
+            let done = match closes {
+                true => second.close(),
+                false => {
+                    drop(second);
+                    Ok(())
+                }
+            };
+            told.send((done, Store::open(path).map(|store| store.open_report().clean))).unwrap();
+        });
+        let waits = waits_for_more(&first, &waker);
+        append(&first, "a-1", "T", 1);
+        let (done, again) = closed.recv().unwrap();
+        assert!(matches!((&done, &again), (Ok(()), Ok(true))), "{done:?} {again:?}");
+        drop(waits);
+        first.close().unwrap();
+    }
+}
+
+/// Closing the other store wakes those who wait for it, and one of them closes the first: that is
+/// still at work below, and is not waited for.
+#[test]
+fn a_store_is_known_below_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (Store::open(dir.path()).unwrap(), Store::in_memory());
+    let (told, closed) = mpsc::channel();
+    let told_of_first = told.clone();
+    let handle = first.clone();
+    let inner = waits_for_more(&second, &does(move || told_of_first.send(("first", handle.close())).unwrap()));
+    let closes = second.clone();
+    let outer = waits_for_more(&first, &does(move || told.send(("second", closes.close())).unwrap()));
+    let appends =
+        std::thread::spawn(move || drop(first.append(&stream("a-1"), Expected::Any, [NewEvent::new("T", "")])));
+    let next = || closed.recv_timeout(Duration::from_secs(20)).expect("nobody waits for itself");
+    let (of_first, of_second) = (next(), next());
+    assert!(matches!(of_first, ("first", Err(Error::Invalid { what: "close", .. }))), "{of_first:?}");
+    assert!(matches!(of_second, ("second", Ok(()))), "{of_second:?}");
+    appends.join().unwrap();
+    drop((inner, outer));
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = Store::open(dir.path()) {
+        assert!(matches!(error, Error::Locked { .. }) && Instant::now() < until, "{error}");
+        std::thread::yield_now();
+    }
+}
+
+/// Who made the events durable that positions are about held the lock of their file meanwhile, and
+/// wrote the commits of others: a task that was woken by that and asked for the same lock, to keep
+/// a checkpoint of its own, waited for itself. So it was with the deletion of an edition. Tasks are
+/// woken when the lock is free.
+#[test]
+fn what_a_waker_calls_waits_for_nobody_below_it() {
+    type Call = fn(&Store);
+    let keep: Call = |store| {
+        let (Ok(_) | Err(_)) = store.checkpoints().commit("other", 0, ExpectedVersion::Any);
+        store.checkpoints().flush().unwrap();
+    };
+    let delete: Call = |store| assert_eq!(store.editions().delete("other", None).unwrap(), 1);
+    let flush: Call = |store| {
+        store.checkpoints().commit("mailer", 0, ExpectedVersion::Any).unwrap();
+        store.checkpoints().flush().unwrap();
+    };
+    let close: Call = |store| {
+        store.checkpoints().commit("mailer", 0, ExpectedVersion::Any).unwrap();
+        store.clone().close().unwrap();
+    };
+    let calls: [(&str, Call, Call); 4] = [
+        ("a flush in a flush", flush, keep),
+        ("a flush while it is closed", close, keep),
+        ("a deletion in a deletion", |store| assert_eq!(store.editions().delete("dream", None).unwrap(), 1), delete),
+        ("a deletion in a flush", flush, delete),
+    ];
+    for (name, outer, inner) in calls {
+        let disk = SimFs::new();
+        let options = Options::new().file_system(disk).maintenance(false).durability(Durability::Os).reserve(0);
+        let store = options.open("store").unwrap();
+        append(&store, "a-1", "T", 1);
+        for stream in ["a-1@dream", "a-1@other"] {
+            append(&store, stream, "T", 1);
+        }
+        let (told, over) = mpsc::channel();
+        let (woken, calls) = (told.clone(), store.clone());
+        let waits = waits_for_more(
+            &store,
+            &does(move || {
+                inner(&calls);
+                woken.send("woken").unwrap();
+            }),
+        );
+        // Nobody has written it: who waits for all that is accepted will.
+        let ticket =
+            store.transaction().append(&stream("a-1"), Expected::Any, [NewEvent::new("T", "")]).submit().unwrap();
+        std::thread::spawn(move || {
+            outer(&store);
+            told.send("done").unwrap();
+            drop(waits);
+        });
+        let next = || over.recv_timeout(Duration::from_secs(20)).unwrap_or("nothing: somebody waits for itself");
+        assert_eq!([next(), next()], ["woken", "done"], "{name}");
+        ticket.wait().unwrap();
+    }
 }

@@ -2,10 +2,13 @@
 
 use annals::offline::verify_in;
 use annals::{ContentType, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Ticket};
+use annals_testkit::held::{Call, HeldFs};
 use annals_testkit::{Fault, Operation, SimFs};
 use proptest::prelude::*;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// The longest root of a stream.
 const MAX_ROOT: usize = 4096;
@@ -114,6 +117,194 @@ fn a_deletion_in_flight_is_no_fact_yet() {
     let refused = store.append(&dream, Expected::Next(9), [event("c")]);
     assert!(matches!(refused, Err(Error::DurabilityUnknown { .. })), "{refused:?}");
     assert_eq!(store.read(&dream).into_iter().count(), 2);
+}
+
+/// What a reader can find out of a store.
+fn shown(store: &Store) -> String {
+    let positions = |events: annals::Events| events.map(|event| event.unwrap().position()).collect::<Vec<_>>();
+    let streams = ["order-1@dream", "order-9@dream", "bill-1@dream", "order-1"].map(|name| name.parse().unwrap());
+    let of_stream = |id: &StreamId| {
+        let read = positions(store.read(id).into_iter());
+        let backwards = positions(store.read(id).backwards().into_iter());
+        let snapshot = store.snapshots().latest(id).unwrap().map(|snapshot| snapshot.sequence());
+        let position = store.positions().get("handler", id).unwrap();
+        format!("{id}: {read:?} {backwards:?} {:?} {snapshot:?} {position:?}", store.stream(id).unwrap())
+    };
+    let dream = || Query::new().edition("dream");
+    let of_query = |query: Query| {
+        let (found, head) = store.query(&query).collect_with_head().unwrap();
+        format!("{:?} {head:?}", found.iter().map(annals::Event::position).collect::<Vec<_>>())
+    };
+    let found = [dream(), dream().event_type("Own"), dream().event_type("Late"), dream().domain("order"), Query::new()];
+    let stats = store.stats().unwrap();
+    let by_id: Vec<bool> = store
+        .read_all()
+        .into_iter()
+        .map(|event| {
+            let id = event.unwrap().id();
+            store.event(id).unwrap().is_some()
+        })
+        .collect();
+    format!(
+        "{:#?} {:#?} {:?} {:?} {:?} {:?} {:?} {by_id:?} {:?}",
+        streams.each_ref().map(of_stream),
+        found.map(of_query),
+        positions(store.read_all().into_iter()),
+        ["", "order-1@dream", "order-9@dream"].map(|prefix| store.streams(prefix).unwrap()),
+        store.editions().list().unwrap(),
+        (store.domains().unwrap(), store.event_types().unwrap()),
+        (stats.events, stats.deleted_events, stats.system_records, stats.streams),
+        (store.len(), store.positions().list("handler").unwrap()),
+    )
+}
+
+/// A store with an edition that shares a stream with the main one up to where it diverges, and has
+/// two of its own.
+fn with_an_edition(options: &Options) -> Store {
+    let store = options.clone().open("store").unwrap();
+    let append = |name: &str, expected, event_types: &[&'static str]| {
+        let events = event_types.iter().map(|event_type| NewEvent::new(*event_type, ""));
+        store.append(&name.parse().unwrap(), expected, events).unwrap();
+    };
+    append("order-1", Expected::Any, &["Shared", "Shared"]);
+    append("order-1@dream", Expected::Next(2), &["Own", "Own"]);
+    append("order-1", Expected::Any, &["Late"]);
+    append("order-9@dream", Expected::NoStream, &["Own"]);
+    append("bill-1@dream", Expected::NoStream, &["Own"]);
+    let dream = "order-1@dream".parse().unwrap();
+    store.snapshots().put(&dream, 3, "state").unwrap();
+    store.positions().put("handler", &dream, 3).unwrap();
+    store
+}
+
+/// How a commit that a thread holds in its hands ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ends {
+    Arrives,
+    /// It cannot be written, and is withdrawn.
+    Withdrawn,
+    /// Its sync fails: nobody knows.
+    Unknown,
+}
+
+/// While a deletion waits for its disk, readers see all that it will delete, and whoever is to
+/// decide on something waits until it is a fact: then the answer is that of a store in which it has
+/// been done, or of one in which it never was.
+#[test]
+fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
+    type Attempt = fn(&Store) -> Result<(), Error>;
+    fn append(store: &Store, name: &str, expected: Expected, events: &[&'static str]) -> Result<(), Error> {
+        let events = events.iter().map(|event_type| NewEvent::new(*event_type, ""));
+        store.append(&name.parse().unwrap(), expected, events).map(drop)
+    }
+    fn no_late_event(store: &Store) -> annals::Transaction {
+        store.transaction().guard(Guard::absent(Query::new().edition("dream").event_type("Late")))
+    }
+    // What is attempted, and whether it is done where the deletion is, and where it is not.
+    let attempts: [(&str, Attempt, bool, bool); 9] = [
+        ("after its own events", |store| append(store, "order-1@dream", Expected::Next(4), &["New"]), false, true),
+        ("a condition on them", |store| append(store, "order-1@dream", Expected::Next(4), &[]), false, true),
+        ("a stream that exists", |store| append(store, "order-9@dream", Expected::Exists, &["New"]), false, true),
+        (
+            "after those of the main one",
+            |store| append(store, "order-1@dream", Expected::Next(3), &["New"]),
+            true,
+            false,
+        ),
+        ("a stream begun anew", |store| append(store, "order-9@dream", Expected::NoStream, &["New"]), true, false),
+        (
+            "a condition that there is none",
+            |store| append(store, "order-9@dream", Expected::NoStream, &[]),
+            true,
+            false,
+        ),
+        (
+            "a guard",
+            |store| {
+                let new = [NewEvent::new("New", "")];
+                no_late_event(store).append(&stream("2"), Expected::Any, new).commit().map(drop)
+            },
+            false,
+            true,
+        ),
+        ("a guard alone", |store| no_late_event(store).commit().map(drop), false, true),
+        (
+            "another deletion",
+            |store| store.editions().delete("dream", Some("order")).map(|count| assert!(count == 0 || count == 3)),
+            true,
+            true,
+        ),
+    ];
+    for (name, attempt, done_after, done_without) in attempts {
+        for (domain, ends) in [None, Some("order")]
+            .into_iter()
+            .flat_map(|domain| [Ends::Arrives, Ends::Withdrawn, Ends::Unknown].map(|ends| (domain, ends)))
+        {
+            let context = format!("{name}, {domain:?}, {ends:?}");
+            let disk = SimFs::new();
+            let fs = HeldFs::over(disk.clone());
+            let options = options(&disk).file_system(fs.clone());
+            let store = with_an_edition(&options);
+            let before = shown(&store);
+            std::thread::scope(|scope| {
+                // In here, so that a test that fails lets the thread go.
+                let hold = fs.hold(if ends == Ends::Withdrawn { Call::Write } else { Call::Sync }, ".seg");
+                let deletes = scope.spawn(|| store.editions().delete("dream", domain));
+                hold.arrived();
+                assert_eq!(shown(&store), before, "{context}");
+                let guarded = store.transaction().guard(Guard::absent(Query::new().edition("dream").event_type("Own")));
+                assert!(matches!(guarded.commit(), Err(Error::GuardFailed { position: 2, .. })), "{context}");
+                let (tell, told) = mpsc::channel();
+                let at = &store;
+                let attempts = scope.spawn(move || tell.send(attempt(at)).unwrap());
+                let early = told.recv_timeout(Duration::from_millis(30));
+                assert!(early.is_err(), "{context}: told {early:?} before it is a fact");
+                assert_eq!(shown(&store), before, "{context}");
+                let fails = |operation, kind| disk.fail(Fault { operation, after: 0, times: 1, kind });
+                match ends {
+                    Ends::Arrives => {}
+                    Ends::Withdrawn => fails(Operation::Write, ErrorKind::StorageFull),
+                    Ends::Unknown => fails(Operation::Sync, ErrorKind::Other),
+                }
+                hold.go();
+                let deleted = deletes.join().unwrap();
+                let outcome = told.recv_timeout(Duration::from_secs(20)).expect("it comes to an end");
+                attempts.join().unwrap();
+                match ends {
+                    Ends::Arrives => assert_eq!(deleted.unwrap(), if domain.is_some() { 3 } else { 4 }, "{context}"),
+                    Ends::Withdrawn | Ends::Unknown => assert!(deleted.is_err(), "{context}"),
+                }
+                match (&outcome, ends) {
+                    (Err(Error::DurabilityUnknown { .. }), Ends::Unknown) => {}
+                    (Ok(()), Ends::Arrives) => assert!(done_after, "{context}"),
+                    (Ok(()), Ends::Withdrawn) => assert!(done_without, "{context}"),
+                    (Err(Error::Conflict { .. } | Error::GuardFailed { .. }), Ends::Arrives) => {
+                        assert!(!done_after, "{context}: {outcome:?}");
+                    }
+                    // What was accepted behind the deletion falls with it.
+                    (Err(Error::Conflict { .. } | Error::Io { .. }), Ends::Withdrawn) => {
+                        assert!(!done_without, "{context}: {outcome:?}");
+                    }
+                    _ => panic!("{context}: {outcome:?}"),
+                }
+                let refused_or_nothing = outcome.is_err() || name.starts_with("a condition");
+                match ends {
+                    Ends::Arrives => assert_ne!(shown(&store), before, "{context}"),
+                    _ if refused_or_nothing => assert_eq!(shown(&store), before, "{context}"),
+                    _ => {}
+                }
+            });
+            if ends != Ends::Unknown {
+                let now = shown(&store);
+                store.close().unwrap();
+                assert_eq!(
+                    shown(&options.clone().open("store").unwrap()),
+                    now,
+                    "{context}: what is shown is what is there"
+                );
+            }
+        }
+    }
 }
 
 /// Two writers that retry as documented: each conflict stands for a commit of the other that could

@@ -5,6 +5,7 @@ use crate::output::{note, one_line};
 use crate::times::Time;
 use annals::fs::MemFs;
 use annals::{AsOf, Error, Event, Options, Store, Timestamp};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -93,7 +94,9 @@ pub fn note_fault(what: &str, fault: Option<&str>) {
 /// read all the same.
 #[derive(Default)]
 pub struct Gaps {
-    met: bool,
+    /// What was said of them. Who follows a store opens it again and again, and one at its end is
+    /// met each time: it is said once.
+    told: BTreeSet<String>,
 }
 
 impl Gaps {
@@ -101,8 +104,7 @@ impl Gaps {
     pub fn pass(&mut self, read: annals::Result<Event>) -> Result<Option<Event>> {
         match read {
             Err(gap @ Error::Damaged(_)) => {
-                self.met = true;
-                note("annals: error: ", &one_line(&gap.to_string()));
+                self.tell(&gap.to_string());
                 Ok(None)
             }
             read => Ok(read.map(Some)?),
@@ -111,13 +113,20 @@ impl Gaps {
 
     /// Something other than an event that cannot be read.
     pub fn note(&mut self, what: &str, error: &Error) {
-        self.met = true;
-        note("annals: error: ", &one_line(&format!("{what}: {error}")));
+        self.tell(&format!("{what}: {error}"));
+    }
+
+    fn tell(&mut self, text: &str) {
+        let text = one_line(text).into_owned();
+        if !self.told.contains(&text) {
+            note("annals: error: ", &text);
+            self.told.insert(text);
+        }
     }
 
     /// Nobody takes an answer with gaps for a whole one.
     pub fn end(self) -> Result<()> {
-        if self.met { Err(Failure::gaps_told()) } else { Ok(()) }
+        if self.told.is_empty() { Ok(()) } else { Err(Failure::gaps_told()) }
     }
 }
 

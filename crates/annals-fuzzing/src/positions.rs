@@ -283,7 +283,8 @@ fn salvaged(fs: &MemFs) -> Option<State> {
         Err(error) => panic!("{error}"),
     };
     assert!(found.damage.iter().all(|damage| damage.bytes.start <= damage.bytes.end), "{:?}", found.damage);
-    let positions = found.positions.into_iter().map(|(handler, stream, epoch, at)| ((handler, stream, epoch), at));
+    let positions =
+        found.positions.into_iter().map(|(handler, stream, epoch, at)| ((handler, stream, epoch), at.sequence));
     let checkpoints = found.checkpoints.into_iter().map(|(name, at)| (name, (at.position, at.version)));
     Some(State { positions: positions.collect(), checkpoints: checkpoints.collect() })
 }

@@ -7,6 +7,7 @@
 //! (It finds a deadlock if the second look is left out, and if the signal is looked at before the
 //! watermark is raised.)
 
+use crate::waker::Caller;
 #[cfg(all(test, annals_loom))]
 use loom::sync::Mutex;
 #[cfg(not(all(test, annals_loom)))]
@@ -46,11 +47,11 @@ impl Signal {
     }
 
     /// Wakes who sleeps. What it waits for must be visible before this.
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake(&self, caller: Caller) {
         let waker = self.sleeper(|sleeper| std::mem::take(&mut sleeper.awaited).then(|| sleeper.waker.take()));
         // Not under the lock: it is not our code.
         if let Some(waker) = waker.flatten() {
-            crate::waker::wake(waker);
+            caller.wake(waker);
         }
     }
 }
@@ -99,7 +100,7 @@ mod tests {
                 thread::spawn(move || {
                     for upto in 1..=2 {
                         watermark.store(upto, SeqCst);
-                        signal.wake();
+                        signal.wake(Caller::new());
                     }
                 })
             };

@@ -6,6 +6,7 @@ use crate::index::memory::TermHash;
 use crate::index::term::{Term, TermKind};
 use crate::segment::scan::{Each, Recorded};
 use crate::store::query::Query;
+use crate::waker::Caller;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,20 +112,20 @@ impl Waiters {
     }
 
     /// Wakes those whom events that were published may interest.
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake(&self, caller: Caller) {
         if self.seats.load(SeqCst) > 0 {
             let woken = std::mem::take(&mut *self.woken.lock());
-            woken.iter().for_each(|signal| signal.wake());
+            woken.iter().for_each(|signal| signal.wake(caller));
         }
     }
 
     /// Wakes everybody, for good.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, caller: Caller) {
         self.closed.store(true, SeqCst);
         let registry = self.registry.lock();
         let all: Vec<_> = registry.all.iter().chain(registry.by_term.values().flatten()).cloned().collect();
         drop(registry);
-        all.iter().for_each(|signal| signal.wake());
+        all.iter().for_each(|signal| signal.wake(caller));
     }
 
     pub(crate) fn is_closed(&self) -> bool {

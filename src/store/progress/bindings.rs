@@ -6,32 +6,12 @@
 use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::format::positions_file::UNBOUND;
-use crate::positions::Sequence;
+use crate::positions::{BindingFault, Bound, Sequence};
 use crate::store::{Inner, Store};
 use crate::stream::StreamId;
 use crate::system::System;
 use crate::time::Timestamp;
-use std::fmt;
 use std::sync::Arc;
-
-/// Why what is kept about an event is not about an event of this log.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum BindingFault {
-    /// The log has not come to its event: see [`Error::PositionAhead`].
-    Ahead,
-    /// The log has another event in its place: see [`Error::Diverged`].
-    Diverged,
-}
-
-impl fmt::Display for BindingFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BindingFault::Ahead => "the log has not come to this event",
-            BindingFault::Diverged => "the log has another event in its place",
-        })
-    }
-}
 
 /// Where the log and a binding part.
 #[derive(Clone, Copy)]
@@ -159,22 +139,22 @@ impl Store {
     pub(crate) fn binding_notices(&self) -> Vec<String> {
         let newest = self.inner.positions.newest();
         let mut notices = Vec::new();
-        let mut note = |what: String, fault: Option<BindingFault>| {
-            notices.extend(fault.map(|fault| format!("POSITIONS: {what}: {fault}; it is refused until it is reset")));
+        let mut note = |bound: Bound<'_>, fault: Option<BindingFault>| {
+            notices.extend(fault.map(|fault| bound.notice(fault, 0)));
         };
         for (name, of) in newest.checkpoints {
             let fault = self.inner.known_fault(of.position, of.recorded_at);
-            note(format!("the checkpoint of {name} at position {}", of.position), fault);
+            note(Bound::Checkpoint { name: &name, position: of.position }, fault);
         }
         for (name, position, recorded_at) in newest.letters {
             let fault = self.inner.known_fault(position, recorded_at);
-            note(format!("a dead letter of {name} at position {position}"), fault);
+            note(Bound::Letter { name: &name, position }, fault);
         }
         if let Some((handler, stream, epoch, of)) = newest.position
             && self.inner.epoch(&stream) == epoch
         {
             let fault = self.sequence_parting(&stream, of).ok().flatten().map(Parting::fault);
-            note(format!("the position of handler {handler} at sequence {} of {stream}", of.sequence), fault);
+            note(Bound::Position { handler: &handler, stream: &stream, sequence: of.sequence }, fault);
         }
         notices
     }

@@ -1,10 +1,10 @@
 //! Consumer checkpoints: how far each consumer has come in the whole store.
 
-use super::bindings::{BindingFault, time};
+use super::bindings::time;
 use crate::error::Result;
 use crate::expected::ExpectedVersion;
 use crate::format::positions_file::UNBOUND;
-use crate::positions::CheckpointEntry;
+use crate::positions::{BindingFault, CheckpointEntry};
 use crate::store::{Inner, Store};
 use crate::time::Timestamp;
 use std::sync::Arc;

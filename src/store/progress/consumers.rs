@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
 use crate::format::event::Event;
 use crate::format::positions_file::UNBOUND;
+use crate::position::behind;
 use crate::store::{AsOf, BindingFault, Store};
 use crate::stream::check_name;
 use crate::time::Timestamp;
@@ -73,7 +74,8 @@ impl Store {
         {
             return Err(parting.error(checkpoint_of(name), reached.position, UNBOUND));
         }
-        Ok(Some(StoredCheckpoint { next: reached.position.saturating_add(1), version: reached.version }))
+        // The log has the event there, so that there is a next position.
+        Ok(Some(StoredCheckpoint { next: behind(reached.position), version: reached.version }))
     }
 
     /// Moves checkpoint and letters, and makes them durable, together, and after the events that
@@ -175,7 +177,7 @@ impl Store {
 
     /// The event at a position, of whatever edition. `None` if it cannot be seen any more.
     pub(crate) fn event_at(&self, position: u64) -> Result<Option<Event>> {
-        let events = self.read_all().from(position).to(position.saturating_add(1));
+        let events = self.read_all().from(position).to(behind(position));
         events.into_iter().next().transpose()
     }
 

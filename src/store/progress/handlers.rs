@@ -1,8 +1,8 @@
 //! Handler positions: how far each handler has come in each stream.
 
-use super::bindings::{BindingFault, Parting, time};
+use super::bindings::{Parting, time};
 use crate::error::Result;
-use crate::positions::Sequence;
+use crate::positions::{BindingFault, Sequence};
 use crate::store::{Inner, Store};
 use crate::stream::StreamId;
 use crate::time::Timestamp;

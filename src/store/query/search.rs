@@ -6,6 +6,7 @@ use super::candidates::Candidates;
 use super::visibility::Visible;
 use crate::error::{Error, Result};
 use crate::format::event::Event;
+use crate::position::behind;
 use crate::store::read::gaps::Untold;
 use crate::store::read::{Cursor, Events, Filter, Parts, QueryFilter, Resume};
 use crate::store::{Inner, Store};
@@ -182,7 +183,7 @@ impl Search {
         for bound in [self.until.map(AsOf::Position), self.query.recorded().1.map(AsOf::Time)].into_iter().flatten() {
             end = end.min(store.position_behind(bound, end)?);
         }
-        let mut start = self.after.map_or(0, |after| after.saturating_add(1));
+        let mut start = behind(self.after);
         if let Some(since) = self.query.recorded().0 {
             let before = since.as_nanos().checked_sub(1).map(Timestamp::from_nanos);
             let before = before.map_or(Ok(0), |time| store.position_behind(AsOf::Time(time), end))?;
@@ -207,7 +208,7 @@ impl Inner {
     /// The position after the last event at or before a point; at most `end`.
     pub(crate) fn position_behind(self: &Arc<Self>, point: AsOf, end: u64) -> Result<u64> {
         let time = match point {
-            AsOf::Position(position) => return Ok(position.saturating_add(1).min(end)),
+            AsOf::Position(position) => return Ok(behind(position).min(end)),
             AsOf::Time(time) => time,
         };
         if end == 0 {
@@ -263,9 +264,9 @@ impl Search {
             Err(error) => (Cursor::Failed(Some(error)), None, 0),
         };
         let gaps = &self.store.gaps;
-        let start = self.after.map_or(0, |after| after.saturating_add(1));
+        let positions = behind(self.after)..end;
         let mut gaps =
-            (!gaps.is_empty() && self.names_gaps).then(|| Untold::of_positions(gaps, start..end, self.backwards));
+            (!gaps.is_empty() && self.names_gaps).then(|| Untold::of_positions(gaps, positions, self.backwards));
         if let Some(gaps) = &mut gaps {
             gaps.all = self.query.named_edition().is_some() && self.limit > 0;
         }

@@ -144,3 +144,48 @@ fn large_states() {
     assert_eq!(model.status().start, Start::Saved(Some(19)));
     assert!(model.state().unwrap() == state && state.len() == 2_000_000);
 }
+
+/// A plain file named `projections` was an error of listing and an unreadable state, and nobody was
+/// told what is in the way. Nothing is saved there, as with snapshots; opening tells of it, and so
+/// does the error of saving.
+#[test]
+fn a_file_in_the_place_of_the_directory() {
+    for name in ["projections", "snapshots"] {
+        let bed = Bed::directory();
+        filled(&bed, 3).close().unwrap();
+        let path = bed.path().join(name);
+        std::fs::write(&path, "a list of projects").unwrap();
+        for options in [bed.options(), bed.options().create(false)] {
+            let store = options.open(bed.path()).unwrap();
+            let first = store.read_all().into_iter().next().unwrap().unwrap().stream().clone();
+            let notices = &store.open_report().notices;
+            let told = format!("{name}: it is not a directory; move it away");
+            assert_eq!(*notices, [told]);
+            assert!(store.projections().list().unwrap().is_empty());
+            assert!(store.projections().unusable().unwrap().is_empty());
+            assert!(!store.projections().delete("watch", 1).unwrap());
+            assert!(store.snapshots().list_all().unwrap().is_empty());
+            assert_eq!(store.snapshots().delete(&first).unwrap(), 0);
+            let model = store.projection(watch()).catch_up().unwrap();
+            holds(&store, &model, &Query::new());
+            assert_eq!(model.status().start, Start::Beginning, "{name}");
+            let refused = match name {
+                "projections" => [model.save().unwrap_err(), model.status().save_error.unwrap()].map(|e| e.to_string()),
+                _ => {
+                    let put = || store.snapshots().put(&first, 0, &1u8).unwrap_err();
+                    [put(), put()].map(|e| e.to_string())
+                }
+            };
+            let told = |text: &String| text.contains(path.to_str().unwrap()) && text.contains("move it away");
+            assert!(refused.iter().all(told), "{refused:?}");
+            store.projections().delete("watch", 1).unwrap();
+            store.close().unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a list of projects");
+        std::fs::remove_file(&path).unwrap();
+        let store = bed.open();
+        assert!(store.open_report().notices.is_empty());
+        store.projection(watch()).catch_up().unwrap().save().unwrap();
+        assert_eq!(store.projections().list().unwrap().len(), 1);
+    }
+}

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::filter::Filter;
 use crate::lines::Line;
-use crate::opening;
+use crate::opening::{self, Gaps};
 use crate::output::{List, Out, note};
 use crate::verbs::query::{cells, columns};
 use annals::{Error, Event, Options, Query, Store};
@@ -148,6 +148,7 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let query = self.filter.query()?;
         let mut list = List::new(out, columns());
+        let mut gaps = Gaps::default();
         let mut pace = Pace::default();
         // Before it is opened: what comes later shows.
         let sign = Sign::of(&self.store, None);
@@ -161,13 +162,13 @@ impl Args {
         let (newest, mut next) = match (self.after, self.follow) {
             // The loop shows them.
             (Some(position), true) => (Vec::new(), position.saturating_add(1)),
-            _ => (self.newest(&store, &query)?, store.len()),
+            _ => (self.newest(&store, &query, &mut gaps)?, store.len()),
         };
         let mut more = next < store.len();
         drop(store);
         newest.iter().try_for_each(|event| add(&mut list, event))?;
         if !self.follow {
-            return list.end();
+            return list.end().and_then(|()| gaps.end());
         }
         loop {
             list.show()?;
@@ -177,7 +178,7 @@ impl Args {
                 pace.seen = None;
             }
             let store = self.wait(&mut pace)?;
-            let events = taken(&store, &query, next)?;
+            let events = taken(&store, &query, next, &mut gaps)?;
             more = events.len() == BATCH || bytes(&events) >= BATCH_BYTES;
             next = match events.last() {
                 Some(last) if more => last.position() + 1,
@@ -189,13 +190,14 @@ impl Args {
     }
 
     /// The oldest of them first.
-    fn newest(&self, store: &Store, query: &Query) -> Result<Vec<Event>> {
+    fn newest(&self, store: &Store, query: &Query, gaps: &mut Gaps) -> Result<Vec<Event>> {
         let search = store.query(query);
-        let events: Result<Vec<Event>, Error> = match self.after {
-            Some(position) => search.after(position).into_iter().collect(),
-            None => search.backwards().limit(self.last).into_iter().collect(),
+        let search = match self.after {
+            Some(position) => search.after(position),
+            None => search.backwards().limit(self.last),
         };
-        let mut events = events?;
+        let events = search.into_iter().filter_map(|read| gaps.pass(read).transpose());
+        let mut events = events.collect::<Result<Vec<Event>>>()?;
         if self.after.is_none() {
             events.reverse();
         }
@@ -229,11 +231,11 @@ impl Args {
 }
 
 /// The first events from a position on.
-fn taken(store: &Store, query: &Query, from: u64) -> Result<Vec<Event>> {
+fn taken(store: &Store, query: &Query, from: u64, gaps: &mut Gaps) -> Result<Vec<Event>> {
     let mut events = Vec::new();
     let mut bytes = 0;
     for event in store.query(query).after(from.checked_sub(1)) {
-        let event = event?;
+        let Some(event) = gaps.pass(event)? else { continue };
         bytes += size(&event);
         events.push(event);
         if events.len() == BATCH || bytes >= BATCH_BYTES {

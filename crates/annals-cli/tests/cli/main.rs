@@ -168,6 +168,15 @@ impl Place {
         change(&mut bytes);
         fs::write(self.segment(), bytes).unwrap();
     }
+
+    /// Changes the data of an event of a [`small`] store.
+    fn damage(&self, position: u64) {
+        let data = format!(r#"{{"n":{position}}}"#);
+        self.change(|bytes| {
+            let at = bytes.windows(data.len()).position(|window| window == data.as_bytes()).unwrap();
+            bytes[at + 5] ^= 1;
+        });
+    }
 }
 
 fn stream(text: &str) -> StreamId {

@@ -21,10 +21,7 @@ fn says_what_it_would_do_and_does_it() {
 #[test]
 fn loss_is_accepted_with_its_report() {
     let place = small();
-    place.change(|bytes| {
-        let at = bytes.windows(7).position(|window| window == br#"{"n":1}"#).unwrap();
-        bytes[at + 5] ^= 1;
-    });
+    place.damage(1);
     let run = place.run("repair", &["--yes"]);
     assert_eq!(run.code, 3);
     assert!(run.stdout.contains("--accept-loss REPORT"), "{}", run.stdout);

@@ -95,3 +95,60 @@ fn following_waits_for_a_writer_and_says_so() {
     assert_eq!([following.next(), following.next()], ["2 Counted", "3 Wanted"]);
     assert!(following.notes.try_recv().is_err(), "it is said once");
 }
+
+/// A damaged store was followed up to its first gap: there it ended, and what is intact behind it
+/// was not shown.
+#[test]
+fn following_names_a_gap_and_goes_on() {
+    for (begin, shown) in [(["--last", "10"], &["0 Counted", "2 Counted"][..]), (["--after", "0"], &["2 Counted"])] {
+        let place = small();
+        place.damage(1);
+        let run = place.run("tail", &begin);
+        let said = "annals: error: ";
+        let gaps =
+            |text: &str| text.lines().filter(|line| line.starts_with(said) && line.contains("position 1")).count();
+        assert_eq!((run.code, gaps(&run.stderr), run.stdout.lines().count()), (3, 1, shown.len()), "{}", run.stderr);
+        let (report, rescued) = (place.dir.path().join("report.json"), place.dir.path().join("rescued"));
+        let (report, rescued) = (report.to_str().unwrap(), rescued.to_str().unwrap());
+        assert_eq!(place.run("salvage", &[rescued, "--report", report]).code, 4);
+        let following = Following::new(&place, &begin);
+        assert_eq!(shown.iter().map(|_| following.next()).collect::<Vec<_>>(), shown);
+        for (verb, rest) in [("repair", ["--accept-loss", report, "--yes"]), ("append", ["order-2", "--type", "Added"])]
+        {
+            let mut done = place.run(verb, &rest);
+            while done.code == 5 {
+                // It was being read.
+                done = place.run(verb, &rest);
+            }
+            assert_eq!(done.code, 0, "{}", done.stderr);
+        }
+        assert_eq!(following.next(), "3 Added");
+        let notes: Vec<String> = following.notes.try_iter().collect();
+        assert_eq!(gaps(&notes.join("\n")), 1, "{notes:?}");
+    }
+}
+
+/// A gap without an end is met each time that the store is looked at.
+#[test]
+fn a_gap_is_named_once() {
+    let place = place();
+    let written = place.dir.path().join("written");
+    let store = Options::new().segment_size(4 << 10).maintenance(false).open(&written).unwrap();
+    while store.stats().unwrap().segments.len() < 2 {
+        store.append(&stream("order-1"), Expected::Any, [NewEvent::with_data("Counted", vec![b'1'; 900])]).unwrap();
+    }
+    // As a process leaves it that is killed, and without its newest segment.
+    fs::create_dir(&place.store).unwrap();
+    for name in ["HEAD", "00000000000000000001.seg"] {
+        fs::copy(written.join(name), place.store.join(name)).unwrap();
+    }
+    let following = Following::new(&place, &["--last", "1"]);
+    assert!(following.next().ends_with("Counted"));
+    for n in 0..3 {
+        std::thread::sleep(Duration::from_millis(500));
+        fs::write(place.store.join(format!("note-{n}.txt")), "").unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let notes: Vec<String> = following.notes.try_iter().filter(|note| note.starts_with("annals: error: ")).collect();
+    assert!(notes.len() == 1 && notes[0].contains("the newest segment is missing"), "{notes:?}");
+}

@@ -1,0 +1,164 @@
+//! Whether what POSITIONS says of events is about events of this log. The file is read before the
+//! log, and what its entries are bound to is noted as the log goes by.
+
+use super::sidecars;
+use crate::error::Result;
+use crate::format::positions_file::UNBOUND;
+use crate::fs::{Fs, Holes};
+use crate::index::deletions::covers;
+use crate::positions::salvage::{SalvagedProgress, salvage};
+use crate::positions::{BindingFault, Bound};
+use crate::segment::scan::Recorded;
+use crate::stream::{StreamId, main_key};
+use crate::system::System;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What stands where something is bound to.
+#[derive(Clone, Copy, Default)]
+enum Place {
+    /// Nothing that could be read.
+    #[default]
+    Unseen,
+    /// The event there is lost: nothing has taken its place.
+    Lost,
+    /// An event that was recorded then.
+    Recorded(i64),
+}
+
+/// A stream that handlers have positions in, or that such a stream shares events with.
+#[derive(Default)]
+struct Stream {
+    /// The position of the newest deletion that has hit it.
+    epoch: u64,
+    /// Its first sequence since then, and the next one after its last.
+    first: Option<u64>,
+    next: u64,
+    /// What stands at the sequences that are asked for, in order.
+    places: Vec<(u64, Place)>,
+}
+
+/// What POSITIONS held before the log was read, and what the log has there.
+#[derive(Default)]
+pub(super) struct Bindings {
+    found: SalvagedProgress,
+    positions: HashMap<u64, Place>,
+    streams: HashMap<Arc<[u8]>, Stream>,
+}
+
+impl Bindings {
+    /// Reads POSITIONS. Beside a process that writes, this comes before the log is read: what it
+    /// says was stored when the events were, so that nothing in it is ahead of the log.
+    pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<Self> {
+        let found = salvage(fs, dir)?;
+        let checkpoints = found.checkpoints.iter().map(|(_, reached)| (reached.position, reached.recorded_at));
+        let letters = found.letters.iter().map(|(_, position, letter)| (*position, letter.recorded_at));
+        let bound = checkpoints.chain(letters).filter(|&(_, recorded_at)| recorded_at != UNBOUND);
+        let positions = bound.map(|(position, _)| (position, Place::Unseen)).collect();
+        let mut streams: HashMap<Arc<[u8]>, Stream> = HashMap::new();
+        for (_, stream, _, of) in found.positions.iter().filter(|(.., of)| of.recorded_at != UNBOUND) {
+            // What an edition shares stands in the main one.
+            for stream in [Some(stream.clone()), stream.in_main()].into_iter().flatten() {
+                let asked = streams.entry(stream.shared_key()).or_default();
+                asked.places.push((of.sequence, Place::Unseen));
+            }
+        }
+        for stream in streams.values_mut() {
+            stream.places.sort_unstable_by_key(|&(sequence, _)| sequence);
+            stream.places.dedup_by_key(|&mut (sequence, _)| sequence);
+        }
+        Ok(Bindings { found, positions, streams })
+    }
+
+    /// Takes note of an event of the log. They come in order of positions.
+    pub(super) fn event(&mut self, event: &Recorded<'_>) {
+        let system = System::of(event.key);
+        if let Some(place) = self.positions.get_mut(&event.position) {
+            *place = match system {
+                Some(System::Lost) => Place::Lost,
+                _ => Place::Recorded(event.recorded_at),
+            };
+        }
+        if self.streams.is_empty() {
+            return;
+        }
+        if let Some(System::Deletion { edition, domain }) = system {
+            for (_, stream) in self.streams.iter_mut().filter(|(key, _)| covers(edition, domain, key)) {
+                (stream.epoch, stream.first, stream.next) = (event.position, None, 0);
+                stream.places.iter_mut().for_each(|(_, place)| *place = Place::Unseen);
+            }
+        } else if let Some(stream) = self.streams.get_mut(event.key) {
+            stream.first.get_or_insert(event.sequence);
+            stream.next = event.sequence.saturating_add(1);
+            if let Ok(n) = stream.places.binary_search_by_key(&event.sequence, |&(sequence, _)| sequence) {
+                stream.places[n].1 = Place::Recorded(event.recorded_at);
+            }
+        }
+    }
+
+    /// What POSITIONS holds of this store, and what of it is not about events of its log, which
+    /// ends here. Of a log that is damaged, nobody knows what it would have come to: `None`.
+    pub(super) fn finish(
+        self,
+        fs: &Holes<'_>,
+        dir: &Path,
+        store: Option<[u8; 16]>,
+        end: Option<u64>,
+    ) -> (SalvagedProgress, Vec<String>) {
+        let Bindings { found, positions, streams } = self;
+        let found = sidecars::of_store(fs, dir, store, found);
+        let fault = |place: Place, recorded_at: i64, is_ahead: bool| match place {
+            Place::Recorded(found) => (found != recorded_at).then_some(BindingFault::Diverged),
+            Place::Unseen => (is_ahead && end.is_some()).then_some(BindingFault::Ahead),
+            Place::Lost => None,
+        };
+        let at = |position: u64, recorded_at: i64| {
+            // What is bound to nothing was not asked for.
+            let place = *positions.get(&position).filter(|_| recorded_at != UNBOUND)?;
+            fault(place, recorded_at, end.is_some_and(|end| position >= end))
+        };
+        let of_handler = |stream: &StreamId, epoch: u64, sequence: u64, recorded_at: i64| {
+            let own = streams.get(stream.key()).filter(|_| recorded_at != UNBOUND)?;
+            // What is damaged may have been its deletion, or the event from which on it diverges.
+            if own.epoch != epoch || end.is_none() && stream.edition().is_some() {
+                return None;
+            }
+            let shares = own.first.is_none_or(|first| sequence < first);
+            let there = if shares { streams.get(main_key(stream.key()))? } else { own };
+            let n = there.places.binary_search_by_key(&sequence, |&(sequence, _)| sequence).ok()?;
+            fault(there.places[n].1, recorded_at, sequence >= there.next)
+        };
+        let mut told = Told::default();
+        for (name, reached) in &found.checkpoints {
+            let bound = Bound::Checkpoint { name, position: reached.position };
+            told.note(name, bound, at(reached.position, reached.recorded_at));
+        }
+        for (name, position, letter) in &found.letters {
+            told.note(name, Bound::Letter { name, position: *position }, at(*position, letter.recorded_at));
+        }
+        for (handler, stream, epoch, of) in &found.positions {
+            let bound = Bound::Position { handler, stream, sequence: of.sequence };
+            told.note(handler, bound, of_handler(stream, *epoch, of.sequence, of.recorded_at));
+        }
+        let notices = told.0.into_values().map(|(bound, fault, more)| bound.notice(fault, more)).collect();
+        (found, notices)
+    }
+}
+
+/// The first of each kind, name and fault, and how many more there are.
+#[derive(Default)]
+struct Told<'a>(BTreeMap<(u8, &'a str, bool), (Bound<'a>, BindingFault, u64)>);
+
+impl<'a> Told<'a> {
+    fn note(&mut self, name: &'a str, bound: Bound<'a>, fault: Option<BindingFault>) {
+        let Some(fault) = fault else { return };
+        let kind = match bound {
+            Bound::Checkpoint { .. } => 0,
+            Bound::Letter { .. } => 1,
+            Bound::Position { .. } => 2,
+        };
+        let same = self.0.entry((kind, name, fault == BindingFault::Ahead));
+        same.and_modify(|(.., more)| *more += 1).or_insert((bound, fault, 0));
+    }
+}

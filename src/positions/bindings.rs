@@ -1,0 +1,55 @@
+//! How it is told that what is kept about an event is not about an event of the log.
+
+use super::journal::NAME;
+use crate::stream::StreamId;
+use std::fmt;
+
+/// Why what is kept about an event is not about an event of this log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum BindingFault {
+    /// The log has not come to its event: see [`Error::PositionAhead`](crate::Error::PositionAhead).
+    Ahead,
+    /// The log has another event in its place: see [`Error::Diverged`](crate::Error::Diverged).
+    Diverged,
+}
+
+impl fmt::Display for BindingFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BindingFault::Ahead => "the log has not come to this event",
+            BindingFault::Diverged => "the log has another event in its place",
+        })
+    }
+}
+
+/// What is bound to an event.
+#[derive(Clone, Copy)]
+pub(crate) enum Bound<'a> {
+    Checkpoint { name: &'a str, position: u64 },
+    Letter { name: &'a str, position: u64 },
+    Position { handler: &'a str, stream: &'a StreamId, sequence: u64 },
+}
+
+impl Bound<'_> {
+    /// Says that it is not about an event of the log, and that as many `more` of the same name are
+    /// not, either.
+    pub(crate) fn notice(&self, fault: BindingFault, more: u64) -> String {
+        match more {
+            0 => format!("{NAME}: {self}: {fault}; it is refused until it is reset"),
+            _ => format!("{NAME}: {self}, and {more} more: {fault}; they are refused until they are reset"),
+        }
+    }
+}
+
+impl fmt::Display for Bound<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::Checkpoint { name, position } => write!(f, "the checkpoint of {name} at position {position}"),
+            Bound::Letter { name, position } => write!(f, "a dead letter of {name} at position {position}"),
+            Bound::Position { handler, stream, sequence } => {
+                write!(f, "the position of handler {handler} at sequence {sequence} of {stream}")
+            }
+        }
+    }
+}

@@ -40,15 +40,12 @@ pub struct SegmentHeader {
 impl SegmentHeader {
     /// The header of a first segment, for tests that need one and do not care.
     #[cfg(test)]
-    pub const SAMPLE: Self = SegmentHeader {
-        store: [1; 16],
-        number: 1,
-        first_position: 0,
-        salt: 2,
-        base_time: 0,
-        previous_digest: 0,
-        previous_len: 0,
-    };
+    pub const SAMPLE: Self = Self::first([1; 16], 2, 0);
+
+    /// The header of the first segment of a store.
+    pub const fn first(store: [u8; 16], salt: u64, base_time: i64) -> Self {
+        SegmentHeader { store, number: 1, first_position: 0, salt, base_time, previous_digest: 0, previous_len: 0 }
+    }
 
     pub fn encode(&self) -> [u8; LEN] {
         let mut out = [0; LEN];

@@ -8,13 +8,14 @@
 
 use super::queue::{CommitGroup, CommitState, InFlight, PendingCommits};
 use super::ticket::{CommitSlot, CommitTicket};
-use super::{Durability, LogTail, LogWriter, SegmentExtent};
+use super::{Durability, LogTail, LogWriter};
 use crate::error::{Error, Result};
 use crate::format::draft::{Draft, FramePlace};
 use crate::format::frame::{Chain, Seal};
 use crate::format::segment_header::{MAX_AGE, MAX_EVENTS, SegmentHeader};
 use crate::segment::scan::{Each, frames};
-use crate::segment::{START, Segment, random};
+use crate::segment::succession::SegmentExtent;
+use crate::segment::{START, Segment};
 use crate::time::Timestamp;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
@@ -176,17 +177,9 @@ impl LogWriter {
         );
         let group = self.open_group(state);
         group.bytes.extend_from_slice(&seal);
-        group.seals = Some(SegmentExtent { segment: tail.header, end: tail.offset, chain: tail.chain });
-        let next = SegmentHeader {
-            number: tail.header.number + 1,
-            first_position: tail.next_position(),
-            salt: random(),
-            base_time: recorded_at,
-            previous_digest: tail.chain.digest,
-            previous_len: tail.offset + seal.len() as u64,
-            ..tail.header
-        };
-        group.end = LogTail::new(next, false);
+        let extent = SegmentExtent { segment: tail.header, end: tail.offset, chain: tail.chain };
+        group.seals = Some(extent);
+        group.end = LogTail::new(SegmentHeader { base_time: recorded_at, ..extent.successor() }, false);
         state.tail = group.end.clone();
         state.pending_bytes += seal.len();
     }

@@ -4,7 +4,8 @@
 //! mark.
 
 use super::spare::Spare;
-use super::{Durability, LogWriter, SegmentExtent};
+use super::{Durability, LogWriter};
+use crate::segment::succession::SegmentExtent;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};

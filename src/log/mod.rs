@@ -5,7 +5,7 @@
 //! visible, and [`HeldDirectory`] is the directory with its lock. A store that is opened read-only
 //! has no writer.
 //!
-//! Two traits connect the log with what is above it: [`SegmentIndexes`] knows the segments without
+//! Two traits connect the log with what is above it: [`LogIndex`] knows the segments without
 //! reading them, [`CommitObserver`] hears of each group of commits.
 
 mod active;
@@ -41,6 +41,7 @@ use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::segment::START;
 use crate::segment::scan::Each;
+use crate::segment::succession::SegmentExtent;
 use crate::time::Timestamp;
 use crate::waker::Caller;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ pub(crate) struct LogSettings {
 }
 
 /// What is known of the segments of a log without reading them. Called by several threads at once.
-pub(crate) trait SegmentIndexes: Send + Sync + 'static {
+pub(crate) trait LogIndex: Send + Sync + 'static {
     /// Takes in events at the end of the log, in order: `events` calls back with the number of the
     /// segment and each event. Then `raise` makes them visible; it is called before anybody can
     /// find one of them in an index. Returns the first position whose event is not the next one of
@@ -107,7 +108,7 @@ pub(crate) trait SegmentIndexes: Send + Sync + 'static {
     /// The end of the events of a segment that its index file covers, and the chain there.
     fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)>;
     /// The index file of a segment does not fit the segment: all its events will be
-    /// [added](SegmentIndexes::add).
+    /// [added](LogIndex::add).
     fn forget(&self, segment: u64);
     /// How far the index file of a segment covers it; 0 if there is none.
     fn indexed_upto(&self, segment: u64) -> u64;
@@ -120,7 +121,7 @@ pub(crate) trait SegmentIndexes: Send + Sync + 'static {
 
 /// Hears of commits, in order of positions, from one thread at a time.
 pub(crate) trait CommitObserver: Send + Sync + 'static {
-    /// Publishes a group of commits: as [`SegmentIndexes::add`].
+    /// Publishes a group of commits: as [`LogIndex::add`].
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
     /// Events have been published: wakes those who wait for them, on behalf of the log. Not called
     /// under any lock.
@@ -128,15 +129,6 @@ pub(crate) trait CommitObserver: Send + Sync + 'static {
     /// All commits that were accepted and not yet published have failed. Called under the commit
     /// lock.
     fn rolled_back(&self);
-}
-
-/// A segment that nothing is written to for now, up to the end of its last frame with events.
-#[derive(Clone, Copy)]
-pub(crate) struct SegmentExtent {
-    pub segment: SegmentHeader,
-    /// Where the last frame with events ends.
-    pub end: u64,
-    pub chain: Chain,
 }
 
 /// Where the next frame goes.

@@ -5,7 +5,7 @@ use super::head_file::HeadFile;
 use super::queue::CommitState;
 use super::recovery::Opening;
 use super::recovery::report::OpenReport;
-use super::{CommitObserver, HeldDirectory, LogReader, LogSettings, LogWriter, SegmentIndexes, spare};
+use super::{CommitObserver, HeldDirectory, LogIndex, LogReader, LogSettings, LogWriter, spare};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::fs::owned::Owned;
@@ -31,7 +31,7 @@ impl OpenedLog {
         files: Arc<Owned>,
         dir: PathBuf,
         settings: LogSettings,
-        indexes: Arc<dyn SegmentIndexes>,
+        indexes: Arc<dyn LogIndex>,
         observer: Arc<dyn CommitObserver>,
     ) -> Result<OpenedLog> {
         let started = Instant::now();

@@ -1,10 +1,11 @@
 //! The commits that have been accepted and are not written yet: what the commit lock protects.
 
+use super::LogTail;
 use super::ticket::CommitSlot;
-use super::{LogTail, SegmentExtent};
 use crate::error::Error;
 use crate::format::segment_header::SegmentHeader;
 use crate::segment::scan::{Recorded, frames};
+use crate::segment::succession::SegmentExtent;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;

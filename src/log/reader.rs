@@ -1,6 +1,6 @@
 //! Reading events in order of positions, over all segments.
 
-use super::{HeldDirectory, SegmentIndexes};
+use super::{HeldDirectory, LogIndex};
 use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::position::Location;
@@ -21,7 +21,7 @@ pub(crate) struct LogReader {
     pub(super) segments: RwLock<Vec<Arc<Segment>>>,
     /// Positions below this one are visible.
     pub(super) watermark: AtomicU64,
-    pub(super) indexes: Arc<dyn SegmentIndexes>,
+    pub(super) indexes: Arc<dyn LogIndex>,
     /// Who wakes those who wait for this log and its events.
     pub(super) caller: Caller,
 }

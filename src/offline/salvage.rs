@@ -10,7 +10,7 @@ use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes, RealFs};
 use crate::reconstruct::{Builder, Inventory, LeftOut, Loss, LostEvents, Mended, SlotPart};
-use crate::segment::{INCOMPLETE, random};
+use crate::segment::INCOMPLETE;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -278,24 +278,8 @@ impl Copy<'_> {
     }
 
     /// The header of the segment that is made for a place.
-    fn header(&mut self, n: usize) -> SegmentHeader {
-        let Some(before) = &mut self.before else {
-            // Of a first segment that is gone, the next one knows the time best.
-            let base_time = (n..self.survey.places.len()).find_map(|n| self.survey.base_time(n)).unwrap_or_default();
-            return SegmentHeader {
-                store: self.survey.store,
-                number: 1,
-                first_position: 0,
-                salt: random(),
-                base_time,
-                previous_digest: 0,
-                previous_len: 0,
-            };
-        };
-        let mut next = before.successor(random());
-        next.previous_len += crate::format::frame::Seal::FRAME;
-        next.base_time = self.survey.base_time(n).unwrap_or(next.base_time).max(next.base_time);
-        next
+    fn header(&self, n: usize) -> SegmentHeader {
+        self.survey.rebuilt_header(n, self.before.as_ref().map(|before| before.extent().successor()))
     }
 
     fn write_before(&mut self, sealed: bool) -> Result<()> {

@@ -6,16 +6,14 @@ use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
-use crate::format::{
-    self,
-    frame::{Chain, Seal},
-};
+use crate::format::{self, frame::Chain};
 use crate::fs::owned::meant_by;
 use crate::fs::{Fs, Holes, Mode, RealFs};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::positions::salvage as positions;
 use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
+use crate::segment::succession::Discontinuity;
 use crate::segment::verdict::{self, NoHeader, SegmentEnd, SegmentVerdict, judge, was_being_created};
 use crate::segment::vestiges::{self, Claims, misplaced};
 use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of, spare_number_of};
@@ -380,22 +378,9 @@ impl Check {
         match &self.before {
             Some(before) => {
                 let (last, scanned) = (&before.header, &before.scanned);
-                if last.store != header.store {
-                    wrong.push("the segment belongs to another store than the one before".into());
-                }
-                if header.first_position != scanned.chain.next_position {
-                    wrong.push("the segment does not begin where the one before ends".into());
-                }
-                let end = match scanned.stop {
-                    ScanEnd::Sealed { .. } => scanned.end,
-                    _ => scanned.end + Seal::FRAME,
-                };
-                if header.base_time < scanned.chain.recorded_at {
-                    wrong.push("the segment begins before the last event of the one before".into());
-                }
-                if (header.previous_digest, header.previous_len) != (scanned.chain.digest, end) {
-                    wrong.push("the segment before is not the one that this segment says".into());
-                }
+                let told = scanned.extent(last).discontinuities(header);
+                // The number was compared with the name of the file.
+                wrong.extend(told.filter(|what| *what != Discontinuity::Number).map(|what| what.to_string()));
             }
             None if named.number == 1 && header.first_position != 0 => {
                 wrong.push("the first segment does not begin at position 0".into());

@@ -8,6 +8,7 @@ use crate::format::frame::{Chain, HEADER, MAX_BODY};
 use crate::format::record::{self, MAX_RECORD};
 use crate::format::segment_header::SegmentHeader;
 use crate::segment::scan::Scanned;
+use crate::segment::succession::SegmentExtent;
 use crate::system::System;
 use std::ops::Range;
 
@@ -32,17 +33,9 @@ impl Builder {
         Builder { mask: header.mask(), chain: Chain::start(&header), bytes: header.encode().to_vec(), header }
     }
 
-    /// The header of the segment after this one, which must be sealed.
-    pub(crate) fn successor(&self, salt: u64) -> SegmentHeader {
-        SegmentHeader {
-            number: self.header.number + 1,
-            first_position: self.chain.next_position,
-            salt,
-            base_time: self.chain.recorded_at,
-            previous_digest: self.chain.digest,
-            previous_len: self.bytes.len() as u64,
-            ..self.header
-        }
+    /// The segment as it is now, which is not sealed.
+    pub(crate) fn extent(&self) -> SegmentExtent {
+        SegmentExtent { segment: self.header, end: self.bytes.len() as u64, chain: self.chain }
     }
 
     /// Adds a part of a place, with the positions that it has.

@@ -294,15 +294,7 @@ impl Files {
 fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64, i64)> {
     let body = bytes.get(at + HEADER..at + frame.table_at() as usize).filter(|_| frame.kind == SEAL)?;
     let seal = Seal::decode(body).filter(|_| frame.vouches_for(body, mask, at as u64))?;
-    let from_zero = SegmentHeader {
-        store: [0; 16],
-        number: 0,
-        first_position: seal.first_position,
-        salt: 0,
-        base_time: 0,
-        previous_digest: 0,
-        previous_len: 0,
-    };
+    let from_zero = SegmentHeader { first_position: seal.first_position, ..SegmentHeader::first([0; 16], 0, 0) };
     let found = finds(bytes, &KnownSegment { mask, header: from_zero, exact: false }, Path::new("")).ok()?;
     let last = found.iter().rev().find_map(|find| match find {
         Find::Event { position, recorded_at, .. } if seal.frames == 1 || position + 1 == seal.next_position => {

@@ -14,7 +14,7 @@ use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::format::{is_zero, record};
 use crate::fs::{Fs, Holes};
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
-use crate::segment::{START, file_name};
+use crate::segment::{START, file_name, random};
 use crate::system::System;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -58,15 +58,9 @@ impl Inventory {
         let Files { store, head, candidates, indexes, left_out, notices } = files(fs, dir)?;
         let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
         let witnesses = witnesses.map(|(path, index)| {
-            let header = SegmentHeader {
-                store,
-                number: index.segment,
-                first_position: index.chain.next_position.saturating_sub(index.events),
-                salt: index.salt,
-                base_time: 0,
-                previous_digest: 0,
-                previous_len: 0,
-            };
+            let first_position = index.chain.next_position.saturating_sub(index.events);
+            let first = SegmentHeader::first(store, index.salt, 0);
+            let header = SegmentHeader { number: index.segment, first_position, ..first };
             (path, header, index.chain.next_position)
         });
         let mut survey = Inventory {
@@ -240,6 +234,19 @@ impl Inventory {
     /// When the segment was begun, if that is known.
     pub(crate) fn base_time(&self, n: usize) -> Option<i64> {
         Some(self.known(n)?.header.base_time)
+    }
+
+    /// The header of the segment that is made for a place, after `next`, the header that the segment
+    /// before it implies. It has a salt of its own, so that no index of the damaged segment is taken
+    /// for one of this.
+    pub(crate) fn rebuilt_header(&self, n: usize, next: Option<SegmentHeader>) -> SegmentHeader {
+        // Of a first segment that is gone, the next one knows the time best.
+        let later = || (n..self.places.len()).find_map(|n| self.base_time(n));
+        let time = self.base_time(n).or(next.map(|next| next.base_time)).or_else(later).unwrap_or_default();
+        match next {
+            Some(next) => SegmentHeader { salt: random(), base_time: next.base_time.max(time), ..next },
+            None => SegmentHeader::first(self.store, random(), time),
+        }
     }
 
     fn known(&self, n: usize) -> Option<KnownSegment> {

@@ -5,7 +5,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes};
-use crate::segment::{file_name, head, random};
+use crate::segment::{file_name, head};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
     );
     survey.files().for_each(|path| overlay.hide(path.to_owned()));
-    // After the segment before: its number, position and time.
+    // The header of the next segment, as the one before it implies.
     let mut before: Option<SegmentHeader> = None;
     let (mut head, mut lost) = (None, 0u64);
     let end = open_to.unwrap_or(u64::MAX);
@@ -48,30 +48,15 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         let path = dir.join(file_name(place.number));
         if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
             overlay.reveal(&path);
-            before = Some(SegmentHeader {
-                first_position: scanned.chain.next_position,
-                base_time: scanned.chain.recorded_at,
-                ..header
-            });
+            before = Some(scanned.extent(&header).successor());
             head = Some((place.number, scanned.chain.next_position, scanned.end, scanned.chain.mark(&header)));
             continue;
         }
         let mut mended = survey.mend(&holes, n)?;
         mended.end_at(end);
-        // With another salt, no index of the damaged segment is taken for one of this.
-        let earliest = before.map(|before| before.base_time);
-        let time = survey.base_time(n).or(earliest);
-        // Of a first segment that is gone, the next one knows the time best.
-        let time = time.or_else(|| (n..survey.places.len()).find_map(|n| survey.base_time(n))).unwrap_or_default();
-        let mut builder = Builder::new(SegmentHeader {
-            store: survey.store,
-            number: place.number,
-            first_position: place.positions.start,
-            salt: random(),
-            base_time: earliest.map_or(time, |earliest| earliest.max(time)),
-            previous_digest: 0,
-            previous_len: 0,
-        });
+        let header = survey.rebuilt_header(n, before);
+        let (number, first_position) = (place.number, place.positions.start);
+        let mut builder = Builder::new(SegmentHeader { number, first_position, ..header });
         lost += mended
             .parts
             .iter()
@@ -85,11 +70,11 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         gaps.extend(mended.losses);
         torn = mended.torn.or(torn);
         notices.extend(mended.notices);
+        before = Some(builder.extent().successor());
         if n + 1 < shown {
             builder.seal();
         }
         let end = builder.bytes.len() as u64;
-        before = Some(SegmentHeader { base_time: builder.chain.recorded_at, ..builder.header });
         head = Some((place.number, builder.chain.next_position, end, builder.chain.mark(&builder.header)));
         overlay.show(path, builder.bytes);
     }

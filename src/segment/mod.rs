@@ -4,6 +4,7 @@ pub mod cursor;
 pub mod foreign;
 pub mod head;
 pub mod scan;
+pub mod succession;
 pub mod verdict;
 pub mod verified;
 pub mod vestiges;

@@ -1,6 +1,7 @@
 //! Reading a whole segment and verifying all of it. Scanning only reads; cutting is recovery's.
 
 use super::START;
+use super::succession::{Discontinuity, SegmentExtent};
 use crate::error::{Error, Result};
 use crate::format::extras::Extras;
 use crate::format::frame::{self, ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal, TRAILER};
@@ -107,13 +108,15 @@ impl Scanned {
         }
     }
 
+    /// The segment up to its last event.
+    pub fn extent(&self, segment: &SegmentHeader) -> SegmentExtent {
+        SegmentExtent { segment: *segment, end: self.events_end(), chain: self.chain }
+    }
+
     /// Whether the header of the next segment says that nothing but a seal stood after what was
     /// scanned.
     pub fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
-        next.store == segment.store
-            && next.previous_digest == self.chain.digest
-            && next.previous_len == self.end + Seal::FRAME
-            && next.first_position == self.chain.next_position
+        self.extent(segment).discontinuities(next).all(|what| what == Discontinuity::Time)
     }
 }
 
@@ -434,15 +437,7 @@ mod tests {
     use crate::format::draft::{Draft, FramePlace, Limits};
     use crate::fs::{Fs, MemFs, Mode};
 
-    const SEGMENT: SegmentHeader = SegmentHeader {
-        store: [1; 16],
-        number: 1,
-        first_position: 0,
-        salt: 2,
-        base_time: 0,
-        previous_digest: 0,
-        previous_len: 0,
-    };
+    const SEGMENT: SegmentHeader = SegmentHeader::SAMPLE;
 
     /// A segment with one commit, and after it what `craft` makes of the chain.
     fn scan(craft: impl FnOnce(&Chain, u64) -> Vec<u8>) -> Result<Scanned> {

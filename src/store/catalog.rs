@@ -11,8 +11,9 @@ use crate::index::Index;
 use crate::index::deletions::covers;
 use crate::index::memory::TermHash;
 use crate::index::term::Term;
-use crate::log::{CommitObserver, SegmentExtent, SegmentIndexes};
+use crate::log::{CommitObserver, LogIndex};
 use crate::segment::scan::Each;
+use crate::segment::succession::SegmentExtent;
 use crate::stream::{StreamId, main_key};
 use crate::waker::Caller;
 use parking_lot::Mutex;
@@ -280,7 +281,7 @@ impl CommitObserver for Catalog {
     }
 }
 
-impl SegmentIndexes for Index {
+impl LogIndex for Index {
     fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         Index::add(self, events, raise)
     }

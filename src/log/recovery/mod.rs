@@ -3,7 +3,7 @@
 pub(crate) mod quarantine;
 pub(crate) mod report;
 
-use super::{LogSettings, LogTail, SegmentExtent, SegmentIndexes};
+use super::{LogIndex, LogSettings, LogTail};
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::head;
@@ -11,6 +11,7 @@ use crate::format::head::Slots;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::scan::{Each, ScanEnd, ScanSource, Scanned};
+use crate::segment::succession::SegmentExtent;
 use crate::segment::verdict::{NoHeader, SegmentEnd, SegmentRole, SegmentVerdict, judge, was_being_created};
 use crate::segment::vestiges::{self, Claims};
 use crate::segment::{START, Segment, file_name, number_of, random};
@@ -37,7 +38,7 @@ pub(super) struct Opening<'a> {
     pub dir: &'a Path,
     pub settings: &'a LogSettings,
     pub slots: Slots,
-    pub indexes: &'a dyn SegmentIndexes,
+    pub indexes: &'a dyn LogIndex,
     /// Sealed segments whose indexes are to be written when all is judged.
     pub unindexed: RefCell<Vec<SegmentExtent>>,
 }
@@ -74,16 +75,9 @@ impl Opening<'_> {
             return Err(Error::NotAStore { path: self.dir.to_owned() });
         }
         report.created = true;
-        let header = SegmentHeader {
-            // HEAD may have outlived a segment that was never whole.
-            store: self.slots.newest.map_or_else(|| uuid::Uuid::new_v4().into_bytes(), |head| head.store),
-            number: 1,
-            first_position: 0,
-            salt: random(),
-            base_time: (self.settings.clock)().as_nanos(),
-            previous_digest: 0,
-            previous_len: 0,
-        };
+        // HEAD may have outlived a segment that was never whole.
+        let store = self.slots.newest.map_or_else(|| uuid::Uuid::new_v4().into_bytes(), |head| head.store);
+        let header = SegmentHeader::first(store, random(), (self.settings.clock)().as_nanos());
         let segment = Segment::create(self.fs, self.dir, header, self.settings.memory_map)?;
         let synced = segment.file.sync().and_then(|()| self.fs.sync_dir(self.dir));
         synced.map_err(|e| Error::io("sync", &segment.path, e))?;
@@ -202,7 +196,7 @@ impl Opening<'_> {
         }
         let Some((header, scanned)) = before else { return self.create(report) };
         self.check_end(&header, scanned.chain.next_position)?;
-        let tail = LogTail::new(successor(&header, &scanned), false);
+        let tail = LogTail::new(scanned.extent(&header).successor(), false);
         let active = segments.last().expect("there is one before").clone();
         if !self.settings.read_only {
             self.sync(&active)?;
@@ -232,23 +226,14 @@ impl Opening<'_> {
                 refuse("the first segment does not begin at position 0")
             };
         };
-        if last.store != header.store {
-            return refuse("the segment belongs to another store");
+        // What was made of a damaged segment has another digest than the one that was sealed.
+        let mended = self.settings.mended;
+        let what = scanned.extent(last).discontinuities(header).find(|what| !(mended && what.is_of_bytes()));
+        if let Some(what) = what {
+            return refuse(&what.to_string());
         }
-        if header.first_position != scanned.chain.next_position {
-            return refuse("the segment does not begin where the one before ends");
-        }
-        if header.base_time < scanned.chain.recorded_at {
-            return refuse("the segment begins before the last event of the one before");
-        }
-        if self.settings.mended {
+        if mended {
             return Ok(());
-        }
-        if header.previous_digest != scanned.chain.digest {
-            return refuse("the digest of the segment before is not what this segment says");
-        }
-        if header.previous_len != scanned.end {
-            return refuse("the length of the segment before is not what this segment says");
         }
         if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
             report.notices.push(format!("{}: bytes behind the seal; ignored", file_name(last.number)));
@@ -324,10 +309,9 @@ impl Opening<'_> {
         report: &mut OpenReport,
     ) -> Result<Scanned> {
         let name = file_name(header.number);
-        let extent = |end| SegmentExtent { segment: *header, end, chain: scanned.chain };
         report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
         if let ScanEnd::Sealed { .. } = scanned.stop {
-            self.unindexed.borrow_mut().push(extent(scanned.events_end()));
+            self.unindexed.borrow_mut().push(scanned.extent(header));
             return Ok(scanned);
         }
         // A seal that is gone takes no event with it, if the successor vouches for all that stood
@@ -337,7 +321,7 @@ impl Opening<'_> {
             return Err(self.damage(source, header, &scanned, SegmentRole::Sealed)?);
         }
         report.notices.push(format!("{name}: the seal is not intact; all events are"));
-        self.unindexed.borrow_mut().push(extent(scanned.end));
+        self.unindexed.borrow_mut().push(scanned.extent(header));
         Ok(scanned.with_seal(header))
     }
 
@@ -425,14 +409,10 @@ impl Opening<'_> {
             self.sync(&segment)?;
         }
         if sealed && self.indexes.indexed_upto(header.number) == 0 {
-            self.unindexed.borrow_mut().push(SegmentExtent {
-                segment: *header,
-                end: scanned.events_end(),
-                chain: scanned.chain,
-            });
+            self.unindexed.borrow_mut().push(scanned.extent(header));
         }
         let tail = if sealed {
-            LogTail::new(successor(header, &scanned), false)
+            LogTail::new(scanned.extent(header).successor(), false)
         } else {
             LogTail { created: true, offset: scanned.end, chain: scanned.chain, ..LogTail::new(*header, true) }
         };
@@ -478,17 +458,4 @@ impl Opening<'_> {
 
 fn other_log(path: &Path, segment: &SegmentHeader) -> Error {
     Error::damaged(path, 0..0, segment.first_position..u64::MAX, head::OTHER_LOG)
-}
-
-/// The header of the segment after a sealed one.
-fn successor(header: &SegmentHeader, scanned: &Scanned) -> SegmentHeader {
-    SegmentHeader {
-        number: header.number + 1,
-        first_position: scanned.chain.next_position,
-        salt: random(),
-        base_time: scanned.chain.recorded_at,
-        previous_digest: scanned.chain.digest,
-        previous_len: scanned.end,
-        ..*header
-    }
 }

@@ -15,7 +15,8 @@ use crate::index::file::file_name as index_name;
 use crate::index::memory::Memory;
 use crate::reconstruct::{Builder, Inventory, Loss, read};
 use crate::segment::scan::{ScanSource, Scanned};
-use crate::segment::{LOCK, REPAIRING, file_name, foreign, head, number_of, random};
+use crate::segment::succession::SegmentExtent;
+use crate::segment::{LOCK, REPAIRING, file_name, foreign, head, number_of};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -293,7 +294,7 @@ fn joined(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
 /// The segment before the one at hand, as it will be.
 #[derive(Clone, Copy)]
 struct PlannedPredecessor {
-    next: SegmentHeader,
+    extent: SegmentExtent,
     /// Where its last commit ends.
     len: u64,
     /// What stands for all commits up to there.
@@ -332,7 +333,7 @@ impl Look<'_> {
                 self.rewritten = true;
             }
             self.check_index(&header, scanned, file, newest)?;
-            self.before = Some(PlannedPredecessor::of(&header, scanned, newest));
+            self.before = Some(PlannedPredecessor::of(&header, scanned));
             return Ok(());
         }
         self.remake(n, &path, newest)
@@ -342,11 +343,7 @@ impl Look<'_> {
     fn follows(&self, header: &SegmentHeader) -> bool {
         match &self.before {
             None => header.number == 1 && header.first_position == 0,
-            Some(PlannedPredecessor { next, .. }) => {
-                header.base_time >= next.base_time
-                    && (header.number, header.first_position, header.previous_digest, header.previous_len)
-                        == (next.number, next.first_position, next.previous_digest, next.previous_len)
-            }
+            Some(before) => before.extent.discontinuities(header).next().is_none(),
         }
     }
 
@@ -399,25 +396,15 @@ impl Look<'_> {
             }
             moves.make(self.fs, self.dir, &file_name(place.number), &builder.bytes)?;
         }
-        self.before = Some(PlannedPredecessor::of(&builder.header, &scanned, newest));
+        self.before = Some(PlannedPredecessor::of(&builder.header, &scanned));
         self.rewritten = true;
         Ok(())
     }
 
     fn new_header(&self, n: usize) -> SegmentHeader {
-        let survey = self.survey;
-        let next = self.before.map(|before| before.next);
-        let time = survey.base_time(n).or(next.map(|next| next.base_time));
-        let time = time.or_else(|| (n..survey.places.len()).find_map(|n| survey.base_time(n))).unwrap_or_default();
-        SegmentHeader {
-            store: survey.store,
-            number: survey.places[n].number,
-            first_position: survey.places[n].positions.start,
-            salt: random(),
-            base_time: next.map_or(time, |next| next.base_time.max(time)),
-            previous_digest: next.map_or(0, |next| next.previous_digest),
-            previous_len: next.map_or(0, |next| next.previous_len),
-        }
+        let header = self.survey.rebuilt_header(n, self.before.map(|before| before.extent.successor()));
+        let place = &self.survey.places[n];
+        SegmentHeader { number: place.number, first_position: place.positions.start, ..header }
     }
 
     /// Makes the index of a sealed segment again if it is not what the segment says.
@@ -467,7 +454,8 @@ impl Look<'_> {
         self.plan.actions.push(Action::RewriteHead { why: why.into() });
         if let Some(moves) = &mut self.moves {
             let generation = self.survey.head.map_or(0, |head| head.generation + 1);
-            let (segment, position) = (before.next.number - 1, before.next.first_position);
+            let SegmentExtent { segment: header, chain, .. } = before.extent;
+            let (segment, position) = (header.number, chain.next_position);
             let (len, digest) = (before.len, before.digest);
             let newest =
                 DurableMark { clean: true, store: self.survey.store, generation, segment, position, len, digest };
@@ -496,18 +484,8 @@ impl Look<'_> {
 }
 
 impl PlannedPredecessor {
-    fn of(header: &SegmentHeader, scanned: &Scanned, newest: bool) -> Self {
-        let sealed =
-            if newest { scanned.events_end() } else { scanned.events_end() + crate::format::frame::Seal::FRAME };
-        let next = SegmentHeader {
-            number: header.number + 1,
-            first_position: scanned.chain.next_position,
-            base_time: scanned.chain.recorded_at,
-            previous_digest: scanned.chain.digest,
-            previous_len: sealed,
-            ..*header
-        };
-        PlannedPredecessor { next, len: scanned.end, digest: scanned.chain.mark(header) }
+    fn of(header: &SegmentHeader, scanned: &Scanned) -> Self {
+        PlannedPredecessor { extent: scanned.extent(header), len: scanned.end, digest: scanned.chain.mark(header) }
     }
 }
 

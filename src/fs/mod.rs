@@ -19,12 +19,12 @@ mod paced;
 mod real;
 mod regular;
 
-pub(crate) use holes::{Holes, read_error};
+pub(crate) use holes::{Holes, is_unreadable, read_error};
 pub use layer::{FileLayer, FsLayer};
 pub use mem::MemFs;
 pub use paced::Paced;
 pub use real::RealFs;
-pub(crate) use regular::is_not_a_file;
+pub(crate) use regular::{is_no_file, is_not_a_file};
 
 pub(crate) use crate::error::is_out_of_files;
 use std::fmt::Debug;

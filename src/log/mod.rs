@@ -88,6 +88,9 @@ pub(crate) struct LogSettings {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
+/// Whether what a segment has up to here has this chain.
+pub(crate) type Fits<'a> = dyn Fn(u64, &Chain) -> Result<bool> + 'a;
+
 /// Who hears of commits, in order of positions, called by one thread at a time, and remembers of
 /// the segments what makes reading and opening them quick.
 pub(crate) trait Listener: Send + Sync + 'static {
@@ -104,10 +107,9 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn rolled_back(&self);
     /// The last known record of a segment at or before this ordinal.
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>>;
-    /// How far the listener knows the events of a segment without being told, and the chain there.
-    fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)>;
-    /// What the listener said that it knows of a segment does not fit: it will be told all of it.
-    fn forget(&self, segment: u64);
+    /// How far the listener knows the events of a segment without being told, and the chain there,
+    /// if that `fits` the segment. Else it will be told all of it.
+    fn resume(&self, segment: &SegmentHeader, fits: &Fits<'_>) -> Result<Option<(u64, Chain)>>;
     /// How far the listener will know the segment on the next open; 0 if it will not.
     fn settled(&self, segment: u64) -> u64;
     /// Whether a segment is to be sealed because of what the listener keeps of it in memory. Called

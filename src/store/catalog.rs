@@ -11,7 +11,7 @@ use crate::index::Index;
 use crate::index::deletions::covers;
 use crate::index::memory::TermHash;
 use crate::index::term::Term;
-use crate::log::{Listener, Settled};
+use crate::log::{Fits, Listener, Settled};
 use crate::segment::scan::Each;
 use crate::stream::{StreamId, main_key};
 use parking_lot::Mutex;
@@ -283,12 +283,8 @@ impl Listener for Catalog {
         Ok(last)
     }
 
-    fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
-        self.index.resume(segment)
-    }
-
-    fn forget(&self, segment: u64) {
-        self.index.forget(segment);
+    fn resume(&self, segment: &SegmentHeader, fits: &Fits<'_>) -> Result<Option<(u64, Chain)>> {
+        self.index.resume(segment, fits)
     }
 
     fn settled(&self, segment: u64) -> u64 {

@@ -2,13 +2,17 @@
 //! the call. It is never taken for what a file that is missing, or not intact, would tell.
 
 use annals::fs::{Entry, File, FileLayer, Fs, FsLayer, Mode};
+use annals::offline::verify_in;
+use annals::snapshot::Retention;
 use annals::{Error, Event, Expected, NewEvent, Options, Query, Result, Store, Timestamp};
-use annals_testkit::{Image, SimFs, noise, stream};
+use annals_testkit::{Image, SimFs, facts, noise, stream};
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+
+const SECOND: &str = "store/00000000000000000002.seg";
 
 /// A disk on which one call fails, of those that change nothing: the one before which so many have
 /// been made.
@@ -32,6 +36,10 @@ impl Failing {
 
     fn fail_after(&self, calls: i64) {
         self.left.store(calls, SeqCst);
+    }
+
+    fn heal(&self) {
+        self.left.store(i64::MAX, SeqCst);
     }
 
     fn has_failed(&self) -> bool {
@@ -168,4 +176,189 @@ fn a_failed_read_behind_whole_records_leaves_nothing_of_itself() {
             assert!(found.len() == right.len() || fs.has_failed(), "{what}, call {n}: {} events", found.len());
         });
     }
+}
+
+/// When an open did not believe the index of one segment, as HEAD spoke of a commit in its middle,
+/// it asked the indexes of the others once more which editions were deleted. A read of them that
+/// failed meant none: events that were deleted were there again, as long as the store was open.
+/// What an index knows is taken when it is believed, and stays.
+#[test]
+fn deletions_stay_when_the_index_of_another_segment_is_not_believed() {
+    let disk = SimFs::new();
+    let options = |fs: &Failing| fs.options().segment_size(2 << 20).memory_map(false);
+    let store = options(&Failing::over(&disk)).open("store").unwrap();
+    append(&store, "a-1", 10, 2);
+    append(&store, "a-1@x", 10, 3);
+    assert_eq!(store.editions().delete("x", None).unwrap(), 3);
+    append(&store, "a-2", 60_000, 40);
+    store.close().unwrap();
+    let head = disk.contents("store/HEAD").unwrap();
+    assert!(disk.contents(SECOND).is_some(), "the deletion stands in a sealed segment");
+    let store = options(&Failing::over(&disk)).open("store").unwrap();
+    append(&store, "a-2", 60_000, 20);
+    let right = facts(store.read_all());
+    store.close().unwrap();
+    assert!(disk.contents(Path::new(SECOND).with_extension("idx")).is_some());
+    disk.set_contents("store/HEAD", head);
+    let opened = AtomicI64::new(0);
+    each_call_fails(&disk, |fs, n| {
+        fs.fail_after(n);
+        let found = options(fs).open("store");
+        fs.heal();
+        assert!(found.is_ok() || is_of_the_call(&found), "call {n}: {found:?}");
+        let Ok(store) = found else { return };
+        opened.fetch_add(1, SeqCst);
+        assert_eq!(facts(store.read_all()), right, "call {n}");
+        assert!(store.editions().list().unwrap().is_empty(), "call {n}");
+        let event = [NewEvent::new("T", "")];
+        let begun = store.append(&stream("a-1@x"), Expected::Any, event).unwrap();
+        assert_eq!(begun.sequences, 2..3, "call {n}");
+    });
+    assert!(opened.load(SeqCst) > 5, "{opened:?} opens");
+}
+
+/// An index that could not be read was taken for one that is not there, also where it is the
+/// witness that a log had events: an open accepted a log that had lost its end, or began a new one
+/// over what was left of the old one, as soon as the read of the index failed. It is the open that
+/// fails.
+#[test]
+fn a_witness_that_cannot_be_read_is_not_missing() {
+    let disk = SimFs::new();
+    let options = |fs: &Failing| fs.options().segment_size(4 << 20);
+    let store = options(&Failing::over(&disk)).open("store").unwrap();
+    append(&store, "a-1", 60_000, 2);
+    store.close().unwrap();
+    let first = "store/00000000000000000001.seg";
+    let before = disk.contents(first).unwrap();
+    let store = options(&Failing::over(&disk)).open("store").unwrap();
+    append(&store, "a-1", 60_000, 24);
+    store.snapshots().put(&stream("a-1"), 3, &7u8).unwrap();
+    store.close().unwrap();
+    assert!(disk.contents(Path::new(first).with_extension("idx")).is_some());
+    disk.delete("store/HEAD");
+    // The log is an older copy, or gone; then the index is left, or the snapshot.
+    for which in 0..3 {
+        let disk = disk.crash(Image::All);
+        let left = if which < 2 { "idx" } else { "snap" };
+        match which {
+            0 => disk.set_contents(first, before.clone()),
+            _ => disk.delete(first),
+        }
+        for path in disk.files() {
+            if path.extension().is_none_or(|ending| ending != left && ending != "seg") {
+                disk.delete(path);
+            }
+        }
+        let calls = each_call_fails(&disk, |fs, n| {
+            fs.fail_after(n);
+            let opened = options(fs).open("store");
+            let told = is_of_the_call(&opened) || matches!(opened, Err(Error::Damaged(_)));
+            assert!(told, "{which}, call {n}: {opened:?}");
+            fs.heal();
+            assert!(options(fs).open("store").is_err(), "{which}, call {n}: it was begun anew");
+        });
+        assert!(calls > 4, "{which}");
+        each_call_fails(&disk, |fs, n| {
+            fs.fail_after(n);
+            let report = verify_in(fs, "store");
+            assert!(is_of_the_call(&report) || !report.as_ref().unwrap().is_sound(), "{which}, call {n}: {report:?}");
+        });
+    }
+}
+
+/// A file with the name of one of the store's, which is something else, counted as missing when it
+/// could not be read: the store was begun, and wrote over it.
+#[test]
+fn a_foreign_file_that_cannot_be_read_is_left_alone() {
+    for name in ["HEAD", "POSITIONS"] {
+        let (disk, path) = (SimFs::new(), format!("store/{name}"));
+        disk.set_contents(&path, b"ref: refs/heads/main\n".to_vec());
+        each_call_fails(&disk, |fs, n| {
+            fs.fail_after(n);
+            let opened = fs.options().open("store");
+            let refused = matches!(opened, Err(Error::ForeignFile { .. })) || is_of_the_call(&opened);
+            assert!(refused, "{name}, call {n}: {opened:?}");
+            assert_eq!(fs.disk.contents(&path), disk.contents(&path), "{name}, call {n}");
+        });
+    }
+}
+
+/// A directory was listed twice to tell that it is no store: when the first listing failed and the
+/// second did not, a store was none.
+#[test]
+fn a_store_whose_directory_cannot_be_listed_is_one() {
+    let disk = SimFs::new();
+    let store = Failing::over(&disk).options().segment_size(4096).open("store").unwrap();
+    append(&store, "a-1", 300, 30);
+    store.close().unwrap();
+    each_call_fails(&disk, |fs, n| {
+        for read_only in [true, false] {
+            fs.fail_after(n);
+            let options = fs.options().create(false);
+            let opened = if read_only { options.open_read_only("store") } else { options.open("store") };
+            fs.heal();
+            assert!(opened.is_ok() || is_of_the_call(&opened), "call {n}: {opened:?}");
+            assert!(opened.is_err() || facts(opened.unwrap().read_all()).len() == 30, "call {n}");
+        }
+    });
+    each_call_fails(&disk, |fs, n| {
+        fs.fail_after(n);
+        let report = verify_in(fs, "store");
+        assert!(is_of_the_call(&report) || report.as_ref().unwrap().is_sound(), "call {n}: {report:?}");
+    });
+}
+
+/// A load saves a snapshot on the way, but none in the place of one that is kept on purpose. One
+/// whose file could not be read counted as none, and was replaced by one that goes with the next.
+#[test]
+fn a_snapshot_that_is_kept_on_purpose_is_not_replaced_when_it_cannot_be_read() {
+    let disk = SimFs::new();
+    let store = Failing::over(&disk).options().open("store").unwrap();
+    append(&store, "a-1", 10, 6);
+    store.snapshots().fingerprint(1).retention(Retention::Persist).put(&stream("a-1"), 5, &6u64).unwrap();
+    store.close().unwrap();
+    each_call_fails(&disk, |fs, n| {
+        let store = fs.options().open("store").unwrap();
+        fs.fail_after(n);
+        let load = store.load(&stream("a-1")).fingerprint(2).snapshot_every(1);
+        let loaded = load.fold(0u64, |count: &mut u64, _: &Event| {
+            *count += 1;
+            Ok(())
+        });
+        fs.heal();
+        assert!(is_of_the_call(&loaded) || loaded.as_ref().unwrap().state == 6, "call {n}: {loaded:?}");
+        let kept = store.snapshots().list(&stream("a-1")).unwrap();
+        let kept: Vec<_> = kept.iter().map(|info| (info.sequence, info.retention)).collect();
+        assert_eq!(kept, [(5, Retention::Persist)], "call {n}");
+    });
+}
+
+/// A read that ends at a time looked up its end twice, once for the gaps that it has to name; when
+/// that failed, it named gaps behind its end.
+#[test]
+fn a_read_up_to_a_time_names_no_gap_behind_it() {
+    let disk = SimFs::new();
+    let store = Failing::over(&disk).options().segment_size(4096).open("store").unwrap();
+    append(&store, "a-1", 300, 60);
+    let time = facts(store.read_all())[5].recorded_at;
+    store.close().unwrap();
+    let mut bytes = disk.contents(SECOND).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 600].fill(0x55);
+    disk.set_contents(SECOND, bytes);
+    each_call_fails(&disk, |fs, n| {
+        let store = fs.options().open_read_only("store").unwrap();
+        // The view around the damage is made when it is met.
+        assert!(store.read_all().into_iter().any(|event| event.is_err()));
+        for backwards in [false, true] {
+            fs.fail_after(n);
+            let read = store.read_all().as_of(time);
+            let read = if backwards { read.backwards() } else { read };
+            let found: Vec<_> = read.into_iter().collect();
+            fs.heal();
+            let right = found.len() == 6 && found.iter().all(Result::is_ok);
+            assert!(right || found.last().is_some_and(is_of_the_call), "call {n}: {found:?}");
+            assert!(found.iter().all(|event| event.is_ok() || is_of_the_call(event)), "call {n}: {found:?}");
+        }
+    });
 }

@@ -20,12 +20,12 @@ mod paced;
 mod real;
 mod regular;
 
-pub(crate) use holes::{Holes, read_error};
+pub(crate) use holes::{Holes, is_unreadable, read_error};
 pub use layer::{FileLayer, FsLayer};
 pub use mem::MemFs;
 pub use paced::Paced;
 pub use real::RealFs;
-pub(crate) use regular::is_not_a_file;
+pub(crate) use regular::{is_no_file, is_not_a_file};
 
 use crate::error::Error;
 pub(crate) use crate::error::is_out_of_files;

@@ -64,3 +64,8 @@ pub(super) fn read_dir(path: &Path) -> io::Result<fs::ReadDir> {
 pub(crate) fn is_not_a_file(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|e| e.is::<NotAFile>())
 }
+
+/// Whether a file was not opened because there is none: nothing has the name, or what is no file.
+pub(crate) fn is_no_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || is_not_a_file(error)
+}

@@ -118,18 +118,6 @@ impl SegmentIndexes {
         Ok(found)
     }
 
-    /// The deletions that all parts know of. A file that is not intact knows of none until it has
-    /// been rebuilt.
-    fn all_deletions(&self) -> Deletions {
-        let mut deletions = Deletions::default();
-        for segment in 1..=self.segments() {
-            for (term, posted) in self.terms_in(segment, &[TermKind::Deletion as u8]).unwrap_or_default() {
-                deletions.note_term(&term, segment, posted);
-            }
-        }
-        deletions
-    }
-
     /// Takes note of what an event says about others. Returns whether it may come next in its
     /// stream.
     fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
@@ -213,10 +201,15 @@ impl Index {
     }
 
     /// Opens the index file of a segment. Returns where the last frame ends that it covers, and the
-    /// chain there.
-    pub(crate) fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
+    /// chain there. A file that cannot be read, or that does not fit the segment, tells of nothing:
+    /// what it covers is added again.
+    pub(crate) fn resume(
+        &self,
+        segment: &SegmentHeader,
+        fits: &dyn Fn(u64, &Chain) -> Result<bool>,
+    ) -> Result<Option<(u64, Chain)>> {
         let (mut deleted, mut lossy) = (Vec::new(), false);
-        let file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map).filter(|file| {
+        let mut file = IndexFile::open(&*self.fs, &self.dir, segment, self.use_map).filter(|file| {
             let deletions = file.entries(&[TermKind::Deletion as u8], |entry| {
                 let posted = file.posted(&entry)?;
                 deleted.push((entry.term, posted));
@@ -225,25 +218,26 @@ impl Index {
             lossy = file.find(Term::stream(&System::Lost.key()).bytes()).map_or(true, |entry| entry.is_some());
             deletions.is_ok()
         });
-        let covered = file.as_ref().map(IndexFile::covered);
-        let mut parts = self.parts.write();
-        for (term, posted) in deleted {
-            Arc::make_mut(&mut parts.deletions).note_term(&term, segment.number, posted);
+        let mut covered = file.as_ref().map(IndexFile::covered);
+        // Looked at before anything of it is taken: to take it back, the files of other segments
+        // would have to be asked once more, and may not answer.
+        if let Some((end, chain)) = &covered
+            && !fits(*end, chain)?
+        {
+            (file, covered) = (None, None);
         }
-        parts.lossy |= lossy;
+        let mut parts = self.parts.write();
+        if file.is_some() {
+            for (term, posted) in deleted {
+                Arc::make_mut(&mut parts.deletions).note_term(&term, segment.number, posted);
+            }
+            parts.lossy |= lossy;
+        }
         parts.set_file(segment.number, file.map(Arc::new));
         // Events of this segment may follow those that are in memory already.
         parts.heads = Heads::default();
         parts.tracked.clear();
-        covered
-    }
-
-    /// Does not believe the index file of a segment after all.
-    pub(crate) fn forget(&self, segment: u64) {
-        let mut parts = self.parts.write();
-        parts.set_file(segment, None);
-        // Nor what it said of deletions.
-        parts.deletions = Arc::new(parts.all_deletions());
+        Ok(covered)
     }
 
     /// What was found wrong and rebuilt, since the last call.

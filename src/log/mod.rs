@@ -96,6 +96,9 @@ pub(crate) struct LogSettings {
     pub clock: Clock,
 }
 
+/// Whether what a segment has up to here has this chain.
+pub(crate) type Fits<'a> = dyn Fn(u64, &Chain) -> Result<bool> + 'a;
+
 /// What is known of the segments of a log without reading them. Called by several threads at once.
 pub(crate) trait LogIndex: Send + Sync + 'static {
     /// Takes in events at the end of the log, in order: `events` calls back with the number of the
@@ -105,11 +108,9 @@ pub(crate) trait LogIndex: Send + Sync + 'static {
     fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
     /// The last known record of a segment at or before this ordinal.
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>>;
-    /// The end of the events of a segment that its index file covers, and the chain there.
-    fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)>;
-    /// The index file of a segment does not fit the segment: all its events will be
-    /// [added](LogIndex::add).
-    fn forget(&self, segment: u64);
+    /// The end of the events of a segment that its index file covers, and the chain there, if that
+    /// `fits` the segment. If not, all events of the segment will be [added](LogIndex::add).
+    fn resume(&self, segment: &SegmentHeader, fits: &Fits<'_>) -> Result<Option<(u64, Chain)>>;
     /// How far the index file of a segment covers it; 0 if there is none.
     fn indexed_upto(&self, segment: u64) -> u64;
     /// Whether a segment is to be sealed because its index takes too much memory. Called under the

@@ -96,14 +96,16 @@ impl HeldDirectory {
 fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Option<Lock>> {
     let path = dir.join(LOCK);
     let mode = if settings.read_only { LockMode::Shared } else { LockMode::Exclusive };
-    let missing = || match fs.list(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Error::directory("list", dir, e),
-        _ => Error::NotAStore { path: dir.to_owned() },
-    };
     if !settings.read_only && settings.create {
         fs.create_dir(dir).map_err(|e| Error::directory("create", dir, e))?;
-    } else if !fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| is_ours(&entry.name))) {
-        return Err(missing());
+    } else {
+        let entries = match fs.list(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            listed => listed.map_err(|e| Error::directory("list", dir, e))?,
+        };
+        if !entries.iter().any(|entry| is_ours(&entry.name)) {
+            return Err(Error::NotAStore { path: dir.to_owned() });
+        }
     }
     match fs.lock(&path, mode) {
         Ok(Lock::Taken(owner)) => {

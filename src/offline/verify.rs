@@ -8,7 +8,7 @@ use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{self, frame::Chain};
 use crate::fs::owned::meant_by;
-use crate::fs::{Fs, Holes, Mode, RealFs};
+use crate::fs::{Fs, Holes, Mode, RealFs, is_no_file};
 use crate::index::deletions::covers;
 use crate::index::{self, memory::Memory};
 use crate::positions::salvage as positions;
@@ -113,15 +113,16 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
         bindings: Bindings::default(),
     };
     let head = check.head(fs, dir)?;
-    let claims = Claims::read(fs, dir, 0).unwrap_or_default();
+    let claims = Claims::read(fs, dir, 0);
     let named = match segments(fs, dir) {
-        Err(Error::NotAStore { path }) => match (head, vestiges::of_a_log(fs, dir)) {
-            // It was one, and knows of a segment: that is missing.
-            (Some(_), _) | (_, Ok(Some(_))) => Vec::new(),
-            _ => return Err(Error::NotAStore { path }),
-        },
+        // It was one, and knows of a segment: that is missing.
+        Err(Error::NotAStore { path }) if head.is_none() && vestiges::of_a_log(fs, dir)?.is_none() => {
+            return Err(Error::NotAStore { path });
+        }
+        Err(Error::NotAStore { .. }) => Vec::new(),
         named => named?,
     };
+    let claims = claims?;
     let newest = named.last().map_or(0, |named| named.number);
     check.bindings = Bindings::read(fs, dir)?;
     for (n, at_hand) in named.iter().enumerate() {
@@ -169,12 +170,16 @@ impl<'a> IndexCheck<'a> {
     fn new(fs: &dyn Fs, dir: &Path, segment: &'a SegmentHeader) -> Result<Self> {
         let path = dir.join(index::file::file_name(segment.number));
         let mut file = Vec::new();
-        if let Ok(opened) = fs.open(&path, Mode::Read) {
-            let size = opened.size().map_err(|e| Error::io("stat", &path, e))?;
-            ScanSource { path: &path, file: &*opened, size }.chunks(0..size, |_, chunk| {
-                file.extend_from_slice(chunk);
-                Ok(())
-            })?;
+        match fs.open(&path, Mode::Read) {
+            Ok(opened) => {
+                let size = opened.size().map_err(|e| Error::io("stat", &path, e))?;
+                ScanSource { path: &path, file: &*opened, size }.chunks(0..size, |_, chunk| {
+                    file.extend_from_slice(chunk);
+                    Ok(())
+                })?;
+            }
+            Err(e) if is_no_file(&e) => {}
+            Err(e) => return Err(Error::io("open", &path, e)),
         }
         let ours = |header: &IndexHeader| (header.store, header.salt) == (segment.store, segment.salt);
         let covered = IndexHeader::decode(&file).filter(ours).map(|header| (header.end, header.chain));

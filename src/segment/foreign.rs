@@ -32,11 +32,12 @@ enum Sign {
 ///
 /// # Errors
 ///
-/// [`Error::ForeignFile`], and [`Error::Io`] if the directory cannot be listed.
+/// [`Error::ForeignFile`], and [`Error::Io`] if one of the files cannot be read, or the directory
+/// cannot be listed.
 pub(crate) fn check(fs: &dyn Fs, dir: &Path) -> Result<()> {
     let mut found = None;
     for name in NAMES {
-        match sign(fs, dir, name) {
+        match sign(fs, dir, name)? {
             Sign::Store => return Ok(()),
             Sign::None => {}
             Sign::Foreign => found = found.or(Some(name)),
@@ -48,17 +49,21 @@ pub(crate) fn check(fs: &dyn Fs, dir: &Path) -> Result<()> {
     if has_segments { Ok(()) } else { Err(Error::ForeignFile { path: dir.join(name) }) }
 }
 
-fn sign(fs: &dyn Fs, dir: &Path, name: &str) -> Sign {
+fn sign(fs: &dyn Fs, dir: &Path, name: &str) -> Result<Sign> {
+    let path = dir.join(name);
     let mut bytes = vec![0; LOOKED_AT];
-    let read = fs.open(&dir.join(name), Mode::Read).and_then(|file| fs::read_full(&*file, 0, &mut bytes));
-    // Anyone who opens the file says what is wrong with it.
-    let Ok(read) = read else { return Sign::None };
+    let read = match fs.open(&path, Mode::Read).and_then(|file| fs::read_full(&*file, 0, &mut bytes)) {
+        // Anyone who opens the file says what is wrong with it. One that the disk does not give up
+        // is no reason to leave a store closed; and some systems let nobody read what is locked.
+        Err(e) if fs::is_no_file(&e) || fs::is_unreadable(&e) || name == LOCK => return Ok(Sign::None),
+        read => read.map_err(|e| Error::io("read", &path, e))?,
+    };
     bytes.truncate(read);
     // A crash may have kept some of its bytes and lost others, which are zero then.
     let signed = name == LOCK && bytes.iter().zip(SIGNATURE).all(|(&byte, &sign)| byte == 0 || byte == sign);
-    match () {
+    Ok(match () {
         () if signed || is_zero(&bytes) => Sign::None,
         () if name != LOCK && bytes.chunks(crate::format::head::SLOT).any(has_magic) => Sign::Store,
         () => Sign::Foreign,
-    }
+    })
 }

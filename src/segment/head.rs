@@ -22,7 +22,7 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Slots>> {
 pub(crate) fn bytes(fs: &dyn Fs, dir: &Path) -> Result<Option<Vec<u8>>> {
     let path = dir.join(NAME);
     let file = match fs.open(&path, Mode::Read) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => return Ok(None),
+        Err(e) if fs::is_no_file(&e) => return Ok(None),
         Err(e) if e.kind() == io::ErrorKind::NotADirectory => return Err(Error::directory("open", dir, e)),
         other => other.map_err(|e| Error::io("open", &path, e))?,
     };

@@ -140,7 +140,7 @@ impl Segment {
     }
 
     /// Appends `len` bytes from `offset` on to `out`. They are copies: verify them before they are
-    /// believed.
+    /// believed. After an error, what was appended means nothing.
     ///
     /// # Errors
     ///
@@ -208,8 +208,8 @@ impl Segment {
 
     /// Reads and verifies records at the first of these offsets, in this order, instead of those in
     /// `verified`: at most so many, as many as share a block of memory well, and at least one. Says
-    /// how many. What follows a record that is not intact is left to the next call, whose error
-    /// that is.
+    /// how many. A record that is not intact, or cannot be read, is left to the next call, whose
+    /// error that is.
     pub fn records_at(&self, offsets: &[u32], most: usize, verified: &mut Verified) -> Result<usize> {
         let map = self.map_for(offsets.iter().copied().max().unwrap_or(0).into())?;
         let map = map.or_else(|| self.map.read().clone());
@@ -225,10 +225,15 @@ impl Segment {
         let mut bytes = verified.buffer((most * GUESS).min(SHARED));
         for (n, &offset) in offsets[..most].iter().enumerate() {
             ahead(n + AHEAD, guess);
+            let whole = bytes.len();
             match self.record_at(offset.into(), map.as_deref(), guess, &mut bytes) {
                 Ok(len) => (guess, count) = ((len + SLACK).min(GUESS), n + 1),
                 Err(error) if n == 0 => return Err(error),
-                Err(_) => break,
+                Err(_) => {
+                    // What was copied of it would be taken for a record that was verified.
+                    bytes.truncate(whole);
+                    break;
+                }
             }
             if bytes.len() > SHARED - GUESS {
                 break;
@@ -239,7 +244,7 @@ impl Segment {
     }
 
     /// Appends the record at `offset` to `bytes`, verified. Returns its length. Who guesses it well
-    /// spares a second look.
+    /// spares a second look. After an error, what was appended means nothing.
     fn record_at(&self, offset: u64, map: Option<&dyn Map>, guess: usize, bytes: &mut Vec<u8>) -> Result<usize> {
         let left = self.readable().saturating_sub(offset);
         let at = bytes.len();
@@ -255,10 +260,7 @@ impl Segment {
         };
         copy(0, left.min(guess as u64) as usize, bytes)?;
         let len = record::len(&bytes[at..]).filter(|&len| len as u64 <= left);
-        let Some(len) = len else {
-            bytes.truncate(at);
-            return Err(self.bad_record(offset, left));
-        };
+        let Some(len) = len else { return Err(self.bad_record(offset, left)) };
         let had = bytes.len() - at;
         if len > had {
             bytes.reserve_exact(len - had);
@@ -266,7 +268,6 @@ impl Segment {
         }
         bytes.truncate(at + len);
         if !record::verify(&bytes[at..], self.mask, offset) {
-            bytes.truncate(at);
             return Err(self.bad_record(offset, len as u64));
         }
         Ok(len)

@@ -10,6 +10,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::index_file::{self, IndexHeader};
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{self, Entry, Fs, Mode};
+use std::io;
 use std::path::Path;
 
 /// What is beside a log that has no event: files that come into being with or after the first one.
@@ -22,16 +23,27 @@ const MAGIC: [u8; 3] = [0x89, b'A', b'N'];
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if the directory cannot be listed.
+/// [`Error::Io`] if the directory cannot be listed, or what is in it cannot be read.
 pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
-    let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let entries = match fs.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        listed => listed.map_err(|e| Error::io("list", dir, e))?,
+    };
     let (mut left, mut end): (Vec<String>, u64) = (Vec::new(), 0);
     for entry in &entries {
         let path = dir.join(&entry.name);
-        if let Some(index) = index_number(&entry.name).and_then(|_| header(fs, &path)) {
-            left.push(format!("{} (positions below {})", entry.name, index.chain.next_position));
-            end = end.max(index.chain.next_position);
-        } else if BESIDE.contains(&&*entry.name) && holds_ours(fs, &path, entry, 2) {
+        if index_number(&entry.name).is_some() {
+            match header(fs, &path) {
+                Ok(Some(index)) => {
+                    left.push(format!("{} (positions below {})", entry.name, index.chain.next_position));
+                    end = end.max(index.chain.next_position);
+                }
+                Ok(None) => {}
+                // What the disk does not give up may be ours.
+                Err(e) if fs::is_unreadable(&e) => left.push(entry.name.clone()),
+                Err(e) => return Err(Error::io("read", &path, e)),
+            }
+        } else if BESIDE.contains(&&*entry.name) && holds_ours(fs, &path, entry, 2)? {
             left.push(entry.name.clone());
         }
     }
@@ -49,15 +61,31 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
 
 /// Whether this is a file that a store has made, or a directory with one in it: other programs have
 /// directories of these names, too.
-fn holds_ours(fs: &dyn Fs, path: &Path, entry: &Entry, depth: u32) -> bool {
+fn holds_ours(fs: &dyn Fs, path: &Path, entry: &Entry, depth: u32) -> Result<bool> {
+    // What the disk does not give up may be ours.
+    let or_unreadable = |holds: io::Result<bool>| match holds {
+        Err(e) if fs::is_unreadable(&e) => Ok(true),
+        Err(e) if fs::is_no_file(&e) => Ok(false),
+        holds => holds.map_err(|e| Error::io("read", path, e)),
+    };
     if entry.is_file {
         let mut magic = [0; 3];
         let read = fs.open(path, Mode::Read).and_then(|file| fs::read_full(&*file, 0, &mut magic));
-        // What cannot be read may be ours.
-        return entry.size > 0 && (read.is_err() || magic == MAGIC);
+        return Ok(entry.size > 0 && or_unreadable(read.map(|_| magic == MAGIC))?);
     }
-    let below = if depth > 0 && entry.is_dir { fs.list(path).unwrap_or_default() } else { Vec::new() };
-    below.iter().any(|entry| holds_ours(fs, &path.join(&entry.name), entry, depth - 1))
+    if depth == 0 || !entry.is_dir {
+        return Ok(false);
+    }
+    let mut below = Vec::new();
+    if or_unreadable(fs.list(path).map(|entries| below = entries).map(|()| false))? {
+        return Ok(true);
+    }
+    for entry in below {
+        if holds_ours(fs, &path.join(&entry.name), &entry, depth - 1)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What the indexes of a store say of its length. What an index covers was durable when it was
@@ -71,14 +99,21 @@ impl Claims {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the directory cannot be listed.
+    /// [`Error::Io`] if the directory cannot be listed, or an index cannot be read. One that the
+    /// disk does not give up is damaged, and claims nothing.
     pub(crate) fn read(fs: &dyn Fs, dir: &Path, from: u64) -> Result<Self> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let named = entries.iter().filter_map(|entry| {
-            let number = index_number(&entry.name).filter(|&number| number >= from)?;
-            header(fs, &dir.join(&entry.name)).filter(|index| index.segment == number)
-        });
-        Ok(Claims(named.collect()))
+        let mut claims = Vec::new();
+        for entry in &entries {
+            let Some(number) = index_number(&entry.name).filter(|&number| number >= from) else { continue };
+            let path = dir.join(&entry.name);
+            match header(fs, &path) {
+                Ok(index) => claims.extend(index.filter(|index| index.segment == number)),
+                Err(e) if fs::is_unreadable(&e) => {}
+                Err(e) => return Err(Error::io("read", &path, e)),
+            }
+        }
+        Ok(Claims(claims))
     }
 
     /// The damage that it is if one knows of positions after the end of the log.
@@ -118,10 +153,13 @@ pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
     wrong.collect()
 }
 
-/// The header of an index that covers events, if it is intact.
-fn header(fs: &dyn Fs, path: &Path) -> Option<IndexHeader> {
-    let file = fs.open(path, Mode::Read).ok()?;
+/// The header of an index that covers events, if there is one and it is intact.
+fn header(fs: &dyn Fs, path: &Path) -> io::Result<Option<IndexHeader>> {
+    let file = match fs.open(path, Mode::Read) {
+        Err(e) if fs::is_no_file(&e) => return Ok(None),
+        opened => opened?,
+    };
     let mut bytes = [0; index_file::HEADER];
-    let read = fs::read_full(&*file, 0, &mut bytes).ok()?;
-    IndexHeader::decode(&bytes[..read]).filter(|header| header.events > 0)
+    let read = fs::read_full(&*file, 0, &mut bytes)?;
+    Ok(IndexHeader::decode(&bytes[..read]).filter(|header| header.events > 0))
 }

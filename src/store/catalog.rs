@@ -11,7 +11,7 @@ use crate::index::Index;
 use crate::index::deletions::covers;
 use crate::index::memory::TermHash;
 use crate::index::term::Term;
-use crate::log::{CommitObserver, LogIndex};
+use crate::log::{CommitObserver, Fits, LogIndex};
 use crate::segment::scan::Each;
 use crate::segment::succession::SegmentExtent;
 use crate::stream::{StreamId, main_key};
@@ -291,12 +291,8 @@ impl LogIndex for Index {
         Ok(last)
     }
 
-    fn resume(&self, segment: &SegmentHeader) -> Option<(u64, Chain)> {
-        Index::resume(self, segment)
-    }
-
-    fn forget(&self, segment: u64) {
-        Index::forget(self, segment);
+    fn resume(&self, segment: &SegmentHeader, fits: &Fits<'_>) -> Result<Option<(u64, Chain)>> {
+        Index::resume(self, segment, fits)
     }
 
     fn indexed_upto(&self, segment: u64) -> u64 {

@@ -7,3 +7,4 @@ mod flight;
 mod owner;
 mod reads;
 mod tools;
+mod unread;

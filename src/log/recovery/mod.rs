@@ -260,18 +260,18 @@ impl Opening<'_> {
 
     /// What an index knows of a segment without reading it, if that fits what the file ends in.
     fn known(&self, source: &ScanSource<'_>, header: &SegmentHeader, newest: bool) -> Result<Option<Scanned>> {
-        let Some((end, chain)) = self.indexes.resume(header) else { return Ok(None) };
+        let fits = |end: u64, chain: &Chain| {
+            // What HEAD says of a commit before that can only be compared where the commit is read.
+            let is_within = |at: u64| header.first_position < at && at < chain.next_position;
+            match newest {
+                true if self.head_position().is_some_and(is_within) => Ok(false),
+                true => source.ends_with(chain, end),
+                false => source.is_sealed(header, chain, end),
+            }
+        };
+        let Some((end, chain)) = self.indexes.resume(header, &fits)? else { return Ok(None) };
         let scanned = Scanned::known(header, end, chain);
-        // What HEAD says of a commit before that can only be compared where the commit is read.
-        let marked = self.head_position().is_some_and(|at| header.first_position < at && at < chain.next_position);
-        if newest && !marked && source.ends_with(&chain, end)? {
-            return Ok(Some(scanned));
-        }
-        if !newest && source.is_sealed(header, &chain, end)? {
-            return Ok(Some(scanned.with_seal(header)));
-        }
-        self.indexes.forget(header.number);
-        Ok(None)
+        Ok(Some(if newest { scanned } else { scanned.with_seal(header) }))
     }
 
     /// Reads a segment, from its start or from where an earlier scan has ended, and indexes

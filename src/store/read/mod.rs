@@ -196,8 +196,9 @@ impl Read {
     fn events(self) -> Events {
         let resume = self.store.around.is_possible().then(|| Box::new(Resume::Read(self.clone())));
         let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
-        let (cursor, start) = self.begin(end).unwrap_or_else(|error| (Cursor::Failed(Some(error)), self.range.start));
-        let gaps = self.gaps_to_name(&cursor, start, end);
+        let failed = |error| (Cursor::Failed(Some(error)), self.range.start, end);
+        let (cursor, start, seen_upto) = self.begin(end).unwrap_or_else(failed);
+        let gaps = self.gaps_to_name(&cursor, start, seen_upto);
         Events::new(Parts {
             store: self.store,
             cursor,
@@ -211,15 +212,12 @@ impl Read {
 }
 
 impl Read {
-    /// The gaps that the read has to name, from where it begins.
-    fn gaps_to_name(&self, cursor: &Cursor, start: u64, mut end: u64) -> Option<Untold> {
+    /// The gaps that the read has to name, from where it begins, before the position at which it
+    /// sees no more.
+    fn gaps_to_name(&self, cursor: &Cursor, start: u64, end: u64) -> Option<Untold> {
         let gaps = &self.store.gaps;
         if gaps.is_empty() || !self.names_gaps {
             return None;
-        }
-        if let Some(point) = self.as_of {
-            // An error here is met by the read itself.
-            end = self.store.position_behind(point, end).unwrap_or(end);
         }
         let mut untold = match &self.source {
             ReadSource::All => Untold::of_positions(gaps, start..self.range.end.min(end), self.backwards),
@@ -232,8 +230,9 @@ impl Read {
         Some(untold)
     }
 
-    /// The walk, and the sequence or position that it begins with (backwards, ends with).
-    fn begin(&self, mut end: u64) -> Result<(Cursor, u64)> {
+    /// The walk, the sequence or position that it begins with (backwards, ends with), and the
+    /// position after what can be seen of what is visible below `end`.
+    fn begin(&self, mut end: u64) -> Result<(Cursor, u64, u64)> {
         let (store, log) = (&self.store, &self.store.log);
         if let Some(point) = self.as_of {
             end = store.position_behind(point, end)?;
@@ -305,7 +304,7 @@ impl Read {
                 }
             }
         };
-        Ok((walk, range.start))
+        Ok((walk, range.start, end))
     }
 
     /// Where the newest event of a type stands, among those below a position: its sequence, or its

@@ -221,7 +221,7 @@ impl Load {
         }
         let snapshots = self.store.snapshots().fingerprint(self.fingerprint).codec(self.codec);
         // One that is kept on purpose is not replaced on the way.
-        if snapshots.is_persistent(&self.stream, last.sequence()) {
+        if snapshots.may_be_persistent(&self.stream, last.sequence()) {
             return Ok(false);
         }
         snapshots.put_after(&self.stream, last, &loaded.state).map(|()| true)

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::event::Event;
 use crate::format::snapshot_file::{Codec, Retention, SnapshotHeader};
 use crate::format::state_file::MAX_STATE;
-use crate::snapshots::{Directory, OpenedSnapshot, SnapshotFile};
+use crate::snapshots::{Directory, OpenedSnapshot, SnapshotFile, Unusable};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 use parking_lot::Mutex;
@@ -425,12 +425,15 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Whether there is a snapshot after this sequence that stays until it is deleted.
-    pub(crate) fn is_persistent(&self, stream: &StreamId, sequence: u64) -> bool {
-        let named = self.directory().list(stream.key()).unwrap_or_default();
-        let named = named.iter().find(|named| named.sequence == sequence);
-        let opened = named.and_then(|named| self.directory().open(named).ok());
-        opened.is_some_and(|opened| *opened.key == *stream.key() && opened.head.retention == Retention::Persist)
+    /// Whether there is a snapshot after this sequence that stays until it is deleted, or one that
+    /// cannot be read and may be such.
+    pub(crate) fn may_be_persistent(&self, stream: &StreamId, sequence: u64) -> bool {
+        let Ok(named) = self.directory().list(stream.key()) else { return true };
+        let Some(named) = named.iter().find(|named| named.sequence == sequence) else { return false };
+        match self.directory().open(named) {
+            Ok(opened) => *opened.key == *stream.key() && opened.head.retention == Retention::Persist,
+            Err(unusable) => matches!(unusable, Unusable::Unreadable),
+        }
     }
 
     fn fits(&self, head: &SnapshotHeader) -> Result<bool, SnapshotFault> {

@@ -186,10 +186,6 @@ impl World {
         let failing = self.trouble || self.disk.is_dead();
         match error {
             Error::Io { .. } | Error::DiskFull { .. } => failing,
-            // Known, and to be mended: where reads of an index and then of its segment fail, a read
-            // is told that the index leads nowhere, and not that the disk failed. The input is kept
-            // as fuzz/known/operations/failed-reads-of-an-index.
-            Error::Invalid { what: "index", .. } => failing && self.disk.has_failed(),
             // Only opening again ends that.
             Error::DurabilityUnknown { .. } => failing || self.disk.has_failed(),
             _ => false,

@@ -14,7 +14,9 @@ use crate::index::{self, memory::Memory};
 use crate::positions::salvage as positions;
 use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
 use crate::segment::succession::Discontinuity;
-use crate::segment::verdict::{self, NoHeader, SegmentEnd, SegmentVerdict, judge, was_being_created};
+use crate::segment::verdict::{
+    NoHeader, SegmentEnd, SegmentFinding, SegmentRole, SegmentVerdict, judge, was_being_created,
+};
 use crate::segment::vestiges::{self, Claims, misplaced};
 use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of, spare_number_of};
 use crate::stream::main_key;
@@ -407,31 +409,40 @@ impl Check {
         indexed: bool,
     ) -> Result<bool> {
         let position = scanned.chain.next_position;
-        let why = match &scanned.stop {
-            ScanEnd::Sealed { junk: false, .. } => return Ok(false),
-            ScanEnd::Sealed { junk: true, .. } => {
-                self.report.notices.push(format!("{}: bytes behind the seal", file_name(header.number)));
-                return Ok(false);
-            }
-            ScanEnd::End if place.newest => return Ok(false),
-            _ if place.next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) => {
-                self.report
-                    .notices
-                    .push(format!("{}: the seal is not intact; all events are", file_name(header.number)));
-                return Ok(false);
-            }
-            ScanEnd::End => "the segment has no seal, but a successor",
-            ScanEnd::Bad { why } => why,
+        let name = || file_name(header.number);
+        if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
+            self.report.notices.push(format!("{}: bytes behind the seal", name()));
+        }
+        let later = match scanned.stop {
+            ScanEnd::Bad { .. } => source.resync(header, scanned.end)?,
+            _ => Vec::new(),
         };
-        let later = source.resync(header, scanned.end)?;
+        let vouches = || place.next.is_some_and(|next| scanned.is_vouched_for_by(header, &next));
+        let is_bad = matches!(scanned.stop, ScanEnd::Bad { .. });
+        let verdict = judge(SegmentFinding {
+            role: if place.newest { SegmentRole::Newest } else { SegmentRole::Followed { vouches: vouches() } },
+            end: SegmentEnd::of(scanned, &later),
+            // An end in zeros is compared with HEAD when all segments were read.
+            below_head: is_bad && place.head.is_some_and(|head| head.position > position),
+            indexed,
+            strict: false,
+        });
+        let why = match (&scanned.stop, verdict) {
+            (_, SegmentVerdict::Keep) => return Ok(false),
+            (_, SegmentVerdict::KeepWithoutSeal) => {
+                self.report.notices.push(format!("{}: the seal is not intact; all events are", name()));
+                return Ok(false);
+            }
+            (ScanEnd::Bad { why }, _) => why,
+            (_, SegmentVerdict::Damage(why)) => why,
+            (_, SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail) => unreachable!("only a bad frame is torn"),
+        };
         let behind = later.iter().filter(|found| found.header.first_position > position);
         let next = behind.clone().next();
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
-        let damage = Damage { path: source.path.to_owned(), bytes, positions, why: (*why).into() };
-        let segment = if place.newest { verdict::SegmentRole::Active } else { verdict::SegmentRole::Sealed };
-        let ending = SegmentEnd::of(scanned, &later, place.head.map(|head| head.position), indexed);
-        if let SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail = judge(segment, ending) {
+        let damage = Damage { path: source.path.to_owned(), bytes, positions, why: why.into() };
+        if let SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail = verdict {
             self.report.torn = Some(damage);
             return Ok(false);
         }

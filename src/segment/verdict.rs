@@ -1,40 +1,63 @@
-//! What is made of how a segment ends: a torn write, or damage. Opening a store and looking at one
-//! from outside both ask here, and nowhere else.
+//! The decisions of recovery, as tables: what the files of a log show, and what is done about it.
+//! Opening a store and checking one from outside both ask here, and nowhere else.
 //!
-//! | what the scan found | verdict |
-//! |---|---|
-//! | a sealed segment, all frames good | keep |
-//! | a sealed segment, or one with a successor, or below HEAD's durable position: anything bad | damage |
-//! | active segment: zeros or the end of the file after a good frame | keep |
-//! | a bad frame at X, and a later good frame that vouches for X | damage |
-//! | a bad frame at X, later good frames, none vouches for X | torn group: cut at X |
-//! | a bad frame at X, nothing good after | torn tail: cut at X |
-//! | newest segment without a whole header and with nothing after it, predecessor sealed | crash while rolling: create it again |
-//! | newer format version | `UnsupportedFormat`, nothing touched |
-//! | segments missing, doubled, not contiguous, or of another store | damage |
-//! | a good frame with an unexpected position or predecessor | stale bytes: end of the log, as a bad frame |
+//! How a segment ends ([`judge`]); the first row that fits counts:
+//!
+//! | segment | its good frames end | and | verdict |
+//! |---|---|---|---|
+//! | followed by another | in a seal | | keep |
+//! | followed by another | in anything else | the next header says that only a seal stood there | keep; the seal is lost |
+//! | followed by another | in anything else | | damage |
+//! | newest | anywhere | HEAD marks a later position as durable | damage |
+//! | newest | at a bad frame | an index covers later bytes, or a later good frame vouches for these | damage |
+//! | newest | in a seal, in zeros, with the file | | keep |
+//! | newest | at a bad frame | opening is strict | damage |
+//! | newest | at a bad frame | later good frames, none of which vouches for it | torn group: cut |
+//! | newest | at a bad frame | no good frame after it | torn tail: cut |
+//!
+//! A good frame with an unexpected position or predecessor is a stale one, and counts as bad.
+//!
+//! A segment without an intact header ([`was_being_created`]): if it is the newest, its
+//! predecessor is sealed, nothing stands after the header, and HEAD marks nothing in it, then the
+//! crash came while it was created, and it is created again. Anything else is damage.
+//!
+//! Which segments there are ([`first_missing`]): those from 1 to the newest file, and to the
+//! segment that HEAD names. One that is not there is damage.
+//!
+//! What is written back before the log goes on ([`write_back`]): after a failed sync, the page
+//! cache may show what the disk does not hold.
+//!
+//! | HEAD marks just this end | a tail was cut | a header like this was durable | written back |
+//! |---|---|---|---|
+//! | yes | no | yes | nothing |
+//! | | | yes | the commits that nothing vouches for |
+//! | | | no | the header too |
+//!
+//! A segment of another store or another history, or one that does not follow the one before, is
+//! damage: see [`Discontinuity`](super::succession::Discontinuity). A newer format version is
+//! [`UnsupportedFormat`](crate::Error::UnsupportedFormat), and nothing is touched.
 
 use super::scan::{ScanEnd, Scanned, StrayFrame};
 
-/// Which segment was scanned.
+/// Where a segment stands in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SegmentRole {
-    /// It has a successor, or ends in a seal.
-    Sealed,
-    /// The newest one.
-    Active,
+    Followed {
+        /// The next header says that nothing but a seal stood after the good frames.
+        vouches: bool,
+    },
+    Newest,
 }
 
-/// How the good frames of it end.
+/// How the good frames of a segment end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SegmentEnd {
-    /// In a seal, in zeros, or with the file.
-    Clean,
+    Sealed,
+    /// In zeros, or with the file.
+    Open,
     /// At a bad frame, or at a good one that does not belong there.
     Bad {
-        /// HEAD says that a position from here on is durable.
-        below_head: bool,
-        /// A later good frame, or the index, says so.
+        /// A later good frame says that a position from here on is durable.
         vouched: bool,
         /// There are later good frames.
         later: bool,
@@ -42,44 +65,69 @@ pub(crate) enum SegmentEnd {
 }
 
 impl SegmentEnd {
-    /// How a scan ended, with the good frames that stand after that, the position that HEAD knows
-    /// to be durable, and whether the index covers more: what it covers was durable when it was
-    /// written.
-    pub(crate) fn of(scanned: &Scanned, later: &[StrayFrame], head_position: Option<u64>, indexed: bool) -> Self {
+    /// How a scan ended, with the good frames that stand after that.
+    pub(crate) fn of(scanned: &Scanned, later: &[StrayFrame]) -> Self {
         let position = scanned.chain.next_position;
         match scanned.stop {
+            ScanEnd::Sealed { .. } => SegmentEnd::Sealed,
+            ScanEnd::End => SegmentEnd::Open,
             ScanEnd::Bad { .. } => SegmentEnd::Bad {
-                below_head: head_position.is_some_and(|head| head > position),
-                vouched: indexed || later.iter().any(|found| found.header.durable_upto > position),
+                vouched: later.iter().any(|found| found.header.durable_upto > position),
                 later: !later.is_empty(),
             },
-            ScanEnd::End | ScanEnd::Sealed { .. } => SegmentEnd::Clean,
         }
     }
 }
 
-/// What to do with it.
+/// What the files show of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentFinding {
+    pub role: SegmentRole,
+    pub end: SegmentEnd,
+    /// HEAD marks a position after the end as durable.
+    pub below_head: bool,
+    /// An index covers bytes after the end. What it covers was durable when it was written.
+    pub indexed: bool,
+    /// Nothing is to be cut: see [`Options::strict`](crate::Options::strict).
+    pub strict: bool,
+}
+
+/// What to do with a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SegmentVerdict {
     Keep,
-    /// Acknowledged bytes have changed.
+    /// The seal is not intact; all events are.
+    KeepWithoutSeal,
+    /// Acknowledged bytes have changed, or may have.
     Damage(&'static str),
     /// Writes of the last group that were not synced when the machine stopped.
     CutTornGroup,
-    /// The same, with nothing after. If the group was the last one of all, nothing but HEAD could
-    /// tell it from damage.
+    /// The same, with nothing after them. If the group was the last one, nothing but HEAD can tell
+    /// it from damage.
     CutTornTail,
 }
 
-/// The table above, for what stands after a header.
-pub(crate) fn judge(place: SegmentRole, ending: SegmentEnd) -> SegmentVerdict {
-    match (place, ending) {
-        (_, SegmentEnd::Clean) => SegmentVerdict::Keep,
-        (SegmentRole::Sealed, SegmentEnd::Bad { .. }) => SegmentVerdict::Damage("it lies in a sealed segment"),
-        (_, SegmentEnd::Bad { below_head: true, .. }) => SegmentVerdict::Damage("HEAD says that it was durable"),
-        (_, SegmentEnd::Bad { vouched: true, .. }) => SegmentVerdict::Damage("a later commit says that it was durable"),
-        (_, SegmentEnd::Bad { later: true, .. }) => SegmentVerdict::CutTornGroup,
-        (_, SegmentEnd::Bad { later: false, .. }) => SegmentVerdict::CutTornTail,
+/// The first table.
+pub(crate) fn judge(found: SegmentFinding) -> SegmentVerdict {
+    use SegmentVerdict::{CutTornGroup, CutTornTail, Damage, Keep, KeepWithoutSeal};
+    let SegmentFinding { role, end, below_head, indexed, strict } = found;
+    match (role, end) {
+        (SegmentRole::Followed { .. }, SegmentEnd::Sealed) => Keep,
+        (SegmentRole::Followed { vouches: true }, _) => KeepWithoutSeal,
+        (SegmentRole::Followed { .. }, SegmentEnd::Open) => Damage("the segment has no seal, but a successor"),
+        (SegmentRole::Followed { .. }, SegmentEnd::Bad { .. }) => Damage("it lies in a sealed segment"),
+        (SegmentRole::Newest, SegmentEnd::Bad { .. }) if below_head => Damage("HEAD says that it was durable"),
+        (SegmentRole::Newest, _) if below_head => Damage("the log ends before what HEAD says was durable"),
+        (SegmentRole::Newest, SegmentEnd::Sealed | SegmentEnd::Open) => Keep,
+        (SegmentRole::Newest, SegmentEnd::Bad { .. }) if indexed => Damage("an index says that it was durable"),
+        (SegmentRole::Newest, SegmentEnd::Bad { vouched: true, .. }) => {
+            Damage("a later commit says that it was durable")
+        }
+        (SegmentRole::Newest, SegmentEnd::Bad { .. }) if strict => {
+            Damage("it may be a torn write, and strict opening refuses to cut it")
+        }
+        (SegmentRole::Newest, SegmentEnd::Bad { later: true, .. }) => CutTornGroup,
+        (SegmentRole::Newest, SegmentEnd::Bad { later: false, .. }) => CutTornTail,
     }
 }
 
@@ -96,8 +144,8 @@ pub(crate) struct NoHeader {
     pub in_head: bool,
 }
 
-/// The table above, for headers: whether the segment was being created when the machine stopped. If
-/// not, it is damaged.
+/// Whether a segment without a good header was being created when the machine stopped. If not, it
+/// is damaged.
 ///
 /// A header is synced before the first frame is written, so where there is none there can be no
 /// frames.
@@ -105,31 +153,93 @@ pub(crate) fn was_being_created(found: NoHeader) -> bool {
     found == NoHeader { newest: true, sealed_before: true, content: false, in_head: false }
 }
 
+/// The first segment that is missing among these, which rise, if HEAD names `marked`.
+pub(crate) fn first_missing(numbers: &[u64], marked: Option<u64>) -> Option<u64> {
+    let missing = (1..).zip(numbers).find(|&(expected, &number)| number != expected).map(|(expected, _)| expected);
+    let next = numbers.len() as u64 + 1;
+    missing.or(marked.filter(|&marked| marked >= next).map(|_| next))
+}
+
+/// What is written back to a segment before the log goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WriteBack {
+    /// The header; in any case the commits that nothing vouches for.
+    pub header: bool,
+}
+
+/// The last table. `None` if nothing is to be written.
+pub(crate) fn write_back(at_head: bool, cut: bool, header_durable: bool) -> Option<WriteBack> {
+    (cut || !at_head || !header_durable).then_some(WriteBack { header: !header_durable })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every row that there is.
+    fn bit(bits: u32, n: u32) -> bool {
+        bits >> n & 1 == 1
+    }
+
+    /// Each finding that there can be, and the rows of the table read one after the other.
     #[test]
     fn the_table_is_complete() {
-        let bit = |bits: u32, n: u32| bits >> n & 1 == 1;
-        for place in [SegmentRole::Sealed, SegmentRole::Active] {
-            assert_eq!(judge(place, SegmentEnd::Clean), SegmentVerdict::Keep);
-            for bits in 0..8 {
-                let (below_head, vouched, later) = (bit(bits, 0), bit(bits, 1), bit(bits, 2));
-                let verdict = judge(place, SegmentEnd::Bad { below_head, vouched, later });
-                let damaged = place == SegmentRole::Sealed || below_head || vouched;
-                assert_eq!(matches!(verdict, SegmentVerdict::Damage(_)), damaged);
-                if !damaged {
-                    let cut = if later { SegmentVerdict::CutTornGroup } else { SegmentVerdict::CutTornTail };
-                    assert_eq!(verdict, cut);
-                }
+        let mut seen = std::collections::HashMap::<_, usize>::new();
+        for bits in 0..128 {
+            let bit = |n| bit(bits, n);
+            let (below_head, indexed, strict, vouched, later) = (bit(0), bit(1), bit(2), bit(3), bit(4));
+            for end in [SegmentEnd::Sealed, SegmentEnd::Open, SegmentEnd::Bad { vouched, later }] {
+                let role = if bit(5) { SegmentRole::Newest } else { SegmentRole::Followed { vouches: bit(6) } };
+                let verdict = judge(SegmentFinding { role, end, below_head, indexed, strict });
+                let is_bad = matches!(end, SegmentEnd::Bad { .. });
+                let row = match role {
+                    SegmentRole::Followed { .. } if end == SegmentEnd::Sealed => (1, verdict == SegmentVerdict::Keep),
+                    SegmentRole::Followed { vouches: true } => (2, verdict == SegmentVerdict::KeepWithoutSeal),
+                    SegmentRole::Followed { .. } => (3, matches!(verdict, SegmentVerdict::Damage(_))),
+                    SegmentRole::Newest if below_head => (4, matches!(verdict, SegmentVerdict::Damage(_))),
+                    SegmentRole::Newest if is_bad && (indexed || vouched) => {
+                        (5, matches!(verdict, SegmentVerdict::Damage(_)))
+                    }
+                    SegmentRole::Newest if !is_bad => (6, verdict == SegmentVerdict::Keep),
+                    SegmentRole::Newest if strict => (7, matches!(verdict, SegmentVerdict::Damage(_))),
+                    SegmentRole::Newest if later => (8, verdict == SegmentVerdict::CutTornGroup),
+                    SegmentRole::Newest => (9, verdict == SegmentVerdict::CutTornTail),
+                };
+                assert!(row.1, "row {}: {role:?} {end:?} gives {verdict:?}", row.0);
+                *seen.entry(row.0).or_default() += 1;
             }
         }
+        assert_eq!(seen.len(), 9);
+    }
+
+    #[test]
+    fn one_file_without_a_header_is_created_again() {
         let all = (0..16).map(|bits| {
             let bit = |n| bit(bits, n);
             NoHeader { newest: bit(0), sealed_before: bit(1), content: bit(2), in_head: bit(3) }
         });
         assert_eq!(all.filter(|&found| was_being_created(found)).count(), 1);
+    }
+
+    #[test]
+    fn segments_are_missed() {
+        assert_eq!(first_missing(&[], None), None);
+        assert_eq!(first_missing(&[1, 2, 3], Some(3)), None);
+        assert_eq!(first_missing(&[1, 3], Some(1)), Some(2));
+        assert_eq!(first_missing(&[2], None), Some(1));
+        assert_eq!(first_missing(&[0, 1], None), Some(1));
+        assert_eq!(first_missing(&[1, 2], Some(4)), Some(3));
+        assert_eq!(first_missing(&[], Some(u64::MAX)), Some(1));
+    }
+
+    #[test]
+    fn what_is_written_back() {
+        for bits in 0..8 {
+            let (at_head, cut, header_durable) = (bit(bits, 0), bit(bits, 1), bit(bits, 2));
+            let expected = match (at_head, cut, header_durable) {
+                (true, false, true) => None,
+                (_, _, header_durable) => Some(WriteBack { header: !header_durable }),
+            };
+            assert_eq!(write_back(at_head, cut, header_durable), expected);
+        }
     }
 }

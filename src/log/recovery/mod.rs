@@ -1,7 +1,14 @@
 //! Going through the files of a store: read, judge, and only then write.
+//!
+//! `mod.rs` reads segment after segment; `judge.rs` applies the tables of `src/segment/verdict.rs`
+//! to what was read, and writes nothing; `cut.rs` takes a torn tail away, `rewrite.rs` writes back
+//! what nothing vouches for; `tail.rs` says where the log goes on.
 
-pub(crate) mod quarantine;
+mod cut;
+mod judge;
 pub(crate) mod report;
+mod rewrite;
+mod tail;
 
 use super::{LogIndex, LogSettings, LogTail};
 use crate::error::{Error, Result};
@@ -9,13 +16,13 @@ use crate::format::frame::Chain;
 use crate::format::head;
 use crate::format::head::Slots;
 use crate::format::segment_header::SegmentHeader;
-use crate::fs::{self, Entry, Fs, Mode};
-use crate::segment::scan::{Each, ScanEnd, ScanSource, Scanned};
+use crate::fs::{Entry, Fs, Mode};
+use crate::segment::scan::{Each, ScanSource, Scanned};
 use crate::segment::succession::SegmentExtent;
-use crate::segment::verdict::{NoHeader, SegmentEnd, SegmentRole, SegmentVerdict, judge, was_being_created};
-use crate::segment::vestiges::{self, Claims};
+use crate::segment::verdict::first_missing;
+use crate::segment::vestiges;
 use crate::segment::{START, Segment, file_name, number_of, random};
-use report::{Cut, OpenReport};
+use report::OpenReport;
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
@@ -54,13 +61,10 @@ impl Opening<'_> {
             }
         }
         numbers.sort_unstable();
-        let newest = self.slots.newest.map_or(0, |head| head.segment);
-        let last = numbers.last().copied().unwrap_or(0).max(newest);
-        for (expected, &number) in (1..).zip(numbers.iter().chain(&[last.saturating_add(1)])) {
-            if number != expected {
-                let path = self.dir.join(file_name(expected));
-                return Err(Error::damaged(&path, 0..0, 0..u64::MAX, "this segment is missing"));
-            }
+        let marked = self.slots.newest.map(|head| head.segment);
+        if let Some(missing) = first_missing(&numbers, marked) {
+            let path = self.dir.join(file_name(missing));
+            return Err(Error::damaged(&path, 0..0, 0..u64::MAX, "this segment is missing"));
         }
         Ok(numbers)
     }
@@ -147,7 +151,7 @@ impl Opening<'_> {
                     let scanned = self.scan(&source, &header, resume)?;
                     match newest {
                         true => scanned,
-                        false => self.sealed(&source, &header, scanned, number + 1, report)?,
+                        false => self.judge_followed(&source, &header, scanned, report)?,
                     }
                 }
             };
@@ -163,99 +167,6 @@ impl Opening<'_> {
             before = Some((header, scanned));
         }
         unreachable!("the newest segment ends the loop")
-    }
-
-    /// Whether a file without a good header is one that was being created.
-    fn is_unborn(
-        &self,
-        source: &ScanSource<'_>,
-        newest: bool,
-        before: &Option<(SegmentHeader, Scanned)>,
-    ) -> Result<bool> {
-        let first = before.as_ref().map_or(0, |(_, scanned)| scanned.chain.next_position);
-        Ok(was_being_created(NoHeader {
-            newest,
-            sealed_before: before.as_ref().is_none_or(|(_, scanned)| matches!(scanned.stop, ScanEnd::Sealed { .. })),
-            content: source.content_end(START.min(source.size))? > START,
-            in_head: self.slots.newest.is_some_and(|head| head.position > first),
-        }))
-    }
-
-    /// Goes on after the last sealed segment; what is in the file of the next one is kept in
-    /// quarantine.
-    fn reborn(
-        &self,
-        mut segments: Vec<Arc<Segment>>,
-        source: &ScanSource<'_>,
-        before: Option<(SegmentHeader, Scanned)>,
-        report: &mut OpenReport,
-    ) -> Result<Recovered> {
-        let content = source.content_end(0)?;
-        if content > 0 && !self.settings.read_only {
-            quarantine::keep(self.fs, self.dir, source, 0, content)?;
-        }
-        let Some((header, scanned)) = before else { return self.create(report) };
-        self.check_end(&header, scanned.chain.next_position)?;
-        let tail = LogTail::new(scanned.extent(&header).successor(), false);
-        let active = segments.last().expect("there is one before").clone();
-        if !self.settings.read_only {
-            self.sync(&active)?;
-        }
-        segments.truncate(header.number as usize);
-        Ok(self.recovered(segments, tail, scanned.end))
-    }
-
-    fn check_succession(
-        &self,
-        path: &Path,
-        header: &SegmentHeader,
-        before: Option<&(SegmentHeader, Scanned)>,
-        report: &mut OpenReport,
-    ) -> Result<()> {
-        let refuse = |why: &str| {
-            let positions = header.first_position..u64::MAX;
-            Err(Error::damaged(path, 0..START, positions, why))
-        };
-        if self.slots.newest.is_some_and(|head| head.store != header.store) {
-            return refuse("the segment and HEAD belong to different stores");
-        }
-        let Some((last, scanned)) = before else {
-            return if header.first_position == 0 {
-                Ok(())
-            } else {
-                refuse("the first segment does not begin at position 0")
-            };
-        };
-        // What was made of a damaged segment has another digest than the one that was sealed.
-        let mended = self.settings.mended;
-        let what = scanned.extent(last).discontinuities(header).find(|what| !(mended && what.is_of_bytes()));
-        if let Some(what) = what {
-            return refuse(&what.to_string());
-        }
-        if mended {
-            return Ok(());
-        }
-        if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
-            report.notices.push(format!("{}: bytes behind the seal; ignored", file_name(last.number)));
-        }
-        Ok(())
-    }
-
-    /// The header of a segment, if it has a good one.
-    fn header_of(&self, number: u64) -> Result<Option<SegmentHeader>> {
-        let path = self.dir.join(file_name(number));
-        let opened = self.fs.open(&path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
-        let (size, file) = opened.map_err(|e| Error::io("open", &path, e))?;
-        ScanSource { path: &path, file: &*file, size }.header()
-    }
-
-    /// Refuses a log of which an index knows more.
-    fn check_end(&self, newest: &SegmentHeader, end: u64) -> Result<()> {
-        if self.settings.mended {
-            return Ok(());
-        }
-        let known = Claims::read(self.fs, self.dir, newest.number)?.behind(self.dir, newest, end);
-        known.map_or(Ok(()), |damage| Err(Error::Damaged(Box::new(damage))))
     }
 
     /// What an index knows of a segment without reading it, if that fits what the file ends in.
@@ -299,160 +210,8 @@ impl Opening<'_> {
         })
     }
 
-    /// Judges a segment with a successor that has been scanned.
-    fn sealed(
-        &self,
-        source: &ScanSource<'_>,
-        header: &SegmentHeader,
-        scanned: Scanned,
-        successor: u64,
-        report: &mut OpenReport,
-    ) -> Result<Scanned> {
-        let name = file_name(header.number);
-        report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
-        if let ScanEnd::Sealed { .. } = scanned.stop {
-            self.unindexed.borrow_mut().push(scanned.extent(header));
-            return Ok(scanned);
-        }
-        // A seal that is gone takes no event with it, if the successor vouches for all that stood
-        // before.
-        let next = self.header_of(successor)?;
-        if !next.is_some_and(|next| scanned.is_vouched_for_by(header, &next)) {
-            return Err(self.damage(source, header, &scanned, SegmentRole::Sealed)?);
-        }
-        report.notices.push(format!("{name}: the seal is not intact; all events are"));
-        self.unindexed.borrow_mut().push(scanned.extent(header));
-        Ok(scanned.with_seal(header))
-    }
-
-    /// The error for something bad, with the bytes and positions that it takes.
-    fn damage(
-        &self,
-        source: &ScanSource<'_>,
-        header: &SegmentHeader,
-        scanned: &Scanned,
-        place: SegmentRole,
-    ) -> Result<Error> {
-        let later = source.resync(header, scanned.end)?;
-        let ending = SegmentEnd::of(scanned, &later, self.head_position(), false);
-        let next = later.iter().find(|found| found.header.first_position >= scanned.chain.next_position);
-        let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
-        let until = next.map_or(u64::MAX, |found| found.header.first_position);
-        let why = match (&scanned.stop, judge(place, ending)) {
-            (ScanEnd::Bad { why }, SegmentVerdict::Damage(because)) => format!("{why}; {because}"),
-            (ScanEnd::Bad { why }, _) => format!("{why}; it may be a torn write, and strict opening refuses to cut it"),
-            (_, _) => "the log ends before what HEAD says was durable".into(),
-        };
-        Ok(Error::damaged(source.path, bytes, scanned.chain.next_position..until, why))
-    }
-
     fn head_position(&self) -> Option<u64> {
         self.slots.newest.map(|head| head.position)
-    }
-
-    /// Judges the newest segment, and cuts what is torn.
-    fn finish(
-        &self,
-        segments: Vec<Arc<Segment>>,
-        source: &ScanSource<'_>,
-        header: &SegmentHeader,
-        scanned: Scanned,
-        report: &mut OpenReport,
-    ) -> Result<Recovered> {
-        let segment = segments.last().expect("there is the newest").clone();
-        let position = scanned.chain.next_position;
-        let head = self.slots.newest;
-        self.check_end(header, position)?;
-        // Zeros where HEAD knows of events are damage, too: an end is only believed if no witness
-        // knows of more.
-        if head.is_some_and(|head| head.position > position) {
-            return Err(self.damage(source, header, &scanned, SegmentRole::Active)?);
-        }
-        let later = match scanned.stop {
-            ScanEnd::Bad { .. } => source.resync(header, scanned.end)?,
-            _ => Vec::new(),
-        };
-        // The scan began after what an index covers.
-        let ending = SegmentEnd::of(&scanned, &later, self.head_position(), false);
-        let cuts = match judge(SegmentRole::Active, ending) {
-            SegmentVerdict::Keep => false,
-            SegmentVerdict::Damage(_) => return Err(self.damage(source, header, &scanned, SegmentRole::Active)?),
-            SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail if self.settings.strict => {
-                return Err(self.damage(source, header, &scanned, SegmentRole::Active)?);
-            }
-            SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail => true,
-        };
-        let writable = !self.settings.read_only;
-        if cuts {
-            report.cut = Some(self.cut(source, &scanned)?);
-        }
-        let sealed = matches!(scanned.stop, ScanEnd::Sealed { .. });
-        let at_head =
-            head.is_some_and(|head| (head.segment, head.position, head.len) == (header.number, position, scanned.end));
-        report.clean = !cuts && at_head && head.is_some_and(|head| head.clean);
-        let proven_upto = scanned.durable_upto.max(head.map_or(0, |head| head.position));
-        if proven_upto < position {
-            report.unproven = proven_upto..position;
-        }
-        if writable && head.is_none() {
-            self.sync_parents()?;
-        }
-        // That HEAD names the segment says that a header was durable: a second attempt to create it
-        // may have written another.
-        let in_head = |head: head::DurableMark| head.segment == header.number && head.position > header.first_position;
-        let has_header = report.clean || head.is_some_and(in_head);
-        if writable && (cuts || !at_head || !has_header) {
-            if !has_header {
-                self.rewrite(source, 0, START)?;
-            }
-            self.rewrite(source, scanned.unproven, scanned.end)?;
-            self.sync(&segment)?;
-        }
-        if sealed && self.indexes.indexed_upto(header.number) == 0 {
-            self.unindexed.borrow_mut().push(scanned.extent(header));
-        }
-        let tail = if sealed {
-            LogTail::new(scanned.extent(header).successor(), false)
-        } else {
-            LogTail { created: true, offset: scanned.end, chain: scanned.chain, ..LogTail::new(*header, true) }
-        };
-        Ok(Recovered { proven: at_head && !cuts, ..self.recovered(segments, tail, scanned.end) })
-    }
-
-    /// Cuts a torn tail: first into quarantine, then off the file. Reading never does this. The
-    /// caller syncs; until then a crash leaves the same tail to be cut again.
-    fn cut(&self, source: &ScanSource<'_>, scanned: &Scanned) -> Result<Cut> {
-        let end = source.content_end(scanned.end)?;
-        let why = match &scanned.stop {
-            ScanEnd::Bad { why } => (*why).to_owned(),
-            _ => String::new(),
-        };
-        let mut cut = Cut {
-            path: source.path.to_owned(),
-            bytes: scanned.end..end,
-            position: scanned.chain.next_position,
-            why,
-            quarantine: None,
-        };
-        if !self.settings.read_only {
-            cut.quarantine = Some(quarantine::keep(self.fs, self.dir, source, scanned.end, end)?);
-            let cutting = source.file.truncate(scanned.end);
-            cutting.map_err(|e| Error::io("cut", source.path, e))?;
-        }
-        Ok(cut)
-    }
-
-    /// Writes bytes back as they are. After a failed sync the page cache may show what the disk
-    /// does not hold, and a sync does not write pages that it believes to be clean.
-    fn rewrite(&self, source: &ScanSource<'_>, from: u64, to: u64) -> Result<()> {
-        source.chunks(from..to, |at, chunk| {
-            fs::write_full(source.file, at, chunk).map_err(|(_, e)| Error::io("write", source.path, e))
-        })
-    }
-
-    fn sync(&self, segment: &Segment) -> Result<()> {
-        let synced = segment.file.sync().and_then(|()| self.fs.sync_dir(self.dir));
-        synced.map_err(|e| Error::io("sync", &segment.path, e))
     }
 }
 

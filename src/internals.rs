@@ -28,7 +28,8 @@ reach! {
     fs { ; mem }
     index { ; file, memory, term }
     positions { ; salvage }
-    segment { START, Segment, file_name, number_of; cursor, scan }
+    segment { START, Segment; cursor, scan }
+    directory { index_name, segment_name, segment_number; }
     snapshots { Directory, SnapshotSettings; }
     system { System; }
 }

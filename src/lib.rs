@@ -57,6 +57,7 @@
 
 mod codec;
 pub mod consumer;
+mod directory;
 mod error;
 mod event;
 mod expected;

@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const VOCABULARY: &[&str] = &["error", "event", "expected", "position", "process", "stream", "system", "time", "waker"];
+const VOCABULARY: &[&str] =
+    &["directory", "error", "event", "expected", "position", "process", "stream", "system", "time", "waker"];
 
 /// Each module, and the modules other than the vocabulary that it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("directory", &[]),
     ("error", &[]),
     ("event", &[]),
     ("expected", &[]),

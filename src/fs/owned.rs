@@ -9,14 +9,12 @@
 use super::gate::Gate;
 pub(crate) use super::gate::WorkToken;
 use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
+use crate::directory::temporary_name;
 use crate::error::{Error, NotOwner, Result};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// What the names of files end in that have not got their own name yet.
-const NEW: &str = ".new";
 
 /// A file system as the owner of a directory has it, from taking the lock to releasing it.
 #[derive(Debug)]
@@ -70,17 +68,8 @@ impl Owned {
     /// A name that no other file has, of this owner or another, for what will be called `name`.
     pub(crate) fn temporary(&self, name: &str) -> String {
         let number = self.named.fetch_add(1, Ordering::Relaxed);
-        format!("{name}.{:016x}-{number}{NEW}", self.owner)
+        temporary_name(name, self.owner, number)
     }
-}
-
-/// The name that a file was to get, if `name` is a [temporary](Owned::temporary) one.
-pub(crate) fn meant_by(name: &str) -> Option<&str> {
-    let (meant, unique) = name.strip_suffix(NEW)?.rsplit_once('.')?;
-    let (owner, number) = unique.split_once('-')?;
-    let hex = owner.len() == 16 && owner.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    (hex && digits).then_some(meant)
 }
 
 /// Lets a call through that changes something, as long as the lock is held.
@@ -170,6 +159,7 @@ impl File for OwnedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::meant_by;
     use crate::fs::MemFs;
 
     #[test]
@@ -199,13 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_owners_apart_and_what_is_meant() {
+    fn names_tell_owners_apart() {
         let [one, other] = [(); 2].map(|()| Owned::new(Arc::new(MemFs::new())));
         let names = [one.temporary("1.idx"), one.temporary("1.idx"), other.temporary("1.idx")];
         assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2]);
         assert!(names.iter().all(|name| meant_by(name) == Some("1.idx")));
-        for name in ["1.idx.new", "1.idx", "notes.new", "a.0123456789abcdef-.new", "a.0123456789ABCDEF-1.new"] {
-            assert_eq!(meant_by(name), None, "{name}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::encode::Put;
 use super::memory::Posted;
+use crate::directory::index_name;
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::frame::Chain;
@@ -58,7 +59,7 @@ impl Unnamed {
         use_map: bool,
         content: impl FnOnce(Put<'_>) -> io::Result<()>,
     ) -> Result<Self> {
-        let name = file_name(segment.number);
+        let name = index_name(segment.number);
         let path = dir.join(fs.temporary(&name));
         let written = || -> Result<IndexFile, (&'static str, io::Error)> {
             let file = fs.open(&path, Mode::Create).map_err(|e| ("create", e))?;
@@ -99,16 +100,11 @@ impl Unnamed {
     }
 }
 
-/// The file name of the index of a segment.
-pub fn file_name(segment: u64) -> String {
-    format!("{segment:020}.idx")
-}
-
 impl IndexFile {
     /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the
     /// index of this segment.
     pub fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
-        let file = fs.open(&dir.join(file_name(segment.number)), Mode::Read).ok()?;
+        let file = fs.open(&dir.join(index_name(segment.number)), Mode::Read).ok()?;
         IndexFile::of(file, segment, use_map)
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod term;
 mod terms;
 
+use crate::directory::{index_name, segment_name};
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
@@ -21,7 +22,6 @@ use crate::format::segment_header::SegmentHeader;
 use crate::fs::owned::Owned;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
-use crate::segment;
 use crate::segment::scan::{Each, Recorded, ScanSource};
 use crate::stream::main_key;
 use crate::system::System;
@@ -439,7 +439,7 @@ impl Index {
             return Ok(written);
         }
         written.discard(&*self.fs);
-        let path = self.dir.join(file::file_name(segment.number));
+        let path = self.dir.join(index_name(segment.number));
         Err(Error::io("read", &path, io::ErrorKind::InvalidData.into()))
     }
 
@@ -471,14 +471,14 @@ impl Index {
             parts.memory.insert(segment, Arc::new(memory.followed_by(behind)));
         }
         parts.set_file(segment, anew.map(Arc::new));
-        self.notices.lock().push(format!("{}: not intact; made anew", file::file_name(segment)));
+        self.notices.lock().push(format!("{}: not intact; made anew", index_name(segment)));
         Ok(())
     }
 
     /// Reads a segment from its start up to `end`, where its chain is to be `chain`: its header,
     /// and what its index is.
     fn read_segment(&self, number: u64, end: u64, chain: Chain) -> Result<(SegmentHeader, Memory)> {
-        let path = self.dir.join(segment::file_name(number));
+        let path = self.dir.join(segment_name(number));
         let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
         let source = ScanSource { path: &path, file: &*opened, size: end };
         let damaged = |why: &str| Error::damaged(&path, 0..end, 0..u64::MAX, why);

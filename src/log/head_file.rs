@@ -2,6 +2,7 @@
 //! never on the commit path.
 
 use super::LogWriter;
+use crate::directory::HEAD;
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::head::{DurableMark, Slots};
@@ -24,7 +25,7 @@ impl HeadFile {
     pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<(HeadFile, Slots)> {
         let slots = head::read(fs, dir)?.unwrap_or_default();
         let last = slots.newest;
-        Ok((HeadFile { path: dir.join(head::NAME), file: None, last }, slots))
+        Ok((HeadFile { path: dir.join(HEAD), file: None, last }, slots))
     }
 
     /// Writes the next generation and makes it durable.

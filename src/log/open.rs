@@ -6,11 +6,12 @@ use super::queue::CommitState;
 use super::recovery::Opening;
 use super::recovery::report::OpenReport;
 use super::{CommitObserver, HeldDirectory, LogIndex, LogReader, LogSettings, LogWriter, spare};
+use crate::directory::{HEAD, INCOMPLETE, REPAIRING};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::fs::owned::Owned;
+use crate::segment::random;
 use crate::segment::vestiges::misplaced;
-use crate::segment::{INCOMPLETE, REPAIRING, head, random};
 use crate::waker::Caller;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
@@ -70,7 +71,7 @@ impl OpenedLog {
             }
         }
         for (name, why) in misplaced(&entries) {
-            let cost = if name == head::NAME { ", so that nothing says how far the log is durable" } else { "" };
+            let cost = if name == HEAD { ", so that nothing says how far the log is durable" } else { "" };
             report.notices.push(format!("{name}: {why}{cost}; move it away"));
         }
         if slots.bad > 0 {

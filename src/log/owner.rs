@@ -7,12 +7,12 @@
 //! maintenance thread every 100 ms while there are commits.
 
 use super::{LogSettings, LogWriter};
+use crate::directory::{HEAD, INCOMPLETE, LOCK, index_number, segment_number};
 use crate::error::{Error, Result};
 use crate::fs::owned::{Owned, WorkToken};
 use crate::fs::{Fs, Lock, LockMode};
 use crate::process::Process;
-use crate::segment::vestiges::index_number;
-use crate::segment::{INCOMPLETE, LOCK, foreign, head, number_of};
+use crate::segment::foreign;
 use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -121,7 +121,7 @@ fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Option<Lock>>
 }
 
 fn is_ours(name: &str) -> bool {
-    name == head::NAME || name == LOCK || name == INCOMPLETE || number_of(name).or(index_number(name)).is_some()
+    name == HEAD || name == LOCK || name == INCOMPLETE || segment_number(name).or(index_number(name)).is_some()
 }
 
 impl LogWriter {

@@ -10,12 +10,12 @@
 //! next open of the store removes what is left of one.
 
 use super::LogWriter;
+use crate::directory::{index_number, meant_by, segment_number, spare_name, spare_number};
 use crate::format::checksum::{crc, extend};
 use crate::format::is_zero;
 use crate::format::segment_header::may_be_header;
-use crate::fs::owned::meant_by;
 use crate::fs::{self, Entry, File, Fs, Mode};
-use crate::segment::{SPARE, START, number_of, spare_number_of};
+use crate::segment::START;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,12 +92,12 @@ fn number(store: &[u8; 16], n: u32) -> u64 {
 }
 
 fn is_of(store: &[u8; 16], name: &str) -> bool {
-    spare_number_of(name).is_some_and(|found| number(store, (found >> 32) as u32) == found)
+    spare_number(name).is_some_and(|found| number(store, (found >> 32) as u32) == found)
 }
 
 /// Removes files of segments that never got their names: no other program makes such ones.
 pub(super) fn remove_unnamed(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
-    let is_of_segment = |name: &str| number_of(&format!("{}.seg", name.split('.').next().unwrap_or(""))).is_some();
+    let is_of_segment = |name: &str| segment_number(name).or(index_number(name)).is_some();
     for entry in entries.iter().filter(|entry| entry.is_file && meant_by(&entry.name).is_some_and(is_of_segment)) {
         let (Ok(()) | Err(_)) = fs.remove(&dir.join(&entry.name));
     }
@@ -108,7 +108,7 @@ pub(super) fn remove_unnamed(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
 /// else.
 pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], store: &[u8; 16]) -> Vec<String> {
     let mut others = Vec::new();
-    for entry in entries.iter().filter(|entry| spare_number_of(&entry.name).is_some() && entry.is_file) {
+    for entry in entries.iter().filter(|entry| spare_number(&entry.name).is_some() && entry.is_file) {
         let path = dir.join(&entry.name);
         match is_of(store, &entry.name).then(|| is_spare(fs, &path, entry.size)) {
             Some(Ok(true)) => {
@@ -157,7 +157,7 @@ impl LogWriter {
         }
         loop {
             let number = number(&self.log.store_id(), self.spares.fetch_add(1, Ordering::Relaxed));
-            let path = self.log.dir().join(format!("{SPARE}{number}"));
+            let path = self.log.dir().join(spare_name(number));
             match self.held.files.open(&path, Mode::Read) {
                 // A file of somebody else, who likes the name.
                 Ok(_) => {}

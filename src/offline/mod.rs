@@ -30,9 +30,9 @@ pub use repair::{Action, Plan, Repair};
 pub use salvage::{Salvage, Salvaged};
 pub use verify::{Report, verify, verify_in};
 
+use crate::directory::{INCOMPLETE, segment_number};
 use crate::error::{Damage, Error, Result};
 use crate::fs::{File, Fs, Holes, Mode};
-use crate::segment::{INCOMPLETE, number_of};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentFile>> {
     }?;
     let mut found = Vec::new();
     for entry in entries.iter().filter(|entry| entry.is_file) {
-        let Some(number) = number_of(&entry.name) else { continue };
+        let Some(number) = segment_number(&entry.name) else { continue };
         found.push(SegmentFile { number, path: dir.join(&entry.name) });
     }
     found.sort_by_key(|named| named.number);

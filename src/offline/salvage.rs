@@ -5,12 +5,12 @@ use super::renumber::Renumber;
 use super::verify::{Sequences, read_all};
 use super::{is_incomplete, sidecars, write};
 use crate::Uuid;
+use crate::directory::INCOMPLETE;
 use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes, RealFs};
 use crate::reconstruct::{Builder, Inventory, LeftOut, Loss, LostEvents, Mended, SlotPart};
-use crate::segment::INCOMPLETE;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 

@@ -3,14 +3,14 @@
 
 use super::salvage::Salvaged as Copied;
 use super::{Report, write};
+use crate::directory::{POSITIONS, SNAPSHOTS};
 use crate::error::{Damage, Error, Result};
 use crate::format::positions_file::HEADER;
 use crate::format::snapshot_file::SnapshotHeader;
 use crate::fs::mem::MemFile;
 use crate::fs::{Fs, Holes, Mode, is_not_a_file};
-use crate::positions::salvage::{NAME, SalvagedProgress, salvage, salvage_file};
+use crate::positions::salvage::{SalvagedProgress, salvage, salvage_file};
 use crate::reconstruct::{LeftOut, read};
-use crate::snapshots::NAME as SNAPSHOTS;
 use crate::snapshots::inspect::{self, SnapshotVerdict};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ impl Early {
     /// Reads the file, once. Beside a process that writes, this comes before the log is read: what
     /// it says was stored when the events were, so that nothing in it is ahead of the log.
     pub(super) fn read(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
-        let path = dir.join(NAME);
+        let path = dir.join(POSITIONS);
         let size = match fs.open(&path, Mode::Read) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound || is_not_a_file(&e) => return Ok(Early::default()),
             opened => opened.and_then(|file| file.size()).map_err(|e| Error::io("open", &path, e))?,
@@ -55,7 +55,7 @@ pub(super) fn of_store(
         && theirs != ours
     {
         let why = "it belongs to another store".into();
-        let damage = Damage { path: dir.join(NAME), bytes: 0..HEADER as u64, positions: 0..0, why };
+        let damage = Damage { path: dir.join(POSITIONS), bytes: 0..HEADER as u64, positions: 0..0, why };
         let size = found.size;
         found = SalvagedProgress::default();
         (found.size, found.store, found.entries_lost) = (size, Some(theirs), true);
@@ -83,7 +83,7 @@ pub(super) fn verify(
         true => {
             let torn = found.damage.iter().map(|torn| {
                 format!(
-                    "{NAME}: bytes {} to {} are no whole batch; they are written over",
+                    "{POSITIONS}: bytes {} to {} are no whole batch; they are written over",
                     torn.bytes.start, torn.bytes.end
                 )
             });
@@ -131,7 +131,7 @@ pub(super) fn copy(
         let why = "it names positions and sequences as they were";
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let names = entries.into_iter().map(|entry| entry.name);
-        let names = names.filter(|name| [NAME, SNAPSHOTS].contains(&&**name));
+        let names = names.filter(|name| [POSITIONS, SNAPSHOTS].contains(&&**name));
         report.left_out.extend(names.map(|name| leave_out(dir.join(name), why)));
         return Ok(kept);
     };
@@ -140,8 +140,8 @@ pub(super) fn copy(
     if found.size.is_some() {
         let as_it_is = early.bytes.filter(|_| found.damage.is_empty());
         let bytes = as_it_is.unwrap_or_else(|| found.encode(store));
-        write::file(fs, &out.join(NAME), &bytes)?;
-        report.copied.push(NAME.into());
+        write::file(fs, &out.join(POSITIONS), &bytes)?;
+        report.copied.push(POSITIONS.into());
     }
     if found.torn {
         report.notices.extend(found.damage.iter().map(|torn| format!("a torn batch was left behind: {torn}")));

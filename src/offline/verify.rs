@@ -2,23 +2,25 @@
 
 use super::bindings::Bindings;
 use super::{SegmentFile, is_incomplete, segments, sidecars, tell_holes};
+use crate::directory::{
+    HEAD, INCOMPLETE, LOCK, NEW_POSITIONS, POSITIONS, QUARANTINE, REBUILT, REPAIRING, SNAPSHOTS, index_name,
+    index_number, meant_by, segment_name, segment_number, spare_number,
+};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{self, frame::Chain};
-use crate::fs::owned::meant_by;
 use crate::fs::{Fs, Holes, Mode, RealFs, is_no_file};
 use crate::index::deletions::covers;
-use crate::index::{self, memory::Memory};
-use crate::positions::salvage as positions;
+use crate::index::memory::Memory;
 use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
 use crate::segment::succession::Discontinuity;
 use crate::segment::verdict::{
     NoHeader, SegmentEnd, SegmentFinding, SegmentRole, SegmentVerdict, judge, was_being_created,
 };
 use crate::segment::vestiges::{self, Claims, misplaced};
-use crate::segment::{INCOMPLETE, REPAIRING, START, file_name, head, number_of, spare_number_of};
+use crate::segment::{START, head};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
@@ -170,7 +172,7 @@ struct IndexCheck<'a> {
 
 impl<'a> IndexCheck<'a> {
     fn new(fs: &dyn Fs, dir: &Path, segment: &'a SegmentHeader) -> Result<Self> {
-        let path = dir.join(index::file::file_name(segment.number));
+        let path = dir.join(index_name(segment.number));
         let mut file = Vec::new();
         match fs.open(&path, Mode::Read) {
             Ok(opened) => {
@@ -217,9 +219,7 @@ impl<'a> IndexCheck<'a> {
         }
         let same = self.memory.encode(self.segment, self.end, self.chain) == self.file;
         let wrong = !self.file.is_empty() && !same;
-        wrong.then(|| {
-            format!("{}: not what the segment says; it will be made anew", index::file::file_name(self.segment.number))
-        })
+        wrong.then(|| format!("{}: not what the segment says; it will be made anew", index_name(self.segment.number)))
     }
 }
 
@@ -288,7 +288,7 @@ impl Check {
                 1 => "this segment is missing".to_owned(),
                 missing => format!("this segment is missing, and {} behind it", missing - 1),
             };
-            self.damage(&dir.join(file_name(self.number)), 0..0, next..u64::MAX, why);
+            self.damage(&dir.join(segment_name(self.number)), 0..0, next..u64::MAX, why);
             self.before = None;
             self.holes = true;
         }
@@ -309,7 +309,7 @@ impl Check {
                 in_head: head.is_some_and(|head| head.position > next),
             });
             if unborn {
-                self.report.notices.push(format!("{}: was being created", file_name(named.number)));
+                self.report.notices.push(format!("{}: was being created", segment_name(named.number)));
                 return Ok(());
             }
             let why = "the header of the segment is not intact".into();
@@ -409,7 +409,7 @@ impl Check {
         indexed: bool,
     ) -> Result<bool> {
         let position = scanned.chain.next_position;
-        let name = || file_name(header.number);
+        let name = || segment_name(header.number);
         if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
             self.report.notices.push(format!("{}: bytes behind the seal", name()));
         }
@@ -464,7 +464,7 @@ impl Check {
     /// Compares the end of the log with what HEAD says.
     fn end(&mut self, head: Option<DurableMark>, newest: u64, dir: &Path) {
         let Some(head) = head else { return };
-        let path = dir.join(file_name(head.segment));
+        let path = dir.join(segment_name(head.segment));
         if head.segment > newest {
             self.damage(&path, 0..0, 0..u64::MAX, "this segment is missing".into());
         }
@@ -481,12 +481,11 @@ impl Check {
     /// them out here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-        let known = ["HEAD", "LOCK", "quarantine", "rebuilt", "snapshots", positions::NAME, positions::NEW];
+        let known = [HEAD, LOCK, QUARANTINE, REBUILT, SNAPSHOTS, POSITIONS, NEW_POSITIONS];
         let names = entries.iter().map(|entry| entry.name.clone());
         let of_segment = |name: &str| {
             let name = meant_by(name).unwrap_or(name);
-            let segment = name.strip_suffix(".idx").map(|number| format!("{number}.seg"));
-            number_of(segment.as_deref().unwrap_or(name)).is_some()
+            segment_number(name).or(index_number(name)).is_some()
         };
         self.report.notices.extend(misplaced(&entries).into_iter().map(|(name, why)| format!("{name}: {why}")));
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
@@ -495,7 +494,7 @@ impl Check {
             }
         }
         let others =
-            names.filter(|name| !known.contains(&&**name) && spare_number_of(name).is_none() && !of_segment(name));
+            names.filter(|name| !known.contains(&&**name) && spare_number(name).is_none() && !of_segment(name));
         self.report.not_covered.extend(others);
         self.report.not_covered.sort();
         Ok(())

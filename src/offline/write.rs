@@ -1,12 +1,13 @@
 //! Writing what was made of a store: segments with their indexes, and HEAD.
 
+use crate::directory::{HEAD, index_name, segment_name};
 use crate::error::{Error, Result};
 use crate::format::head::DurableMark;
 use crate::fs::{self, Fs, Mode};
 use crate::index::memory::Memory;
 use crate::reconstruct::Builder;
+use crate::segment::START;
 use crate::segment::scan::frames;
-use crate::segment::{START, file_name, head};
 use std::path::Path;
 
 /// Writes a file whole, and makes its bytes durable; its name is made so by anyone who syncs the
@@ -36,10 +37,10 @@ pub(super) fn segment(fs: &dyn Fs, dir: &Path, builder: &mut Builder, sealed: bo
     let number = builder.header.number;
     if sealed {
         let index = index(builder)?;
-        file(fs, &dir.join(crate::index::file::file_name(number)), &index)?;
+        file(fs, &dir.join(index_name(number)), &index)?;
         builder.seal();
     }
-    file(fs, &dir.join(file_name(number)), &builder.bytes)
+    file(fs, &dir.join(segment_name(number)), &builder.bytes)
 }
 
 /// The bytes of a HEAD file that holds one slot.
@@ -51,5 +52,5 @@ pub(super) fn head_bytes(newest: DurableMark) -> Vec<u8> {
 
 /// Rewrites HEAD.
 pub(super) fn head(fs: &dyn Fs, dir: &Path, newest: DurableMark) -> Result<()> {
-    file(fs, &dir.join(head::NAME), &head_bytes(newest))
+    file(fs, &dir.join(HEAD), &head_bytes(newest))
 }

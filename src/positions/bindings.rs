@@ -1,6 +1,6 @@
 //! How it is told that what is kept about an event is not about an event of the log.
 
-use super::journal::NAME;
+use crate::directory::POSITIONS;
 use crate::stream::StreamId;
 use std::fmt;
 
@@ -36,8 +36,8 @@ impl Bound<'_> {
     /// not, either.
     pub(crate) fn notice(&self, fault: BindingFault, more: u64) -> String {
         match more {
-            0 => format!("{NAME}: {self}: {fault}; it is refused until it is reset"),
-            _ => format!("{NAME}: {self}, and {more} more: {fault}; they are refused until they are reset"),
+            0 => format!("{POSITIONS}: {self}: {fault}; it is refused until it is reset"),
+            _ => format!("{POSITIONS}: {self}, and {more} more: {fault}; they are refused until they are reset"),
         }
     }
 }

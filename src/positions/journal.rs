@@ -12,6 +12,7 @@
 use super::SyncEvents;
 use super::replay::{self, End};
 use super::table::{FlushBatch, RewriteProgress, Table};
+use crate::directory::{NEW_POSITIONS, POSITIONS};
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::positions_file::{BATCH, BatchHeader, FileHeader, HEADER};
@@ -20,9 +21,6 @@ use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-pub const NAME: &str = "POSITIONS";
-pub const NEW: &str = "POSITIONS.new";
 
 /// A file of no more bytes is not rewritten for its length.
 const SMALL: u64 = 64 << 10;
@@ -103,7 +101,7 @@ impl Journal {
         sync_events: SyncEvents,
         table: &mut Table,
     ) -> Result<Self> {
-        let path = dir.join(NAME);
+        let path = dir.join(POSITIONS);
         let mode = if read_only { Mode::Read } else { Mode::Write };
         let state = match fs.open(&path, mode) {
             Ok(file) => {
@@ -126,7 +124,7 @@ impl Journal {
     }
 
     fn io_error(&self, operation: &'static str, error: io::Error) -> Error {
-        Error::io(operation, &self.dir.join(NAME), error)
+        Error::io(operation, &self.dir.join(POSITIONS), error)
     }
 
     /// Makes what was taken durable, and all that was there before.
@@ -200,7 +198,7 @@ impl Journal {
 
     /// Writes all that there is into a new file, makes it durable, and then gives it the name.
     fn write_anew(&mut self, table: &Mutex<Table>) -> Result<()> {
-        let (new, path) = (self.dir.join(NEW), self.dir.join(NAME));
+        let (new, path) = (self.dir.join(NEW_POSITIONS), self.dir.join(POSITIONS));
         let written = self.write_new(table);
         let (file, end) = written.map_err(|(operation, e)| {
             // It only takes room; the next attempt would empty it.
@@ -219,7 +217,7 @@ impl Journal {
     }
 
     fn write_new(&self, table: &Mutex<Table>) -> Result<(Arc<dyn File>, End), FlushFailed> {
-        let file = self.fs.open(&self.dir.join(NEW), Mode::Create).map_err(|e| ("create", e))?;
+        let file = self.fs.open(&self.dir.join(NEW_POSITIONS), Mode::Create).map_err(|e| ("create", e))?;
         let mut progress = RewriteProgress::default();
         let next = |batch: &mut Vec<u8>| table.lock().encode_next(&mut progress, batch);
         let end = write_whole(self.store, next, |at, bytes| fs::write_full(&*file, at, bytes).map_err(|(_, e)| e));

@@ -14,6 +14,7 @@ pub(crate) mod salvage;
 mod slots;
 mod table;
 
+use crate::directory::POSITIONS;
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
 use crate::format::positions_file::{HandlerGroup, ProgressEntry, UNBOUND};
@@ -182,7 +183,7 @@ impl Register {
     /// long, or not intact says nothing: who uses it is told.
     pub(crate) fn newest(&self) -> Newest {
         let mut table = Table::default();
-        let path = self.dir.join(journal::NAME);
+        let path = self.dir.join(POSITIONS);
         let Ok(file) = self.fs.open(&path, Mode::Read) else { return Newest::default() };
         let short = file.size().is_ok_and(|size| size <= READ_ON_OPEN);
         if !short || replay::replay(&*file, &path, &self.store, |entries| table.load(entries)).is_err() {

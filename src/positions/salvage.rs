@@ -1,10 +1,10 @@
 //! What is intact in a positions file that may be damaged.
 
 use super::journal::write_whole;
-pub use super::journal::{NAME, NEW};
 use super::replay::{FileWindow, replay};
 use super::table::{RewriteProgress, Table};
 use super::{CheckpointEntry, Letter, Sequence};
+use crate::directory::POSITIONS;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::positions_file::{self, BATCH, BatchHeader, FileHeader, HEADER};
@@ -69,7 +69,7 @@ impl SalvagedProgress {
 ///
 /// [`Error::UnsupportedFormat`], [`Error::Io`].
 pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<SalvagedProgress> {
-    let path = dir.join(NAME);
+    let path = dir.join(POSITIONS);
     match fs.open(&path, Mode::Read) {
         Ok(file) => salvage_file(&*file, &path),
         Err(e) if e.kind() == io::ErrorKind::NotFound || fs::is_not_a_file(&e) => Ok(SalvagedProgress::default()),

@@ -5,6 +5,7 @@
 //! rename, all events that the state has taken in are made durable. So one that is there is whole
 //! whatever crashes, and never ahead of the log.
 
+use crate::directory::{NEW, PROJECTIONS};
 use crate::error::{Error, Result};
 use crate::format::index_file::hash;
 use crate::format::projection_file::{self, MAX_HEAD, ProjectionHeader};
@@ -18,9 +19,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-const NAME: &str = "projections";
 const SUFFIX: &str = ".state";
-const NEW: &str = ".new";
 
 /// Seeds of the two halves of the hash that names a file.
 const SEEDS: [u64; 2] = [0x7072_6F6A_6563_7469, 0x6F6E_2066_696C_6531];
@@ -111,7 +110,7 @@ fn file_name(name: &str, version: u32) -> String {
 }
 
 fn directory(site: &Site) -> PathBuf {
-    site.dir().join(NAME)
+    site.dir().join(PROJECTIONS)
 }
 
 /// Writes the file; what was there before stays until it is replaced as a whole.

@@ -2,6 +2,7 @@
 //! or must have said.
 
 use super::carve::{Find, finds};
+use crate::directory::{HEAD, LOCK, NEW, POSITIONS, REPAIRING, SPARE, is_like_index, segment_name, segment_number};
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;
 use crate::format::frame::{ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal};
@@ -9,9 +10,9 @@ use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
+use crate::segment::START;
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use crate::segment::vestiges::misplaced;
-use crate::segment::{SPARE, START, file_name, number_of};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -121,7 +122,7 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     // HEAD first: beside a process that writes, it must not know more than the segments that are
     // looked at.
     let head_bytes = crate::segment::head::bytes(fs, dir)?.unwrap_or_default();
-    let head = head::decode_damaged(&head_bytes, &dir.join(crate::segment::head::NAME))?;
+    let head = head::decode_damaged(&head_bytes, &dir.join(HEAD))?;
     let mut entries = match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
         other => other.map_err(|e| Error::directory("list", dir, e)),
@@ -136,7 +137,7 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
         let (file, size) = match open(fs, &path) {
             // Somebody else's. One of ours may be made readable, and holds what would otherwise be
             // lost.
-            Err(Error::Io { source, .. }) if number_of(&entry.name).is_none() && !fs::is_out_of_files(&source) => {
+            Err(Error::Io { source, .. }) if segment_number(&entry.name).is_none() && !fs::is_out_of_files(&source) => {
                 unread.push(format!("{}: it cannot be opened, and is left out: {source}", entry.name));
                 continue;
             }
@@ -168,14 +169,16 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
 
 /// Files of a store that are something else by their names.
 fn may_be_segment(name: &str) -> bool {
-    let others = ["HEAD", "LOCK", "POSITIONS", "REPAIR", SPARE];
-    let endings = [".idx", ".new", ".snap", ".cut"];
-    !others.iter().any(|other| name.starts_with(other)) && !endings.iter().any(|ending| name.ends_with(ending))
+    let others = [HEAD, LOCK, POSITIONS, REPAIRING, SPARE];
+    let endings = [NEW, ".snap", ".cut"];
+    !is_like_index(name)
+        && !others.iter().any(|other| name.starts_with(other))
+        && !endings.iter().any(|ending| name.ends_with(ending))
 }
 
 fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(PathBuf, IndexHeader)>> {
     let mut found = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.name.ends_with(".idx")) {
+    for entry in entries.iter().filter(|entry| is_like_index(&entry.name)) {
         let path = dir.join(&entry.name);
         let file = match open(fs, &path) {
             // It is not needed.
@@ -210,7 +213,7 @@ impl Files {
 
     /// Takes a file, if it holds a segment of this store.
     fn take(&mut self, fs: &dyn Fs, raw: Raw) -> Result<()> {
-        let named = raw.path.file_name().and_then(|name| number_of(&name.to_string_lossy()));
+        let named = raw.path.file_name().and_then(|name| segment_number(&name.to_string_lossy()));
         let known = match raw.header {
             Some(header) if header.store != self.store => {
                 self.leave_out(raw.path, "a segment of another store");
@@ -400,6 +403,6 @@ impl SegmentCandidate {
 
     /// Whether the file has the name that it must have.
     pub(super) fn is_named(&self, number: u64) -> bool {
-        self.path.file_name().is_some_and(|name| name.to_string_lossy() == file_name(number))
+        self.path.file_name().is_some_and(|name| name.to_string_lossy() == segment_name(number))
     }
 }

@@ -7,6 +7,7 @@ use super::files::{Files, KnownSegment, LeftOut, SegmentCandidate, files, open, 
 use super::parts::take;
 use super::select::Picked;
 use super::{Loss, LostEvents, Mended, SlotPart};
+use crate::directory::{HEAD, segment_name};
 use crate::error::{Damage, Result};
 use crate::format::frame::{FrameHeader, SEAL, Seal};
 use crate::format::head::{DurableMark, OTHER_LOG};
@@ -14,7 +15,7 @@ use crate::format::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::format::{is_zero, record};
 use crate::fs::{Fs, Holes};
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
-use crate::segment::{START, file_name, random};
+use crate::segment::{START, random};
 use crate::system::System;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -197,7 +198,7 @@ impl Inventory {
         let place = self.places.iter().find(|place| place.positions.contains(&at))?;
         let first = &self.candidates[*place.candidates.first()?];
         first.is_other.then(|| {
-            let path = self.dir.join(crate::segment::head::NAME);
+            let path = self.dir.join(HEAD);
             let (bytes, positions) = (0..crate::format::head::LEN as u64, self.len()..u64::MAX);
             Loss::new(Damage { path, bytes, positions, why: OTHER_LOG.into() })
         })
@@ -335,7 +336,7 @@ impl Inventory {
             }
         } else if place.newest && place.candidates.is_empty() && !closed {
             // A process that is killed leaves HEAD as it was when the segment was begun.
-            let path = self.dir.join(file_name(place.number));
+            let path = self.dir.join(segment_name(place.number));
             let why = "the newest segment is missing, and nothing tells how many events it held".into();
             let end = place.positions.end;
             mended.losses.push(Loss::new(Damage { path, bytes: 0..0, positions: end..u64::MAX, why }));
@@ -409,7 +410,7 @@ impl Inventory {
     fn loss(&self, place: &SegmentSlot, positions: Range<u64>, bytes: &Range<usize>, why: &str) -> Loss {
         let path = match place.candidates.first() {
             Some(&first) => self.candidates[first].path.clone(),
-            None => self.dir.join(file_name(place.number)),
+            None => self.dir.join(segment_name(place.number)),
         };
         let bytes = bytes.start as u64..bytes.end as u64;
         Loss::new(Damage { path, bytes, positions, why: why.into() })

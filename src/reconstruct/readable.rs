@@ -1,11 +1,11 @@
 //! A damaged store as one that can be opened to read.
 
 use super::{Builder, Inventory, Loss, Overlay, SlotPart};
+use crate::directory::{HEAD, segment_name};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes};
-use crate::segment::{file_name, head};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
     let end = open_to.unwrap_or(u64::MAX);
     let shown = survey.places.iter().take_while(|place| place.positions.start < end || place.number == 1).count();
     for (n, place) in survey.places[..shown].iter().enumerate() {
-        let path = dir.join(file_name(place.number));
+        let path = dir.join(segment_name(place.number));
         if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
             overlay.reveal(&path);
             before = Some(scanned.extent(&header).successor());
@@ -79,13 +79,13 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         overlay.show(path, builder.bytes);
     }
     match head {
-        None => overlay.hide(dir.join(head::NAME)),
+        None => overlay.hide(dir.join(HEAD)),
         Some((segment, position, len, digest)) => {
             let newest =
                 DurableMark { clean: true, store: survey.store, generation: 0, segment, position, len, digest };
             let mut bytes = vec![0; crate::format::head::LEN];
             crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
-            overlay.show(dir.join(head::NAME), bytes);
+            overlay.show(dir.join(HEAD), bytes);
         }
     }
     gaps.extend(survey.other_log());

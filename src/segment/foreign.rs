@@ -5,7 +5,7 @@
 //! where a file has one of its names and is no part of a store: `HEAD` is also a file of every Git
 //! repository, and `LOCK` one of LevelDB.
 
-use super::{LOCK, head, number_of};
+use crate::directory::{HEAD, LOCK, NEW_POSITIONS, POSITIONS, segment_number};
 use crate::error::{Error, Result};
 use crate::format::{has_magic, is_zero};
 use crate::fs::{self, Fs, Mode};
@@ -18,7 +18,7 @@ const SIGNATURE: &[u8] = b"pid ";
 const LOOKED_AT: usize = crate::format::head::LEN;
 
 /// The files that a store overwrites or adds to.
-const NAMES: [&str; 4] = [head::NAME, LOCK, "POSITIONS", "POSITIONS.new"];
+const NAMES: [&str; 4] = [HEAD, LOCK, POSITIONS, NEW_POSITIONS];
 
 enum Sign {
     Store,
@@ -45,7 +45,7 @@ pub(crate) fn check(fs: &dyn Fs, dir: &Path) -> Result<()> {
     }
     let Some(name) = found else { return Ok(()) };
     let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
-    let has_segments = entries.iter().any(|entry| number_of(&entry.name).is_some());
+    let has_segments = entries.iter().any(|entry| segment_number(&entry.name).is_some());
     if has_segments { Ok(()) } else { Err(Error::ForeignFile { path: dir.join(name) }) }
 }
 

@@ -1,12 +1,11 @@
 //! Reading HEAD: what is known of how far the segments are durable.
 
+use crate::directory::HEAD;
 use crate::error::{Error, Result};
 use crate::format::head::{self, Slots};
 use crate::fs::{self, Fs, Mode};
 use std::io;
 use std::path::Path;
-
-pub(crate) const NAME: &str = "HEAD";
 
 /// What HEAD says. `None` if there is none, or something else has its name.
 ///
@@ -14,13 +13,13 @@ pub(crate) const NAME: &str = "HEAD";
 ///
 /// [`Error::Io`], and [`Error::UnsupportedFormat`] if a newer version wrote it.
 pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Slots>> {
-    let path = dir.join(NAME);
+    let path = dir.join(HEAD);
     bytes(fs, dir)?.map(|bytes| head::decode(&bytes, &path)).transpose()
 }
 
 /// The bytes of HEAD, as many as count. `None` if there is none.
 pub(crate) fn bytes(fs: &dyn Fs, dir: &Path) -> Result<Option<Vec<u8>>> {
-    let path = dir.join(NAME);
+    let path = dir.join(HEAD);
     let file = match fs.open(&path, Mode::Read) {
         Err(e) if fs::is_no_file(&e) => return Ok(None),
         Err(e) if e.kind() == io::ErrorKind::NotADirectory => return Err(Error::directory("open", dir, e)),

@@ -11,6 +11,7 @@ pub mod vestiges;
 
 use verified::Verified;
 
+use crate::directory::segment_name;
 use crate::error::{Error, Result};
 use crate::format::checksum::{self, BLOCK, CRC, Mask};
 use crate::format::event::Event;
@@ -23,19 +24,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The file whose lock says who owns the directory.
-pub const LOCK: &str = "LOCK";
-
-/// A directory with this file holds the beginning of a copy.
-pub const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
-
-/// A directory with this file is being repaired: it says what is left to do.
-pub const REPAIRING: &str = "REPAIR";
-
-/// What the names of files begin with that hold zeros and are going to be segments. Nothing in them
-/// belongs to the store.
-pub const SPARE: &str = "SPARE.";
 
 /// Where the first frame of a segment stands.
 pub const START: u64 = segment_header::LEN as u64;
@@ -55,25 +43,6 @@ pub struct Segment {
     readable: AtomicU64,
     use_map: bool,
     map: RwLock<Option<Arc<dyn Map>>>,
-}
-
-/// The number in the file name of a spare file, as the store makes them.
-pub fn spare_number_of(file_name: &str) -> Option<u64> {
-    let digits = file_name.strip_prefix(SPARE)?;
-    let number = digits.parse().ok()?;
-    (format!("{number}") == digits).then_some(number)
-}
-
-/// The file name of a segment.
-pub fn file_name(number: u64) -> String {
-    format!("{number:020}.seg")
-}
-
-/// The number in the file name of a segment.
-pub fn number_of(file_name: &str) -> Option<u64> {
-    let digits = file_name.strip_suffix(".seg")?;
-    let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
-    digits.parse().ok().filter(|_| plain)
 }
 
 /// Bytes that events which are read together may share.
@@ -108,7 +77,7 @@ impl Segment {
     /// Creates the file of a segment, or takes over a half-made one, and writes its header. Nothing
     /// is synced.
     pub fn create(fs: &dyn Fs, dir: &Path, header: SegmentHeader, use_map: bool) -> Result<Self> {
-        let path = dir.join(file_name(header.number));
+        let path = dir.join(segment_name(header.number));
         let file = fs.open(&path, Mode::Create).map_err(|e| Error::io("create", &path, e))?;
         fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| Error::io("write", &path, e))?;
         Ok(Segment::new(path, header, file, use_map))
@@ -123,7 +92,7 @@ impl Segment {
         header: SegmentHeader,
         use_map: bool,
     ) -> io::Result<Self> {
-        let path = dir.join(file_name(header.number));
+        let path = dir.join(segment_name(header.number));
         fs::write_full(&*file, 0, &header.encode()).map_err(|(_, e)| e)?;
         file.sync()?;
         fs.rename(spare, &path)?;
@@ -325,19 +294,5 @@ impl Segment {
     /// takes.
     pub fn damaged(&self, bytes: std::ops::Range<u64>, why: &str) -> Error {
         Error::damaged(&self.path, bytes, self.header.first_position..u64::MAX, why)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_and_numbers() {
-        assert_eq!(number_of(&file_name(1)), Some(1));
-        assert_eq!(number_of(&file_name(u64::MAX)), Some(u64::MAX));
-        for bad in ["1.seg", "00000000000000000001.idx", "+0000000000000000001.seg", "0000000000000000000x.seg"] {
-            assert_eq!(number_of(bad), None);
-        }
     }
 }

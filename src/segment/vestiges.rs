@@ -5,7 +5,7 @@
 //! segments that are emptied or missing (a copy that met a full disk, a restore that left them out)
 //! would be forgotten for good by the first event that is appended.
 
-use super::number_of;
+use crate::directory::{HEAD, POSITIONS, PROJECTIONS, SNAPSHOTS, index_number, segment_name, segment_number};
 use crate::error::{Damage, Error, Result};
 use crate::format::index_file::{self, IndexHeader};
 use crate::format::segment_header::SegmentHeader;
@@ -14,7 +14,7 @@ use std::io;
 use std::path::Path;
 
 /// What is beside a log that has no event: files that come into being with or after the first one.
-const BESIDE: [&str; 3] = ["POSITIONS", "snapshots", "projections"];
+const BESIDE: [&str; 3] = [POSITIONS, SNAPSHOTS, PROJECTIONS];
 
 /// What all files of a store begin with, but for LOCK.
 const MAGIC: [u8; 3] = [0x89, b'A', b'N'];
@@ -49,7 +49,7 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
     }
     left.sort();
     Ok((!left.is_empty()).then(|| Damage {
-        path: dir.join(super::file_name(1)),
+        path: dir.join(segment_name(1)),
         bytes: 0..0,
         positions: 0..if end > 0 { end } else { u64::MAX },
         why: format!(
@@ -126,7 +126,7 @@ impl Claims {
         let known = ours.map(|index| (index.chain.next_position, index.segment)).max()?;
         let (position, segment) = Some(known).filter(|(position, _)| *position > end)?;
         Some(Damage {
-            path: dir.join(super::file_name(segment)),
+            path: dir.join(segment_name(segment)),
             bytes: 0..0,
             positions: end..position,
             why: format!("the log ends before them, and the index of segment {segment} says that they were durable"),
@@ -134,17 +134,12 @@ impl Claims {
     }
 }
 
-/// The number in the name of an index file.
-pub(crate) fn index_number(name: &str) -> Option<u64> {
-    number_of(&format!("{}.seg", name.strip_suffix(".idx")?))
-}
-
 /// The entries that have the name of a file of a store, or of a directory of one, and are something
 /// else.
 pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
     let is_file =
-        |name: &str| ["HEAD", "POSITIONS"].contains(&name) || number_of(name).or(index_number(name)).is_some();
-    let is_dir = |name: &str| ["snapshots", "projections"].contains(&name);
+        |name: &str| [HEAD, POSITIONS].contains(&name) || segment_number(name).or(index_number(name)).is_some();
+    let is_dir = |name: &str| [SNAPSHOTS, PROJECTIONS].contains(&name);
     let wrong = entries.iter().filter_map(|entry| match () {
         () if is_file(&entry.name) && !entry.is_file => Some((entry.name.clone(), "it is not a regular file")),
         () if is_dir(&entry.name) && !entry.is_dir => Some((entry.name.clone(), "it is not a directory")),

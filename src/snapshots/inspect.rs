@@ -1,6 +1,7 @@
 //! Every snapshot file of a store, seen from outside: without its log, and without a lock.
 
-use super::{Directory, NAME, Unusable, dirs, files, is_dir_name, open};
+use super::{Directory, Unusable, dirs, files, is_dir_name, open};
+use crate::directory::SNAPSHOTS;
 use crate::error::Result;
 use crate::format::snapshot_file::SnapshotHeader;
 use crate::format::state_file::Unfit;
@@ -37,7 +38,7 @@ pub(crate) fn each(
     id: Option<[u8; 16]>,
     mut show: impl FnMut(Inspected) -> Result<()>,
 ) -> Result<()> {
-    for dir in dirs(fs, &store.join(NAME), is_dir_name)? {
+    for dir in dirs(fs, &store.join(SNAPSHOTS), is_dir_name)? {
         for named in files(fs, &dir)? {
             let read = open(fs, &named).and_then(|opened| {
                 let (key, size) = (opened.key.clone(), opened.size);

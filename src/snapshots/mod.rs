@@ -9,6 +9,7 @@
 pub mod inspect;
 mod retention;
 
+use crate::directory::{NEW, SNAPSHOTS};
 use crate::error::{Error, Result};
 use crate::format::index_file::hash;
 use crate::format::snapshot_file::{self, MAX_HEAD, SnapshotHeader};
@@ -22,9 +23,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub const NAME: &str = "snapshots";
 const SUFFIX: &str = ".snap";
-const NEW: &str = ".new";
 
 /// Seeds of the two halves of the hash that names the directory of a stream, and of that of an
 /// edition.
@@ -170,7 +169,7 @@ impl OpenedSnapshot {
 
 impl Directory {
     pub fn new(fs: Arc<dyn Fs>, store: PathBuf, settings: SnapshotSettings) -> Self {
-        Directory { fs, root: store.join(NAME), store, settings, turns: Default::default() }
+        Directory { fs, root: store.join(SNAPSHOTS), store, settings, turns: Default::default() }
     }
 
     /// The snapshots that a stream may have, in order of sequences: what names tell.

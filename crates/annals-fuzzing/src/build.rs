@@ -5,15 +5,16 @@ use super::noise;
 use annals::StreamId;
 use annals::Timestamp;
 use annals::fs::{File, Fs, MemFs, Mode};
+use annals::internals::directory::{index_name, segment_name};
 use annals::internals::format::draft::{Draft, FramePlace, Limits};
 use annals::internals::format::frame::{self, Chain};
 use annals::internals::format::head::{self, DurableMark};
 use annals::internals::format::segment_header::SegmentHeader;
 use annals::internals::format::{put, snapshot_file};
-use annals::internals::index::{file, memory::Memory};
+use annals::internals::index::memory::Memory;
 use annals::internals::repeat_tag;
 use annals::internals::segment::scan::frames;
-use annals::internals::segment::{START, Segment, file_name};
+use annals::internals::segment::{START, Segment};
 use annals::internals::snapshots::{Directory, SnapshotSettings};
 use annals::internals::system::System;
 use annals::{ContentType, NewEvent};
@@ -236,7 +237,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
         built.end = chain.next_position;
         if !newest || ended == Ended::Closed {
             let index = memory.encode(&header, end, chain);
-            built.files.insert(file::file_name(header.number), index);
+            built.files.insert(index_name(header.number), index);
         }
         if newest {
             let (clean, upto, len) = match ended {
@@ -254,7 +255,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
         if ended == Ended::Killed {
             bytes.resize(bytes.len() + 600, 0);
         }
-        built.files.insert(file_name(header.number), bytes);
+        built.files.insert(segment_name(header.number), bytes);
         header = SegmentHeader {
             number: header.number + 1,
             first_position: chain.next_position,

@@ -6,7 +6,7 @@ use super::facts::drain;
 use super::{noise, positions};
 use annals::Timestamp;
 use annals::fs::{Fs, MemFs, Mode};
-use annals::internals::segment::number_of;
+use annals::internals::directory::segment_number;
 use annals::offline::{Report, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Query, Store};
 use annals_testkit::Fact;
@@ -141,7 +141,7 @@ fn was_never_written(fs: &MemFs, built: &Built, end: u64, clean: bool) -> bool {
         !built.facts.iter().any(|fact| fact.position >= end && holds(fact))
     };
     let listed = fs.list(Path::new(DIR)).expect("memory");
-    let newest = listed.iter().filter(|entry| number_of(&entry.name).is_some()).map(|entry| &entry.name).max();
+    let newest = listed.iter().filter(|entry| segment_number(&entry.name).is_some()).map(|entry| &entry.name).max();
     !clean && end >= built.proven && newest.is_some_and(|name| gone(&Path::new(DIR).join(name)))
 }
 

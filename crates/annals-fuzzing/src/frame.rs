@@ -2,11 +2,12 @@
 
 use super::build::{self, Ended, first_header};
 use super::seal;
+use annals::internals::directory::segment_name;
 use annals::internals::format::event::Block;
 use annals::internals::format::frame::{self, EVENTS, FrameHeader, HEADER, Seal};
 use annals::internals::format::segment_header::SegmentHeader;
 use annals::internals::format::{head, put, record};
-use annals::internals::segment::{START, file_name};
+use annals::internals::segment::START;
 use annals::internals::stream_key;
 use annals::internals::system::System;
 use annals_testkit::Fact;
@@ -140,7 +141,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let built = build::small(Ended::Closed);
     let mut seeds = vec![Vec::new(), [&[0][..], &built.files["HEAD"]].concat()];
     for number in 1..=3 {
-        let bytes = &built.files[&file_name(number)];
+        let bytes = &built.files[&segment_name(number)];
         seeds.push([&[0][..], &bytes[..START as usize]].concat());
         let mut at = START as usize;
         while let Some(header) = bytes.get(at..at + HEADER) {

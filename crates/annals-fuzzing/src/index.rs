@@ -4,11 +4,12 @@
 use super::build::{self, Ended, put_file};
 use super::seal;
 use annals::fs::{Fs, MemFs};
+use annals::internals::directory::{index_name, segment_name};
 use annals::internals::format::index_file::{self, EntryHead, IndexHeader, NewEntry, PRELUDE, entry_lens};
 use annals::internals::format::segment_header::SegmentHeader;
-use annals::internals::index::file::{IndexBroken, IndexFile, file_name};
+use annals::internals::index::file::{IndexBroken, IndexFile};
 use annals::internals::index::term::{Term, TermKind};
-use annals::internals::segment::{self, START};
+use annals::internals::segment::START;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -26,8 +27,8 @@ fn base() -> &'static Base {
     BASE.get_or_init(|| {
         let commits: Vec<(u64, usize)> = (0..90).map(|n| (1 + n % 3, 20 + n as usize * 7 % 300)).collect();
         let built = build::store(&[&commits], Ended::Closed);
-        let index = built.files[&file_name(1)].clone();
-        let bytes = &built.files[&segment::file_name(1)];
+        let index = built.files[&index_name(1)].clone();
+        let bytes = &built.files[&segment_name(1)];
         let segment = SegmentHeader::decode(bytes, Path::new("")).ok().flatten().expect("a good header");
         let mut terms = Vec::new();
         let file = open(&index, &segment).expect("a good index");
@@ -44,7 +45,7 @@ fn base() -> &'static Base {
 
 fn open(bytes: &[u8], segment: &SegmentHeader) -> Option<IndexFile> {
     let fs = MemFs::new();
-    put_file(&fs, &Path::new("store").join(file_name(segment.number)), bytes);
+    put_file(&fs, &Path::new("store").join(index_name(segment.number)), bytes);
     IndexFile::open(&fs as &dyn Fs, Path::new("store"), segment, false)
 }
 
@@ -183,7 +184,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     for mode in [0, 1] {
         seeds.push([&[mode][..], &base().index].concat());
         for number in 1..=3 {
-            seeds.push([&[mode][..], &built.files[&file_name(number)]].concat());
+            seeds.push([&[mode][..], &built.files[&index_name(number)]].concat());
         }
     }
     for seed in 0..8 {

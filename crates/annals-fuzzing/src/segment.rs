@@ -4,13 +4,14 @@ use super::build::{self, Ended, put_file};
 use super::seal;
 use annals::Error;
 use annals::fs::MemFs;
+use annals::internals::directory::segment_name;
 use annals::internals::format::frame::{Chain, FrameHeader};
 use annals::internals::format::index_file::Waypoint;
 use annals::internals::format::segment_header::SegmentHeader;
 use annals::internals::index::memory::Memory;
 use annals::internals::segment::cursor::SegmentCursor;
 use annals::internals::segment::scan::{ScanEnd, ScanSource, Scanned};
-use annals::internals::segment::{START, Segment, file_name};
+use annals::internals::segment::{START, Segment};
 use annals_testkit::Fact;
 use std::path::Path;
 use std::sync::Arc;
@@ -140,14 +141,14 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     for ended in [Ended::Closed, Ended::Killed] {
         let built = build::small(ended);
         for number in 1..=3 {
-            let bytes = &built.files[&file_name(number)];
+            let bytes = &built.files[&segment_name(number)];
             seeds.push([&[0][..], bytes].concat());
             seeds.push([&[1][..], bytes].concat());
         }
     }
     // A commit that is read in pieces, between small ones.
     let large = build::store(&[&[(1, 10), (4, 30_000), (1, 10)]], Ended::Killed);
-    seeds.push([&[1][..], &large.files[&file_name(1)]].concat());
+    seeds.push([&[1][..], &large.files[&segment_name(1)]].concat());
     seeds
 }
 
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn waypoints_that_cannot_be_lead_nowhere() {
         let built = build::store(&[&[(1, 10), (4, 30_000), (1, 10)]], Ended::Killed);
-        let bytes = &built.files[&file_name(1)];
+        let bytes = &built.files[&segment_name(1)];
         let path = Path::new("x.seg");
         let header = build::first_header();
         let segment = Segment::new(path.to_owned(), header, put_file(&MemFs::new(), path, bytes), false);

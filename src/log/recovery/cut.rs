@@ -3,12 +3,11 @@
 
 use super::Opening;
 use super::report::Cut;
+use crate::directory::QUARANTINE;
 use crate::error::{Error, Result};
 use crate::fs::{self, Fs, Mode};
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use std::path::{Path, PathBuf};
-
-const NAME: &str = "quarantine";
 
 impl Opening<'_> {
     /// Cuts a torn tail: first into quarantine, then off the file. Reading never does this. The
@@ -48,7 +47,7 @@ impl Opening<'_> {
 /// durable. Returns its path. If an earlier attempt, which a crash has ended, left a file with the
 /// same name, that one is kept and another name is taken.
 fn quarantine(fs: &dyn Fs, dir: &Path, source: &ScanSource<'_>, from: u64, to: u64) -> Result<PathBuf> {
-    let quarantine = dir.join(NAME);
+    let quarantine = dir.join(QUARANTINE);
     fs.create_dir(&quarantine).map_err(|e| Error::io("create", &quarantine, e))?;
     let taken = fs.list(&quarantine).map_err(|e| Error::io("list", &quarantine, e))?;
     let stem = source.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());

@@ -2,15 +2,16 @@
 
 use super::Opening;
 use super::report::OpenReport;
+use crate::directory::segment_name;
 use crate::error::{Error, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::Mode;
+use crate::segment::START;
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use crate::segment::verdict::{
     NoHeader, SegmentEnd, SegmentFinding, SegmentRole, SegmentVerdict, judge, was_being_created,
 };
 use crate::segment::vestiges::Claims;
-use crate::segment::{START, file_name};
 use std::path::Path;
 
 impl Opening<'_> {
@@ -62,14 +63,14 @@ impl Opening<'_> {
             return Ok(());
         }
         if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
-            report.notices.push(format!("{}: bytes behind the seal; ignored", file_name(last.number)));
+            report.notices.push(format!("{}: bytes behind the seal; ignored", segment_name(last.number)));
         }
         Ok(())
     }
 
     /// The header of a segment, if it has a good one.
     fn header_of(&self, number: u64) -> Result<Option<SegmentHeader>> {
-        let path = self.dir.join(file_name(number));
+        let path = self.dir.join(segment_name(number));
         let opened = self.fs.open(&path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
         let (size, file) = opened.map_err(|e| Error::io("open", &path, e))?;
         ScanSource { path: &path, file: &*file, size }.header()
@@ -92,7 +93,7 @@ impl Opening<'_> {
         scanned: Scanned,
         report: &mut OpenReport,
     ) -> Result<Scanned> {
-        let name = file_name(header.number);
+        let name = segment_name(header.number);
         report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
         let vouches = match scanned.stop {
             ScanEnd::Sealed { .. } => false,

@@ -11,6 +11,7 @@ mod rewrite;
 mod tail;
 
 use super::{LogIndex, LogSettings, LogTail};
+use crate::directory::{is_like_segment, segment_name, segment_number};
 use crate::error::{Error, Result};
 use crate::format::frame::Chain;
 use crate::format::head;
@@ -21,7 +22,7 @@ use crate::segment::scan::{Each, ScanSource, Scanned};
 use crate::segment::succession::SegmentExtent;
 use crate::segment::verdict::first_missing;
 use crate::segment::vestiges;
-use crate::segment::{START, Segment, file_name, number_of, random};
+use crate::segment::{START, Segment, random};
 use report::OpenReport;
 use std::cell::RefCell;
 use std::io;
@@ -54,8 +55,8 @@ impl Opening<'_> {
     /// The numbers of the segments, in order.
     pub(super) fn segment_numbers(&self, entries: &[Entry], report: &mut OpenReport) -> Result<Vec<u64>> {
         let mut numbers = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.name.ends_with(".seg")) {
-            match number_of(&entry.name) {
+        for entry in entries.iter().filter(|entry| is_like_segment(&entry.name)) {
+            match segment_number(&entry.name) {
                 Some(number) if entry.is_file => numbers.push(number),
                 _ => report.notices.push(format!("{}: not a file of the store; left alone", entry.name)),
             }
@@ -63,7 +64,7 @@ impl Opening<'_> {
         numbers.sort_unstable();
         let marked = self.slots.newest.map(|head| head.segment);
         if let Some(missing) = first_missing(&numbers, marked) {
-            let path = self.dir.join(file_name(missing));
+            let path = self.dir.join(segment_name(missing));
             return Err(Error::damaged(&path, 0..0, 0..u64::MAX, "this segment is missing"));
         }
         Ok(numbers)
@@ -118,7 +119,7 @@ impl Opening<'_> {
         let mut before: Option<(SegmentHeader, Scanned)> = None;
         for (n, &number) in numbers.iter().enumerate() {
             let newest = n + 1 == numbers.len();
-            let path = self.dir.join(file_name(number));
+            let path = self.dir.join(segment_name(number));
             let io_error = |e| Error::io("open", &path, e);
             // A sealed segment is never written to, and may be protected against it.
             let mode = if self.settings.read_only || !newest { Mode::Read } else { Mode::Write };

@@ -7,16 +7,16 @@
 
 use super::salvage::Salvaged;
 use super::write;
+use crate::directory::{HEAD, LOCK, REPAIRING, index_name, segment_name, segment_number};
 use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes, Lock, LockMode, RealFs};
-use crate::index::file::file_name as index_name;
 use crate::index::memory::Memory;
 use crate::reconstruct::{Builder, Inventory, Loss, read};
 use crate::segment::scan::{ScanSource, Scanned};
 use crate::segment::succession::SegmentExtent;
-use crate::segment::{LOCK, REPAIRING, file_name, foreign, head, number_of};
+use crate::segment::{foreign, head};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -318,7 +318,7 @@ impl Look<'_> {
     fn place(&mut self, n: usize) -> Result<()> {
         let place = &self.survey.places[n];
         let newest = n + 1 == self.survey.places.len();
-        let path = self.dir.join(file_name(place.number));
+        let path = self.dir.join(segment_name(place.number));
         if let Some((header, scanned)) = self.survey.sound(n)
             && self.follows(&header)
         {
@@ -328,7 +328,7 @@ impl Look<'_> {
             } else {
                 self.plan.actions.push(Action::Rewrite { path, why: format!("it stands in {}", file.display()) });
                 if let Some(moves) = &mut self.moves {
-                    moves.make(self.fs, self.dir, &file_name(place.number), &read(self.fs, file)?)?;
+                    moves.make(self.fs, self.dir, &segment_name(place.number), &read(self.fs, file)?)?;
                 }
                 self.rewritten = true;
             }
@@ -394,7 +394,7 @@ impl Look<'_> {
             } else {
                 moves.set_aside(&index_name(place.number));
             }
-            moves.make(self.fs, self.dir, &file_name(place.number), &builder.bytes)?;
+            moves.make(self.fs, self.dir, &segment_name(place.number), &builder.bytes)?;
         }
         self.before = Some(PlannedPredecessor::of(&builder.header, &scanned));
         self.rewritten = true;
@@ -459,7 +459,7 @@ impl Look<'_> {
             let (len, digest) = (before.len, before.digest);
             let newest =
                 DurableMark { clean: true, store: self.survey.store, generation, segment, position, len, digest };
-            moves.make(self.fs, self.dir, head::NAME, &write::head_bytes(newest))?;
+            moves.make(self.fs, self.dir, HEAD, &write::head_bytes(newest))?;
         }
         Ok(())
     }
@@ -469,8 +469,8 @@ impl Look<'_> {
         let files: BTreeSet<&Path> = self.survey.files().collect();
         for path in files.into_iter().filter(|path| !self.kept.iter().any(|kept| kept == path)) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let replaced =
-                number_of(&name).is_some_and(|number| self.survey.places.iter().any(|place| place.number == number));
+            let replaced = segment_number(&name)
+                .is_some_and(|number| self.survey.places.iter().any(|place| place.number == number));
             if let Some(moves) = &mut self.moves {
                 moves.set_aside(&name);
             }

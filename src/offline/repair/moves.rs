@@ -1,18 +1,13 @@
 //! Which files go where, as a list that survives a crash: `docs/FORMAT.md`, REPAIR.
 
 use super::super::write;
+use crate::directory::{QUARANTINE, REBUILT, REPAIRING};
 use crate::error::{Error, Result};
 use crate::format::{checksum, u32_at};
 use crate::fs::Fs;
 use crate::reconstruct::read;
-use crate::segment::REPAIRING;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-pub(super) const QUARANTINE: &str = "quarantine";
-/// Where files are made that take the place of others. Its name differs from that of the list in
-/// more than case.
-pub(super) const WORKSHOP: &str = "rebuilt";
 
 /// What is to be moved.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -63,7 +58,7 @@ pub(super) fn pending(fs: &dyn Fs, dir: &Path) -> Result<Option<Moves>> {
 impl Moves {
     /// Begins again: what an attempt left that did not come to a list goes.
     pub(super) fn begin(fs: &dyn Fs, dir: &Path) -> Result<Self> {
-        let workshop = dir.join(WORKSHOP);
+        let workshop = dir.join(REBUILT);
         for path in [&workshop, &dir.join(QUARANTINE)] {
             fs.create_dir(path).map_err(|e| Error::io("create", path, e))?;
         }
@@ -77,7 +72,7 @@ impl Moves {
 
     /// Makes a file that takes the place of the one with this name, if there is one.
     pub(super) fn make(&mut self, fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-        write::file(fs, &dir.join(WORKSHOP).join(name), bytes)?;
+        write::file(fs, &dir.join(REBUILT).join(name), bytes)?;
         self.place.push(name.to_owned());
         self.set_aside(name);
         Ok(())
@@ -95,7 +90,7 @@ impl Moves {
 
     /// Makes the list durable: from now on, the repair is done.
     pub(super) fn commit(self, fs: &dyn Fs, dir: &Path) -> Result<Self> {
-        write::sync_dir(fs, &dir.join(WORKSHOP))?;
+        write::sync_dir(fs, &dir.join(REBUILT))?;
         let (path, new) = (dir.join(REPAIRING), dir.join(format!("{REPAIRING}.new")));
         write::file(fs, &new, &self.encode())?;
         write::sync_dir(fs, dir)?;
@@ -106,7 +101,7 @@ impl Moves {
 
     /// Does what the list says and is not done yet, and removes it.
     pub(super) fn carry_out(&self, fs: &dyn Fs, dir: &Path) -> Result<()> {
-        let (quarantine, workshop) = (dir.join(QUARANTINE), dir.join(WORKSHOP));
+        let (quarantine, workshop) = (dir.join(QUARANTINE), dir.join(REBUILT));
         let rename = |from: &PathBuf, to: &PathBuf| fs.rename(from, to).map_err(|e| Error::io("rename", from, e));
         let (kept, there) = (all_names(fs, &quarantine)?, all_names(fs, dir)?);
         for (name, to) in self.aside.iter().filter(|(name, to)| !kept.contains(to) && there.contains(name)) {
@@ -169,12 +164,13 @@ impl Moves {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::{INCOMPLETE, LOCK};
 
     /// The list of an interrupted repair was called `REPAIR`, and its directory `repair`: one name
     /// where case does not count.
     #[test]
     fn names_differ_where_case_does_not_count() {
-        let names = [REPAIRING, WORKSHOP, QUARANTINE, crate::segment::INCOMPLETE, crate::segment::LOCK];
+        let names = [REPAIRING, REBUILT, QUARANTINE, INCOMPLETE, LOCK];
         for (n, name) in names.iter().enumerate() {
             assert!(names[..n].iter().all(|other| !other.eq_ignore_ascii_case(name)), "{name}");
         }

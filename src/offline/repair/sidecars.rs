@@ -5,11 +5,11 @@
 //! at all, and one that a crash has left where it was is found again.
 
 use super::super::{sidecars, write};
-use super::moves::{QUARANTINE, free_name, names};
+use super::moves::{free_name, names};
 use super::{Action, Look};
+use crate::directory::{POSITIONS, QUARANTINE};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::positions::salvage::NAME;
 use crate::snapshots::inspect::{self, SnapshotVerdict};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,7 +22,7 @@ impl Look<'_> {
         if let Some(first) = found.damage.first().filter(|_| !found.torn) {
             self.plan.actions.push(Action::RewritePositions { why: first.why.clone() });
             if let Some(moves) = &mut self.moves {
-                moves.make(self.fs, self.dir, NAME, &found.encode(store))?;
+                moves.make(self.fs, self.dir, POSITIONS, &found.encode(store))?;
             }
             if found.entries_lost {
                 self.plan.actions.extend(found.damage.iter().cloned().map(Action::AcceptLostEntries));

@@ -118,7 +118,7 @@ pub enum Error {
     /// The handler of a consumer has failed on an event too often, and the consumer was told to
     /// [stop](crate::consumer::Poison::Stop) then.
     ///
-    /// Its checkpoint stands before the event. Mend the handler and run it again, or step over the
+    /// Its checkpoint stands before the event. Correct the handler and run it again, or step over the
     /// event with [`Consumer::reset_to`](crate::Consumer::reset_to).
     HandlerFailed {
         /// The name of the consumer.

@@ -42,7 +42,7 @@
 //! | remember how far a handler is | [`progress`]: positions and checkpoints |
 //! | try out what would have been | [`edition`]: timelines that diverge from the main one |
 //! | see what is in a store | [`info`]: domains, streams, types, tags, sizes |
-//! | look at a store that does not open, and rescue it | [`offline`]: verify, dump, salvage, repair |
+//! | look at a store that does not open, and salvage it | [`offline`]: verify, dump, salvage, repair |
 //! | test | [`Store::in_memory`], and [`fs`] for file systems of your own; the crate `annals-contract` for backends of your own |
 //!
 //! All handles are cheap to clone, [`Send`] and [`Sync`]. Calls block unless their documentation

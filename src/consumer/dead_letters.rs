@@ -4,7 +4,7 @@ use super::{Consumer, Outcome};
 use crate::Event;
 use crate::error::{Error, Result, told_by};
 use crate::store::BindingFault;
-use crate::store::progress::consumers::Letter;
+use crate::store::progress::consumers::DeadLetterEntry;
 use crate::time::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -62,7 +62,7 @@ impl Consumer {
     ///
     /// As for [`Positions`](crate::progress::Positions#errors).
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
-        let letters = self.store.letters(&self.name)?.into_iter();
+        let letters = self.store.dead_letters(&self.name)?.into_iter();
         let shown = letters.map(|(position, letter)| {
             let fault = self.store.letter_fault(position, &letter);
             let event = if fault.is_none() { self.store.event_at(position).ok().flatten() } else { None };
@@ -85,7 +85,7 @@ impl Consumer {
     /// have: it stays, and the others are tried before the error is given. What was done before the
     /// error is done, and counts again if it was not flushed.
     pub fn retry_dead_letters<O: Into<Outcome>>(&self, mut handler: impl FnMut(&Event) -> O) -> Result<Retried> {
-        self.retry_all(self.store.letters(&self.name)?, &mut |event| handler(event).into())
+        self.retry_all(self.store.dead_letters(&self.name)?, &mut |event| handler(event).into())
     }
 
     /// The same for one of them. Nothing is done if there is none at this position.
@@ -98,18 +98,22 @@ impl Consumer {
         position: u64,
         mut handler: impl FnMut(&Event) -> O,
     ) -> Result<Retried> {
-        let mut letters = self.store.letters(&self.name)?;
+        let mut letters = self.store.dead_letters(&self.name)?;
         letters.retain(|(of, _)| *of == position);
         self.retry_all(letters, &mut |event| handler(event).into())
     }
 
-    fn retry_all(&self, letters: Vec<(u64, Letter)>, handler: &mut dyn FnMut(&Event) -> Outcome) -> Result<Retried> {
+    fn retry_all(
+        &self,
+        letters: Vec<(u64, DeadLetterEntry)>,
+        handler: &mut dyn FnMut(&Event) -> Outcome,
+    ) -> Result<Retried> {
         // Before the handler does something that could not be remembered.
         self.store.check_writable()?;
         let mut retried = Retried::default();
         let (mut tried, mut foreign) = (Ok(true), Ok(()));
         for (position, letter) in letters {
-            match self.store.check_letter(&self.name, position, &letter) {
+            match self.store.check_dead_letter(&self.name, position, &letter) {
                 Err(parted @ (Error::PositionAhead { .. } | Error::Diverged { .. })) => {
                     foreign = foreign.and(Err(parted));
                     continue;
@@ -131,25 +135,25 @@ impl Consumer {
     fn retry_one(
         &self,
         position: u64,
-        letter: &Letter,
+        letter: &DeadLetterEntry,
         handler: &mut dyn FnMut(&Event) -> Outcome,
         retried: &mut Retried,
     ) -> Result<bool> {
         let Some(event) = self.store.event_at(position)? else {
-            self.store.delete_letter(&self.name, position)?;
+            self.store.delete_dead_letter(&self.name, position)?;
             retried.gone += 1;
             return Ok(true);
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&event)));
         match outcome.unwrap_or_else(|panic| Outcome::Retry(format!("the handler {}", told_by(&*panic)))) {
             Outcome::Ack => {
-                self.store.delete_letter(&self.name, position)?;
+                self.store.delete_dead_letter(&self.name, position)?;
                 retried.handled += 1;
             }
             Outcome::Retry(reason) | Outcome::Park(reason) => {
                 let (now, recorded_at) = (self.store.now().as_nanos(), event.recorded_at().as_nanos());
-                let again = Letter::new(letter.attempts + 1, now, recorded_at, &reason);
-                self.store.put_letter(&self.name, position, again)?;
+                let again = DeadLetterEntry::new(letter.attempts + 1, now, recorded_at, &reason);
+                self.store.put_dead_letter(&self.name, position, again)?;
                 retried.failed += 1;
             }
             Outcome::Stop => return Ok(false),
@@ -164,7 +168,7 @@ impl Consumer {
     /// As for [`Positions`](crate::progress::Positions#errors) and [their
     /// flush](crate::progress::Positions::flush).
     pub fn drop_dead_letter(&self, position: u64) -> Result<bool> {
-        let there = self.store.delete_letter(&self.name, position)?;
+        let there = self.store.delete_dead_letter(&self.name, position)?;
         self.store.checkpoints().flush()?;
         Ok(there)
     }
@@ -176,8 +180,8 @@ impl Consumer {
     /// As [`Consumer::drop_dead_letter`].
     pub fn drop_dead_letters(&self) -> Result<u64> {
         let mut dropped = 0;
-        for (position, _) in self.store.letters(&self.name)? {
-            dropped += u64::from(self.store.delete_letter(&self.name, position)?);
+        for (position, _) in self.store.dead_letters(&self.name)? {
+            dropped += u64::from(self.store.delete_dead_letter(&self.name, position)?);
         }
         self.store.checkpoints().flush()?;
         Ok(dropped)

@@ -277,7 +277,7 @@ impl Consumer {
         run: impl FnOnce(&ConsumerRun<'_>, &mut Subscription) -> Result<()>,
     ) -> Result<Status> {
         let kept = self.begin()?;
-        let letters = self.store.letters(&self.name)?;
+        let letters = self.store.dead_letters(&self.name)?;
         // A letter about an event that is not in the log does not go with the event that has its
         // position now.
         let later = letters.iter().filter(|(position, _)| *position >= kept.next);

@@ -52,7 +52,7 @@ impl Store {
         for checkpoint in self.checkpoints().list()? {
             found.insert(checkpoint.name.clone(), (Some(checkpoint), 0));
         }
-        for (name, count) in self.count_letters()? {
+        for (name, count) in self.count_dead_letters()? {
             found.entry(name).or_default().1 = count;
         }
         let info = |(name, (checkpoint, dead_letters)): (String, (Option<Checkpoint>, _))| {

@@ -3,7 +3,7 @@
 
 use super::partition::{Keys, Partition};
 use crate::Event;
-use crate::store::progress::consumers::{CheckpointUpdate, Letter};
+use crate::store::progress::consumers::{CheckpointUpdate, DeadLetterEntry};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ pub(super) struct Schedule {
     /// By the time and the position of the next attempt.
     delayed: BTreeMap<(Instant, u64), Job>,
     /// Letters that the store does not know yet.
-    parked: BTreeMap<u64, Letter>,
+    parked: BTreeMap<u64, DeadLetterEntry>,
     /// Letters of the store on events that may be seen again.
     known: BTreeSet<u64>,
     /// Of these, those whose events are done by now.
@@ -98,7 +98,7 @@ impl Schedule {
     }
 
     /// The event is given up.
-    pub(super) fn park(&mut self, job: Job, letter: Letter) -> bool {
+    pub(super) fn park(&mut self, job: Job, letter: DeadLetterEntry) -> bool {
         self.parked.insert(job.event.position(), letter);
         self.release(job)
     }

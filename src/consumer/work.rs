@@ -16,7 +16,7 @@ use super::{ConsumerSettings, Poison};
 use crate::Event;
 use crate::error::{Error, Result, told_by};
 use crate::store::Store;
-use crate::store::progress::consumers::{Letter, StoredCheckpoint};
+use crate::store::progress::consumers::{DeadLetterEntry, StoredCheckpoint};
 use crate::subscription::{Delivery, Subscription};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
@@ -269,12 +269,12 @@ impl ConsumerRun<'_> {
     }
 
     fn park(&self, state: &mut ControlState, job: Job, reason: &str) -> bool {
-        let known = self.store.count_letters_of(self.name);
+        let known = self.store.count_dead_letters_of(self.name);
         let limit = self.settings.dead_letters;
         match known.map(|known| known + state.schedule().parked()) {
             Ok(count) if count < limit => {
                 let (now, recorded_at) = (self.store.now().as_nanos(), job.event.recorded_at().as_nanos());
-                let letter = Letter::new(job.failed + 1, now, recorded_at, reason);
+                let letter = DeadLetterEntry::new(job.failed + 1, now, recorded_at, reason);
                 state.status.parked += 1;
                 state.schedule().park(job, letter)
             }

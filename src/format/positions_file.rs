@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header (64)   0       8         10    12       16         32     40        48        56     60
-//!               | magic | version | min | length | store id | salt | settled | lineage | zero | CRC |
+//!               | magic | version | min | length | store id | salt | durable_len | lineage | zero | CRC |
 //!
 //! batch header  0       4     8        16            20        24         28
 //!        (32)   | magic | CRC | number | body length | entries | previous | body CRC |   then the body, then its table
@@ -46,7 +46,7 @@ pub struct FileHeader {
     pub salt: u64,
     /// The bytes below this offset were durable before the file got its name: whatever is wrong
     /// with them is damage.
-    pub settled: u64,
+    pub durable_len: u64,
 }
 
 impl FileHeader {
@@ -58,7 +58,7 @@ impl FileHeader {
         put(&mut out, 12, &(HEADER as u32).to_le_bytes());
         put(&mut out, 16, &self.store);
         put(&mut out, 32, &self.salt.to_le_bytes());
-        put(&mut out, 40, &self.settled.to_le_bytes());
+        put(&mut out, 40, &self.durable_len.to_le_bytes());
         let crc = crc(&out[..CRC_AT]);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
         out
@@ -84,7 +84,7 @@ impl FileHeader {
         if u64_at(bytes, 48) != 0 {
             return unsupported(format!("a positions file of lineage {}", u64_at(bytes, 48)));
         }
-        Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), settled: u64_at(bytes, 40) }))
+        Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), durable_len: u64_at(bytes, 40) }))
     }
 
     /// The header of a file that may be damaged. A version that is newer only counts if the
@@ -275,7 +275,7 @@ pub enum ProgressEntry<'a> {
         name: &'a str,
     },
     /// A consumer has given up on the event at this position.
-    Letter {
+    DeadLetter {
         name: &'a str,
         position: u64,
         attempts: u64,
@@ -319,7 +319,7 @@ impl<'a> ProgressEntry<'a> {
                 out.push(NO_CHECKPOINT);
                 put_bytes(out, name.as_bytes());
             }
-            ProgressEntry::Letter { name, position, attempts, time, recorded_at, reason } => {
+            ProgressEntry::DeadLetter { name, position, attempts, time, recorded_at, reason } => {
                 out.push(LETTER);
                 put_bytes(out, name.as_bytes());
                 varint::put(out, position);
@@ -359,7 +359,7 @@ impl<'a> ProgressEntry<'a> {
                 recorded_at: cursor.time()?,
             },
             NO_CHECKPOINT => ProgressEntry::NoCheckpoint { name: cursor.name()? },
-            LETTER => ProgressEntry::Letter {
+            LETTER => ProgressEntry::DeadLetter {
                 name: cursor.name()?,
                 position: cursor.varint()?,
                 attempts: cursor.varint()?,
@@ -441,7 +441,7 @@ impl<'a> ByteCursor<'a> {
 mod tests {
     use super::*;
 
-    const FILE: FileHeader = FileHeader { store: [9; 16], salt: 0x1234_5678_9ABC_DEF0, settled: 4000 };
+    const FILE: FileHeader = FileHeader { store: [9; 16], salt: 0x1234_5678_9ABC_DEF0, durable_len: 4000 };
     const GROUP: HandlerGroup<'_> =
         HandlerGroup { handler: "billing", edition: Some("what-if"), epoch: 300, domain: "order" };
     const ENTRIES: [ProgressEntry<'_>; 9] = [
@@ -451,7 +451,7 @@ mod tests {
         ProgressEntry::Delete { root: b"\xFF\0" },
         ProgressEntry::Checkpoint { name: "mailer", position: 7, version: 1, recorded_at: -3 },
         ProgressEntry::NoCheckpoint { name: "gone" },
-        ProgressEntry::Letter {
+        ProgressEntry::DeadLetter {
             name: "mailer",
             position: u64::MAX,
             attempts: 5,
@@ -459,7 +459,7 @@ mod tests {
             recorded_at: 77,
             reason: "no such mailbox: ü",
         },
-        ProgressEntry::Letter {
+        ProgressEntry::DeadLetter {
             name: "mailer",
             position: 0,
             attempts: 0,

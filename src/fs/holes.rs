@@ -2,7 +2,7 @@
 //! nothing, and is remembered.
 //!
 //! A read that meets a bad sector fails as a whole, although all but one page of the file is
-//! intact. Tools that rescue what is left read through [`Holes`]: a page that cannot be read
+//! intact. Tools that salvage what is left read through [`Holes`]: a page that cannot be read
 //! becomes a *hole*, whose bytes fail every checksum as damaged ones do, and which is asked for
 //! only once, as a failing disk may take seconds to give up. Holes are not filled with zeros,
 //! because zeros are what a log ends in.

@@ -396,20 +396,20 @@ impl Index {
     }
 
     /// How far the index file of a segment goes; 0 if it has none.
-    pub(crate) fn settled(&self, segment: u64) -> u64 {
+    pub(crate) fn indexed_upto(&self, segment: u64) -> u64 {
         self.parts.read().file(segment).map_or(0, |file| file.covered().0)
     }
 
     /// Writes the index file of a segment that ends at `end`, and serves from it what was in
     /// memory.
-    pub(crate) fn settle(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Result<()> {
+    pub(crate) fn write_file(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Result<()> {
         let number = segment.number;
-        let covered = self.settled(number);
+        let covered = self.indexed_upto(number);
         if covered == end {
             return Ok(());
         }
         let memory = match covered {
-            // Encoded outside the lock: nothing is added to a segment that is settled. A segment
+            // Encoded outside the lock: nothing is added to a sealed segment. A segment
             // that was sealed without an event has nothing in memory, and an index all the same.
             0 if chain.next_position == segment.first_position => Some(Arc::default()),
             0 => self.parts.read().memory.get(&number).cloned(),
@@ -420,7 +420,7 @@ impl Index {
         let _publishing = self.publishing.lock();
         // A reader may have made the file again that was there, which covers less. Nobody makes one
         // that covers more.
-        if self.settled(number) >= end {
+        if self.indexed_upto(number) >= end {
             written.discard(&*self.fs);
             return Ok(());
         }

@@ -293,8 +293,8 @@ impl LogWriter {
     fn publish(&self, group: &CommitGroup, segment: &Segment, upto: u64) {
         let mut events = |each: Each<'_>| {
             for frame in frames(&group.bytes, group.at, segment.mask) {
-                let walked = frame.records(&segment.path, |event| each(segment.header.number, &event));
-                walked.expect("a frame that was just encoded can be decoded");
+                let read = frame.records(&segment.path, |event| each(segment.header.number, &event));
+                read.expect("a frame that was just encoded can be decoded");
             }
         };
         let wrong = self.observer.publish(&mut events, &|| {

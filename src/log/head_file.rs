@@ -41,7 +41,7 @@ impl HeadFile {
                     fs.sync_dir(dir).map_err(io_error)?;
                     file
                 }
-                // The report of the open names it. HEAD is only a witness.
+                // The report of the open names it. HEAD is only evidence.
                 Err(e) if fs::is_not_a_file(&e) => return Ok(()),
                 Err(e) => return Err(io_error(e)),
             },
@@ -73,7 +73,7 @@ impl LogWriter {
         self.write_head(&segment, (position, digest), len, clean)
     }
 
-    /// Says in HEAD that a segment is durable up to a commit. It is only a witness: an error is
+    /// Says in HEAD that a segment is durable up to a commit. It is only evidence: an error is
     /// left to the next attempt.
     pub(super) fn mark_at(&self, segment: &SegmentHeader, chain: &Chain, len: u64) {
         let marked = (chain.next_position, chain.mark(segment));

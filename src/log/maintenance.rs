@@ -251,7 +251,7 @@ impl Turns {
             return;
         }
         if writer.head_lags() {
-            // Only a witness: the next idle time tries again.
+            // Only evidence: the next idle time tries again.
             let (Ok(()) | Err(_)) = writer.mark(false);
         }
         let is_synced = !matches!(writer.settings.durability, Durability::Interval(_)) || writer.is_durable();

@@ -91,7 +91,7 @@ pub(crate) struct LogSettings {
     pub read_only: bool,
     /// What is damaged was replaced by what was made of it, so segments need not say the digest of
     /// the one before. Read-only.
-    pub mended: bool,
+    pub reconstructed: bool,
     pub reserve: u64,
     pub clock: Clock,
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::fs::owned::Owned;
 use crate::segment::random;
-use crate::segment::vestiges::misplaced;
+use crate::segment::remains::misplaced;
 use crate::waker::Caller;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::cell::RefCell;
@@ -110,7 +110,7 @@ impl OpenedLog {
                 closed: Mutex::default(),
                 settings,
             }));
-            // From now on the store is not closed cleanly. HEAD is only a witness: what cannot be
+            // From now on the store is not closed cleanly. HEAD is only evidence: what cannot be
             // said is said the next time.
             if (!recovered.proven || slots.newest.is_some_and(|head| head.clean))
                 && let Err(error) = writer.mark(false)

@@ -109,8 +109,8 @@ impl PendingCommits<'_> {
                 if !on {
                     return;
                 }
-                let walked = frame.records(Path::new(""), |event| on = on && each(&event));
-                walked.expect("a frame that was just encoded can be decoded");
+                let read = frame.records(Path::new(""), |event| on = on && each(&event));
+                read.expect("a frame that was just encoded can be decoded");
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Whether what POSITIONS says of events is about events of this log. The file is read before the
-//! log, and what its entries are bound to is noted as the log goes by.
+//! log, and what its entries are bound to is collected as the log is read.
 
 use super::sidecars;
 use crate::error::Result;
@@ -135,7 +135,7 @@ impl Bindings {
             told.note(name, bound, at(reached.position, reached.recorded_at));
         }
         for (name, position, letter) in &found.letters {
-            told.note(name, Bound::Letter { name, position: *position }, at(*position, letter.recorded_at));
+            told.note(name, Bound::DeadLetter { name, position: *position }, at(*position, letter.recorded_at));
         }
         for (handler, stream, epoch, of) in &found.positions {
             let bound = Bound::Position { handler, stream, sequence: of.sequence };
@@ -155,7 +155,7 @@ impl<'a> Told<'a> {
         let Some(fault) = fault else { return };
         let kind = match bound {
             Bound::Checkpoint { .. } => 0,
-            Bound::Letter { .. } => 1,
+            Bound::DeadLetter { .. } => 1,
             Bound::Position { .. } => 2,
         };
         let same = self.0.entry((kind, name, fault == BindingFault::Ahead));

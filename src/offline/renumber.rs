@@ -7,7 +7,7 @@ use crate::format::frame::HEADER;
 use crate::format::record;
 use crate::format::segment_header::SegmentHeader;
 use crate::index::deletions::covers;
-use crate::reconstruct::{Builder, Implied, Mended, SlotPart, draft};
+use crate::reconstruct::{Builder, Implied, RebuiltSegment, SlotPart, draft};
 use crate::stream::main_key;
 use crate::system::System;
 use std::collections::HashMap;
@@ -54,21 +54,21 @@ pub(super) struct Renumber {
 impl Renumber {
     /// Adds a part with the next numbers. Ids that were derived from a position are stored with
     /// their events, so that they stay.
-    pub(super) fn add(&mut self, builder: &mut Builder, mended: &Mended, part: &SlotPart) -> Result<()> {
+    pub(super) fn add(&mut self, builder: &mut Builder, rebuilt: &RebuiltSegment, part: &SlotPart) -> Result<()> {
         let (file, recorded_at, records, attributes) = match part {
             SlotPart::Lost { .. } => return Ok(()),
             SlotPart::Implied { deletion, .. } => return self.delete(builder, deletion),
             SlotPart::Commit { file, at, header } => {
                 let body = at + HEADER;
                 let attributes = body..body + header.attributes_len as usize;
-                let records = split(&mended.files[*file], attributes.end..body + header.body_len as usize);
+                let records = split(&rebuilt.files[*file], attributes.end..body + header.body_len as usize);
                 (*file, header.recorded_at, records, attributes)
             }
             SlotPart::Events { file, recorded_at, records, attributes, .. } => {
                 (*file, *recorded_at, records.clone(), attributes.clone())
             }
         };
-        let (bytes, source) = (&mended.files[file], &mended.sources[file]);
+        let (bytes, source) = (&rebuilt.files[file], &rebuilt.sources[file]);
         let mut draft = draft();
         for record in records {
             let Some(event) = event(&bytes[record], source) else { continue };

@@ -10,7 +10,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::head::DurableMark;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Fs, Holes, RealFs};
-use crate::reconstruct::{Builder, Inventory, LeftOut, Loss, LostEvents, Mended, SlotPart};
+use crate::reconstruct::{Builder, Inventory, LeftOut, Loss, LostEvents, RebuiltSegment, SlotPart};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -150,21 +150,21 @@ impl Salvage {
         let (dir, out) = (store.as_ref(), out.as_ref());
         let fs = &Holes::new(fs);
         let early = if self.renumber { None } else { Some(sidecars::Early::read(fs, dir)?) };
-        let survey = Inventory::new(fs, dir)?;
-        if survey.places.is_empty() {
+        let inventory = Inventory::new(fs, dir)?;
+        if inventory.places.is_empty() {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
         begin(fs, out)?;
         let mut copy = Copy {
             fs,
             out,
-            survey: &survey,
+            inventory: &inventory,
             renumber: self.renumber.then(Renumber::default),
             report: Salvaged {
-                store: Uuid::from_bytes(survey.store),
-                bytes: survey.bytes(),
-                left_out: survey.left_out.clone(),
-                notices: survey.notices.clone(),
+                store: Uuid::from_bytes(inventory.store),
+                bytes: inventory.bytes(),
+                left_out: inventory.left_out.clone(),
+                notices: inventory.notices.clone(),
                 ..Salvaged::default()
             },
             before: None,
@@ -173,7 +173,7 @@ impl Salvage {
             let why = "what is copied is the beginning of a copy itself, as that salvage did not come to its end: look for the store that it was made of";
             copy.report.notices.push(format!("{INCOMPLETE}: {why}"));
         }
-        for n in 0..survey.places.len() {
+        for n in 0..inventory.places.len() {
             copy.place(n)?;
         }
         copy.end()?;
@@ -229,7 +229,7 @@ fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
 struct Copy<'a> {
     fs: &'a Holes<'a>,
     out: &'a Path,
-    survey: &'a Inventory,
+    inventory: &'a Inventory,
     renumber: Option<Renumber>,
     report: Salvaged,
     /// The segment that was made last. It is written when the next one is begun, or as the one to
@@ -240,16 +240,16 @@ struct Copy<'a> {
 impl Copy<'_> {
     /// Copies what belongs into one segment.
     fn place(&mut self, n: usize) -> Result<()> {
-        let mended = self.survey.mend(self.fs, n)?;
+        let rebuilt = self.inventory.rebuild(self.fs, n)?;
         let mut builder = Builder::new(self.header(n));
-        for part in &mended.parts {
+        for part in &rebuilt.parts {
             match (&mut self.renumber, part) {
-                (Some(renumber), _) => renumber.add(&mut builder, &mended, part)?,
+                (Some(renumber), _) => renumber.add(&mut builder, &rebuilt, part)?,
                 (None, SlotPart::Lost { positions }) => builder = self.lose(n, builder, positions.clone())?,
-                (None, _) => builder.add(&mended, part),
+                (None, _) => builder.add(&rebuilt, part),
             }
         }
-        let Mended { losses, torn, notices, .. } = mended;
+        let RebuiltSegment { losses, torn, notices, .. } = rebuilt;
         self.report.notices.extend(notices);
         self.report.losses.extend(losses);
         self.report.torn = torn.or(self.report.torn.take());
@@ -279,7 +279,7 @@ impl Copy<'_> {
 
     /// The header of the segment that is made for a place.
     fn header(&self, n: usize) -> SegmentHeader {
-        self.survey.rebuilt_header(n, self.before.as_ref().map(|before| before.extent().successor()))
+        self.inventory.rebuilt_header(n, self.before.as_ref().map(|before| before.extent().successor()))
     }
 
     fn write_before(&mut self, sealed: bool) -> Result<()> {
@@ -302,7 +302,7 @@ impl Copy<'_> {
         self.report.positions = position;
         let head = DurableMark {
             clean: true,
-            store: self.survey.store,
+            store: self.inventory.store,
             generation: 0,
             segment: last.header.number,
             position,
@@ -314,10 +314,10 @@ impl Copy<'_> {
 
     fn finish(self) -> Salvaged {
         let mut report = self.report;
-        report.losses.extend(self.survey.other_log());
-        report.missing = self.survey.missing().to_vec();
-        let end = self.survey.len();
-        report.unproven = self.survey.proven.min(end)..end;
+        report.losses.extend(self.inventory.other_log());
+        report.missing = self.inventory.missing().to_vec();
+        let end = self.inventory.len();
+        report.unproven = self.inventory.proven.min(end)..end;
         report
     }
 }

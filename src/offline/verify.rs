@@ -14,12 +14,12 @@ use crate::format::{self, frame::Chain};
 use crate::fs::{Fs, Holes, Mode, RealFs, is_no_file};
 use crate::index::deletions::covers;
 use crate::index::memory::Memory;
+use crate::segment::remains::{self, Claims, misplaced};
 use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
 use crate::segment::succession::Discontinuity;
 use crate::segment::verdict::{
     NoHeader, SegmentEnd, SegmentFinding, SegmentRole, SegmentVerdict, judge, was_being_created,
 };
-use crate::segment::vestiges::{self, Claims, misplaced};
 use crate::segment::{START, head};
 use crate::stream::main_key;
 use crate::system::System;
@@ -120,7 +120,7 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     let claims = Claims::read(fs, dir, 0);
     let named = match segments(fs, dir) {
         // It was one, and knows of a segment: that is missing.
-        Err(Error::NotAStore { path }) if head.is_none() && vestiges::of_a_log(fs, dir)?.is_none() => {
+        Err(Error::NotAStore { path }) if head.is_none() && remains::of_a_log(fs, dir)?.is_none() => {
             return Err(Error::NotAStore { path });
         }
         Err(Error::NotAStore { .. }) => Vec::new(),
@@ -143,7 +143,7 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     check.end(head, newest, dir);
     let left = match &check.before {
         Some(before) => claims.behind(dir, &before.header, check.position),
-        None if check.position == 0 && check.report.damage.is_empty() => vestiges::of_a_log(fs, dir)?,
+        None if check.position == 0 && check.report.damage.is_empty() => remains::of_a_log(fs, dir)?,
         None => None,
     };
     check.report.damage.extend(left);

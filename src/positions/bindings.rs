@@ -27,7 +27,7 @@ impl fmt::Display for BindingFault {
 #[derive(Clone, Copy)]
 pub(crate) enum Bound<'a> {
     Checkpoint { name: &'a str, position: u64 },
-    Letter { name: &'a str, position: u64 },
+    DeadLetter { name: &'a str, position: u64 },
     Position { handler: &'a str, stream: &'a StreamId, sequence: u64 },
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Bound<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Bound::Checkpoint { name, position } => write!(f, "the checkpoint of {name} at position {position}"),
-            Bound::Letter { name, position } => write!(f, "a dead letter of {name} at position {position}"),
+            Bound::DeadLetter { name, position } => write!(f, "a dead letter of {name} at position {position}"),
             Bound::Position { handler, stream, sequence } => {
                 write!(f, "the position of handler {handler} at sequence {sequence} of {stream}")
             }

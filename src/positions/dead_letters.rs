@@ -10,7 +10,7 @@ const COST: u64 = 32;
 
 /// Why and when a consumer has given up on an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Letter {
+pub struct DeadLetterEntry {
     pub attempts: u64,
     /// Nanoseconds since 1970.
     pub time: i64,
@@ -19,11 +19,11 @@ pub struct Letter {
     reason: Box<str>,
 }
 
-impl Letter {
+impl DeadLetterEntry {
     /// The reason is cut where it is too long, not within a character.
     pub(crate) fn new(attempts: u64, time: i64, recorded_at: i64, reason: &str) -> Self {
         let end = (0..=reason.len().min(MAX_REASON)).rev().find(|&end| reason.is_char_boundary(end));
-        Letter { attempts, time, recorded_at, reason: reason[..end.unwrap_or(0)].into() }
+        DeadLetterEntry { attempts, time, recorded_at, reason: reason[..end.unwrap_or(0)].into() }
     }
 
     pub(crate) fn reason(&self) -> &str {
@@ -31,16 +31,16 @@ impl Letter {
     }
 }
 
-struct StoredLetter {
+struct StoredDeadLetter {
     /// `None` if it is gone. It keeps its place until the file knows.
-    letter: Option<Letter>,
+    letter: Option<DeadLetterEntry>,
     dirty: bool,
 }
 
 /// By consumer and position.
 #[derive(Default)]
-pub(super) struct Letters {
-    held: BTreeMap<Box<str>, BTreeMap<u64, StoredLetter>>,
+pub(super) struct DeadLetters {
+    held: BTreeMap<Box<str>, BTreeMap<u64, StoredDeadLetter>>,
     dirty: Vec<(Box<str>, u64)>,
     changes: u64,
     bytes: u64,
@@ -50,7 +50,7 @@ pub(super) struct Letters {
 pub(super) struct Moved {
     name: Box<str>,
     position: u64,
-    letter: Option<Letter>,
+    letter: Option<DeadLetterEntry>,
 }
 
 impl Moved {
@@ -60,16 +60,16 @@ impl Moved {
     }
 }
 
-fn entry<'a>(name: &'a str, position: u64, letter: &'a Letter) -> ProgressEntry<'a> {
-    let Letter { attempts, time, recorded_at, ref reason } = *letter;
-    ProgressEntry::Letter { name, position, attempts, time, recorded_at, reason }
+fn entry<'a>(name: &'a str, position: u64, letter: &'a DeadLetterEntry) -> ProgressEntry<'a> {
+    let DeadLetterEntry { attempts, time, recorded_at, ref reason } = *letter;
+    ProgressEntry::DeadLetter { name, position, attempts, time, recorded_at, reason }
 }
 
-fn cost(name: &str, letter: Option<&Letter>) -> u64 {
+fn cost(name: &str, letter: Option<&DeadLetterEntry>) -> u64 {
     letter.map_or(0, |letter| name.len() as u64 + letter.reason.len() as u64 + COST)
 }
 
-impl Letters {
+impl DeadLetters {
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
@@ -80,12 +80,12 @@ impl Letters {
     }
 
     /// Those of a consumer, by position.
-    pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (u64, &Letter)> {
+    pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (u64, &DeadLetterEntry)> {
         let held = self.held.get(name).into_iter().flatten();
         held.filter_map(|(&position, held)| Some((position, held.letter.as_ref()?)))
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (&str, u64, &Letter)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, u64, &DeadLetterEntry)> {
         self.held.keys().flat_map(|name| self.of(name).map(move |(position, letter)| (&**name, position, letter)))
     }
 
@@ -101,7 +101,7 @@ impl Letters {
     }
 
     /// Replaces the one of this event, if there is one.
-    pub(super) fn put(&mut self, name: &str, position: u64, letter: Letter) {
+    pub(super) fn put(&mut self, name: &str, position: u64, letter: DeadLetterEntry) {
         self.set(name, position, Some(letter), true);
     }
 
@@ -115,13 +115,13 @@ impl Letters {
         there
     }
 
-    fn set(&mut self, name: &str, position: u64, letter: Option<Letter>, dirty: bool) {
+    fn set(&mut self, name: &str, position: u64, letter: Option<DeadLetterEntry>, dirty: bool) {
         if !self.held.contains_key(name) {
             self.held.insert(name.into(), BTreeMap::new());
         }
         let of = self.held.get_mut(name).expect("it was put there if it was not");
         self.bytes += cost(name, letter.as_ref());
-        let before = of.insert(position, StoredLetter { letter, dirty });
+        let before = of.insert(position, StoredDeadLetter { letter, dirty });
         self.bytes -= before.as_ref().map_or(0, |before| cost(name, before.letter.as_ref()));
         if dirty && before.is_none_or(|before| !before.dirty) {
             self.dirty.push((name.into(), position));
@@ -141,8 +141,8 @@ impl Letters {
     /// Takes over what a batch of the file says.
     pub(super) fn load(&mut self, entry: ProgressEntry<'_>) {
         match entry {
-            ProgressEntry::Letter { name, position, attempts, time, recorded_at, reason } => {
-                self.set(name, position, Some(Letter::new(attempts, time, recorded_at, reason)), false);
+            ProgressEntry::DeadLetter { name, position, attempts, time, recorded_at, reason } => {
+                self.set(name, position, Some(DeadLetterEntry::new(attempts, time, recorded_at, reason)), false);
             }
             ProgressEntry::NoLetter { name, position } => self.release(name, position),
             _ => {}
@@ -162,7 +162,7 @@ impl Letters {
     }
 
     /// What was taken is in the file now, or is not.
-    pub(super) fn settle(&mut self, taken: Vec<Moved>, written: bool) {
+    pub(super) fn flushed(&mut self, taken: Vec<Moved>, written: bool) {
         for Moved { name, position, .. } in taken {
             let held = self.held.get_mut(&name).and_then(|of| of.get_mut(&position));
             let held = held.expect("it is kept until the file knows");
@@ -206,20 +206,20 @@ impl Letters {
 mod tests {
     use super::*;
 
-    fn letter(n: u64) -> Letter {
-        Letter::new(n, n as i64, -5, &"ü".repeat(n as usize))
+    fn letter(n: u64) -> DeadLetterEntry {
+        DeadLetterEntry::new(n, n as i64, -5, &"ü".repeat(n as usize))
     }
 
     #[test]
     fn reasons_are_cut_between_characters() {
         assert_eq!(letter(512).reason().len(), 1024);
-        assert_eq!(Letter::new(0, 0, 0, &format!("x{}", "ü".repeat(600))).reason().len(), 1023);
+        assert_eq!(DeadLetterEntry::new(0, 0, 0, &format!("x{}", "ü".repeat(600))).reason().len(), 1023);
     }
 
     /// In pieces of all sizes, all of them are written once, and the last place that there is.
     #[test]
     fn all_are_written_in_pieces() {
-        let mut letters = Letters::default();
+        let mut letters = DeadLetters::default();
         for (name, position) in [("a", 0), ("a", 7), ("a", u64::MAX), ("b", 0), ("b", 1), ("c", 3)] {
             letters.put(name, position, letter(position % 100));
         }
@@ -239,13 +239,13 @@ mod tests {
         let taken = letters.take();
         assert_eq!(taken.len(), 6);
         letters.put("b", 0, letter(2));
-        letters.settle(taken, true);
+        letters.flushed(taken, true);
         assert_eq!(letters.take().len(), 1, "it changed while the others were written");
         for (name, position) in [("a", 0), ("a", 7), ("a", u64::MAX), ("b", 0), ("b", 1), ("c", 3)] {
             assert!(letters.delete(name, position));
         }
         let taken = letters.take();
-        letters.settle(taken, true);
+        letters.flushed(taken, true);
         assert_eq!((letters.bytes(), letters.held.len()), (0, 0));
     }
 }

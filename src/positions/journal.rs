@@ -70,7 +70,7 @@ pub(super) fn write_whole<E>(
     mut write: impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<End, E> {
     let salt = uuid::Uuid::new_v4().as_u64_pair().0;
-    let mut header = FileHeader { store, salt, settled: 0 };
+    let mut header = FileHeader { store, salt, durable_len: 0 };
     let mask: Mask = header.mask();
     let (mut at, mut number, mut previous) = (HEADER as u64, 1, header.chain());
     let mut batch = Vec::new();
@@ -86,7 +86,7 @@ pub(super) fn write_whole<E>(
         at += batch.len() as u64;
         (number, previous) = (number + 1, finished.crc);
     }
-    header.settled = at;
+    header.durable_len = at;
     write(0, &header.encode())?;
     Ok(End { mask, at, number, previous, marked: false, last: at..at })
 }
@@ -115,7 +115,7 @@ impl Journal {
     }
 
     /// Whether nothing but new changes is to be made durable.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_durable(&self) -> bool {
         match &self.state {
             JournalState::Missing => true,
             JournalState::Unknown => false,
@@ -131,32 +131,32 @@ impl Journal {
     pub(super) fn write(&mut self, table: &Mutex<Table>, taken: &mut FlushBatch) -> Result<()> {
         match self.state {
             JournalState::Missing if taken.is_empty() => return Ok(()),
-            JournalState::Missing | JournalState::Unknown => return self.write_anew(table),
+            JournalState::Missing | JournalState::Unknown => return self.rewrite(table),
             JournalState::Open(_) => {}
         }
         if taken.is_empty() {
-            return self.settle(table);
+            return self.make_durable(table);
         }
         let mut batch = vec![0; BATCH];
         let (entries, needed) = {
             let table = table.lock();
             (table.encode(taken, &mut batch, MAX_APPEND), HEADER as u64 + table.bytes())
         };
-        let JournalState::Open(JournalTail { end, .. }) = &self.state else { return self.write_anew(table) };
+        let JournalState::Open(JournalTail { end, .. }) = &self.state else { return self.rewrite(table) };
         let len = end.at + batch.len() as u64;
-        let Some(entries) = entries else { return self.write_anew(table) };
+        let Some(entries) = entries else { return self.rewrite(table) };
         if len > (needed * SLACK).max(SMALL).max(self.tolerated) {
-            match self.write_anew(table) {
+            match self.rewrite(table) {
                 Err(_) if matches!(self.state, JournalState::Open(_)) => self.tolerated = len * 2,
                 done => return done,
             }
         }
-        self.settle(table)?;
+        self.make_durable(table)?;
         self.append(table, batch, entries)
     }
 
     fn append(&mut self, table: &Mutex<Table>, mut batch: Vec<u8>, entries: u32) -> Result<()> {
-        let JournalState::Open(JournalTail { file, end, .. }) = &mut self.state else { return self.write_anew(table) };
+        let JournalState::Open(JournalTail { file, end, .. }) = &mut self.state else { return self.rewrite(table) };
         let header = BatchHeader::finish(&mut batch, entries, end.number, end.previous, end.mask, end.at);
         end.marked = false;
         (self.sync_events)()?;
@@ -166,7 +166,7 @@ impl Journal {
         }
         if file.sync().is_err() {
             self.state = JournalState::Unknown;
-            return self.write_anew(table);
+            return self.rewrite(table);
         }
         end.at += batch.len() as u64;
         (end.number, end.previous) = (header.number + 1, header.crc);
@@ -175,14 +175,14 @@ impl Journal {
 
     /// Makes durable what may not be: what a reader sees may be in the cache only, after a sync
     /// that has failed.
-    fn settle(&mut self, table: &Mutex<Table>) -> Result<()> {
+    fn make_durable(&mut self, table: &Mutex<Table>) -> Result<()> {
         let JournalState::Open(tail) = &mut self.state else { return Ok(()) };
         if tail.proven {
             return Ok(());
         }
         let last = tail.end.last.clone();
         if !last.is_empty() {
-            let Ok(Some(bytes)) = replay::read_again(&*tail.file, &tail.end) else { return self.write_anew(table) };
+            let Ok(Some(bytes)) = replay::read_again(&*tail.file, &tail.end) else { return self.rewrite(table) };
             let written = fs::write_full(&*tail.file, last.start, &bytes);
             if let Err((_, e)) = written {
                 return Err(self.io_error("write", e));
@@ -190,14 +190,14 @@ impl Journal {
         }
         if tail.file.sync().and_then(|()| self.fs.sync_dir(&self.dir)).is_err() {
             self.state = JournalState::Unknown;
-            return self.write_anew(table);
+            return self.rewrite(table);
         }
         tail.proven = true;
         Ok(())
     }
 
     /// Writes all that there is into a new file, makes it durable, and then gives it the name.
-    fn write_anew(&mut self, table: &Mutex<Table>) -> Result<()> {
+    fn rewrite(&mut self, table: &Mutex<Table>) -> Result<()> {
         let (new, path) = (self.dir.join(NEW_POSITIONS), self.dir.join(POSITIONS));
         let written = self.write_new(table);
         let (file, end) = written.map_err(|(operation, e)| {
@@ -227,7 +227,7 @@ impl Journal {
     }
 
     /// Says at the end of the file that all of it is durable, so that the last batch is not taken
-    /// for a torn one should it go bad. It is only a witness: an error is of no consequence.
+    /// for a torn one should it go bad. It is only evidence: an error is of no consequence.
     pub(super) fn mark(&mut self) {
         let JournalState::Open(JournalTail { file, end, proven: true }) = &mut self.state else { return };
         if end.marked {

@@ -23,7 +23,7 @@ use crate::stream::{StreamId, check_name};
 use crate::waker;
 pub use bindings::BindingFault;
 pub(crate) use bindings::Bound;
-pub(crate) use dead_letters::Letter;
+pub(crate) use dead_letters::DeadLetterEntry;
 use journal::Journal;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ pub(crate) struct Step {
     pub to: Option<(u64, i64)>,
     /// The version of its checkpoint, if that moves.
     pub expected: ExpectedVersion,
-    pub parked: Vec<(u64, Letter)>,
+    pub parked: Vec<(u64, DeadLetterEntry)>,
     pub gone: Vec<u64>,
 }
 
@@ -354,23 +354,23 @@ impl Register {
     }
 
     /// Returns whether there was one.
-    pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
+    pub(crate) fn delete_dead_letter(&self, name: &str, position: u64) -> Result<bool> {
         check_name("consumer", name)?;
         self.change(|table| Ok(table.letters.delete(name, position)))
     }
 
     /// The dead letters of a consumer, by position.
-    pub(crate) fn letters(&self, name: &str) -> Result<Vec<(u64, Letter)>> {
+    pub(crate) fn dead_letters(&self, name: &str) -> Result<Vec<(u64, DeadLetterEntry)>> {
         check_name("consumer", name)?;
         Ok(self.table()?.letters.of(name).map(|(position, letter)| (position, letter.clone())).collect())
     }
 
-    pub(crate) fn count_letters_of(&self, name: &str) -> Result<usize> {
+    pub(crate) fn count_dead_letters_of(&self, name: &str) -> Result<usize> {
         Ok(self.table()?.letters.count(name))
     }
 
     /// How many dead letters each consumer has that has any.
-    pub(crate) fn count_letters(&self) -> Result<BTreeMap<String, u64>> {
+    pub(crate) fn count_dead_letters(&self) -> Result<BTreeMap<String, u64>> {
         Ok(self.table()?.letters.counts().map(|(name, count)| (name.to_owned(), count)).collect())
     }
 
@@ -381,7 +381,7 @@ impl Register {
         // The events are made durable under the lock of the journal.
         waker::afterwards(|| {
             let mut journal = loaded.journal.lock();
-            if journal.flushed >= wanted && journal.is_settled() {
+            if journal.flushed >= wanted && journal.is_durable() {
                 return Ok(());
             }
             // After closing, the file may be another's.
@@ -398,7 +398,7 @@ impl Register {
         if written.is_ok() {
             journal.flushed = taken.changes;
         }
-        loaded.table.lock().settle(taken, written.is_ok());
+        loaded.table.lock().flushed(taken, written.is_ok());
         written
     }
 
@@ -485,11 +485,12 @@ mod tests {
     /// A consumer goes on while a flush is under way: what the flush has taken is written as it was
     /// then, so that the checkpoint does not stand there without the letters that came with it.
     #[test]
-    fn a_checkpoint_stands_with_its_letters() {
+    fn a_checkpoint_stands_with_its_dead_letters() {
         let fs = MemFs::new();
         let positions = register(&fs);
         let step = |to, version, parked: Option<u64>| {
-            let parked = parked.map(|position| (position, Letter::new(1, 2, -9, "three"))).into_iter().collect();
+            let parked =
+                parked.map(|position| (position, DeadLetterEntry::new(1, 2, -9, "three"))).into_iter().collect();
             let step = Step { to: Some((to, -9)), expected: ExpectedVersion::Is(version), parked, gone: Vec::new() };
             positions.advance("c", step).unwrap();
         };
@@ -502,15 +503,15 @@ mod tests {
         loaded.journal.lock().write(&loaded.table, &mut taken).unwrap();
         let left = register(&fs);
         assert_eq!(left.checkpoint("c").unwrap(), reached(6, 2));
-        assert!(left.letters("c").unwrap().is_empty());
-        loaded.table.lock().settle(taken, true);
+        assert!(left.dead_letters("c").unwrap().is_empty());
+        loaded.table.lock().flushed(taken, true);
         positions.close().unwrap();
         let left = register(&fs);
         assert_eq!(left.checkpoint("c").unwrap(), reached(7, 3));
-        assert_eq!(left.letters("c").unwrap(), [(7, Letter::new(1, 2, -9, "three"))]);
-        assert_eq!(left.count_letters().unwrap(), BTreeMap::from([("c".into(), 1)]));
+        assert_eq!(left.dead_letters("c").unwrap(), [(7, DeadLetterEntry::new(1, 2, -9, "three"))]);
+        assert_eq!(left.count_dead_letters().unwrap(), BTreeMap::from([("c".into(), 1)]));
         let found = salvage::salvage(&fs, Path::new("store")).unwrap();
-        assert_eq!(found.letters, [("c".into(), 7, Letter::new(1, 2, -9, "three"))]);
+        assert_eq!(found.letters, [("c".into(), 7, DeadLetterEntry::new(1, 2, -9, "three"))]);
     }
 
     #[test]

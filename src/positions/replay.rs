@@ -130,8 +130,8 @@ pub(super) fn replay(
         return Err(damaged(path, 0..HEADER as u64, "it belongs to another store"));
     }
     let size = window.size;
-    if size < header.settled {
-        return Err(damaged(path, size..header.settled, "the end of the file is missing"));
+    if size < header.durable_len {
+        return Err(damaged(path, size..header.durable_len, "the end of the file is missing"));
     }
     let mask = header.mask();
     let (at, number) = (HEADER as u64, 1);
@@ -147,14 +147,14 @@ pub(super) fn replay(
             break;
         }
         show(&mut positions_file::entries(body));
-        end.last = if end.at < header.settled { next..next } else { end.at..next };
+        end.last = if end.at < header.durable_len { next..next } else { end.at..next };
         (end.at, end.number, end.previous) = (next, batch.number + 1, batch.crc);
     }
     if let Some(later) = window.next_header(end.at + 1, mask).map_err(io_error)? {
         let why = format!("batch {} is not intact, and there are later ones", end.number);
         return Err(damaged(path, end.at..later, why));
     }
-    if end.at < header.settled {
+    if end.at < header.durable_len {
         let why = format!("batch {} is not intact, and was durable when the file was written", end.number);
         return Err(damaged(path, end.at..size, why));
     }

@@ -3,7 +3,7 @@
 use super::journal::write_whole;
 use super::replay::{FileWindow, replay};
 use super::table::{RewriteProgress, Table};
-use super::{CheckpointEntry, Letter, Sequence};
+use super::{CheckpointEntry, DeadLetterEntry, Sequence};
 use crate::directory::POSITIONS;
 use crate::error::{Damage, Error, Result};
 use crate::format::checksum::Mask;
@@ -31,7 +31,7 @@ pub struct SalvagedProgress {
     pub positions: Vec<Position>,
     pub checkpoints: Vec<(String, CheckpointEntry)>,
     /// Consumer, position of the event, and what is known of it.
-    pub letters: Vec<(String, u64, Letter)>,
+    pub letters: Vec<(String, u64, DeadLetterEntry)>,
     /// Where it is not intact. What stood there may have been newer than what is found elsewhere,
     /// or have deleted it; a torn tail shows as damage.
     pub damage: Vec<Damage>,
@@ -103,9 +103,9 @@ pub fn salvage_file(file: &dyn File, path: &Path) -> Result<SalvagedProgress> {
             false
         }
     };
-    let settled = header.map_or(0, |header| header.settled);
-    if window.size < settled {
-        note(window.size..settled, "the end of the file is missing");
+    let durable_len = header.map_or(0, |header| header.durable_len);
+    if window.size < durable_len {
+        note(window.size..durable_len, "the end of the file is missing");
     }
     let mut found = SalvagedProgress {
         size: Some(window.size),

@@ -43,13 +43,13 @@ impl SlotIndex {
         if (self.filled + 1) * 4 > self.places.len() * 3 {
             let grown = vec![EMPTY; (self.places.len() * 2).max(LEAST)];
             let before = std::mem::replace(&mut self.places, grown);
-            before.into_iter().filter(|&place| place != EMPTY).for_each(|place| self.settle(place));
+            before.into_iter().filter(|&place| place != EMPTY).for_each(|place| self.put(place));
         }
-        self.settle((number, hash));
+        self.put((number, hash));
         self.filled += 1;
     }
 
-    fn settle(&mut self, place: (u32, u32)) {
+    fn put(&mut self, place: (u32, u32)) {
         let mut at = self.home(place.1);
         while self.places[at] != EMPTY {
             at = (at + 1) & (self.places.len() - 1);

@@ -4,7 +4,7 @@
 //! both with room to grow: 100 bytes at the most for a root of 24.
 
 use super::CheckpointEntry;
-use super::dead_letters::{Letters, Moved};
+use super::dead_letters::{DeadLetters, Moved};
 use super::slots::SlotIndex;
 use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
@@ -76,7 +76,7 @@ pub(super) struct Table {
     dirty: Vec<u32>,
     checkpoints: BTreeMap<Box<str>, Mark>,
     dirty_names: Vec<Box<str>>,
-    pub letters: Letters,
+    pub letters: DeadLetters,
     /// Number of changes so far.
     changes: u64,
     /// What all of it takes in the file, more or less.
@@ -381,7 +381,7 @@ impl Table {
                     self.set_checkpoint(name, Mark { reached, live: true, dirty: false });
                 }
                 (ProgressEntry::NoCheckpoint { name }, _) => self.release_checkpoint(name),
-                (ProgressEntry::Letter { .. } | ProgressEntry::NoLetter { .. }, _) => self.letters.load(entry),
+                (ProgressEntry::DeadLetter { .. } | ProgressEntry::NoLetter { .. }, _) => self.letters.load(entry),
                 // The format has checked that no position is without a group.
                 (ProgressEntry::Put { .. } | ProgressEntry::Delete { .. }, None) => {}
             }
@@ -402,7 +402,7 @@ impl Table {
     }
 
     /// What was taken is in the file now, or is not.
-    pub(super) fn settle(&mut self, taken: FlushBatch, written: bool) {
+    pub(super) fn flushed(&mut self, taken: FlushBatch, written: bool) {
         for number in taken.slots {
             let slot = &mut self.slots[number as usize];
             match (slot.dirty, written) {
@@ -415,7 +415,7 @@ impl Table {
                 (false, true) => {}
             }
         }
-        self.letters.settle(taken.letters, written);
+        self.letters.flushed(taken.letters, written);
         for (name, _) in taken.names {
             let mark = self.checkpoints.get_mut(&name).expect("it is kept until the file knows");
             match (mark.dirty, written) {

@@ -1,6 +1,6 @@
 //! Making a segment of parts: the bytes of a file that an open takes for its own.
 
-use super::{Implied, Mended, SlotPart};
+use super::{Implied, RebuiltSegment, SlotPart};
 use crate::event::NewEvent;
 use crate::format::checksum::Mask;
 use crate::format::draft::{Draft, FramePlace, Limits};
@@ -43,10 +43,10 @@ impl Builder {
     /// # Panics
     ///
     /// If it is not the next one.
-    pub(crate) fn add(&mut self, mended: &Mended, part: &SlotPart) {
+    pub(crate) fn add(&mut self, rebuilt: &RebuiltSegment, part: &SlotPart) {
         match part {
             SlotPart::Commit { file, at, header } => {
-                let body = &mended.files[*file][at + HEADER..][..header.body_len as usize];
+                let body = &rebuilt.files[*file][at + HEADER..][..header.body_len as usize];
                 let (attributes, records) = body.split_at(header.attributes_len as usize);
                 assert_eq!(self.chain.next_position, header.first_position, "parts follow one another");
                 let mut rest = records;
@@ -62,7 +62,7 @@ impl Builder {
             }
             SlotPart::Events { file, first, recorded_at, records, attributes } => {
                 assert_eq!(self.chain.next_position, *first, "parts follow one another");
-                let bytes = &mended.files[*file];
+                let bytes = &rebuilt.files[*file];
                 let mut left = records.as_slice();
                 let mut attributes = &bytes[attributes.clone()];
                 while !left.is_empty() {

@@ -30,7 +30,7 @@ pub(crate) struct Implied {
 
 /// What all events together say.
 #[derive(Default, Debug)]
-pub(super) struct Sifted {
+pub(super) struct Findings {
     /// Positions of events that contradict others.
     pub bad: BTreeSet<u64>,
     /// By the position that the deletion is put at.
@@ -47,17 +47,17 @@ struct StreamReached {
 }
 
 #[derive(Default)]
-pub(super) struct Sieve {
+pub(super) struct SequenceCheck {
     streams: HashMap<Box<[u8]>, StreamReached>,
     /// Positions that are lost.
     lost: Vec<Range<u64>>,
     /// Something is lost, now or in an earlier salvage: streams may go on with a later sequence
     /// than the next.
     lossy: bool,
-    pub sifted: Sifted,
+    pub findings: Findings,
 }
 
-impl Sieve {
+impl SequenceCheck {
     /// Takes note of positions that are lost.
     pub(super) fn lose(&mut self, positions: Range<u64>) {
         self.lossy = true;
@@ -76,7 +76,7 @@ impl Sieve {
         }
         if let Some((edition, domain)) = deletion.filter(|_| sequence < expected) {
             // One that was put back has taken its sequence: it gets the next.
-            self.sifted.bad.insert(position);
+            self.findings.bad.insert(position);
             let (edition, domain) = (edition.to_owned(), domain.map(str::to_owned));
             self.imply(position, key, Implied { edition, domain, sequence: expected, certain: true });
             return;
@@ -85,7 +85,7 @@ impl Sieve {
             return self.refuse(position);
         }
         if let Some(stream) = StreamId::from_key(key).filter(|_| sequence > expected) {
-            self.sifted.missing.push(LostEvents { stream, sequences: expected..sequence });
+            self.findings.missing.push(LostEvents { stream, sequences: expected..sequence });
         }
         if let Some((edition, domain)) = deletion {
             self.streams.retain(|key, _| !covers(edition, domain, key));
@@ -101,7 +101,7 @@ impl Sieve {
 
     /// What stands at this position is of no use: it is lost.
     pub(super) fn refuse(&mut self, position: u64) {
-        self.sifted.bad.insert(position);
+        self.findings.bad.insert(position);
         self.lose(position..position + 1);
     }
 
@@ -121,7 +121,7 @@ impl Sieve {
     fn imply_deletion(&mut self, position: u64, key: &[u8]) -> bool {
         let parts = split_key(key).and_then(|parts| Some((parts.edition?.to_owned(), parts.domain.to_owned())));
         let (Some((edition, domain)), Some(last)) = (parts, self.streams.get(key)) else { return false };
-        let free = |at: &u64| !self.sifted.implied.contains_key(at);
+        let free = |at: &u64| !self.findings.implied.contains_key(at);
         let mut behind = self.lost.iter().flat_map(|range| range.start.max(last.position + 1)..range.end.min(position));
         let Some(at) = behind.find(free) else { return false };
         let certain = behind.find(free).is_none();
@@ -135,7 +135,7 @@ impl Sieve {
     fn imply(&mut self, at: u64, key: &[u8], deletion: Implied) {
         self.streams.retain(|key, _| !covers(&deletion.edition, deletion.domain.as_deref(), key));
         self.streams.insert(key.into(), StreamReached { next: deletion.sequence.saturating_add(1), position: at });
-        self.sifted.implied.insert(at, deletion);
+        self.findings.implied.insert(at, deletion);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The second witness: the index of a segment knows which streams stood where, also where the
+//! The second piece of evidence: the index of a segment knows which streams stood where, also where the
 //! segment itself is damaged.
 
 use super::{Loss, LostEvents};
@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// What is known without the index.
-pub(super) struct Witness {
+pub(super) struct KnownBytes {
     /// The bytes of what is intact, sorted.
     pub intact: Vec<Range<usize>>,
     /// All of the segment is lost.
@@ -24,7 +24,13 @@ pub(super) struct Witness {
 
 /// Says of each loss in a segment what was lost there, as far as the index of the segment is intact
 /// and tells.
-pub(super) fn witness(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, known: &Witness, losses: &mut [Loss]) {
+pub(super) fn name_lost_events(
+    fs: &dyn Fs,
+    dir: &Path,
+    segment: &SegmentHeader,
+    known: &KnownBytes,
+    losses: &mut [Loss],
+) {
     let Some(index) = IndexFile::open(fs, dir, segment, false) else { return };
     // In a segment that has lost events before, the n-th event of a stream need not have the n-th
     // sequence.

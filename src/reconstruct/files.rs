@@ -11,8 +11,8 @@ use crate::format::segment_header::{self, MAX_EVENTS, SegmentHeader};
 use crate::format::{head, record};
 use crate::fs::{self, Entry, Fs, Mode};
 use crate::segment::START;
+use crate::segment::remains::misplaced;
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
-use crate::segment::vestiges::misplaced;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

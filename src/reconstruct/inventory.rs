@@ -1,12 +1,12 @@
 //! Which segments the log had, which files hold them, and which positions belong into each.
 
 use super::carve::finds;
-use super::consistency::{self, Implied, Sieve, Sifted};
-use super::evidence::{Witness, witness};
+use super::consistency::{self, Findings, Implied, SequenceCheck};
+use super::evidence::{KnownBytes, name_lost_events};
 use super::files::{Files, KnownSegment, LeftOut, SegmentCandidate, files, open, read};
 use super::parts::take;
 use super::select::Picked;
-use super::{Loss, LostEvents, Mended, SlotPart};
+use super::{Loss, LostEvents, RebuiltSegment, SlotPart};
 use crate::directory::{HEAD, segment_name};
 use crate::error::{Damage, Result};
 use crate::format::frame::{FrameHeader, SEAL, Seal};
@@ -40,11 +40,11 @@ pub(crate) struct Inventory {
     pub places: Vec<SegmentSlot>,
     pub left_out: Vec<LeftOut>,
     pub notices: Vec<String>,
-    /// Some witness says that all positions below this one were durable.
+    /// Some evidence says that all positions below this one were durable.
     pub proven: u64,
     pub(super) candidates: Vec<SegmentCandidate>,
-    pub(super) witnesses: Vec<(PathBuf, SegmentHeader, u64)>,
-    sifted: Sifted,
+    pub(super) index_evidence: Vec<(PathBuf, SegmentHeader, u64)>,
+    findings: Findings,
 }
 
 impl Inventory {
@@ -57,14 +57,14 @@ impl Inventory {
     /// [`Error::Io`](crate::Error::Io).
     pub(crate) fn new(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
         let Files { store, head, candidates, indexes, left_out, notices } = files(fs, dir)?;
-        let witnesses = indexes.into_iter().filter(|(_, index)| index.store == store);
-        let witnesses = witnesses.map(|(path, index)| {
+        let index_evidence = indexes.into_iter().filter(|(_, index)| index.store == store);
+        let index_evidence = index_evidence.map(|(path, index)| {
             let first_position = index.chain.next_position.saturating_sub(index.events);
             let first = SegmentHeader::first(store, index.salt, 0);
             let header = SegmentHeader { number: index.segment, first_position, ..first };
             (path, header, index.chain.next_position)
         });
-        let mut survey = Inventory {
+        let mut inventory = Inventory {
             dir: dir.to_owned(),
             store,
             proven: head.map_or(0, |head| head.position),
@@ -72,61 +72,63 @@ impl Inventory {
             places: Vec::new(),
             left_out,
             notices,
-            witnesses: witnesses.collect(),
+            index_evidence: index_evidence.collect(),
             candidates,
-            sifted: Sifted::default(),
+            findings: Findings::default(),
         };
-        for candidate in &survey.candidates {
-            survey.proven = survey.proven.max(candidate.proven);
+        for candidate in &inventory.candidates {
+            inventory.proven = inventory.proven.max(candidate.proven);
         }
-        if survey.store == [0; 16] {
-            survey.notices.push("the id of the store is lost: ids that the store gave to events are others now".into());
-            survey.store = uuid::Uuid::new_v4().into_bytes();
+        if inventory.store == [0; 16] {
+            inventory
+                .notices
+                .push("the id of the store is lost: ids that the store gave to events are others now".into());
+            inventory.store = uuid::Uuid::new_v4().into_bytes();
         }
-        let groups = survey.groups();
-        let groups = survey.order(groups);
-        survey.lay_out(groups);
-        survey.end(fs)?;
-        survey.sift(fs)?;
-        Ok(survey)
+        let groups = inventory.groups();
+        let groups = inventory.order(groups);
+        inventory.lay_out(groups);
+        inventory.end(fs)?;
+        inventory.check_sequences(fs)?;
+        Ok(inventory)
     }
 
     /// Sees what the events say of one another. They may contradict also where no byte is damaged:
     /// anyone who made them up made their checksums.
-    fn sift(&mut self, fs: &Holes<'_>) -> Result<()> {
-        let mut sieve = Sieve::default();
+    fn check_sequences(&mut self, fs: &Holes<'_>) -> Result<()> {
+        let mut check = SequenceCheck::default();
         for n in 0..self.places.len() {
             if let (Some((header, _)), Some((path, _))) = (self.sound(n), self.file_of(n)) {
                 let (file, size) = open(fs, path)?;
                 let source = ScanSource { path, file: &*file, size };
                 source.scan(&header, None, |frame| {
-                    frame.records(path, |event| sieve.note(event.position, event.key, event.sequence))
+                    frame.records(path, |event| check.note(event.position, event.key, event.sequence))
                 })?;
                 continue;
             }
-            let mended = self.mend(fs, n)?;
-            for part in &mended.parts {
+            let rebuilt = self.rebuild(fs, n)?;
+            for part in &rebuilt.parts {
                 if let SlotPart::Lost { positions } = part {
-                    sieve.lose(positions.clone());
+                    check.lose(positions.clone());
                 }
-                for (position, bytes) in consistency::records(&mended.files, part) {
-                    let record = &mended.files[part.file()][bytes];
+                for (position, bytes) in consistency::records(&rebuilt.files, part) {
+                    let record = &rebuilt.files[part.file()][bytes];
                     let Some(parts) = record::decode(record, 0, record.len()) else { continue };
                     let key = parts.layout.key(record);
                     // What a commit tracks stands beside its events.
                     let is_bare = matches!(part, SlotPart::Events { attributes, .. } if attributes.is_empty());
                     if is_bare && System::of(key) == Some(System::Tracking) {
-                        sieve.refuse(position);
+                        check.refuse(position);
                     } else {
-                        sieve.note(position, key, parts.sequence);
+                        check.note(position, key, parts.sequence);
                     }
                 }
             }
         }
-        self.sifted = sieve.sifted;
-        for (position, Implied { edition, domain, .. }) in &self.sifted.implied {
+        self.findings = check.findings;
+        for (position, Implied { edition, domain, .. }) in &self.findings.implied {
             let of = domain.as_ref().map_or(String::new(), |domain| format!(" in the domain {domain}"));
-            self.notices.push(match self.sifted.bad.contains(position) {
+            self.notices.push(match self.findings.bad.contains(position) {
                 true => format!("the deletion of the edition {edition}{of} at position {position} has another number now"),
                 false => format!(
                     "the edition {edition} was deleted{of} at a position that is lost; that is said again at position {position}"
@@ -138,7 +140,7 @@ impl Inventory {
 
     /// Sequences that streams lack, as the events around them tell.
     pub(crate) fn missing(&self) -> &[LostEvents] {
-        &self.sifted.missing
+        &self.findings.missing
     }
 
     /// Finds out where the log ends, and corrects what places hold.
@@ -212,7 +214,7 @@ impl Inventory {
         let whole = candidate.scanned.as_ref().filter(|_| candidate.has_header)?;
         let header = candidate.known.header;
         let fits = header.number == place.number
-            && self.sifted.bad.range(place.positions.clone()).next().is_none()
+            && self.findings.bad.range(place.positions.clone()).next().is_none()
             && (header.first_position..whole.chain.next_position) == place.positions
             && (place.newest || candidate.is_sealed())
             && !matches!(whole.stop, ScanEnd::Sealed { junk: true, .. });
@@ -283,43 +285,43 @@ impl Inventory {
             picked.add(file, &found, &place.positions, proven, (START as usize, first));
             all.push(bytes);
         }
-        Ok((picked.settle(), all))
+        Ok((picked.choose(), all))
     }
 
     /// What is intact of a place, and what is lost.
-    pub(crate) fn mend(&self, fs: &Holes<'_>, n: usize) -> Result<Mended> {
+    pub(crate) fn rebuild(&self, fs: &Holes<'_>, n: usize) -> Result<RebuiltSegment> {
         let place = &self.places[n];
         let (picked, files) = self.pick(fs, place)?;
         let candidates = || place.candidates.iter().map(|&n| &self.candidates[n]);
-        let mut mended = Mended {
+        let mut rebuilt = RebuiltSegment {
             files,
             sources: candidates()
                 .map(|candidate| SegmentHeader { store: self.store, ..candidate.known.header })
                 .collect(),
-            ..Mended::default()
+            ..RebuiltSegment::default()
         };
         let mut parts = Vec::new();
         for item in picked.items.values() {
             take(&mut parts, item, &picked);
         }
-        let bad = &self.sifted.bad;
-        parts = parts.into_iter().flat_map(|part| consistency::without(&mended.files, part, bad)).collect();
+        let bad = &self.findings.bad;
+        parts = parts.into_iter().flat_map(|part| consistency::without(&rebuilt.files, part, bad)).collect();
         // Where in the first file the last thing ends that was taken from there.
         let (mut position, mut at) = (place.positions.start, START as usize);
         for part in parts {
-            let (positions, bytes) = (part.positions(), part.bytes(&mended.files));
+            let (positions, bytes) = (part.positions(), part.bytes(&rebuilt.files));
             let bytes = bytes.filter(|_| part.file() == 0);
             if positions.start > position {
                 let until = bytes.as_ref().map_or(at, |bytes| bytes.start.max(at));
-                self.lose(place, &mut mended, position..positions.start, at..until, &picked);
+                self.lose(place, &mut rebuilt, position..positions.start, at..until, &picked);
             }
-            mended.parts.push(part);
+            rebuilt.parts.push(part);
             position = positions.end;
             at = bytes.map_or(at, |bytes| bytes.end);
         }
-        let size = mended.files.first().map_or(0, Vec::len);
+        let size = rebuilt.files.first().map_or(0, Vec::len);
         if position < place.positions.end {
-            self.lose(place, &mut mended, position..place.positions.end, at.min(size)..size, &picked);
+            self.lose(place, &mut rebuilt, position..place.positions.end, at.min(size)..size, &picked);
         }
         let closed = self.head.is_some_and(|head| head.clean);
         let rest = at as u64..size as u64;
@@ -332,58 +334,58 @@ impl Inventory {
                 let path = self.candidates[place.candidates[0]].path.clone();
                 let why = "the end of the log cannot be read, and nothing tells how many events stood there".into();
                 let positions = position.max(place.positions.end)..u64::MAX;
-                mended.losses.push(Loss::new(Damage { path, bytes: rest, positions, why }));
+                rebuilt.losses.push(Loss::new(Damage { path, bytes: rest, positions, why }));
             }
         } else if place.newest && place.candidates.is_empty() && !closed {
             // A process that is killed leaves HEAD as it was when the segment was begun.
             let path = self.dir.join(segment_name(place.number));
             let why = "the newest segment is missing, and nothing tells how many events it held".into();
             let end = place.positions.end;
-            mended.losses.push(Loss::new(Damage { path, bytes: 0..0, positions: end..u64::MAX, why }));
+            rebuilt.losses.push(Loss::new(Damage { path, bytes: 0..0, positions: end..u64::MAX, why }));
         } else if position >= place.positions.end
-            && let Some(bytes) = mended.files.first().filter(|_| place.newest)
-            && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &mended.sources[0], at))
-            // Not what a process has written since the survey has seen the end of the log.
+            && let Some(bytes) = rebuilt.files.first().filter(|_| place.newest)
+            && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &rebuilt.sources[0], at))
+            // Not what a process has written since the inventory has seen the end of the log.
             && !self.candidates[place.candidates[0]].ends_in_zeros()
-            && !follows(torn, &mended, at)
+            && !follows(torn, &rebuilt, at)
         {
             let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let path = self.candidates[place.candidates[0]].path.clone();
             let why = "no whole commit, and nothing proves that it was acknowledged".into();
             let bytes = at as u64..content as u64;
-            mended.torn = Some(Damage { path, bytes, positions: position..position, why });
+            rebuilt.torn = Some(Damage { path, bytes, positions: position..position, why });
         }
-        self.ask_witness(fs, n, &picked, &mut mended);
-        mended.notices = bare(&mended.parts, &picked);
-        Ok(mended)
+        self.ask_index(fs, n, &picked, &mut rebuilt);
+        rebuilt.notices = bare(&rebuilt.parts, &picked);
+        Ok(rebuilt)
     }
 
     /// Positions are lost, but for deletions that must have stood there.
     fn lose(
         &self,
         place: &SegmentSlot,
-        mended: &mut Mended,
+        rebuilt: &mut RebuiltSegment,
         positions: Range<u64>,
         bytes: Range<usize>,
         picked: &Picked,
     ) {
         let mut first = positions.start;
-        for (&at, deletion) in self.sifted.implied.range(positions.clone()) {
-            self.lose_all(place, mended, first..at, &bytes, picked);
+        for (&at, deletion) in self.findings.implied.range(positions.clone()) {
+            self.lose_all(place, rebuilt, first..at, &bytes, picked);
             if !deletion.certain {
                 let why = "what stood there is lost, if it was not the deletion of an edition that is said there now";
-                mended.losses.push(self.loss(place, at..at + 1, &bytes, why));
+                rebuilt.losses.push(self.loss(place, at..at + 1, &bytes, why));
             }
-            mended.parts.push(SlotPart::Implied { position: at, deletion: deletion.clone() });
+            rebuilt.parts.push(SlotPart::Implied { position: at, deletion: deletion.clone() });
             first = at + 1;
         }
-        self.lose_all(place, mended, first..positions.end, &bytes, picked);
+        self.lose_all(place, rebuilt, first..positions.end, &bytes, picked);
     }
 
     fn lose_all(
         &self,
         place: &SegmentSlot,
-        mended: &mut Mended,
+        rebuilt: &mut RebuiltSegment,
         positions: Range<u64>,
         bytes: &Range<usize>,
         picked: &Picked,
@@ -391,10 +393,10 @@ impl Inventory {
         if positions.is_empty() {
             return;
         }
-        let size = mended.files.first().map_or(0, Vec::len);
+        let size = rebuilt.files.first().map_or(0, Vec::len);
         let why = if place.candidates.is_empty() {
             "the segment is missing"
-        } else if self.sifted.bad.range(positions.clone()).next().is_some() {
+        } else if self.findings.bad.range(positions.clone()).next().is_some() {
             "what stands there contradicts the events before it, or says nothing without the header of its commit"
         } else if bytes.start >= size {
             "the file ends before them"
@@ -403,8 +405,8 @@ impl Inventory {
         } else {
             "no commit and no event that is intact stands there"
         };
-        mended.losses.push(self.loss(place, positions.clone(), bytes, why));
-        mended.parts.push(SlotPart::Lost { positions });
+        rebuilt.losses.push(self.loss(place, positions.clone(), bytes, why));
+        rebuilt.parts.push(SlotPart::Lost { positions });
     }
 
     fn loss(&self, place: &SegmentSlot, positions: Range<u64>, bytes: &Range<usize>, why: &str) -> Loss {
@@ -417,23 +419,25 @@ impl Inventory {
     }
 
     /// Asks the index of the segment what is lost.
-    fn ask_witness(&self, fs: &dyn Fs, n: usize, picked: &Picked, mended: &mut Mended) {
-        if mended.losses.is_empty() {
+    fn ask_index(&self, fs: &dyn Fs, n: usize, picked: &Picked, rebuilt: &mut RebuiltSegment) {
+        if rebuilt.losses.is_empty() {
             return;
         }
         let place = &self.places[n];
         let header = match self.known(n) {
             Some(known) => Some(known.header).filter(|header| header.mask() == known.mask),
-            None => {
-                self.witnesses.iter().find(|(_, header, _)| header.number == place.number).map(|(_, header, _)| *header)
-            }
+            None => self
+                .index_evidence
+                .iter()
+                .find(|(_, header, _)| header.number == place.number)
+                .map(|(_, header, _)| *header),
         };
         if let Some(header) = header {
             let mut intact: Vec<Range<usize>> = picked.items.values().map(|item| item.bytes.clone()).collect();
             intact.sort_by_key(|bytes| bytes.start);
-            let size = mended.files.first().map_or(0, Vec::len) as u64;
-            let known = Witness { intact, whole: place.candidates.is_empty(), size };
-            witness(fs, &self.dir, &header, &known, &mut mended.losses);
+            let size = rebuilt.files.first().map_or(0, Vec::len) as u64;
+            let known = KnownBytes { intact, whole: place.candidates.is_empty(), size };
+            name_lost_events(fs, &self.dir, &header, &known, &mut rebuilt.losses);
         }
     }
 }
@@ -456,12 +460,12 @@ fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
 }
 
 /// Whether a commit that is intact stands at `at`, and follows the one before it.
-fn follows(bytes: &[u8], mended: &Mended, at: usize) -> bool {
-    let (mask, offset) = (mended.sources[0].mask(), at as u64);
-    let previous = match mended.parts.last() {
+fn follows(bytes: &[u8], rebuilt: &RebuiltSegment, at: usize) -> bool {
+    let (mask, offset) = (rebuilt.sources[0].mask(), at as u64);
+    let previous = match rebuilt.parts.last() {
         Some(SlotPart::Commit { file: 0, header, .. }) => header.crc,
         Some(_) => return false,
-        None => mended.sources[0].crc(),
+        None => rebuilt.sources[0].crc(),
     };
     let header = FrameHeader::decode(bytes, mask, offset).filter(|header| header.previous == previous);
     header.is_some_and(|header| {

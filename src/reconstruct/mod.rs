@@ -3,7 +3,7 @@
 //!
 //! Files are taken by what is in them and not by their names. A [`Inventory`] looks at each once,
 //! and finds the *places*: the segments that the log had, each with the files that hold it and the
-//! positions that belong into it. A place is then [mended](Inventory::mend) on its own, so that
+//! positions that belong into it. A place is then [rebuilt](Inventory::rebuild) on its own, so that
 //! memory is bounded by one segment: whole commits first, then, where a commit is not intact, each
 //! of its events whose own checksum holds. Positions between them are lost. [`Builder`] makes a
 //! segment of all that.
@@ -78,7 +78,7 @@ pub(crate) enum SlotPart {
 
 /// What a place holds.
 #[derive(Debug, Default)]
-pub(crate) struct Mended {
+pub(crate) struct RebuiltSegment {
     /// The bytes of the files that parts are in, and the headers that they have or must have had.
     pub files: Vec<Vec<u8>>,
     pub sources: Vec<SegmentHeader>,
@@ -91,7 +91,7 @@ pub(crate) struct Mended {
     pub notices: Vec<String>,
 }
 
-impl Mended {
+impl RebuiltSegment {
     /// Forgets what stands after a position, at which a commit begins.
     fn end_at(&mut self, end: u64) {
         self.parts.retain(|part| part.positions().start < end);

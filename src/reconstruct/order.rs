@@ -137,12 +137,12 @@ impl Inventory {
         }
         let (mut end, position) = self.reached();
         let in_head = self.head.map_or(0, |head| head.segment);
-        let is_indexed = |number| self.witnesses.iter().any(|(_, header, _)| header.number == number);
+        let is_indexed = |number| self.index_evidence.iter().any(|(_, header, _)| header.number == number);
         let next = end;
         while end <= in_head.min(next + MAX_MISSING) || is_indexed(end) {
             end += 1;
         }
-        for (_, header, behind) in &self.witnesses {
+        for (_, header, behind) in &self.index_evidence {
             let place = self.places.iter().find(|place| place.number == header.number);
             let own =
                 |place: &SegmentSlot| place.candidates.iter().all(|&n| self.candidates[n].known.mask == header.mask());
@@ -181,7 +181,7 @@ impl Inventory {
     fn add_missing(&mut self, numbers: Range<u64>, positions: Range<u64>) {
         let (mut first, mut left) = (positions.start, numbers.end - numbers.start);
         for number in numbers {
-            let known = self.witnesses.iter().find(|(_, header, _)| header.number == number);
+            let known = self.index_evidence.iter().find(|(_, header, _)| header.number == number);
             let known = known.filter(|(_, header, end)| header.first_position == first && *end <= positions.end);
             let share = (positions.end - first).div_ceil(left);
             let end = match known {

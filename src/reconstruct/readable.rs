@@ -32,32 +32,32 @@ pub(crate) struct ReadableStore {
 /// After that stands what it took for a torn write, which is not shown now.
 pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<ReadableStore> {
     let holes = Holes::new(&**fs);
-    let survey = Inventory::new(&holes, dir)?;
+    let inventory = Inventory::new(&holes, dir)?;
     let mut overlay = Overlay::new(fs.clone(), open_to.is_none());
-    let (mut gaps, mut torn, mut notices) = (Vec::new(), None, survey.notices.clone());
+    let (mut gaps, mut torn, mut notices) = (Vec::new(), None, inventory.notices.clone());
     notices.extend(
-        survey.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
+        inventory.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
     );
-    survey.files().for_each(|path| overlay.hide(path.to_owned()));
+    inventory.files().for_each(|path| overlay.hide(path.to_owned()));
     // The header of the next segment, as the one before it implies.
     let mut before: Option<SegmentHeader> = None;
     let (mut head, mut lost) = (None, 0u64);
     let end = open_to.unwrap_or(u64::MAX);
-    let shown = survey.places.iter().take_while(|place| place.positions.start < end || place.number == 1).count();
-    for (n, place) in survey.places[..shown].iter().enumerate() {
+    let shown = inventory.places.iter().take_while(|place| place.positions.start < end || place.number == 1).count();
+    for (n, place) in inventory.places[..shown].iter().enumerate() {
         let path = dir.join(segment_name(place.number));
-        if let (Some((header, scanned)), Some((_, true))) = (survey.sound(n), survey.file_of(n)) {
+        if let (Some((header, scanned)), Some((_, true))) = (inventory.sound(n), inventory.file_of(n)) {
             overlay.reveal(&path);
             before = Some(scanned.extent(&header).successor());
             head = Some((place.number, scanned.chain.next_position, scanned.end, scanned.chain.mark(&header)));
             continue;
         }
-        let mut mended = survey.mend(&holes, n)?;
-        mended.end_at(end);
-        let header = survey.rebuilt_header(n, before);
+        let mut rebuilt = inventory.rebuild(&holes, n)?;
+        rebuilt.end_at(end);
+        let header = inventory.rebuilt_header(n, before);
         let (number, first_position) = (place.number, place.positions.start);
         let mut builder = Builder::new(SegmentHeader { number, first_position, ..header });
-        lost += mended
+        lost += rebuilt
             .parts
             .iter()
             .map(|part| if let SlotPart::Lost { positions } = part { positions.end - positions.start } else { 0 })
@@ -66,10 +66,10 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
             let why = "too many positions are lost for the store to be read around them; salvage it";
             return Err(Error::damaged(&path, 0..0, place.positions.clone(), why));
         }
-        mended.parts.iter().for_each(|part| builder.add(&mended, part));
-        gaps.extend(mended.losses);
-        torn = mended.torn.or(torn);
-        notices.extend(mended.notices);
+        rebuilt.parts.iter().for_each(|part| builder.add(&rebuilt, part));
+        gaps.extend(rebuilt.losses);
+        torn = rebuilt.torn.or(torn);
+        notices.extend(rebuilt.notices);
         before = Some(builder.extent().successor());
         if n + 1 < shown {
             builder.seal();
@@ -82,13 +82,13 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         None => overlay.hide(dir.join(HEAD)),
         Some((segment, position, len, digest)) => {
             let newest =
-                DurableMark { clean: true, store: survey.store, generation: 0, segment, position, len, digest };
+                DurableMark { clean: true, store: inventory.store, generation: 0, segment, position, len, digest };
             let mut bytes = vec![0; crate::format::head::LEN];
             crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());
             overlay.show(dir.join(HEAD), bytes);
         }
     }
-    gaps.extend(survey.other_log());
+    gaps.extend(inventory.other_log());
     let met = holes.met();
     let unreadable = !met.is_empty();
     notices.extend(met.iter().map(ToString::to_string));

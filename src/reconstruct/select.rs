@@ -104,7 +104,7 @@ impl Picked {
     }
 
     /// Takes what all files have: whole commits first, then, where none is, single events.
-    pub(super) fn settle(mut self) -> Self {
+    pub(super) fn choose(mut self) -> Self {
         for item in std::mem::take(&mut self.commits).into_iter().chain(std::mem::take(&mut self.events)) {
             if self.is_free(&item.positions) {
                 self.items.insert(item.positions.start, item);

@@ -3,11 +3,11 @@
 pub mod cursor;
 pub mod foreign;
 pub mod head;
+pub mod remains;
 pub mod scan;
 pub mod succession;
 pub mod verdict;
 pub mod verified;
-pub mod vestiges;
 
 use verified::Verified;
 

@@ -35,19 +35,19 @@ struct Accepted {
     /// Their idempotency keys, and the positions after them.
     keys: HashMap<Term, u64>,
     /// What they say of editions and upstreams.
-    notes: Vec<Note>,
+    side_effects: Vec<PendingSideEffect>,
 }
 
 /// What a commit in flight says beside its events.
-struct Note {
-    what: Noted,
+struct PendingSideEffect {
+    what: SideEffect,
     /// The position after the commit.
     end_position: u64,
 }
 
 /// What a commit says beside its events.
 #[derive(Clone, Debug)]
-pub(super) enum Noted {
+pub(super) enum SideEffect {
     /// An edition is deleted, or a domain of it.
     Deletion { edition: String, domain: Option<String> },
     /// An upstream has been taken in so far.
@@ -183,8 +183,8 @@ impl Catalog {
     /// Whether a commit may say this. Called under the commit lock. If not, the error says why, and
     /// beside it stands the position after the commit in flight that it rests on, 0 if that can be
     /// read.
-    pub(super) fn check_note(&self, what: &Noted) -> Result<(), (Error, u64)> {
-        let Noted::Tracking { upstream, position } = what else { return Ok(()) };
+    pub(super) fn check_side_effect(&self, what: &SideEffect) -> Result<(), (Error, u64)> {
+        let SideEffect::Tracking { upstream, position } = what else { return Ok(()) };
         match self.tracked(upstream).map_err(|error| (error, 0))? {
             Some((tracked, rests_on)) if tracked >= *position => {
                 let (upstream, position) = (upstream.clone(), *position);
@@ -195,28 +195,32 @@ impl Catalog {
     }
 
     /// A commit that says this has been accepted. Called under the commit lock.
-    pub(super) fn accept_note(&self, what: Noted, end_position: u64) {
+    pub(super) fn accept_side_effect(&self, what: SideEffect, end_position: u64) {
         let accepted = &mut *self.accepted.lock();
-        if let Noted::Deletion { edition, domain } = &what {
+        if let SideEffect::Deletion { edition, domain } = &what {
             let covered = |key: &[u8]| covers(edition, domain.as_deref(), key);
             accepted.streams.retain(|key, _| !covered(key));
             accepted.keys.retain(|term, _| !term.stream_of_key().is_some_and(covered));
         }
-        accepted.notes.push(Note { what, end_position });
+        accepted.side_effects.push(PendingSideEffect { what, end_position });
     }
 
     /// Whether a deletion in this edition is in flight.
     pub(super) fn is_edition_being_deleted(&self, name: &str) -> bool {
-        let notes = &self.accepted.lock().notes;
-        notes.iter().any(|note| matches!(&note.what, Noted::Deletion { edition, .. } if edition == name))
+        let side_effects = &self.accepted.lock().side_effects;
+        side_effects
+            .iter()
+            .any(|side_effect| matches!(&side_effect.what, SideEffect::Deletion { edition, .. } if edition == name))
     }
 
     /// How far an upstream has been taken in, and the position after the commit in flight that says
     /// so, 0 if it can be read.
     fn tracked(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
         let accepted = self.accepted.lock();
-        let pending = accepted.notes.iter().rev().find_map(|note| match &note.what {
-            Noted::Tracking { upstream, position } if upstream == wanted => Some((*position, note.end_position)),
+        let pending = accepted.side_effects.iter().rev().find_map(|side_effect| match &side_effect.what {
+            SideEffect::Tracking { upstream, position } if upstream == wanted => {
+                Some((*position, side_effect.end_position))
+            }
             _ => None,
         });
         match pending {
@@ -240,16 +244,16 @@ impl Accepted {
     /// The position after the last deletion in flight that hits the stream with this key, if there
     /// is one.
     fn deletion_of(&self, key: &[u8]) -> Option<u64> {
-        let hits = |note: &&Note| match &note.what {
-            Noted::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
-            Noted::Tracking { .. } => false,
+        let hits = |side_effect: &&PendingSideEffect| match &side_effect.what {
+            SideEffect::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
+            SideEffect::Tracking { .. } => false,
         };
-        self.notes.iter().rev().find(hits).map(|note| note.end_position)
+        self.side_effects.iter().rev().find(hits).map(|side_effect| side_effect.end_position)
     }
 
     /// Forgets what commits have said that end at this position or before: it is published.
     fn forget(&mut self, upto: u64) {
-        self.notes.retain(|note| note.end_position > upto);
+        self.side_effects.retain(|side_effect| side_effect.end_position > upto);
         self.streams.retain(|_, pending| pending.end_position > upto);
         self.keys.retain(|_, end_position| *end_position > upto);
     }
@@ -296,7 +300,7 @@ impl LogIndex for Index {
     }
 
     fn indexed_upto(&self, segment: u64) -> u64 {
-        self.settled(segment)
+        self.indexed_upto(segment)
     }
 
     fn is_full(&self, segment: u64) -> bool {
@@ -304,6 +308,6 @@ impl LogIndex for Index {
     }
 
     fn write(&self, extent: &SegmentExtent) -> Result<()> {
-        self.settle(&extent.segment, extent.end, extent.chain)
+        self.write_file(&extent.segment, extent.end, extent.chain)
     }
 }

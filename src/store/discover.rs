@@ -135,7 +135,7 @@ impl Store {
 
     /// The streams that have events of their own, and what the index says of each.
     fn live_streams(&self) -> Result<Vec<(StreamId, TermInfo)>> {
-        let index = &self.inner.view.index;
+        let index = &self.inner.catalog.index;
         let (terms, deletions) = (index.terms(&[TermKind::Stream as u8])?, index.deletions());
         let live = terms.into_iter().filter_map(|(term, found)| {
             // The store's own streams have no name.
@@ -179,7 +179,7 @@ impl Store {
     }
 
     fn names(&self, kind: TermKind, prefix: &str) -> Result<Vec<NameInfo>> {
-        let index = &self.inner.view.index;
+        let index = &self.inner.catalog.index;
         let deletions = index.deletions();
         let terms = |edition: Option<&str>| index.terms(Term::new(kind, edition, prefix.as_bytes()).bytes());
         let text = |term: &[u8]| String::from_utf8_lossy(term::text(term)).into_owned();
@@ -208,7 +208,7 @@ impl Store {
         if newest == Location::default() {
             return Ok(all);
         }
-        let index = &self.inner.view.index;
+        let index = &self.inner.catalog.index;
         let mut live = 0;
         for segment in whole.segment.max(1)..=index.segments() {
             let mut offsets = Vec::new();
@@ -243,7 +243,7 @@ impl Store {
 
     fn find_event(&self, id: Uuid) -> Result<Option<Event>> {
         let inner = &self.inner;
-        let (deletions, end) = inner.view.index.deletions_at(|| inner.log.watermark());
+        let (deletions, end) = inner.catalog.index.deletions_at(|| inner.log.watermark());
         let is_hidden = |event: &Event| deletions.hide(event.key(), event.position());
         let given = self.newest_of(&Term::new(TermKind::Id, None, id.as_bytes()), is_hidden)?;
         let derived = derived_position(inner.log.id_seed(), id).filter(|&position| position < end);
@@ -260,7 +260,7 @@ impl Store {
 
     /// The newest event of a term that is not hidden.
     fn newest_of(&self, term: &Term, is_hidden: impl Fn(&Event) -> bool) -> Result<Option<Event>> {
-        let (log, index) = (&self.inner.log, &self.inner.view.index);
+        let (log, index) = (&self.inner.log, &self.inner.catalog.index);
         let Some(location) = index.newest(term, 1)? else { return Ok(None) };
         let newest = log.event_at(location)?;
         if !is_hidden(&newest) {

@@ -68,7 +68,7 @@ impl Editions {
     /// [`Error::Io`], [`Error::Damaged`] if an index cannot be read.
     pub fn list(&self) -> Result<Vec<EditionInfo>> {
         let events = self.store.ask(|store| {
-            let index = &store.inner.view.index;
+            let index = &store.inner.catalog.index;
             index.edition_events(None, &index.deletions(), Location::END)
         })?;
         let mut editions: Vec<EditionInfo> = Vec::new();
@@ -113,7 +113,7 @@ impl Editions {
         let inner = &self.store.inner;
         let _one = inner.deleting.lock();
         inner.writer()?.arrive();
-        let index = &inner.view.index;
+        let index = &inner.catalog.index;
         let before = index.deletions();
         let events_until = |until| -> Result<u64> {
             let events = index.edition_events(Some(name), &before, until)?;

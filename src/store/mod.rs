@@ -75,7 +75,7 @@ pub(crate) struct Inner {
     limits: Limits,
     /// Bytes of the disk that stay free.
     reserve: u64,
-    view: Arc<Catalog>,
+    catalog: Arc<Catalog>,
     snapshots: snapshot::Cache,
     positions: Arc<Register>,
     hooks: Arc<notify::hooks::Hooks>,
@@ -194,12 +194,13 @@ impl Store {
                 first_position: segment.header.first_position,
                 bytes: segment.readable(),
                 file_bytes: file_bytes.map_err(|e| crate::Error::io("stat", &segment.path, e))?,
-                index_bytes: self.inner.view.index.file_len(segment.header.number),
-                index_memory: self.inner.view.index.weight(segment.header.number),
+                index_bytes: self.inner.catalog.index.file_len(segment.header.number),
+                index_memory: self.inner.catalog.index.weight(segment.header.number),
             })
         });
         let segments = segments.collect::<Result<_>>()?;
-        let (held, streams) = self.ask(|store| Ok((store.inner.view.index.held_from(1)?, store.count_streams()?)))?;
+        let (held, streams) =
+            self.ask(|store| Ok((store.inner.catalog.index.held_from(1)?, store.count_streams()?)))?;
         let PositionContents { events, deleted: deleted_events, system: system_records } = held;
         Ok(Stats { events, deleted_events, system_records, streams, segments })
     }
@@ -273,7 +274,7 @@ impl Store {
 
     /// Those who wait for events.
     pub(crate) fn waiters(&self) -> &Arc<Waiters> {
-        &self.inner.view.waiters
+        &self.inner.catalog.waiters
     }
 }
 
@@ -319,7 +320,7 @@ impl Inner {
     /// closed.
     fn closing(&self) -> impl FnOnce() -> Result<()> + Send + 'static {
         let (hooks, positions) = (self.hooks.clone(), self.positions.clone());
-        let (log, writer, view) = (self.log.clone(), self.writer.clone(), self.view.clone());
+        let (log, writer, catalog) = (self.log.clone(), self.writer.clone(), self.catalog.clone());
         move || {
             log.held().check_process()?;
             hooks.closing();
@@ -328,7 +329,7 @@ impl Inner {
                 Some(writer) => writer.close(),
                 None => log.held().release(),
             };
-            view.waiters.close(log.caller());
+            catalog.waiters.close(log.caller());
             closed.and(flushed)
         }
     }

@@ -70,7 +70,7 @@ impl Options {
             strict: false,
             create: true,
             read_only: false,
-            mended: false,
+            reconstructed: false,
             reserve: 16 << 20,
             clock: Arc::new(Timestamp::now),
         };
@@ -117,7 +117,7 @@ impl Options {
         self
     }
 
-    /// Whether sealed and other settled bytes are read through a memory map (the default) or by
+    /// Whether sealed and other complete bytes are read through a memory map (the default) or by
     /// position. With a map, reads are several times faster, and another program that shortens a
     /// file of the store while it is read ends this process, and so does a bad sector that is read
     /// (SIGBUS). By position, both are errors: [`Error::Damaged`] names the bytes. The functions in
@@ -240,16 +240,16 @@ impl Options {
         let LogSettings { memory_map, read_only, segment_size, .. } = self.settings;
         let most = segment_size.saturating_mul(INDEX_TO_SEGMENT).max(LEAST_INDEX);
         let index = Arc::new(Index::new(owner.clone(), path.to_owned(), memory_map, read_only, most));
-        let view = Arc::new(Catalog::new(index.clone()));
+        let catalog = Arc::new(Catalog::new(index.clone()));
         let kept = snapshots::SnapshotSettings {
             kept: self.snapshots_kept,
             sync: self.sync_snapshots,
             reserve: self.settings.reserve,
         };
         let directory = snapshots::Directory::new(fs.clone(), path.to_owned(), kept);
-        let again = (self.settings.read_only && !self.settings.mended).then(|| self.clone());
+        let again = (self.settings.read_only && !self.settings.reconstructed).then(|| self.clone());
         let settings = self.settings.clone();
-        let opened = OpenedLog::open(owner, path.to_owned(), self.settings, index, view.clone())?;
+        let opened = OpenedLog::open(owner, path.to_owned(), self.settings, index, catalog.clone())?;
         let (id, sync) = (opened.log.store_id(), self.sync_positions);
         let writer = opened.writer.clone();
         let sync_events = Arc::new(move || match &writer {
@@ -260,7 +260,7 @@ impl Options {
         let check_owner = Arc::new(move || writer.as_ref().map_or(Ok(()), |writer| writer.check_known()));
         let positions = Register::new(fs, path.to_owned(), id, read_only, sync, sync_events, check_owner);
         let mut report = opened.report;
-        report.notices.extend(view.index.take_notices());
+        report.notices.extend(catalog.index.take_notices());
         let snapshots = Cache::new(directory, self.read_snapshots);
         let inner = Inner {
             log: opened.log,
@@ -268,7 +268,7 @@ impl Options {
             clock: settings.clock,
             limits: settings.limits,
             reserve: settings.reserve,
-            view,
+            catalog,
             snapshots,
             positions: Arc::new(positions),
             hooks: Arc::default(),
@@ -326,7 +326,7 @@ impl Options {
     pub(super) fn open_around(mut self, path: &Path, open_to: Option<u64>) -> Result<Store> {
         let around = readable::overlay(&self.fs, path, open_to)?;
         self.fs = around.fs;
-        self.settings.mended = true;
+        self.settings.reconstructed = true;
         // A bad sector ends a process that reads it through a map.
         self.settings.memory_map &= !around.unreadable;
         let mut store = self.open_with(path, around.gaps.clone().into())?;

@@ -57,7 +57,7 @@ enum Outcome {
     Refused,
     /// All events are there.
     Whole,
-    /// A prefix is there, and the report says what was cut, or that there is no witness of what may
+    /// A prefix is there, and the report says what was cut, or that there is no evidence of what may
     /// be gone.
     Cut,
 }

@@ -8,7 +8,7 @@
 use annals::offline::{Action, Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, Timestamp};
 use annals_testkit::{Crash, Image, SimFs};
-use annals_testkit::{Fact, stream};
+use annals_testkit::{EventRecord, stream};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,14 +34,14 @@ fn fill(store: &Store, commits: u32) {
 }
 
 /// A store of three segments or more, closed, all of it durable.
-fn sample() -> (SimFs, Vec<Fact>) {
+fn sample() -> (SimFs, Vec<EventRecord>) {
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
     fill(&store, 30);
-    let facts = annals_testkit::facts(store.read_all());
+    let records = annals_testkit::records(store.read_all());
     store.close().unwrap();
     assert!(segments(&disk).len() >= 3);
-    (disk.crash(Image::All), facts)
+    (disk.crash(Image::All), records)
 }
 
 fn files(disk: &SimFs) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -83,7 +83,7 @@ fn idx(number: u32) -> String {
 /// Plans, which changes nothing; repairs; finds nothing more to do; and gives the actions and what
 /// can be read then.
 #[track_caller]
-fn repair(disk: &SimFs, repair: &Repair) -> (Vec<String>, Vec<Fact>) {
+fn repair(disk: &SimFs, repair: &Repair) -> (Vec<String>, Vec<EventRecord>) {
     let before = files(disk);
     let plan = repair.plan_in(disk, "store").unwrap();
     assert!(files(disk) == before, "a plan has changed something");
@@ -102,22 +102,22 @@ fn repair(disk: &SimFs, repair: &Repair) -> (Vec<String>, Vec<Fact>) {
     assert!(files(disk) == after, "a second repair has changed something");
     let store = options(disk).open("store").unwrap();
     assert!(store.open_report().cut.is_none() && store.open_report().notices.is_empty(), "{:?}", store.open_report());
-    let facts = annals_testkit::facts(store.read_all());
+    let records = annals_testkit::records(store.read_all());
     store.append(&stream("new-1"), Expected::NoStream, annals_testkit::texts(["goes on"])).unwrap();
     store.close().unwrap();
-    (done.actions.iter().map(Action::to_string).collect(), facts)
+    (done.actions.iter().map(Action::to_string).collect(), records)
 }
 
 #[test]
 fn a_sound_store_needs_nothing() {
-    let (disk, facts) = sample();
+    let (disk, records) = sample();
     let (actions, found) = repair(&disk, &Repair::new());
-    assert!(actions.is_empty() && found == facts, "{actions:?}");
+    assert!(actions.is_empty() && found == records, "{actions:?}");
 }
 
 #[test]
 fn what_takes_no_event_is_put_in_order() {
-    let (disk, facts) = sample();
+    let (disk, records) = sample();
     let last = segments(&disk).len() as u32;
     let cases: [(&str, SimFs); 10] = [
         ("write HEAD anew", with(&disk, "store/HEAD", |bytes| bytes.fill(7))),
@@ -147,7 +147,7 @@ fn what_takes_no_event_is_put_in_order() {
     for (expected, disk) in cases {
         let (actions, found) = repair(&disk, &Repair::new());
         assert!(actions.iter().any(|action| action.contains(expected)), "{expected}: {actions:?}");
-        assert!(found == facts, "{expected}");
+        assert!(found == records, "{expected}");
         // Only what is bad is rebuilt.
         assert!(actions.iter().filter(|action| action.contains(".seg anew")).count() <= 1, "{actions:?}");
     }
@@ -155,12 +155,12 @@ fn what_takes_no_event_is_put_in_order() {
     deleted.delete(idx(1));
     deleted.delete("store/HEAD");
     let (actions, found) = repair(&deleted, &Repair::new());
-    assert_eq!((actions.len(), found == facts), (2, true), "{actions:?}");
+    assert_eq!((actions.len(), found == records), (2, true), "{actions:?}");
 }
 
 #[test]
 fn files_that_do_not_belong_there_are_set_aside() {
-    let (disk, facts) = sample();
+    let (disk, records) = sample();
     let (other, _) = sample();
     let copy = disk.crash(Image::All);
     copy.set_contents("store/other.seg", other.contents(seg(1)).unwrap());
@@ -169,7 +169,7 @@ fn files_that_do_not_belong_there_are_set_aside() {
     copy.delete(seg(2));
     copy.set_contents("store/notes.txt", b"mine".to_vec());
     let (actions, found) = repair(&copy, &Repair::new());
-    assert!(found == facts);
+    assert!(found == records);
     assert!(
         actions.iter().any(|action| action.contains("other.seg to quarantine: a segment of another store")),
         "{actions:?}"
@@ -181,7 +181,7 @@ fn files_that_do_not_belong_there_are_set_aside() {
 /// Loss is accepted by anyone who has seen it, and by nobody else.
 #[test]
 fn loss_must_be_accepted_as_it_is() {
-    let (disk, facts) = sample();
+    let (disk, records) = sample();
     let damaged = with(&disk, &seg(2), |bytes| hit_an_event(bytes));
     let before = files(&damaged);
     assert!(matches!(Repair::new().run_in(&damaged, "store"), Err(Error::Damaged(_))));
@@ -202,7 +202,7 @@ fn loss_must_be_accepted_as_it_is() {
     let (actions, found) = repair(&damaged, &Repair::new().accept(&report));
     assert!(actions.iter().any(|action| action.starts_with("accept the loss")), "{actions:?}");
     let lost = report.losses[0].damage.positions.start;
-    let left: Vec<Fact> = facts.into_iter().filter(|fact| fact.position != lost).collect();
+    let left: Vec<EventRecord> = records.into_iter().filter(|record| record.position != lost).collect();
     assert!(found == left);
     let store = options(&damaged).open("store").unwrap();
     assert_eq!(store.losses().unwrap(), std::slice::from_ref(&(lost..lost + 1)));
@@ -210,7 +210,7 @@ fn loss_must_be_accepted_as_it_is() {
 
 #[test]
 fn segments_that_are_missing_are_given_up() {
-    let (disk, facts) = sample();
+    let (disk, records) = sample();
     for number in 1..=segments(&disk).len() as u32 {
         let copy = disk.crash(Image::All);
         copy.delete(seg(number));
@@ -218,8 +218,8 @@ fn segments_that_are_missing_are_given_up() {
         assert!(!plan.accepted);
         let lost: Vec<_> = plan.losses.iter().map(|loss| loss.damage.positions.clone()).collect();
         let (_, found) = repair(&copy, &Repair::new().accept_loss(lost.clone()));
-        let left: Vec<&Fact> =
-            facts.iter().filter(|fact| !lost.iter().any(|range| range.contains(&fact.position))).collect();
+        let left: Vec<&EventRecord> =
+            records.iter().filter(|record| !lost.iter().any(|range| range.contains(&record.position))).collect();
         assert!(found.iter().eq(left), "segment {number}");
     }
 }
@@ -228,7 +228,7 @@ fn segments_that_are_missing_are_given_up() {
 /// and doing it again ends in the same as if nothing had happened.
 #[test]
 fn a_repair_survives_crashes() {
-    let (disk, facts) = sample();
+    let (disk, records) = sample();
     let last = segments(&disk).len() as u32;
     let damaged = with(&disk, &seg(2), |bytes| hit_an_event(bytes));
     let damaged = with(&damaged, &seg(last), |bytes| bytes.extend_from_slice(b"half a commit"));
@@ -236,7 +236,7 @@ fn a_repair_survives_crashes() {
     let accept = Repair::new().accept(&Salvage::new().run_in(&damaged.crash(Image::All), "store", "out").unwrap());
     let clean = damaged.crash(Image::All);
     let (_, expected) = repair(&clean, &accept);
-    assert_eq!(expected.len() + 1, facts.len());
+    assert_eq!(expected.len() + 1, records.len());
 
     for call in 0.. {
         let run = damaged.crash(Image::All);
@@ -252,7 +252,7 @@ fn a_repair_survives_crashes() {
                 // Damage in a sealed segment shows when it is read.
                 Ok(store) => {
                     let found: Vec<_> = store.read_all().into_iter().take_while(Result::is_ok).collect();
-                    assert!(found.len() < facts.len(), "{context}");
+                    assert!(found.len() < records.len(), "{context}");
                 }
                 Err(Error::Unfinished { what: "repair", .. } | Error::Damaged(_)) => {}
                 Err(other) => panic!("{context}: {other}"),
@@ -264,7 +264,7 @@ fn a_repair_survives_crashes() {
                 "{context}: {verified:?}"
             );
             let store = options(&after).open("store").unwrap();
-            assert!(annals_testkit::facts(store.read_all()) == expected, "{context}");
+            assert!(annals_testkit::records(store.read_all()) == expected, "{context}");
             drop(store);
             for (path, bytes) in files(&damaged) {
                 let replaced = path.extension().is_some_and(|e| e == "idx") || path.ends_with("LOCK");
@@ -285,8 +285,8 @@ fn a_repair_survives_crashes() {
 const POSITIONS: &str = "store/POSITIONS";
 
 /// The sample with positions, each in a batch of its own, a checkpoint, and two snapshots.
-fn kept() -> (SimFs, Vec<Fact>) {
-    let (disk, facts) = sample();
+fn kept() -> (SimFs, Vec<EventRecord>) {
+    let (disk, records) = sample();
     let store = options(&disk).open("store").unwrap();
     for (handler, sequence) in [("h1", 1), ("h2", 2), ("h3", 3)] {
         store.positions().put(handler, &stream("a-1"), sequence).unwrap();
@@ -297,7 +297,7 @@ fn kept() -> (SimFs, Vec<Fact>) {
         store.snapshots().put_bytes(&stream(id), 1, b"state").unwrap();
     }
     store.close().unwrap();
-    (disk.crash(Image::All), facts)
+    (disk.crash(Image::All), records)
 }
 
 fn snapshots(disk: &SimFs) -> Vec<PathBuf> {
@@ -309,12 +309,12 @@ fn snapshots(disk: &SimFs) -> Vec<PathBuf> {
 
 #[test]
 fn bad_snapshots_are_set_aside() {
-    let (disk, facts) = kept();
+    let (disk, records) = kept();
     let all = snapshots(&disk);
     let damaged = with(&disk, all[0].to_str().unwrap(), |bytes| bytes[40] ^= 1);
     damaged.set_contents(all[1].with_file_name("00000000000000000007.snap"), disk.contents(&all[1]).unwrap());
     let (actions, found) = repair(&damaged, &Repair::new());
-    assert!(found == facts && actions.len() == 2, "{actions:?}");
+    assert!(found == records && actions.len() == 2, "{actions:?}");
     assert!(actions.iter().all(|action| action.contains(".snap to quarantine")), "{actions:?}");
     assert_eq!(snapshots(&damaged), all[1..]);
 }
@@ -322,7 +322,7 @@ fn bad_snapshots_are_set_aside() {
 /// The header takes no entry with it; a batch does, and that must be accepted.
 #[test]
 fn positions_are_made_anew() {
-    let (disk, facts) = kept();
+    let (disk, records) = kept();
     let (actions, _) = repair(&with(&disk, POSITIONS, |bytes| bytes[20] ^= 1), &Repair::new());
     assert!(actions.len() == 1 && actions[0].starts_with("make POSITIONS anew"), "{actions:?}");
 
@@ -332,7 +332,7 @@ fn positions_are_made_anew() {
     assert!(matches!(other.run_in(&damaged, "store"), Err(Error::Invalid { .. })));
     let report = Salvage::new().run_in(&damaged.crash(Image::All), "store", "out").unwrap();
     let (actions, found) = repair(&damaged, &Repair::new().accept(&report));
-    assert!(found == facts && actions.len() == 2, "{actions:?}");
+    assert!(found == records && actions.len() == 2, "{actions:?}");
     assert!(actions[1].starts_with("accept the loss of entries: store/POSITIONS, bytes 64 to "), "{actions:?}");
     let store = options(&damaged).open("store").unwrap();
     let of = |handler: &str| store.positions().get(handler, &stream("a-1")).unwrap();
@@ -354,7 +354,7 @@ fn a_torn_batch_needs_no_repair() {
 
 #[test]
 fn a_repair_beside_the_log_survives_crashes() {
-    let (disk, facts) = kept();
+    let (disk, records) = kept();
     let damaged = with(&disk, POSITIONS, |bytes| bytes[100] ^= 1);
     let damaged = with(&damaged, snapshots(&disk)[0].to_str().unwrap(), |bytes| bytes[40] ^= 1);
     let accept = Repair::new().accept(&Salvage::new().run_in(&damaged.crash(Image::All), "store", "out").unwrap());
@@ -375,7 +375,7 @@ fn a_repair_beside_the_log_survives_crashes() {
                 let bytes = damaged.contents(&path).unwrap();
                 assert!(kept.values().any(|kept| *kept == bytes), "{context}: {} is gone", path.display());
             }
-            assert!(annals_testkit::facts(options(&after).open("store").unwrap().read_all()) == facts, "{context}");
+            assert!(annals_testkit::records(options(&after).open("store").unwrap().read_all()) == records, "{context}");
         }
         if done.is_ok() {
             return;

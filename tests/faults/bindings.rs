@@ -774,7 +774,7 @@ fn a_gap_does_not_stand_for_an_event_that_is_not_lost() {
     let lose = |position: u64| {
         let lost = BTreeSet::from([position]);
         break_records(bed.fs(), &bed.path(), &lost, &mut Dice::new(position));
-        Gap { seed: 0, repair: true }.mend(&bed, &lost);
+        Gap { seed: 0, repair: true }.apply(&bed, &lost);
         open()
     };
     let store = lose(6);

@@ -5,7 +5,7 @@ use annals::offline::verify_in;
 use annals::{Durability, Error, Event, Expected, Guard, NewEvent, Options, Projection, Query, Result, Store};
 use annals_testkit::held::{Call, HeldFs, Hold};
 use annals_testkit::{Image, SimFs};
-use annals_testkit::{all_facts, assert_same, facts, stream, texts};
+use annals_testkit::{all_records, assert_same, records, stream, texts};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -55,12 +55,12 @@ fn the_next_owner_is_alone(disk: &SimFs, before: u64) {
     assert!(store.open_report().clean, "{:?}", store.open_report());
     assert_eq!(store.len(), before);
     store.append(&stream("next-1"), Expected::NoStream, texts(["x"])).unwrap();
-    let found = all_facts(&store);
+    let found = all_records(&store);
     store.close().unwrap();
     let report = verify_in(disk, "store").unwrap();
     assert!(report.is_sound() && report.torn.is_none() && report.events == before + 1, "{report:?}");
     let store = Options::new().file_system(disk.clone()).open("store").unwrap();
-    assert_same(&all_facts(&store), &found, &"reopened");
+    assert_same(&all_records(&store), &found, &"reopened");
 }
 
 /// The lock was given up while the thread that had led the last group still made a spare file. The
@@ -274,7 +274,7 @@ fn a_closed_handle_makes_indexes_anew_in_memory() {
     assert!(matches!(store.snapshots().put_bytes(&stream("order-1"), 0, b""), Err(Error::Closed)));
     assert!(matches!(store.projection(Count).catch_up().and_then(|model| model.save()), Err(Error::Closed)));
     assert_eq!(store.positions().get("handler", &stream("order-1")).unwrap(), None);
-    assert_eq!(facts(store.read_all()).len() as u64, count);
+    assert_eq!(records(store.read_all()).len() as u64, count);
     drop(store);
     assert_eq!(fs.changes_since_unlock(), []);
 }
@@ -338,7 +338,7 @@ fn an_index_that_is_made_anew_never_replaces_one_that_covers_more() {
 
         let holds = |store: &Store| {
             assert_eq!(by_tag(store, "a-wanted") as u64, count);
-            assert_eq!(facts(store.read(&stream("order-1"))).len() as u64, count);
+            assert_eq!(records(store.read(&stream("order-1"))).len() as u64, count);
             assert!((0..count).all(|n| by_tag(store, &format!("only-{n}")) == 1));
             assert_eq!(store.stream(&stream("order-1")).unwrap().unwrap().next_sequence, count);
             let guarded = |guard| {

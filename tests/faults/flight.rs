@@ -188,7 +188,7 @@ enum Ends {
 }
 
 /// While a deletion waits for its disk, readers see all that it will delete, and whoever is to
-/// decide on something waits until it is a fact: then the answer is that of a store in which it has
+/// decide on something waits until it is a record: then the answer is that of a store in which it has
 /// been done, or of one in which it never was.
 #[test]
 fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
@@ -258,7 +258,7 @@ fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
                 let at = &store;
                 let attempts = scope.spawn(move || tell.send(attempt(at)).unwrap());
                 let early = told.recv_timeout(Duration::from_millis(30));
-                assert!(early.is_err(), "{context}: told {early:?} before it is a fact");
+                assert!(early.is_err(), "{context}: told {early:?} before it is a record");
                 assert_eq!(shown(&store), before, "{context}");
                 let fails = |operation, kind| disk.fail(Fault { operation, after: 0, times: 1, kind });
                 match ends {

@@ -6,7 +6,7 @@ mod gaps;
 use annals::fs::{MemFs, Paced};
 use annals::info::NameInfo;
 use annals::{Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Uuid};
-use annals_testkit::{facts, stream};
+use annals_testkit::{records, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -109,7 +109,7 @@ fn stats_count_events_that_a_reader_sees() {
     let check = |store: &Store, expected: (u64, u64, u64)| {
         let stats = store.stats().unwrap();
         assert_eq!((stats.events, stats.deleted_events, stats.system_records), expected);
-        assert_eq!(stats.events, facts(store.read_all()).len() as u64);
+        assert_eq!(stats.events, records(store.read_all()).len() as u64);
         assert_eq!(stats.events + stats.deleted_events + stats.system_records, store.len());
     };
     check(&store, (0, 0, 0));

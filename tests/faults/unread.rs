@@ -5,7 +5,7 @@ use annals::fs::{Entry, File, FileLayer, Fs, FsLayer, Mode};
 use annals::offline::verify_in;
 use annals::snapshot::Retention;
 use annals::{Error, Event, Expected, NewEvent, Options, Query, Result, Store, Timestamp};
-use annals_testkit::{Image, SimFs, facts, noise, stream};
+use annals_testkit::{Image, SimFs, noise, records, stream};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -196,7 +196,7 @@ fn deletions_stay_when_the_index_of_another_segment_is_not_believed() {
     assert!(disk.contents(SECOND).is_some(), "the deletion stands in a sealed segment");
     let store = options(&Failing::over(&disk)).open("store").unwrap();
     append(&store, "a-2", 60_000, 20);
-    let right = facts(store.read_all());
+    let right = records(store.read_all());
     store.close().unwrap();
     assert!(disk.contents(Path::new(SECOND).with_extension("idx")).is_some());
     disk.set_contents("store/HEAD", head);
@@ -208,7 +208,7 @@ fn deletions_stay_when_the_index_of_another_segment_is_not_believed() {
         assert!(found.is_ok() || is_of_the_call(&found), "call {n}: {found:?}");
         let Ok(store) = found else { return };
         opened.fetch_add(1, SeqCst);
-        assert_eq!(facts(store.read_all()), right, "call {n}");
+        assert_eq!(records(store.read_all()), right, "call {n}");
         assert!(store.editions().list().unwrap().is_empty(), "call {n}");
         let event = [NewEvent::new("T", "")];
         let begun = store.append(&stream("a-1@x"), Expected::Any, event).unwrap();
@@ -218,7 +218,7 @@ fn deletions_stay_when_the_index_of_another_segment_is_not_believed() {
 }
 
 /// An index that could not be read was taken for one that is not there, also where it is the
-/// witness that a log had events: an open accepted a log that had lost its end, or began a new one
+/// evidence that a log had events: an open accepted a log that had lost its end, or began a new one
 /// over what was left of the old one, as soon as the read of the index failed. It is the open that
 /// fails.
 #[test]
@@ -298,7 +298,7 @@ fn a_store_whose_directory_cannot_be_listed_is_one() {
             let opened = if read_only { options.open_read_only("store") } else { options.open("store") };
             fs.heal();
             assert!(opened.is_ok() || is_of_the_call(&opened), "call {n}: {opened:?}");
-            assert!(opened.is_err() || facts(opened.unwrap().read_all()).len() == 30, "call {n}");
+            assert!(opened.is_err() || records(opened.unwrap().read_all()).len() == 30, "call {n}");
         }
     });
     each_call_fails(&disk, |fs, n| {
@@ -340,7 +340,7 @@ fn a_read_up_to_a_time_names_no_gap_behind_it() {
     let disk = SimFs::new();
     let store = Failing::over(&disk).options().segment_size(4096).open("store").unwrap();
     append(&store, "a-1", 300, 60);
-    let time = facts(store.read_all())[5].recorded_at;
+    let time = records(store.read_all())[5].recorded_at;
     store.close().unwrap();
     let mut bytes = disk.contents(SECOND).unwrap();
     let middle = bytes.len() / 2;

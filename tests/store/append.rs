@@ -35,7 +35,7 @@ fn refused(store: &Store, what: &str, result: Result<Appended>, is_right: impl F
     }
     let next = stream("probe-1");
     let head = store.len();
-    assert_eq!(facts(store.read_all()).len() as u64, head, "{what}");
+    assert_eq!(records(store.read_all()).len() as u64, head, "{what}");
     let appended = store.append(&next, Expected::Any, texts(["still here"])).unwrap();
     assert_eq!(appended.positions, head..head + 1, "{what}: a position is gone");
 }
@@ -85,7 +85,7 @@ fn each_expectation_against_each_length() {
                 }
             }
         }
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -95,7 +95,7 @@ fn an_append_without_events_changes_nothing() {
         let store = bed.open();
         let (id, none) = (stream("order-1"), stream("order-2"));
         store.append(&id, Expected::NoStream, texts(["a", "b"])).unwrap();
-        let before = all_facts(&store);
+        let before = all_records(&store);
         for expected in [Expected::Any, Expected::Exists, Expected::Next(2)] {
             let appended = store.append(&id, expected, []).unwrap();
             assert_eq!((appended.sequences, appended.positions), (2..2, 2..2));
@@ -109,7 +109,7 @@ fn an_append_without_events_changes_nothing() {
         assert!(ticket.is_done());
         assert_eq!(ticket.wait().unwrap().appends.len(), 2);
         assert_eq!(store.stream(&none).unwrap(), None);
-        assert_same(&bed.settle(store), &before, bed);
+        assert_same(&bed.close_and_check(store), &before, bed);
     });
 }
 
@@ -131,7 +131,7 @@ fn an_empty_append_beside_others_checks_what_it_expects() {
         assert_eq!(committed.appends[0].sequences, 1..1);
         assert_eq!(committed.appends[1].sequences, 0..1);
         assert_eq!(committed.positions, 1..2);
-        assert_eq!(bed.settle(store).len(), 2);
+        assert_eq!(bed.close_and_check(store).len(), 2);
     });
 }
 
@@ -158,10 +158,10 @@ fn a_transaction_over_streams_is_stored_in_the_order_it_was_written() {
         assert_eq!(positions, [1..3, 3..4, 4..5, 5..7, 7..8, 8..8, 8..8]);
         assert_eq!(committed.positions, 1..8);
         assert!(committed.appends.iter().all(|appended| appended.recorded_at == committed.recorded_at));
-        let all = bed.settle(store);
+        let all = bed.close_and_check(store);
         let data = ["counted", "placed", "paid", "reserved", "packed", "sent", "received", "taken"];
         assert_eq!(data_of(&all), data);
-        assert!(all[1..].iter().all(|fact| fact.recorded_at == committed.recorded_at));
+        assert!(all[1..].iter().all(|record| record.recorded_at == committed.recorded_at));
     });
 }
 
@@ -173,7 +173,7 @@ fn a_conflict_anywhere_in_a_transaction_leaves_nothing_of_it() {
         let store = bed.open();
         let names = ["a-1", "b-1", "c-1"].map(stream);
         store.append(&names[2], Expected::Any, texts(["old"])).unwrap();
-        let before = all_facts(&store);
+        let before = all_records(&store);
         let wrong = [
             (0, Expected::Next(0), 1),
             (0, Expected::NoStream, 1),
@@ -194,7 +194,7 @@ fn a_conflict_anywhere_in_a_transaction_leaves_nothing_of_it() {
         }
         let good = store.transaction().append(&names[0], Expected::NoStream, texts(["x"]));
         good.append(&names[0], Expected::Next(1), texts(["y"])).commit().unwrap();
-        let all = bed.settle(store);
+        let all = bed.close_and_check(store);
         assert_same(&all[..1], &before, bed);
         assert_eq!(data_of(&all), ["old", "x", "y"]);
     });
@@ -205,7 +205,7 @@ fn a_transaction_that_is_dropped_stores_nothing() {
     on_all_beds(|bed| {
         let store = bed.open();
         drop(store.transaction().append(&stream("a-1"), Expected::Any, texts(["x"])));
-        assert_eq!(bed.settle(store).len(), 0);
+        assert_eq!(bed.close_and_check(store).len(), 0);
     });
 }
 
@@ -219,9 +219,9 @@ fn ten_thousand_events_in_one_commit() {
         let appended = store.append(&id, Expected::Next(1), data.iter().map(|data| NewEvent::new("Many", data)));
         assert_eq!(appended.unwrap().sequences, 1..10_001);
         store.append(&id, Expected::Next(10_001), texts(["last"])).unwrap();
-        let all = bed.settle(store);
+        let all = bed.close_and_check(store);
         assert_eq!(all.len(), 10_002);
-        assert!(all[1..10_001].iter().zip(&data).all(|(fact, data)| fact.data.0 == *data));
+        assert!(all[1..10_001].iter().zip(&data).all(|(record, data)| record.data.0 == *data));
     });
 }
 
@@ -236,7 +236,7 @@ fn data_of_all_sizes_come_back() {
         for block in [8 << 10, 64 << 10] {
             sizes.extend((block - 44)..(block + 3));
         }
-        let facts_of = |facts: &[Fact]| facts.iter().map(|fact| fact.data.clone()).collect::<Vec<_>>();
+        let records_of = |records: &[EventRecord]| records.iter().map(|record| record.data.clone()).collect::<Vec<_>>();
         let expected: Vec<_> = sizes.iter().enumerate().map(|(n, &size)| Bytes(noise(n as u64, size))).collect();
         for (n, data) in expected.iter().enumerate() {
             if n % 7 > 0 {
@@ -245,9 +245,9 @@ fn data_of_all_sizes_come_back() {
             // In commits of seven, so that large and small ones share a frame.
             let commit = expected[n..].iter().take(7);
             store.append(&id, Expected::Next(n as u64), commit.map(|data| NewEvent::new("T", &data.0))).unwrap();
-            assert_eq!(&facts(store.read(&id).from(n as u64).limit(1))[0].data, data);
+            assert_eq!(&records(store.read(&id).from(n as u64).limit(1))[0].data, data);
         }
-        assert_eq!(facts_of(&bed.settle(store)), expected);
+        assert_eq!(records_of(&bed.close_and_check(store)), expected);
     });
 }
 
@@ -265,8 +265,8 @@ fn segments_end_anywhere() {
         }
         let segments = store.stats().unwrap().segments.len();
         assert!(segments > 300, "only {segments} segments");
-        let all = bed.settle(store);
-        assert!(all.iter().zip(&expected).all(|(fact, data)| fact.data == *data));
+        let all = bed.close_and_check(store);
+        assert!(all.iter().zip(&expected).all(|(record, data)| record.data == *data));
     });
 }
 
@@ -286,7 +286,7 @@ fn every_field_comes_back() {
         let mut expected = Vec::new();
         for bits in 0..256usize {
             let has = |bit: usize| bits >> bit & 1 == 1;
-            let fact = Fact {
+            let record = EventRecord {
                 position: bits as u64,
                 stream: stream(["order-1", "order-%00%FF@what-if", "lobby"][bits % 3]),
                 sequence: bits as u64 / 3,
@@ -302,28 +302,28 @@ fn every_field_comes_back() {
                 content_type: types[bits % types.len()].clone(),
                 schema_version: if has(5) { u32::MAX - bits as u32 } else { 0 },
             };
-            let mut event = NewEvent::new(&*fact.event_type, &fact.data.0)
-                .content_type(fact.content_type.clone())
-                .schema_version(fact.schema_version)
-                .metadata(&fact.metadata.0)
-                .tags(fact.tags.iter().map(|tag| tag.as_str()))
-                .correlation_id(fact.correlation_id.as_deref().unwrap_or(""))
-                .causation_id(fact.causation_id.clone().unwrap_or_default());
+            let mut event = NewEvent::new(&*record.event_type, &record.data.0)
+                .content_type(record.content_type.clone())
+                .schema_version(record.schema_version)
+                .metadata(&record.metadata.0)
+                .tags(record.tags.iter().map(|tag| tag.as_str()))
+                .correlation_id(record.correlation_id.as_deref().unwrap_or(""))
+                .causation_id(record.causation_id.clone().unwrap_or_default());
             if has(0) {
-                event = event.id(fact.id);
+                event = event.id(record.id);
             }
-            if let Some(time) = fact.occurred_at {
+            if let Some(time) = record.occurred_at {
                 event = event.occurred_at(time);
             }
-            assert_eq!(event.event_type(), fact.event_type);
-            let appended = store.append(&fact.stream, Expected::Next(fact.sequence), [event]).unwrap();
-            expected.push(Fact { recorded_at: appended.recorded_at, ..fact });
+            assert_eq!(event.event_type(), record.event_type);
+            let appended = store.append(&record.stream, Expected::Next(record.sequence), [event]).unwrap();
+            expected.push(EventRecord { recorded_at: appended.recorded_at, ..record });
         }
-        let all = bed.settle(store);
-        for (fact, expected) in all.iter().zip(&mut expected) {
-            if fact.position % 2 == 0 {
-                assert_eq!(fact.id.get_version_num(), 7, "the store gives an id where there is none");
-                expected.id = fact.id;
+        let all = bed.close_and_check(store);
+        for (record, expected) in all.iter().zip(&mut expected) {
+            if record.position % 2 == 0 {
+                assert_eq!(record.id.get_version_num(), 7, "the store gives an id where there is none");
+                expected.id = record.id;
             }
         }
         assert_same(&all, &expected, bed);
@@ -336,7 +336,7 @@ fn ids_that_are_given_are_kept_whatever_they_are() {
         let store = bed.open();
         let ids = [Uuid::nil(), Uuid::max(), Uuid::from_u128(7), Uuid::from_u128(7)];
         store.append(&stream("s-1"), Expected::Any, ids.map(|id| NewEvent::new("T", "").id(id))).unwrap();
-        let found: Vec<_> = bed.settle(store).iter().map(|fact| fact.id).collect();
+        let found: Vec<_> = bed.close_and_check(store).iter().map(|record| record.id).collect();
         assert_eq!(found, ids);
     });
 }
@@ -361,13 +361,13 @@ fn ids_that_the_store_gives_are_unique_and_rise() {
             store.close().unwrap();
         }
         let store = bed.open_with(|options| clock.on(options));
-        let all = bed.settle(store);
+        let all = bed.close_and_check(store);
         assert_eq!(all.len(), count);
-        for fact in &all {
-            assert_eq!(fact.id.get_version_num(), 7);
-            assert_eq!(fact.id.get_variant(), uuid::Variant::RFC4122);
-            let millis = fact.id.as_u128() >> 80;
-            assert_eq!(millis as i64, fact.recorded_at.as_nanos() / 1_000_000, "the time in {}", fact.id);
+        for record in &all {
+            assert_eq!(record.id.get_version_num(), 7);
+            assert_eq!(record.id.get_variant(), uuid::Variant::RFC4122);
+            let millis = record.id.as_u128() >> 80;
+            assert_eq!(millis as i64, record.recorded_at.as_nanos() / 1_000_000, "the time in {}", record.id);
         }
         assert!(all.is_sorted_by(|a, b| a.id < b.id), "ids rise with positions");
     });
@@ -398,7 +398,7 @@ fn times_never_decrease_whatever_the_clock_says() {
                 expected.extend([last; 2]);
             }
         }
-        let found: Vec<_> = bed.settle(store).iter().map(|fact| fact.recorded_at.as_nanos()).collect();
+        let found: Vec<_> = bed.close_and_check(store).iter().map(|record| record.recorded_at.as_nanos()).collect();
         assert_eq!(found, expected);
     });
 }
@@ -442,7 +442,7 @@ fn names_at_their_limits_and_one_beyond() {
         refused(&store, "correlation id", append(event().correlation_id("c".repeat(1025))), over_limit);
         refused(&store, "causation id", append(event().causation_id("c".repeat(1025))), over_limit);
         assert_eq!(store.stream(&id).unwrap().unwrap().next_sequence, kept);
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -451,7 +451,7 @@ fn a_tag_that_is_given_twice_is_kept_once() {
     let store = Store::in_memory();
     let event = NewEvent::new("T", "").tag("b").tags(["a", "b", "a"]).tag("c");
     store.append(&stream("s-1"), Expected::Any, [event]).unwrap();
-    assert_eq!(facts(store.read_all())[0].tags, ["b", "a", "c"]);
+    assert_eq!(records(store.read_all())[0].tags, ["b", "a", "c"]);
 }
 
 /// Searches for the largest size that is not over a limit. The error for the next one tells the
@@ -485,7 +485,7 @@ fn an_event_as_large_as_the_limit_and_one_beyond() {
             let fits = largest_that_fits(limit, |len| store.append(&id, Expected::Any, [event(len)]));
             refused(&store, "one byte more", store.append(&id, Expected::Any, [event(fits + 1)]), over_limit);
             let appended = store.append(&id, Expected::Any, [event(fits)]).unwrap();
-            let all = bed.settle(store);
+            let all = bed.close_and_check(store);
             assert_eq!(all[appended.positions.start as usize].data.0, noise(1, fits));
         }
     });
@@ -520,7 +520,7 @@ fn a_commit_as_large_as_the_limit_and_one_beyond() {
         assert!(over_limit(&transaction.commit().unwrap_err()));
         assert_eq!(store.stream(&stream("a-1")).unwrap(), None);
         assert_eq!(store.len(), kept);
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -606,9 +606,9 @@ fn tickets_are_decided_at_once_and_waited_for_in_any_order() {
             let committed: Committed = ticket.wait().unwrap();
             assert_eq!((committed.positions, committed.appends[0].sequences.clone()), (n..n + 1, n..n + 1));
             assert!(store.len() > n);
-            assert_eq!(data_of(&facts(store.read(&id).from(n).limit(1))), [n.to_string()]);
+            assert_eq!(data_of(&records(store.read(&id).from(n).limit(1))), [n.to_string()]);
         }
-        let all = bed.settle(store);
+        let all = bed.close_and_check(store);
         assert_eq!(data_of(&all), (0..50).map(|n: u64| n.to_string()).collect::<Vec<_>>());
     });
 }
@@ -625,7 +625,7 @@ fn a_ticket_that_is_waited_for_takes_those_before_it_along() {
         tickets.pop().unwrap().wait().unwrap();
         assert_eq!(store.len(), 270);
         assert!(tickets.iter().all(|ticket| ticket.is_done()));
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -644,7 +644,7 @@ fn tickets_that_are_dropped_give_nothing_up() {
         let path = bed.path();
         store.close().unwrap();
         let store = bed.options().open(path).unwrap();
-        assert_eq!(bed.settle(store).len(), 32);
+        assert_eq!(bed.close_and_check(store).len(), 32);
     });
 }
 
@@ -661,7 +661,7 @@ fn a_dropped_ticket_is_written_without_anybodys_help() {
             assert!(bed.maintenance, "without a maintenance thread the drop writes");
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(bed.settle(store).len(), 1);
+        assert_eq!(bed.close_and_check(store).len(), 1);
     });
 }
 
@@ -697,13 +697,13 @@ fn all_durabilities_behave_the_same() {
                 assert_eq!(store.len(), n + 1);
             }
             store.sync().unwrap();
-            let facts = all_facts(&store);
-            bed.survives_power_cuts(&facts);
+            let records = all_records(&store);
+            bed.survives_power_cuts(&records);
             store.append(&id, Expected::Next(100), texts(["last"])).unwrap();
-            let facts = all_facts(&store);
+            let records = all_records(&store);
             store.close().unwrap();
-            bed.survives_power_cuts(&facts);
-            bed.holds(&facts);
+            bed.survives_power_cuts(&records);
+            bed.holds(&records);
         });
     }
 }
@@ -713,13 +713,13 @@ fn an_interval_syncs_in_the_background() {
     let bed = Bed::simulated().maintained(true);
     let store = bed.open_with(|options| options.durability(Durability::Interval(Duration::from_millis(5))));
     store.append(&stream("s-1"), Expected::Any, texts(["x"])).unwrap();
-    let facts = all_facts(&store);
+    let records = all_records(&store);
     for _ in 0..1000 {
         std::thread::sleep(Duration::from_millis(5));
         let after = bed.sim().crash(annals_testkit::Image::Durable);
         let reopened = Options::new().file_system(after).open(bed.path()).unwrap();
         if reopened.len() == 1 {
-            return assert_same(&all_facts(&reopened), &facts, &bed);
+            return assert_same(&all_records(&reopened), &records, &bed);
         }
     }
     panic!("nothing was synced");
@@ -736,7 +736,7 @@ fn a_panic_in_the_callers_iterator_leaves_nothing() {
         let append = std::panic::AssertUnwindSafe(|| store.append(&id, Expected::Any, events));
         std::panic::catch_unwind(append).unwrap_err();
         store.append(&id, Expected::NoStream, texts(["x"])).unwrap();
-        assert_eq!(bed.settle(store).len(), 1);
+        assert_eq!(bed.close_and_check(store).len(), 1);
     });
 }
 
@@ -764,7 +764,7 @@ fn a_clock_may_panic_and_may_look_at_the_store() {
     std::panic::catch_unwind(append).unwrap_err();
     panics.set(0);
     store.append(&id, Expected::Next(1), texts(["b"])).unwrap();
-    assert_eq!(data_of(&all_facts(&store)), ["a", "b"]);
+    assert_eq!(data_of(&all_records(&store)), ["a", "b"]);
 }
 
 #[test]
@@ -779,15 +779,15 @@ fn an_event_can_be_stored_again_elsewhere() {
         .schema_version(9)
         .occurred_at(Timestamp::MIN);
     from.append(&stream("s-1"), Expected::Any, [NewEvent::new("Plain", ""), full]).unwrap();
-    let originals = facts(from.read_all());
+    let originals = records(from.read_all());
     let store = to.open();
     for event in from.read_all() {
         let event = event.unwrap();
         store.append(&event.stream(), Expected::Any, [event.to_new()]).unwrap();
     }
-    let copies = to.settle(store);
+    let copies = to.close_and_check(store);
     for (copy, original) in copies.iter().zip(originals) {
-        assert_eq!(*copy, Fact { recorded_at: copy.recorded_at, ..original });
+        assert_eq!(*copy, EventRecord { recorded_at: copy.recorded_at, ..original });
     }
 }
 
@@ -812,11 +812,11 @@ fn names_of_streams_at_their_limits() {
             store.append(name, Expected::NoStream, texts([text.as_str()])).unwrap();
         }
         for (n, name) in names.iter().enumerate() {
-            assert_eq!(data_of(&facts(store.read(name))), [n.to_string()], "{name}");
+            assert_eq!(data_of(&records(store.read(name))), [n.to_string()], "{name}");
             assert_eq!(name.to_string().parse::<StreamId>().unwrap(), *name);
         }
         // The longest name does not fit into an event of 4 KiB.
-        let all = bed.settle(store);
+        let all = bed.close_and_check(store);
         assert_eq!(all.len(), names.len());
         let store = bed.open_with(|options| options.max_event_bytes(4096));
         let error = store.append(&longest, Expected::Any, texts(["x"])).unwrap_err();
@@ -850,7 +850,7 @@ fn typed_payloads_come_back() {
         assert_eq!(decoded[0].as_ref().unwrap(), &placed);
         assert_eq!(decoded[1].as_ref().unwrap(), &placed);
         assert!(decoded[2..].iter().all(|decoded| matches!(decoded, Err(Error::Codec { .. }))), "{decoded:?}");
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 

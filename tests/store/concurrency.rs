@@ -97,7 +97,7 @@ fn of_eight_writers_one_wins_each_sequence() {
         });
         let wins: Vec<_> = wins.into_inner().unwrap().into_values().collect();
         assert_eq!(wins.len() as u64, ROUNDS, "each round has a winner");
-        assert_eq!(data_of(&bed.settle(store)), wins);
+        assert_eq!(data_of(&bed.close_and_check(store)), wins);
     });
 }
 
@@ -141,12 +141,12 @@ fn losers_retry_with_what_they_found() {
         });
         let mut written: Vec<_> = written.into_iter().flatten().collect();
         written.sort_unstable();
-        let found: Vec<_> = facts(store.read(&id))
+        let found: Vec<_> = records(store.read(&id))
             .iter()
-            .map(|fact| (fact.sequence, data_of(std::slice::from_ref(fact)).remove(0)))
+            .map(|record| (record.sequence, data_of(std::slice::from_ref(record)).remove(0)))
             .collect();
         assert_eq!(found, written);
-        assert_eq!(bed.settle(store).len(), 2 * WRITERS * EACH);
+        assert_eq!(bed.close_and_check(store).len(), 2 * WRITERS * EACH);
     });
 }
 
@@ -189,15 +189,15 @@ fn pipelines_of_tickets() {
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
-        let facts = bed.settle(store);
-        assert_eq!(facts.len(), 3 * all.len());
+        let records = bed.close_and_check(store);
+        assert_eq!(records.len(), 3 * all.len());
         for (committed, text) in &all {
             let first = committed.positions.start as usize;
-            let commit = &facts[first..committed.positions.end as usize];
+            let commit = &records[first..committed.positions.end as usize];
             assert_eq!(data_of(&commit[1..]), [text.clone(), text.clone()]);
-            for (appended, fact) in committed.appends.iter().zip(commit) {
-                assert_eq!((appended.positions.start, appended.sequences.start), (fact.position, fact.sequence));
-                assert_eq!(appended.recorded_at, fact.recorded_at);
+            for (appended, record) in committed.appends.iter().zip(commit) {
+                assert_eq!((appended.positions.start, appended.sequences.start), (record.position, record.sequence));
+                assert_eq!(appended.recorded_at, record.recorded_at);
             }
         }
     });
@@ -303,7 +303,7 @@ fn readers_of_the_whole_store_beside_writers() {
     on_threads(move |bed| {
         let store = beside_writers(bed, 150, &[&forwards, &backwards, &last]);
         check_whole(store.read_all().into_iter().map(|event| event.unwrap()));
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -335,7 +335,7 @@ fn readers_of_streams_beside_writers() {
     let backwards = move |store: &Store| dense(store, true);
     on_threads(move |bed| {
         let store = beside_writers(bed, 150, &[&forwards, &backwards]);
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -359,7 +359,7 @@ fn what_the_store_tells_can_be_read() {
     };
     on_threads(move |bed| {
         let store = beside_writers(bed, 150, &[&told, &told]);
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -400,7 +400,7 @@ fn acknowledged_means_readable() {
                 .collect();
             writers.into_iter().for_each(|writer| writer.join().unwrap());
         });
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -436,9 +436,9 @@ fn closing_while_others_append() {
             let late = store.append(&stream("late-1"), Expected::Any, texts(["late"]));
             assert!(matches!(late, Err(Error::Closed)), "{late:?}");
             let told: BTreeMap<u64, String> = acknowledged.into_iter().flatten().collect();
-            let facts = all_facts(&store);
-            assert_eq!(data_of(&facts), told.into_values().collect::<Vec<_>>());
-            bed.holds(&facts);
+            let records = all_records(&store);
+            assert_eq!(data_of(&records), told.into_values().collect::<Vec<_>>());
+            bed.holds(&records);
         });
     }
 }
@@ -509,7 +509,7 @@ fn syncing_while_others_append() {
             writers.into_iter().for_each(|writer| writer.join().unwrap());
         });
         store.sync().unwrap();
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -540,10 +540,10 @@ fn dropped_tickets_of_many_threads() {
         });
         store.close().unwrap();
         let store = bed.open();
-        let facts = bed.settle(store);
-        assert_eq!(facts.len(), WRITERS * 80);
-        for fact in &facts {
-            assert_eq!(fact.data.0, fact.sequence.to_string().as_bytes());
+        let records = bed.close_and_check(store);
+        assert_eq!(records.len(), WRITERS * 80);
+        for record in &records {
+            assert_eq!(record.data.0, record.sequence.to_string().as_bytes());
         }
     });
 }
@@ -605,5 +605,5 @@ fn handles_are_dropped_by_many_threads() {
         drop(store);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
-    bed.settle(bed.open());
+    bed.close_and_check(bed.open());
 }

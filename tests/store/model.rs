@@ -168,10 +168,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The event that a spec tells of, without what the store decides.
-fn fact_of(spec: Spec, stream: &StreamId) -> Fact {
+fn record_of(spec: Spec, stream: &StreamId) -> EventRecord {
     let has = |bit: u32| spec.seed >> bit & 1 == 1;
     let small = (spec.seed >> 8) as usize % 50;
-    Fact {
+    EventRecord {
         position: 0,
         sequence: 0,
         stream: stream.clone(),
@@ -194,18 +194,18 @@ fn fact_of(spec: Spec, stream: &StreamId) -> Fact {
     }
 }
 
-fn new_event(fact: &Fact) -> NewEvent<'_> {
-    let mut event = NewEvent::new(&*fact.event_type, &fact.data.0)
-        .content_type(fact.content_type.clone())
-        .schema_version(fact.schema_version)
-        .metadata(&fact.metadata.0)
-        .tags(fact.tags.iter().map(|tag| tag.as_str()))
-        .correlation_id(fact.correlation_id.as_deref().unwrap_or(""))
-        .causation_id(fact.causation_id.as_deref().unwrap_or(""));
-    if fact.id != Uuid::nil() {
-        event = event.id(fact.id);
+fn new_event(record: &EventRecord) -> NewEvent<'_> {
+    let mut event = NewEvent::new(&*record.event_type, &record.data.0)
+        .content_type(record.content_type.clone())
+        .schema_version(record.schema_version)
+        .metadata(&record.metadata.0)
+        .tags(record.tags.iter().map(|tag| tag.as_str()))
+        .correlation_id(record.correlation_id.as_deref().unwrap_or(""))
+        .causation_id(record.causation_id.as_deref().unwrap_or(""));
+    if record.id != Uuid::nil() {
+        event = event.id(record.id);
     }
-    if let Some(time) = fact.occurred_at {
+    if let Some(time) = record.occurred_at {
         event = event.occurred_at(time);
     }
     event
@@ -245,14 +245,14 @@ struct Begun {
 }
 
 /// The events of a commit and what it should give, or the conflict.
-type Decision = Result<(Vec<Fact>, Expectation), (StreamId, Expected, u64)>;
+type Decision = Result<(Vec<EventRecord>, Expectation), (StreamId, Expected, u64)>;
 
 struct World {
     bed: Bed,
     store: Option<Store>,
     clock: Arc<AtomicI64>,
     /// All that was accepted, in order; ids that the store gives are nil.
-    accepted: Vec<Fact>,
+    accepted: Vec<EventRecord>,
     /// Where commits end.
     borders: Vec<u64>,
     /// So many are known to be visible and durable.
@@ -308,20 +308,20 @@ impl World {
     }
 
     /// What is left of the events at these positions.
-    fn left(&self, positions: Range<u64>) -> impl DoubleEndedIterator<Item = &Fact> {
-        let facts = &self.accepted[positions.start as usize..positions.end as usize];
-        facts.iter().filter(|fact| !self.lost.contains(&fact.position))
+    fn left(&self, positions: Range<u64>) -> impl DoubleEndedIterator<Item = &EventRecord> {
+        let records = &self.accepted[positions.start as usize..positions.end as usize];
+        records.iter().filter(|record| !self.lost.contains(&record.position))
     }
 
     /// The sequence behind the last event of a stream.
     fn next(&self, stream: &StreamId) -> u64 {
-        let mut of_it = self.left(0..self.accepted.len() as u64).filter(|fact| fact.stream == *stream);
+        let mut of_it = self.left(0..self.accepted.len() as u64).filter(|record| record.stream == *stream);
         of_it.next_back().map_or(0, |last| last.sequence + 1)
     }
 
     /// Decides on a commit as the store should: its events, what it should give, or the conflict.
     fn decide(&self, parts: &[Part]) -> (Vec<Expected>, Decision) {
-        let mut facts: Vec<Fact> = Vec::new();
+        let mut records: Vec<EventRecord> = Vec::new();
         let mut appends = Vec::new();
         let mut expectations = Vec::new();
         let mut conflict = None;
@@ -331,7 +331,7 @@ impl World {
         let now = self.accepted.last().map_or(CREATED, |last| last.recorded_at.as_nanos()).max(clock);
         for (n, hope, specs) in parts {
             let id = self.stream(*n);
-            let within = facts.iter().filter(|fact| fact.stream == id).count() as u64;
+            let within = records.iter().filter(|record| record.stream == id).count() as u64;
             let next = self.next(&id) + within;
             let expected = match hope {
                 Hope::Any => Expected::Any,
@@ -350,28 +350,33 @@ impl World {
             if !holds {
                 conflict.get_or_insert((id.clone(), expected, next));
             }
-            let position = first + facts.len() as u64;
+            let position = first + records.len() as u64;
             let len = specs.len() as u64;
             appends.push((next..next + len, position..position + len));
             for (k, &spec) in specs.iter().enumerate() {
                 let k = k as u64;
                 let recorded_at = Timestamp::from_nanos(now);
-                facts.push(Fact { position: position + k, sequence: next + k, recorded_at, ..fact_of(spec, &id) });
+                records.push(EventRecord {
+                    position: position + k,
+                    sequence: next + k,
+                    recorded_at,
+                    ..record_of(spec, &id)
+                });
             }
         }
         let recorded_at = Some(now);
-        if facts.is_empty() && conflict.is_none() {
+        if records.is_empty() && conflict.is_none() {
             // Nothing is stored; where the store stands is told by what is visible.
             return (
                 expectations,
-                Ok((facts, Expectation { appends: Vec::new(), positions: 0..0, recorded_at: None })),
+                Ok((records, Expectation { appends: Vec::new(), positions: 0..0, recorded_at: None })),
             );
         }
         match conflict {
             Some(conflict) => (expectations, Err(conflict)),
             None => {
-                let positions = first..first + facts.len() as u64;
-                (expectations, Ok((facts, Expectation { appends, positions, recorded_at })))
+                let positions = first..first + records.len() as u64;
+                (expectations, Ok((records, Expectation { appends, positions, recorded_at })))
             }
         }
     }
@@ -381,8 +386,8 @@ impl World {
         let mut transaction = self.store().transaction();
         for ((n, _, specs), expected) in parts.iter().zip(expectations) {
             let id = self.stream(*n);
-            let facts: Vec<_> = specs.iter().map(|&spec| fact_of(spec, &id)).collect();
-            transaction = transaction.append(&id, expected, facts.iter().map(new_event));
+            let records: Vec<_> = specs.iter().map(|&spec| record_of(spec, &id)).collect();
+            transaction = transaction.append(&id, expected, records.iter().map(new_event));
         }
         let submitted = transaction.submit();
         match decided {
@@ -390,16 +395,16 @@ impl World {
                 assert_eq!(conflict(submitted), expected);
                 None
             }
-            Ok((facts, committed)) => {
+            Ok((records, committed)) => {
                 let ticket = submitted.unwrap();
-                if facts.is_empty() {
+                if records.is_empty() {
                     assert!(ticket.is_done());
                     let nothing = ticket.wait().unwrap();
                     assert!(nothing.positions.is_empty() && nothing.appends.len() == parts.len());
                     assert!(self.visible().contains(&nothing.positions.start));
                     return None;
                 }
-                self.accepted.extend(facts);
+                self.accepted.extend(records);
                 self.borders.push(self.accepted.len() as u64);
                 Some(Held { ticket, committed })
             }
@@ -444,10 +449,10 @@ impl World {
     fn answer(&self, query: Query, head: u64) -> Vec<u64> {
         let to = if query.open_end { u64::MAX } else { query.from.saturating_add(query.len) };
         let id = query.stream.map(|n| self.stream(n));
-        let of_it = self.left(0..head).filter(|fact| id.as_ref().is_none_or(|id| fact.stream == *id));
-        let number = |fact: &Fact| if id.is_some() { fact.sequence } else { fact.position };
+        let of_it = self.left(0..head).filter(|record| id.as_ref().is_none_or(|id| record.stream == *id));
+        let number = |record: &EventRecord| if id.is_some() { record.sequence } else { record.position };
         let mut found: Vec<_> =
-            of_it.filter(|fact| (query.from..to).contains(&number(fact))).map(|f| f.position).collect();
+            of_it.filter(|record| (query.from..to).contains(&number(record))).map(|f| f.position).collect();
         if query.backwards {
             found.reverse();
         }
@@ -458,17 +463,17 @@ impl World {
     fn finish(&mut self, begun: Begun) {
         let Begun { events, query, heads } = begun;
         let found = drain(events);
-        let positions: Vec<_> = found.iter().map(|fact| fact.position).collect();
+        let positions: Vec<_> = found.iter().map(|record| record.position).collect();
         let borders = self.borders.iter().filter(|border| heads.contains(border));
         let fits = borders.into_iter().any(|&head| self.answer(query, head) == positions);
         assert!(fits, "{query:?} gave {positions:?}, with {heads:?} visible; commits end at {:?}", self.borders);
-        for fact in &found {
-            self.compare(fact);
+        for record in &found {
+            self.compare(record);
         }
     }
 
     /// An event is what was appended, and keeps the id that it was seen with.
-    fn compare(&mut self, found: &Fact) {
+    fn compare(&mut self, found: &EventRecord) {
         let expected = &self.accepted[found.position as usize];
         let id = if expected.id == Uuid::nil() {
             assert_eq!(found.id.get_version_num(), 7);
@@ -476,7 +481,7 @@ impl World {
         } else {
             expected.id
         };
-        assert_eq!(*found, Fact { id, ..expected.clone() });
+        assert_eq!(*found, EventRecord { id, ..expected.clone() });
     }
 
     fn finish_all(&mut self) {
@@ -488,8 +493,8 @@ impl World {
     /// Nothing is in flight: all that was accepted is there.
     fn check_all(&mut self) {
         assert_eq!(self.store().len(), self.accepted.len() as u64);
-        for fact in all_facts_but(self.store(), &self.lost) {
-            self.compare(&fact);
+        for record in all_records_but(self.store(), &self.lost) {
+            self.compare(&record);
         }
         assert!(self.ids.values().is_sorted(), "ids rise");
         self.acknowledged = self.accepted.len() as u64;
@@ -560,7 +565,7 @@ impl World {
         self.finish_all();
         self.store.take().unwrap().close().unwrap();
         self.wait_for_all();
-        let live: BTreeSet<u64> = self.left(0..self.accepted.len() as u64).map(|fact| fact.position).collect();
+        let live: BTreeSet<u64> = self.left(0..self.accepted.len() as u64).map(|record| record.position).collect();
         self.lost.extend(gap.open(&self.bed, live.iter().copied(), &live));
         self.ids.retain(|position, _| !self.lost.contains(position));
         self.open(gap.seed as usize);
@@ -575,17 +580,17 @@ impl World {
         if !head.checked_sub(1).is_some_and(|last| self.lost.contains(&last)) {
             return;
         }
-        let left = self.left(0..head).next_back().map_or(i64::MIN, |fact| fact.recorded_at.as_nanos());
+        let left = self.left(0..head).next_back().map_or(i64::MIN, |record| record.recorded_at.as_nanos());
         let before = self.accepted.last().unwrap().recorded_at.as_nanos();
         let clock = self.clock.load(Ordering::SeqCst);
         let id = self.stream(0);
-        let fact = fact_of(Spec { len: 5, seed: head }, &id);
-        let appended = self.store().append(&id, Expected::Any, [new_event(&fact)]).unwrap();
+        let record = record_of(Spec { len: 5, seed: head }, &id);
+        let appended = self.store().append(&id, Expected::Any, [new_event(&record)]).unwrap();
         let recorded_at = appended.recorded_at;
         assert!((left.max(clock)..=before.max(clock)).contains(&recorded_at.as_nanos()));
         let sequence = self.next(&id);
         assert_eq!((appended.sequences, appended.positions), (sequence..sequence + 1, head..head + 1));
-        self.accepted.push(Fact { position: head, sequence, recorded_at, ..fact });
+        self.accepted.push(EventRecord { position: head, sequence, recorded_at, ..record });
         self.borders.push(head + 1);
         self.acknowledged = head + 1;
     }
@@ -614,9 +619,9 @@ impl World {
             Step::Drop(n) if !self.held.is_empty() => drop(self.held.swap_remove(n % self.held.len())),
             Step::TooLarge(n, specs) => {
                 let id = self.stream(*n);
-                let facts: Vec<_> = specs.iter().map(|&spec| fact_of(spec, &id)).collect();
+                let records: Vec<_> = specs.iter().map(|&spec| record_of(spec, &id)).collect();
                 let large = noise(1, MAX_EVENT);
-                let events = facts.iter().map(new_event).chain([NewEvent::new("T", &large)]);
+                let events = records.iter().map(new_event).chain([NewEvent::new("T", &large)]);
                 let error = self.store().append(&id, Expected::Any, events).unwrap_err();
                 assert!(matches!(error, Error::LimitExceeded { limit: MAX_EVENT, .. }), "{error:?}");
             }
@@ -681,7 +686,7 @@ fn run(bed: Bed, way: usize, steps: &[Step]) {
     }
     world.reopen(true, 0);
     let store = world.store.take().unwrap();
-    world.bed.settle_but(store, &world.lost);
+    world.bed.close_and_check_but(store, &world.lost);
 }
 
 proptest! {

@@ -154,7 +154,7 @@ fn a_store_is_open_once_in_a_process() {
         drop(store);
         locked_by(bed.options().open(&path), &path);
         handle.close().unwrap();
-        bed.settle(bed.open());
+        bed.close_and_check(bed.open());
     });
 }
 
@@ -193,11 +193,11 @@ fn the_lock_is_gone_when_its_owner_is_killed() {
     locked_by(Store::open(&path), &path);
     owner.kill();
     let store = Store::open(&path).unwrap();
-    assert_eq!(data_of(&all_facts(&store)), ["from another process"]);
+    assert_eq!(data_of(&all_records(&store)), ["from another process"]);
     // The new owner is the one who is named, not the dead one.
     let owner = locked_by(Store::open(&path), &path).unwrap();
     assert!(names_pid(&owner, std::process::id()), "{owner}");
-    bed.settle(store);
+    bed.close_and_check(store);
 }
 
 /// Whatever was acknowledged before a SIGKILL is there after it, whole, and nothing else but what
@@ -215,10 +215,10 @@ fn acknowledged_events_survive_a_kill() {
         }
         writer.kill();
         let store = bed.open();
-        let facts = all_facts(&store);
-        assert!(facts.len() as u64 >= at_least, "{} of {at_least} events", facts.len());
-        assert_eq!(facts.len() % 2, 0, "a commit is there in part");
-        for pair in facts.chunks(2) {
+        let records = all_records(&store);
+        assert!(records.len() as u64 >= at_least, "{} of {at_least} events", records.len());
+        assert_eq!(records.len() % 2, 0, "a commit is there in part");
+        for pair in records.chunks(2) {
             let n = pair[0].sequence / 2;
             assert_eq!((data_of(pair).remove(0), &pair[1].data.0), (format!("event {}", n), &noise(n, 700)));
         }
@@ -227,7 +227,7 @@ fn acknowledged_events_survive_a_kill() {
         if round < 5 {
             continue;
         }
-        bed.holds(&facts);
+        bed.holds(&records);
     }
 }
 
@@ -259,7 +259,7 @@ fn several_processes_may_read_at_once() {
     let mut others = [0, 1].map(|_| Other::start("read", &path, Path::new(".")));
     assert!(others.iter_mut().all(|other| other.hears("open") == "5"));
     let reader = bed.read_only();
-    assert_eq!(all_facts(&reader).len(), 5);
+    assert_eq!(all_records(&reader).len(), 5);
     let [one, two] = others;
     one.end();
     two.kill();
@@ -276,7 +276,7 @@ fn a_child_process_does_not_inherit_the_lock() {
     let mut child = Other::start("sleep", &bed.path(), Path::new("."));
     child.hears("asleep");
     store.close().unwrap();
-    bed.settle(bed.open());
+    bed.close_and_check(bed.open());
     child.end();
 }
 
@@ -381,7 +381,7 @@ fn foreign_files_are_left_alone() {
     let notices = store.open_report().notices.join("\n");
     assert!(notices.contains("x.seg") && notices.contains("1.seg") && notices.contains("0000a.seg"), "{notices}");
     assert!(!notices.contains("notes.txt"), "{notices}");
-    bed.settle(store);
+    bed.close_and_check(store);
     let after = snapshot(&path);
     assert!(before.iter().all(|(name, bytes)| after.get(name) == Some(bytes)));
 }
@@ -416,7 +416,7 @@ fn a_torn_tail_is_cut_reported_and_kept() {
     on(vec![Bed::directory(), Bed::directory().without_map()], |bed| {
         let store = bed.open();
         store.append(&stream("s-1"), Expected::Any, texts(["a", "b", "c"])).unwrap();
-        let facts = all_facts(&store);
+        let records = all_records(&store);
         let path = store.stats().unwrap().segments[0].path.clone();
         store.close().unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
@@ -434,7 +434,7 @@ fn a_torn_tail_is_cut_reported_and_kept() {
         let reader = bed.read_only();
         let cut = reader.open_report().cut.clone().unwrap();
         assert_eq!((&cut.path, cut.bytes, cut.position, cut.quarantine), (&path, end..end + 333, 3, None));
-        assert_same(&all_facts(&reader), &facts, bed);
+        assert_same(&all_records(&reader), &records, bed);
         drop(reader);
         assert_eq!(snapshot(&bed.path()), before);
 
@@ -444,9 +444,9 @@ fn a_torn_tail_is_cut_reported_and_kept() {
         assert!(!report.clean && !cut.why.is_empty(), "{report:?}");
         assert_eq!((&cut.path, cut.bytes, cut.position), (&path, end..end + 333, 3));
         assert_eq!(std::fs::read(cut.quarantine.unwrap()).unwrap(), junk);
-        assert_same(&all_facts(&store), &facts, bed);
+        assert_same(&all_records(&store), &records, bed);
         store.append(&stream("s-1"), Expected::Next(3), texts(["d"])).unwrap();
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -465,25 +465,25 @@ fn indexes_that_are_lost_or_spoiled_are_made_anew() {
         for n in 0..60 {
             commit(&store, n).unwrap();
         }
-        let facts = all_facts(&store);
+        let records = all_records(&store);
         store.close().unwrap();
         let flips = (0..40).map(Spoil::Flip);
         for how in flips.chain((0..8).map(Spoil::Cut)).chain([Spoil::Delete, Spoil::Zeros, Spoil::Delete]) {
             assert!(bed.spoil_indexes(how) > 10);
             let store = if how == Spoil::Flip(7) { bed.read_only() } else { bed.open() };
-            assert_same(&all_facts(&store), &facts, &how);
+            assert_same(&all_records(&store), &records, &how);
             let stale = store.append(&stream("a-1"), Expected::Next(0), texts(["stale"]));
             assert!(matches!(stale, Err(Error::Conflict { .. } | Error::ReadOnly)), "{how:?}: {stale:?}");
             store.close().unwrap();
         }
-        bed.holds(&facts);
+        bed.holds(&records);
     });
 }
 
 // ---------------------------------------------------------------- read-only
 
 /// Makes directories of all sorts, and gives the events in each.
-fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<Fact>)> {
+fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<EventRecord>)> {
     let fill = |bed: &Bed, store: &Store| {
         for n in 0..30 {
             store
@@ -491,7 +491,7 @@ fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<Fact>)> {
                 .unwrap();
         }
         assert!(bed.segment_size > TINY || store.stats().unwrap().segments.len() > 3);
-        all_facts(store)
+        all_records(store)
     };
     // What a crash leaves: a copy of the files of a store that is open.
     let copy_of = |bed: &Bed| {
@@ -514,7 +514,7 @@ fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<Fact>)> {
     let mut sorts = Vec::new();
     for bed in [Bed::directory(), Bed::directory().tiny(), Bed::directory().tiny().without_map()] {
         let store = bed.open();
-        let facts = fill(&bed, &store);
+        let records = fill(&bed, &store);
         let crashed = copy_of(&bed);
         store.close().unwrap();
         let torn = copy_of(&crashed);
@@ -533,9 +533,9 @@ fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<Fact>)> {
         // ones has it.
         sorts.extend(
             [("crashed", crashed), ("torn", torn), ("no LOCK", no_lock), ("no HEAD", no_head), ("copy", unborn)]
-                .map(|(sort, bed)| (sort, bed, facts.clone())),
+                .map(|(sort, bed)| (sort, bed, records.clone())),
         );
-        sorts.push(("closed", bed, facts));
+        sorts.push(("closed", bed, records));
     }
     sorts
 }
@@ -544,11 +544,11 @@ fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<Fact>)> {
 #[test]
 fn a_read_only_open_changes_nothing() {
     let id = stream("s-1");
-    for (sort, bed, facts) in sorts_of_stores() {
+    for (sort, bed, records) in sorts_of_stores() {
         let before = snapshot(&bed.path());
         let readers = [0, 1, 2].map(|_| bed.read_only());
         for reader in &readers {
-            assert_same(&all_facts(reader), &facts, &sort);
+            assert_same(&all_records(reader), &records, &sort);
             let refused = [
                 reader.append(&id, Expected::Any, texts(["x"])).map(drop),
                 reader.append(&id, Expected::Next(77), texts(["x"])).map(drop),
@@ -563,7 +563,7 @@ fn a_read_only_open_changes_nothing() {
         let [one, two, three] = readers;
         one.close().unwrap();
         drop(two);
-        assert_same(&self::facts(three.read_all()), &facts, &sort);
+        assert_same(&self::records(three.read_all()), &records, &sort);
         drop(three);
         let after = snapshot(&bed.path());
         let names = |snapshot: &std::collections::BTreeMap<_, _>| snapshot.keys().cloned().collect::<Vec<_>>();
@@ -571,9 +571,9 @@ fn a_read_only_open_changes_nothing() {
         assert!(after == before, "{sort}: bytes have changed");
 
         let store = bed.open();
-        assert_same(&all_facts(&store), &facts, &sort);
+        assert_same(&all_records(&store), &records, &sort);
         store.append(&id, Expected::Next(30), texts(["on"])).unwrap();
-        bed.settle(store);
+        bed.close_and_check(store);
     }
 }
 
@@ -588,7 +588,7 @@ fn readers_keep_a_writer_out() {
     drop(two);
     locked_by(bed.options().open(bed.path()), &bed.path());
     drop(events);
-    bed.settle(bed.open());
+    bed.close_and_check(bed.open());
 }
 
 // ---------------------------------------------------------------- options
@@ -651,7 +651,7 @@ fn the_size_of_segments_may_differ_from_one_open_to_the_next() {
                 store.append(&stream("s-1"), Expected::Next(n), [NewEvent::with_data("T", noise(n, 900))]).unwrap();
                 n += 1;
             }
-            bed.settle(store);
+            bed.close_and_check(store);
         }
     });
 }
@@ -679,11 +679,11 @@ fn size_of(n: u64) -> u64 {
 /// What is there are these commits, whole, in this order, and nothing else.
 #[track_caller]
 fn holds_commits(store: &Store, commits: &[u64], context: &dyn std::fmt::Debug) {
-    let facts = all_facts(store);
-    assert_eq!(facts.len() as u64, commits.iter().map(|&n| size_of(n)).sum::<u64>(), "{context:?}");
+    let records = all_records(store);
+    assert_eq!(records.len() as u64, commits.iter().map(|&n| size_of(n)).sum::<u64>(), "{context:?}");
     let expected = commits.iter().flat_map(|&n| (0..size_of(n)).map(move |_| n));
-    for (fact, n) in facts.iter().zip(expected) {
-        assert_eq!(fact.data.0, noise(n, [10, 900, 4_300, 0][n as usize % 4]), "{context:?}");
+    for (record, n) in records.iter().zip(expected) {
+        assert_eq!(record.data.0, noise(n, [10, 900, 4_300, 0][n as usize % 4]), "{context:?}");
     }
 }
 
@@ -756,7 +756,7 @@ fn a_write_that_fails_refuses_one_commit() {
                 commit(&store, 99).unwrap();
                 stored.push(99);
                 holds_commits(&store, &stored, &context);
-                bed.settle(store);
+                bed.close_and_check(store);
             }
         }
     }
@@ -796,7 +796,7 @@ fn a_disk_that_is_ill_for_a_while() {
                 commit(&store, 30).unwrap();
                 stored.push(30);
                 holds_commits(&store, &stored, &context);
-                bed.settle(store);
+                bed.close_and_check(store);
             }
         }
     }
@@ -829,15 +829,15 @@ fn a_failed_write_takes_all_that_were_decided_against_it() {
             );
             bed.sim().heal();
             assert_eq!(store.len(), acknowledged as u64);
-            let facts = all_facts(&store);
-            bed.survives_power_cuts(&facts);
+            let records = all_records(&store);
+            bed.survives_power_cuts(&records);
             // What was decided against them is forgotten, and their sequences are used again.
             let stale = store.append(&id, Expected::Next(7), texts(["stale"]));
             if acknowledged < 7 {
                 assert_eq!(conflict(stale).2, acknowledged as u64);
             }
             store.append(&id, Expected::Next(store.len()), texts(["again"])).unwrap();
-            bed.settle(store);
+            bed.close_and_check(store);
         }
     }
 }
@@ -897,7 +897,7 @@ fn a_sync_that_fails_ends_the_appends() {
                 there.push(50);
                 crashes_leave(bed.sim(), &there, &context);
                 holds_commits(&store, &there, &context);
-                bed.settle(store);
+                bed.close_and_check(store);
             }
         }
     }
@@ -920,7 +920,7 @@ fn every_waiter_hears_of_a_failed_sync() {
     assert!(results.iter().all(|result| matches!(result, Err(Error::DurabilityUnknown { .. }))), "{results:?}");
     assert_eq!(store.len(), 0);
     drop(store);
-    bed.settle(bed.open());
+    bed.close_and_check(bed.open());
 }
 
 #[test]
@@ -944,12 +944,12 @@ fn a_failed_sync_in_the_background_is_told_by_the_next_append() {
             std::thread::sleep(Duration::from_millis(1));
         };
         assert!(matches!(error, Error::DurabilityUnknown { .. }), "{error:?}");
-        let facts = all_facts(&store);
+        let records = all_records(&store);
         assert!(store.close().is_err());
         bed.sim().heal();
         let store = bed.open();
-        assert_same(&all_facts(&store), &facts, &"the cache has it all");
-        bed.settle(store);
+        assert_same(&all_records(&store), &records, &"the cache has it all");
+        bed.close_and_check(store);
     }
 }
 
@@ -990,7 +990,7 @@ fn a_full_disk_at_any_point_and_then_room_again() {
                 commit(&store, 40).unwrap();
                 stored.push(40);
                 holds_commits(&store, &stored, &context);
-                bed.settle(store);
+                bed.close_and_check(store);
             } else {
                 bed.sim().heal();
                 for n in 40..46 {
@@ -999,7 +999,7 @@ fn a_full_disk_at_any_point_and_then_room_again() {
                 }
                 holds_commits(&store, &stored, &context);
                 crashes_leave(bed.sim(), &stored, &context);
-                bed.settle(store);
+                bed.close_and_check(store);
             }
         }
     }
@@ -1031,7 +1031,7 @@ fn a_reserve_is_kept_free() {
     commit(&store, n).unwrap();
     stored.push(n);
     holds_commits(&store, &stored, &"room again");
-    bed.settle(store);
+    bed.close_and_check(store);
 }
 
 #[test]
@@ -1135,7 +1135,7 @@ fn an_open_that_fails_can_be_repeated() {
                     commit(&store, 70).unwrap();
                     let stored: Vec<_> = stored.iter().copied().chain([70]).collect();
                     crashes_leave(bed.sim(), &stored, &context);
-                    bed.settle(store);
+                    bed.close_and_check(store);
                 }
             }
         }
@@ -1167,7 +1167,7 @@ fn a_close_that_fails_gives_up_the_lock() {
                 let store = bed.open();
                 holds_commits(&store, &stored, &context);
                 commit(&store, 60).unwrap();
-                bed.settle(store);
+                bed.close_and_check(store);
             }
         }
     }

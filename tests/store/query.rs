@@ -256,7 +256,7 @@ proptest! {
                     prop_assert!(must.is_subset(&named), "{:?} of {:?}: {:?}", named, must, question);
                 }
                 store.close().unwrap();
-                gap.mend(&bed, &lost);
+                gap.apply(&bed, &lost);
             }
             store = options(&disk).open("store").unwrap();
             if round == 3 && grows {

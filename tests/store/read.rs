@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 /// Several streams with events of all sizes, in commits of all sizes: some larger than a block,
 /// some larger than a segment.
-fn fill(store: &Store) -> Vec<Fact> {
+fn fill(store: &Store) -> Vec<EventRecord> {
     let names = ["a-1", "b-1", "a-2", "c-1@what-if"].map(stream);
     let mut n = 0u64;
     for round in 0..24usize {
@@ -21,7 +21,7 @@ fn fill(store: &Store) -> Vec<Fact> {
         }
         transaction.commit().unwrap();
     }
-    facts(store.read_all())
+    records(store.read_all())
 }
 
 fn size(n: u64) -> usize {
@@ -29,11 +29,14 @@ fn size(n: u64) -> usize {
 }
 
 /// What a read must give, said in terms of slices.
-fn expected(all: &[Fact], from: u64, to: u64, limit: u64, backwards: bool) -> Vec<u64> {
+fn expected(all: &[EventRecord], from: u64, to: u64, limit: u64, backwards: bool) -> Vec<u64> {
     let len = all.len() as u64;
     let (from, to) = (from.min(len), to.min(len));
-    let mut found: Vec<u64> =
-        if from < to { all[from as usize..to as usize].iter().map(|fact| fact.position).collect() } else { Vec::new() };
+    let mut found: Vec<u64> = if from < to {
+        all[from as usize..to as usize].iter().map(|record| record.position).collect()
+    } else {
+        Vec::new()
+    };
     if backwards {
         found.reverse();
     }
@@ -93,7 +96,7 @@ fn every_range_limit_and_direction() {
             }
         }
         let name = stream("a-1");
-        let of_stream: Vec<_> = all.iter().filter(|fact| fact.stream == name).cloned().collect();
+        let of_stream: Vec<_> = all.iter().filter(|record| record.stream == name).cloned().collect();
         let len = of_stream.len() as u64;
         let borders = |n: u64| [0, 1, n / 2, n - 1, n, n + 1, n + 300, u64::MAX];
         for (from, to) in borders(len).into_iter().flat_map(|from| borders(len).map(|to| (from, to))) {
@@ -105,7 +108,7 @@ fn every_range_limit_and_direction() {
                 }
             }
         }
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -126,7 +129,7 @@ fn a_store_without_events_and_unknown_streams_give_nothing() {
         assert_eq!((store.len(), store.streams("").unwrap().len()), (0, 0));
         store.append(&stream("nobody-1"), Expected::Any, texts(["x"])).unwrap();
         nothing(&store);
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -147,7 +150,7 @@ fn long_streams_read_whole_in_both_directions() {
             assert_eq!(sequences(store.read(&names[0]).to(len).backwards()), (0..len).rev().collect::<Vec<_>>());
             assert_eq!(sequences(store.read(&names[0]).from(7).limit(len)), (7..7 + len).collect::<Vec<_>>());
         }
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -189,10 +192,10 @@ fn events_can_be_kept_while_the_read_goes_on() {
             store.append(&id, Expected::Any, (0..count).map(|_| NewEvent::with_data("T", noise(count, 300)))).unwrap();
         }
         store.append(&id, Expected::Any, [NewEvent::with_data("T", noise(7, 200 << 10))]).unwrap();
-        let once = facts(store.read_all());
+        let once = records(store.read_all());
         for read in [store.read_all(), store.read(&id)] {
             let kept: Result<Vec<_>> = read.into_iter().collect();
-            let kept: Vec<_> = kept.unwrap().iter().map(Fact::of).collect();
+            let kept: Vec<_> = kept.unwrap().iter().map(EventRecord::of).collect();
             assert_same(&kept, &once, bed);
         }
         let kept: Result<Vec<_>> = store.read_all().backwards().into_iter().collect();
@@ -210,9 +213,9 @@ fn events_can_be_kept_while_the_read_goes_on() {
             }
         }
         // They outlive the store.
-        bed.settle(store);
+        bed.close_and_check(store);
         for event in kept {
-            assert_eq!(Fact::of(&event), once[event.position() as usize]);
+            assert_eq!(EventRecord::of(&event), once[event.position() as usize]);
         }
     });
 }
@@ -248,7 +251,7 @@ fn a_read_sees_what_was_there_when_it_began() {
         assert_eq!(counts, [210, 210, 200, 200, 10, 7, 0, 0]);
         assert_eq!(drain(half).len(), 110);
         assert_eq!(drain(later.into_iter()).len(), 421);
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -260,15 +263,15 @@ fn what_is_not_durable_cannot_be_read() {
         let store = bed.open();
         let (id, new) = (stream("s-1"), stream("s-2"));
         store.append(&id, Expected::Any, texts(["durable"])).unwrap();
-        let before = all_facts(&store);
+        let before = all_records(&store);
         let transaction = store.transaction().append(&id, Expected::Next(1), texts(["pending"; 50]));
         let ticket = transaction.append(&new, Expected::NoStream, texts(["pending"])).submit().unwrap();
         assert!(!ticket.is_done());
-        assert_same(&all_facts(&store), &before, bed);
+        assert_same(&all_records(&store), &before, bed);
         assert_eq!(store.stream(&new).unwrap(), None);
         assert_eq!(store.append(&new, Expected::Any, []).unwrap().positions, 1..1);
         ticket.wait().unwrap();
-        assert_eq!(bed.settle(store).len(), 52);
+        assert_eq!(bed.close_and_check(store).len(), 52);
     });
 }
 
@@ -292,7 +295,7 @@ fn a_read_outlives_its_store_and_holds_it_open() {
         assert_same(&rest, &all[1..], bed);
         assert!(bed.options().open(bed.path()).is_err());
         assert!(!drain(backwards.into_iter()).is_empty());
-        bed.settle(bed.open());
+        bed.close_and_check(bed.open());
     });
 }
 
@@ -305,15 +308,15 @@ fn reads_go_on_after_close() {
         begun.next().unwrap().unwrap();
         store.close().unwrap();
         assert_same(&drain(begun), &all[1..], bed);
-        assert_same(&all_facts(&handle), &all, bed);
+        assert_same(&all_records(&handle), &all, bed);
         let late = handle.append(&stream("a-1"), Expected::Any, texts(["late"]));
         assert!(matches!(late, Err(Error::Closed)), "{late:?}");
         // Beside a new owner who writes on.
         let owner = bed.open();
         owner.append(&stream("a-1"), Expected::Any, (0..500).map(|_| NewEvent::new("T", "new"))).unwrap();
-        assert_same(&facts(handle.read_all()), &all, bed);
-        assert_same(&facts(handle.read_all().backwards()).into_iter().rev().collect::<Vec<_>>(), &all, bed);
-        bed.settle(owner);
+        assert_same(&records(handle.read_all()), &all, bed);
+        assert_same(&records(handle.read_all().backwards()).into_iter().rev().collect::<Vec<_>>(), &all, bed);
+        bed.close_and_check(owner);
     });
 }
 
@@ -356,14 +359,14 @@ fn an_error_ends_the_read_and_not_the_store() {
                     Some(other) => panic!("{other}"),
                 }
                 assert!(events.next().is_none(), "it goes on after an error");
-                assert_same(&all_facts(&store), &all, bed);
+                assert_same(&all_records(&store), &all, bed);
             }
         }
         // Interrupted reads are tried again.
         bed.sim().fail(Fault { operation: Operation::Read, after: 0, times: 3, kind: ErrorKind::Interrupted });
-        assert_same(&all_facts(&store), &all, bed);
+        assert_same(&all_records(&store), &all, bed);
         store.append(&id, Expected::Any, texts(["on"])).unwrap();
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -388,7 +391,7 @@ fn streams_are_found_by_how_their_names_begin() {
         assert_eq!(found("a-b"), counted(&[]));
         assert_eq!(found("order-1@what-if"), counted(&orders[2..3]));
         assert_eq!(found("").len(), names.len());
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 
@@ -404,7 +407,7 @@ fn stream_ids_are_the_same_however_they_were_made() {
         stream("order-1@what-if").in_edition("main").unwrap(),
         stream("order-1@what-if").in_edition("").unwrap(),
     ];
-    assert!(same.iter().all(|id| facts(store.read(id)).len() == 1));
+    assert!(same.iter().all(|id| records(store.read(id)).len() == 1));
     // An edition without events of its own reads as the main one.
-    assert_eq!(facts(store.read(&stream("order-1@what-if"))).len(), 1);
+    assert_eq!(records(store.read(&stream("order-1@what-if"))).len(), 1);
 }

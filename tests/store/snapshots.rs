@@ -216,7 +216,7 @@ fn list_tells_what_is_there_and_delete_removes_it() {
         assert_eq!(store.snapshots().delete(&one).unwrap(), 0);
         assert_eq!((sequences(&store, &one), sequences(&store, &other)), (vec![], vec![1]));
         assert!(store.snapshots().latest(&one).unwrap().is_none());
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// All that the events of these stores say.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Fact {
+struct EventRecord {
     position: u64,
     stream: String,
     sequence: u64,
@@ -26,9 +26,9 @@ struct Fact {
     data: Vec<u8>,
 }
 
-impl Fact {
-    fn of(event: &Event) -> Fact {
-        Fact {
+impl EventRecord {
+    fn of(event: &Event) -> EventRecord {
+        EventRecord {
             position: event.position(),
             stream: event.stream().to_string(),
             sequence: event.sequence(),
@@ -44,7 +44,7 @@ impl Fact {
 
 /// What a salvage must bring back.
 pub struct Expected {
-    facts: Vec<Fact>,
+    records: Vec<EventRecord>,
     /// Where each stands.
     places: BTreeMap<PathBuf, Vec<(Range<usize>, u64)>>,
 }
@@ -53,7 +53,8 @@ impl Expected {
     pub fn of(base: &Base) -> Expected {
         let fs = Patched::new(base.files.clone(), None);
         let store = options(1 << 20).file_system(fs.clone()).open_read_only("store").expect("a good store");
-        let facts = store.read_all().into_iter().map(|event| Fact::of(&event.expect("a good store"))).collect();
+        let records =
+            store.read_all().into_iter().map(|event| EventRecord::of(&event.expect("a good store"))).collect();
         let mut places: BTreeMap<PathBuf, Vec<(Range<usize>, u64)>> = BTreeMap::new();
         dump_in(&fs, "store", |piece| {
             if piece.kind != Kind::Commit {
@@ -70,7 +71,7 @@ impl Expected {
             }
         })
         .expect("a good store");
-        Expected { facts, places }
+        Expected { records, places }
     }
 
     /// Salvages the store with a change. Says what became of it.
@@ -83,16 +84,16 @@ impl Expected {
         let report = Salvage::new().run_in(&fs, "store", "out").unwrap_or_else(|error| panic!("{error}"));
         let lost: Vec<u64> = report.losses.iter().flat_map(|loss| loss.damage.positions.clone()).collect();
         assert_eq!(lost, hit.into_iter().collect::<Vec<_>>(), "what the report says is lost");
-        assert_eq!((report.positions, report.lost()), (self.facts.len() as u64, lost.len() as u64));
+        assert_eq!((report.positions, report.lost()), (self.records.len() as u64, lost.len() as u64));
         let out: MemFs = fs.out.clone();
         assert!(out.list("out".as_ref()).is_ok_and(|entries| !entries.is_empty()), "no copy");
         let store = options(1 << 20).file_system(out).open("out").expect("the copy opens");
         let opened = store.open_report();
         assert!(opened.clean && opened.cut.is_none() && opened.notices.is_empty(), "{opened:?}");
-        let mut expected = self.facts.iter().filter(|fact| Some(fact.position) != hit);
+        let mut expected = self.records.iter().filter(|record| Some(record.position) != hit);
         for event in store.read_all() {
             let event = event.unwrap_or_else(|error| panic!("the copy cannot be read: {error}"));
-            assert_eq!(Some(&Fact::of(&event)), expected.next(), "a wrong event");
+            assert_eq!(Some(&EventRecord::of(&event)), expected.next(), "a wrong event");
         }
         assert_eq!(expected.next(), None, "an event that was not hit is missing");
         if lost.is_empty() { "nothing lost" } else { "one event lost, and told" }

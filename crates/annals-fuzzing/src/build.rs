@@ -18,7 +18,7 @@ use annals::internals::segment::{START, Segment};
 use annals::internals::snapshots::{Directory, SnapshotSettings};
 use annals::internals::system::System;
 use annals::{ContentType, NewEvent};
-use annals_testkit::Fact;
+use annals_testkit::EventRecord;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) const STREAMS: [&str; 4] = ["a-1", "b-2", "b-%FF", "a-1@what-if"];
 pub(super) struct Built {
     pub files: BTreeMap<String, Vec<u8>>,
     /// All events that were written.
-    pub facts: Vec<Fact>,
+    pub records: Vec<EventRecord>,
     /// Where the edition was deleted, or which domain of it.
     pub deletions: Vec<(u64, Option<&'static str>)>,
     /// Where it is said how far the upstream was taken in, and how far.
@@ -59,15 +59,15 @@ pub(super) struct Built {
 
 impl Built {
     /// The events that are to be seen if the log ends before this position.
-    pub(super) fn live(&self, end: u64) -> Vec<Fact> {
-        let is_gone = |fact: &Fact| {
+    pub(super) fn live(&self, end: u64) -> Vec<EventRecord> {
+        let is_gone = |record: &EventRecord| {
             self.deletions.iter().any(|(position, domain)| {
-                (fact.position..end).contains(position)
-                    && fact.stream.edition() == Some(EDITION)
-                    && domain.is_none_or(|domain| domain == fact.stream.domain())
+                (record.position..end).contains(position)
+                    && record.stream.edition() == Some(EDITION)
+                    && domain.is_none_or(|domain| domain == record.stream.domain())
             })
         };
-        self.facts.iter().filter(|fact| fact.position < end && !is_gone(fact)).cloned().collect()
+        self.records.iter().filter(|record| record.position < end && !is_gone(record)).cloned().collect()
     }
 
     /// How far the upstream has been taken in if the log ends before this position.
@@ -83,15 +83,15 @@ impl Built {
         for stream in [stream(0), stream(3)] {
             let fs = MemFs::new();
             let directory = Directory::new(Arc::new(fs.clone()), root.to_owned(), settings);
-            let fact = self.live(self.end).into_iter().rfind(|fact| fact.stream == stream);
-            let fact = fact.expect("a stream with events");
-            let state = state(&fact);
+            let record = self.live(self.end).into_iter().rfind(|record| record.stream == stream);
+            let record = record.expect("a stream with events");
+            let state = state(&record);
             let head = snapshot_file::SnapshotHeader {
                 store: first_header().store,
                 created_at: 0,
-                sequence: fact.sequence,
-                position: fact.position,
-                recorded_at: fact.recorded_at.as_nanos(),
+                sequence: record.sequence,
+                position: record.position,
+                recorded_at: record.recorded_at.as_nanos(),
                 fingerprint: 0,
                 codec: snapshot_file::Codec::Bytes,
                 retention: snapshot_file::Retention::Default,
@@ -108,8 +108,8 @@ impl Built {
 }
 
 /// The state that a snapshot after this event holds.
-pub(super) fn state(fact: &Fact) -> Vec<u8> {
-    format!("{} {} {}", fact.stream, fact.sequence, fact.position).repeat(3).into_bytes()
+pub(super) fn state(record: &EventRecord) -> Vec<u8> {
+    format!("{} {} {}", record.stream, record.sequence, record.position).repeat(3).into_bytes()
 }
 
 /// How a store came to its end.
@@ -233,7 +233,7 @@ pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
             chain = behind;
         }
         let end = bytes.len() as u64;
-        built.facts.extend(facts(&header, &bytes));
+        built.records.extend(records(&header, &bytes));
         built.end = chain.next_position;
         if !newest || ended == Ended::Closed {
             let index = memory.encode(&header, end, chain);
@@ -288,7 +288,7 @@ fn head(segment: &SegmentHeader, clean: bool, (position, digest): (u64, u64), le
 }
 
 /// The events of a segment, read one by one from where its frames say that they stand.
-fn facts(header: &SegmentHeader, bytes: &[u8]) -> Vec<Fact> {
+fn records(header: &SegmentHeader, bytes: &[u8]) -> Vec<EventRecord> {
     let path = Path::new("x.seg");
     let segment = Segment::new(path.to_owned(), *header, put_file(&MemFs::new(), path, bytes), false);
     segment.set_readable(bytes.len() as u64);
@@ -299,7 +299,7 @@ fn facts(header: &SegmentHeader, bytes: &[u8]) -> Vec<Fact> {
                 return;
             }
             let event = segment.event_at(event.offset).expect("the records are good");
-            found.push(Fact::of(&event));
+            found.push(EventRecord::of(&event));
         });
         shown.expect("the records are good");
     }

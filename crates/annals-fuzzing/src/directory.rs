@@ -2,14 +2,14 @@
 
 use super::build::{self, Built, stream};
 use super::edits::{self, BASES, DIR, Edit, bases, disk};
-use super::facts::drain;
+use super::records::drain;
 use super::{noise, positions};
 use annals::Timestamp;
 use annals::fs::{Fs, MemFs, Mode};
 use annals::internals::directory::segment_number;
 use annals::offline::{Report, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Query, Store};
-use annals_testkit::Fact;
+use annals_testkit::EventRecord;
 use arbitrary::{Arbitrary, Unstructured};
 use std::path::Path;
 
@@ -50,18 +50,18 @@ fn run(input: &Input) {
     if let Ok(report) = &verified {
         is_told(report, &seen, base.end);
     }
-    let Seen::Store { facts, end, error: None, .. } = seen else { return };
-    // Whatever the first open has made of it is settled.
+    let Seen::Store { records, end, error: None, .. } = seen else { return };
+    // Whatever the first open has made of it stays.
     let second = open(&fs, false, Some((base, end)));
     if input.read_only && !matches!(second, Seen::Store { error: None, .. }) {
         // It was read around damage that takes no event with it, such as that of a header.
         return;
     }
-    let Seen::Store { facts: again, end: end_again, error: None, .. } = second else {
+    let Seen::Store { records: again, end: end_again, error: None, .. } = second else {
         panic!("what was opened once does not open again");
     };
-    assert_eq!((facts, end), (again.clone(), end_again));
-    // Damage that takes no event with it is not mended by opening, and shows when an index is
+    assert_eq!((records, end), (again.clone(), end_again));
+    // Damage that takes no event with it is not repaired by opening, and shows when an index is
     // rebuilt.
     if verified.is_ok_and(|report| report.is_sound()) {
         go_on(&fs, &again);
@@ -72,7 +72,7 @@ fn run(input: &Input) {
 enum Seen {
     Refused(Error),
     Store {
-        facts: Vec<Fact>,
+        records: Vec<EventRecord>,
         end: u64,
         error: Option<Error>,
         /// It looks as if the last commits had never been written.
@@ -92,30 +92,31 @@ fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
             return Seen::Refused(error);
         }
     };
-    let (facts, error) = drain(store.read_all().into_iter());
+    let (records, error) = drain(store.read_all().into_iter());
     assert!(error.as_ref().is_none_or(is_refusal), "{error:?}");
     let end = store.len();
-    assert!(facts.iter().all(|fact| fact.position < end) && facts.is_sorted_by(|a, b| a.position < b.position));
-    let others = others(&store, &facts, written.is_none());
-    caches(&store, written.map(|(built, _)| built), &facts);
+    assert!(records.iter().all(|record| record.position < end) && records.is_sorted_by(|a, b| a.position < b.position));
+    let others = others(&store, &records, written.is_none());
+    caches(&store, written.map(|(built, _)| built), &records);
     let mut shorter = false;
     if let Some((built, all)) = written {
         let live = built.live(end);
         // A store that is only read is read around damage: all that is intact is there, after gaps
         // that are named. What was deleted is there again if the deletion is in a gap.
         let around = read_only && error.is_some();
-        let mut live = if around { built.facts.clone() } else { live };
+        let mut live = if around { built.records.clone() } else { live };
         // Of the id of the store the ids are made that nobody gave; if it is lost, that is told.
         let renamed = store.open_report().notices.iter().any(|notice| notice.contains("id of the store is lost"));
-        let (mut facts, mut others) = (facts.clone(), others);
-        for fact in live.iter_mut().chain(&mut facts).chain(&mut others).filter(|_| renamed) {
-            fact.id = uuid::Uuid::nil();
+        let (mut records, mut others) = (records.clone(), others);
+        for record in live.iter_mut().chain(&mut records).chain(&mut others).filter(|_| renamed) {
+            record.id = uuid::Uuid::nil();
         }
-        let whole = if around { facts.iter().all(|fact| live.contains(fact)) } else { live.starts_with(&facts) };
+        let whole =
+            if around { records.iter().all(|record| live.contains(record)) } else { live.starts_with(&records) };
         assert!(whole, "an event that was not written, or in another order");
-        assert!(error.is_some() || facts.len() == live.len());
-        for fact in &others {
-            assert!(live.contains(fact), "an event that was not written, or was deleted: {fact:?}");
+        assert!(error.is_some() || records.len() == live.len());
+        for record in &others {
+            assert!(live.contains(record), "an event that was not written, or was deleted: {record:?}");
         }
         match store.tracked(build::UPSTREAM) {
             Ok(tracked) => assert!(around || tracked == built.tracked(end)),
@@ -126,7 +127,7 @@ fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
         shorter = was_never_written(fs, built, end, report.clean);
         assert!(end <= all && (told || shorter || end == all), "events are gone without a word: {report:?}");
     }
-    Seen::Store { facts, end, error, shorter }
+    Seen::Store { records, end, error, shorter }
 }
 
 /// Whether the store looks as it did before the last commits were made, which nothing proves to
@@ -136,9 +137,10 @@ fn was_never_written(fs: &MemFs, built: &Built, end: u64, clean: bool) -> bool {
         let file = fs.open(path, Mode::Read).expect("it is listed");
         let mut bytes = vec![0; file.size().expect("memory") as usize];
         file.read_at(0, &mut bytes).expect("memory");
-        let holds =
-            |fact: &Fact| fact.data.0.len() >= 8 && bytes.windows(fact.data.0.len()).any(|part| part == fact.data.0);
-        !built.facts.iter().any(|fact| fact.position >= end && holds(fact))
+        let holds = |record: &EventRecord| {
+            record.data.0.len() >= 8 && bytes.windows(record.data.0.len()).any(|part| part == record.data.0)
+        };
+        !built.records.iter().any(|record| record.position >= end && holds(record))
     };
     let listed = fs.list(Path::new(DIR)).expect("memory");
     let newest = listed.iter().filter(|entry| segment_number(&entry.name).is_some()).map(|entry| &entry.name).max();
@@ -147,7 +149,7 @@ fn was_never_written(fs: &MemFs, built: &Built, end: u64, clean: bool) -> bool {
 
 /// Handler positions and snapshots: refused, or as they were put; and loading gives what reading
 /// gives.
-fn caches(store: &Store, written: Option<&Built>, facts: &[Fact]) {
+fn caches(store: &Store, written: Option<&Built>, records: &[EventRecord]) {
     match positions::is_of_sample(store) {
         Ok(is_known) => {
             let has_none = written.is_none_or(|built| !built.files.contains_key("POSITIONS"));
@@ -165,9 +167,9 @@ fn caches(store: &Store, written: Option<&Built>, facts: &[Fact]) {
                 continue;
             }
         };
-        let fact = facts.iter().find(|fact| fact.position == snapshot.position());
-        if let (Some(_), Some(fact)) = (written, fact) {
-            assert_eq!((snapshot.sequence(), snapshot.bytes()), (fact.sequence, &build::state(fact)[..]));
+        let record = records.iter().find(|record| record.position == snapshot.position());
+        if let (Some(_), Some(record)) = (written, record) {
+            assert_eq!((snapshot.sequence(), snapshot.bytes()), (record.sequence, &build::state(record)[..]));
         }
     }
     let reports = [store.snapshots().list_all().map(drop), store.snapshots().verify().map(drop)];
@@ -185,7 +187,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// Everything that can be read in other ways. If nothing is damaged, those find the same events.
-fn others(store: &Store, facts: &[Fact], tampered: bool) -> Vec<Fact> {
+fn others(store: &Store, records: &[EventRecord], tampered: bool) -> Vec<EventRecord> {
     // An index that somebody has made can lead anywhere, and is told to be wrong.
     let misled = |error: &Error| tampered && matches!(error, Error::Invalid { what: "index", .. });
     let is_refusal = |error: &Error| is_refusal(error) || misled(error);
@@ -211,7 +213,7 @@ fn others(store: &Store, facts: &[Fact], tampered: bool) -> Vec<Fact> {
         look(&mut store.query(query).into_iter());
         look(&mut store.query(query).backwards().after(2).limit(5).into_iter());
     }
-    look(&mut facts.iter().take(5).filter_map(|fact| store.event(fact.id).transpose()));
+    look(&mut records.iter().take(5).filter_map(|record| store.event(record.id).transpose()));
     let lists = [store.streams("").map(|_| ()), store.domains().map(|_| ()), store.tags("").map(|_| ())];
     assert!(
         lists.into_iter().chain([store.stats().map(|_| ())]).all(|list| list.as_ref().err().is_none_or(is_refusal))
@@ -234,15 +236,15 @@ fn is_told(report: &Report, seen: &Seen, all: u64) {
 }
 
 /// The store can be written to, and shows it when it is opened again.
-fn go_on(fs: &MemFs, facts: &[Fact]) {
+fn go_on(fs: &MemFs, records: &[EventRecord]) {
     let store = options(fs).open(DIR).expect("it has been opened twice");
     let appended = store.append(&stream(0), Expected::Any, [NewEvent::new("More", "more")]);
     appended.expect("nothing stands against an append");
     store.close().expect("nothing stands against closing");
-    let Seen::Store { facts: more, error: None, .. } = open(fs, true, None) else {
+    let Seen::Store { records: more, error: None, .. } = open(fs, true, None) else {
         panic!("what was closed does not open");
     };
-    assert_eq!((more.len(), &more[..facts.len()]), (facts.len() + 1, facts));
+    assert_eq!((more.len(), &more[..records.len()]), (records.len() + 1, records));
     let report = verify_in(fs as &dyn Fs, DIR).expect("a store");
     assert!(report.is_sound() && report.torn.is_none(), "{report:?}");
 }
@@ -275,10 +277,10 @@ mod tests {
             let fs = disk(&base.files);
             let report = verify_in(&fs, DIR).unwrap();
             assert!(report.is_sound() && report.torn.is_none() && report.notices.is_empty(), "{report:?}");
-            let Seen::Store { facts, error: None, .. } = open(&fs, false, Some((base, base.end))) else { panic!() };
-            assert_eq!(facts, base.live(base.end));
-            assert_eq!(base.facts.len() + base.deletions.len() + base.tracked.len(), base.end as usize);
-            go_on(&fs, &facts);
+            let Seen::Store { records, error: None, .. } = open(&fs, false, Some((base, base.end))) else { panic!() };
+            assert_eq!(records, base.live(base.end));
+            assert_eq!(base.records.len() + base.deletions.len() + base.tracked.len(), base.end as usize);
+            go_on(&fs, &records);
         }
     }
     /// An index of events that stand before its segment: checksums can be made by anybody.

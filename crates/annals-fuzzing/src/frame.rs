@@ -10,7 +10,7 @@ use annals::internals::format::{head, put, record};
 use annals::internals::segment::START;
 use annals::internals::stream_key;
 use annals::internals::system::System;
-use annals_testkit::Fact;
+use annals_testkit::EventRecord;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,8 +97,8 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
         // One of the system: no reader is handed it, and it stands in no stream that has a name.
         return;
     }
-    let fact = Fact::of(&event);
-    assert_eq!((fact.position, fact.sequence), (segment.first_position + ordinal, sequence));
+    let record = EventRecord::of(&event);
+    assert_eq!((record.position, record.sequence), (segment.first_position + ordinal, sequence));
 
     let mut again = Vec::new();
     let wide = sequence > u32::MAX.into();
@@ -111,7 +111,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     let parts = record::decode(&again, 0, again.len()).expect("what was just encoded");
     let block = Arc::new(Block { bytes: again, id_seed: segment.id_seed() });
     let event = annals::internals::event(&block, &parts, segment).expect("what was just encoded");
-    assert_eq!(Fact::of(&event), fact);
+    assert_eq!(EventRecord::of(&event), record);
 }
 
 /// A frame with the same header and body is the same frame, but for bits that this version does not

@@ -32,7 +32,7 @@ struct Input {
     /// What each flush has written.
     batches: Vec<Vec<Written>>,
     /// So many of them stood in the file when it got its name.
-    settled: u8,
+    durable: u8,
     /// Whether it was closed.
     mark: bool,
     /// What happens before the checksums are made right again; nothing is made right if this is
@@ -185,13 +185,13 @@ struct File {
     bytes: Vec<u8>,
     states: Vec<(usize, State)>,
     /// So many of the batches were there when the file got its name.
-    settled: usize,
+    durable: usize,
     mark: bool,
 }
 
 impl File {
-    fn new(batches: &[Vec<Written>], settled: u8, mark: bool) -> File {
-        let header = FileHeader { store: first_header().store, salt: 0x0123_4567_89AB_CDEF, settled: 0 };
+    fn new(batches: &[Vec<Written>], durable: u8, mark: bool) -> File {
+        let header = FileHeader { store: first_header().store, salt: 0x0123_4567_89AB_CDEF, durable_len: 0 };
         let (mask, mut previous, mut number) = (header.mask(), header.chain(), 1);
         let mut bytes = header.encode().to_vec();
         let mut states = vec![(HEADER, State::default())];
@@ -213,10 +213,10 @@ impl File {
             BatchHeader::finish(&mut batch, 0, number, previous, mask, bytes.len() as u64);
             bytes.extend_from_slice(&batch);
         }
-        let settled = usize::from(settled) % states.len();
-        let header = FileHeader { settled: states[settled].0 as u64, ..header };
+        let durable = usize::from(durable) % states.len();
+        let header = FileHeader { durable_len: states[durable].0 as u64, ..header };
         bytes[..HEADER].copy_from_slice(&header.encode());
-        File { bytes, states, settled, mark }
+        File { bytes, states, durable, mark }
     }
 
     /// Where the header of a batch stands, the mark among them.
@@ -355,7 +355,7 @@ fn go_on(fs: &MemFs, store: Store, mut right: State) {
 /// A file that batches were written into, and that things have happened to. If no checksum was made
 /// right, it is refused, or shows all that the batches say before the first one that is another.
 fn changed(input: &Input) {
-    let file = File::new(&input.batches, input.settled, input.mark);
+    let file = File::new(&input.batches, input.durable, input.mark);
     let mut bytes = file.bytes.clone();
     for tampering in input.tampered.iter().take(6) {
         match *tampering {
@@ -383,7 +383,7 @@ fn changed(input: &Input) {
         assert!(good < file.states.len(), "all is as it was, and the file is refused");
         return;
     };
-    assert!(good > file.settled, "what was durable when the file got its name is missing, and nobody says so");
+    assert!(good > file.durable, "what was durable when the file got its name is missing, and nobody says so");
     assert_eq!(found, file.states[good - 1].1.clone().shown(), "not what stood there after any flush");
     let end = file.states[file.states.len() - 1].0;
     let has_mark = file.mark && bytes.get(end..end + BATCH) == Some(&file.bytes[end..]);
@@ -434,8 +434,8 @@ pub(super) fn show(input: &[u8]) -> String {
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let batches = samples();
     let mut seeds = vec![Vec::new()];
-    for (count, settled, mark) in [(0, 0, false), (2, 0, false), (2, 2, true), (4, 1, true), (4, 4, false)] {
-        let file = File::new(&batches[..count], settled, mark);
+    for (count, durable, mark) in [(0, 0, false), (2, 0, false), (2, 2, true), (4, 1, true), (4, 4, false)] {
+        let file = File::new(&batches[..count], durable, mark);
         seeds.extend([0, 1].map(|mode| [&[mode][..], &file.bytes].concat()));
     }
     let lens = [20, 40, 70, 110, 160, 240];

@@ -3,13 +3,13 @@
 use super::build::{self, Built, stream};
 use super::directory::options;
 use super::edits::{self, BASES, DIR, Edit, bases, disk};
-use super::facts::drain;
 use super::intact::Intact;
+use super::records::drain;
 use super::{noise, positions};
 use annals::fs::{self, Fs, MemFs, Mode};
 use annals::offline::{Repair, Salvage, Salvaged, verify_in};
 use annals::{Error, Expected, NewEvent, Result, Store};
-use annals_testkit::Fact;
+use annals_testkit::EventRecord;
 use arbitrary::{Arbitrary, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -94,7 +94,7 @@ fn contents(fs: &MemFs, dir: &str) -> BTreeMap<String, Vec<u8>> {
 /// What a salvage has made.
 struct Copy {
     report: Salvaged,
-    facts: Vec<Fact>,
+    records: Vec<EventRecord>,
     /// The files of the copy before it was opened.
     files: BTreeMap<String, Vec<u8>>,
     /// Positions that the copy says are lost.
@@ -119,15 +119,15 @@ fn salvaged(fs: &MemFs, out: &str, renumber: bool) -> Result<Copy> {
     let plan = Repair::new().plan_in(fs, out).expect("the copy is a store");
     assert!(plan.actions.is_empty(), "a repair of the copy finds something to do: {plan:?}");
     assert!(contents(fs, out) == files, "the copy was written to");
-    let (facts, losses) = opened(fs, out);
-    assert_eq!(opened(fs, &again_in), (facts.clone(), losses.clone()), "a second salvage gives something else");
-    go_on(fs, &again_in, &facts);
-    Ok(Copy { report, facts, files, losses })
+    let (records, losses) = opened(fs, out);
+    assert_eq!(opened(fs, &again_in), (records.clone(), losses.clone()), "a second salvage gives something else");
+    go_on(fs, &again_in, &records);
+    Ok(Copy { report, records, files, losses })
 }
 
 /// Opens a store that must be in order, and after a salvage also closed. Gives its events, and the
 /// positions that it says are lost.
-fn opened(fs: &MemFs, dir: &str) -> (Vec<Fact>, Vec<u64>) {
+fn opened(fs: &MemFs, dir: &str) -> (Vec<EventRecord>, Vec<u64>) {
     let verified = verify_in(fs, dir).expect("a store");
     // What a repair leaves to the next open.
     let left = |notice: &String| {
@@ -141,48 +141,48 @@ fn opened(fs: &MemFs, dir: &str) -> (Vec<Fact>, Vec<u64>) {
     let report = store.open_report();
     let clean = report.clean || dir == DIR;
     assert!(clean && report.cut.is_none() && report.notices.is_empty(), "{report:?}");
-    let facts = read(&store);
+    let records = read(&store);
     let losses = store.losses().expect("a good store").into_iter().flatten().collect();
     positions::is_of_sample(&store).expect("positions that can be read");
     store.snapshots().list_all().expect("snapshots that can be listed");
     store.close().expect("nothing stands against closing");
-    (facts, losses)
+    (records, losses)
 }
 
 /// All events of a good store, read in all ways.
-fn read(store: &Store) -> Vec<Fact> {
+fn read(store: &Store) -> Vec<EventRecord> {
     let all = |read: annals::Read| {
-        let (facts, error) = drain(read.into_iter());
+        let (records, error) = drain(read.into_iter());
         assert!(error.is_none(), "{error:?}");
-        facts
+        records
     };
-    let facts = all(store.read_all());
+    let records = all(store.read_all());
     let mut backwards = all(store.read_all().backwards());
     backwards.reverse();
-    assert!(backwards == facts, "backwards, something else is read");
+    assert!(backwards == records, "backwards, something else is read");
     for n in 0..build::STREAMS.len() {
         let stream = stream(n);
-        let own = facts.iter().filter(|fact| fact.stream == stream);
+        let own = records.iter().filter(|record| record.stream == stream);
         let found = all(store.read(&stream));
-        assert!(found.iter().filter(|fact| fact.stream == stream).eq(own), "in {stream}, something else is read");
+        assert!(found.iter().filter(|record| record.stream == stream).eq(own), "in {stream}, something else is read");
     }
-    facts
+    records
 }
 
 /// The store takes an event after those that it has.
-fn go_on(fs: &MemFs, dir: &str, facts: &[Fact]) {
+fn go_on(fs: &MemFs, dir: &str, records: &[EventRecord]) {
     let store = options(fs).open(dir).expect("it has been opened before");
     let appended = store.append(&stream(0), Expected::Any, [NewEvent::new("More", "more")]);
     appended.expect("nothing stands against an append");
     store.close().expect("nothing stands against closing");
     let (more, _) = opened(fs, dir);
-    assert_eq!((more.len(), &more[..facts.len()]), (facts.len() + 1, facts));
+    assert_eq!((more.len(), &more[..records.len()]), (records.len() + 1, records));
 }
 
 /// Holds the copy against what was written, and against what the damage has left of it.
 fn is_what_was_written(base: &Built, files: &BTreeMap<String, Vec<u8>>, copy: Option<&Copy>) {
     let intact = Intact::of(base, files);
-    let Some(Copy { report, facts, files: copied, losses }) = copy else {
+    let Some(Copy { report, records, files: copied, losses }) = copy else {
         let version = |name: &String| files.get(name).and_then(|bytes| bytes.get(8..12));
         let newer =
             files.keys().any(|name| base.files.get(name).is_some_and(|bytes| bytes.get(8..12) != version(name)));
@@ -205,24 +205,24 @@ fn is_what_was_written(base: &Built, files: &BTreeMap<String, Vec<u8>>, copy: Op
     assert!(!lost.is_empty() || report.missing.is_empty(), "{report:?}");
     let same_store = report.store.as_bytes() == &build::first_header().store;
     assert!(same_store || !intact.is_named, "the id of the store is another");
-    let mut shown = facts.iter().peekable();
-    for fact in base.facts.iter().filter(|fact| fact.position < report.positions) {
-        let visible = shown.next_if(|shown| shown.position == fact.position);
+    let mut shown = records.iter().peekable();
+    for record in base.records.iter().filter(|record| record.position < report.positions) {
+        let visible = shown.next_if(|shown| shown.position == record.position);
         let gone = base.deletions.iter().filter(|(at, domain)| {
-            let is_of = fact.stream.edition() == Some(build::EDITION);
-            *at > fact.position && is_of && domain.is_none_or(|domain| domain == fact.stream.domain())
+            let is_of = record.stream.edition() == Some(build::EDITION);
+            *at > record.position && is_of && domain.is_none_or(|domain| domain == record.stream.domain())
         });
         let deleted = gone.clone().any(|(at, _)| intact.demanded.contains(at));
         match visible {
             Some(shown) => {
                 // Ids that the store gave are made of its own, which is lost.
-                let id = if same_store { shown.id } else { fact.id };
-                assert_eq!(&Fact { id, ..shown.clone() }, fact, "an event that was not written");
-                assert!(!deleted && !lost.contains(&fact.position), "an event that is gone: {fact:?}");
+                let id = if same_store { shown.id } else { record.id };
+                assert_eq!(&EventRecord { id, ..shown.clone() }, record, "an event that was not written");
+                assert!(!deleted && !lost.contains(&record.position), "an event that is gone: {record:?}");
             }
             None => assert!(
-                lost.contains(&fact.position) || gone.count() > 0,
-                "an event is gone without a word: {fact:?}, {report:?}"
+                lost.contains(&record.position) || gone.count() > 0,
+                "an event is gone without a word: {record:?}, {report:?}"
             ),
         }
     }
@@ -241,16 +241,16 @@ fn is_dense(plain: &Copy, dense: &Copy, tampered: bool) {
     assert_eq!(dense.report.losses, plain.report.losses);
     assert!(dense.losses.is_empty(), "positions are lost where there are none");
     assert_eq!(dense.report.events, dense.report.positions);
-    assert_eq!(plain.facts.len(), dense.facts.len());
+    assert_eq!(plain.records.len(), dense.records.len());
     let mut next: BTreeMap<_, u64> = BTreeMap::new();
     let (mut position, same_store) = (0, plain.report.store == dense.report.store);
-    for (plain, dense) in plain.facts.iter().zip(&dense.facts) {
+    for (plain, dense) in plain.records.iter().zip(&dense.records) {
         let id = if same_store { dense.id } else { plain.id };
         // Times that fall, which nobody writes, are raised to those before them; and what is lost
         // may have one.
         let recorded_at = if tampered { plain.recorded_at } else { dense.recorded_at };
         let id = if tampered { plain.id } else { id };
-        let same = Fact { position: plain.position, sequence: plain.sequence, id, recorded_at, ..dense.clone() };
+        let same = EventRecord { position: plain.position, sequence: plain.sequence, id, recorded_at, ..dense.clone() };
         assert_eq!(&same, plain, "renumbered, the event is another");
         assert!((position..=plain.position).contains(&dense.position), "{dense:?}");
         position = dense.position + 1;
@@ -309,19 +309,19 @@ fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: 
         let newest = after.keys().rfind(|name| name.ends_with(".seg") && !name.contains('/')).expect("a store");
         drop(fs.remove(&Path::new(DIR).join(newest).with_extension("idx")));
     }
-    let (facts, losses) = opened(&fs, DIR);
+    let (records, losses) = opened(&fs, DIR);
     if !tampered {
-        assert_eq!((facts.len(), &losses), (salvaged.facts.len(), &salvaged.losses));
+        assert_eq!((records.len(), &losses), (salvaged.records.len(), &salvaged.losses));
         let same_store = salvaged.report.store.as_bytes() == &build::first_header().store;
-        for (repaired, salvaged) in facts.iter().zip(&salvaged.facts) {
+        for (repaired, salvaged) in records.iter().zip(&salvaged.records) {
             // An id of the store that is lost is another each time, and so are the ids that it
             // gave.
             let id = if same_store { repaired.id } else { salvaged.id };
-            let repaired = &Fact { id, ..repaired.clone() };
+            let repaired = &EventRecord { id, ..repaired.clone() };
             assert_eq!(repaired, salvaged, "repair and salvage come to other events");
         }
     }
-    go_on(&fs, DIR, &facts);
+    go_on(&fs, DIR, &records);
 }
 
 pub(super) fn show(input: &[u8]) -> String {
@@ -345,7 +345,7 @@ mod tests {
             let intact = Intact::of(base, &base.files);
             assert!(intact.demanded.iter().copied().eq(0..base.end) && intact.is_named);
             let copy = salvaged(&disk(&base.files), "out", false).unwrap();
-            assert!(copy.losses.is_empty() && copy.facts == base.live(base.end));
+            assert!(copy.losses.is_empty() && copy.records == base.live(base.end));
             run(&Input { base: n, tampered: Vec::new(), damaged: Vec::new() });
         }
     }

@@ -12,7 +12,7 @@ use annals::internals::index::memory::Memory;
 use annals::internals::segment::cursor::SegmentCursor;
 use annals::internals::segment::scan::{ScanEnd, ScanSource, Scanned};
 use annals::internals::segment::{START, Segment};
-use annals_testkit::Fact;
+use annals_testkit::EventRecord;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -108,15 +108,15 @@ fn reads(header: &SegmentHeader, file: Arc<dyn annals::fs::File>, scanned: &Scan
     let segment = Arc::new(Segment::new(Path::new("x.seg").to_owned(), *header, file, false));
     let last = shown.last().map_or(START, |shown| shown.end);
     segment.set_readable(last);
-    let one_by_one: Result<Vec<Fact>, Error> = shown
+    let one_by_one: Result<Vec<EventRecord>, Error> = shown
         .iter()
         .flat_map(|shown| &shown.records)
-        .map(|&offset| segment.event_at(offset).map(|event| Fact::of(&event)))
+        .map(|&offset| segment.event_at(offset).map(|event| EventRecord::of(&event)))
         .collect();
     let in_order = |mut cursor: SegmentCursor| {
         let mut found = Vec::new();
         while let Some(event) = cursor.next()? {
-            found.push(Fact::of(&event));
+            found.push(EventRecord::of(&event));
         }
         Ok::<_, Error>(found)
     };
@@ -125,7 +125,7 @@ fn reads(header: &SegmentHeader, file: Arc<dyn annals::fs::File>, scanned: &Scan
     let one_by_one = one_by_one.expect("a scan has verified each of them");
     let in_blocks = in_blocks.expect("a scan has verified all of them");
     assert_eq!(one_by_one, in_blocks);
-    let positions = one_by_one.iter().map(|fact| fact.position);
+    let positions = one_by_one.iter().map(|record| record.position);
     assert!(positions.eq(header.first_position..scanned.chain.next_position));
     let behind = |waypoint: &Waypoint| memory.waypoints(|other| other.ordinal <= waypoint.ordinal).1;
     let kept = std::iter::successors(memory.waypoints(|_| false).1, behind);

@@ -74,7 +74,7 @@ pub fn allocated(path: &Path) -> u64 {
 
 /// Has everything written that waits for it, so that what one run left after does not slow down the
 /// next.
-pub fn settle() {
+pub fn quiesce() {
     // SAFETY: it takes nothing and cannot fail.
     unsafe { libc::sync() };
 }

@@ -2,10 +2,10 @@
 //!
 //! A scenario is a function of a [`Bed`]. [`on_all_beds`] runs it on a directory, in memory and on
 //! the simulated disk, with and without memory maps and maintenance, with tiny segments and with
-//! the default ones. [`Bed::settle`] ends it: it reads the whole store in every way, closes it,
+//! the default ones. [`Bed::close_and_check`] ends it: it reads the whole store in every way, closes it,
 //! opens it again, and finds the same.
 
-use crate::records::{Fact, all_facts_but, assert_same};
+use crate::records::{EventRecord, all_records_but, assert_same};
 use crate::{Image, SimFs, noise};
 use annals::fs::{Fs, MemFs, Mode, RealFs};
 use annals::offline::verify_in;
@@ -185,53 +185,53 @@ impl Bed {
     ///
     /// On the simulated disk, power cuts at the end leave the same after: what was acknowledged is
     /// durable.
-    pub fn settle(&self, store: Store) -> Vec<Fact> {
-        self.settle_but(store, &BTreeSet::new())
+    pub fn close_and_check(&self, store: Store) -> Vec<EventRecord> {
+        self.close_and_check_but(store, &BTreeSet::new())
     }
 
     /// The same for a store that has lost the events at these positions.
-    pub fn settle_but(&self, store: Store, lost: &BTreeSet<u64>) -> Vec<Fact> {
-        let facts = all_facts_but(&store, lost);
-        self.survives_power_cuts_but(&facts, lost);
+    pub fn close_and_check_but(&self, store: Store, lost: &BTreeSet<u64>) -> Vec<EventRecord> {
+        let records = all_records_but(&store, lost);
+        self.survives_power_cuts_but(&records, lost);
         store.close().unwrap();
-        self.holds_but(&facts, lost);
-        facts
+        self.holds_but(&records, lost);
+        records
     }
 
     /// The store was closed and holds these events: as a check from outside, a read-only open and
     /// an open tell.
-    pub fn holds(&self, facts: &[Fact]) {
-        self.holds_but(facts, &BTreeSet::new());
+    pub fn holds(&self, records: &[EventRecord]) {
+        self.holds_but(records, &BTreeSet::new());
     }
 
-    fn holds_but(&self, facts: &[Fact], lost: &BTreeSet<u64>) {
+    fn holds_but(&self, records: &[EventRecord], lost: &BTreeSet<u64>) {
         let report = verify_in(self.fs(), self.path()).unwrap();
         assert!(report.is_sound() && report.torn.is_none(), "{self:?}: {report:?}");
-        assert_eq!(report.events, facts.len() as u64, "{self:?}");
+        assert_eq!(report.events, records.len() as u64, "{self:?}");
 
         let store = self.read_only();
-        assert_same(&all_facts_but(&store, lost), facts, self);
+        assert_same(&all_records_but(&store, lost), records, self);
         store.close().unwrap();
         let store = self.open();
         let opened = store.open_report();
         assert!(opened.clean && !opened.created && opened.cut.is_none(), "{self:?}: {opened:?}");
-        assert_eq!(opened.events, (facts.len() + lost.len()) as u64, "{self:?}");
-        assert_same(&all_facts_but(&store, lost), facts, self);
+        assert_eq!(opened.events, (records.len() + lost.len()) as u64, "{self:?}");
+        assert_same(&all_records_but(&store, lost), records, self);
         store.close().unwrap();
     }
 
     /// Whatever a power cut, or the death of the process, leaves of the unsynced changes, these
     /// events are there.
-    pub fn survives_power_cuts(&self, facts: &[Fact]) {
-        self.survives_power_cuts_but(facts, &BTreeSet::new());
+    pub fn survives_power_cuts(&self, records: &[EventRecord]) {
+        self.survives_power_cuts_but(records, &BTreeSet::new());
     }
 
-    fn survives_power_cuts_but(&self, facts: &[Fact], lost: &BTreeSet<u64>) {
+    fn survives_power_cuts_but(&self, records: &[EventRecord], lost: &BTreeSet<u64>) {
         let Disk::Simulated(fs) = &self.disk else { return };
         for image in [Image::Durable, Image::All, Image::Killed, Image::SizeWithoutData, Image::Subset(7)] {
             let after = Bed { disk: Disk::Simulated(fs.crash(image)), maintenance: false, ..*self };
             let store = after.options().open(after.path()).unwrap_or_else(|e| panic!("{self:?}, {image:?}: {e}"));
-            assert_same(&all_facts_but(&store, lost), facts, &image);
+            assert_same(&all_records_but(&store, lost), records, &image);
         }
     }
 }

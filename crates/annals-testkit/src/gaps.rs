@@ -41,7 +41,7 @@ impl Dice {
     }
 }
 
-/// A loss of events, and how the store is mended.
+/// A loss of events, and how the store is repaired.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
     /// Which events are lost, and which of their bytes change.
@@ -51,12 +51,12 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Loses some of the positions that `can_go`, in a store that is closed, and mends it. `live`
+    /// Loses some of the positions that `can_go`, in a store that is closed, and repairs or salvages it. `live`
     /// are the positions of all events that a read of the whole store gives. Returns those that are
     /// lost.
     pub fn open(self, bed: &Bed, can_go: impl IntoIterator<Item = u64>, live: &BTreeSet<u64>) -> BTreeSet<u64> {
         let lost = self.lose(bed, can_go, live);
-        self.mend(bed, &lost);
+        self.apply(bed, &lost);
         lost
     }
 
@@ -71,7 +71,7 @@ impl Gap {
     }
 
     /// Salvages or repairs a store that has lost these positions.
-    pub fn mend(self, bed: &Bed, lost: &BTreeSet<u64>) {
+    pub fn apply(self, bed: &Bed, lost: &BTreeSet<u64>) {
         let (fs, dir) = (bed.fs(), bed.path());
         if self.repair {
             // It refuses a loss that is not just the one that there is.

@@ -18,6 +18,8 @@ pub mod words;
 
 pub use bed::{Bed, Disk, Spoil, TINY, on, on_all_beds};
 pub use gaps::{Around, Dice, Gap, break_records};
-pub use records::{Bytes, Fact, all_facts, all_facts_but, assert_same, check_order, check_order_but, drain, facts};
+pub use records::{
+    Bytes, EventRecord, all_records, all_records_but, assert_same, check_order, check_order_but, drain, records,
+};
 pub use sim::{Crash, Fault, Image, Operation, SimFs};
 pub use words::{conflict, data_of, noise, snapshot, stream, texts};

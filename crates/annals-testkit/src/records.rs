@@ -17,7 +17,7 @@ impl fmt::Debug for Bytes {
 
 /// All that an event says, taken out of the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fact {
+pub struct EventRecord {
     pub position: u64,
     pub stream: StreamId,
     pub sequence: u64,
@@ -34,12 +34,12 @@ pub struct Fact {
     pub schema_version: u32,
 }
 
-impl Fact {
-    pub fn of(event: &Event) -> Fact {
+impl EventRecord {
+    pub fn of(event: &Event) -> EventRecord {
         let stream = event.stream();
         assert!(event.is_in(&stream));
         assert_eq!((event.domain(), event.root(), event.edition()), (stream.domain(), stream.root(), stream.edition()));
-        Fact {
+        EventRecord {
             position: event.position(),
             stream,
             sequence: event.sequence(),
@@ -60,27 +60,27 @@ impl Fact {
 
 /// Compares, and on a difference shows the first one, not all events.
 #[track_caller]
-pub fn assert_same(found: &[Fact], expected: &[Fact], context: &dyn fmt::Debug) {
+pub fn assert_same(found: &[EventRecord], expected: &[EventRecord], context: &dyn fmt::Debug) {
     for (n, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert_eq!(found, expected, "event {n}; {context:?}");
     }
     assert_eq!(found.len(), expected.len(), "number of events; {context:?}");
 }
 
-pub fn facts(read: Read) -> Vec<Fact> {
+pub fn records(read: Read) -> Vec<EventRecord> {
     drain(read.into_iter())
 }
 
 /// What is left of a read: some events given, some lent.
-pub fn drain(mut events: Events) -> Vec<Fact> {
+pub fn drain(mut events: Events) -> Vec<EventRecord> {
     let mut found = Vec::new();
     loop {
         let event = match found.len() % 5 {
-            0 | 3 => events.next().map(|event| Fact::of(&event.unwrap())),
-            _ => events.advance().unwrap().map(Fact::of),
+            0 | 3 => events.next().map(|event| EventRecord::of(&event.unwrap())),
+            _ => events.advance().unwrap().map(EventRecord::of),
         };
         match event {
-            Some(fact) => found.push(fact),
+            Some(record) => found.push(record),
             None => return found,
         }
     }
@@ -88,36 +88,36 @@ pub fn drain(mut events: Events) -> Vec<Fact> {
 
 /// All events of a store that nobody writes to, read forwards and backwards, as a whole and stream
 /// by stream, and found the same each time. What the store says of itself agrees.
-pub fn all_facts(store: &Store) -> Vec<Fact> {
-    all_facts_but(store, &BTreeSet::new())
+pub fn all_records(store: &Store) -> Vec<EventRecord> {
+    all_records_but(store, &BTreeSet::new())
 }
 
 /// The same of a store that has lost the events at these positions.
-pub fn all_facts_but(store: &Store, lost: &BTreeSet<u64>) -> Vec<Fact> {
-    let all = facts(store.read_all());
+pub fn all_records_but(store: &Store, lost: &BTreeSet<u64>) -> Vec<EventRecord> {
+    let all = records(store.read_all());
     check_order_but(&all, lost);
     let len = (all.len() + lost.len()) as u64;
     assert_eq!((store.len(), store.is_empty(), store.head()), (len, len == 0, len.checked_sub(1)));
     assert!(store.losses().unwrap().into_iter().flatten().eq(lost.iter().copied()), "losses");
-    let mut backwards = facts(store.read_all().backwards());
+    let mut backwards = records(store.read_all().backwards());
     backwards.reverse();
     assert_same(&backwards, &all, &"the whole store backwards");
 
-    let mut streams: BTreeMap<StreamId, Vec<Fact>> = BTreeMap::new();
-    for fact in &all {
-        streams.entry(fact.stream.clone()).or_default().push(fact.clone());
+    let mut streams: BTreeMap<StreamId, Vec<EventRecord>> = BTreeMap::new();
+    for record in &all {
+        streams.entry(record.stream.clone()).or_default().push(record.clone());
     }
-    let next = |facts: &[Fact]| facts.last().map_or(0, |last| last.sequence + 1);
+    let next = |records: &[EventRecord]| records.last().map_or(0, |last| last.sequence + 1);
     for (stream, expected) in &streams {
-        assert_same(&facts(store.read(stream)), expected, stream);
-        let mut backwards = facts(store.read(stream).backwards());
+        assert_same(&records(store.read(stream)), expected, stream);
+        let mut backwards = records(store.read(stream).backwards());
         backwards.reverse();
         assert_same(&backwards, expected, stream);
         let info = store.stream(stream).unwrap().unwrap();
         assert_eq!((&info.stream, info.next_sequence), (stream, next(expected)));
     }
     let told: Vec<_> = store.streams("").unwrap().into_iter().map(|info| (info.stream, info.next_sequence)).collect();
-    let found: Vec<_> = streams.iter().map(|(stream, facts)| (stream.clone(), next(facts))).collect();
+    let found: Vec<_> = streams.iter().map(|(stream, records)| (stream.clone(), next(records))).collect();
     assert_eq!(told, found, "streams");
     let stats = store.stats().unwrap();
     assert_eq!((stats.events, stats.streams), (all.len() as u64, streams.len() as u64));
@@ -129,23 +129,23 @@ pub fn all_facts_but(store: &Store, lost: &BTreeSet<u64>) -> Vec<Fact> {
 
 /// Positions and sequences are dense from 0 on, and times never decrease.
 #[track_caller]
-pub fn check_order(all: &[Fact]) {
+pub fn check_order(all: &[EventRecord]) {
     check_order_but(all, &BTreeSet::new());
 }
 
 /// The same of a store that has lost the events at these positions. A stream lacks at most as many
 /// sequences as there are lost positions between its events.
 #[track_caller]
-pub fn check_order_but(all: &[Fact], lost: &BTreeSet<u64>) {
+pub fn check_order_but(all: &[EventRecord], lost: &BTreeSet<u64>) {
     // The next sequence and the next position of each stream.
     let mut next: BTreeMap<&StreamId, (u64, u64)> = BTreeMap::new();
     let mut positions = (0u64..).filter(|position| !lost.contains(position));
-    for fact in all {
-        assert_eq!(positions.next(), Some(fact.position), "positions are dense");
-        let (sequence, position) = next.entry(&fact.stream).or_default();
-        let most = *sequence + lost.range(*position..fact.position).count() as u64;
-        assert!((*sequence..=most).contains(&fact.sequence), "sequences of {} are dense", fact.stream);
-        (*sequence, *position) = (fact.sequence + 1, fact.position + 1);
+    for record in all {
+        assert_eq!(positions.next(), Some(record.position), "positions are dense");
+        let (sequence, position) = next.entry(&record.stream).or_default();
+        let most = *sequence + lost.range(*position..record.position).count() as u64;
+        assert!((*sequence..=most).contains(&record.sequence), "sequences of {} are dense", record.stream);
+        (*sequence, *position) = (record.sequence + 1, record.position + 1);
     }
-    assert!(all.is_sorted_by_key(|fact| fact.recorded_at), "times decrease");
+    assert!(all.is_sorted_by_key(|record| record.recorded_at), "times decrease");
 }

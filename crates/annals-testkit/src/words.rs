@@ -1,6 +1,6 @@
 //! Small words that tests are written in.
 
-use crate::records::Fact;
+use crate::records::EventRecord;
 use annals::{Error, Expected, NewEvent, Result, StreamId};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +16,8 @@ pub fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<NewEvent<'a>> 
 }
 
 /// The data of events, as text.
-pub fn data_of(facts: &[Fact]) -> Vec<String> {
-    facts.iter().map(|fact| String::from_utf8_lossy(&fact.data.0).into_owned()).collect()
+pub fn data_of(records: &[EventRecord]) -> Vec<String> {
+    records.iter().map(|record| String::from_utf8_lossy(&record.data.0).into_owned()).collect()
 }
 
 /// Bytes that look like nothing and differ from seed to seed.

@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::Mode;
 use crate::segment::START;
+use crate::segment::remains::Claims;
 use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use crate::segment::verdict::{
     NoHeader, SegmentEnd, SegmentFinding, SegmentRole, SegmentVerdict, judge, was_being_created,
 };
-use crate::segment::vestiges::Claims;
 use std::path::Path;
 
 impl Opening<'_> {
@@ -54,12 +54,12 @@ impl Opening<'_> {
             };
         };
         // What was made of a damaged segment has another digest than the one that was sealed.
-        let mended = self.settings.mended;
-        let what = scanned.extent(last).discontinuities(header).find(|what| !(mended && what.is_of_bytes()));
+        let reconstructed = self.settings.reconstructed;
+        let what = scanned.extent(last).discontinuities(header).find(|what| !(reconstructed && what.is_of_bytes()));
         if let Some(what) = what {
             return refuse(&what.to_string());
         }
-        if mended {
+        if reconstructed {
             return Ok(());
         }
         if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
@@ -78,7 +78,7 @@ impl Opening<'_> {
 
     /// Refuses a log of which an index knows more.
     pub(super) fn check_claims(&self, newest: &SegmentHeader, end: u64) -> Result<()> {
-        if self.settings.mended {
+        if self.settings.reconstructed {
             return Ok(());
         }
         let known = Claims::read(self.fs, self.dir, newest.number)?.behind(self.dir, newest, end);

@@ -18,10 +18,10 @@ use crate::format::head;
 use crate::format::head::Slots;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::{Entry, Fs, Mode};
+use crate::segment::remains;
 use crate::segment::scan::{Each, ScanSource, Scanned};
 use crate::segment::succession::SegmentExtent;
 use crate::segment::verdict::first_missing;
-use crate::segment::vestiges;
 use crate::segment::{START, Segment, random};
 use report::OpenReport;
 use std::cell::RefCell;
@@ -73,7 +73,7 @@ impl Opening<'_> {
     /// Makes a new store. Segment 1 comes first and HEAD last: as long as there is no HEAD, a
     /// half-made store is rebuilt.
     pub(super) fn create(&self, report: &mut OpenReport) -> Result<Recovered> {
-        if let Some(damage) = vestiges::of_a_log(self.fs, self.dir)? {
+        if let Some(damage) = remains::of_a_log(self.fs, self.dir)? {
             return Err(Error::Damaged(Box::new(damage)));
         }
         if self.settings.read_only || !self.settings.create {
@@ -157,7 +157,7 @@ impl Opening<'_> {
                 }
             };
             segment.set_readable(scanned.events_end());
-            let head = self.slots.newest.filter(|_| !self.settings.mended);
+            let head = self.slots.newest.filter(|_| !self.settings.reconstructed);
             let marked = head.filter(|head| head.position == scanned.chain.next_position && head.position > 0);
             if marked.is_some_and(|head| head.digest != scanned.chain.mark(&header)) {
                 return Err(other_log(&path, &header));
@@ -190,19 +190,19 @@ impl Opening<'_> {
     /// its events.
     fn scan(&self, source: &ScanSource<'_>, header: &SegmentHeader, resume: Option<(u64, Chain)>) -> Result<Scanned> {
         let mut chain = resume.map_or_else(|| Chain::start(header), |(_, chain)| chain);
-        let head = self.slots.newest.filter(|_| !self.settings.mended);
+        let head = self.slots.newest.filter(|_| !self.settings.reconstructed);
         source.scan(header, resume, |frame| {
             let before = chain.next_position;
             chain = chain.then(&frame.header);
             if head.is_some_and(|head| !head.is_of(before, &chain)) {
                 return Err(other_log(source.path, header));
             }
-            let mut walked = Ok(());
+            let mut read = Ok(());
             let mut events = |each: Each<'_>| {
-                walked = frame.records(source.path, |event| each(header.number, &event));
+                read = frame.records(source.path, |event| each(header.number, &event));
             };
             let wrong = self.indexes.add(&mut events, &|| {});
-            walked?;
+            read?;
             wrong.map_or(Ok(()), |position| {
                 let bytes = frame.offset..frame.offset + frame.bytes.len() as u64;
                 let why = "the events of a stream are not numbered 0, 1, 2 …";

@@ -22,7 +22,7 @@ pub struct OpenReport {
     pub events: u64,
     /// What was cut from the end of the log, if anything was.
     pub cut: Option<Cut>,
-    /// Positions that no witness proves to have been durable before this open: the last group, if
+    /// Positions that no evidence proves to have been durable before this open: the last group, if
     /// the store was not closed and did not come to rest. They are there, and durable now.
     pub unproven: Range<u64>,
     /// What is damaged, in order of positions, in a store that is read around it:

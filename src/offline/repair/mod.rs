@@ -247,26 +247,26 @@ impl Repair {
     /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the
     /// place of other files.
     fn look(&self, fs: &Holes<'_>, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
-        let survey = Inventory::new(fs, dir)?;
-        if survey.places.is_empty() {
+        let inventory = Inventory::new(fs, dir)?;
+        if inventory.places.is_empty() {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
         let mut look = Look {
             fs,
             dir,
-            survey: &survey,
+            inventory: &inventory,
             moves,
             plan: Plan::default(),
             before: None,
             rewritten: false,
             kept: Vec::new(),
         };
-        for n in 0..survey.places.len() {
+        for n in 0..inventory.places.len() {
             look.place(n)?;
         }
         look.head()?;
         look.aside();
-        look.beside()?;
+        look.sidecars()?;
         let mut plan = look.plan;
         plan.unreadable = fs.met();
         let events = joined(plan.losses.iter().map(|loss| loss.damage.positions.clone()));
@@ -304,7 +304,7 @@ struct PlannedPredecessor {
 struct Look<'a> {
     fs: &'a Holes<'a>,
     dir: &'a Path,
-    survey: &'a Inventory,
+    inventory: &'a Inventory,
     moves: Option<&'a mut Moves>,
     plan: Plan,
     before: Option<PlannedPredecessor>,
@@ -316,13 +316,13 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn place(&mut self, n: usize) -> Result<()> {
-        let place = &self.survey.places[n];
-        let newest = n + 1 == self.survey.places.len();
+        let place = &self.inventory.places[n];
+        let newest = n + 1 == self.inventory.places.len();
         let path = self.dir.join(segment_name(place.number));
-        if let Some((header, scanned)) = self.survey.sound(n)
+        if let Some((header, scanned)) = self.inventory.sound(n)
             && self.follows(&header)
         {
-            let Some((file, named)) = self.survey.file_of(n) else { return Ok(()) };
+            let Some((file, named)) = self.inventory.file_of(n) else { return Ok(()) };
             if named {
                 self.kept.push(path);
             } else {
@@ -349,9 +349,9 @@ impl Look<'_> {
 
     /// Rebuilds a segment of what is intact of it.
     fn remake(&mut self, n: usize, path: &Path, newest: bool) -> Result<()> {
-        let place = &self.survey.places[n];
-        let mended = self.survey.mend(self.fs, n)?;
-        let lost = self.plan.losses.iter().chain(&mended.losses).map(|loss| &loss.damage.positions);
+        let place = &self.inventory.places[n];
+        let rebuilt = self.inventory.rebuild(self.fs, n)?;
+        let lost = self.plan.losses.iter().chain(&rebuilt.losses).map(|loss| &loss.damage.positions);
         // Of what has no end that is known, nothing is filled.
         if lost
             .filter(|positions| positions.end < u64::MAX)
@@ -362,29 +362,29 @@ impl Look<'_> {
             let why = "too many positions are lost for a repair in place; salvage the store";
             return Err(Error::damaged(path, 0..0, place.positions.clone(), why));
         }
-        let own = self.survey.header(n).filter(|header| mended.losses.is_empty() && self.follows(header));
+        let own = self.inventory.header(n).filter(|header| rebuilt.losses.is_empty() && self.follows(header));
         // The same header makes the same bytes of the same commits: then the segments after it may
         // stay.
         let header = own.unwrap_or_else(|| self.new_header(n));
         let mut builder = Builder::new(header);
-        mended.parts.iter().for_each(|part| builder.add(&mended, part));
-        let why = match (mended.losses.is_empty(), self.survey.sound(n)) {
+        rebuilt.parts.iter().for_each(|part| builder.add(&rebuilt, part));
+        let why = match (rebuilt.losses.is_empty(), self.inventory.sound(n)) {
             (false, _) => "events in it are lost",
             (true, Some(_)) => "the segment before it is made anew",
             (true, None) => "it is not intact, and no event in it is lost",
         };
-        match &mended.torn {
-            Some(torn) if mended.losses.is_empty() && own.is_some() => {
+        match &rebuilt.torn {
+            Some(torn) if rebuilt.losses.is_empty() && own.is_some() => {
                 self.plan.actions.push(Action::CutTail(torn.clone()));
             }
             torn => {
-                let whys: Vec<&str> = [why].into_iter().chain(mended.notices.iter().map(String::as_str)).collect();
+                let whys: Vec<&str> = [why].into_iter().chain(rebuilt.notices.iter().map(String::as_str)).collect();
                 self.plan.actions.push(Action::Rewrite { path: path.to_owned(), why: whys.join("; ") });
                 self.plan.actions.extend(torn.clone().map(Action::CutTail));
             }
         }
-        self.plan.actions.extend(mended.losses.iter().cloned().map(Action::AcceptLoss));
-        self.plan.losses.extend(mended.losses.iter().cloned());
+        self.plan.actions.extend(rebuilt.losses.iter().cloned().map(Action::AcceptLoss));
+        self.plan.losses.extend(rebuilt.losses.iter().cloned());
         let scanned = builder.scanned();
         if let Some(moves) = &mut self.moves {
             if !newest {
@@ -402,8 +402,8 @@ impl Look<'_> {
     }
 
     fn new_header(&self, n: usize) -> SegmentHeader {
-        let header = self.survey.rebuilt_header(n, self.before.map(|before| before.extent.successor()));
-        let place = &self.survey.places[n];
+        let header = self.inventory.rebuilt_header(n, self.before.map(|before| before.extent.successor()));
+        let place = &self.inventory.places[n];
         SegmentHeader { number: place.number, first_position: place.positions.start, ..header }
     }
 
@@ -440,10 +440,10 @@ impl Look<'_> {
     /// Rewrites HEAD, if it is not intact or does not say what is there.
     fn head(&mut self) -> Result<()> {
         let Some(before) = self.before else { return Ok(()) };
-        let other = self.survey.other_log();
+        let other = self.inventory.other_log();
         self.plan.actions.extend(other.iter().cloned().map(Action::AcceptLoss));
         let bad = head::read(self.fs, self.dir).map_or(1, |slots| slots.map_or(0, |slots| slots.bad));
-        let why = match self.survey.head {
+        let why = match self.inventory.head {
             None => "it is missing, or says nothing that can be believed",
             Some(_) if bad > 0 => "a slot of it is not intact",
             Some(_) if other.is_some() => "it marks another log",
@@ -453,12 +453,12 @@ impl Look<'_> {
         self.plan.losses.extend(other);
         self.plan.actions.push(Action::RewriteHead { why: why.into() });
         if let Some(moves) = &mut self.moves {
-            let generation = self.survey.head.map_or(0, |head| head.generation + 1);
+            let generation = self.inventory.head.map_or(0, |head| head.generation + 1);
             let SegmentExtent { segment: header, chain, .. } = before.extent;
             let (segment, position) = (header.number, chain.next_position);
             let (len, digest) = (before.len, before.digest);
             let newest =
-                DurableMark { clean: true, store: self.survey.store, generation, segment, position, len, digest };
+                DurableMark { clean: true, store: self.inventory.store, generation, segment, position, len, digest };
             moves.make(self.fs, self.dir, HEAD, &write::head_bytes(newest))?;
         }
         Ok(())
@@ -466,16 +466,16 @@ impl Look<'_> {
 
     /// Files that hold segments and are no part of the store any more.
     fn aside(&mut self) {
-        let files: BTreeSet<&Path> = self.survey.files().collect();
+        let files: BTreeSet<&Path> = self.inventory.files().collect();
         for path in files.into_iter().filter(|path| !self.kept.iter().any(|kept| kept == path)) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let replaced = segment_number(&name)
-                .is_some_and(|number| self.survey.places.iter().any(|place| place.number == number));
+                .is_some_and(|number| self.inventory.places.iter().any(|place| place.number == number));
             if let Some(moves) = &mut self.moves {
                 moves.set_aside(&name);
             }
             if !replaced {
-                let left_out = self.survey.left_out.iter().find(|left_out| left_out.path == *path);
+                let left_out = self.inventory.left_out.iter().find(|left_out| left_out.path == *path);
                 let why = left_out.map_or("its events stand in another file", |left_out| &left_out.why).to_owned();
                 self.plan.actions.push(Action::SetAside { path: path.to_owned(), why });
             }

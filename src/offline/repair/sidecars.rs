@@ -16,8 +16,8 @@ use std::path::Path;
 
 impl Look<'_> {
     /// Looks at POSITIONS and the snapshots.
-    pub(super) fn beside(&mut self) -> Result<()> {
-        let store = self.survey.store;
+    pub(super) fn sidecars(&mut self) -> Result<()> {
+        let store = self.inventory.store;
         let found = sidecars::positions(self.fs, self.dir, Some(store))?;
         if let Some(first) = found.damage.first().filter(|_| !found.torn) {
             self.plan.actions.push(Action::RewritePositions { why: first.why.clone() });

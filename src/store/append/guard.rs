@@ -120,7 +120,7 @@ impl Guards {
         if guards.is_empty() {
             return Ok(Guards { guards: Vec::new(), deletions: None });
         }
-        let deletions = Some(store.inner.view.index.deletions());
+        let deletions = Some(store.inner.catalog.index.deletions());
         let checked = guards.iter().enumerate().map(|(number, guard)| {
             let looked_at = guard.check_visible(number, store, None)?;
             Ok((guard.clone(), looked_at))
@@ -132,7 +132,7 @@ impl Guards {
     /// will be seen in it that are not seen now. Runs under the commit lock.
     pub(crate) fn meet_a_deletion(&self, store: &Store) -> bool {
         let mut editions = self.guards.iter().filter_map(|(guard, _)| guard.query.named_edition());
-        editions.any(|edition| store.inner.view.is_edition_being_deleted(edition))
+        editions.any(|edition| store.inner.catalog.is_edition_being_deleted(edition))
     }
 
     /// Refuses guards of positions that no commit has come to that was accepted before, the last of
@@ -151,7 +151,7 @@ impl Guards {
     /// read.
     pub(crate) fn check_again(&self, store: &Store, pending: &PendingCommits<'_>) -> Result<(), (Error, u64)> {
         let Some(before) = &self.deletions else { return Ok(()) };
-        let same = Arc::ptr_eq(&store.inner.view.index.deletions(), before);
+        let same = Arc::ptr_eq(&store.inner.catalog.index.deletions(), before);
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
             // A deletion lets older events be seen again.
             let seen = looked_at.filter(|_| same || guard.query.named_edition().is_none());

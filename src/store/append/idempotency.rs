@@ -48,7 +48,7 @@ impl Store {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn idempotency_keys(&self) -> Result<u64> {
-        let index = &self.inner.view.index;
+        let index = &self.inner.catalog.index;
         let deletions = index.deletions();
         index.count_terms(&[TermKind::Idempotency as u8], |term, last| {
             let deleted = term::stream_of_key(term).map_or_else(Location::default, |key| deletions.of_key(key).at);
@@ -95,7 +95,7 @@ impl Repeats {
     ///
     /// [`Error::IdempotencyMismatch`] if the earlier commit says something else.
     pub(crate) fn find(&self) -> Result<Option<Committed>> {
-        let index = &self.store.inner.view.index;
+        let index = &self.store.inner.catalog.index;
         let segments = index.segments();
         for term in &self.terms {
             let deleted = term.stream_of_key().map_or_else(Location::default, |key| index.deletions().of_key(key).at);
@@ -110,12 +110,12 @@ impl Repeats {
 
     /// Whether one is in flight.
     pub(crate) fn is_pending(&self) -> bool {
-        self.store.inner.view.is_key_pending(&self.terms)
+        self.store.inner.catalog.is_key_pending(&self.terms)
     }
 
     /// The commit itself is in flight now. Called under the commit lock.
     pub(crate) fn accepted(&self, end_position: u64) {
-        self.store.inner.view.accept_keys(&self.terms, end_position);
+        self.store.inner.catalog.accept_keys(&self.terms, end_position);
     }
 
     /// Reads what the commit whose frame stands there has stored.

@@ -4,7 +4,7 @@ pub(crate) mod guard;
 pub(crate) mod idempotency;
 mod tracking;
 
-use super::catalog::{AppendPart, First, NextSequence, Noted, Refused};
+use super::catalog::{AppendPart, First, NextSequence, Refused, SideEffect};
 use super::{Inner, Store};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
@@ -121,7 +121,7 @@ impl Store {
             parts: Vec::new(),
             guards: Vec::new(),
             idempotency_key: String::new(),
-            notes: Vec::new(),
+            side_effects: Vec::new(),
             error: None,
         }
     }
@@ -150,7 +150,7 @@ pub struct Transaction {
     guards: Vec<Guard>,
     idempotency_key: String,
     /// What is stored beside the events.
-    notes: Vec<Noted>,
+    side_effects: Vec<SideEffect>,
     /// The first thing that was wrong with what was given.
     error: Option<Error>,
 }
@@ -169,7 +169,7 @@ impl Transaction {
     ) -> Self {
         let before = self.draft.len();
         // Asked here, outside the commit lock, it is known under it.
-        let added = self.store.inner.view.index.added();
+        let added = self.store.inner.catalog.index.added();
         let known = match self.store.inner.next_sequence_to_write(stream) {
             Ok(next) => Some(NextSequence { added, next }),
             Err(error) => {
@@ -274,8 +274,8 @@ impl Transaction {
         if let Err(error) = check_name("upstream", &upstream) {
             self.error.get_or_insert(error);
         }
-        self.notes.retain(|note| !matches!(note, Noted::Tracking { .. }));
-        self.notes.push(Noted::Tracking { upstream, position });
+        self.side_effects.retain(|side_effect| !matches!(side_effect, SideEffect::Tracking { .. }));
+        self.side_effects.push(SideEffect::Tracking { upstream, position });
         self
     }
 
@@ -294,14 +294,14 @@ impl Transaction {
         if let Some(error) = self.error {
             return Err(error);
         }
-        self.record_notes()?;
+        self.add_system_records()?;
         let is_condition = self.parts.iter().any(|part| part.expected != Expected::Any) || !self.guards.is_empty();
         if self.draft.len() == 0 && !is_condition {
             return Ok(Ticket { committed: Some(nothing(&self.store, &self.parts)?), waiting: None, inline: None });
         }
-        let tracking = self.notes.iter().find_map(|note| match note {
-            Noted::Tracking { upstream, position } => Some((&**upstream, *position)),
-            Noted::Deletion { .. } => None,
+        let tracking = self.side_effects.iter().find_map(|side_effect| match side_effect {
+            SideEffect::Tracking { upstream, position } => Some((&**upstream, *position)),
+            SideEffect::Deletion { .. } => None,
         });
         let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.draft, &self.parts, tracking);
         // In rising order of their keys.
@@ -343,18 +343,18 @@ impl Transaction {
 
     /// A system commit, that deletes an edition or a domain of it.
     pub(crate) fn deletion(mut self, edition: &str, domain: Option<&str>) -> Self {
-        self.notes.push(Noted::Deletion { edition: edition.to_owned(), domain: domain.map(str::to_owned) });
+        self.side_effects.push(SideEffect::Deletion { edition: edition.to_owned(), domain: domain.map(str::to_owned) });
         self
     }
 
-    /// Adds the records that notes need.
-    fn record_notes(&mut self) -> Result<()> {
-        for note in &self.notes {
-            let system = match note {
-                Noted::Deletion { edition, domain } => System::Deletion { edition, domain: domain.as_deref() },
+    /// Adds the system records that the side effects need.
+    fn add_system_records(&mut self) -> Result<()> {
+        for side_effect in &self.side_effects {
+            let system = match side_effect {
+                SideEffect::Deletion { edition, domain } => System::Deletion { edition, domain: domain.as_deref() },
                 // Any event can carry it.
-                Noted::Tracking { .. } if self.draft.len() > 0 => continue,
-                Noted::Tracking { .. } => System::Tracking,
+                SideEffect::Tracking { .. } if self.draft.len() > 0 => continue,
+                SideEffect::Tracking { .. } => System::Tracking,
             };
             let stream = StreamId::of_system(system);
             self.draft.push(stream.key(), &NewEvent::new(system.event_type(), ""), false)?;
@@ -364,7 +364,7 @@ impl Transaction {
     }
 
     fn attempt(&mut self, repeats: Option<&Repeats>) -> Result<Ticket, Refusal> {
-        let Transaction { store, draft, parts, guards, notes, .. } = self;
+        let Transaction { store, draft, parts, guards, side_effects, .. } = self;
         let guards = Guards::check(guards, store)?;
         // Most commits have one part, and need no memory for this.
         let (mut one, mut many) = ([First::default()], Vec::new());
@@ -388,8 +388,11 @@ impl Transaction {
             let refuse = |(error, rests_on)| Refusal::Error(error, in_flight.upto(rests_on));
             guards.check_ahead(proposal.first_position)?;
             guards.check_again(store, &proposal.pending).map_err(refuse)?;
-            notes.iter().try_for_each(|note| store.inner.view.check_note(note)).map_err(refuse)?;
-            let accepted = store.inner.view.accept(parts, firsts, proposal.first_position);
+            side_effects
+                .iter()
+                .try_for_each(|side_effect| store.inner.catalog.check_side_effect(side_effect))
+                .map_err(refuse)?;
+            let accepted = store.inner.catalog.accept(parts, firsts, proposal.first_position);
             accepted.map_err(|refused| match refused {
                 Refused::Failed(error) => Refusal::from(error),
                 Refused::Conflict { part, next, rests_on } => {
@@ -399,7 +402,9 @@ impl Transaction {
             })?;
             let committed = place(proposal, parts, firsts);
             repeats.iter().for_each(|repeats| repeats.accepted(committed.positions.end));
-            notes.iter().for_each(|note| store.inner.view.accept_note(note.clone(), committed.positions.end));
+            side_effects.iter().for_each(|side_effect| {
+                store.inner.catalog.accept_side_effect(side_effect.clone(), committed.positions.end)
+            });
             Ok::<_, Refusal>((in_flight, committed))
         })?;
         // Without events, the outcome is an answer like any other.

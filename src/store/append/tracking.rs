@@ -16,7 +16,7 @@ impl Store {
     /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index
     /// cannot be read.
     pub fn tracked(&self, upstream: &str) -> Result<Option<u64>> {
-        self.inner.view.index.tracked(upstream)
+        self.inner.catalog.index.tracked(upstream)
     }
 
     /// How far each upstream has been taken in, by name.
@@ -25,7 +25,7 @@ impl Store {
     ///
     /// As [`Store::tracked`].
     pub fn all_tracked(&self) -> Result<BTreeMap<String, u64>> {
-        let terms = self.inner.view.index.terms(&[TermKind::Tracking as u8])?;
+        let terms = self.inner.catalog.index.terms(&[TermKind::Tracking as u8])?;
         let name = |term: &[u8]| String::from_utf8_lossy(term::text(term)).into_owned();
         Ok(terms.iter().map(|(term, info)| (name(term), info.value)).collect())
     }

@@ -148,7 +148,7 @@ impl Store {
         }
         for (name, position, recorded_at) in newest.letters {
             let fault = self.inner.known_fault(position, recorded_at);
-            note(Bound::Letter { name: &name, position }, fault);
+            note(Bound::DeadLetter { name: &name, position }, fault);
         }
         if let Some((handler, stream, epoch, of)) = newest.position
             && self.inner.epoch(&stream) == epoch

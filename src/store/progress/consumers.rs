@@ -12,7 +12,7 @@ use crate::stream::check_name;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
-pub(crate) use crate::positions::Letter;
+pub(crate) use crate::positions::DeadLetterEntry;
 
 /// The right to run under a name, until it is dropped.
 pub(crate) struct Claim {
@@ -30,7 +30,7 @@ impl Drop for Claim {
 pub(crate) struct CheckpointUpdate {
     /// All before this position is done, or in a letter.
     pub next: u64,
-    pub parked: Vec<(u64, Letter)>,
+    pub parked: Vec<(u64, DeadLetterEntry)>,
     /// Letters of events that are done.
     pub gone: Vec<u64>,
 }
@@ -108,25 +108,25 @@ impl Store {
         positions.flush()
     }
 
-    pub(crate) fn letters(&self, name: &str) -> Result<Vec<(u64, Letter)>> {
-        self.inner.positions.letters(name)
+    pub(crate) fn dead_letters(&self, name: &str) -> Result<Vec<(u64, DeadLetterEntry)>> {
+        self.inner.positions.dead_letters(name)
     }
 
-    pub(crate) fn count_letters_of(&self, name: &str) -> Result<usize> {
-        self.inner.positions.count_letters_of(name)
+    pub(crate) fn count_dead_letters_of(&self, name: &str) -> Result<usize> {
+        self.inner.positions.count_dead_letters_of(name)
     }
 
-    pub(crate) fn count_letters(&self) -> Result<BTreeMap<String, u64>> {
-        self.inner.positions.count_letters()
+    pub(crate) fn count_dead_letters(&self) -> Result<BTreeMap<String, u64>> {
+        self.inner.positions.count_dead_letters()
     }
 
     /// Why a dead letter is not about an event of this log, if it is not.
-    pub(crate) fn letter_fault(&self, position: u64, letter: &Letter) -> Option<BindingFault> {
+    pub(crate) fn letter_fault(&self, position: u64, letter: &DeadLetterEntry) -> Option<BindingFault> {
         self.inner.known_fault(position, letter.recorded_at)
     }
 
     /// The same as an error.
-    pub(crate) fn check_letter(&self, name: &str, position: u64, letter: &Letter) -> Result<()> {
+    pub(crate) fn check_dead_letter(&self, name: &str, position: u64, letter: &DeadLetterEntry) -> Result<()> {
         if letter.recorded_at == UNBOUND {
             return Ok(());
         }
@@ -137,15 +137,15 @@ impl Store {
 
     /// Writes letters that have changed, and forgets others. Durable after
     /// [`Checkpoints::flush`](crate::store::Checkpoints::flush).
-    pub(crate) fn put_letter(&self, name: &str, position: u64, letter: Letter) -> Result<()> {
+    pub(crate) fn put_dead_letter(&self, name: &str, position: u64, letter: DeadLetterEntry) -> Result<()> {
         let (to, expected) = (None, ExpectedVersion::Any);
         let step = crate::positions::Step { to, expected, parked: vec![(position, letter)], gone: Vec::new() };
         self.inner.positions.advance(name, step).map(drop)
     }
 
     /// Returns whether there was one.
-    pub(crate) fn delete_letter(&self, name: &str, position: u64) -> Result<bool> {
-        self.inner.positions.delete_letter(name, position)
+    pub(crate) fn delete_dead_letter(&self, name: &str, position: u64) -> Result<bool> {
+        self.inner.positions.delete_dead_letter(name, position)
     }
 
     /// The number of events that were recorded before a time.
@@ -171,7 +171,7 @@ impl Store {
                 event?;
                 count += 1;
             }
-            Ok(count + store.inner.view.index.held_from(segment + 1)?.events)
+            Ok(count + store.inner.catalog.index.held_from(segment + 1)?.events)
         })
     }
 

@@ -108,7 +108,7 @@ impl Inner {
     pub(crate) fn epoch(&self, stream: &StreamId) -> u64 {
         match stream.edition() {
             None => 0,
-            Some(_) => self.view.index.deletions().of_key(stream.key()).position,
+            Some(_) => self.catalog.index.deletions().of_key(stream.key()).position,
         }
     }
 }

@@ -125,7 +125,7 @@ impl Candidates {
         let next = if self.backwards { self.segments.next_back() } else { self.segments.next() };
         let Some(segment) = next else { return Ok(false) };
         self.segment = segment;
-        let index = &store.view.index;
+        let index = &store.catalog.index;
         let mut plan = Vec::new();
         for item in &self.items {
             let mut groups: Vec<Group> = Vec::with_capacity(item.len());
@@ -162,7 +162,7 @@ impl Candidates {
         let mut bounds = 0..store.log.readable(segment);
         let around = |position: u64| {
             let ordinal = position - whole.start;
-            store.view.index.waypoints(segment, move |waypoint| u64::from(waypoint.ordinal) <= ordinal)
+            store.catalog.index.waypoints(segment, move |waypoint| u64::from(waypoint.ordinal) <= ordinal)
         };
         if self.positions.start > whole.start {
             let (before, _) = around(self.positions.start)?;
@@ -223,7 +223,7 @@ impl Candidates {
     fn union(&self, store: &Inner, terms: &[Term], part: &Range<u64>) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for term in terms {
-            store.view.index.offsets(self.segment, term, part, &mut found)?;
+            store.catalog.index.offsets(self.segment, term, part, &mut found)?;
         }
         if terms.len() > 1 {
             found.sort_unstable();

@@ -165,34 +165,34 @@ impl Query {
     /// Whether an event is one that this query finds. Whether a named edition shares an event of
     /// the main one, the event alone cannot tell: it counts as shared.
     pub fn matches(&self, event: &Event) -> bool {
-        self.matches_facts(&Facts::of(event), false)
+        self.matches_fields(&EventFields::of(event), false)
     }
 
     /// The same with the events of all editions.
     pub(crate) fn matches_in_any_edition(&self, event: &Event) -> bool {
-        self.matches_facts(&Facts::of(event), true)
+        self.matches_fields(&EventFields::of(event), true)
     }
 
     /// The same for an event that is in flight.
     pub(crate) fn matches_recorded(&self, event: &Recorded<'_>) -> bool {
         let recorded_at = Timestamp::from_nanos(event.recorded_at);
         let Recorded { key, event_type, extras, .. } = *event;
-        self.matches_facts(&Facts { key, event_type, extras, recorded_at }, false)
+        self.matches_fields(&EventFields { key, event_type, extras, recorded_at }, false)
     }
 
     /// Text is compared as bytes: looking whether it is text was done when the event was decoded,
     /// and takes longer than all the rest.
-    fn matches_facts(&self, facts: &Facts<'_>, any_edition: bool) -> bool {
+    fn matches_fields(&self, fields: &EventFields<'_>, any_edition: bool) -> bool {
         let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time: &dyn Fn() -> Timestamp| match bounds {
             (None, None) => true,
             (since, until) => since.is_none_or(|since| since <= time()) && until.is_none_or(|until| time() <= until),
         };
-        let Some(names) = names(facts.key) else { return false };
+        let Some(names) = names(fields.key) else { return false };
         let edition = self.edition.as_deref().unwrap_or_default().as_bytes();
         (any_edition || names.edition.is_empty() || names.edition == edition)
-            && within(self.recorded, &|| facts.recorded_at)
-            && within(self.occurred, &|| facts.extras.occurred_at().unwrap_or(facts.recorded_at))
-            && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(&names, facts)))
+            && within(self.recorded, &|| fields.recorded_at)
+            && within(self.occurred, &|| fields.extras.occurred_at().unwrap_or(fields.recorded_at))
+            && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(&names, fields)))
     }
 
     /// When the events that can be found were recorded: from the first time to the second.
@@ -241,16 +241,16 @@ impl From<&Query> for Query {
 }
 
 /// What of an event a query looks at.
-struct Facts<'a> {
+struct EventFields<'a> {
     key: &'a [u8],
     event_type: &'a [u8],
     extras: Extras<'a>,
     recorded_at: Timestamp,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> EventFields<'a> {
     fn of(event: &'a Event) -> Self {
-        Facts {
+        EventFields {
             key: event.key(),
             event_type: event.type_bytes(),
             extras: event.extras(),
@@ -265,14 +265,14 @@ impl Item {
         domains.is_empty() && streams.is_empty() && types.is_empty() && tags.is_empty() && correlation.is_none()
     }
 
-    fn matches(&self, names: &KeyNames<'_>, facts: &Facts<'_>) -> bool {
+    fn matches(&self, names: &KeyNames<'_>, fields: &EventFields<'_>) -> bool {
         let anywhere = self.domains.is_empty() && self.streams.is_empty();
         let in_domain = || self.domains.iter().any(|domain| domain.as_bytes() == names.domain);
-        let in_stream = || self.streams.iter().any(|stream| main_key(stream.key()) == main_key(facts.key));
-        let correlated = |id: &String| !id.is_empty() && facts.extras.correlation_id() == Some(id.as_bytes());
+        let in_stream = || self.streams.iter().any(|stream| main_key(stream.key()) == main_key(fields.key));
+        let correlated = |id: &String| !id.is_empty() && fields.extras.correlation_id() == Some(id.as_bytes());
         (anywhere || in_domain() || in_stream())
-            && (self.types.is_empty() || self.types.iter().any(|t| t.as_bytes() == facts.event_type))
-            && self.tags.iter().all(|tag| facts.extras.tags().any(|t| t == tag.as_bytes()))
+            && (self.types.is_empty() || self.types.iter().any(|t| t.as_bytes() == fields.event_type))
+            && self.tags.iter().all(|tag| fields.extras.tags().any(|t| t == tag.as_bytes()))
             && self.correlation.as_ref().is_none_or(correlated)
     }
 

@@ -191,7 +191,7 @@ impl Search {
         }
         let positions = start..end;
         let groups = match self.any_edition {
-            true => self.query.groups_in(store.view.index.editions()?.iter().map(String::as_str)),
+            true => self.query.groups_in(store.catalog.index.editions()?.iter().map(String::as_str)),
             false => self.query.groups(),
         };
         let cursor = match (groups, self.backwards) {
@@ -216,7 +216,7 @@ impl Inner {
         }
         // Recorded time never decreases: segment, waypoint, event.
         let (segment, first) = self.log.segment_at_time(time.as_nanos());
-        let (last, _) = self.view.index.waypoints(segment, |waypoint| waypoint.recorded_at <= time.as_nanos())?;
+        let (last, _) = self.catalog.index.waypoints(segment, |waypoint| waypoint.recorded_at <= time.as_nanos())?;
         let start = first + last.map_or(0, |waypoint| u64::from(waypoint.ordinal));
         let mut events = self.log.forwards(start.min(end)..end);
         let mut behind = start.min(end);

@@ -53,10 +53,10 @@ impl Inner {
         if stream.edition().is_some() {
             return Ok(true);
         }
-        let diverges = match self.view.pending_divergence(&stream.in_edition(edition)?) {
+        let diverges = match self.catalog.pending_divergence(&stream.in_edition(edition)?) {
             Some(diverges) => diverges,
             None => {
-                let index = &self.view.index;
+                let index = &self.catalog.index;
                 Shadows::of(edition).start(self, &index.deletions(), event.key, u64::MAX)?
             }
         };
@@ -67,7 +67,7 @@ impl Inner {
 impl Visible {
     /// The state at this moment.
     pub(crate) fn now(store: &Inner, query: &Query) -> Self {
-        let (deletions, watermark) = store.view.index.deletions_at(|| store.log.watermark());
+        let (deletions, watermark) = store.catalog.index.deletions_at(|| store.log.watermark());
         Visible { deletions, shadows: query.named_edition().map(Shadows::of), watermark, end: watermark }
     }
 
@@ -116,7 +116,7 @@ impl Shadows {
         if let Some(&known) = self.known.get(main) {
             return Ok(known);
         }
-        let index = &store.view.index;
+        let index = &store.catalog.index;
         let spread = match &mut self.spread {
             Some(spread) => spread,
             none => none.insert(index.spread(&self.edition, deletions)?),

@@ -32,7 +32,7 @@ impl Store {
 
 impl Inner {
     fn losses(&self) -> Result<Vec<Range<u64>>> {
-        let index = &self.view.index;
+        let index = &self.catalog.index;
         let mut losses: Vec<Range<u64>> = Vec::new();
         if !index.is_lossy() {
             return Ok(losses);
@@ -60,7 +60,7 @@ impl Inner {
         if self.gaps.is_empty() {
             return None;
         }
-        let since = self.view.index.deletions().of_key(stream.key()).position;
+        let since = self.catalog.index.deletions().of_key(stream.key()).position;
         let gaps = self.gaps.iter().filter(|gap| (since..before).contains(&gap.damage.positions.start));
         let lost = gaps.flat_map(|gap| &gap.streams).filter(|lost| lost.stream == *stream);
         lost.map(|lost| lost.sequences.clone()).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))

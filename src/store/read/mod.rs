@@ -195,7 +195,7 @@ impl Read {
 
     fn events(self) -> Events {
         let resume = self.store.around.is_possible().then(|| Box::new(Resume::Read(self.clone())));
-        let (deletions, end) = self.store.view.index.deletions_at(|| self.store.log.watermark());
+        let (deletions, end) = self.store.catalog.index.deletions_at(|| self.store.log.watermark());
         let failed = |error| (Cursor::Failed(Some(error)), self.range.start, end);
         let (cursor, start, seen_upto) = self.begin(end).unwrap_or_else(failed);
         let gaps = self.gaps_to_name(&cursor, start, seen_upto);
@@ -230,7 +230,7 @@ impl Read {
         Some(untold)
     }
 
-    /// The walk, the sequence or position that it begins with (backwards, ends with), and the
+    /// The cursor, the sequence or position that it begins with (backwards, ends with), and the
     /// position after what can be seen of what is visible below `end`.
     fn begin(&self, mut end: u64) -> Result<(Cursor, u64, u64)> {
         let (store, log) = (&self.store, &self.store.log);
@@ -239,11 +239,11 @@ impl Read {
         }
         let mut range = self.range.clone();
         let before = self.as_of.map(|_| end);
-        let walk = match &self.source {
+        let cursor = match &self.source {
             ReadSource::Stream(stream) if stream.edition().is_some() => {
-                let own = Arc::new(store.view.index.own(stream.key())?);
-                let walk = |range, backwards| -> Result<Cursor> {
-                    Ok(match store.view.index.is_lossy() {
+                let own = Arc::new(store.catalog.index.own(stream.key())?);
+                let cursor = |range, backwards| -> Result<Cursor> {
+                    Ok(match store.catalog.index.is_lossy() {
                         true => Cursor::Gaps(GapCursor::new(
                             store,
                             stream,
@@ -269,7 +269,7 @@ impl Read {
                 };
                 if let Some(event_type) = &self.latest {
                     // What is seen here no query sees: from the end, then, and at the same moment.
-                    let mut newest = walk(0..u64::MAX, true)?;
+                    let mut newest = cursor(0..u64::MAX, true)?;
                     while let Some(event) = newest.next(store)? {
                         if event.event_type() == event_type {
                             range.start = range.start.max(event.sequence());
@@ -277,7 +277,7 @@ impl Read {
                         }
                     }
                 }
-                walk(range.clone(), self.backwards)?
+                cursor(range.clone(), self.backwards)?
             }
             source => {
                 if let Some(event_type) = &self.latest {
@@ -290,8 +290,8 @@ impl Read {
                     (ReadSource::All, true) => {
                         Cursor::Backwards(Box::new(log.backwards(range.start..range.end.min(end))))
                     }
-                    (ReadSource::Stream(stream), backwards) if store.view.index.is_lossy() => {
-                        let own = store.view.index.own(stream.key())?;
+                    (ReadSource::Stream(stream), backwards) if store.catalog.index.is_lossy() => {
+                        let own = store.catalog.index.own(stream.key())?;
                         Cursor::Gaps(GapCursor::new(store, stream, &own, range.clone(), backwards, before, None)?)
                     }
                     (ReadSource::Stream(stream), backwards) => {
@@ -304,7 +304,7 @@ impl Read {
                 }
             }
         };
-        Ok((walk, range.start, end))
+        Ok((cursor, range.start, end))
     }
 
     /// Where the newest event of a type stands, among those below a position: its sequence, or its

@@ -41,7 +41,7 @@ pub(crate) struct StreamCursor {
 
 impl StreamCursor {
     pub(crate) fn new(store: &Inner, stream: StreamId, range: Range<u64>, backwards: bool) -> Result<Self> {
-        let index = &store.view.index;
+        let index = &store.catalog.index;
         let next = index.next_sequence(stream.key())?;
         let sequences = range.start..range.end.min(next);
         let segments = index.segments();
@@ -114,7 +114,7 @@ impl StreamCursor {
     fn astray(&self, store: &Inner, sequence: u64) -> Error {
         let mut offsets = Vec::new();
         let wanted = |held: &Range<u64>| held.contains(&sequence).then_some((sequence, 1));
-        let place = store.view.index.stream(self.segment, &self.term, wanted, &mut offsets);
+        let place = store.catalog.index.stream(self.segment, &self.term, wanted, &mut offsets);
         let read = place.and_then(|_| match offsets.first() {
             Some(&offset) => store.log.event_at(Location { segment: self.segment, offset: offset.into() }).map(|_| ()),
             None => Ok(()),
@@ -151,7 +151,7 @@ impl StreamCursor {
         self.taken = 0;
         let mut upwards = None;
         loop {
-            let held = store.view.index.stream(self.segment, &self.term, wanted, &mut self.offsets)?;
+            let held = store.catalog.index.stream(self.segment, &self.term, wanted, &mut self.offsets)?;
             if held.contains(&sequence) {
                 break;
             }
@@ -295,7 +295,7 @@ impl GapCursor {
             let places = own[within(stream, &own, range)?].iter().map(|&place| (place, false)).collect::<Vec<_>>();
             return Ok(GapCursor { stream: stream.clone(), left: 0..places.len(), places, backwards, first_own: 0 });
         };
-        let mains: Vec<Location> = store.view.index.own(main.key())?.places().collect();
+        let mains: Vec<Location> = store.catalog.index.own(main.key())?.places().collect();
         let mut own = &own[within(stream, &own, 0..u64::MAX)?];
         let first = own.first().map(|&place| event_of(store, stream, place)).transpose()?;
         let first_own = first.as_ref().map_or(u64::MAX, Event::position);
@@ -359,23 +359,23 @@ impl Inner {
     /// The next sequence of a stream, as reads see it: in a named edition in which it does not
     /// diverge, that of the main one.
     pub(crate) fn next_sequence(&self, stream: &StreamId) -> Result<u64> {
-        let next = self.view.index.next_sequence(stream.key())?;
+        let next = self.catalog.index.next_sequence(stream.key())?;
         let main = if next == 0 { stream.in_main() } else { None };
-        main.map_or(Ok(next), |main| self.view.index.next_sequence(main.key()))
+        main.map_or(Ok(next), |main| self.catalog.index.next_sequence(main.key()))
     }
 
     /// The same for a stream that is about to be written to: it is remembered, so that it need not
     /// be looked for under a lock.
     pub(crate) fn next_sequence_to_write(&self, stream: &StreamId) -> Result<u64> {
-        let next = self.view.index.next_sequence_to_write(stream.key())?;
+        let next = self.catalog.index.next_sequence_to_write(stream.key())?;
         let main = if next == 0 { stream.in_main() } else { None };
-        main.map_or(Ok(next), |main| self.view.index.next_sequence_to_write(main.key()))
+        main.map_or(Ok(next), |main| self.catalog.index.next_sequence_to_write(main.key()))
     }
 
     /// The sequence after the last event of a stream of the main edition that stands below a
     /// position: positions rise with sequences.
     pub(crate) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
-        bisect(0..self.view.index.next_sequence(stream.key())?, |sequence| {
+        bisect(0..self.catalog.index.next_sequence(stream.key())?, |sequence| {
             let mut one = StreamCursor::new(self, stream.clone(), sequence..sequence + 1, false)?.limit(1);
             Ok(one.next(self)?.is_some_and(|event| event.position() < position))
         })

@@ -6,24 +6,24 @@ use annals::{Error, Query};
 /// What a read gave: events and named gaps, in order.
 #[derive(Debug)]
 enum Item {
-    Event(Box<Fact>),
+    Event(Box<EventRecord>),
     Gap(Range<u64>),
 }
 
 fn items(read: impl IntoIterator<Item = annals::Result<annals::Event>>) -> Vec<Item> {
     let item = |item: annals::Result<annals::Event>| match item {
-        Ok(event) => Item::Event(Box::new(Fact::of(&event))),
+        Ok(event) => Item::Event(Box::new(EventRecord::of(&event))),
         Err(Error::Damaged(damage)) => Item::Gap(damage.positions),
         Err(other) => panic!("{other}"),
     };
     read.into_iter().map(item).collect()
 }
 
-fn events(items: &[Item]) -> Vec<&Fact> {
+fn events(items: &[Item]) -> Vec<&EventRecord> {
     let mut events = Vec::new();
     for item in items {
-        if let Item::Event(fact) = item {
-            events.push(&**fact);
+        if let Item::Event(record) = item {
+            events.push(&**record);
         }
     }
     events
@@ -35,12 +35,12 @@ fn check(disk: &SimFs, intact: &[&Written], all: usize, context: &str) {
     let disk = disk.crash(Image::Killed);
     let before = all_files(&disk);
     let store = options(&disk).open_read_only("store").unwrap_or_else(|e| panic!("{context}: {e}"));
-    let expected: Vec<&Fact> = intact.iter().map(|written| &written.fact).collect();
+    let expected: Vec<&EventRecord> = intact.iter().map(|written| &written.record).collect();
     let found = items(store.read_all());
     assert!(events(&found) == expected, "{context}: {} of {}", events(&found).len(), expected.len());
     // Together, events and gaps have each position once, in order.
     let positions = found.iter().flat_map(|item| match item {
-        Item::Event(fact) => fact.position..fact.position + 1,
+        Item::Event(record) => record.position..record.position + 1,
         Item::Gap(positions) => positions.clone(),
     });
     assert!(positions.eq(0..all as u64), "{context}: a position that is neither read nor named");
@@ -52,24 +52,27 @@ fn check(disk: &SimFs, intact: &[&Written], all: usize, context: &str) {
     assert_eq!(gaps as usize, all - expected.len(), "{context}");
     for name in ["a-1", "b-2", "odd-%FF%00"] {
         let id = stream(name);
-        let own: Vec<&Fact> = expected.iter().copied().filter(|fact| fact.stream == id).collect();
+        let own: Vec<&EventRecord> = expected.iter().copied().filter(|record| record.stream == id).collect();
         for backwards in [false, true] {
             let read = if backwards { store.read(&id).backwards() } else { store.read(&id) };
             let found = items(read);
-            let mut facts = events(&found);
+            let mut records = events(&found);
             if backwards {
-                facts.reverse();
+                records.reverse();
             }
-            assert!(facts == own, "{context}: {name}");
+            assert!(records == own, "{context}: {name}");
             let told = found.iter().any(|item| matches!(item, Item::Gap(_)));
-            let dense = own.iter().zip(0..).all(|(fact, n)| fact.sequence == n);
+            let dense = own.iter().zip(0..).all(|(record, n)| record.sequence == n);
             assert!(told || dense, "{context}: a shorter {name} without a word");
         }
     }
     // A query may have missed something in each gap.
     let found = items(store.query(&Query::new().event_type("Two")));
-    let twos: Vec<&Fact> =
-        expected.iter().copied().filter(|fact| fact.event_type == "Two" && fact.stream.edition().is_none()).collect();
+    let twos: Vec<&EventRecord> = expected
+        .iter()
+        .copied()
+        .filter(|record| record.event_type == "Two" && record.stream.edition().is_none())
+        .collect();
     assert!(events(&found) == twos, "{context}: query");
     let named: u64 = found.iter().map(|item| if let Item::Gap(at) = item { at.end - at.start } else { 0 }).sum();
     assert_eq!(named, gaps, "{context}: query");

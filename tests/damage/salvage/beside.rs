@@ -131,7 +131,7 @@ fn salvage_tells_of_entries_that_are_lost() {
 #[test]
 fn salvage_names_whom_a_loss_touches() {
     let sample = kept();
-    let hit = sample.written.iter().find(|w| w.fact.stream == stream("a-1") && w.fact.sequence == 1).unwrap();
+    let hit = sample.written.iter().find(|w| w.record.stream == stream("a-1") && w.record.sequence == 1).unwrap();
     flip(&sample.disk, &hit.path, hit.bytes.end - 20);
     let (report, _) = salvage(&sample.disk, &sample.outside(&hit.path, hit.bytes.clone()), "one event");
     assert_eq!(report.lost(), 1);

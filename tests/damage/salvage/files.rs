@@ -167,8 +167,8 @@ fn garbage() {
         copy.set_contents(path, bytes);
         let report = Salvage::new().run_in(&copy, "store", "out").unwrap();
         let found = check_out(&copy, &report, &format!("seed {seed}"));
-        for fact in found {
-            assert_eq!(fact, sample.written[fact.position as usize].fact, "seed {seed}");
+        for record in found {
+            assert_eq!(record, sample.written[record.position as usize].record, "seed {seed}");
         }
     }
     let disk = SimFs::new();

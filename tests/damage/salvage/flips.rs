@@ -121,7 +121,7 @@ fn damage_everywhere() {
     }
 }
 
-/// Without a witness, what is left of a commit at the end of the log may be a torn write: half a
+/// Without evidence, what is left of a commit at the end of the log may be a torn write: half a
 /// commit is never salvaged then, and whole ones are.
 #[test]
 fn truncation_without_a_witness() {
@@ -133,8 +133,8 @@ fn truncation_without_a_witness() {
     for len in (128..good.len()).step_by(3) {
         sample.disk.set_contents(&path, good[..len].to_vec());
         let mut intact = sample.outside(&path, len..usize::MAX);
-        let cut = sample.written[intact.len()..].first().map(|first| first.fact.recorded_at);
-        intact.retain(|written| Some(written.fact.recorded_at) != cut);
+        let cut = sample.written[intact.len()..].first().map(|first| first.record.recorded_at);
+        intact.retain(|written| Some(written.record.recorded_at) != cut);
         let (report, _) = salvage(&sample.disk, &intact, &format!("cut at {len}, no HEAD"));
         assert_eq!(report.lost(), 0);
         torn += u32::from(report.torn.is_some());

@@ -19,23 +19,24 @@ fn renumbered_stores_are_dense() {
             let report = Salvage::new().renumber(true).run_in(&copy, "store", "out").unwrap();
             let store = options(&copy).open("out").unwrap();
             assert!(store.losses().unwrap().is_empty());
-            let found = annals_testkit::facts(store.read_all());
+            let found = annals_testkit::records(store.read_all());
             let intact = sample.outside(&path, at..end);
             assert_eq!(
                 (found.len(), report.events, report.positions),
                 (intact.len(), intact.len() as u64, intact.len() as u64)
             );
             let mut next: BTreeMap<_, u64> = BTreeMap::new();
-            for ((n, fact), written) in found.iter().enumerate().zip(&intact) {
-                let main = fact.stream.in_edition("").unwrap();
-                let shared = if fact.stream.edition().is_some() { next.get(&main).copied().unwrap_or(0) } else { 0 };
-                let expected = next.entry(fact.stream.clone()).or_insert(fact.sequence.min(shared));
-                assert_eq!((fact.position, fact.sequence), (n as u64, *expected), "{fact:?}");
+            for ((n, record), written) in found.iter().enumerate().zip(&intact) {
+                let main = record.stream.in_edition("").unwrap();
+                let shared = if record.stream.edition().is_some() { next.get(&main).copied().unwrap_or(0) } else { 0 };
+                let expected = next.entry(record.stream.clone()).or_insert(record.sequence.min(shared));
+                assert_eq!((record.position, record.sequence), (n as u64, *expected), "{record:?}");
                 *expected += 1;
                 // All else is as it was, the id that the store gave included.
-                let same = Fact { position: fact.position, sequence: fact.sequence, ..written.fact.clone() };
-                assert_eq!(*fact, same);
-                assert_eq!(store.event(fact.id).unwrap().map(|event| event.position()), Some(fact.position));
+                let same =
+                    EventRecord { position: record.position, sequence: record.sequence, ..written.record.clone() };
+                assert_eq!(*record, same);
+                assert_eq!(store.event(record.id).unwrap().map(|event| event.position()), Some(record.position));
             }
             drop(store);
             assert!(verify_in(&copy, "out").unwrap().is_sound());
@@ -53,9 +54,9 @@ fn of_a_large_commit_the_rest_is_kept() {
     let events = |n: u32| (0..n).map(|n| NewEvent::with_data("Many", n.to_le_bytes().repeat(n as usize % 50)));
     store.transaction().append(&a, Expected::Any, events(3000)).idempotency_key("large").commit().unwrap();
     store.append(&b, Expected::Any, events(10)).unwrap();
-    let facts = annals_testkit::facts(store.read_all());
+    let records = annals_testkit::records(store.read_all());
     store.close().unwrap();
-    let sample = Sample { written: places(&disk, facts), disk };
+    let sample = Sample { written: places(&disk, records), disk };
     let path = &segments(&sample.disk)[0];
     let good = sample.disk.contents(path).unwrap();
     assert!(good.len() > 200_000);
@@ -109,7 +110,7 @@ fn salvaged_again() {
     assert_eq!(info.next_sequence, 26);
     let tagged = store.query(&Query::new().stream(&stream("a-1"))).into_iter().count();
     assert_eq!(tagged, store.read(&stream("a-1")).into_iter().count());
-    let facts = annals_testkit::facts(store.read_all());
+    let records = annals_testkit::records(store.read_all());
     let losses = store.losses().unwrap();
     store.close().unwrap();
     assert!(verify_in(&disk, "out").unwrap().is_sound());
@@ -129,12 +130,12 @@ fn salvaged_again() {
             copy.set_contents(&path, bad);
             let report = Salvage::new().run_in(&copy, "store", "out").unwrap();
             let store = options(&copy).open("out").unwrap();
-            let found = annals_testkit::facts(store.read_all());
-            let mut known = facts.iter();
-            assert!(found.iter().all(|fact| known.any(|known| known == fact)), "{}, byte {at}", path.display());
+            let found = annals_testkit::records(store.read_all());
+            let mut known = records.iter();
+            assert!(found.iter().all(|record| known.any(|known| known == record)), "{}, byte {at}", path.display());
             let lost: Vec<u64> = store.losses().unwrap().into_iter().flatten().collect();
             assert!(losses.iter().cloned().flatten().all(|position| lost.contains(&position)));
-            assert!(found.len() + 1 >= facts.len(), "{}, byte {at}: {report:?}", path.display());
+            assert!(found.len() + 1 >= records.len(), "{}, byte {at}: {report:?}", path.display());
         }
     }
 }
@@ -187,7 +188,7 @@ fn a_salvage_that_is_interrupted_leaves_nothing_that_opens() {
                 Ok(store) => {
                     let last = done.is_ok() || call > 10;
                     assert!(last, "call {call}, {image:?}: opens too early");
-                    assert_eq!(annals_testkit::facts(store.read_all()).len(), sample.outside(path, 300..301).len());
+                    assert_eq!(annals_testkit::records(store.read_all()).len(), sample.outside(path, 300..301).len());
                 }
                 Err(Error::Unfinished { what: "salvage", .. }) => assert!(there),
                 Err(Error::NotAStore { .. }) => assert!(done.is_err(), "call {call}, {image:?}"),
@@ -222,7 +223,7 @@ fn editions_that_were_deleted() {
     store.editions().delete("x", None).unwrap();
     store.append(&branch, Expected::Next(1), annals_testkit::texts(["new 1", "new 2"])).unwrap();
     store.append(&a, Expected::Any, annals_testkit::texts(["4"])).unwrap();
-    let visible = annals_testkit::data_of(&annals_testkit::facts(store.read(&branch)));
+    let visible = annals_testkit::data_of(&annals_testkit::records(store.read(&branch)));
     assert_eq!(visible, ["0", "new 1", "new 2"]);
     store.close().unwrap();
     let path = &segments(&disk)[0];
@@ -236,7 +237,7 @@ fn editions_that_were_deleted() {
         let report = Salvage::new().run_in(&copy, "store", "out").unwrap();
         assert!(report.lost() <= 1, "byte {at}: {report:?}");
         let store = options(&copy).open("out").unwrap();
-        let found = annals_testkit::data_of(&annals_testkit::facts(store.read(&branch)));
+        let found = annals_testkit::data_of(&annals_testkit::records(store.read(&branch)));
         // If the event that the edition diverges with is lost, nothing says that it had diverged
         // there.
         let shared = |data: &String| data == "1" && !found.contains(&"new 1".to_owned());
@@ -263,7 +264,7 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
         store.editions().delete("x", domain).unwrap();
     }
     store.append(&branch, Expected::Any, annals_testkit::texts(["last"])).unwrap();
-    let visible = annals_testkit::facts(store.read_all());
+    let visible = annals_testkit::records(store.read_all());
     store.close().unwrap();
     let path = &segments(&disk)[0];
     let mut bad = disk.contents(path).unwrap();
@@ -274,7 +275,7 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
     let report = Salvage::new().run_in(&disk, "store", "out").unwrap();
     assert_eq!(report.lost(), 0, "{report:?}");
     let store = options(&disk).open("out").unwrap();
-    assert_eq!(annals_testkit::facts(store.read_all()), visible);
+    assert_eq!(annals_testkit::records(store.read_all()), visible);
     drop(store);
 
     let event = bad.windows(9).position(|window| window == b"between 1").unwrap();
@@ -283,11 +284,11 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
     let report = Salvage::new().run_in(&disk, "store", "out of two").unwrap();
     assert_eq!(report.lost(), 2, "{report:?}");
     let store = options(&disk).open("out of two").unwrap();
-    let found = annals_testkit::facts(store.read_all());
+    let found = annals_testkit::records(store.read_all());
     assert!(
         found
             .iter()
-            .eq(visible.iter().filter(|fact| annals_testkit::data_of(std::slice::from_ref(fact)) != ["between 1"]))
+            .eq(visible.iter().filter(|record| annals_testkit::data_of(std::slice::from_ref(record)) != ["between 1"]))
     );
 }
 
@@ -306,9 +307,9 @@ fn stale_commits_are_left_behind() {
         for data in data {
             store.append(&stream("c-3"), Expected::Any, annals_testkit::texts([*data])).unwrap();
         }
-        let facts = annals_testkit::facts(store.read_all());
+        let records = annals_testkit::records(store.read_all());
         store.close().unwrap();
-        (places(&copy, facts), copy)
+        (places(&copy, records), copy)
     };
     let (_, stale) = append(&["first", "lost"]);
     let (written, last) = append(&["again"]);

@@ -18,7 +18,7 @@ mod forms;
 
 use annals::offline::{Kind, Salvage, Salvaged, dump_in, verify_in};
 use annals::{Expected, NewEvent, Options, Store, Timestamp, Uuid};
-use annals_testkit::{Fact, stream};
+use annals_testkit::{EventRecord, stream};
 use annals_testkit::{Image, SimFs};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 /// An event of the sample, and where it stands.
 #[derive(Clone)]
 struct Written {
-    fact: Fact,
+    record: EventRecord,
     path: PathBuf,
     bytes: Range<usize>,
 }
@@ -81,13 +81,13 @@ fn sample_of(commits: u32) -> Sample {
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
     fill(&store, commits);
-    let facts = annals_testkit::facts(store.read_all());
+    let records = annals_testkit::records(store.read_all());
     store.close().unwrap();
-    Sample { written: places(&disk, facts), disk }
+    Sample { written: places(&disk, records), disk }
 }
 
 /// Finds out where the events stand.
-fn places(disk: &SimFs, facts: Vec<Fact>) -> Vec<Written> {
+fn places(disk: &SimFs, records: Vec<EventRecord>) -> Vec<Written> {
     let mut places = Vec::new();
     dump_in(disk, "store", |piece| {
         if piece.kind == Kind::Commit {
@@ -102,8 +102,8 @@ fn places(disk: &SimFs, facts: Vec<Fact>) -> Vec<Written> {
         }
     })
     .unwrap();
-    assert_eq!(places.len(), facts.len());
-    facts.into_iter().zip(places).map(|(fact, (path, bytes))| Written { fact, path, bytes }).collect()
+    assert_eq!(places.len(), records.len());
+    records.into_iter().zip(places).map(|(record, (path, bytes))| Written { record, path, bytes }).collect()
 }
 
 fn varint(bytes: &[u8]) -> (usize, usize) {
@@ -134,10 +134,10 @@ fn salvage(disk: &SimFs, intact: &[&Written], context: &str) -> (Salvaged, SimFs
     let report = Salvage::new().run_in(&disk, "store", "out").unwrap_or_else(|e| panic!("{context}: {e}"));
     assert!(all_files(&disk) == before, "{context}: the damaged store was written to");
     let found = check_out(&disk, &report, context);
-    let mut expected = intact.iter().map(|written| &written.fact);
-    for fact in &found {
-        let same = expected.next().unwrap_or_else(|| panic!("{context}: an event that must not be there: {fact:?}"));
-        assert_eq!(fact, same, "{context}");
+    let mut expected = intact.iter().map(|written| &written.record);
+    for record in &found {
+        let same = expected.next().unwrap_or_else(|| panic!("{context}: an event that must not be there: {record:?}"));
+        assert_eq!(record, same, "{context}");
     }
     assert_eq!(expected.next(), None, "{context}: not salvaged");
     (report, disk)
@@ -145,17 +145,17 @@ fn salvage(disk: &SimFs, intact: &[&Written], context: &str) -> (Salvaged, SimFs
 
 /// Opens and reads the new store from all sides.
 #[track_caller]
-fn check_out(disk: &SimFs, report: &Salvaged, context: &str) -> Vec<Fact> {
+fn check_out(disk: &SimFs, report: &Salvaged, context: &str) -> Vec<EventRecord> {
     let verified = verify_in(disk, "out").unwrap();
     assert!(verified.is_sound() && verified.torn.is_none() && verified.notices.is_empty(), "{context}: {verified:?}");
     let store = options(disk).open("out").unwrap_or_else(|e| panic!("{context}: {e}"));
     let opened = store.open_report();
     assert!(opened.clean && opened.cut.is_none() && opened.notices.is_empty(), "{context}: {opened:?}");
-    let found = annals_testkit::facts(store.read_all());
+    let found = annals_testkit::records(store.read_all());
     assert_eq!(report.events, found.len() as u64, "{context}");
     assert_eq!(report.positions, store.len(), "{context}");
     let mut lost: Vec<u64> = (0..store.len()).collect();
-    lost.retain(|position| !found.iter().any(|fact| fact.position == *position));
+    lost.retain(|position| !found.iter().any(|record| record.position == *position));
     let told: Vec<u64> = report.losses.iter().flat_map(|loss| loss.damage.positions.clone()).collect();
     let recorded: Vec<u64> = store.losses().unwrap().into_iter().flatten().collect();
     assert_eq!((&told, &recorded), (&lost, &lost), "{context}: what is lost");
@@ -166,34 +166,40 @@ fn check_out(disk: &SimFs, report: &Salvaged, context: &str) -> Vec<Fact> {
 
 /// Reads of each stream, in both directions and from each sequence on, find the same.
 #[track_caller]
-fn by_stream(store: &Store, found: &[Fact], context: &str) {
-    let mut backwards = annals_testkit::facts(store.read_all().backwards());
+fn by_stream(store: &Store, found: &[EventRecord], context: &str) {
+    let mut backwards = annals_testkit::records(store.read_all().backwards());
     backwards.reverse();
     assert!(backwards == found, "{context}: backwards");
-    let mut streams: BTreeMap<_, Vec<&Fact>> = BTreeMap::new();
-    for fact in found {
-        streams.entry(fact.stream.clone()).or_default().push(fact);
+    let mut streams: BTreeMap<_, Vec<&EventRecord>> = BTreeMap::new();
+    for record in found {
+        streams.entry(record.stream.clone()).or_default().push(record);
     }
     assert_eq!(store.streams("").unwrap().len(), streams.len(), "{context}");
-    for (stream, facts) in streams {
-        let last = facts.last().unwrap();
-        let own = |read: annals::Read| -> Vec<Fact> {
-            let all = annals_testkit::facts(read);
-            all.into_iter().filter(|fact| fact.stream == stream).collect()
+    for (stream, records) in streams {
+        let last = records.last().unwrap();
+        let own = |read: annals::Read| -> Vec<EventRecord> {
+            let all = annals_testkit::records(read);
+            all.into_iter().filter(|record| record.stream == stream).collect()
         };
-        assert!(own(store.read(&stream)).iter().eq(facts.iter().copied()), "{context}: {stream}");
+        assert!(own(store.read(&stream)).iter().eq(records.iter().copied()), "{context}: {stream}");
         let mut backwards = own(store.read(&stream).backwards());
         backwards.reverse();
-        assert!(backwards.iter().eq(facts.iter().copied()), "{context}: {stream} backwards");
+        assert!(backwards.iter().eq(records.iter().copied()), "{context}: {stream} backwards");
         let info = store.stream(&stream).unwrap().unwrap();
         assert_eq!((info.next_sequence, info.last_position), (last.sequence + 1, last.position), "{context}");
-        let middle = facts[facts.len() / 2].sequence;
+        let middle = records[records.len() / 2].sequence;
         let from = own(store.read(&stream).from(middle).limit(10_000));
-        assert!(from.iter().eq(facts.iter().copied().filter(|fact| fact.sequence >= middle)), "{context}: {stream}");
+        assert!(
+            from.iter().eq(records.iter().copied().filter(|record| record.sequence >= middle)),
+            "{context}: {stream}"
+        );
         let until = own(store.read(&stream).to(middle));
-        assert!(until.iter().eq(facts.iter().copied().filter(|fact| fact.sequence < middle)), "{context}: {stream}");
+        assert!(
+            until.iter().eq(records.iter().copied().filter(|record| record.sequence < middle)),
+            "{context}: {stream}"
+        );
         let as_of = own(store.read(&stream).as_of(last.position - 1));
-        assert_eq!(as_of.len(), facts.len() - 1, "{context}: {stream} as of");
+        assert_eq!(as_of.len(), records.len() - 1, "{context}: {stream} as of");
     }
 }
 

@@ -84,7 +84,7 @@ fn each_run_goes_on_where_the_last_one_ended() {
         mailer(&store).run(|event: &Event| seen.push(event.position())).unwrap();
         assert_eq!(seen, (0..12).collect::<Vec<_>>());
         assert_eq!(mailer(&store).run(|_: &Event| -> () { panic!("there is nothing") }).unwrap().handled, 0);
-        bed.settle(store);
+        bed.close_and_check(store);
     });
 }
 

@@ -4,7 +4,7 @@
 //! Shown to fail, each with that bug put into the library: an inline projection that takes in what
 //! it is told of, and not what comes next (`many_threads_append`, `every_way_to_commit`); a state
 //! read on after a failed `apply` (`an_error_or_a_panic_in_apply`); streams dealt to threads by
-//! their keys, editions and all (`in_a_named_edition`); the witness in a saved state not looked at
+//! their keys, editions and all (`in_a_named_edition`); the binding in a saved state not looked at
 //! (`states_that_are_ahead_of_the_log`); events handed to a database before they are durable
 //! (`only_what_is_durable_is_handed_out`). The old version went on for a moment after a switch,
 //! once, and `under_writes` saw answers go back.

@@ -18,7 +18,7 @@ fn append(store: &Store, name: &str, expected: Expected, data: &[&str]) -> Resul
 }
 
 fn data(store: &Store, name: &str) -> Vec<String> {
-    data_of(&facts(store.read(&stream(name))))
+    data_of(&records(store.read(&stream(name))))
 }
 
 fn found(store: &Store, query: &Query) -> Vec<String> {
@@ -56,7 +56,8 @@ fn the_first_append_decides_where_an_edition_diverges() {
             expected.extend(["e0".into(), "e1".into()]);
             assert_eq!(data(&store, &name), expected);
             assert_eq!(store.stream(&stream(&name)).unwrap().unwrap().next_sequence, first + 2);
-            let sequences: Vec<u64> = facts(store.read(&stream(&name))).iter().map(|fact| fact.sequence).collect();
+            let sequences: Vec<u64> =
+                records(store.read(&stream(&name))).iter().map(|record| record.sequence).collect();
             assert_eq!(sequences, (0..first + 2).collect::<Vec<_>>(), "dense");
         }
         for sequence in [6, 7, u64::MAX] {
@@ -120,9 +121,9 @@ fn ranges_and_limits_of_composites() {
             for limit in 0..5 {
                 let expected: Vec<&str> = whole.iter().copied().take(to).skip(from).take(limit).collect();
                 let read = || store.read(&name).from(from as u64).to(to as u64).limit(limit as u64);
-                assert_eq!(data_of(&facts(read())), expected, "{from}..{to}, {limit}");
+                assert_eq!(data_of(&records(read())), expected, "{from}..{to}, {limit}");
                 let expected: Vec<&str> = whole.iter().copied().take(to).skip(from).rev().take(limit).collect();
-                assert_eq!(data_of(&facts(read().backwards())), expected, "backwards {from}..{to}, {limit}");
+                assert_eq!(data_of(&records(read().backwards())), expected, "backwards {from}..{to}, {limit}");
             }
         }
     }
@@ -132,7 +133,7 @@ fn ranges_and_limits_of_composites() {
 fn diverging_at_reads_as_if() {
     let store = Store::in_memory();
     begin(&store);
-    let at = |name: &str, n| data_of(&facts(store.read(&stream(name)).diverging_at(n)));
+    let at = |name: &str, n| data_of(&records(store.read(&stream(name)).diverging_at(n)));
     assert_eq!(at("order-1@none", 0), [""; 0]);
     assert_eq!(at("order-1@none", 3), ["m0", "m1", "m2"]);
     assert_eq!(at("order-1@none", 99), ["m0", "m1", "m2", "m3", "m4"]);
@@ -152,7 +153,7 @@ fn as_of_sees_what_had_diverged_by_then() {
     append(&store, "order-1@x", Expected::Next(2), &["e2"]).unwrap();
     append(&store, "order-1", Expected::Any, &["m5"]).unwrap();
     append(&store, "order-1@x", Expected::Any, &["e3"]).unwrap();
-    let as_of = |name: &str, position: u64| data_of(&facts(store.read(&stream(name)).as_of(position)));
+    let as_of = |name: &str, position: u64| data_of(&records(store.read(&stream(name)).as_of(position)));
     assert_eq!(as_of("order-1@x", 3), ["m0", "m1", "m2", "m3"], "it had not diverged");
     assert_eq!(as_of("order-1@x", 4).len(), 5);
     assert_eq!(as_of("order-1@x", 5), ["m0", "m1", "e2"]);
@@ -183,7 +184,7 @@ fn queries_see_main_or_the_composite() {
         assert_eq!(found(&store, &Query::new().edition("x").domain("order")), ["m0", "other", "e1"]);
         assert_eq!(found(&store, &Query::new().edition("x").stream(&stream("order-1"))), ["m0", "e1"]);
         assert_eq!(found(&store, &Query::new().edition("x").event_type("T")), ["m0", "other", "e1", "b0"]);
-        assert_eq!(data_of(&facts(store.read_all())).len(), 9, "the log holds all");
+        assert_eq!(data_of(&records(store.read_all())).len(), 9, "the log holds all");
     });
 }
 
@@ -229,10 +230,10 @@ fn deleting_leaves_holes() {
             assert_eq!(data(store, "order-1@x"), ["m0", "m1", "m2", "m3", "m4"], "it reads as main again");
             assert_eq!(data(store, "bill-1@x"), ["b0"]);
             assert_eq!(names(store), [("x".into(), 1), ("y".into(), 1)]);
-            let positions: Vec<u64> = facts(store.read_all()).iter().map(|fact| fact.position).collect();
+            let positions: Vec<u64> = records(store.read_all()).iter().map(|record| record.position).collect();
             assert_eq!(positions, [0, 1, 2, 3, 4, 7, 8]);
             let mut backwards: Vec<u64> =
-                facts(store.read_all().backwards()).iter().map(|fact| fact.position).collect();
+                records(store.read_all().backwards()).iter().map(|record| record.position).collect();
             backwards.reverse();
             assert_eq!(backwards, positions);
             assert_eq!(store.head(), Some(9), "the deletion has a position, and nothing to read there");
@@ -328,7 +329,7 @@ fn tracking_takes_each_position_once() {
         }
         let empty = intake(&store, "inbox", 992, 0).unwrap();
         assert_eq!((empty.positions, empty.appends.len()), (4..5, 1));
-        assert_eq!(facts(store.read_all()).len(), 4, "what only tracks is no event");
+        assert_eq!(records(store.read_all()).len(), 4, "what only tracks is no event");
         assert!(store.transaction().tracking("", 1).commit().is_err());
         store.close().unwrap();
         let store = bed.open();

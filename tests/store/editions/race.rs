@@ -49,16 +49,19 @@ fn appends_deletes_and_reads() {
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
                         for name in ["order-1@x", "order-1@y", "bill-2@x"] {
-                            let events = facts(store.read(&stream(name)));
+                            let events = records(store.read(&stream(name)));
                             assert!(
-                                events.iter().enumerate().all(|(n, fact)| fact.sequence == n as u64),
+                                events.iter().enumerate().all(|(n, record)| record.sequence == n as u64),
                                 "{name}: a gap"
                             );
                             assert!(events.is_sorted_by(|a, b| a.position < b.position), "{name}: {events:?}");
-                            let own = events.iter().position(|fact| fact.stream.edition().is_some());
+                            let own = events.iter().position(|record| record.stream.edition().is_some());
                             let own = &events[own.unwrap_or(events.len())..];
-                            assert!(own.iter().all(|fact| fact.stream == stream(name)), "{name}: main behind its own");
-                            let mut backwards = facts(store.read(&stream(name)).backwards().limit(3));
+                            assert!(
+                                own.iter().all(|record| record.stream == stream(name)),
+                                "{name}: main behind its own"
+                            );
+                            let mut backwards = records(store.read(&stream(name)).backwards().limit(3));
                             backwards.reverse();
                             assert!(backwards.is_sorted_by(|a, b| a.sequence + 1 == b.sequence));
                         }
@@ -73,13 +76,13 @@ fn appends_deletes_and_reads() {
         let left: u64 = store.editions().list().unwrap().iter().map(|info| info.events).sum();
         assert_eq!(deleted + left, appended);
         assert!(deleted > 0, "the deleter never met an event");
-        let own = facts(store.read_all()).len() as u64 - 5;
+        let own = records(store.read_all()).len() as u64 - 5;
         assert_eq!(own, left);
         store.close().unwrap();
         let report = annals::offline::verify_in(bed.fs(), bed.path()).unwrap();
         assert!(report.is_sound(), "{report:?}");
         let store = bed.open();
-        assert_eq!(facts(store.read_all()).len() as u64 - 5, left);
+        assert_eq!(records(store.read_all()).len() as u64 - 5, left);
     });
 }
 

@@ -116,8 +116,8 @@ impl Args {
             recorded_at: None,
         };
         let fed = import.feed(first, &mut source, interruption, out);
-        let settled = import.settle(out);
-        let created = match (&fed, &settled) {
+        let submitted = import.wait_for_submitted(out);
+        let created = match (&fed, &submitted) {
             (Ok(Fed::All), Ok(())) => import.target.store().map(drop),
             _ => Ok(()),
         };
@@ -130,7 +130,7 @@ impl Args {
                 format!("{events} events are imported and stay; go on behind them with --skip {upto}")
             }
         };
-        let fed = match fed.and_then(|fed| settled.and(created).map(|()| fed)) {
+        let fed = match fed.and_then(|fed| submitted.and(created).map(|()| fed)) {
             Ok(fed) => fed,
             Err(failure) => return Err(failure.hint(hint).into()),
         };
@@ -491,7 +491,7 @@ impl Import<'_> {
         let ticket = submitted.map_err(|error| self.refused(&commit, error))?;
         self.waiting.push(Waiting { ticket, events: commit.len() as u64, recorded_at, number: last.number });
         self.waiting_events += commit.len();
-        if self.waiting_events >= self.batch { self.settle(out) } else { Ok(()) }
+        if self.waiting_events >= self.batch { self.wait_for_submitted(out) } else { Ok(()) }
     }
 
     /// Stores how far an upstream has been taken in, after all events that were read before.
@@ -511,7 +511,7 @@ impl Import<'_> {
     }
 
     /// Waits until all is durable that was submitted.
-    fn settle(&mut self, out: &mut Out) -> Result<()> {
+    fn wait_for_submitted(&mut self, out: &mut Out) -> Result<()> {
         self.waiting_events = 0;
         for waiting in std::mem::take(&mut self.waiting) {
             let committed = waiting.ticket.wait()?;

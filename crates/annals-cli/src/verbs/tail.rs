@@ -19,7 +19,7 @@ const LATER: Duration = Duration::from_millis(400);
 const LOCKED: Duration = Duration::from_secs(1);
 /// Files that were changed so lately may be changed once more without a trace in their times: some
 /// file systems count in steps of two seconds.
-const SETTLED: Duration = Duration::from_millis(2100);
+const QUIET: Duration = Duration::from_millis(2100);
 /// So much is taken out of the store before it is closed and the events are shown.
 const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
@@ -79,9 +79,9 @@ impl Sign {
     }
 
     /// Whether the next change will show, whenever it comes.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let settled = |modified: &SystemTime| now.duration_since(*modified).is_ok_and(|age| age > SETTLED);
-        self.files.iter().flatten().all(|(_, modified)| settled(modified))
+    fn is_quiet(&self, now: SystemTime) -> bool {
+        let quiet = |modified: &SystemTime| now.duration_since(*modified).is_ok_and(|age| age > QUIET);
+        self.files.iter().flatten().all(|(_, modified)| quiet(modified))
     }
 }
 
@@ -91,7 +91,7 @@ struct Pace {
     /// What was seen before the store was opened last.
     seen: Option<Sign>,
     /// The next change after that will show.
-    settled: bool,
+    quiet: bool,
     /// The newest segment is to be looked for once more.
     anew: bool,
     pause: Duration,
@@ -109,12 +109,12 @@ impl Pace {
 
     /// Whether to open the store, now that this is seen.
     fn opens(&mut self, sign: Sign, now: SystemTime) -> bool {
-        let settled = sign.is_settled(now);
+        let quiet = sign.is_quiet(now);
         // What came in the same moment as the look before is not seen; once time has gone on, one
         // more look finds it.
-        let opens = self.seen.as_ref() != Some(&sign) || (settled && !self.settled);
+        let opens = self.seen.as_ref() != Some(&sign) || (quiet && !self.quiet);
         if opens {
-            (self.seen, self.settled, self.pause) = (Some(sign), settled, SOON);
+            (self.seen, self.quiet, self.pause) = (Some(sign), quiet, SOON);
             self.anew = true;
         }
         opens
@@ -388,6 +388,6 @@ mod tests {
         fs::write(&second, "").unwrap();
         back();
         assert_eq!(pace.look(dir.path()).newest.as_ref(), Some(&second));
-        assert!(!two.is_settled(SystemTime::now()) && two.is_settled(SystemTime::now() + SETTLED * 2));
+        assert!(!two.is_quiet(SystemTime::now()) && two.is_quiet(SystemTime::now() + QUIET * 2));
     }
 }

@@ -16,7 +16,7 @@ fn a_sound_store() {
 #[test]
 fn damage_is_shown_and_is_code_3() {
     let place = small();
-    // In the data of the second event, which a witness vouches for since the store was closed.
+    // In the data of the second event, which is proven durable, since the store was closed.
     place.damage(1);
     let run = place.run("verify", &[]);
     assert_eq!((run.code, run.stderr.as_str()), (3, ""));

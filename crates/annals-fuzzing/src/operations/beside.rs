@@ -68,7 +68,7 @@ impl World {
         };
         if is_there && hit > 0 {
             let says = Some(Says::Deleted { edition, domain });
-            self.model.commits.push(Accepted { facts: Vec::new(), first, len: 1, says, key: 0, acknowledged });
+            self.model.commits.push(Accepted { records: Vec::new(), first, len: 1, says, key: 0, acknowledged });
         }
         if dead {
             return;
@@ -90,14 +90,14 @@ impl World {
     pub(super) fn list(&self) {
         let end = self.visible();
         let live = self.model.live(end);
-        let streams: BTreeSet<&StreamId> = live.iter().map(|fact| &fact.stream).collect();
+        let streams: BTreeSet<&StreamId> = live.iter().map(|record| &record.stream).collect();
         let next = |stream: &StreamId| self.model.stream(stream, end, u64::MAX).len() as u64;
         let right: Vec<_> = streams.into_iter().map(|stream| (stream.clone(), next(stream))).collect();
         let found = self.store().streams("");
         let found = found.map(|found| found.into_iter().map(|info| (info.stream, info.next_sequence)).collect());
         self.is_right(found, right);
         let mut editions: BTreeMap<String, u64> = BTreeMap::new();
-        for edition in live.iter().filter_map(|fact| fact.stream.edition()) {
+        for edition in live.iter().filter_map(|record| record.stream.edition()) {
             *editions.entry(edition.to_owned()).or_default() += 1;
         }
         let found = self.store().editions().list();
@@ -118,7 +118,7 @@ impl World {
     pub(super) fn load(&self, of: u8, every: u8, as_of: Option<u8>) {
         let until = as_of.map_or(u64::MAX, u64::from);
         let right = self.model.stream(&stream(of), self.visible(), until);
-        let right: Vec<u64> = right.iter().map(|fact| fact.position).collect();
+        let right: Vec<u64> = right.iter().map(|record| record.position).collect();
         let mut load = self.store().load(&stream(of)).snapshot_every(u64::from(every % 4));
         if let Some(position) = as_of {
             load = load.as_of(u64::from(position));
@@ -132,7 +132,7 @@ impl World {
 
     pub(super) fn snapshot(&mut self, of: u8, sequence: u8, keep: u8) {
         let all = self.model.stream(&stream(of), self.visible(), u64::MAX);
-        let mut state: Vec<u64> = all.iter().map(|fact| fact.position).collect();
+        let mut state: Vec<u64> = all.iter().map(|record| record.position).collect();
         let sequence = usize::from(sequence) % (all.len() + 1);
         state.truncate(sequence + 1);
         let snapshots = self.store().snapshots().retention(retention(keep));

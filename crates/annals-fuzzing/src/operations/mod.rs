@@ -10,12 +10,12 @@ mod steps;
 
 pub(super) use steps::{seeds, show};
 
-use super::facts::drain;
+use super::records::drain;
 use annals::NewEvent;
 use annals::Timestamp;
 use annals::offline::verify_in;
 use annals::{Committed, Error, Guard, Options, Result, Store, Ticket};
-use annals_testkit::Fact;
+use annals_testkit::EventRecord;
 use annals_testkit::{Crash, Fault, Image, Operation, SimFs};
 use model::{Accepted, Answer, Model, Places, Says, numbered, same};
 use std::io::ErrorKind;
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Holds what an open store has against the commits, and forgets those that are not there.
-    fn keep(&mut self, store: &Store, found: &[Fact]) {
+    fn keep(&mut self, store: &Store, found: &[EventRecord]) {
         let end = store.len();
         let (mut kept, mut upto) = (Vec::new(), 0);
         for commit in std::mem::take(&mut self.model.commits) {
@@ -145,9 +145,9 @@ impl World {
         assert_eq!(found.len(), right.len(), "{found:?} instead of {right:?}");
         assert!(found.iter().zip(&right).all(|(found, right)| same(found, right)), "{found:?}, not {right:?}");
         let mut known = found.iter().peekable();
-        for fact in self.model.commits.iter_mut().flat_map(|commit| &mut commit.facts) {
-            if let Some(found) = known.next_if(|found| found.position == fact.position) {
-                *fact = found.clone();
+        for record in self.model.commits.iter_mut().flat_map(|commit| &mut commit.records) {
+            if let Some(found) = known.next_if(|found| found.position == record.position) {
+                *record = found.clone();
             }
         }
     }
@@ -341,7 +341,7 @@ impl World {
         commit.acknowledged = true;
         assert_eq!(committed.positions, commit.first..commit.first + commit.len);
         assert!(committed.appends.iter().map(|appended| &appended.sequences).eq(ranges) && !committed.duplicate);
-        commit.facts.iter_mut().for_each(|fact| fact.recorded_at = committed.recorded_at);
+        commit.records.iter_mut().for_each(|record| record.recorded_at = committed.recorded_at);
     }
 
     /// The position after all that can be seen now: whole commits, all acknowledged ones among
@@ -354,7 +354,7 @@ impl World {
         visible
     }
 
-    fn held_against(&self, found: (Vec<Fact>, Option<Error>), right: &[Fact]) {
+    fn held_against(&self, found: (Vec<EventRecord>, Option<Error>), right: &[EventRecord]) {
         match found.1 {
             Some(error) => assert!(self.trouble_allows(&error), "{error}"),
             None => assert_eq!(found.0.len(), right.len(), "{:?} instead of {right:?}", found.0),
@@ -392,10 +392,10 @@ impl World {
                 };
                 if let Some(position) = as_of {
                     read = read.as_of(u64::from(*position));
-                    right.retain(|fact| fact.position <= until);
+                    right.retain(|record| record.position <= until);
                 }
                 let range = u64::from(*from % 16)..u64::from(*from % 16) + u64::from(*len);
-                right.retain(|fact| range.contains(if of.is_some() { &fact.sequence } else { &fact.position }));
+                right.retain(|record| range.contains(if of.is_some() { &record.sequence } else { &record.position }));
                 read = read.from(range.start).to(range.end).limit((*limit).into());
                 if *backwards {
                     read = read.backwards();
@@ -406,7 +406,7 @@ impl World {
             }
             Step::Query { asked, after, limit, backwards } => {
                 let mut right = self.model.seen(asked.edition(), self.visible());
-                right.retain(|fact| asked.finds(fact) && after.is_none_or(|after| fact.position > after.into()));
+                right.retain(|record| asked.finds(record) && after.is_none_or(|after| record.position > after.into()));
                 let query = asked.query();
                 let mut search = self.store().query(&query).after(after.map(u64::from)).limit((*limit).into());
                 if *backwards {

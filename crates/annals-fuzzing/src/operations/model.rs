@@ -6,14 +6,14 @@ use annals::NewEvent;
 use annals::Timestamp;
 use annals::internals::fields;
 use annals::{Expected, StreamId};
-use annals_testkit::{Bytes, Fact};
+use annals_testkit::{Bytes, EventRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use uuid::Uuid;
 
 /// A commit that was accepted.
 pub(super) struct Accepted {
-    pub(super) facts: Vec<Fact>,
+    pub(super) records: Vec<EventRecord>,
     pub(super) first: u64,
     /// Positions that it takes: those of its events, or one if it has none.
     pub(super) len: u64,
@@ -32,12 +32,12 @@ pub(super) enum Says {
 
 impl Accepted {
     /// Whether a commit with these events says what this one does.
-    fn says_the_same(&self, facts: &[Fact], says: Option<&Says>) -> bool {
-        let content = |fact: &Fact| {
-            let Fact { stream, event_type, tags, data, content_type, schema_version, .. } = fact.clone();
+    fn says_the_same(&self, records: &[EventRecord], says: Option<&Says>) -> bool {
+        let content = |record: &EventRecord| {
+            let EventRecord { stream, event_type, tags, data, content_type, schema_version, .. } = record.clone();
             (stream, event_type, tags, data, content_type, schema_version)
         };
-        self.says.as_ref() == says && self.facts.iter().map(content).eq(facts.iter().map(content))
+        self.says.as_ref() == says && self.records.iter().map(content).eq(records.iter().map(content))
     }
 }
 
@@ -97,13 +97,13 @@ fn in_main(stream: &StreamId) -> StreamId {
 }
 
 /// What a stream has, the newest last, if these events are all there are.
-fn composite(facts: &[Fact], stream: &StreamId) -> Vec<Fact> {
-    let own: Vec<Fact> = facts.iter().filter(|fact| fact.stream == *stream).cloned().collect();
+fn composite(records: &[EventRecord], stream: &StreamId) -> Vec<EventRecord> {
+    let own: Vec<EventRecord> = records.iter().filter(|record| record.stream == *stream).cloned().collect();
     if stream.edition().is_none() {
         return own;
     }
-    let (main, first) = (in_main(stream), own.first().map_or(u64::MAX, |fact| fact.sequence));
-    let shared = facts.iter().filter(|fact| fact.stream == main && fact.sequence < first);
+    let (main, first) = (in_main(stream), own.first().map_or(u64::MAX, |record| record.sequence));
+    let shared = records.iter().filter(|record| record.stream == main && record.sequence < first);
     shared.cloned().chain(own).collect()
 }
 
@@ -128,28 +128,31 @@ impl Model {
     }
 
     /// All events before `end` that were not deleted before it, in order.
-    pub(super) fn live(&self, end: u64) -> Vec<Fact> {
-        let facts = self.commits.iter().flat_map(|commit| &commit.facts);
-        facts.filter(|fact| fact.position < end && fact.position >= self.epoch(&fact.stream, end)).cloned().collect()
+    pub(super) fn live(&self, end: u64) -> Vec<EventRecord> {
+        let records = self.commits.iter().flat_map(|commit| &commit.records);
+        records
+            .filter(|record| record.position < end && record.position >= self.epoch(&record.stream, end))
+            .cloned()
+            .collect()
     }
 
     /// What a stream has of the events before `end`, as of `until`.
-    pub(super) fn stream(&self, stream: &StreamId, end: u64, until: u64) -> Vec<Fact> {
+    pub(super) fn stream(&self, stream: &StreamId, end: u64, until: u64) -> Vec<EventRecord> {
         let mut live = self.live(end);
-        live.retain(|fact| fact.position <= until);
+        live.retain(|record| record.position <= until);
         composite(&live, stream)
     }
 
     /// What is seen in an edition, of the events before `end`.
-    pub(super) fn seen(&self, edition: Option<&str>, end: u64) -> Vec<Fact> {
+    pub(super) fn seen(&self, edition: Option<&str>, end: u64) -> Vec<EventRecord> {
         let live = self.live(end);
         let Some(edition) = edition else {
-            return live.into_iter().filter(|fact| fact.stream.edition().is_none()).collect();
+            return live.into_iter().filter(|record| record.stream.edition().is_none()).collect();
         };
         let here = |stream: &StreamId| stream.in_edition(edition).expect("a good name");
-        let streams: BTreeSet<StreamId> = live.iter().map(|fact| here(&fact.stream)).collect();
-        let mut seen: Vec<Fact> = streams.iter().flat_map(|stream| composite(&live, stream)).collect();
-        seen.sort_by_key(|fact| fact.position);
+        let streams: BTreeSet<StreamId> = live.iter().map(|record| here(&record.stream)).collect();
+        let mut seen: Vec<EventRecord> = streams.iter().flat_map(|stream| composite(&live, stream)).collect();
+        seen.sort_by_key(|record| record.position);
         seen
     }
 
@@ -178,7 +181,7 @@ impl Model {
 
     /// How many events a deletion takes away.
     pub(super) fn hit(&self, edition: &str, domain: Option<&str>) -> u64 {
-        self.live(u64::MAX).iter().filter(|fact| covers(edition, domain, &fact.stream)).count() as u64
+        self.live(u64::MAX).iter().filter(|record| covers(edition, domain, &record.stream)).count() as u64
     }
 
     /// What the store should say, with the events up to `visible` to be seen, and what to expect of
@@ -192,13 +195,13 @@ impl Model {
         visible: u64,
     ) -> (Vec<Expected>, Answer) {
         let mut live = self.live(u64::MAX);
-        let (mut hopes, mut ranges, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut hopes, mut ranges, mut records) = (Vec::new(), Vec::new(), Vec::new());
         let (before, first) = (live.clone(), self.end());
         let mut conflict = None;
         for part in parts {
             let stream = stream(part.stream);
             let next = composite(&live, &stream).len() as u64;
-            let diverges = stream.edition().is_some() && !live.iter().any(|fact| fact.stream == stream);
+            let diverges = stream.edition().is_some() && !live.iter().any(|record| record.stream == stream);
             let hope = expected(part.hope, next);
             let begin = match hope {
                 Expected::NoStream if diverges => Some(0),
@@ -211,20 +214,20 @@ impl Model {
             }
             let begin = begin.unwrap_or(next);
             for (n, &(bits, len)) in part.events.iter().enumerate() {
-                let event = numbered(key, self.written, facts.len(), bits, len);
+                let event = numbered(key, self.written, records.len(), bits, len);
                 self.written += 1;
-                let fact = fact_of(&event, &stream, first + facts.len() as u64, begin + n as u64);
-                live.push(fact.clone());
-                facts.push(fact);
+                let record = record_of(&event, &stream, first + records.len() as u64, begin + n as u64);
+                live.push(record.clone());
+                records.push(record);
             }
             ranges.push(begin..begin + part.events.len() as u64);
         }
-        let answer = self.answer(&before, &facts, asked, key, says, visible);
-        let nothing = facts.is_empty() && says.is_none();
+        let answer = self.answer(&before, &records, asked, key, says, visible);
+        let nothing = records.is_empty() && says.is_none();
         let answer = answer.or(conflict.map(Answer::Conflict)).or(nothing.then_some(Answer::Nothing));
         let answer = answer.unwrap_or_else(|| {
-            let len = facts.len().max(1) as u64;
-            let accepted = Accepted { facts, first, len, says: says.cloned(), key, acknowledged: false };
+            let len = records.len().max(1) as u64;
+            let accepted = Accepted { records, first, len, says: says.cloned(), key, acknowledged: false };
             Answer::Accepted(accepted, ranges)
         });
         (hopes, answer)
@@ -233,8 +236,8 @@ impl Model {
     /// What the store says before it looks at what is expected of streams.
     fn answer(
         &self,
-        live: &[Fact],
-        facts: &[Fact],
+        live: &[EventRecord],
+        records: &[EventRecord],
         asked: Option<&(Asked, Option<u8>)>,
         key: u8,
         says: Option<&Says>,
@@ -242,33 +245,34 @@ impl Model {
     ) -> Option<Answer> {
         // A commit without events is a record in a stream of the system, in which keys belong to
         // upstreams.
-        let repeats = |commit: &Accepted| match facts {
+        let repeats = |commit: &Accepted| match records {
             [] => {
-                commit.facts.is_empty()
+                commit.records.is_empty()
                     && says.is_some_and(|says| commit.says.as_ref().is_some_and(|of| of.upstream() == says.upstream()))
             }
             _ => live.iter().any(|old| {
-                commit.facts.iter().any(|fact| fact.position == old.position)
-                    && facts.iter().any(|fact| fact.stream == old.stream)
+                commit.records.iter().any(|record| record.position == old.position)
+                    && records.iter().any(|record| record.stream == old.stream)
             }),
         };
         let commits = self.commits.iter().enumerate();
         let repeats = commits.filter(|(_, commit)| key != 0 && commit.key == key && repeats(commit));
         let repeats: Vec<_> = repeats.map(|(n, _)| n).collect();
         if !repeats.is_empty() {
-            let (same, others) = repeats.into_iter().partition(|&n| self.commits[n].says_the_same(facts, says));
+            let (same, others) = repeats.into_iter().partition(|&n| self.commits[n].says_the_same(records, says));
             return Some(Answer::Repeat { same, others });
         }
         if let Some((asked, after)) = asked {
             if after.is_some_and(|after| u64::from(after) >= self.end()) {
                 return Some(Answer::Ahead);
             }
-            let breaks = |fact: &Fact| asked.finds(fact) && after.is_none_or(|after| fact.position > after.into());
+            let breaks =
+                |record: &EventRecord| asked.finds(record) && after.is_none_or(|after| record.position > after.into());
             // What can be seen is looked at first. An edition that diverges in flight hides nothing
             // before it has arrived.
             for end in [visible, u64::MAX] {
-                if let Some(fact) = self.seen(asked.edition(), end).iter().find(|fact| breaks(fact)) {
-                    return Some(Answer::GuardFailed(fact.position));
+                if let Some(record) = self.seen(asked.edition(), end).iter().find(|record| breaks(record)) {
+                    return Some(Answer::GuardFailed(record.position));
                 }
             }
         }
@@ -291,10 +295,10 @@ pub(super) fn numbered(key: u8, fresh: u64, n: usize, bits: u8, len: u16) -> New
     build::event(number, usize::from(len % 3000))
 }
 
-pub(super) fn fact_of(event: &NewEvent<'_>, stream: &StreamId, position: u64, sequence: u64) -> Fact {
+pub(super) fn record_of(event: &NewEvent<'_>, stream: &StreamId, position: u64, sequence: u64) -> EventRecord {
     let event = fields(event);
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Fact {
+    EventRecord {
         position,
         stream: stream.clone(),
         sequence,
@@ -313,8 +317,8 @@ pub(super) fn fact_of(event: &NewEvent<'_>, stream: &StreamId, position: u64, se
 }
 
 /// Whether an event that was found is this one, which may not know yet what the store gave it.
-pub(super) fn same(found: &Fact, known: &Fact) -> bool {
+pub(super) fn same(found: &EventRecord, known: &EventRecord) -> bool {
     let id = if known.id == Uuid::nil() { found.id } else { known.id };
     let recorded_at = if known.recorded_at == Timestamp::MIN { found.recorded_at } else { known.recorded_at };
-    *found == Fact { id, recorded_at, ..known.clone() }
+    *found == EventRecord { id, recorded_at, ..known.clone() }
 }

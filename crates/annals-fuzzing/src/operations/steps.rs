@@ -3,7 +3,7 @@
 use crate::noise;
 use annals::snapshot::Retention;
 use annals::{Expected, Query, StreamId};
-use annals_testkit::Fact;
+use annals_testkit::EventRecord;
 use annals_testkit::Image;
 use arbitrary::{Arbitrary, Unstructured};
 
@@ -191,20 +191,20 @@ impl Asked {
     }
 
     /// Whether it finds this one, of the events that are seen in its edition.
-    pub(super) fn finds(self, fact: &Fact) -> bool {
-        let has_tag = |tag: &str| fact.tags.iter().any(|have| have == tag);
-        let is_in = |n: u8| (fact.stream.domain(), fact.stream.root()) == (stream(n).domain(), stream(n).root());
+    pub(super) fn finds(self, record: &EventRecord) -> bool {
+        let has_tag = |tag: &str| record.tags.iter().any(|have| have == tag);
+        let is_in = |n: u8| (record.stream.domain(), record.stream.root()) == (stream(n).domain(), stream(n).root());
         let first = match self.what % 8 {
             // A query without a condition finds all, but beside another item it does not count.
             0 | 5 => self.or_type.is_none(),
             1 => has_tag(&format!("n:{}", self.which % 5)) && has_tag("all"),
-            2 => fact.event_type == Self::type_name(self.which),
-            3 => fact.stream.domain() == DOMAINS[usize::from(self.which) % 2],
+            2 => record.event_type == Self::type_name(self.which),
+            3 => record.stream.domain() == DOMAINS[usize::from(self.which) % 2],
             4 => is_in(0),
             6 => has_tag("all"),
-            _ => fact.correlation_id.as_deref() == Some("workflow") && is_in(self.which % 3),
+            _ => record.correlation_id.as_deref() == Some("workflow") && is_in(self.which % 3),
         };
-        first || self.or_type.is_some_and(|n| fact.event_type == Self::type_name(n))
+        first || self.or_type.is_some_and(|n| record.event_type == Self::type_name(n))
     }
 }
 

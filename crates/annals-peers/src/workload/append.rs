@@ -3,7 +3,7 @@
 use crate::engine::{Options, Session};
 use crate::engines;
 use crate::events::{Event, Events, Stream};
-use crate::measure::{Figures, Latencies, device_flushes, processor_seconds, settle};
+use crate::measure::{Figures, Latencies, device_flushes, processor_seconds, quiesce};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct Append {
 pub fn run(engine: &str, arguments: &Append) -> Result<Figures> {
     let Append { threads, batch, .. } = *arguments;
     engines::clear(&arguments.dir)?;
-    settle();
+    quiesce();
     let dir = arguments.dir.clone();
     let options = Options { dir, durable: !arguments.unsynced, threads, batch, kept: false, subscribed: false };
     let store = engines::open(engine, &options)?;

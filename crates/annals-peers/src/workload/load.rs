@@ -7,7 +7,7 @@
 use crate::engine::Options;
 use crate::engines;
 use crate::events::{CONTENT, Event, Events, Stream, Sum};
-use crate::measure::{Figures, allocated, settle};
+use crate::measure::{Figures, allocated, quiesce};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::fs;
@@ -84,7 +84,7 @@ pub fn run(engine: &str, arguments: &Load) -> Result<Figures> {
     }
     drop(session);
     store.close()?;
-    settle();
+    quiesce();
     facts.write(dir)?;
     let bytes = allocated(dir) as f64 / *count as f64;
     Ok(vec![("loaded_per_second", *count as f64 / took), ("bytes", bytes), ("content", CONTENT as f64)])

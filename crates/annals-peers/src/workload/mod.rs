@@ -28,7 +28,7 @@ impl Set {
         Options { dir, durable: true, threads: 1, batch: 1, kept: true, subscribed: false }
     }
 
-    /// What `load` has noted beside it.
+    /// What `load` has kept for it.
     pub fn facts(&self) -> Result<load::Facts> {
         load::Facts::read(&self.dir).with_context(|| format!("no data set in {}", self.dir.display()))
     }

@@ -3,7 +3,7 @@
 use crate::engine::Options;
 use crate::engines;
 use crate::events::{Events, Stream};
-use crate::measure::{Figures, Latencies, settle};
+use crate::measure::{Figures, Latencies, quiesce};
 use anyhow::{Result, ensure};
 use clap::Args;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub struct Subscribe {
 
 pub fn run(engine: &str, arguments: &Subscribe) -> Result<Figures> {
     engines::clear(&arguments.dir)?;
-    settle();
+    quiesce();
     let dir = arguments.dir.clone();
     let options = Options { dir, durable: true, threads: 1, batch: 1, kept: false, subscribed: true };
     let store = engines::open(engine, &options)?;

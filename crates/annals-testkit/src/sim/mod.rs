@@ -319,10 +319,10 @@ impl State {
     }
 
     /// Takes the changes that `which` picks from the list; makes them durable if `kept`.
-    fn settle(&mut self, kept: bool, which: impl Fn(&Change) -> bool) {
-        let (settled, rest) = std::mem::take(&mut self.unsynced).into_iter().partition(which);
+    fn decide(&mut self, kept: bool, which: impl Fn(&Change) -> bool) {
+        let (decided, rest) = std::mem::take(&mut self.unsynced).into_iter().partition(which);
         self.unsynced = rest;
-        for change in settled {
+        for change in decided {
             if kept {
                 self.durable.apply(&change);
             }
@@ -447,7 +447,7 @@ impl Fs for SimFs {
         }
         let fault = state.fault(Operation::SyncDir);
         if fault.is_none() {
-            state.settle(true, |change| change.is_in(dir));
+            state.decide(true, |change| change.is_in(dir));
         }
         fault.map_or(Ok(()), |kind| Err(kind.into()))
     }
@@ -543,7 +543,7 @@ impl File for SimFile {
         if fault == Some(io::ErrorKind::Interrupted) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        state.settle(fault.is_none(), |change| change.inode() == Some(self.inode));
+        state.decide(fault.is_none(), |change| change.inode() == Some(self.inode));
         fault.map_or(Ok(()), |kind| Err(kind.into()))
     }
 

@@ -14,7 +14,7 @@ use std::io;
 use std::path::Path;
 
 /// What is beside a log that has no event: files that come into being with or after the first one.
-const BESIDE: [&str; 3] = [POSITIONS, SNAPSHOTS, PROJECTIONS];
+const SIDECARS: [&str; 3] = [POSITIONS, SNAPSHOTS, PROJECTIONS];
 
 /// What all files of a store begin with, but for LOCK.
 const MAGIC: [u8; 3] = [0x89, b'A', b'N'];
@@ -43,7 +43,7 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
                 Err(e) if fs::is_unreadable(&e) => left.push(entry.name.clone()),
                 Err(e) => return Err(Error::io("read", &path, e)),
             }
-        } else if BESIDE.contains(&&*entry.name) && holds_ours(fs, &path, entry, 2)? {
+        } else if SIDECARS.contains(&&*entry.name) && holds_ours(fs, &path, entry, 2)? {
             left.push(entry.name.clone());
         }
     }

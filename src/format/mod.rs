@@ -1,6 +1,7 @@
 //! Bytes to structs and back: pure functions on slices. `docs/FORMAT.md` is the specification.
 
 pub mod checksum;
+pub mod commit;
 pub mod content_digest;
 pub mod draft;
 pub mod event;

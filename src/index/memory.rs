@@ -2,8 +2,8 @@
 
 use super::term::{Term, TermKind};
 use super::terms::Terms;
+use crate::format::commit::Recorded;
 use crate::format::index_file::{self, Waypoint};
-use crate::segment::scan::Recorded;
 use crate::stream::names;
 use crate::system::System;
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -16,13 +16,14 @@ mod terms;
 
 use crate::directory::{index_name, segment_name};
 use crate::error::{Error, Result};
+use crate::format::commit::{Each, Recorded};
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::fs::owned::Owned;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
-use crate::segment::scan::{Each, Recorded, ScanSource};
+use crate::segment::scan::ScanSource;
 use crate::stream::main_key;
 use crate::system::System;
 use deletions::{Deletion, Deletions};

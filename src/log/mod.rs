@@ -35,12 +35,12 @@ pub(crate) use writer::LogWriter;
 
 use crate::error::Result;
 use crate::format::checksum::Mask;
+use crate::format::commit::Each;
 use crate::format::draft::Limits;
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
 use crate::segment::START;
-use crate::segment::scan::Each;
 use crate::segment::succession::SegmentExtent;
 use crate::time::Timestamp;
 use crate::waker::Caller;

@@ -3,8 +3,8 @@
 use super::LogTail;
 use super::ticket::CommitSlot;
 use crate::error::Error;
+use crate::format::commit::{Recorded, frames};
 use crate::format::segment_header::SegmentHeader;
-use crate::segment::scan::{Recorded, frames};
 use crate::segment::succession::SegmentExtent;
 use std::collections::VecDeque;
 use std::path::Path;

@@ -3,12 +3,12 @@
 
 use super::sidecars;
 use crate::error::Result;
+use crate::format::commit::Recorded;
 use crate::format::positions_file::UNBOUND;
 use crate::fs::{Fs, Holes};
 use crate::index::deletions::covers;
 use crate::positions::salvage::{SalvagedProgress, salvage};
 use crate::positions::{BindingFault, Bound};
-use crate::segment::scan::Recorded;
 use crate::stream::{StreamId, main_key};
 use crate::system::System;
 use std::collections::{BTreeMap, HashMap};

@@ -7,6 +7,7 @@ use crate::directory::{
     index_number, meant_by, segment_name, segment_number, spare_number,
 };
 use crate::error::{Damage, Error, Result};
+use crate::format::commit::{Frame, Recorded};
 use crate::format::head::DurableMark;
 use crate::format::index_file::IndexHeader;
 use crate::format::segment_header::SegmentHeader;
@@ -15,7 +16,7 @@ use crate::fs::{Fs, Holes, Mode, RealFs, is_no_file};
 use crate::index::deletions::covers;
 use crate::index::memory::Memory;
 use crate::segment::remains::{self, Claims, misplaced};
-use crate::segment::scan::{Frame, Recorded, ScanEnd, ScanSource, Scanned};
+use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use crate::segment::succession::Discontinuity;
 use crate::segment::verdict::{
     NoHeader, SegmentEnd, SegmentFinding, SegmentRole, SegmentVerdict, judge, was_being_created,

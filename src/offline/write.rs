@@ -2,12 +2,12 @@
 
 use crate::directory::{HEAD, index_name, segment_name};
 use crate::error::{Error, Result};
+use crate::format::commit::frames;
 use crate::format::head::DurableMark;
 use crate::fs::{self, Fs, Mode};
 use crate::index::memory::Memory;
 use crate::reconstruct::Builder;
 use crate::segment::START;
-use crate::segment::scan::frames;
 use std::path::Path;
 
 /// Writes a file whole, and makes its bytes durable; its name is made so by anyone who syncs the

@@ -4,10 +4,10 @@
 use super::files::KnownSegment;
 use crate::error::Result;
 use crate::format::checksum::{self, Mask};
+use crate::format::commit::Frame;
 use crate::format::frame::{ALIGN, FrameHeader, HEADER, MAGIC, SEAL, Seal};
 use crate::format::{is_zero, record};
 use crate::segment::START;
-use crate::segment::scan::Frame;
 use std::ops::Range;
 use std::path::Path;
 
@@ -107,8 +107,8 @@ fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, pa
             found: "a commit of a kind that this version does not know".into(),
         });
     }
-    let whole =
-        header.first_position >= known.header.first_position && frame.records_hold(&known.header, known.mask, path)?;
+    let whole = header.first_position >= known.header.first_position
+        && frame.records_are_intact(&known.header, known.mask, path)?;
     Ok(whole.then_some(Find::Commit { at, header }))
 }
 

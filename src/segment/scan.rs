@@ -2,14 +2,12 @@
 
 use super::START;
 use super::succession::{Discontinuity, SegmentExtent};
-use crate::error::{Error, Result};
-use crate::format::extras::Extras;
-use crate::format::frame::{self, ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal, TRAILER};
-use crate::format::record;
+use crate::error::Result;
+use crate::format::commit::{Frame, Recorded, unsupported};
+use crate::format::frame::{ALIGN, Chain, EVENTS, FrameHeader, HEADER, MAGIC, SEAL, Seal, TRAILER};
 use crate::format::segment_header::SegmentHeader;
 use crate::format::{checksum::Mask, is_zero, u32_at};
 use crate::fs::{self, File};
-use crate::stream;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
@@ -26,39 +24,6 @@ pub struct ScanSource<'a> {
     pub file: &'a dyn File,
     pub size: u64,
 }
-
-/// A verified frame.
-pub struct Frame<'a> {
-    pub offset: u64,
-    pub header: FrameHeader,
-    pub bytes: &'a [u8],
-}
-
-/// One event of a verified frame, without a copy of it.
-pub struct Recorded<'a> {
-    /// Offset of the frame and of the record in the file.
-    pub frame: u64,
-    pub offset: u64,
-    /// Position less the first position of the segment.
-    pub ordinal: u32,
-    pub position: u64,
-    pub sequence: u64,
-    pub recorded_at: i64,
-    pub key: &'a [u8],
-    /// The name of its edition, empty in the main one and for system records, and of its domain.
-    pub edition: &'a [u8],
-    pub domain: &'a [u8],
-    pub event_type: &'a [u8],
-    /// That of the commit.
-    pub idempotency_key: Option<&'a str>,
-    /// How far which upstream has been taken in with the commit.
-    pub tracking: Option<(&'a str, u64)>,
-    /// What few events have.
-    pub extras: Extras<'a>,
-}
-
-/// Called with each of some events: the number of its segment, and what it says.
-pub type Each<'a> = &'a mut dyn FnMut(u64, &Recorded<'_>);
 
 /// Why a scan stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,10 +109,7 @@ impl ScanSource<'_> {
     pub fn is_sealed(&self, segment: &SegmentHeader, chain: &Chain, end: u64) -> Result<bool> {
         let mut window = ScanWindow { source: self, at: end, bytes: Vec::new() };
         let frame = window.frame(end, segment.mask())?;
-        Ok(frame.is_ok_and(|frame| {
-            let seal = (frame.header.kind == SEAL).then(|| Seal::decode(frame.body())).flatten();
-            chain.accepts(&frame.header) && seal == Some(chain.seal(segment))
-        }))
+        Ok(frame.is_ok_and(|frame| chain.accepts(&frame.header) && frame.seal() == Some(chain.seal(segment))))
     }
 
     /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no
@@ -226,8 +188,7 @@ impl ScanSource<'_> {
                 starts.pop_front();
             }
             if frame.header.kind == SEAL {
-                let seal = Seal::decode(frame.body());
-                let expected = chain.seal(segment);
+                let (seal, expected) = (frame.seal(), chain.seal(segment));
                 seal_at = Some(at);
                 at = end;
                 break match seal {
@@ -236,7 +197,7 @@ impl ScanSource<'_> {
                 };
             }
             debug_assert_eq!(frame.header.kind, EVENTS);
-            if !frame.records_hold(segment, mask, self.path)? {
+            if !frame.records_are_intact(segment, mask, self.path)? {
                 break ScanEnd::Bad { why: "an event fails its checksum" };
             }
             starts.push_back((at, frame.header.first_position));
@@ -325,109 +286,6 @@ impl ScanWindow<'_> {
         }
         Ok(header.verify(bytes, mask, offset).map(|()| Frame { offset, header, bytes }))
     }
-}
-
-fn unsupported(path: &Path, found: &str) -> Error {
-    Error::UnsupportedFormat { path: path.to_owned(), found: found.into() }
-}
-
-/// What makes an event of a frame unreadable although the frame is intact.
-const BROKEN: &str = "the records of a commit break the grammar";
-
-impl Frame<'_> {
-    fn body(&self) -> &[u8] {
-        &self.bytes[HEADER..self.header.table_at() as usize]
-    }
-
-    /// Walks the records: `each` gets the start and the end of one in `bytes`. `false` if the body
-    /// is not made of whole records, as many as the header says.
-    fn walk(&self, mut each: impl FnMut(usize, usize, u64) -> bool) -> bool {
-        let end = self.header.table_at() as usize;
-        let mut at = HEADER + self.header.attributes_len as usize;
-        for n in 0..self.header.events {
-            let Some(len) = record::len(&self.bytes[at..end]).filter(|&len| len <= end - at) else { return false };
-            if !each(at, at + len, self.header.first_position + u64::from(n)) {
-                return false;
-            }
-            at += len;
-        }
-        at == end
-    }
-
-    /// Whether all records are intact and say what the frame says.
-    pub fn records_hold(&self, segment: &SegmentHeader, mask: Mask, path: &Path) -> Result<bool> {
-        frame::check_attributes(self.attributes(), path)?;
-        let time = self.header.recorded_at.wrapping_sub(segment.base_time) as u64;
-        let mut known = true;
-        let hold = self.walk(|start, end, position| {
-            let intact = record::verify(&self.bytes[start..end], mask, self.offset + start as u64);
-            let parts = record::decode(self.bytes, start, end);
-            // Intact, and not to be understood: no torn write looks like that.
-            known &= !intact || parts.is_some();
-            let in_place =
-                |parts: record::RecordParts| parts.ordinal == position - segment.first_position && parts.time == time;
-            intact && parts.is_some_and(in_place)
-        });
-        match known {
-            true => Ok(hold),
-            false => Err(unsupported(path, "an event that this version cannot read")),
-        }
-    }
-
-    fn attributes(&self) -> &[u8] {
-        &self.bytes[HEADER..][..self.header.attributes_len as usize]
-    }
-
-    /// Shows each event to `each`.
-    pub fn records(&self, path: &Path, mut each: impl FnMut(Recorded<'_>)) -> Result<()> {
-        let idempotency_key = frame::idempotency_key(self.attributes());
-        let tracking = frame::tracking(self.attributes());
-        let mut last = record::Beginning::default();
-        let (mut before, mut names): (&[u8], _) = (&[], None);
-        let sound = self.walk(|start, end, position| {
-            let Some(parts) = record::decode_next(self.bytes, start, end, &mut last) else { return false };
-            let key = parts.layout.key(self.bytes);
-            if key != before {
-                (before, names) = (key, stream::names(key));
-            }
-            let (edition, domain) = names.as_ref().map_or_else(Default::default, |n| (n.edition, n.domain));
-            each(Recorded {
-                frame: self.offset,
-                offset: self.offset + start as u64,
-                ordinal: parts.ordinal as u32,
-                position,
-                sequence: parts.sequence,
-                recorded_at: self.header.recorded_at,
-                key,
-                edition,
-                domain,
-                event_type: parts.layout.event_type(self.bytes),
-                idempotency_key,
-                tracking,
-                extras: parts.layout.extras(self.bytes),
-            });
-            true
-        });
-        if sound {
-            return Ok(());
-        }
-        let bytes = self.offset..self.offset + self.bytes.len() as u64;
-        Err(Error::damaged(path, bytes, self.header.first_position..self.header.end_position(), BROKEN))
-    }
-}
-
-/// The frames with events of a group that has just been written: known to be good.
-pub fn frames(group: &[u8], mut offset: u64, mask: Mask) -> impl Iterator<Item = Frame<'_>> {
-    let mut rest = group;
-    let all = std::iter::from_fn(move || {
-        let header = FrameHeader::decode(rest, mask, offset)?;
-        let (bytes, behind) = rest.split_at_checked(header.frame_len() as usize)?;
-        let frame = Frame { offset, header, bytes };
-        rest = behind;
-        offset += bytes.len() as u64;
-        Some(frame)
-    });
-    all.filter(|frame| frame.header.kind == EVENTS)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::notify::waiters::Waiters;
 use crate::error::{Error, Result};
 use crate::expected::Expected;
+use crate::format::commit::Each;
 use crate::format::frame::Chain;
 use crate::format::index_file::Waypoint;
 use crate::format::segment_header::SegmentHeader;
@@ -12,7 +13,6 @@ use crate::index::deletions::covers;
 use crate::index::memory::TermHash;
 use crate::index::term::Term;
 use crate::log::{CommitObserver, Fits, LogIndex};
-use crate::segment::scan::Each;
 use crate::segment::succession::SegmentExtent;
 use crate::stream::{StreamId, main_key};
 use crate::waker::Caller;

@@ -8,12 +8,12 @@
 //! record says nothing.
 
 use super::build::Built;
+use annals::internals::format::commit::frames;
 use annals::internals::format::frame::{FrameHeader, HEADER, SEAL, Seal};
 use annals::internals::format::index_file::IndexHeader;
 use annals::internals::format::segment_header::{LEN, SegmentHeader};
 use annals::internals::format::{head, record};
 use annals::internals::segment::START;
-use annals::internals::segment::scan::frames;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;

@@ -2,9 +2,9 @@
 //! cost an append nothing but a lookup.
 
 use super::signal::Signal;
+use crate::format::commit::{Each, Recorded};
 use crate::index::memory::TermHash;
 use crate::index::term::{Term, TermKind};
-use crate::segment::scan::{Each, Recorded};
 use crate::store::query::Query;
 use crate::waker::Caller;
 use parking_lot::Mutex;

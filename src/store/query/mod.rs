@@ -5,10 +5,10 @@ pub(crate) mod search;
 pub(crate) mod visibility;
 
 use crate::error::Result;
+use crate::format::commit::Recorded;
 use crate::format::event::Event;
 use crate::format::extras::Extras;
 use crate::index::term::{Term, TermKind};
-use crate::segment::scan::Recorded;
 use crate::stream::{KeyNames, StreamId, check_name, main_key, names};
 use crate::time::Timestamp;
 

@@ -6,11 +6,11 @@
 
 use super::Query;
 use crate::error::Result;
+use crate::format::commit::Recorded;
 use crate::format::event::Event;
 use crate::index::deletions::Deletions;
 use crate::index::editions::Spread;
 use crate::position::Location;
-use crate::segment::scan::Recorded;
 use crate::store::Inner;
 use crate::stream::StreamId;
 use std::collections::HashMap;

@@ -22,7 +22,7 @@ macro_rules! reach {
 reach! {
     format {
         put, u16_at, u32_at, u64_at;
-        checksum, draft, event, frame, head, index_file, positions_file, record, segment_header,
+        checksum, commit, draft, event, frame, head, index_file, positions_file, record, segment_header,
         snapshot_file, state_file, varint
     }
     fs { ; mem }

@@ -327,6 +327,31 @@ impl PartialOrd for StreamId {
     }
 }
 
+/// Returns the sequence that the next event of a stream must have, given the one that its event at
+/// hand has: `next` if the stream has events. The first event of a stream in a named edition may
+/// have any sequence that the stream has had in the main edition, or the next one there.
+///
+/// `main_next` returns the next sequence of the stream with this key, `None` if it has no event.
+pub(crate) fn expected_sequence(
+    key: &[u8],
+    sequence: u64,
+    next: Option<u64>,
+    main_next: impl FnOnce(&[u8]) -> Option<u64>,
+) -> u64 {
+    let main = main_key(key);
+    match next {
+        Some(next) => next,
+        None if main.len() < key.len() => main_next(main).unwrap_or(0).min(sequence),
+        None => 0,
+    }
+}
+
+/// Returns whether a stream may continue with this sequence. In a log that has lost events, now or
+/// in an earlier salvage, it may be a later one than expected.
+pub(crate) fn continues(sequence: u64, expected: u64, lossy: bool) -> bool {
+    sequence == expected || (lossy && sequence > expected)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

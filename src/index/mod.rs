@@ -24,7 +24,7 @@ use crate::fs::owned::Owned;
 use crate::fs::{Fs, Mode};
 use crate::position::Location;
 use crate::segment::scan::ScanSource;
-use crate::stream::main_key;
+use crate::stream::{continues, expected_sequence};
 use crate::system::System;
 use deletions::{Deletion, Deletions};
 use encode::Put;
@@ -143,15 +143,12 @@ impl SegmentIndexes {
             self.heads.forget(|key| deletions::covers(edition, domain, key));
         }
         self.lossy |= System::of(event.key) == Some(System::Lost);
-        let next_or_behind_a_gap = event.sequence == expected || (self.lossy && event.sequence > expected);
-        next_or_behind_a_gap || (expected == 0 && self.diverges(event))
-    }
-
-    /// Whether the first event of a stream in a named edition stands where it may.
-    fn diverges(&self, event: &Recorded<'_>) -> bool {
-        let main = main_key(event.key);
-        let next = || self.heads.get(main).map_or_else(|| self.next_sequence(main), Ok);
-        main.len() < event.key.len() && next().map_or(true, |next| event.sequence <= next)
+        let expected = expected_sequence(event.key, event.sequence, Some(expected).filter(|&next| next > 0), |main| {
+            // A broken index file says nothing against the event.
+            let next = self.heads.get(main).map_or_else(|| self.next_sequence(main), Ok);
+            Some(next.unwrap_or(u64::MAX))
+        });
+        continues(event.sequence, expected, self.lossy)
     }
 }
 

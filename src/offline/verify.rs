@@ -22,7 +22,7 @@ use crate::segment::verdict::{
     NoHeader, SegmentEnd, SegmentFinding, SegmentRole, SegmentVerdict, judge, was_being_created,
 };
 use crate::segment::{START, head};
-use crate::stream::main_key;
+use crate::stream::{continues, expected_sequence};
 use crate::system::System;
 use std::collections::HashMap;
 use std::path::Path;
@@ -502,26 +502,17 @@ impl Check {
     }
 }
 
-/// What is wrong with the sequence of an event, if it is not the next one of its stream.
-///
-/// After a hole, also one that is filled with records of lost events, it may be any later one. The
-/// first one of a stream in a named edition may be any that the stream has had in the main one, or
-/// the next there.
+/// Returns what is wrong with the sequence of an event, if it does not continue its stream.
 fn out_of_sequence(streams: &mut Sequences, event: &Recorded<'_>, holes: bool) -> Option<String> {
     if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
         streams.retain(|key, _| !covers(edition, domain, key));
     }
     let next = event.sequence.saturating_add(1);
-    let main = main_key(event.key);
-    let expected = match streams.get_mut(event.key) {
-        Some(expected) => std::mem::replace(expected, next),
-        None => {
-            streams.insert(event.key.into(), next);
-            let shared = streams.get(main).copied().filter(|_| main.len() < event.key.len());
-            shared.unwrap_or(0).min(event.sequence)
-        }
-    };
-    let behind_hole = holes && event.sequence > expected;
-    (expected != event.sequence && !behind_hole)
+    let known = streams.get_mut(event.key).map(|known| std::mem::replace(known, next));
+    let expected = expected_sequence(event.key, event.sequence, known, |main| streams.get(main).copied());
+    if known.is_none() {
+        streams.insert(event.key.into(), next);
+    }
+    (!continues(event.sequence, expected, holes))
         .then(|| format!("sequence {} where the stream is at {expected}", event.sequence))
 }

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The new version takes the place of the old one when no more positions than this are missing: so
-/// many are taken in while the old one waits.
+/// The new version replaces the old one when at most this many positions are missing: it applies
+/// them while the old one waits.
 const CLOSE: u64 = 1000;
 
 impl Store {
@@ -26,10 +26,10 @@ impl Store {
     }
 }
 
-/// VersionSet that are not running yet. From [`Store::versions`].
+/// Versions of one projection that do not run yet. From [`Store::versions`].
 ///
-/// A question has the type `Q` and an answer the type `A`; each version brings the function that
-/// answers questions out of its state. So states may change their types as they like.
+/// A question has the type `Q` and an answer the type `A`. Each version has a function that answers
+/// questions from its state, so versions may have states of different types.
 ///
 /// ```
 /// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
@@ -68,14 +68,14 @@ impl Store {
 /// let store = Store::in_memory();
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::Any, [NewEvent::new("Placed", "")])?;
-/// store.projection(Total).catch_up()?.stop()?; // what was there before
+/// store.projection(Total).catch_up()?.stop()?; // version 1 has been saved
 ///
 /// let placed = store
 ///     .versions::<str, u64>()
 ///     .version(store.projection(Total), |total, _| *total)
 ///     .version(store.projection(ByType), |counts, event_type| counts.get(event_type).copied().unwrap_or(0))
 ///     .open()?;
-/// assert_eq!(placed.ask("Placed")?, 1); // one or the other
+/// assert_eq!(placed.ask("Placed")?, 1); // version 1 or version 2
 /// assert!(placed.wait_switched(Duration::from_secs(10))?);
 /// assert_eq!((placed.version(), placed.ask("Paid")?), (2, 0));
 /// # Ok::<(), annals::Error>(())
@@ -84,20 +84,20 @@ impl Store {
 pub struct VersionSet<Q: ?Sized, A> {
     store: Store,
     inline: bool,
-    candidates: Vec<Box<dyn IdleVersion<Q, A>>>,
+    candidates: Vec<Candidate<Q, A>>,
 }
 
-/// A version that does not run.
-trait IdleVersion<Q: ?Sized, A>: Send {
-    fn name(&self) -> String;
-    fn version(&self) -> u32;
-    fn begin(self: Box<Self>) -> Result<RunningVersion<Q, A>>;
+/// A version that does not run yet.
+struct Candidate<Q: ?Sized, A> {
+    name: String,
+    version: u32,
+    begin: Box<dyn FnOnce() -> Result<RunningVersion<Q, A>> + Send>,
 }
 
-/// A version that runs.
-type RunningVersion<Q, A> = Arc<dyn Answers<Q, A>>;
+/// A version that runs: it does not matter any more what its state is.
+type RunningVersion<Q, A> = Arc<dyn Version<Q, A>>;
 
-trait Answers<Q: ?Sized, A>: Send + Sync {
+trait Version<Q: ?Sized, A>: Send + Sync {
     fn ask(&self, question: &Q) -> Result<A>;
     fn version(&self) -> u32;
     fn position(&self) -> Option<u64>;
@@ -105,44 +105,20 @@ trait Answers<Q: ?Sized, A>: Send + Sync {
     fn status(&self) -> ProjectionStatus;
     fn catch_up(&self) -> Result<()>;
     fn save(&self) -> Result<()>;
-    /// Goes on by itself.
+    /// Applies new events from now on: inline, or on its own thread.
     fn go(&self, inline: bool) -> Result<()>;
-    /// Its state stays as it is while `f` runs.
+    /// Calls `f` while the state does not change.
     fn hold(&self, f: &mut dyn FnMut() -> Result<()>) -> Result<()>;
     fn retire(&self, save: bool);
 }
 
-struct Answering<P: Projection, F> {
-    project: Project<P>,
-    answer: F,
-}
-
-struct Answerer<P: Projection, F> {
+/// A read model and the function that answers questions out of its state.
+struct AnsweringModel<P: Projection, F> {
     model: ReadModel<P>,
     answer: F,
 }
 
-impl<P, F, Q, A> IdleVersion<Q, A> for Answering<P, F>
-where
-    P: Projection,
-    F: Fn(&P::State, &Q) -> A + Send + Sync + 'static,
-    Q: ?Sized + 'static,
-    A: 'static,
-{
-    fn name(&self) -> String {
-        self.project.projection.name().to_owned()
-    }
-
-    fn version(&self) -> u32 {
-        self.project.projection.version()
-    }
-
-    fn begin(self: Box<Self>) -> Result<RunningVersion<Q, A>> {
-        Ok(Arc::new(Answerer { model: self.project.begin()?, answer: self.answer }))
-    }
-}
-
-impl<P, F, Q, A> Answers<Q, A> for Answerer<P, F>
+impl<P, F, Q, A> Version<Q, A> for AnsweringModel<P, F>
 where
     P: Projection,
     F: Fn(&P::State, &Q) -> A + Send + Sync,
@@ -190,55 +166,56 @@ where
 }
 
 impl<Q: ?Sized + 'static, A: 'static> VersionSet<Q, A> {
-    /// Adds a version, and how it answers a question. All must have the same name.
+    /// Adds a version, and the function that answers questions from its state. All versions must
+    /// have the same name and different numbers.
     pub fn version<P: Projection>(
         mut self,
         project: Project<P>,
         answer: impl Fn(&P::State, &Q) -> A + Send + Sync + 'static,
     ) -> Self {
-        self.candidates.push(Box::new(Answering { project, answer }));
+        let (name, version) = (project.projection.name().to_owned(), project.projection.version());
+        let begin = Box::new(move || Ok(Arc::new(AnsweringModel { model: project.begin()?, answer }) as _));
+        self.candidates.push(Candidate { name, version, begin });
         self
     }
 
-    /// Whichever version answers is [inline](Project::inline). [Live](Project::live) by default.
+    /// Makes the version that answers [inline](Project::inline). Default: [live](Project::live).
     pub fn inline(mut self) -> Self {
         self.inline = true;
         self
     }
 
-    /// Runs the versions. Of those that had caught up before, the newest one answers. If none had,
-    /// the oldest one does of which anything is saved, and if nothing is, the newest of all; it
-    /// catches up first, which blocks.
+    /// Starts the versions. The newest version whose saved state had caught up answers. If there is
+    /// none, the oldest version with a saved state answers; without any saved state, the newest
+    /// version. The version that answers catches up first, which blocks.
     ///
-    /// Newer ones catch up beside it, one after the other, on a thread. When one has, it is saved,
-    /// takes the place of the one that answers, and that one's file is removed. Answers never go
-    /// back by it: the new one has taken in all that the old one had. Saved states of versions
-    /// older than the one that answers are removed.
+    /// Newer versions catch up on a thread, one after the other. A version that has caught up is
+    /// saved, replaces the one that answers, and the file of the replaced one is removed. Answers
+    /// never go back: the new version has applied everything that the old one has. Saved states of
+    /// versions older than the one that answers are removed.
     ///
     /// # Errors
     ///
-    /// * [`Error::Invalid`] if there is no version, if two are the same, or if names differ;
+    /// * [`Error::Invalid`] if there is no version, if two have the same number, or if names differ;
     /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails
-    ///   never answers; [`VersionedModel::status`] tells.
+    ///   never answers; [`VersionedModel::wait_switched`] returns why.
     pub fn open(mut self) -> Result<VersionedModel<Q, A>> {
-        self.candidates.sort_by_key(|candidate| candidate.version());
-        let Some(name) = self.candidates.first().map(|first| first.name()) else {
+        self.candidates.sort_by_key(|candidate| candidate.version);
+        let Some(name) = self.candidates.first().map(|first| first.name.clone()) else {
             return Err(Error::invalid("versions", "there is none"));
         };
-        let same = |pair: &[Box<dyn IdleVersion<Q, A>>]| pair[0].version() == pair[1].version();
-        if self.candidates.windows(2).any(same) || self.candidates.iter().any(|other| other.name() != name) {
+        let same = |pair: &[Candidate<Q, A>]| pair[0].version == pair[1].version;
+        if self.candidates.windows(2).any(same) || self.candidates.iter().any(|other| other.name != name) {
             return Err(Error::invalid("versions", "they must have one name, and each another version"));
         }
         let site = self.store.site();
         let saved: Vec<Option<bool>> = (self.candidates.iter())
-            .map(|candidate| {
-                files::load(&site, &name, candidate.version()).ok().flatten().map(|file| file.head.complete)
-            })
+            .map(|candidate| files::load(&site, &name, candidate.version).ok().flatten().map(|file| file.head.complete))
             .collect();
         let complete = saved.iter().rposition(|saved| *saved == Some(true));
         let first = complete.or(saved.iter().position(Option::is_some)).unwrap_or(saved.len() - 1);
         let mut rest = self.candidates.drain(first..);
-        let answering = rest.next().expect("there is one at this place").begin()?;
+        let answering = (rest.next().expect("there is one at this place").begin)()?;
         let newer: Vec<_> = rest.collect();
         answering.catch_up()?;
         answering.go(self.inline)?;
@@ -267,7 +244,7 @@ impl<Q: ?Sized + 'static, A: 'static> VersionSet<Q, A> {
     }
 }
 
-/// What cannot be removed is, the next time.
+/// A file that cannot be removed is removed the next time.
 fn remove_older(store: &Store, name: &str, version: u32) {
     let site = store.site();
     let listed = files::list(&site).unwrap_or_default();
@@ -282,28 +259,28 @@ struct VersionsShared<Q: ?Sized, A> {
     inline: bool,
     current: RwLock<RunningVersion<Q, A>>,
     coming: Mutex<Coming<Q, A>>,
-    /// Told when there is less to come.
+    /// Notified when a version has replaced another one or has failed.
     changed: Condvar,
     stopped: AtomicBool,
 }
 
 struct Coming<Q: ?Sized, A> {
-    /// The one that catches up.
+    /// The version that is catching up.
     running: Option<RunningVersion<Q, A>>,
-    /// How many do not answer yet.
+    /// The number of versions that have not answered yet.
     left: usize,
-    /// Why no more of them will.
+    /// Why none of them will.
     failure: Option<Error>,
 }
 
 impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
-    /// Puts one version after the other in the place of the one that answers.
-    fn replace(&self, newer: Vec<Box<dyn IdleVersion<Q, A>>>) {
+    /// Lets each newer version catch up and replace the one that answers, in order.
+    fn replace(&self, newer: Vec<Candidate<Q, A>>) {
         for candidate in newer {
-            let version = candidate.version();
-            // Its state may be made by code that panics; those who wait are told.
+            let version = candidate.version;
+            // `Projection::apply` may panic; callers that wait get an error.
             let replaced = catch_unwind(AssertUnwindSafe(|| {
-                let next = candidate.begin()?;
+                let next = (candidate.begin)()?;
                 self.coming.lock().running = Some(next.clone());
                 self.replace_with(&next)
             }));
@@ -328,7 +305,7 @@ impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
 
     fn replace_with(&self, next: &RunningVersion<Q, A>) -> Result<()> {
         if self.stopped.load(SeqCst) {
-            // Anyone who drops the view may not have seen it.
+            // `Drop` may not have seen it in `coming`.
             next.retire(true);
         }
         loop {
@@ -340,20 +317,20 @@ impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
                 break;
             }
         }
-        // Said on the disk before it is so: after a crash in between, the new one answers, and the
-        // old file goes.
+        // Saved before it answers: after a crash in between, the new version answers and the old
+        // file is removed.
         let saved = next.save();
         let old = self.current.read().clone();
         old.hold(&mut || {
-            // In this order: an append that does not find the new one yet is taken in here.
+            // In this order: `catch_up` applies an append that has not found the new version yet.
             next.go(self.inline)?;
             next.catch_up()?;
             if self.stopped.load(SeqCst) {
                 return Err(Error::Closed);
             }
             *self.current.write() = next.clone();
-            // It takes in nothing more: who still asks it must not learn of what the new one does
-            // not know.
+            // It applies nothing more: a caller that still holds it must not see an event that the
+            // new version has not applied.
             old.retire(saved.is_err());
             Ok(())
         })
@@ -365,9 +342,9 @@ impl<Q: ?Sized + 'static, A: 'static> VersionsShared<Q, A> {
     }
 }
 
-/// The version that answers, and those that will. From [`VersionSet::open`].
+/// The version that answers, and the newer ones that catch up. From [`VersionSet::open`].
 ///
-/// When it is dropped, all versions end, and are saved.
+/// Dropping it stops and saves all versions.
 pub struct VersionedModel<Q: ?Sized, A> {
     shared: Arc<VersionsShared<Q, A>>,
     thread: Option<JoinHandle<()>>,
@@ -378,7 +355,7 @@ impl<Q: ?Sized, A> VersionedModel<Q, A> {
         self.shared.current.read().clone()
     }
 
-    /// Asks the version that answers now.
+    /// Returns the answer of the version that answers now.
     ///
     /// # Errors
     ///
@@ -387,17 +364,18 @@ impl<Q: ?Sized, A> VersionedModel<Q, A> {
         self.current().ask(question)
     }
 
-    /// The version that answers now.
+    /// Returns the number of the version that answers now.
     pub fn version(&self) -> u32 {
         self.current().version()
     }
 
-    /// The position up to which it has taken in all events of its query.
+    /// Returns the position up to which the version that answers has applied all events of its
+    /// query; `None` if it has applied none.
     pub fn position(&self) -> Option<u64> {
         self.current().position()
     }
 
-    /// Blocks until the version that answers has taken in everything up to this position, as
+    /// Blocks until the version that answers has applied everything up to this position, as
     /// [`ReadModel::wait_for`] does.
     ///
     /// # Errors
@@ -409,18 +387,18 @@ impl<Q: ?Sized, A> VersionedModel<Q, A> {
             let current = self.current();
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             match current.wait_for(position, left) {
-                // It ended because another one has taken its place.
+                // It ended because another version has replaced it.
                 Err(Error::Closed) if !Arc::ptr_eq(&current, &self.current()) => {}
                 waited => return waited,
             }
         }
     }
 
-    /// Blocks until the newest version answers. `false` if the time is over before.
+    /// Blocks until the newest version answers. Returns `false` if `timeout` has passed before.
     ///
     /// # Errors
     ///
-    /// Why a version that was to take the place never will: [`Error::ProjectionFailed`] and others;
+    /// [`Error::ProjectionFailed`] and others that keep a newer version from answering;
     /// [`Error::Closed`] if the store was closed.
     pub fn wait_switched(&self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now().checked_add(timeout);
@@ -442,7 +420,8 @@ impl<Q: ?Sized, A> VersionedModel<Q, A> {
         }
     }
 
-    /// How the version is doing that answers, and then the one that catches up, if there is one.
+    /// Returns the status of the version that answers, followed by that of the version that is
+    /// catching up, if there is one.
     pub fn status(&self) -> Vec<ProjectionStatus> {
         let current = self.current().status();
         let coming = self.shared.coming.lock().running.clone();
@@ -458,7 +437,7 @@ impl<Q: ?Sized, A> Drop for VersionedModel<Q, A> {
         }
         self.shared.stopped.store(true, SeqCst);
         if let Some(thread) = self.thread.take() {
-            // It looks between two batches.
+            // The thread checks between two batches.
             let coming = self.shared.coming.lock().running.clone();
             if let Some(coming) = coming {
                 coming.retire(true);

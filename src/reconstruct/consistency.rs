@@ -10,7 +10,7 @@ use super::{LostEvents, SlotPart};
 use crate::format::frame::HEADER;
 use crate::format::record;
 use crate::index::deletions::covers;
-use crate::stream::{StreamId, main_key, split_key};
+use crate::stream::{StreamId, continues, expected_sequence, split_key};
 use crate::system::System;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -81,7 +81,7 @@ impl SequenceCheck {
             self.imply(position, key, Implied { edition, domain, sequence: expected, certain: true });
             return;
         }
-        if sequence < expected || (sequence > expected && !self.lossy) {
+        if !continues(sequence, expected, self.lossy) {
             return self.refuse(position);
         }
         if let Some(stream) = StreamId::from_key(key).filter(|_| sequence > expected) {
@@ -105,15 +105,9 @@ impl SequenceCheck {
         self.lose(position..position + 1);
     }
 
-    /// The sequence that must come next. The first one of a stream in a named edition may be any
-    /// that the stream has had in the main one, or the next there.
     fn expected(&self, key: &[u8], sequence: u64) -> u64 {
-        let main = main_key(key);
-        match self.streams.get(key) {
-            Some(reached) => reached.next,
-            None if main.len() < key.len() => self.streams.get(main).map_or(0, |main| main.next.min(sequence)),
-            None => 0,
-        }
+        let next = |key: &[u8]| self.streams.get(key).map(|reached| reached.next);
+        expected_sequence(key, sequence, next(key), next)
     }
 
     /// An event of a named edition has a sequence that its stream had already: a deletion in

@@ -291,8 +291,10 @@ impl ScanWindow<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::event::NewEvent;
     use crate::format::draft::{Draft, FramePlace, Limits};
+    use crate::format::frame;
     use crate::fs::{Fs, MemFs, Mode};
 
     const SEGMENT: SegmentHeader = SegmentHeader::SAMPLE;

@@ -338,11 +338,12 @@ pub(crate) fn expected_sequence(
     next: Option<u64>,
     main_next: impl FnOnce(&[u8]) -> Option<u64>,
 ) -> u64 {
-    let main = main_key(key);
-    match next {
-        Some(next) => next,
-        None if main.len() < key.len() => main_next(main).unwrap_or(0).min(sequence),
-        None => 0,
+    if let Some(next) = next {
+        return next;
+    }
+    match main_key(key) {
+        main if main.len() < key.len() => main_next(main).unwrap_or(0).min(sequence),
+        _ => 0,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A frame: the envelope of one commit.
+//! The layout of a frame: the envelope of one commit.
 //!
 //! ```text
 //! 0       4     8      9      12       16         20               24               32             40            48         52         56
@@ -15,28 +15,28 @@ use std::path::Path;
 
 pub const HEADER: usize = 56;
 pub const TRAILER: usize = 16;
-/// Frames start on multiples of this.
+/// Frames start at multiples of this offset.
 pub const ALIGN: u64 = 8;
 pub const MAGIC: [u8; 4] = [0xA7, b'F', b'R', 0x0A];
-/// The longest body that a frame can have.
+/// Maximum length of the body of a frame, in bytes.
 pub const MAX_BODY: u64 = 1 << 30;
-/// The longest attributes that a frame can have.
+/// Maximum length of the attributes of a frame, in bytes.
 const MAX_ATTRIBUTES: u32 = 16 << 10;
-/// Where the header CRC stands in a frame.
+/// Offset of the header CRC in a frame.
 const CRC_AT: usize = 4;
 const CRC_FROM: usize = 8;
 const BODY_CRC_AT: usize = 52;
 
-/// Attributes with lower keys must be known by anyone who reads the frame.
+/// Attributes with lower keys are critical: a reader that does not know one refuses the frame.
 const FIRST_OPTIONAL_ATTRIBUTE: u64 = 128;
 
-/// The attribute that makes repeats of a commit harmless.
+/// The attribute with the idempotency key.
 pub const IDEMPOTENCY_KEY: u64 = 1;
-/// The attribute that says how far an upstream has been taken in: the position, then the name of
-/// the upstream.
+/// The attribute with the tracked position of an upstream: the position, then the name of the
+/// upstream.
 pub const TRACKING: u64 = 2;
-/// The attribute with the digest of what an idempotent commit says. A reader that does not know it
-/// takes each repeat for one.
+/// The attribute with the digest of the content of an idempotent commit. A reader that does not
+/// know it accepts any commit with the same key as a repeat.
 pub const CONTENT_DIGEST: u64 = 129;
 
 pub const EVENTS: u8 = 1;
@@ -59,13 +59,13 @@ pub struct FrameHeader {
     pub recorded_at: i64,
     pub previous: u32,
     pub body_crc: u32,
-    /// The stored CRC of this header, which the next frame calls `previous`.
+    /// The stored CRC of this header, which is `previous` in the next frame.
     pub crc: u32,
 }
 
 impl FrameHeader {
-    /// Decodes and verifies a header that stands at `offset`. `None` if it is not one. Its length
-    /// is checked against the format's limit, not against the bytes that are left.
+    /// Decodes and verifies the header at `offset`; `None` if it is not one. Its length is checked
+    /// against the limit of the format, not against the bytes that are left.
     #[inline]
     pub fn decode(bytes: &[u8], mask: Mask, offset: u64) -> Option<Self> {
         if bytes.len() < HEADER || bytes[..4] != MAGIC {
@@ -96,7 +96,7 @@ impl FrameHeader {
     }
 
     /// Decodes a header at `offset` in a segment whose mask is not known, and returns the mask that
-    /// it implies. Nothing is proven by that: see [`Mask::implied`].
+    /// it implies. That proves nothing by itself: see [`Mask::implied`].
     pub fn implied(bytes: &[u8], offset: u64) -> Option<(Self, Mask)> {
         if bytes.len() < HEADER || bytes[..4] != MAGIC {
             return None;
@@ -105,8 +105,8 @@ impl FrameHeader {
         Some((Self::decode(bytes, mask, offset)?, mask))
     }
 
-    /// Writes the header into the first bytes of `frame`, which stands at `offset`, and returns the
-    /// CRC that it got.
+    /// Writes the header into the first bytes of `frame`, whose offset is `offset`, and returns its
+    /// CRC.
     fn encode_into(&self, frame: &mut [u8], mask: Mask, offset: u64) -> u32 {
         put(frame, 0, &MAGIC);
         frame[8] = self.kind;
@@ -123,8 +123,8 @@ impl FrameHeader {
         crc
     }
 
-    /// Whether this version of the format has such frames. The checksum held: what does not is from
-    /// a newer version, and never a torn write.
+    /// Returns whether this version knows the kind of frame. The checksum has been verified, so a
+    /// frame of another kind is from a newer version, and never a torn write.
     pub fn is_known(&self) -> bool {
         let Self { kind, events, body_len, attributes_len, reserved, .. } = *self;
         let kind_holds = match kind {
@@ -135,32 +135,32 @@ impl FrameHeader {
         kind_holds && reserved == 0
     }
 
-    /// The position after the last event.
+    /// Returns the position after the last event.
     pub fn end_position(&self) -> u64 {
         self.first_position + u64::from(self.events)
     }
 
-    /// Bytes of the whole frame.
+    /// Returns the length of the whole frame in bytes.
     pub fn frame_len(&self) -> u64 {
         frame_len(self.body_len.into())
     }
 
-    /// Where in the frame the table begins.
+    /// Returns the offset of the table in the frame.
     pub fn table_at(&self) -> u64 {
         HEADER as u64 + u64::from(self.body_len)
     }
 
-    /// Bytes of the table.
+    /// Returns the length of the table in bytes.
     pub fn table_len(&self) -> u64 {
         checksum::table_len(self.body_len.into())
     }
 
-    /// Whether the header vouches for this body, or for this table if the body has one.
+    /// Returns whether this is the body whose CRC the header has; or the table, if there is one.
     pub fn vouches_for(&self, body_or_table: &[u8], mask: Mask, offset: u64) -> bool {
         mask.stored(checksum::crc(body_or_table), offset + BODY_CRC_AT as u64) == self.body_crc
     }
 
-    /// Verifies everything in `frame`, which is as long as the header says and stands at `offset`.
+    /// Verifies all of `frame`, which has the length that the header says and is at `offset`.
     pub fn verify(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
         self.verify_body(frame, mask, offset)?;
         let trailer_at = frame.len() - TRAILER;
@@ -176,8 +176,8 @@ impl FrameHeader {
         if holds { Ok(()) } else { Err("the trailer of the commit fails its checksum") }
     }
 
-    /// Verifies the body of `frame` only: enough to hand out what is in it, once recovery has seen
-    /// the trailer.
+    /// Verifies the body of `frame` only: enough for reading, once recovery has verified the
+    /// trailer.
     #[inline]
     pub fn verify_body(&self, frame: &[u8], mask: Mask, offset: u64) -> std::result::Result<(), &'static str> {
         let body = &frame[HEADER..self.table_at() as usize];
@@ -191,7 +191,7 @@ impl FrameHeader {
     }
 }
 
-/// The attributes of a frame: key and bytes. `None` for what breaks the grammar.
+/// Iterates over the attributes of a frame: key and bytes; `None` where the grammar is broken.
 fn attributes(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, &[u8])>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -208,11 +208,11 @@ fn attributes(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, &[u8])>> {
     })
 }
 
-/// Checks the attributes of a frame: those with keys below 128 must be known to be read.
+/// Checks the attributes of a frame: those with keys below 128 must be known.
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedFormat`] if one is critical and not known, or if they break the grammar.
+/// [`Error::UnsupportedFormat`] if a critical one is unknown, or if they break the grammar.
 pub fn check_attributes(bytes: &[u8], path: &Path) -> Result<()> {
     for attribute in attributes(bytes) {
         let what = match attribute {
@@ -233,17 +233,17 @@ fn attribute(bytes: &[u8], wanted: u64) -> Option<&[u8]> {
     attributes(bytes).flatten().find(|&(key, _)| key == wanted).map(|(_, value)| value)
 }
 
-/// The idempotency key among the attributes of a frame.
+/// Returns the idempotency key among the attributes of a frame.
 pub fn idempotency_key(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(attribute(bytes, IDEMPOTENCY_KEY)?).ok()
 }
 
-/// The digest of what the commit says, among the attributes of a frame.
+/// Returns the content digest among the attributes of a frame.
 pub fn content_digest(bytes: &[u8]) -> Option<[u8; content_digest::LEN]> {
     attribute(bytes, CONTENT_DIGEST)?.try_into().ok()
 }
 
-/// How far which upstream has been taken in, according to the attributes of a frame.
+/// Returns the upstream and its tracked position among the attributes of a frame.
 pub fn tracking(bytes: &[u8]) -> Option<(&str, u64)> {
     decode_tracking(attribute(bytes, TRACKING)?)
 }
@@ -254,7 +254,7 @@ fn decode_tracking(value: &[u8]) -> Option<(&str, u64)> {
     Some((name, u64::from_le_bytes(*position)))
 }
 
-/// Appends the attribute that says how far an upstream has been taken in.
+/// Appends the attribute with the tracked position of an upstream.
 pub fn put_tracking(out: &mut Vec<u8>, upstream: &str, position: u64) {
     put_attribute(out, TRACKING, &[&position.to_le_bytes(), upstream.as_bytes()].concat());
 }
@@ -266,14 +266,14 @@ pub fn put_attribute(out: &mut Vec<u8>, key: u64, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Bytes of a frame with a body of this length.
+/// Returns the length of a frame with a body of this length, in bytes.
 pub fn frame_len(body_len: u64) -> u64 {
     (HEADER as u64 + body_len + checksum::table_len(body_len)).next_multiple_of(ALIGN) + TRAILER as u64
 }
 
-/// Makes a frame of `frame`, which holds room for the header and a finished body: fills the header,
-/// appends table, padding and trailer. The CRC of the body can be given if it is known and the body
-/// has no table. Returns the CRC of the header.
+/// Completes `frame`, which holds room for the header and a finished body: writes the header, and
+/// appends table, padding and trailer. `body_crc` may be given if it is known and the body has no
+/// table. Returns the CRC of the header.
 pub fn finish(frame: &mut Vec<u8>, header: FrameHeader, body_crc: Option<u32>, mask: Mask, offset: u64) -> u32 {
     let body = HEADER..frame.len();
     debug_assert_eq!(body.len(), header.body_len as usize);
@@ -312,10 +312,10 @@ pub struct Seal {
 
 impl Seal {
     const LEN: usize = 40;
-    /// Bytes of the whole seal frame.
+    /// Length of the whole seal frame in bytes.
     pub const FRAME: u64 = (HEADER + Seal::LEN + TRAILER) as u64;
 
-    /// The seal frame that stands at `offset` after the frame whose CRC is `previous`.
+    /// Returns the bytes of the seal frame at `offset`, after the frame whose CRC is `previous`.
     pub fn frame(&self, previous: u32, recorded_at: i64, durable_upto: u64, mask: Mask, offset: u64) -> Vec<u8> {
         let mut frame = vec![0; HEADER];
         for field in [self.events, self.frames, self.first_position, self.next_position, self.digest] {
@@ -349,8 +349,8 @@ impl Seal {
     }
 }
 
-/// What of the frames of a segment must fit to what went before: the position, the chain of CRCs,
-/// and the running digest.
+/// The state after a frame that the next frame must continue: the position, the chain of CRCs, and
+/// the running digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Chain {
     pub next_position: u64,
@@ -361,7 +361,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of a segment without frames.
+    /// Returns the chain at the start of a segment, before its first frame.
     pub fn start(header: &SegmentHeader) -> Self {
         let crc = header.crc();
         Chain {
@@ -373,19 +373,19 @@ impl Chain {
         }
     }
 
-    /// What stands for all commits before the next one, also those of the segments before.
+    /// The digest of all commits so far, including those of earlier segments.
     pub fn mark(&self, header: &SegmentHeader) -> u64 {
         if self.frames > 0 { self.digest } else { header.previous_digest }
     }
 
-    /// Whether a frame with this header may come next.
+    /// Returns whether a frame with this header may come next.
     pub fn accepts(&self, header: &FrameHeader) -> bool {
         header.first_position == self.next_position
             && header.previous == self.previous
             && header.recorded_at >= self.recorded_at
     }
 
-    /// The chain after a frame with events.
+    /// Returns the chain after a frame with events.
     pub fn then(&self, header: &FrameHeader) -> Self {
         Chain {
             next_position: header.end_position(),
@@ -396,7 +396,7 @@ impl Chain {
         }
     }
 
-    /// The seal that fits here.
+    /// Returns the seal that fits here.
     pub fn seal(&self, header: &SegmentHeader) -> Seal {
         Seal {
             events: self.next_position - header.first_position,
@@ -449,7 +449,7 @@ mod tests {
         }
     }
 
-    /// What the chain of frames stands on: the header of a frame depends on what is in its records.
+    /// The chain of frames rests on this: the header of a frame depends on the bytes of its records.
     #[test]
     fn headers_depend_on_records() {
         use crate::event::NewEvent;

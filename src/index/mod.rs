@@ -1,8 +1,8 @@
-//! Terms to events, segment by segment: in a file beside each sealed segment, in memory for what
-//! has no file yet.
+//! The index: from terms to events, segment by segment. A sealed segment has an index file; the
+//! index of everything else is in memory.
 //!
-//! All of it can be derived from the segments. A file that is missing, or that turns out to be
-//! wrong when it is looked into, is rebuilt.
+//! All of it is derived from the segments. An index file that is missing, or found to be broken
+//! when it is used, is rebuilt.
 
 pub(crate) mod deletions;
 pub(crate) mod editions;
@@ -42,18 +42,18 @@ use term::{Term, TermKind};
 
 #[derive(Default)]
 struct SegmentIndexes {
-    /// Index files by number of the segment, from 1 on.
+    /// Index files; that of segment n is at n - 1.
     files: Vec<Option<Arc<IndexFile>>>,
-    /// What has no index file, by number of the segment. Where there is a file too, this is what
-    /// came after it.
+    /// Indexes in memory, by number of the segment. If the segment has an index file, too, the one
+    /// in memory continues it.
     memory: BTreeMap<u64, Arc<Memory>>,
     heads: Heads,
     deletions: Arc<Deletions>,
     /// Segments whose index files were rebuilt.
-    made_anew: BTreeSet<u64>,
-    /// How far upstreams that were asked about have been taken in.
+    rebuilt: BTreeSet<u64>,
+    /// The tracked positions of upstreams that have been looked up.
     tracked: HashMap<Box<str>, Option<u64>>,
-    /// There are records of lost events: sequences of streams have gaps.
+    /// The log has records of lost events: sequences of streams have gaps.
     lossy: bool,
 }
 
@@ -75,19 +75,19 @@ impl SegmentIndexes {
         in_memory.max(self.files.len() as u64)
     }
 
-    /// The next sequence of a stream, as the newest part says that knows it; 0 if none does. On an
-    /// error, the segment whose file is not intact.
+    /// Returns the next sequence of a stream, from the newest segment that has events of it; 0 if
+    /// none has. An error is the number of a segment whose index file is broken.
     fn next_sequence(&self, key: &[u8]) -> std::result::Result<u64, u64> {
         let since = self.deletions.of_key(key).at;
         let term = Term::stream(key);
         let Some((segment, next)) = self.newest(term.bytes(), since.segment.max(1))? else { return Ok(0) };
-        // Only beside the deletion itself it matters where the events stand.
+        // Only in the segment of the deletion do the offsets of the events matter.
         let gone = segment == since.segment && self.offsets_since(segment, term.bytes(), since)?.is_empty();
         Ok(if gone { 0 } else { next })
     }
 
-    /// The newest segment, from this one on, that a term has postings in, and what the last of them
-    /// says.
+    /// Returns the newest segment, from `from` on, in which a term has postings, and the value of
+    /// the last one.
     fn newest(&self, term: &[u8], from: u64) -> std::result::Result<Option<(u64, u64)>, u64> {
         for segment in (from..=self.segments()).rev() {
             if let Some(posted) = self.memory.get(&segment).and_then(|memory| memory.posted(term)) {
@@ -101,8 +101,8 @@ impl SegmentIndexes {
         Ok(None)
     }
 
-    /// The terms of a segment that begin with `prefix`, sorted; those of the file before those in
-    /// memory.
+    /// Returns the terms of a segment that begin with `prefix`, sorted. A term that is in the file
+    /// and in memory comes twice, from the file first.
     fn terms_in(&self, segment: u64, prefix: &[u8]) -> std::result::Result<Vec<(Vec<u8>, Posted)>, IndexBroken> {
         let mut found = Vec::new();
         if let Some(file) = self.file(segment) {
@@ -119,11 +119,11 @@ impl SegmentIndexes {
         Ok(found)
     }
 
-    /// Takes note of what an event says about others. Returns whether it may come next in its
-    /// stream.
+    /// Updates what is known of streams, upstreams and deletions. Returns whether the event
+    /// continues its stream.
     fn note(&mut self, segment: u64, event: &Recorded<'_>) -> bool {
-        // A file that is not intact is rebuilt by anyone who asks; until then the event is
-        // believed.
+        // A broken index file is rebuilt when it is next used; until then the sequence of the event
+        // is trusted.
         let next = event.sequence.saturating_add(1);
         let expected = self.heads.replace(event.key, next).unwrap_or_else(|| {
             let expected = self.next_sequence(event.key).unwrap_or(event.sequence);
@@ -135,8 +135,8 @@ impl SegmentIndexes {
         }
         if let Some(System::Deletion { edition, domain }) = System::of(event.key) {
             let deletion = Deletion { at: Location { segment, offset: event.offset }, position: event.position };
-            // Another one, even if nobody holds on to this one: it shows that something was
-            // deleted.
+            // A new one, even if no reader holds the old one: readers compare pointers to learn of
+            // a deletion.
             let mut deletions = Deletions::clone(&self.deletions);
             deletions.note(edition, domain, deletion);
             self.deletions = Arc::new(deletions);
@@ -152,14 +152,14 @@ impl SegmentIndexes {
     }
 }
 
-/// What is known of a term.
+/// The postings of a term, summed up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TermInfo {
     /// Number of events.
     pub count: u64,
-    /// Where the last of them stands.
+    /// Location of the last one.
     pub last: Location,
-    /// What the last of them says: see `docs/FORMAT.md`, Index file.
+    /// Value of the last one: see `docs/FORMAT.md`, Index file.
     pub value: u64,
 }
 
@@ -169,16 +169,16 @@ pub(crate) struct Index {
     use_map: bool,
     read_only: bool,
     parts: RwLock<SegmentIndexes>,
-    /// Held while an index file is published: whether it is still wanted, its name, and that it is
-    /// served from then on are one step. Locked before `parts`.
+    /// Held while an index file is published, so that checking that it is still wanted, renaming it
+    /// and serving it are one step. Locked before `parts`.
     publishing: Mutex<()>,
-    /// Bytes of memory that the index of a segment may take before the segment is to be sealed.
+    /// Bytes of memory that the index of the active segment may take before the segment is sealed.
     most: u64,
-    /// The newest segment whose index takes more.
+    /// The newest segment whose index has taken more.
     full: AtomicU64,
-    /// How often events have been added: as long as it stays the same, so do the heads of streams.
+    /// Number of calls of `add`: the heads of streams do not change while it stays the same.
     added: AtomicU64,
-    /// What was found wrong and rebuilt.
+    /// Notices of index files that were rebuilt.
     notices: Mutex<Vec<String>>,
 }
 
@@ -198,9 +198,9 @@ impl Index {
         }
     }
 
-    /// Opens the index file of a segment. Returns where the last frame ends that it covers, and the
-    /// chain there. A file that cannot be read, or that does not fit the segment, tells of nothing:
-    /// what it covers is added again.
+    /// Opens the index file of a segment. Returns the end of the last frame that it covers, and the
+    /// chain there. A file that is missing, broken, or does not fit the segment is ignored, and the
+    /// caller adds all events of the segment.
     pub(crate) fn resume(
         &self,
         segment: &SegmentHeader,
@@ -217,8 +217,8 @@ impl Index {
             deletions.is_ok()
         });
         let mut covered = file.as_ref().map(IndexFile::covered);
-        // Looked at before anything of it is taken: to take it back, the files of other segments
-        // would have to be asked once more, and may not answer.
+        // Checked before anything of the file is used: taking it back would need the index files of
+        // other segments, which may be unreadable.
         if let Some((end, chain)) = &covered
             && !fits(*end, chain)?
         {
@@ -232,19 +232,19 @@ impl Index {
             parts.lossy |= lossy;
         }
         parts.set_file(segment.number, file.map(Arc::new));
-        // Events of this segment may follow those that are in memory already.
+        // Events of this segment may come before those that are in memory already.
         parts.heads = Heads::default();
         parts.tracked.clear();
         Ok(covered)
     }
 
-    /// What was found wrong and rebuilt, since the last call.
+    /// Returns the notices of index files that were rebuilt since the last call.
     pub(crate) fn take_notices(&self) -> Vec<String> {
         std::mem::take(&mut self.notices.lock())
     }
 
-    /// Adds events, and calls `raise` before anybody can look. Returns the first position whose
-    /// event is not the next one of its stream.
+    /// Adds events, and calls `raise` before any reader sees them. Returns the position of the first
+    /// event that does not continue its stream.
     pub(crate) fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let (mut wrong, mut last) = (None, 0);
         let mut parts = self.parts.write();
@@ -263,19 +263,20 @@ impl Index {
         wrong
     }
 
-    /// Whether the index of a segment takes so much memory that the segment is to be sealed, so
-    /// that it is written.
+    /// Returns whether the index of a segment takes so much memory that the segment must be sealed,
+    /// which moves the index to a file.
     pub(crate) fn is_full(&self, segment: u64) -> bool {
         self.full.load(SeqCst) == segment
     }
 
-    /// Bytes of memory that the index of a segment takes; 0 if it is served from its file.
+    /// Returns the bytes of memory that the index of a segment takes; 0 if it is served from its
+    /// file.
     pub(crate) fn weight(&self, segment: u64) -> u64 {
         self.parts.read().memory.get(&segment).map_or(0, |memory| memory.weight())
     }
 
-    /// Looks at all parts while nothing is published. Rebuilds an index file that turns out to be
-    /// wrong.
+    /// Calls `look` with the indexes of all segments while nothing is published. Rebuilds the index
+    /// file that an error names, and calls it again.
     fn at_once<T>(&self, look: impl Fn(&SegmentIndexes) -> std::result::Result<T, u64>) -> Result<T> {
         loop {
             let found = look(&self.parts.read());
@@ -286,36 +287,36 @@ impl Index {
         }
     }
 
-    /// The deletions of editions.
+    /// Returns the deletions of editions.
     pub(crate) fn deletions(&self) -> Arc<Deletions> {
         self.parts.read().deletions.clone()
     }
 
-    /// The deletions of editions, and what `watermark` says at the same moment.
+    /// Returns the deletions of editions, and what `watermark` returns at the same moment.
     pub(crate) fn deletions_at(&self, watermark: impl Fn() -> u64) -> (Arc<Deletions>, u64) {
         let parts = self.parts.read();
         (parts.deletions.clone(), watermark())
     }
 
-    /// Whether there are records of lost events. Then the sequences of a stream may have gaps, and
-    /// the n-th event of a stream need not be the one with sequence n.
+    /// Returns whether the log has records of lost events. Then streams may have gaps, and the n-th
+    /// event of a stream need not have sequence n.
     pub(crate) fn is_lossy(&self) -> bool {
         self.parts.read().lossy
     }
 
-    /// How far an upstream has been taken in.
+    /// Returns the tracked position of an upstream.
     pub(crate) fn tracked(&self, upstream: &str) -> Result<Option<u64>> {
         if let Some(&position) = self.parts.read().tracked.get(upstream) {
             return Ok(position);
         }
         let term = Term::new(TermKind::Tracking, None, upstream.as_bytes());
         let position = self.at_once(|parts| parts.newest(term.bytes(), 1))?.map(|(_, position)| position);
-        // A thread that has tracked it in between knows better.
+        // Another thread may have tracked a later position in between.
         Ok(*self.parts.write().tracked.entry(upstream.into()).or_insert(position))
     }
 
-    /// Looks into the parts of a segment: `memory` under the lock, `file` without. Rebuilds an
-    /// index file that turns out to be wrong.
+    /// Calls `memory` with the index of a segment in memory, under the lock, and `file` with its
+    /// index file, without the lock. Rebuilds a broken index file and calls both again.
     fn look<M, T>(
         &self,
         segment: u64,
@@ -334,7 +335,7 @@ impl Index {
         }
     }
 
-    /// All terms that begin with `prefix`, in order, over all segments.
+    /// Returns all terms of all segments that begin with `prefix`, in order.
     pub(crate) fn terms(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, TermInfo>> {
         let mut all: BTreeMap<Vec<u8>, TermInfo> = BTreeMap::new();
         let mut note = |term: Vec<u8>, segment: u64, posted: Posted| {
@@ -349,8 +350,8 @@ impl Index {
         Ok(all)
     }
 
-    /// The number of terms that begin with `prefix`, and of whose last posting `counts` holds. One
-    /// that stands in several segments counts in each.
+    /// Returns the number of terms that begin with `prefix` and whose last posting satisfies
+    /// `counts`. A term counts once for each segment that has it.
     pub(crate) fn count_terms(&self, prefix: &[u8], counts: impl Fn(&[u8], Location) -> bool) -> Result<u64> {
         let mut all = 0;
         for segment in 1..=self.segments() {
@@ -362,13 +363,13 @@ impl Index {
         Ok(all)
     }
 
-    /// Number of segments that anything is known of.
+    /// Returns the number of segments.
     pub(crate) fn segments(&self) -> u64 {
         self.parts.read().segments()
     }
 
-    /// The last waypoint of a segment for which `before` holds, and the first for which it does
-    /// not. Those for which it holds come first.
+    /// Returns the last waypoint of a segment that satisfies `before`, and the first one that does
+    /// not. `before` is monotonic: the waypoints that satisfy it come first.
     pub(crate) fn waypoints(
         &self,
         segment: u64,
@@ -388,18 +389,18 @@ impl Index {
         )
     }
 
-    /// Bytes of the index file of a segment; 0 if it has none.
+    /// Returns the length of the index file of a segment in bytes; 0 if it has none.
     pub(crate) fn file_len(&self, segment: u64) -> u64 {
         self.parts.read().file(segment).map_or(0, |file| file.len())
     }
 
-    /// How far the index file of a segment goes; 0 if it has none.
+    /// Returns the offset up to which the index file of a segment covers it; 0 if it has none.
     pub(crate) fn indexed_upto(&self, segment: u64) -> u64 {
         self.parts.read().file(segment).map_or(0, |file| file.covered().0)
     }
 
-    /// Writes the index file of a segment that ends at `end`, and serves from it what was in
-    /// memory.
+    /// Writes the index file of a sealed segment, whose events end at `end`, and serves the index
+    /// from it.
     pub(crate) fn write_file(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Result<()> {
         let number = segment.number;
         let covered = self.indexed_upto(number);
@@ -407,8 +408,8 @@ impl Index {
             return Ok(());
         }
         let memory = match covered {
-            // Encoded outside the lock: nothing is added to a sealed segment. A segment
-            // that was sealed without an event has nothing in memory, and an index all the same.
+            // Encoded outside the lock: nothing is added to a sealed segment. A segment that was
+            // sealed without an event has no index in memory, and gets an index file as well.
             0 if chain.next_position == segment.first_position => Some(Arc::default()),
             0 => self.parts.read().memory.get(&number).cloned(),
             _ => Some(Arc::new(self.read_segment(number, end, chain)?.1)),
@@ -416,8 +417,8 @@ impl Index {
         let Some(memory) = memory else { return Ok(()) };
         let written = self.write(segment, &memory, end, chain)?;
         let _publishing = self.publishing.lock();
-        // A reader may have made the file again that was there, which covers less. Nobody makes one
-        // that covers more.
+        // A reader may have rebuilt the earlier file, which covers less. No thread writes one that
+        // covers more.
         if self.indexed_upto(number) >= end {
             written.discard(&*self.fs);
             return Ok(());
@@ -429,7 +430,7 @@ impl Index {
         Ok(())
     }
 
-    /// Writes an index file that covers a segment up to `end`. Nobody sees it yet.
+    /// Writes an index file that covers a segment up to `end`, under a temporary name.
     fn write(&self, segment: &SegmentHeader, memory: &Memory, end: u64, chain: Chain) -> Result<Unnamed> {
         let content = |put: Put<'_>| memory.write(segment, end, chain, put);
         let written = Unnamed::write(&self.fs, &self.dir, segment, self.use_map, content)?;
@@ -441,40 +442,40 @@ impl Index {
         Err(Error::io("read", &path, io::ErrorKind::InvalidData.into()))
     }
 
-    /// Rebuilds the index of a segment from the segment, after its file was found wrong.
+    /// Rebuilds the index of a segment, whose index file is broken, from the segment.
     fn rebuild(&self, segment: u64) -> Result<()> {
         let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
-        // What closing waits for; after it, an index stays in memory, as the directory may be
-        // another's.
+        // `close` waits for this token. After it the rebuilt index stays in memory, as the directory
+        // may belong to another owner.
         let work = self.fs.work().ok().filter(|_| !self.read_only);
         let (end, chain) = file.covered();
         let (header, memory) = self.read_segment(segment, end, chain)?;
-        // In memory, if it cannot be written, or does not come out better than before: nobody is to
-        // rebuild it for ever.
-        let first = self.parts.write().made_anew.insert(segment);
+        // Kept in memory if it cannot be written, or if the rebuilt file was broken, too: otherwise
+        // each reader would rebuild it again.
+        let first = self.parts.write().rebuilt.insert(segment);
         let write = || self.write(&header, &memory, end, chain).ok();
         let written = work.is_some().then(|| first.then(write)).flatten().flatten();
         let _publishing = self.publishing.lock();
-        // Another thread may have been faster.
+        // Another thread may have rebuilt it in the meantime.
         if !self.parts.read().file(segment).is_some_and(|now| Arc::ptr_eq(&now, &file)) {
             if let Some(written) = written {
                 written.discard(&*self.fs);
             }
             return Ok(());
         }
-        let anew = written.and_then(|written| written.publish(&*self.fs).ok());
+        let rebuilt = written.and_then(|written| written.publish(&*self.fs).ok());
         let mut parts = self.parts.write();
-        if anew.is_none() {
-            let behind = parts.memory.remove(&segment).map(Arc::unwrap_or_clone);
-            parts.memory.insert(segment, Arc::new(memory.followed_by(behind)));
+        if rebuilt.is_none() {
+            let later = parts.memory.remove(&segment).map(Arc::unwrap_or_clone);
+            parts.memory.insert(segment, Arc::new(memory.followed_by(later)));
         }
-        parts.set_file(segment, anew.map(Arc::new));
-        self.notices.lock().push(format!("{}: not intact; made anew", index_name(segment)));
+        parts.set_file(segment, rebuilt.map(Arc::new));
+        self.notices.lock().push(format!("{}: not intact; rebuilt", index_name(segment)));
         Ok(())
     }
 
-    /// Reads a segment from its start up to `end`, where its chain is to be `chain`: its header,
-    /// and what its index is.
+    /// Reads a segment from its start up to `end`, where its chain must be `chain`. Returns its
+    /// header and its index.
     fn read_segment(&self, number: u64, end: u64, chain: Chain) -> Result<(SegmentHeader, Memory)> {
         let path = self.dir.join(segment_name(number));
         let opened = self.fs.open(&path, Mode::Read).map_err(|e| Error::io("open", &path, e))?;
@@ -485,7 +486,7 @@ impl Index {
         let scanned = source.scan(&header, None, |frame| frame.records(&path, |event| memory.add(&event)))?;
         if scanned.end < end || scanned.chain != chain {
             let bytes = scanned.end..end;
-            let why = "its index cannot be made anew, as a commit is not intact or not what the index covers";
+            let why = "its index cannot be rebuilt, as a commit is not intact or not what the index covers";
             return Err(Error::damaged(&path, bytes, scanned.chain.next_position..u64::MAX, why));
         }
         Ok((header, memory))

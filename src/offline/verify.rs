@@ -1,4 +1,4 @@
-//! Reading a whole store and saying what is wrong with it.
+//! Verification: reads a whole store and reports what is wrong with it.
 
 use super::bindings::Bindings;
 use super::{SegmentFile, is_incomplete, segments, sidecars, tell_holes};
@@ -34,45 +34,46 @@ pub(super) type Sequences = HashMap<Box<[u8]>, u64>;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Segments that were read.
+    /// Number of segments read.
     pub segments: u64,
-    /// Events that were verified.
+    /// Number of events verified.
     pub events: u64,
-    /// Positions of events that were lost before this store was salvaged or repaired: system
-    /// records stand in their place.
+    /// Number of events that were lost before this store was salvaged or repaired, and that system
+    /// records replace.
     pub lost: u64,
-    /// Streams that they belong to.
+    /// Number of streams that have events.
     pub streams: u64,
-    /// Positions of handlers that are intact.
+    /// Number of intact handler positions.
     pub positions: u64,
-    /// Checkpoints that are intact.
+    /// Number of intact checkpoints.
     pub checkpoints: u64,
-    /// Snapshots that are intact and in their place. Whether each is of an event that is there,
-    /// [`Snapshots::verify`](crate::snapshot::Snapshots::verify) says.
+    /// Number of intact snapshots in the right place.
+    /// [`Snapshots::verify`](crate::snapshot::Snapshots::verify) also checks that the event of each
+    /// exists.
     pub snapshots: u64,
-    /// Bytes that were read.
+    /// Number of bytes read.
     pub bytes: u64,
-    /// Acknowledged bytes that have changed or are gone.
+    /// Acknowledged bytes that have changed or are missing.
     pub damage: Vec<Damage>,
-    /// Bytes after the last commit that are not one: a torn write, which the next open cuts.
+    /// Bytes after the last commit that are no commit: a torn write, which the next open cuts off.
     pub torn: Option<Damage>,
-    /// Things that are not as they should be and take no event with them.
+    /// Irregularities that cost no event.
     pub notices: Vec<String>,
-    /// Files of the store that were not looked at.
+    /// Files in the directory that were not checked.
     pub not_covered: Vec<String>,
 }
 
 impl Report {
-    /// Whether every acknowledged event and position is there, as far as can be told.
+    /// Returns whether no acknowledged event or position is known to be damaged or missing.
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty()
     }
 }
 
 /// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD;
-/// handler positions and snapshots. Checkpoints, handler positions and dead letters that are not
-/// about events of this log, as after a backup was put back, are notices. Changes nothing and takes
-/// no lock.
+/// handler positions and snapshots. Checkpoints, handler positions and dead letters whose events are
+/// not in this log, as after a backup was restored, are notices. Changes nothing and takes no lock,
+/// so it may run beside a process that writes.
 ///
 /// ```
 /// let dir = tempfile::tempdir()?;
@@ -83,29 +84,32 @@ impl Report {
 ///
 /// # Errors
 ///
-/// [`Error::NotAStore`], [`Error::Io`] if a file cannot be opened or a directory not be listed,
-/// [`Error::UnsupportedFormat`] if a newer version wrote it, [`Error::Unfinished`] if the directory
-/// holds the beginning of a copy that [`Salvage`](super::Salvage) did not complete. Damage is not
-/// an error of this call: it is what the report is for.
+/// * [`Error::NotAStore`];
+/// * [`Error::Io`] if a file cannot be opened or a directory cannot be listed;
+/// * [`Error::UnsupportedFormat`] if a newer version wrote the store;
+/// * [`Error::Unfinished`] if the directory holds the beginning of a copy that
+///   [`Salvage`](super::Salvage) did not complete.
+///
+/// Damage is not an error: it is in the report.
 pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
     verify_in(&RealFs, path)
 }
 
-/// The same in another file system.
+/// Verifies a store in another file system.
 ///
 /// # Errors
 ///
 /// As [`verify`].
 pub fn verify_in(fs: &dyn Fs, path: impl AsRef<Path>) -> Result<Report> {
     let path = path.as_ref();
-    // The beginning of a copy may be sound, and is no copy all the same.
+    // The beginning of a copy may be sound, but it is not the copy.
     if is_incomplete(fs, path) {
         return Err(Error::Unfinished { path: path.to_owned(), what: "salvage" });
     }
     read_all(fs, path).map(|(report, _)| report)
 }
 
-/// The same, and the next sequence of each stream.
+/// Verifies a store, and returns the next sequence of each stream with the report.
 pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     let fs = &Holes::new(fs);
     let mut check = Check {
@@ -120,7 +124,7 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     let head = check.head(fs, dir)?;
     let claims = Claims::read(fs, dir, 0);
     let named = match segments(fs, dir) {
-        // It was one, and knows of a segment: that is missing.
+        // It was a store, and HEAD names a segment, which is missing.
         Err(Error::NotAStore { path }) if head.is_none() && remains::of_a_log(fs, dir)?.is_none() => {
             return Err(Error::NotAStore { path });
         }
@@ -159,14 +163,14 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     Ok((check.report, check.streams))
 }
 
-/// Rebuilds the index of a segment, as far as its file goes, and compares.
+/// Rebuilds the index of a segment, up to where its index file covers it, and compares the two.
 struct IndexCheck<'a> {
     segment: &'a SegmentHeader,
     file: Vec<u8>,
-    /// What the file says of itself, if it can be read at all.
+    /// The header of the index file, if it can be read.
     covered: Option<(u64, Chain)>,
     memory: Memory,
-    /// The chain after the last frame, and where that ends.
+    /// The end of the last frame, and the chain there.
     chain: Chain,
     end: u64,
 }
@@ -212,8 +216,8 @@ impl<'a> IndexCheck<'a> {
         }
     }
 
-    /// What is wrong with the file, if it is there. Of a segment that could not be read to its end,
-    /// it may know more.
+    /// Returns what is wrong with the index file, if it exists. It may cover more of a segment than
+    /// could be read.
     fn finish(&self, whole: bool) -> Option<String> {
         if !whole && self.covered.is_some_and(|(end, _)| end > self.end) {
             return None;
@@ -224,15 +228,15 @@ impl<'a> IndexCheck<'a> {
     }
 }
 
-/// What stands around the segment at hand.
+/// The neighbours of the segment that is being read.
 struct Neighbours {
     newest: bool,
-    /// The header of the next segment, if it has a good one.
+    /// The header of the next segment, if it is intact.
     next: Option<SegmentHeader>,
     head: Option<DurableMark>,
 }
 
-/// The segment before the one at hand.
+/// The segment before the one that is being read.
 struct Predecessor {
     header: SegmentHeader,
     scanned: Scanned,
@@ -249,13 +253,12 @@ struct Check {
     /// The next sequence of each stream.
     streams: Sequences,
     before: Option<Predecessor>,
-    /// The number of the segment that must come next, and the position it must begin with, as far
-    /// as that is known.
+    /// The number of the next segment, and its first position if that is known.
     number: u64,
     position: u64,
-    /// Something is missing: streams may go on with a later sequence than the next.
+    /// Events are missing: streams may continue with a later sequence than the next one.
     holes: bool,
-    /// What POSITIONS is bound to.
+    /// The events that entries of POSITIONS are bound to.
     bindings: Bindings,
 }
 
@@ -264,7 +267,7 @@ impl Check {
         self.report.damage.push(Damage { path: path.to_owned(), bytes, positions, why });
     }
 
-    /// Reads HEAD. A slot that is not intact takes nothing with it.
+    /// Reads HEAD. A slot that is not intact costs no event.
     fn head(&mut self, fs: &dyn Fs, dir: &Path) -> Result<Option<DurableMark>> {
         let Some(slots) = head::read(fs, dir)? else {
             self.report.notices.push("HEAD is missing".into());
@@ -296,8 +299,8 @@ impl Check {
         self.number = named.number.saturating_add(1);
         let (mut found, mut content) = (source.header()?, false);
         if found.is_none() {
-            // It may be created just now. Whatever stands after the header was written when that
-            // was there.
+            // Another process may be creating it. Bytes after the header are written once the header
+            // is complete.
             source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
             content = source.content_end(START.min(source.size))? > START;
             found = source.header()?;
@@ -346,8 +349,8 @@ impl Check {
             })
         };
         let mut scanned = source.scan(&header, None, &mut visit)?;
-        // A process may be writing. What stands after a bad commit was written after it: if the
-        // commit is still bad when that has been seen, it is damage, and else it was in flight.
+        // Another process may be writing. Bytes after a bad commit are written after it: if they
+        // exist and the commit is still bad, it is damage; otherwise the commit was in flight.
         while newest && matches!(scanned.stop, ScanEnd::Bad { .. }) && !source.resync(&header, scanned.end)?.is_empty()
         {
             source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
@@ -366,11 +369,11 @@ impl Check {
         self.report.bytes += index.size();
         let whole = !matches!(scanned.stop, ScanEnd::Bad { .. });
         self.report.notices.extend(index.finish(whole));
-        // What an index covers was durable when it was written.
+        // What an index covers was durable when the index was written.
         let indexed = index.is_covered(scanned.end);
         let damaged = self.check_end(&source, &header, &scanned, place, indexed)?;
         self.position = scanned.chain.next_position;
-        // After damage, nobody knows what the next segment has to begin with.
+        // After damage, the first position of the next segment is unknown.
         self.before = (!damaged).then_some(Predecessor { header, scanned });
         Ok(())
     }
@@ -387,7 +390,7 @@ impl Check {
             Some(before) => {
                 let (last, scanned) = (&before.header, &before.scanned);
                 let told = scanned.extent(last).discontinuities(header);
-                // The number was compared with the name of the file.
+                // The number has been compared with the name of the file.
                 wrong.extend(told.filter(|what| *what != Discontinuity::Number).map(|what| what.to_string()));
             }
             None if named.number == 1 && header.first_position != 0 => {
@@ -400,7 +403,7 @@ impl Check {
         }
     }
 
-    /// Judges how the scan of a segment ended. Returns whether it is damaged.
+    /// Judges how the scan of a segment ended. Returns whether the segment is damaged.
     fn check_end(
         &mut self,
         source: &ScanSource<'_>,
@@ -423,7 +426,7 @@ impl Check {
         let verdict = judge(SegmentFinding {
             role: if place.newest { SegmentRole::Newest } else { SegmentRole::Followed { vouches: vouches() } },
             end: SegmentEnd::of(scanned, &later),
-            // An end in zeros is compared with HEAD when all segments were read.
+            // An end in zeros is compared with HEAD once all segments have been read.
             below_head: is_bad && place.head.is_some_and(|head| head.position > position),
             indexed,
             strict: false,
@@ -454,7 +457,7 @@ impl Check {
                 let lost = System::of(event.key) == Some(System::Lost);
                 self.report.lost += u64::from(lost);
                 self.report.events += u64::from(!lost);
-                // Nothing can be said of their numbers, but they belong to streams.
+                // Their sequences cannot be checked, but they count as events of their streams.
                 out_of_sequence(&mut self.streams, &event, true);
                 self.bindings.event(&event);
             })?;
@@ -462,14 +465,14 @@ impl Check {
         Ok(true)
     }
 
-    /// Compares the end of the log with what HEAD says.
+    /// Compares the end of the log with HEAD.
     fn end(&mut self, head: Option<DurableMark>, newest: u64, dir: &Path) {
         let Some(head) = head else { return };
         let path = dir.join(segment_name(head.segment));
         if head.segment > newest {
             self.damage(&path, 0..0, 0..u64::MAX, "this segment is missing".into());
         }
-        // Where the last segment ends, also if another one was being created after it.
+        // The end of the last segment, also if another one was being created after it.
         let position = self.position;
         if head.position > position && self.report.damage.is_empty() {
             let why = format!("the log ends here, but HEAD says that positions below {} were durable", head.position);
@@ -478,8 +481,8 @@ impl Check {
         }
     }
 
-    /// Names what was not looked at. Anyone who checks more kinds of files beside the log takes
-    /// them out here.
+    /// Lists the files that were not checked. A new kind of file that `verify` checks is left out
+    /// here.
     fn not_covered(&mut self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let known = [HEAD, LOCK, QUARANTINE, REBUILT, SNAPSHOTS, POSITIONS, NEW_POSITIONS];

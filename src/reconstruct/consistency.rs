@@ -1,10 +1,11 @@
-//! What the events say of one another: which of them contradict those before them, and which
-//! deletions of editions are lost.
+//! The consistency check: which events contradict the events before them, and which deletions of
+//! editions are lost.
 //!
-//! A store opens only if the sequences of each stream rise. Of a damaged one, two things may break
-//! that: bytes of an earlier use that look like events of the log, which are lost then; and a
-//! deletion of an edition that is lost, after which a stream begins again. That it was there can be
-//! seen, so it is put back, in the first lost position after what it deleted.
+//! A store opens only if the sequences of each stream rise. In a damaged store, two things break
+//! that rule. Bytes of an earlier use of the file can look like events of the log: such events are
+//! dropped, and count as lost. And when the deletion of an edition is lost, a stream begins again
+//! for no visible reason: the deletion is then put back, at the first lost position after the
+//! events that it deleted.
 
 use super::{LostEvents, SlotPart};
 use crate::format::frame::HEADER;
@@ -15,7 +16,7 @@ use crate::system::System;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-/// A deletion that must have been there.
+/// A lost deletion that other events imply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Implied {
     pub edition: String,
@@ -23,23 +24,22 @@ pub(crate) struct Implied {
     pub domain: Option<String>,
     /// In the stream of such records.
     pub sequence: u64,
-    /// It can have stood nowhere else. Otherwise it may have taken the place of an event, which is
-    /// lost.
+    /// It can have had no other position. Otherwise it may replace an event, which is then lost.
     pub certain: bool,
 }
 
-/// What all events together say.
+/// What the check has found.
 #[derive(Default, Debug)]
 pub(super) struct Findings {
     /// Positions of events that contradict others.
     pub bad: BTreeSet<u64>,
-    /// By the position that the deletion is put at.
+    /// Lost deletions that are put back, by position.
     pub implied: BTreeMap<u64, Implied>,
-    /// Sequences that streams lack.
+    /// Sequences that streams are missing.
     pub missing: Vec<LostEvents>,
 }
 
-/// Where a stream has come to.
+/// The newest event of a stream.
 #[derive(Clone, Copy)]
 struct StreamReached {
     next: u64,
@@ -51,20 +51,20 @@ pub(super) struct SequenceCheck {
     streams: HashMap<Box<[u8]>, StreamReached>,
     /// Positions that are lost.
     lost: Vec<Range<u64>>,
-    /// Something is lost, now or in an earlier salvage: streams may go on with a later sequence
-    /// than the next.
+    /// Events are lost, now or since an earlier salvage: streams may continue with a later
+    /// sequence than the next one.
     lossy: bool,
     pub findings: Findings,
 }
 
 impl SequenceCheck {
-    /// Takes note of positions that are lost.
+    /// Adds positions that are lost.
     pub(super) fn lose(&mut self, positions: Range<u64>) {
         self.lossy = true;
         self.lost.push(positions);
     }
 
-    /// Takes note of the next event: its position, the key of its stream, its sequence.
+    /// Adds the next event: its position, the key of its stream, its sequence.
     pub(super) fn note(&mut self, position: u64, key: &[u8], sequence: u64) {
         let system = System::of(key);
         self.lossy |= system == Some(System::Lost);
@@ -75,7 +75,7 @@ impl SequenceCheck {
             expected = self.expected(key, sequence);
         }
         if let Some((edition, domain)) = deletion.filter(|_| sequence < expected) {
-            // One that was put back has taken its sequence: it gets the next.
+            // A deletion that was put back has its sequence, so it gets the next one.
             self.findings.bad.insert(position);
             let (edition, domain) = (edition.to_owned(), domain.map(str::to_owned));
             self.imply(position, key, Implied { edition, domain, sequence: expected, certain: true });
@@ -99,7 +99,7 @@ impl SequenceCheck {
         }
     }
 
-    /// What stands at this position is of no use: it is lost.
+    /// Drops the event at this position: it counts as lost.
     pub(super) fn refuse(&mut self, position: u64) {
         self.findings.bad.insert(position);
         self.lose(position..position + 1);
@@ -110,22 +110,22 @@ impl SequenceCheck {
         expected_sequence(key, sequence, next(key), next)
     }
 
-    /// An event of a named edition has a sequence that its stream had already: a deletion in
-    /// between is lost. `false` if there is no place where it can have been.
+    /// Puts back the deletion that must have preceded an event of a named edition whose sequence its
+    /// stream already had. Returns `false` if no lost position can have been its.
     fn imply_deletion(&mut self, position: u64, key: &[u8]) -> bool {
         let parts = split_key(key).and_then(|parts| Some((parts.edition?.to_owned(), parts.domain.to_owned())));
         let (Some((edition, domain)), Some(last)) = (parts, self.streams.get(key)) else { return false };
         let free = |at: &u64| !self.findings.implied.contains_key(at);
-        let mut behind = self.lost.iter().flat_map(|range| range.start.max(last.position + 1)..range.end.min(position));
-        let Some(at) = behind.find(free) else { return false };
-        let certain = behind.find(free).is_none();
+        let mut later = self.lost.iter().flat_map(|range| range.start.max(last.position + 1)..range.end.min(position));
+        let Some(at) = later.find(free) else { return false };
+        let certain = later.find(free).is_none();
         let deletion = System::Deletion { edition: &edition, domain: Some(&domain) }.key();
         let sequence = self.streams.get(&*deletion).map_or(0, |reached| reached.next);
         self.imply(at, &deletion, Implied { edition, domain: Some(domain), sequence, certain });
         true
     }
 
-    /// Puts a deletion at a position. Its stream has this key.
+    /// Puts a deletion at a position; `key` is that of the deletion's stream.
     fn imply(&mut self, at: u64, key: &[u8], deletion: Implied) {
         self.streams.retain(|key, _| !covers(&deletion.edition, deletion.domain.as_deref(), key));
         self.streams.insert(key.into(), StreamReached { next: deletion.sequence.saturating_add(1), position: at });

@@ -1,4 +1,4 @@
-//! Reading a whole segment and verifying all of it. Scanning only reads; cutting is recovery's.
+//! The scan: reads a whole segment and verifies all of it. It never writes; recovery does.
 
 use super::START;
 use super::succession::{Discontinuity, SegmentExtent};
@@ -12,13 +12,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 
-/// Frames end before this: offsets in a segment have 32 bits.
+/// The highest offset at which a frame may end: offsets in a segment have 32 bits.
 const MAX_END: u64 = u32::MAX as u64;
 
-/// Bytes that are read at a time.
+/// Number of bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// A file under a scan.
+/// The file that is scanned.
 pub struct ScanSource<'a> {
     pub path: &'a Path,
     pub file: &'a dyn File,
@@ -30,42 +30,42 @@ pub struct ScanSource<'a> {
 pub enum ScanEnd {
     /// Nothing but zeros, or nothing at all, follows the last frame.
     End,
-    /// The last frame is a seal; whether something other than zeros follows it.
+    /// The last frame is a seal; `junk` says whether anything other than zeros follows it.
     Sealed { seal: Seal, junk: bool },
-    /// What follows is not the next frame.
+    /// The bytes that follow are not the next frame.
     Bad { why: &'static str },
 }
 
-/// What a scan found.
+/// The result of a scan.
 #[derive(Clone, Debug)]
 pub struct Scanned {
-    /// Where the last good frame ends.
+    /// The end of the last intact frame.
     pub end: u64,
-    /// Where the first frame begins whose events the last good frame does not vouch for: what
-    /// follows was in the last group, as far as the log itself tells.
+    /// The start of the first frame that no later frame proves durable: as far as the log itself
+    /// shows, it and what follows were written by the last group.
     pub unproven: u64,
-    /// The highest position that a good frame vouches for.
+    /// The position below which the frames themselves prove events durable.
     pub durable_upto: u64,
-    /// The chain after the last good frame with events.
+    /// The chain after the last intact frame with events.
     pub chain: Chain,
     pub stop: ScanEnd,
 }
 
 impl Scanned {
-    /// What a scan would have found up to `end`, as far as an index remembers.
+    /// Returns the result of a scan up to `end`, from what an index file remembers.
     pub fn known(segment: &SegmentHeader, end: u64, chain: Chain) -> Self {
         debug_assert!(chain.next_position >= segment.first_position);
         Scanned { end, unproven: end, durable_upto: chain.next_position, chain, stop: ScanEnd::End }
     }
 
-    /// The same, with the seal that stands after it.
+    /// Returns the same with the seal that follows.
     pub fn with_seal(self, segment: &SegmentHeader) -> Self {
         let seal = self.chain.seal(segment);
         Scanned { end: self.end + Seal::FRAME, stop: ScanEnd::Sealed { seal, junk: false }, ..self }
     }
 
-    /// Where the last frame with events ends: readers need no seal, and it may be the one thing
-    /// that is not intact.
+    /// Returns the end of the last frame with events: readers do not need the seal, which may be
+    /// damaged when everything else is intact.
     pub fn events_end(&self) -> u64 {
         match self.stop {
             ScanEnd::Sealed { .. } => self.end - Seal::FRAME,
@@ -73,19 +73,19 @@ impl Scanned {
         }
     }
 
-    /// The segment up to its last event.
+    /// Returns the extent of the segment up to its last event.
     pub fn extent(&self, segment: &SegmentHeader) -> SegmentExtent {
         SegmentExtent { segment: *segment, end: self.events_end(), chain: self.chain }
     }
 
-    /// Whether the header of the next segment says that nothing but a seal stood after what was
+    /// Returns whether the header of the next segment proves that at most a seal followed what was
     /// scanned.
     pub fn is_vouched_for_by(&self, segment: &SegmentHeader, next: &SegmentHeader) -> bool {
         self.extent(segment).discontinuities(next).all(|what| what == Discontinuity::Time)
     }
 }
 
-/// A good frame somewhere after a bad one.
+/// An intact frame somewhere after a bad one.
 #[derive(Clone, Copy, Debug)]
 pub struct StrayFrame {
     pub offset: u64,
@@ -98,22 +98,22 @@ impl ScanSource<'_> {
         fs::read_full(self.file, offset, out).map_err(|e| fs::read_error(self.file, self.path, offset..end, e))
     }
 
-    /// The header of the segment, if it has a good one.
+    /// Returns the header of the segment, if it is intact.
     pub fn header(&self) -> Result<Option<SegmentHeader>> {
         let mut bytes = [0; START as usize];
         let read = self.read(0, &mut bytes)?;
         SegmentHeader::decode(&bytes[..read], self.path)
     }
 
-    /// Whether a seal that fits the chain stands at `end`.
+    /// Returns whether a seal that fits the chain follows at `end`.
     pub fn is_sealed(&self, segment: &SegmentHeader, chain: &Chain, end: u64) -> Result<bool> {
         let mut window = ScanWindow { source: self, at: end, bytes: Vec::new() };
         let frame = window.frame(end, segment.mask())?;
         Ok(frame.is_ok_and(|frame| chain.accepts(&frame.header) && frame.seal() == Some(chain.seal(segment))))
     }
 
-    /// Whether the frame that ends at `end` is the last one of `chain`, going by its trailer; or no
-    /// frame, if the chain has none.
+    /// Returns whether the frame that ends at `end` is the last one of `chain`, according to its
+    /// trailer. `false` if the chain has no frame.
     pub fn ends_with(&self, chain: &Chain, end: u64) -> Result<bool> {
         let mut trailer = [0; TRAILER];
         let whole = match end.checked_sub(TRAILER as u64) {
@@ -123,7 +123,7 @@ impl ScanSource<'_> {
         Ok(whole && u32_at(&trailer, 8) == chain.previous)
     }
 
-    /// Where the last byte that is not zero ends, from `from` on; `from` if all are.
+    /// Returns the end of the last byte from `from` on that is not zero; `from` if all are zero.
     pub fn content_end(&self, from: u64) -> Result<u64> {
         let mut end = from;
         self.chunks(from..self.size, |at, chunk| {
@@ -136,7 +136,7 @@ impl ScanSource<'_> {
         Ok(end)
     }
 
-    /// Reads these bytes of the file, as far as it has them, a chunk at a time.
+    /// Reads these bytes of the file in chunks, up to the end of the file.
     pub fn chunks(&self, bytes: Range<u64>, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         let mut chunk = vec![0; CHUNK.min(bytes.end.saturating_sub(bytes.start) as usize)];
         let mut at = bytes.start;
@@ -152,8 +152,8 @@ impl ScanSource<'_> {
         Ok(())
     }
 
-    /// Scans the segment and shows each good frame with events to `visit`: from its first frame on,
-    /// or from where an earlier scan has ended, with the chain there.
+    /// Scans the segment and calls `visit` with each intact frame with events. Begins at the first
+    /// frame, or at `resume`: the end of an earlier scan, and the chain there.
     pub fn scan(
         &self,
         segment: &SegmentHeader,
@@ -205,12 +205,12 @@ impl ScanSource<'_> {
             chain = chain.then(&frame.header);
             at = end;
         };
-        // Nothing vouches for the last frame, whether it has events or is a seal.
+        // No frame follows the last one to prove it durable, whether it has events or is a seal.
         let unproven = starts.front().map(|&(offset, _)| offset).or(seal_at).unwrap_or(at);
         Ok(Scanned { end: at, unproven, durable_upto, chain, stop })
     }
 
-    /// Looks for good frames anywhere from `from` on, where a scan has met a bad one.
+    /// Returns the intact frames anywhere from `from` on, where a scan has met a bad one.
     pub fn resync(&self, segment: &SegmentHeader, from: u64) -> Result<Vec<StrayFrame>> {
         let mask = segment.mask();
         let mut window = ScanWindow { source: self, at: from, bytes: Vec::new() };
@@ -235,7 +235,7 @@ impl ScanSource<'_> {
 }
 
 impl ScanSource<'_> {
-    /// Shows the events of a frame that has been found, as far as they can be told apart.
+    /// Calls `each` with the events of a stray frame, as far as its records follow the grammar.
     pub fn records(&self, found: &StrayFrame, each: impl FnMut(Recorded<'_>)) -> Result<()> {
         let mut bytes = vec![0; found.header.frame_len() as usize];
         let read = self.read(found.offset, &mut bytes)?;
@@ -247,7 +247,7 @@ impl ScanSource<'_> {
     }
 }
 
-/// The part of a file that is in memory: at least a chunk, and as much as the frame at hand needs.
+/// The part of the file that is in memory: at least a chunk, and all of the current frame.
 struct ScanWindow<'a> {
     source: &'a ScanSource<'a>,
     at: u64,
@@ -255,7 +255,7 @@ struct ScanWindow<'a> {
 }
 
 impl ScanWindow<'_> {
-    /// The bytes from `offset` on, `len` of them or as many as the file has.
+    /// Returns `len` bytes from `offset` on, or as many as the file has.
     fn bytes_at(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let end = self.at + self.bytes.len() as u64;
         if offset < self.at || offset + len as u64 > end {
@@ -270,7 +270,7 @@ impl ScanWindow<'_> {
         Ok(&self.bytes[start..end])
     }
 
-    /// The verified frame at `offset`, or what is wrong with the bytes there.
+    /// Returns the verified frame at `offset`, or what is wrong with the bytes there.
     fn frame(&mut self, offset: u64, mask: Mask) -> Result<Result<Frame<'_>, &'static str>> {
         let left = self.source.size.saturating_sub(offset);
         let Some(header) = FrameHeader::decode(self.bytes_at(offset, HEADER)?, mask, offset) else {
@@ -299,7 +299,7 @@ mod tests {
 
     const SEGMENT: SegmentHeader = SegmentHeader::SAMPLE;
 
-    /// A segment with one commit, and after it what `craft` makes of the chain.
+    /// Scans a segment with one commit, followed by the bytes that `craft` returns for the chain.
     fn scan(craft: impl FnOnce(&Chain, u64) -> Vec<u8>) -> Result<Scanned> {
         let mut draft = Draft::new(Limits { event: 1000, commit: 1000 });
         draft.push(b"\x01a", &NewEvent::new("T", "data"), false).unwrap();
@@ -317,7 +317,7 @@ mod tests {
         source.scan(&SEGMENT, None, |_| Ok(()))
     }
 
-    /// A frame with good checksums that this code would not write.
+    /// A frame with valid checksums that this version would not write.
     fn crafted(chain: &Chain, offset: u64, change: impl FnOnce(&mut FrameHeader, &mut Vec<u8>)) -> Vec<u8> {
         let mut frame = vec![0; HEADER];
         frame.extend_from_slice(b"no record");
@@ -340,8 +340,8 @@ mod tests {
         frame
     }
 
-    /// What has good checksums and stands in its place is never a torn write: it was cut as one,
-    /// acknowledged commits of a newer version with it.
+    /// A frame with valid checksums in the right place is never a torn write. It was once cut off
+    /// as one, together with acknowledged commits of a newer version.
     #[test]
     fn what_is_not_known_is_a_newer_format() {
         let unsupported = |found: Result<Scanned>| matches!(found, Err(Error::UnsupportedFormat { .. }));
@@ -357,7 +357,7 @@ mod tests {
             header.attributes_len = 2;
         };
         assert!(unsupported(scan(|chain, at| crafted(chain, at, critical))));
-        // Records that are no records are damage, no matter who wrote them.
+        // Bytes that do not follow the grammar of records are damage, whatever version wrote them.
         let found = scan(|chain, at| crafted(chain, at, |_, _| {})).unwrap();
         assert!(matches!(found.stop, ScanEnd::Bad { .. }));
     }

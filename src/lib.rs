@@ -14,11 +14,11 @@
 //! let store = Store::open(dir.path())?;
 //! let order = StreamId::new("order", "123")?;
 //!
-//! // Append, if the stream is as expected. It is on the disk when the call returns.
+//! // Append if the stream is new. The event is on the disk when the call returns.
 //! let placed = NewEvent::json("OrderPlaced", &7)?.tag("customer:7");
 //! store.append(&order, Expected::NoStream, [placed])?;
 //!
-//! // Read a stream, or find the events of any stream by what they are about.
+//! // Read a stream, or query events of all streams by type, tag, time ...
 //! for event in store.read(&order) {
 //!     println!("{}", event?.event_type());
 //! }
@@ -32,17 +32,17 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | open a store, and say how durable it is | [`Store::open`], [`Options`], [`Durability`], [`OpenReport`] |
+//! | open a store, and choose how durable it is | [`Store::open`], [`Options`], [`Durability`], [`OpenReport`] |
 //! | write | [`Store::append`] for one stream, [`Store::transaction`] for several, [`NewEvent`], [`Expected`]; [`Transaction::submit`] returns a [`Ticket`] instead of waiting |
 //! | write under a condition on other streams | [`Guard`], with [`Store::query`] and [`Search::collect_with_head`] |
 //! | read | [`Store::read`] and [`Store::read_all`] return a [`Read`], [`Store::query`] a [`Search`]; both iterate as [`Events`] |
-//! | follow what happens | [`subscription`]: history, then live; [`consumer`]: at least once, with retries and dead letters |
-//! | keep read models | [`projection`]: states kept up to date, saved, switched between versions |
+//! | follow new events | [`subscription`]: history, then live events; [`consumer`]: at least once, with retries and dead letters |
+//! | keep read models | [`projection`]: states that are kept up to date, saved, and versioned |
 //! | load aggregates quickly | [`snapshot`]: [`Store::load`] and [`Store::snapshots`] |
-//! | remember how far a handler is | [`progress`]: positions and checkpoints |
-//! | try out what would have been | [`edition`]: timelines that diverge from the main one |
-//! | see what is in a store | [`info`]: domains, streams, types, tags, sizes |
-//! | look at a store that does not open, and salvage it | [`offline`]: verify, dump, salvage, repair |
+//! | remember the progress of a handler | [`progress`]: positions and checkpoints |
+//! | try out another history | [`edition`]: timelines that diverge from the main one |
+//! | list the content of a store | [`info`]: domains, streams, types, tags, sizes |
+//! | check, salvage or repair a damaged store | [`offline`]: verify, dump, salvage, repair |
 //! | test | [`Store::in_memory`], and [`fs`] for file systems of your own; the crate `annals-contract` for backends of your own |
 //!
 //! All handles are cheap to clone, [`Send`] and [`Sync`]. Calls block unless their documentation
@@ -51,9 +51,9 @@
 //!
 //! # Promises, limits, and the bytes
 //!
-//! What holds after a crash, what the lock protects from and which limits there are stands in the
-//! [README](https://docs.rs/crate/annals/latest). The format on the disk is specified in
-//! `docs/FORMAT.md`, and `docs/RECOVERY.md` says what to do when a store does not open.
+//! The [README](https://docs.rs/crate/annals/latest) says what holds after a crash, what the lock
+//! protects from, and which limits there are. `docs/FORMAT.md` specifies the format on the disk,
+//! and `docs/RECOVERY.md` says what to do when a store does not open.
 
 mod codec;
 pub mod consumer;
@@ -98,9 +98,9 @@ pub use crate::subscription::Subscription;
 pub use crate::time::Timestamp;
 pub use uuid::Uuid;
 
-/// Snapshots: the states of aggregates, kept so that loading one need not replay all its events.
+/// Snapshots: saved states of aggregates, so that loading one need not replay all its events.
 ///
-/// A snapshot is a cache. Without it an answer takes longer, and is the same.
+/// A snapshot is a cache. Without it the answer is the same, and takes longer.
 pub mod snapshot {
     pub use crate::format::snapshot_file::{Codec, Retention};
     pub use crate::store::{
@@ -108,8 +108,7 @@ pub mod snapshot {
     };
 }
 
-/// How far handlers and consumers have come: positions for each stream, and checkpoints for the
-/// whole store.
+/// Progress of handlers and consumers: positions per stream, and checkpoints in the whole store.
 pub mod progress {
     pub use crate::expected::ExpectedVersion;
     pub use crate::store::{BindingFault, Checkpoint, Checkpoints, HandlerInfo, HandlerPosition, Positions};
@@ -120,13 +119,13 @@ pub mod edition {
     pub use crate::store::{EditionInfo, Editions};
 }
 
-/// What is in a store: its domains, streams, types and tags, its size, and what opening it found.
+/// The content of a store: domains, streams, types and tags, sizes, and what opening it found.
 pub mod info {
     pub use crate::log::Cut;
     pub use crate::store::{Correlated, NameInfo, SegmentStats, Stats, StreamInfo};
 }
 
-// The README's examples are tests as well.
+// The README's examples are tests, too.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

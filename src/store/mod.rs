@@ -1,4 +1,4 @@
-//! The store: what an application sees. Owns what streams mean.
+//! The store: what an application sees. It owns the meaning of streams.
 
 mod append;
 mod catalog;
@@ -43,12 +43,12 @@ use std::sync::Arc;
 
 /// An event store: a directory of files, or memory.
 ///
-/// Handles are cheap to clone and can be used from any thread; the store is closed when the last
-/// one is dropped (iterators count, tickets do not), or by [`Store::close`]. If the last one is
-/// dropped by a waker of an async runtime that this store calls, a thread of its own closes it, a
-/// moment later. One process at a time can have it open for writing: what the lock
-/// protects from, and what not, stands in the README. In a process that was forked from that one, a
-/// handle can only read, and dropping it does nothing.
+/// Handles are cheap to clone and may be used from any thread. Dropping the last one, or
+/// [`Store::close`], closes the store; iterators count as handles, tickets do not. If a waker of an
+/// async runtime that this store calls drops the last handle, another thread closes the store a
+/// moment later. One process at a time can have a store open for writing; the README says what the
+/// lock protects from. In a process that was forked from it, a handle can only read, and dropping
+/// it does nothing.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -73,34 +73,34 @@ pub(crate) struct Inner {
     writer: Option<Arc<LogWriter>>,
     clock: Clock,
     limits: Limits,
-    /// Bytes of the disk that stay free.
+    /// Bytes of the disk that must stay free.
     reserve: u64,
     catalog: Arc<Catalog>,
     snapshots: snapshot::Cache,
     positions: Arc<Register>,
     hooks: Arc<notify::hooks::Hooks>,
     report: OpenReport,
-    /// The consumers that run.
+    /// The consumers that are running.
     consuming: Mutex<BTreeSet<String>>,
     /// Held while an edition is deleted.
     deleting: Mutex<()>,
-    /// What is damaged, if the store is read around damage.
+    /// The damage, if the store is read around damage.
     gaps: read::gaps::Gaps,
-    /// How to read around damage that shows later, in a store that was opened read-only.
+    /// How to read around damage that is found later, in a store that was opened read-only.
     around: read::around_damage::AroundDamage,
 }
 
-/// How large a store is.
+/// The size of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Number of events that a reader of the whole store sees, in all editions.
+    /// Number of events that a reader of the whole store sees, over all editions.
     pub events: u64,
     /// Number of events that were deleted with their [edition](crate::edition::Editions). They keep
-    /// their positions and their room in the log, and no reader sees them.
+    /// their positions and their bytes in the log, but no reader sees them.
     pub deleted_events: u64,
-    /// Number of system records, which have a position each: deletions of editions, what commits
-    /// without events [track](Transaction::tracking), and positions whose events are lost.
+    /// Number of system records, each of which has a position: deletions of editions, commits
+    /// without events that [track](Transaction::tracking) an upstream, and lost events.
     pub system_records: u64,
     /// Number of streams that have events.
     pub streams: u64,
@@ -108,60 +108,61 @@ pub struct Stats {
     pub segments: Vec<SegmentStats>,
 }
 
-/// How large a segment is.
+/// The size of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentStats {
-    /// Its file.
+    /// The path of its file.
     pub path: PathBuf,
     /// The position of its first event.
     pub first_position: u64,
     /// Bytes up to the end of the last commit.
     pub bytes: u64,
-    /// Bytes of the file: more, where zeros have been written ahead.
+    /// Bytes of the file: more than `bytes` where zeros have been written ahead.
     pub file_bytes: u64,
-    /// Bytes of its index file; 0 as long as its index is in memory.
+    /// Bytes of its index file; 0 while its index is in memory.
     pub index_bytes: u64,
-    /// Bytes of memory that its index takes, or what of it came after its file; 0 if all of it is
-    /// in the file.
+    /// Bytes of memory that its index takes, or the part of it that its index file does not cover;
+    /// 0 if the file covers all of it.
     pub index_memory: u64,
 }
 
 impl Store {
-    /// Opens the store in a directory, and creates both if they are missing. For anything else
-    /// there is [`Options`].
+    /// Opens the store in a directory, and creates both if they are missing. [`Options`] opens a
+    /// store with other settings.
     ///
-    /// Blocks while the log is read. What a crash has left is put in order, as
-    /// [`Store::open_report`] tells.
+    /// Blocks while the log is read. Recovers from a crash; [`Store::open_report`] says what was
+    /// done.
     ///
     /// # Errors
     ///
     /// [`Error::Locked`](crate::Error::Locked) if it is open elsewhere,
-    /// [`Error::ForeignFile`](crate::Error::ForeignFile) if a file of something else would be
+    /// [`Error::ForeignFile`](crate::Error::ForeignFile) if a file of another program would be
     /// overwritten, [`Error::Damaged`](crate::Error::Damaged) if acknowledged events have changed
-    /// or are gone, [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a newer
+    /// or are missing, [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a newer
     /// version wrote it, [`Error::Io`](crate::Error::Io).
     pub fn open(path: impl AsRef<Path>) -> Result<Store> {
         Options::new().open(path)
     }
 
-    /// A new store in memory, with the semantics of one on disk; it is gone when the last handle is
-    /// dropped. To open one again, keep its [`MemFs`](crate::fs::MemFs).
+    /// Returns a new store in memory, with the semantics of one on disk. Its events are gone when
+    /// the last handle is dropped. To open such a store again, keep its
+    /// [`MemFs`](crate::fs::MemFs).
     pub fn in_memory() -> Store {
         let options = Options::new().file_system(crate::fs::MemFs::new()).maintenance(false);
         options.open("memory").expect("memory has no errors")
     }
 
-    /// The highest position that was given, or `None` if there is none: of an event that can be
-    /// read, unless it was deleted with its [edition](crate::edition::Editions) or belongs to a
-    /// system record, such as that of a deletion. An event can be read when it is as durable as
+    /// Returns the highest position that has been assigned, or `None` if there is none. Its event
+    /// can be read, unless it was deleted with its [edition](crate::edition::Editions) or is a
+    /// system record. An event can be read once it is as durable as
     /// [`Durability`](crate::Durability) asks for.
     pub fn head(&self) -> Option<u64> {
         self.len().checked_sub(1)
     }
 
-    /// The number of positions that were given, and the next one, as they are 0, 1, 2 …: the number
-    /// of events, with those that were deleted with their edition and the few system records.
+    /// Returns the number of positions that have been assigned, which is the next position: that of
+    /// all events, including deleted ones and system records.
     pub fn len(&self) -> u64 {
         self.inner.log.watermark()
     }
@@ -174,17 +175,17 @@ impl Store {
         }
     }
 
-    /// Whether no position was given yet.
+    /// Returns whether no position has been assigned yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How large the store is. Events, deleted events and system records together are what
-    /// [`Store::len`] counts.
+    /// Returns the size of the store. Events, deleted events and system records add up to
+    /// [`Store::len`].
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) if the length of a file cannot be had.
+    /// [`Error::Io`](crate::Error::Io) if the length of a file cannot be determined.
     pub fn stats(&self) -> Result<Stats> {
         let segments = self.inner.log.segments();
         let segments = segments.iter().map(|segment| {
@@ -205,20 +206,20 @@ impl Store {
         Ok(Stats { events, deleted_events, system_records, streams, segments })
     }
 
-    /// What opening found and did.
+    /// Returns what opening the store has found and done.
     pub fn open_report(&self) -> &OpenReport {
         &self.inner.report
     }
 
-    /// The directory, by the path that it was opened by. The store stays with that directory when
-    /// another one gets the path.
+    /// Returns the directory, by the path that it was opened with. The store stays in that
+    /// directory even if the path leads to another one later.
     pub fn path(&self) -> &Path {
         self.inner.log.dir()
     }
 
-    /// Writes all that was accepted before the call, and makes it durable. Needed only with
+    /// Writes everything that was accepted before the call, and makes it durable. Needed only with
     /// [`Durability::Interval`](crate::Durability::Interval) and
-    /// [`Durability::Os`](crate::Durability::Os); blocks for a sync.
+    /// [`Durability::Os`](crate::Durability::Os). Blocks for a sync.
     ///
     /// # Errors
     ///
@@ -230,27 +231,27 @@ impl Store {
         }
     }
 
-    /// Writes what has been accepted, makes it durable, flushes [positions](Store::positions) and
-    /// [checkpoints](Store::checkpoints), marks the store as closed cleanly, and gives up the lock.
-    /// Blocks for up to three syncs, and as many for positions, if there are new ones.
+    /// Writes everything that has been accepted, makes it durable, flushes
+    /// [positions](Store::positions) and [checkpoints](Store::checkpoints), marks the store as
+    /// closed cleanly, and releases the lock. Blocks for up to three syncs, and as many again if
+    /// there are unflushed positions.
     ///
-    /// Waits for what other handles do to files of the store meanwhile: a snapshot or a state of a
-    /// projection that is saved, the index of a full segment. When it returns, nothing of this
-    /// store reaches the directory any more, whichever thread is still at work, so that the next
-    /// owner has it alone.
+    /// Waits for work of other handles on files of the store: a snapshot or a projection state that
+    /// is being saved, the index of a full segment. After it has returned, this store no longer
+    /// changes the directory, whichever thread is still running, so that the next owner has it
+    /// alone.
     ///
-    /// Other handles stay good for reading; their appends get
-    /// [`Error::Closed`](crate::Error::Closed). Dropping the last handle closes too, but cannot
-    /// tell of errors.
+    /// Other handles can still read; their appends return [`Error::Closed`](crate::Error::Closed).
+    /// Dropping the last handle closes the store as well, but cannot report errors.
     ///
     /// # Errors
     ///
     /// [`Error::DurabilityUnknown`](crate::Error::DurabilityUnknown),
     /// [`Error::Io`](crate::Error::Io), [`Error::LockLost`](crate::Error::LockLost). The lock is
-    /// given up all the same; not in a forked process, which gets
+    /// released in any case, except in a forked process, which gets
     /// [`Error::Forked`](crate::Error::Forked). [`Error::Invalid`](crate::Error::Invalid) in a
-    /// waker that this store calls, which cannot wait for what it is called by: the store is closed
-    /// all the same, a moment later. In a waker of another store it closes as anywhere.
+    /// waker that this store calls, which cannot wait for its own caller: another thread closes the
+    /// store a moment later. In a waker of another store, `close` works as anywhere.
     pub fn close(self) -> Result<()> {
         match self.inner.is_waking() {
             false => self.inner.close(),
@@ -261,25 +262,25 @@ impl Store {
         }
     }
 
-    /// Whether anything can be written.
+    /// Returns whether the store can be written to.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.inner.writer()?.check_writable()
     }
 
-    /// Whether a fork has brought the handle here: the threads that work for it are in the other
-    /// process.
+    /// Returns whether the handle was copied by a fork: the threads that work for it are in the
+    /// other process.
     pub(crate) fn is_forked(&self) -> bool {
         self.inner.log.held().check_process().is_err()
     }
 
-    /// Those who wait for events.
+    /// Returns the callers that wait for events.
     pub(crate) fn waiters(&self) -> &Arc<Waiters> {
         &self.inner.catalog.waiters
     }
 }
 
 impl Inner {
-    /// What appends.
+    /// Returns the writer.
     ///
     /// # Errors
     ///
@@ -288,17 +289,18 @@ impl Inner {
         self.writer.as_ref().ok_or(crate::Error::ReadOnly)
     }
 
-    /// The time by the clock that events are recorded with.
+    /// Returns the current time of the clock that events are recorded with.
     fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
-    /// Makes all events durable that can be read. In a read-only store they are.
+    /// Makes all events durable that can be read. Does nothing in a read-only store, where all of
+    /// them are.
     fn sync_visible(&self) -> Result<()> {
         self.writer.as_ref().map_or(Ok(()), |writer| writer.sync_visible())
     }
 
-    /// Whether this thread is in a waker that this store calls.
+    /// Returns whether the calling thread is in a waker that this store calls.
     fn is_waking(&self) -> bool {
         self.log.caller().is_waking()
     }
@@ -307,17 +309,16 @@ impl Inner {
         self.closing()()
     }
 
-    /// Closes in another thread. If none can be started, the store is left as a process leaves it
-    /// that is killed.
+    /// Closes the store in another thread. If none can be started, the store is left as after a
+    /// kill.
     fn close_aside(&self) {
         let closing = self.closing();
         let spawned = std::thread::Builder::new().name("annals-close".into()).spawn(move || drop(closing()));
         drop(spawned);
     }
 
-    /// Projections and positions go before the lock of the store, and after the events that they
-    /// are about: none must outlive its event. One that fails does not keep the other from being
-    /// closed.
+    /// Projections and positions are saved before the lock is released, and after the events that
+    /// they depend on: neither may outlive its event. If one fails, the other is still saved.
     fn closing(&self) -> impl FnOnce() -> Result<()> + Send + 'static {
         let (hooks, positions) = (self.hooks.clone(), self.positions.clone());
         let (log, writer, catalog) = (self.log.clone(), self.writer.clone(), self.catalog.clone());
@@ -336,15 +337,15 @@ impl Inner {
 }
 
 impl Drop for Inner {
-    /// The last handle closes, in its own thread: when it is gone, so is the lock, whatever the
-    /// maintenance thread is at. But if it goes with a waker, that thread is at work for the store,
-    /// may be the maintenance thread itself, and cannot wait for its own end: then another one
-    /// closes.
+    /// The last handle closes the store in its own thread: when the drop returns, the lock is
+    /// released, whatever the maintenance thread is doing. A waker, however, runs in a thread that
+    /// works for the store, perhaps the maintenance thread itself, which cannot wait for its own
+    /// end: then another thread closes the store.
     fn drop(&mut self) {
         if self.is_waking() {
             self.close_aside();
         } else {
-            // Errors can be had from `close`; anyone who drops the last handle does not ask.
+            // Callers that need errors call `close`; a drop has no caller to return them to.
             let _ = self.close();
         }
     }

@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! How a store is opened: [`Options`].
 
 use super::catalog::Catalog;
 use super::read::around_damage::AroundDamage;
@@ -25,13 +25,13 @@ use std::sync::Arc;
 const MIN_SEGMENT: u64 = 4 << 10;
 const MAX_SEGMENT: u64 = 1 << 30;
 
-/// Bytes of memory that the index of the active segment may take for each byte that a segment may
-/// have, before the segment is sealed early: four times what short events with several tags need.
-/// Small segments may always have `LEAST_INDEX`.
+/// Bytes of memory that the index of the active segment may take per byte of the maximum size of a
+/// segment, before the segment is sealed early: four times what short events with several tags
+/// need. An index may always take `LEAST_INDEX`.
 const INDEX_TO_SEGMENT: u64 = 2;
 const LEAST_INDEX: u64 = 4 << 20;
 
-/// How to open a store.
+/// Options for opening a store.
 ///
 /// ```
 /// use annals::{Durability, Options};
@@ -57,7 +57,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults.
+    /// Returns the default options.
     pub fn new() -> Self {
         let settings = LogSettings {
             durability: Durability::Sync,
@@ -84,67 +84,67 @@ impl Options {
         }
     }
 
-    /// When an append returns, and what it survives. [`Durability::Sync`] by default.
+    /// When an append returns, and what it survives. Default: [`Durability::Sync`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.settings.durability = durability;
         self
     }
 
-    /// Bytes after which a new segment is begun: 4 KiB to 1 GiB, 64 MiB by default. A larger commit
-    /// gets a segment of its own. It may differ from one open to the next.
+    /// Bytes after which a new segment begins: 4 KiB to 1 GiB. Default: 64 MiB. A larger commit
+    /// gets a segment of its own. The value may differ from one open to the next.
     ///
-    /// The index of the active segment is in memory. A segment is also full when that takes twice
-    /// as many bytes (4 MiB at least), as it does with many short tags that only one event has;
-    /// [`Stats`](crate::info::Stats) tells how many it takes. The last commit is indexed as a
-    /// whole: one of such tags alone may add ten times its own bytes.
+    /// The index of the active segment is in memory. A segment is also sealed when its index takes
+    /// twice as many bytes (and at least 4 MiB), as many short tags cause that only one event has;
+    /// [`Stats`](crate::info::Stats) returns its size. The last commit is indexed as a whole: if it
+    /// has such tags, it alone may add ten times its own bytes.
     pub fn segment_size(mut self, bytes: u64) -> Self {
         self.settings.segment_size = bytes;
         self
     }
 
-    /// The largest event, with its names and all: at most 512 MiB, 16 MiB by default.
+    /// Bytes of the largest event, including its names: at most 512 MiB. Default: 16 MiB.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.settings.limits.event = bytes;
         self
     }
 
-    /// The largest commit: at most 1 GiB, 64 MiB by default.
+    /// Bytes of the largest commit: at most 1 GiB. Default: 64 MiB.
     ///
-    /// A commit is indexed in memory as a whole, at some 45 bytes a term beside its text: 60 MiB of
-    /// short tags that only one event has take about 400 MiB while it is committed.
+    /// A commit is indexed in memory as a whole, at some 45 bytes a term besides its text: 60 MiB
+    /// of short tags that only one event has take about 400 MiB during the commit.
     pub fn max_commit_bytes(mut self, bytes: usize) -> Self {
         self.settings.limits.commit = bytes;
         self
     }
 
     /// Whether sealed and other complete bytes are read through a memory map (the default) or by
-    /// position. With a map, reads are several times faster, and another program that shortens a
-    /// file of the store while it is read ends this process, and so does a bad sector that is read
-    /// (SIGBUS). By position, both are errors: [`Error::Damaged`] names the bytes. The functions in
-    /// [`offline`](crate::offline) never use maps, nor does a view [around
-    /// damage](Options::open_read_only) on a disk with unreadable bytes.
+    /// positioned reads. Reads through a map are several times faster; but if another program
+    /// shortens a file of the store while it is read, or a bad sector is read, the process ends
+    /// with SIGBUS. With positioned reads, both are [`Error::Damaged`], which names the bytes. The
+    /// functions in [`offline`](crate::offline) never use maps, nor does a view
+    /// [around damage](Options::open_read_only) on a disk with unreadable bytes.
     pub fn memory_map(mut self, map: bool) -> Self {
         self.settings.memory_map = map;
         self
     }
 
-    /// Whether a background thread does what can be done off the commit path (the default). Without
-    /// it, callers do the same inline, and HEAD is not marked when the store is idle. The thread
-    /// that syncs for [`Durability::Interval`] is another one, and runs in any case.
+    /// Whether a background thread does what need not be on the commit path (the default). Without
+    /// it, callers do the same inline, and HEAD is not updated when the store is idle. The thread
+    /// that syncs for [`Durability::Interval`] is a separate one and runs in any case.
     pub fn maintenance(mut self, thread: bool) -> Self {
         self.settings.maintenance = thread;
         self
     }
 
-    /// No threads: [`pass_time`](crate::internals::pass_time) does their work.
+    /// Starts no threads: [`pass_time`](crate::internals::pass_time) does their work.
     #[cfg(annals_internals)]
     pub(crate) fn by_hand(mut self) -> Self {
         self.settings.by_hand = true;
         self
     }
 
-    /// Refuse to cut a torn tail, where it cannot be proven that it was never acknowledged. Off by
-    /// default: see [`OpenReport::cut`](crate::OpenReport::cut).
+    /// Refuses to cut a torn tail if it cannot be proven that it was never acknowledged. Default:
+    /// off. See [`OpenReport::cut`](crate::OpenReport::cut).
     pub fn strict(mut self, strict: bool) -> Self {
         self.settings.strict = strict;
         self
@@ -156,63 +156,64 @@ impl Options {
         self
     }
 
-    /// Bytes that must stay free on the disk: with less, appends get [`Error::DiskFull`] before the
-    /// disk is quite full. Looked at when a file grows. 16 MiB by default; 0 switches it off.
+    /// Bytes that must stay free on the disk: with less, appends return [`Error::DiskFull`] before
+    /// the disk is completely full. Checked when a file grows. Default: 16 MiB; 0 switches the
+    /// check off.
     pub fn reserve(mut self, bytes: u64) -> Self {
         self.settings.reserve = bytes;
         self
     }
 
     /// Whether each change of a [position](crate::Store::positions) or a
-    /// [checkpoint](crate::Store::checkpoints) is durable when the call returns. Threads that make
-    /// some at the same time share a sync. Off by default: then they are durable after a flush or a
-    /// close.
+    /// [checkpoint](crate::Store::checkpoints) is durable when the call returns. Threads that
+    /// change some at the same time share a sync. Default: off; then they are durable after a flush
+    /// or a close.
     pub fn sync_positions(mut self, sync: bool) -> Self {
         self.sync_positions = sync;
         self
     }
 
-    /// Where the time comes from that events are recorded at. It need not rise: a time before that
-    /// of the last event, or before the creation of the store, is replaced by that one.
+    /// The clock that events are recorded with. It need not be monotonic: a time before that of the
+    /// last event, or before the creation of the store, is replaced by that time.
     pub fn clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.settings.clock = Arc::new(clock);
         self
     }
 
-    /// How many snapshots of a stream stay beside its newest one, of those with
-    /// [`Retention::Default`](crate::snapshot::Retention::Default). 1 by default.
+    /// How many older snapshots of a stream are kept besides its newest one, of those with
+    /// [`Retention::Default`](crate::snapshot::Retention::Default). Default: 1.
     pub fn snapshots_kept(mut self, count: usize) -> Self {
         self.snapshots_kept = count;
         self
     }
 
-    /// Whether a snapshot that was put survives a power cut. Off by default: it would cost syncs,
-    /// and a lost one costs nothing but a longer replay.
+    /// Whether a snapshot survives a power cut once it has been put. Default: off; it costs syncs,
+    /// and a lost snapshot costs only a longer replay.
     pub fn sync_snapshots(mut self, sync: bool) -> Self {
         self.sync_snapshots = sync;
         self
     }
 
-    /// Whether snapshots are used (the default). Without them all answers are the same and may take
-    /// longer.
+    /// Whether snapshots are used (the default). Without them all answers are the same, but may
+    /// take longer.
     pub fn read_snapshots(mut self, read: bool) -> Self {
         self.read_snapshots = read;
         self
     }
 
-    /// Where the files are: [`RealFs`] by default. One of your own keeps a store in its directory
-    /// only as far as it implements [`Fs::hold`].
+    /// The file system. Default: [`RealFs`]. Another implementation keeps a store in its directory
+    /// only if it implements [`Fs::hold`].
     pub fn file_system(mut self, fs: impl Fs + 'static) -> Self {
         self.fs = Arc::new(fs);
         self
     }
 
-    /// Opens a store, as [`Store::open`]. A relative path counts at the time of the call: the store
-    /// stays with the directory that it leads to now.
+    /// Opens a store, as [`Store::open`]. A relative path is resolved during the call: the store
+    /// stays in the directory that it leads to now.
     ///
-    /// An advisory lock keeps other writers and readers out, on the file `LOCK` and, on Unix, on
-    /// the directory. It is not seen by programs that do not ask for it, nor across machines on
-    /// file systems that do not pass `flock` on. The README has a table of what it protects from.
+    /// Advisory locks on the file `LOCK` and, on Unix, on the directory keep other writers and
+    /// readers out. Programs that do not ask for them ignore them, and so do other machines on file
+    /// systems that do not forward `flock`. The README has a table of what the lock protects from.
     ///
     /// # Errors
     ///
@@ -223,10 +224,10 @@ impl Options {
         self.held(path)?.open_with(path, Gaps::default())
     }
 
-    /// The same in the directory that has this path now, whatever has it later.
+    /// Opens the store in the directory that has this path now, whatever has the path later.
     fn held(mut self, path: &Path) -> Result<Self> {
         self.check()?;
-        // It would be the working directory.
+        // An empty path would be the working directory.
         if path.as_os_str().is_empty() {
             return Err(Error::invalid("path", "it is empty"));
         }
@@ -286,24 +287,24 @@ impl Options {
         Ok(store)
     }
 
-    /// Opens a store to read: nothing is written, created or cut. Several processes may do so at
-    /// once, but not beside one that has it open for writing.
+    /// Opens a store for reading: nothing is written, created or cut. Several processes may do so
+    /// at once, but not while one has it open for writing.
     ///
-    /// A store that is damaged is read *around* the damage: every intact event is served, from
-    /// before it and from after it. A read that comes to a gap gives an [`Error::Damaged`] that
-    /// names it, positions and, for a stream, sequences, once, and goes on after it; so an answer
-    /// that could be shorter than it was says so. A stream is only told of a gap that may have held
-    /// events of it: where the index of the segment is intact, that is known.
-    /// [`OpenReport::damage`](crate::OpenReport::damage) lists all gaps. Damaged segments are held
-    /// in memory, with what is intact in them.
+    /// A damaged store is read *around* the damage: every intact event is served, before it and
+    /// after it. A read that reaches a gap returns one [`Error::Damaged`] that names its positions
+    /// and, for a stream, its sequences, and continues after it; so an incomplete answer says that
+    /// it is incomplete. A read of a stream reports only gaps that may have held events of that
+    /// stream: if the index of the segment is intact, that is known.
+    /// [`OpenReport::damage`](crate::OpenReport::damage) lists all gaps. The intact content of
+    /// damaged segments is held in memory.
     ///
-    /// Bytes of sealed segments are only looked at when they are read. The first read that meets
-    /// damage there looks at the whole store, which takes as long as a verification of it, and all
-    /// reads then go around.
+    /// Bytes of sealed segments are checked only when they are read. The first read that meets
+    /// damage there checks the whole store, which takes as long as verifying it, and from then on
+    /// all reads go around the damage.
     ///
     /// # Errors
     ///
-    /// As [`Store::open`], but for damage.
+    /// As [`Store::open`], except for damage.
     pub fn open_read_only(mut self, path: impl AsRef<Path>) -> Result<Store> {
         self.settings.read_only = true;
         let path = path.as_ref();
@@ -312,7 +313,7 @@ impl Options {
             Err(Error::Damaged(damage)) => {
                 let mut store = held.open_around(path, None)?;
                 if let Some(inner) = Arc::get_mut(&mut store.inner) {
-                    // Also where nothing that can be told is lost, as of files under wrong names.
+                    // Also if no event is lost, for example because files have the wrong names.
                     inner.report.notices.insert(0, format!("read around damage: {damage}"));
                 }
                 Ok(store)
@@ -321,8 +322,8 @@ impl Options {
         }
     }
 
-    /// Puts in place of what is damaged what is intact of it, in memory. With `open_to`, the store
-    /// is open already, and shows positions up to there.
+    /// Replaces what is damaged, in memory, by what is intact of it. With `open_to`, the store is
+    /// already open, and shows positions up to that one.
     pub(super) fn open_around(mut self, path: &Path, open_to: Option<u64>) -> Result<Store> {
         let around = readable::overlay(&self.fs, path, open_to)?;
         self.fs = around.fs;
@@ -340,7 +341,7 @@ impl Options {
                 why,
                 quarantine: None,
             };
-            // HEAD is made to fit what is shown.
+            // HEAD is made to match what is shown.
             inner.report.clean = false;
             inner.report.cut = around.torn.map(cut).or(inner.report.cut.take());
         }

@@ -1,4 +1,4 @@
-//! Guards: a commit goes through only if nothing happened that it does not know of.
+//! Guards: a commit succeeds only if nothing relevant has happened that its author has not seen.
 
 use crate::error::{Error, Result};
 use crate::index::deletions::Deletions;
@@ -7,18 +7,18 @@ use crate::store::Store;
 use crate::store::query::Query;
 use std::sync::Arc;
 
-/// A condition on the whole store that a commit is bound to: the *dynamic consistency boundary* of
-/// a decision (dcb.events).
+/// A condition on the whole store that a commit depends on: the *dynamic consistency boundary* of a
+/// decision (dcb.events).
 ///
-/// It is decided under the commit lock, against all commits that have been accepted before, also
-/// those that are not visible yet: of two racing commits that exclude one another exactly one wins,
-/// and the other gets [`Error::GuardFailed`].
+/// It is checked under the commit lock, against all commits that were accepted before, including
+/// those that are not yet visible: of two racing commits that exclude each other, exactly one
+/// succeeds, and the other returns [`Error::GuardFailed`].
 ///
-/// The cost does not grow with the store for [`Guard::unchanged`]: only what came after the
-/// position is looked at. [`Guard::absent`] asks the index of each segment once (some hundred
-/// nanoseconds each), before the lock is taken; under the lock only what has come since is looked
-/// at. In a named edition, each stream of the main one of which an event is met is looked up there
-/// once, however many streams have diverged.
+/// The cost of [`Guard::unchanged`] does not grow with the store: only events after the position
+/// are checked. [`Guard::absent`] asks the index of each segment once (some hundred nanoseconds
+/// each) before the lock is taken; under the lock only later events are checked. In a named
+/// edition, each stream of the main edition that has a candidate event is looked up there once,
+/// however many streams have diverged.
 ///
 /// ```
 /// use annals::{Error, Expected, Guard, NewEvent, Query, Store, StreamId};
@@ -41,29 +41,29 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Nothing after this position matches the query: what was read up to there is still all there
-    /// is. The position is what [`Search::collect_with_head`](crate::Search::collect_with_head)
-    /// gave with the events; `None` stands before the first event.
+    /// No event after this position matches the query. Use the position that
+    /// [`Search::collect_with_head`](crate::Search::collect_with_head) returned with the events;
+    /// with `None`, no event matches at all.
     ///
-    /// A position that the store has not come to is [`Error::PositionAhead`]: it was read in
-    /// another store, or in this one before a backup was put back over it, and the decision rests
-    /// on events that are not there.
+    /// A position after the end of the store is [`Error::PositionAhead`]: it was read in another
+    /// store, or in this one before a backup was restored, and the decision depends on events that
+    /// do not exist.
     pub fn unchanged(query: Query, after: impl Into<Option<u64>>) -> Self {
         Guard { query, after: after.into(), name: None }
     }
 
-    /// Nothing ever matched the query.
+    /// No event matches the query.
     pub fn absent(query: Query) -> Self {
         Guard::unchanged(query, None)
     }
 
-    /// Gives the guard a name, for the error.
+    /// Names the guard, for the error.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Looks at what is visible. Returns the position up to which it has looked.
+    /// Checks what is visible. Returns the position up to which it has checked.
     pub(crate) fn check_visible(&self, number: usize, store: &Store, after: Option<u64>) -> Result<Option<u64>> {
         let search = store.query(&self.query).after(after.max(self.after)).limit(1).into_iter();
         let looked_at = search.head();
@@ -73,9 +73,8 @@ impl Guard {
         }
     }
 
-    /// Looks at what has been accepted and may not be visible; what stands up to `looked_at` has
-    /// been seen. Beside an error stands the position after the event in flight that breaks the
-    /// guard.
+    /// Checks what has been accepted and may not be visible yet, after `looked_at`. An error comes
+    /// with the position after the event in flight that breaks the guard.
     pub(crate) fn check_pending(
         &self,
         number: usize,
@@ -107,15 +106,15 @@ impl Guard {
     }
 }
 
-/// The guards of a commit, and how far each has been looked at outside the commit lock.
+/// The guards of a commit, and up to where each has been checked outside the commit lock.
 pub(crate) struct Guards {
     guards: Vec<(Guard, Option<u64>)>,
-    /// The deletions that were known before. `None` if there are no guards.
+    /// The deletions that were known before; `None` if there are no guards.
     deletions: Option<Arc<Deletions>>,
 }
 
 impl Guards {
-    /// Looks at all that is visible now, outside the commit lock.
+    /// Checks everything that is visible now, outside the commit lock.
     pub(crate) fn check(guards: &[Guard], store: &Store) -> Result<Self> {
         if guards.is_empty() {
             return Ok(Guards { guards: Vec::new(), deletions: None });
@@ -128,15 +127,15 @@ impl Guards {
         Ok(Guards { guards: checked.collect::<Result<_>>()?, deletions })
     }
 
-    /// Whether an edition that is asked about is just being deleted: then events of the main one
-    /// will be seen in it that are not seen now. Runs under the commit lock.
+    /// Returns whether an edition that a guard asks about is being deleted: then events of the main
+    /// edition will become visible in it. Runs under the commit lock.
     pub(crate) fn meet_a_deletion(&self, store: &Store) -> bool {
         let mut editions = self.guards.iter().filter_map(|(guard, _)| guard.query.named_edition());
         editions.any(|edition| store.inner.catalog.is_edition_being_deleted(edition))
     }
 
-    /// Refuses guards of positions that no commit has come to that was accepted before, the last of
-    /// which ends at `end`. Runs under the commit lock.
+    /// Refuses guards with positions after `end`, the end of the last commit that was accepted.
+    /// Runs under the commit lock.
     pub(crate) fn check_ahead(&self, end: u64) -> Result<()> {
         for (number, (guard, _)) in self.guards.iter().enumerate() {
             if let Some(position) = guard.after.filter(|&after| after >= end) {
@@ -146,14 +145,14 @@ impl Guards {
         Ok(())
     }
 
-    /// Looks at what has come since, and at what is in flight. Runs under the commit lock. Beside
-    /// an error stands the position after the event in flight that it rests on, 0 if that can be
-    /// read.
+    /// Checks what has been committed since, and what is in flight. Runs under the commit lock. An
+    /// error comes with the position after the event in flight that it depends on, 0 if that event
+    /// is visible.
     pub(crate) fn check_again(&self, store: &Store, pending: &PendingCommits<'_>) -> Result<(), (Error, u64)> {
         let Some(before) = &self.deletions else { return Ok(()) };
         let same = Arc::ptr_eq(&store.inner.catalog.index.deletions(), before);
         for (number, (guard, looked_at)) in self.guards.iter().enumerate() {
-            // A deletion lets older events be seen again.
+            // A deletion makes older events visible again.
             let seen = looked_at.filter(|_| same || guard.query.named_edition().is_none());
             let looked_at = guard.check_visible(number, store, seen).map_err(|error| (error, 0))?;
             guard.check_pending(number, store, pending, looked_at)?;

@@ -1,7 +1,7 @@
 //! Idempotency keys: a commit that is repeated is stored once.
 //!
-//! The key stands in the frame of the commit, and in the index under each stream that the commit
-//! writes to. So it is as durable as the commit, and needs no table of its own.
+//! The key is in the frame of the commit, and in the index under each stream that the commit writes
+//! to. So it is as durable as the commit, and needs no table of its own.
 
 use super::{Appended, Committed};
 use crate::error::{Error, Result};
@@ -15,24 +15,24 @@ use crate::system::System;
 use crate::time::Timestamp;
 use std::cell::Cell;
 
-/// What is looked for: earlier commits with this key, in these streams.
+/// The search for earlier commits with this key in these streams.
 pub(crate) struct Repeats {
     store: Store,
     key: String,
-    /// What the commit says.
+    /// The content digest of the commit.
     digest: [u8; content_digest::LEN],
-    /// What the index knows them by: the key, in each stream that is written to.
+    /// The terms of the index: the key, once for each stream that is written to.
     terms: Vec<Term>,
     /// Segments before this one have been searched.
     searched: Cell<u64>,
 }
 
 impl Store {
-    /// The number of [idempotency keys](crate::Transaction::idempotency_key) that are remembered.
-    /// One counts for each stream that its commit has written to; those of deleted editions are
-    /// forgotten.
+    /// Returns the number of [idempotency keys](crate::Transaction::idempotency_key) that are
+    /// remembered. A key counts once for each stream that its commit has written to; keys of
+    /// deleted editions are forgotten.
     ///
-    /// Looks at all of them.
+    /// Blocks while it reads all of them.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Store {
 }
 
 impl Repeats {
-    /// Without a key, there are none.
+    /// Without a key, there are no terms.
     pub(crate) fn new(
         store: &Store,
         key: &str,
@@ -88,12 +88,12 @@ impl Repeats {
         frame::put_attribute(attributes, frame::CONTENT_DIGEST, &self.digest);
     }
 
-    /// What an earlier commit has stored, if one is visible. Asked again, it only looks at what has
-    /// come since.
+    /// Returns what an earlier visible commit with the key has stored. A second call checks only
+    /// later commits.
     ///
     /// # Errors
     ///
-    /// [`Error::IdempotencyMismatch`] if the earlier commit says something else.
+    /// [`Error::IdempotencyMismatch`] if the earlier commit has other content.
     pub(crate) fn find(&self) -> Result<Option<Committed>> {
         let index = &self.store.inner.catalog.index;
         let segments = index.segments();
@@ -103,22 +103,22 @@ impl Repeats {
                 return self.first(frame).map(Some);
             }
         }
-        // The newest one may grow.
+        // The newest segment may still grow.
         self.searched.set(segments);
         Ok(None)
     }
 
-    /// Whether one is in flight.
+    /// Returns whether a commit with the key is in flight.
     pub(crate) fn is_pending(&self) -> bool {
         self.store.inner.catalog.is_key_pending(&self.terms)
     }
 
-    /// The commit itself is in flight now. Called under the commit lock.
+    /// Registers the commit itself as in flight. Called under the commit lock.
     pub(crate) fn accepted(&self, end_position: u64) {
         self.store.inner.catalog.accept_keys(&self.terms, end_position);
     }
 
-    /// Reads what the commit whose frame stands there has stored.
+    /// Returns what the commit whose frame is at this location has stored.
     fn first(&self, frame: Location) -> Result<Committed> {
         let log = &self.store.inner.log;
         let positions = log.positions_at(frame)?;

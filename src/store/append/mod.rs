@@ -26,9 +26,8 @@ use std::{
     task::{Context, Poll},
 };
 
-/// From this sequence on, records are encoded with room for 64 bits of it. Far enough below the
-/// last one that 32 bits can hold, so that what is appended between encoding and committing cannot
-/// reach that.
+/// From this sequence on, records are encoded with 64 bits for it. It is far enough below the last
+/// sequence of 32 bits that commits between encoding and committing cannot reach that.
 const WIDE_FROM: u64 = 1 << 31;
 
 const MAX_IDEMPOTENCY_KEY: usize = 1024;
@@ -45,8 +44,8 @@ pub struct Appended {
     pub positions: Range<u64>,
     /// When they were recorded.
     pub recorded_at: Timestamp,
-    /// Nothing was stored now: an earlier commit with the same [idempotency
-    /// key](Transaction::idempotency_key) was found, and this is what it has stored.
+    /// `true` if nothing was stored now: an earlier commit with the same
+    /// [idempotency key](Transaction::idempotency_key) was found, and this is what it has stored.
     pub duplicate: bool,
 }
 
@@ -60,18 +59,18 @@ pub struct Committed {
     pub positions: Range<u64>,
     /// When they were recorded.
     pub recorded_at: Timestamp,
-    /// Nothing was stored now: an earlier commit with the same [idempotency
-    /// key](Transaction::idempotency_key) was found, and this is what it has stored. Then there is
-    /// one of `appends` for each run of its events that stand in one stream.
+    /// `true` if nothing was stored now: an earlier commit with the same
+    /// [idempotency key](Transaction::idempotency_key) was found, and this is what it has stored.
+    /// Then `appends` has one entry for each run of its events in one stream.
     pub duplicate: bool,
 }
 
 impl Store {
-    /// Appends events to a stream, as one commit. Returns when they are as durable as
+    /// Appends events to a stream, as one commit. Returns once they are as durable as
     /// [`Durability`](crate::Durability) asks for.
     ///
     /// Blocks for a write and a sync, which threads that append at the same time share. An append
-    /// without events stores nothing: it returns whether the stream is as expected.
+    /// without events stores nothing, and only checks the expectation.
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -86,7 +85,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Nothing is stored if the result is an error, but for [`Error::DurabilityUnknown`].
+    /// If it returns an error, nothing is stored; except for [`Error::DurabilityUnknown`].
     ///
     /// * [`Error::Conflict`] if the stream is not as expected;
     /// * [`Error::GuardFailed`], [`Error::PositionAhead`] if a guard of the transaction does not
@@ -95,13 +94,13 @@ impl Store {
     ///   upstream or has an idempotency key;
     /// * [`Error::Invalid`], [`Error::LimitExceeded`] if an event breaks a
     ///   [limit](NewEvent#limits);
-    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store goes on when the
-    ///   cause is gone;
+    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written; the store works again once
+    ///   the cause is gone;
     /// * [`Error::DurabilityUnknown`] if the sync failed;
     /// * [`Error::Closed`], [`Error::ReadOnly`].
     ///
-    /// What a refusal rests on can be read when it is returned: commits in flight are waited for
-    /// first. If they fail, the decision is made again without them. So anyone who reads again
+    /// A refusal is returned once the commits that caused it can be read: it waits for commits in
+    /// flight. If they fail, the decision is made again without them. So a caller that reads again
     /// after a conflict finds what caused it.
     pub fn append<'e>(
         &self,
@@ -127,7 +126,7 @@ impl Store {
     }
 }
 
-/// A commit that is being put together. Nothing happens before [`Transaction::commit`] or
+/// A commit that is being assembled. Nothing is stored before [`Transaction::commit`] or
 /// [`Transaction::submit`].
 ///
 /// ```
@@ -149,18 +148,19 @@ pub struct Transaction {
     parts: Vec<AppendPart>,
     guards: Vec<Guard>,
     idempotency_key: String,
-    /// What is stored beside the events.
+    /// What is stored besides events.
     side_effects: Vec<SideEffect>,
-    /// The first thing that was wrong with what was given.
+    /// The first error in what was given.
     error: Option<Error>,
 }
 
 impl Transaction {
-    /// Adds events of a stream. The data are copied; errors in them are told by the commit.
+    /// Adds events of a stream. The data are copied; [`Transaction::commit`] returns errors in
+    /// them.
     ///
-    /// A stream may be named several times: each append sees what those before it have added, so
-    /// `NoStream` with two events and then `Next(2)` is right. An append without events, in a
-    /// transaction that has some, only checks its expectation.
+    /// A stream may be given several times: each append sees the events of those before it, so
+    /// `NoStream` with two events followed by `Next(2)` is correct. In a transaction that has
+    /// events, an append without events only checks its expectation.
     pub fn append<'e>(
         mut self,
         stream: &StreamId,
@@ -168,7 +168,7 @@ impl Transaction {
         events: impl IntoIterator<Item = NewEvent<'e>>,
     ) -> Self {
         let before = self.draft.len();
-        // Asked here, outside the commit lock, it is known under it.
+        // Checked here, outside the commit lock, the result is still known under it.
         let added = self.store.inner.catalog.index.added();
         let known = match self.store.inner.next_sequence_to_write(stream) {
             Ok(next) => Some(NextSequence { added, next }),
@@ -192,17 +192,17 @@ impl Transaction {
         self
     }
 
-    /// Binds the commit to a condition on the whole store; all guards must hold.
+    /// Makes the commit depend on a condition on the whole store. All guards must hold.
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guards.push(guard);
         self
     }
 
-    /// Stores all of it, and returns when it is as durable as [`Durability`](crate::Durability)
+    /// Stores all of it, and returns once it is as durable as [`Durability`](crate::Durability)
     /// asks for.
     ///
-    /// A transaction without any event stores nothing: it returns whether its expectations and
-    /// guards hold.
+    /// A transaction without events and side effects stores nothing, and only checks expectations
+    /// and guards.
     ///
     /// # Errors
     ///
@@ -211,21 +211,21 @@ impl Transaction {
         self.submit()?.wait()
     }
 
-    /// Makes repeats of this commit harmless: if one of the streams that it writes to has a commit
-    /// with the same key already, nothing is stored, expectations and guards are not checked (they
-    /// may be stale), and the result is that of the first commit, marked as a duplicate. Also after
-    /// a crash, and also for repeats that race.
+    /// Makes repeats of this commit harmless: if one of the streams that it writes to already has a
+    /// commit with the same key, nothing is stored, expectations and guards are not checked (they
+    /// may be stale), and the result is that of the first commit, marked as a duplicate. This holds
+    /// after a crash, and for repeats that race.
     ///
-    /// A repeat must say the same: the same streams, and for each event the same type, data,
-    /// content type, schema version and tags, and the same [position of an
-    /// upstream](Self::tracking). Anything else under the same key is
+    /// A repeat must have the same content: the same streams, and for each event the same type,
+    /// data, content type, schema version and tags, and the same
+    /// [position of an upstream](Self::tracking). Other content under the same key is
     /// [`Error::IdempotencyMismatch`]. Ids, times, correlation, causation and metadata may differ,
     /// as they belong to the attempt. (JSON of a hash map has no fixed order; use a sorted map.) A
     /// commit that only tracks an upstream shares its keys with other such commits of this
     /// upstream. A transaction that stores nothing remembers no key.
     ///
-    /// Up to 1,024 bytes; the empty key is none. For a key that counts in the whole store, whatever
-    /// stream a repeat writes to, use a tag and [`Guard::absent`].
+    /// A key has up to 1,024 bytes; an empty key is no key. For a key that counts in the whole
+    /// store, whatever stream a repeat writes to, use a tag and [`Guard::absent`].
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -249,12 +249,12 @@ impl Transaction {
         self
     }
 
-    /// Stores with the commit how far an upstream has been taken in: exactly-once intake. The
-    /// commit goes through only if `position` is higher than all that was stored for the upstream
-    /// before, so that a message that is delivered again is stored once. A transaction without any
-    /// event is stored too, then, and takes a position of the store.
+    /// Stores with the commit the position up to which an upstream has been processed: exactly-once
+    /// intake. The commit succeeds only if `position` is higher than all positions stored for the
+    /// upstream before, so that a message that is delivered again is stored once. With it, a
+    /// transaction without events is stored, too, and takes a position of the store.
     ///
-    /// The name of an upstream has 1 to 255 bytes. Given twice, the last one counts.
+    /// The name of an upstream has 1 to 255 bytes. If it is called twice, the last call counts.
     ///
     /// ```
     /// use annals::{Error, Expected, NewEvent, Store, StreamId};
@@ -279,17 +279,17 @@ impl Transaction {
         self
     }
 
-    /// Decides on the commit and gives it its place, without waiting until it is durable: anyone
-    /// who submits the next one before waiting for this one shares its sync. Blocks only if 64 MiB
-    /// wait to be written, for an earlier commit with the same idempotency key, and, before it
-    /// refuses, for the commits in flight that the refusal rests on.
+    /// Decides on the commit and assigns its positions, without waiting until it is durable: a
+    /// caller that submits the next one before it waits for this one shares its sync. Blocks while
+    /// 64 MiB wait to be written, for an earlier commit with the same idempotency key, and, before
+    /// it refuses, for the commits in flight that the refusal depends on.
     ///
-    /// Positions and sequences are final if the ticket's [wait](Ticket::wait) succeeds. Until then
-    /// nobody can read the events.
+    /// Positions and sequences are final once the ticket's [wait](Ticket::wait) succeeds. Until
+    /// then the events cannot be read.
     ///
     /// # Errors
     ///
-    /// As [`Store::append`]; those of writing come from the ticket.
+    /// As [`Store::append`]; the ticket returns those of writing.
     pub fn submit(mut self) -> Result<Ticket> {
         if let Some(error) = self.error {
             return Err(error);
@@ -304,12 +304,12 @@ impl Transaction {
             SideEffect::Deletion { .. } => None,
         });
         let repeats = Repeats::new(&self.store, &self.idempotency_key, &self.draft, &self.parts, tracking);
-        // In rising order of their keys.
+        // In ascending order of their keys.
         let mut attributes = Vec::new();
         repeats.iter().for_each(|repeats| repeats.put_key(&mut attributes));
         if let Some((upstream, position)) = tracking {
             frame::put_tracking(&mut attributes, upstream, position);
-            // Asked here, outside the commit lock, it is known under it.
+            // Checked here, outside the commit lock, the result is still known under it.
             self.store.tracked(upstream)?;
         }
         repeats.iter().for_each(|repeats| repeats.put_digest(&mut attributes));
@@ -322,15 +322,15 @@ impl Transaction {
             }
             match self.attempt(repeats) {
                 Ok(ticket) => return Ok(ticket),
-                // It is in flight: when it has arrived, it will be found, or it has failed and this
-                // one may go.
+                // The first commit with the key is in flight: once it is visible, it is found; if
+                // it fails, this one may be stored.
                 Err(Refusal::Repeat) => self.store.inner.writer()?.arrive(),
-                // What broke the guard may have been the first commit with the key, and a repeat is
-                // not to be checked.
+                // The event that broke the guard may be of the first commit with the key, and
+                // guards of a repeat are not checked.
                 Err(Refusal::Error(Error::GuardFailed { .. }, _)) if repeats.is_some_and(Repeats::is_pending) => {
                     self.store.inner.writer()?.arrive();
                 }
-                // Nobody will ever see what the decision rests on: it is made again.
+                // What the decision depends on has failed: it is made again.
                 Err(Refusal::Error(_, Some(in_flight))) if !self.store.inner.writer()?.arrives(in_flight) => {}
                 Err(Refusal::Error(error @ Error::GuardFailed { .. }, _)) => {
                     let first = find()?.ok_or(error)?;
@@ -341,7 +341,7 @@ impl Transaction {
         }
     }
 
-    /// A system commit, that deletes an edition or a domain of it.
+    /// Returns a system commit that deletes an edition, or a domain of it.
     pub(crate) fn deletion(mut self, edition: &str, domain: Option<&str>) -> Self {
         self.side_effects.push(SideEffect::Deletion { edition: edition.to_owned(), domain: domain.map(str::to_owned) });
         self
@@ -366,7 +366,7 @@ impl Transaction {
     fn attempt(&mut self, repeats: Option<&Repeats>) -> Result<Ticket, Refusal> {
         let Transaction { store, draft, parts, guards, side_effects, .. } = self;
         let guards = Guards::check(guards, store)?;
-        // Most commits have one part, and need no memory for this.
+        // Most commits have one part, and need no allocation for it.
         let (mut one, mut many) = ([First::default()], Vec::new());
         let firsts = match parts.len() {
             1 => &mut one[..],
@@ -423,10 +423,10 @@ impl Transaction {
 
 /// Why an attempt to commit was refused.
 enum Refusal {
-    /// Something in flight must have arrived first: another commit with the same idempotency key,
-    /// or a deletion that a guard asks about.
+    /// Another commit must finish first: one with the same idempotency key, or a deletion that a
+    /// guard asks about.
     Repeat,
-    /// The commits in flight that the error rests on stand beside it.
+    /// The error, with the position after the commits in flight that it depends on.
     Error(Error, Option<InFlight>),
 }
 
@@ -436,7 +436,7 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Gives the events of a commit their sequences.
+/// Assigns the sequences of the events of a commit.
 fn place(proposal: Proposal<'_>, parts: &[AppendPart], firsts: &[First]) -> Committed {
     let recorded_at = proposal.recorded_at;
     let (mut at, mut position) = (0, proposal.first_position);
@@ -460,7 +460,7 @@ fn place(proposal: Proposal<'_>, parts: &[AppendPart], firsts: &[First]) -> Comm
     Committed { appends, positions: proposal.first_position..position, recorded_at, duplicate: false }
 }
 
-/// What a commit without events gives.
+/// Returns the result of a commit without events.
 fn nothing(store: &Store, parts: &[AppendPart]) -> Result<Committed> {
     let (head, recorded_at) = (store.len(), store.inner.now());
     let appends = parts.iter().map(|part| {
@@ -472,16 +472,17 @@ fn nothing(store: &Store, parts: &[AppendPart]) -> Result<Committed> {
     Ok(Committed { appends, positions: head..head, recorded_at, duplicate: false })
 }
 
-/// A commit that has its place and is not yet durable.
+/// A commit that has its positions and may not be durable yet.
 ///
-/// The commit is written by the thread that waits next, on this ticket or another. A ticket that is
-/// dropped gives nothing up: its commit is written by the next one who waits, in the background,
-/// or, without a maintenance thread, by the drop itself, which then blocks.
+/// The next thread that waits, on this ticket or another, writes the commit. Dropping a ticket does
+/// not withdraw its commit: the next waiting thread or the maintenance thread writes it; without a
+/// maintenance thread the drop itself does, and blocks.
 #[must_use = "only `wait` tells whether the commit was stored"]
 pub struct Ticket {
     committed: Option<Committed>,
     waiting: Option<log::CommitTicket>,
-    /// Where inline projections are, if there are any. A ticket does not hold the store open.
+    /// The store of the inline projections, if there are any. A ticket does not keep the store
+    /// open.
     inline: Option<Weak<Inner>>,
 }
 
@@ -491,7 +492,7 @@ impl Ticket {
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::DiskFull`], [`Error::DurabilityUnknown`]: as [`Store::append`]. A
-    /// commit fails, too, if one before it, that it was decided against, could not be written.
+    /// commit also fails if an earlier one that it was decided against could not be written.
     pub fn wait(self) -> Result<Committed> {
         self.waiting.map_or(Ok(()), log::CommitTicket::wait)?;
         let committed = self.committed.expect("a ticket that was polled to its end is not waited for");
@@ -499,24 +500,24 @@ impl Ticket {
         Ok(committed)
     }
 
-    /// Whether [`Ticket::wait`] would return at once.
+    /// Returns whether [`Ticket::wait`] would return at once.
     pub fn is_done(&self) -> bool {
         self.waiting.as_ref().is_none_or(log::CommitTicket::is_done)
     }
 }
 
-/// Inline projections take in the commit, and what was before it, in the thread of who has made it.
+/// Lets inline projections apply everything up to this commit, in the thread of the caller.
 fn tell_inline(inline: Option<Weak<Inner>>, committed: &Committed) {
-    // If the store is gone, so are they.
+    // If the store is gone, so are its projections.
     if let Some(inner) = inline.and_then(|inline| inline.upgrade()) {
         let store = Store { inner };
         store.inner.hooks.committed(&store, committed.positions.end);
     }
 }
 
-/// With the feature `async`: the same without blocking. The commit is written by the maintenance
-/// thread, or by a thread that waits for another one. Without a maintenance thread, polling blocks
-/// for the write and the sync.
+/// With the feature `async`: waits without blocking. The maintenance thread writes the commit, or a
+/// thread that waits for another one. Without a maintenance thread, polling blocks for the write
+/// and the sync.
 #[cfg(feature = "async")]
 impl Future for Ticket {
     type Output = Result<Committed>;

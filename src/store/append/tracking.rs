@@ -1,4 +1,4 @@
-//! How far upstreams have been taken in: see
+//! Tracked positions of upstreams: see
 //! [`Transaction::tracking`](crate::store::Transaction::tracking).
 
 use crate::error::Result;
@@ -7,9 +7,9 @@ use crate::store::Store;
 use std::collections::BTreeMap;
 
 impl Store {
-    /// How far an upstream has been taken in, by commits that can be read: the position that the
-    /// last [`Transaction::tracking`](crate::Transaction::tracking) of this name came with. `None`
-    /// if there was none.
+    /// Returns the tracked position of an upstream: that of the last visible commit with a
+    /// [`Transaction::tracking`](crate::Transaction::tracking) of this name. `None` if there is
+    /// none.
     ///
     /// # Errors
     ///
@@ -19,7 +19,7 @@ impl Store {
         self.inner.catalog.index.tracked(upstream)
     }
 
-    /// How far each upstream has been taken in, by name.
+    /// Returns the tracked position of each upstream, by name.
     ///
     /// # Errors
     ///

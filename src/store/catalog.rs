@@ -1,5 +1,4 @@
-//! What the store knows of its streams: those that can be read, and those that commits in flight
-//! will make.
+//! The catalog: what the store knows of its streams, visible ones and those of commits in flight.
 
 use super::notify::waiters::Waiters;
 use crate::error::{Error, Result};
@@ -27,37 +26,37 @@ pub(super) struct Catalog {
     accepted: Mutex<Accepted>,
 }
 
-/// What commits say that have been accepted and not yet published.
+/// What is known of commits that have been accepted and not yet published.
 #[derive(Default)]
 struct Accepted {
     /// The streams that they write to.
     streams: HashMap<Arc<[u8]>, PendingHeads, TermHash>,
-    /// Their idempotency keys, and the positions after them.
+    /// Their idempotency keys, with the positions after them.
     keys: HashMap<Term, u64>,
-    /// What they say of editions and upstreams.
+    /// Their side effects.
     side_effects: Vec<PendingSideEffect>,
 }
 
-/// What a commit in flight says beside its events.
+/// A side effect of a commit in flight.
 struct PendingSideEffect {
     what: SideEffect,
     /// The position after the commit.
     end_position: u64,
 }
 
-/// What a commit says beside its events.
+/// What a commit does besides adding events.
 #[derive(Clone, Debug)]
 pub(super) enum SideEffect {
-    /// An edition is deleted, or a domain of it.
+    /// Deletes an edition, or a domain of it.
     Deletion { edition: String, domain: Option<String> },
-    /// An upstream has been taken in so far.
+    /// Sets the tracked position of an upstream.
     Tracking { upstream: String, position: u64 },
 }
 
 #[derive(Clone, Copy)]
 struct PendingHeads {
     next_sequence: u64,
-    /// The first sequence of what is in flight, if the stream had no events before.
+    /// The first sequence in flight, if the stream had no events before.
     begins_at: Option<u64>,
     /// The position after the commit.
     end_position: u64,
@@ -69,8 +68,8 @@ pub(super) struct AppendPart {
     pub expected: Expected,
     /// Number of events.
     pub events: usize,
-    /// Its next sequence, as it was when events had been [added](Index::added) so often. `None` if
-    /// that is to be looked up.
+    /// Its next sequence when events had been [added](Index::added) this many times. `None` if it
+    /// must be looked up.
     pub known: Option<NextSequence>,
 }
 
@@ -81,7 +80,7 @@ pub(super) struct NextSequence {
     pub next: u64,
 }
 
-/// What a part of a commit begins with.
+/// The beginning of a part of a commit.
 #[derive(Clone, Copy, Default)]
 pub(super) struct First {
     pub sequence: u64,
@@ -91,8 +90,8 @@ pub(super) struct First {
 
 /// Why a commit is not accepted.
 pub(super) enum Refused {
-    /// The expectation of a part does not hold: its number, the next sequence of its stream, and
-    /// the position after the commits in flight that say so, 0 if it can be read.
+    /// The expectation of a part does not hold: the number of the part, the next sequence of its
+    /// stream, and the position after the commits in flight that cause it, 0 if they are visible.
     Conflict {
         part: usize,
         next: u64,
@@ -112,20 +111,20 @@ impl Catalog {
         Catalog { index, waiters: Arc::default(), accepted: Mutex::default() }
     }
 
-    /// Whether a commit with one of these idempotency keys is in flight.
+    /// Returns whether a commit with one of these idempotency keys is in flight.
     pub(super) fn is_key_pending(&self, keys: &[Term]) -> bool {
         let accepted = self.accepted.lock();
         keys.iter().any(|key| accepted.keys.contains_key(key))
     }
 
-    /// A commit with these idempotency keys has been accepted.
+    /// Registers a commit with these idempotency keys as accepted.
     pub(super) fn accept_keys(&self, keys: &[Term], end_position: u64) {
         self.accepted.lock().keys.extend(keys.iter().map(|key| (key.clone(), end_position)));
     }
 
-    /// Checks the parts of a commit against all that was accepted before, and says what each begins
-    /// with. Runs under the commit lock. The commit counts as accepted if all parts are as
-    /// expected.
+    /// Checks the parts of a commit against all commits accepted before, and returns the beginning
+    /// of each part. Runs under the commit lock. If all parts are as expected, the commit counts as
+    /// accepted.
     pub(super) fn accept(
         &self,
         parts: &[AppendPart],
@@ -133,7 +132,7 @@ impl Catalog {
         first_position: u64,
     ) -> Result<(), Refused> {
         let accepted = &mut *self.accepted.lock();
-        // A part sees what the parts before it have added, and those what is in flight.
+        // A part sees what the parts before it have added, and these see what is in flight.
         let mut ends: Option<HashMap<&[u8], u64>> = None;
         let mut end_position = first_position;
         for (n, (part, first)) in parts.iter().zip(&mut *firsts).enumerate() {
@@ -141,7 +140,7 @@ impl Catalog {
             let main = main_key(key);
             let is_main = main.len() == key.len();
             let next_of = |key: &[u8]| match (ends.as_ref().and_then(|ends| ends.get(key)), accepted.streams.get(key)) {
-                // What the commit itself adds stands on whatever is in flight.
+                // The commit's own additions depend on whatever is in flight.
                 (Some(&next), _) => Ok((next, first_position)),
                 (None, Some(pending)) => Ok((pending.next_sequence, pending.end_position)),
                 (None, None) => match (accepted.deletion_of(key), part.known) {
@@ -180,9 +179,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether a commit may say this. Called under the commit lock. If not, the error says why, and
-    /// beside it stands the position after the commit in flight that it rests on, 0 if that can be
-    /// read.
+    /// Returns an error if a commit may not have this side effect, with the position after the
+    /// commit in flight that the error depends on, 0 if it is visible. Called under the commit
+    /// lock.
     pub(super) fn check_side_effect(&self, what: &SideEffect) -> Result<(), (Error, u64)> {
         let SideEffect::Tracking { upstream, position } = what else { return Ok(()) };
         match self.tracked(upstream).map_err(|error| (error, 0))? {
@@ -194,7 +193,7 @@ impl Catalog {
         }
     }
 
-    /// A commit that says this has been accepted. Called under the commit lock.
+    /// Registers a side effect of an accepted commit. Called under the commit lock.
     pub(super) fn accept_side_effect(&self, what: SideEffect, end_position: u64) {
         let accepted = &mut *self.accepted.lock();
         if let SideEffect::Deletion { edition, domain } = &what {
@@ -205,7 +204,7 @@ impl Catalog {
         accepted.side_effects.push(PendingSideEffect { what, end_position });
     }
 
-    /// Whether a deletion in this edition is in flight.
+    /// Returns whether a deletion in this edition is in flight.
     pub(super) fn is_edition_being_deleted(&self, name: &str) -> bool {
         let side_effects = &self.accepted.lock().side_effects;
         side_effects
@@ -213,8 +212,8 @@ impl Catalog {
             .any(|side_effect| matches!(&side_effect.what, SideEffect::Deletion { edition, .. } if edition == name))
     }
 
-    /// How far an upstream has been taken in, and the position after the commit in flight that says
-    /// so, 0 if it can be read.
+    /// Returns the tracked position of an upstream, and the position after the commit in flight
+    /// that sets it, 0 if it is visible.
     fn tracked(&self, wanted: &str) -> Result<Option<(u64, u64)>> {
         let accepted = self.accepted.lock();
         let pending = accepted.side_effects.iter().rev().find_map(|side_effect| match &side_effect.what {
@@ -229,8 +228,9 @@ impl Catalog {
         }
     }
 
-    /// From which sequence on commits in flight shadow a stream of the main edition in a named one:
-    /// `Some(None)` if they delete what shadows it, and `None` if they say nothing of it.
+    /// Returns the sequence from which commits in flight shadow a stream of the main edition in a
+    /// named one: `Some(None)` if they delete the shadowing events, `None` if they do not concern
+    /// it.
     pub(super) fn pending_divergence(&self, stream: &StreamId) -> Option<Option<u64>> {
         let accepted = self.accepted.lock();
         match accepted.streams.get(stream.key()) {
@@ -241,8 +241,8 @@ impl Catalog {
 }
 
 impl Accepted {
-    /// The position after the last deletion in flight that hits the stream with this key, if there
-    /// is one.
+    /// Returns the position after the last deletion in flight that hits the stream with this key,
+    /// if there is one.
     fn deletion_of(&self, key: &[u8]) -> Option<u64> {
         let hits = |side_effect: &&PendingSideEffect| match &side_effect.what {
             SideEffect::Deletion { edition, domain } => covers(edition, domain.as_deref(), key),
@@ -251,7 +251,7 @@ impl Accepted {
         self.side_effects.iter().rev().find(hits).map(|side_effect| side_effect.end_position)
     }
 
-    /// Forgets what commits have said that end at this position or before: it is published.
+    /// Forgets what is known of commits that end at this position or before: they are published.
     fn forget(&mut self, upto: u64) {
         self.side_effects.retain(|side_effect| side_effect.end_position > upto);
         self.streams.retain(|_, pending| pending.end_position > upto);

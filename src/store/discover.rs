@@ -1,4 +1,4 @@
-//! What is in a store: domains, streams, event types, tags, and events by their ids.
+//! Discovery: domains, streams, event types, tags, and events by their ids.
 
 use super::{Inner, Query, Store};
 use crate::Uuid;
@@ -20,12 +20,12 @@ use std::ops::Deref;
 pub struct StreamInfo {
     /// Its name.
     pub stream: StreamId,
-    /// The sequence that its next event will have: the number of its events, with those that a
-    /// named edition shares with the main one.
+    /// The sequence of its next event: the number of its events, including those that a named
+    /// edition shares with the main one.
     pub next_sequence: u64,
     /// The position of its last event.
     pub last_position: u64,
-    /// When its last event was recorded.
+    /// The time when its last event was recorded.
     pub last_recorded_at: Timestamp,
 }
 
@@ -37,19 +37,19 @@ pub struct NameInfo {
     pub name: String,
     /// Number of events in the main edition. 0 for a domain that only named editions have.
     pub events: u64,
-    /// Number of events that named editions have of their own, without those that were deleted.
+    /// Number of events that named editions have of their own, without deleted ones.
     pub in_editions: u64,
 }
 
-/// Events with a correlation id, by stream. From [`Store::correlated`]; it is the map of the
-/// events, and what the map may lack.
+/// Events with a correlation id, by stream, and gaps that may have held more. From
+/// [`Store::correlated`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Correlated {
     /// The events of each stream, in order.
     pub streams: BTreeMap<StreamId, Vec<Event>>,
-    /// The gaps of a store that is [read around damage](crate::Options::open_read_only): in each,
-    /// events with the id may have stood. Empty otherwise.
+    /// The gaps of a store that is [read around damage](crate::Options::open_read_only): each may
+    /// have held events with the id. Empty otherwise.
     pub gaps: Vec<Damage>,
 }
 
@@ -65,32 +65,32 @@ impl IntoIterator for Correlated {
     type Item = (StreamId, Vec<Event>);
     type IntoIter = std::collections::btree_map::IntoIter<StreamId, Vec<Event>>;
 
-    /// The events of each stream; the gaps are left aside.
+    /// Returns the events of each stream, without the gaps.
     fn into_iter(self) -> Self::IntoIter {
         self.streams.into_iter()
     }
 }
 
 impl Store {
-    /// What is known of a stream, or `None` if it has no events.
+    /// Returns what is known of a stream, or `None` if it has no events.
     ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged) if an index or
     /// the last event cannot be read.
     pub fn stream(&self, stream: &StreamId) -> Result<Option<StreamInfo>> {
-        // A read goes around damage by itself.
+        // A read goes around damage on its own.
         let last = self.read(stream).backwards().limit(1).over_gaps().into_iter().next().transpose()?;
         Ok(last.map(|event| info(stream.clone(), event.sequence().saturating_add(1), &event)))
     }
 
-    /// All streams whose names begin with `prefix`, sorted by name. The empty prefix gives all,
-    /// `order-` those of a domain, `order-12` those whose roots begin with `12`. With an `@`, only
-    /// those of named editions whose names begin with what follows it: `order-@what-if`,
-    /// `@what-if`, `@`; and `order-@main`, with the whole of that name, also gives those of the
-    /// main edition.
+    /// Returns all streams whose names begin with `prefix`, sorted by name. The empty prefix
+    /// matches all, `order-` those of a domain, `order-12` those whose roots begin with `12`. With
+    /// an `@`, only streams of named editions match whose names begin with what follows it:
+    /// `order-@what-if`, `@what-if`, `@`; the whole name `main`, as in `order-@main`, also matches
+    /// streams of the main edition.
     ///
-    /// Looks at the names of all streams, and reads the last event of those that it gives.
+    /// Examines the names of all streams, and reads the last event of those that it returns.
     ///
     /// # Errors
     ///
@@ -111,11 +111,11 @@ impl Store {
         Ok(streams)
     }
 
-    /// All events with this correlation id, of all domains and all editions, by stream. The empty
-    /// id finds nothing.
+    /// Returns all events with this correlation id, of all domains and all editions, by stream. The
+    /// empty id matches nothing.
     ///
-    /// In a store that is [read around damage](crate::Options::open_read_only), it gives what is
-    /// intact, and the [gaps](Correlated::gaps).
+    /// In a store that is [read around damage](crate::Options::open_read_only), it returns the
+    /// intact events and the [gaps](Correlated::gaps).
     ///
     /// # Errors
     ///
@@ -133,12 +133,12 @@ impl Store {
         Ok(found)
     }
 
-    /// The streams that have events of their own, and what the index says of each.
+    /// Returns the streams that have events of their own, with their index entries.
     fn live_streams(&self) -> Result<Vec<(StreamId, TermInfo)>> {
         let index = &self.inner.catalog.index;
         let (terms, deletions) = (index.terms(&[TermKind::Stream as u8])?, index.deletions());
         let live = terms.into_iter().filter_map(|(term, found)| {
-            // The store's own streams have no name.
+            // System streams have no name.
             let stream = StreamId::from_key(&term::stream_key(&term))?;
             (found.last > deletions.of_key(stream.key()).at).then_some((stream, found))
         });
@@ -149,7 +149,7 @@ impl Store {
         Ok(self.live_streams()?.len() as u64)
     }
 
-    /// All domains that have events in any edition, sorted by name.
+    /// Returns all domains that have events in any edition, sorted by name.
     ///
     /// # Errors
     ///
@@ -158,8 +158,8 @@ impl Store {
         self.ask(|store| store.names(TermKind::Domain, ""))
     }
 
-    /// All event types of the main edition, sorted by name, and how many events of each there and
-    /// in named editions are.
+    /// Returns all event types of the main edition, sorted by name, with the number of events there
+    /// and in named editions.
     ///
     /// # Errors
     ///
@@ -168,8 +168,8 @@ impl Store {
         self.ask(|store| store.names(TermKind::Type, ""))
     }
 
-    /// All tags of the main edition that begin with `prefix`, sorted by name, and how many events
-    /// have each there and in named editions.
+    /// Returns all tags of the main edition that begin with `prefix`, sorted by name, with the
+    /// number of events there and in named editions.
     ///
     /// # Errors
     ///
@@ -187,8 +187,8 @@ impl Store {
         let mut names: BTreeMap<String, (u64, u64)> = in_main.collect();
         for edition in index.editions()? {
             for (term, found) in terms(Some(&edition))? {
-                // Those of an edition are what only somebody who asks about it sees; a domain is
-                // where one begins to look.
+                // Types and tags of an edition concern only callers that ask for it; a domain is
+                // where a caller begins to look.
                 if kind != TermKind::Domain && !names.contains_key(&text(&term)) {
                     continue;
                 }
@@ -202,7 +202,7 @@ impl Store {
         Ok(names.into_iter().map(info).collect())
     }
 
-    /// How many of the `all` events of a term of a named edition are not deleted.
+    /// Returns how many of the `all` events of a term of a named edition are not deleted.
     fn count_live(&self, edition: &str, term: &Term, all: u64, deletions: &Deletions) -> Result<u64> {
         let (whole, newest) = deletions.hits(edition);
         if newest == Location::default() {
@@ -226,17 +226,17 @@ impl Store {
         Ok(live)
     }
 
-    /// The event with this id, or `None`. If several have it, the newest of those that can be seen:
-    /// where an event was copied with its id, into a named edition for instance, that is the copy,
-    /// and once the edition is deleted the event itself again.
+    /// Returns the event with this id, or `None`. If several have it, the newest visible one: if an
+    /// event was copied with its id, for example into a named edition, that is the copy; once the
+    /// edition is deleted, it is the event itself again.
     ///
-    /// Looks the id up in the index of each segment, the newest first. One that the store gave
-    /// leads to its event without that, but a copy has to be looked for.
+    /// Looks up the id in the index of each segment, the newest first. An id that the store
+    /// assigned leads to its event directly, but a copy must still be looked for.
     ///
     /// # Errors
     ///
-    /// As [`Store::stream`]; [`Error::Damaged`](crate::Error::Damaged) also where, in a store that
-    /// is [read around damage](crate::Options::open_read_only), the event may have stood in a gap.
+    /// As [`Store::stream`]; also [`Error::Damaged`](crate::Error::Damaged) if, in a store that is
+    /// [read around damage](crate::Options::open_read_only), a gap may have held the event.
     pub fn event(&self, id: Uuid) -> Result<Option<Event>> {
         self.ask(|store| store.find_event(id))
     }
@@ -258,7 +258,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The newest event of a term that is not hidden.
+    /// Returns the newest event of a term that is not hidden.
     fn newest_of(&self, term: &Term, is_hidden: impl Fn(&Event) -> bool) -> Result<Option<Event>> {
         let (log, index) = (&self.inner.log, &self.inner.catalog.index);
         let Some(location) = index.newest(term, 1)? else { return Ok(None) };
@@ -281,8 +281,8 @@ impl Store {
 }
 
 impl Inner {
-    /// The gap in which an event may have stood that is not found: that of its position, if this is
-    /// known, or any.
+    /// Returns the gap that may have held an event that is not found: that of its position if it is
+    /// known, otherwise any.
     fn gap_of(&self, position: Option<u64>) -> Option<Damage> {
         let may_hold = |gap: &&Loss| position.is_none_or(|position| gap.damage.positions.contains(&position));
         self.gaps.iter().find(may_hold).map(|gap| gap.damage.clone())

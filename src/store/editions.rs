@@ -8,28 +8,28 @@ use crate::waker;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What an edition holds of its own.
+/// The events that an edition has of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EditionInfo {
     /// Its name.
     pub name: String,
-    /// Number of its events: without those of the main edition that it shares.
+    /// Number of its own events, without those of the main edition that it shares.
     pub events: u64,
-    /// The same for each domain in which it has any.
+    /// Number of its own events for each domain in which it has any.
     pub domains: BTreeMap<String, u64>,
 }
 
 /// The named editions of a store: timelines that diverge from the main one.
 ///
-/// The main edition is the unnamed one, also called `main`. A stream in a named edition reads as
-/// that of the main one until something is appended to it there; from then on it holds the events
-/// of the main edition below the sequence of its own first event, and then its own. Later appends
-/// to the main edition do not show through. Where it diverges, the [expectation](crate::Expected)
-/// of the first append says.
+/// The main edition is unnamed, and also called `main`. A stream in a named edition reads as that
+/// of the main one until an event is appended to it there; from then on it consists of the events
+/// of the main edition below the sequence of its own first event, followed by its own. Later
+/// appends to the main edition do not show in it. The [expectation](crate::Expected) of the first
+/// append decides where it diverges.
 ///
-/// [Queries](crate::Query) see the main edition, or, with
-/// [`Query::edition`](crate::Query::edition), what is to be seen in a named one.
+/// [Queries](crate::Query) see the main edition or, with [`Query::edition`](crate::Query::edition),
+/// what a named one shows.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -54,14 +54,14 @@ pub struct Editions {
 }
 
 impl Store {
-    /// The named editions.
+    /// Returns the named editions.
     pub fn editions(&self) -> Editions {
         Editions { store: self.clone() }
     }
 }
 
 impl Editions {
-    /// The editions that have events of their own, sorted by name.
+    /// Returns the editions that have events of their own, sorted by name.
     ///
     /// # Errors
     ///
@@ -84,15 +84,14 @@ impl Editions {
         Ok(editions)
     }
 
-    /// Deletes what an edition has of its own, in one domain or in all. Returns the number of
-    /// events that are gone.
+    /// Deletes the events that an edition has of its own, in one domain or in all. Returns their
+    /// number.
     ///
-    /// Durable when it returns; blocks for a write and a sync. Whether a reader that is at work
-    /// sees the events is open, and nobody else does. The edition's [snapshots](Store::snapshots)
-    /// and [handler positions](Store::positions) go with it. The positions of the events become
-    /// holes that readers step over, and so does one position more, that of the deletion itself.
-    /// Their bytes stay in the log, and on the disk. What was deleted may be begun again, under the
-    /// same name.
+    /// Durable when it returns; blocks for a write and a sync. A reader that has begun may or may
+    /// not see the events; later ones do not. The edition's [snapshots](Store::snapshots) and
+    /// [handler positions](Store::positions) are deleted with it. Readers skip the positions of the
+    /// events, and one more for the deletion itself. The bytes stay in the log and on the disk. An
+    /// edition of the same name may be begun again.
     ///
     /// # Errors
     ///
@@ -104,11 +103,11 @@ impl Editions {
         }
         check_name("edition", name)?;
         domain.map_or(Ok(()), |domain| check_name("domain", domain))?;
-        // Who waits for a commit that this writes may delete one, too.
+        // A waiter for a commit that this writes may also delete an edition.
         waker::afterwards(|| self.delete_alone(name, domain))
     }
 
-    /// One at a time: each counts what stands between the one before and itself.
+    /// One deletion at a time: each counts the events between the previous one and itself.
     fn delete_alone(&self, name: &str, domain: Option<&str>) -> Result<u64> {
         let inner = &self.store.inner;
         let _one = inner.deleting.lock();
@@ -120,8 +119,8 @@ impl Editions {
             let wanted = events.iter().filter(|((_, of), _)| domain.is_none_or(|domain| domain == of));
             Ok(wanted.map(|(_, events)| events).sum())
         };
-        // Before it is looked whether there are events: what is put later is that of who has begun
-        // the edition meanwhile.
+        // Determined before the events are counted: a later put belongs to whoever has begun the
+        // edition in the meantime.
         let known = inner.snapshots.directory.of_edition(name).unwrap_or_default();
         let mut count = 0;
         loop {
@@ -132,13 +131,12 @@ impl Editions {
                 inner.sync_visible()?;
                 (count, epoch) = (events_until(deletion.at)?, deletion.position);
             }
-            // Also where there are no events: what an edition shares with the main one has
-            // snapshots and positions, too. What was deleted is not believed any more, so it is
-            // only for the room that they take, and no error of a deletion that is done, if they
-            // cannot be removed.
+            // Also if there are no events: the shared part of an edition has snapshots and
+            // positions, too. Those of deleted events are refused anyway, so removing them only
+            // frees room, and failing to is no error of a deletion that is done.
             let (Ok(_) | Err(_)) = inner.snapshots.directory.delete_edition(name, domain, Some(&known));
-            // Positions of an edition without events go only while there are none, or they would be
-            // those of somebody who has just begun it.
+            // Positions of an edition without events are removed only while it has none: otherwise
+            // they would be those of an edition that was just begun.
             let is_deleted = || Ok(epoch != u64::MAX || events_until(Location::END)? == 0);
             if !matches!(inner.positions.delete_edition(name, domain, epoch, is_deleted), Ok(None)) {
                 break;

@@ -1,5 +1,5 @@
-//! Where a store lies, for those who keep files of their own beside the log and must not hold the
-//! store open.
+//! The directory of a store, for rooms that keep files of their own beside the log and must not
+//! keep the store open.
 
 use super::{Inner, Store};
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The directory of a store, and what its log can say and do.
+/// The directory of a store, and what its log can answer and do.
 #[derive(Clone)]
 pub(crate) struct Site {
     log: Arc<LogReader>,
@@ -48,7 +48,7 @@ impl Site {
         (self.clock)()
     }
 
-    /// The number of events that can be read.
+    /// Returns the end of what is visible.
     pub(crate) fn len(&self) -> u64 {
         self.log.watermark()
     }
@@ -57,24 +57,24 @@ impl Site {
         self.writer.as_ref().ok_or(Error::ReadOnly)
     }
 
-    /// Whether files may be written: [`Error::ReadOnly`] or [`Error::Closed`] if not.
+    /// Returns [`Error::ReadOnly`] or [`Error::Closed`] if files must not be written.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.writer()?.check_writable()
     }
 
-    /// Begins work on files beside the log: closing waits for it. [`Error::ReadOnly`] or
-    /// [`Error::Closed`] if there is to be none.
+    /// Begins work on sidecar files: closing waits for it. [`Error::ReadOnly`] or [`Error::Closed`]
+    /// if none may begin.
     pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         self.writer()?.work()
     }
 
-    /// Refuses to write so many bytes if that leaves less on the disk than is to stay free.
+    /// Refuses to write this many bytes if that leaves less free on the disk than must stay free.
     pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
         let (dir, reserve) = (self.dir(), self.reserve);
         if reserve == 0 {
             return Ok(());
         }
-        // Where nobody can say how much is free, the write says when nothing is.
+        // If the free space is unknown, the write fails when there is none.
         match self.fs().available(dir) {
             Ok(Some(available)) if available < reserve.saturating_add(bytes) => {
                 Err(Error::DiskFull { path: dir.to_owned(), available, reserve })
@@ -83,17 +83,17 @@ impl Site {
         }
     }
 
-    /// Makes all events below this position durable, which are visible. No sync if they are.
+    /// Makes all visible events below this position durable. No sync if they already are.
     ///
     /// # Errors
     ///
-    /// [`Error::DurabilityUnknown`] if the sync fails, or one has failed.
+    /// [`Error::DurabilityUnknown`] if the sync fails, or one has failed before.
     pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
         self.writer.as_ref().map_or(Ok(()), |writer| writer.make_durable(upto))
     }
 
-    /// When the record at this position was recorded, whatever it is. `None` if there is none that
-    /// can be read.
+    /// Returns when the record at this position was recorded, of any kind. `None` if there is none
+    /// that can be read.
     ///
     /// # Errors
     ///

@@ -1,17 +1,17 @@
-//! Those who do something whenever a commit is visible, before its caller goes on, and when the
-//! store is closed: projections.
+//! Hooks: what runs whenever a commit is visible, before its caller continues, and when the store
+//! is closed. Projections use them.
 
 use crate::store::Store;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// Somebody who is told of commits, by those who make them.
+/// Is called after commits, in the threads that make them.
 pub(crate) trait Hook: Send + Sync {
     /// The name and the version of the projection: only one of each runs.
     fn id(&self) -> (&str, u32);
-    /// All events below this position are visible. Called by who has committed the last of them,
-    /// several at a time and in any order.
+    /// All events below this position are visible. Called by the thread that has committed the last
+    /// of them, by several at a time and in any order.
     fn committed(&self, store: &Store, end: u64);
     /// The store will be closed. Events can still be made durable, and files be written.
     fn closing(&self);
@@ -19,7 +19,7 @@ pub(crate) trait Hook: Send + Sync {
 
 #[derive(Default)]
 pub(crate) struct Hooks {
-    /// How many want to be told of commits: appends look at nothing else as long as it is 0.
+    /// Number of hooks that want commits: appends check nothing else while it is 0.
     inline: AtomicUsize,
     all: RwLock<Arc<Vec<Hung>>>,
 }
@@ -31,7 +31,7 @@ struct Hung {
 }
 
 impl Hooks {
-    /// Tells `hook` of the end of the store. `false` if there is one with this id.
+    /// Registers `hook` for the end of the store. Returns `false` if there is one with this id.
     pub(crate) fn add(&self, hook: Arc<dyn Hook>) -> bool {
         let mut all = self.all.write();
         let free = all.iter().all(|hung| hung.hook.id() != hook.id());
@@ -41,7 +41,7 @@ impl Hooks {
         free
     }
 
-    /// Tells it of commits, too: of all that are begun from now on.
+    /// Registers it for commits, too: for all that begin from now on.
     pub(crate) fn set_inline(&self, hook: &Arc<dyn Hook>) {
         let mut all = self.all.write();
         for hung in Arc::make_mut(&mut all).iter_mut().filter(|hung| !hung.inline && Arc::ptr_eq(&hung.hook, hook)) {
@@ -58,7 +58,7 @@ impl Hooks {
         self.inline.fetch_sub(inline, SeqCst);
     }
 
-    /// Whether anybody wants to be told of commits.
+    /// Returns whether any hook wants commits.
     #[inline]
     pub(crate) fn has_inline(&self) -> bool {
         self.inline.load(SeqCst) > 0
@@ -66,10 +66,10 @@ impl Hooks {
 
     pub(crate) fn committed(&self, store: &Store, end: u64) {
         loop {
-            // Not under the lock: it is not our code.
+            // Called without the lock: it is not our code.
             let all = self.all.read().clone();
             all.iter().filter(|hung| hung.inline).for_each(|hung| hung.hook.committed(store, end));
-            // One that has taken the place of another meanwhile has not been told.
+            // A hook that has replaced another in the meantime has not been called.
             if Arc::ptr_eq(&all, &self.all.read()) {
                 return;
             }

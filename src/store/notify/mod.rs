@@ -1,4 +1,4 @@
-//! Telling those who wait: threads and tasks that wait for events, and what runs at each commit.
+//! Notification of threads and tasks that wait for events, and of hooks that run at each commit.
 
 pub(crate) mod hooks;
 pub(crate) mod signal;

@@ -1,11 +1,11 @@
-//! Sleeping until something has happened, without missing it.
+//! A signal: sleep until something has happened, without missing it.
 //!
-//! Anyone who waits says so first, then looks once more whether there is something to do, and only
-//! then sleeps. Anyone who has something to tell makes it visible first, and then looks who waits.
-//! Both say and look under one lock, so the one who comes second sees the other. `loom` tries every
+//! A waiter registers first, then checks once more whether there is something to do, and only then
+//! sleeps. A notifier makes its news visible first, and then looks for waiters. Both registering
+//! and looking happen under one lock, so the second of them sees the first. `loom` tries every
 //! order: `RUSTFLAGS="--cfg annals_loom --cfg annals_internals" cargo test --release --lib signal`.
-//! (It finds a deadlock if the second look is left out, and if the signal is looked at before the
-//! watermark is raised.)
+//! (It finds a deadlock if the second check is left out, or if the notifier looks before the
+//! watermark rises.)
 
 use crate::waker::Caller;
 #[cfg(all(test, annals_loom))]
@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::task::Waker;
 
-/// Somebody who may be asleep.
+/// A thread or task that may be asleep.
 #[derive(Default)]
 pub(crate) struct Signal(Mutex<Sleeper>);
 
@@ -30,26 +30,26 @@ impl Signal {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says that somebody is about to sleep, whom this wakes. What it waits for must be looked at
-    /// once more after this.
+    /// Registers a waker that is about to sleep. The condition must be checked once more after
+    /// this.
     pub(crate) fn prepare(&self, waker: Waker) {
         self.sleeper(|sleeper| *sleeper = Sleeper { awaited: true, waker: Some(waker) });
     }
 
-    /// Nobody sleeps.
+    /// Returns whether no waiter sleeps.
     pub(crate) fn cancel(&self) {
         self.sleeper(|sleeper| sleeper.awaited = false);
     }
 
-    /// Whether somebody sleeps who has not been woken.
+    /// Returns whether a waiter sleeps that has not been woken.
     pub(crate) fn is_awaited(&self) -> bool {
         self.sleeper(|sleeper| sleeper.awaited)
     }
 
-    /// Wakes who sleeps. What it waits for must be visible before this.
+    /// Wakes the waiters. The condition must be visible before this.
     pub(crate) fn wake(&self, caller: Caller) {
         let waker = self.sleeper(|sleeper| std::mem::take(&mut sleeper.awaited).then(|| sleeper.waker.take()));
-        // Not under the lock: it is not our code.
+        // Called without the lock: it is not our code.
         if let Some(waker) = waker.flatten() {
             caller.wake(waker);
         }

@@ -1,5 +1,5 @@
-//! Waking those who wait for events: only those whose query an event may fit, so that the others
-//! cost an append nothing but a lookup.
+//! Waiters for events: only those are woken whose query an event may match, so that the others cost
+//! an append no more than a lookup.
 
 use super::signal::Signal;
 use crate::format::commit::{Each, Recorded};
@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-/// Who is to be told of events.
+/// The waiters for events.
 #[derive(Default)]
 pub(crate) struct Waiters {
     seats: AtomicUsize,
     registry: Mutex<Registry>,
-    /// Those who are to be woken.
+    /// The waiters that will be woken.
     woken: Mutex<Vec<Arc<Signal>>>,
     /// There will be no more events.
     closed: AtomicBool,
@@ -25,11 +25,11 @@ pub(crate) struct Waiters {
 
 #[derive(Default)]
 struct Registry {
-    /// By a term that an event must have.
+    /// Waiters by a term that an event must have.
     by_term: HashMap<Box<[u8]>, Vec<Arc<Signal>>, TermHash>,
-    /// The kinds of these terms, a bit each.
+    /// The kinds of these terms, one bit each.
     kinds: u32,
-    /// Those whom any event may interest.
+    /// Waiters that any event may interest.
     all: Vec<Arc<Signal>>,
     scratch: Term,
 }
@@ -39,7 +39,7 @@ impl Registry {
         self.kinds & 1 << kind as u8 != 0
     }
 
-    /// Collects those whom an event may interest.
+    /// Collects the waiters that an event may interest.
     fn note(&mut self, event: &Recorded<'_>, woken: &mut Vec<Arc<Signal>>) {
         let edition = event.edition;
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -75,7 +75,7 @@ impl Registry {
 }
 
 impl Waiters {
-    /// A seat for who waits for events of this query.
+    /// Returns a seat for a waiter for events of this query.
     pub(crate) fn seat(self: &Arc<Self>, query: &Query) -> Seat {
         let signal = Arc::new(Signal::default());
         let terms = query.wake_terms();
@@ -94,7 +94,7 @@ impl Waiters {
         Seat { waiters: self.clone(), signal, terms }
     }
 
-    /// Takes note of those whom these events, which can be read now, may interest.
+    /// Collects the waiters that these events, now visible, may interest.
     pub(crate) fn published(&self, events: &mut dyn FnMut(Each<'_>)) {
         if self.seats.load(SeqCst) == 0 {
             return;
@@ -111,7 +111,7 @@ impl Waiters {
         }
     }
 
-    /// Wakes those whom events that were published may interest.
+    /// Wakes the waiters that published events may interest.
     pub(crate) fn wake(&self, caller: Caller) {
         if self.seats.load(SeqCst) > 0 {
             let woken = std::mem::take(&mut *self.woken.lock());
@@ -119,7 +119,7 @@ impl Waiters {
         }
     }
 
-    /// Wakes everybody, for good.
+    /// Wakes all waiters, for good.
     pub(crate) fn close(&self, caller: Caller) {
         self.closed.store(true, SeqCst);
         let registry = self.registry.lock();
@@ -133,7 +133,7 @@ impl Waiters {
     }
 }
 
-/// A place among those who wait, kept until it is dropped.
+/// A registration as a waiter, until it is dropped.
 pub(crate) struct Seat {
     waiters: Arc<Waiters>,
     pub(crate) signal: Arc<Signal>,

@@ -10,44 +10,43 @@ use crate::store::Inner;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A term that is this many times as frequent as the rarest one of its item is not asked for:
-/// holding the candidates against the query is cheaper.
+/// A term that is this many times as frequent as the rarest one of its item is not looked up:
+/// checking the candidates against the query is cheaper.
 const FREQUENT: u64 = 16;
 
-/// If more than one in so many events of a segment may fit, it is read in order: that costs a
-/// quarter of reading events one by one.
+/// If more than one in this many events of a segment is a candidate, the segment is read in order:
+/// that costs a quarter as much per event.
 const DENSE: u64 = 4;
 
-/// Bytes of a segment in which candidates are looked for at first. Doubled as long as there are
-/// few.
+/// Bytes of a segment in which candidates are looked up at first. Doubled while there are few.
 const WINDOW: u64 = 256 << 10;
 const FEW: usize = 256;
 
-/// Candidates that are read at once.
+/// Number of candidates read at once.
 const MOST_AT_ONCE: usize = 64;
 
-/// A group of terms, and how many events of the segment at hand have one of them.
+/// A group of terms, and how many events of the current segment have one of them.
 type Group = (Vec<Term>, u64);
 
 /// Candidates from the index, in order.
 pub(crate) struct Candidates {
-    /// What each item asks for.
+    /// The term groups of each item.
     items: Vec<Vec<Vec<Term>>>,
     positions: Range<u64>,
     backwards: bool,
-    /// Segments that have not been begun, and the one at hand.
+    /// The segments that have not been begun, and the current one.
     segments: Range<u64>,
     segment: u64,
-    /// The groups of each item that the segment at hand has events for, the rarest first.
+    /// The groups of each item that have events in the current segment, the rarest first.
     plan: Vec<Vec<Group>>,
     scan: Option<Forwards>,
     scan_back: Option<Backwards>,
-    /// The part of the segment at hand that has not been looked at.
+    /// The part of the current segment that has not been looked up.
     offsets: Range<u64>,
     window: u64,
-    /// Candidates that come next, in reverse order.
+    /// The next candidates, in reverse order.
     batch: Vec<u32>,
-    /// Those that have been read, where they stand, in reverse order, and how many are read the
+    /// Candidates that have been read, by location, in reverse order; and how many are read the
     /// next time.
     read: Verified,
     reading: Vec<u32>,
@@ -89,7 +88,7 @@ impl Candidates {
             if !self.read.is_empty() {
                 let offset = self.reading.pop().unwrap_or_default();
                 let Some(next) = self.read.peek() else {
-                    // What breaks the grammar is an error of its own.
+                    // A record that breaks the grammar is an error of its own.
                     let location = Location { segment: self.segment, offset: offset.into() };
                     return store.log.event_at(location).map(Some);
                 };
@@ -107,8 +106,8 @@ impl Candidates {
         }
     }
 
-    /// Reads the next candidates: one at first, as many want no more, then several at once, which
-    /// costs half.
+    /// Reads the next candidates: one at first, as many callers want no more, then several at once,
+    /// which costs half.
     fn read_some(&mut self, store: &Inner) -> Result<()> {
         let count = self.at_once.min(self.batch.len());
         self.at_once = (self.at_once * 4).min(MOST_AT_ONCE);
@@ -120,7 +119,7 @@ impl Candidates {
         Ok(())
     }
 
-    /// Goes to the next segment, and sees what it can be asked for.
+    /// Goes to the next segment, and determines what its index can be asked for.
     fn next_segment(&mut self, store: &Arc<Inner>) -> Result<bool> {
         let next = if self.backwards { self.segments.next_back() } else { self.segments.next() };
         let Some(segment) = next else { return Ok(false) };
@@ -149,13 +148,13 @@ impl Candidates {
         Ok(true)
     }
 
-    /// The positions that are asked for and stand in a segment.
+    /// Returns the requested positions that are in a segment.
     fn held(&self, store: &Inner, segment: u64) -> Range<u64> {
         let held = store.log.positions_of(segment);
         self.positions.start.max(held.start)..self.positions.end.min(held.end)
     }
 
-    /// The part of a segment in which the positions that are asked for stand, as far as waypoints
+    /// Returns the part of a segment that holds the requested positions, as closely as waypoints
     /// tell.
     fn bounds(&self, store: &Inner, segment: u64) -> Result<Range<u64>> {
         let whole = store.log.positions_of(segment);
@@ -175,7 +174,7 @@ impl Candidates {
         Ok(bounds)
     }
 
-    /// So many events of the segment may fit that it is read in order.
+    /// So many events of the segment are candidates that it is read in order.
     fn scan_segment(&mut self, store: &Arc<Inner>, positions: Range<u64>) -> Result<bool> {
         match self.backwards {
             false => self.scan = Some(store.log.forwards(positions)),
@@ -219,7 +218,7 @@ impl Candidates {
         Ok(())
     }
 
-    /// The offsets of events that have one of these terms.
+    /// Returns the offsets of events that have one of these terms.
     fn union(&self, store: &Inner, terms: &[Term], part: &Range<u64>) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for term in terms {

@@ -1,4 +1,4 @@
-//! Queries: events of any stream, found by what they are about.
+//! Queries: events of any stream, by type, tag, domain, time and id.
 
 pub(crate) mod candidates;
 pub(crate) mod search;
@@ -12,12 +12,12 @@ use crate::index::term::{Term, TermKind};
 use crate::stream::{KeyNames, StreamId, check_name, main_key, names};
 use crate::time::Timestamp;
 
-/// Which events: a description that can be stored, sent, and used again.
+/// A description of events that can be stored, sent, and reused.
 ///
-/// An item says what an event must have; [`Query::or`] begins another one, and an event that fits
-/// any item is found. Within an item, domains, streams and types are alternatives among themselves,
-/// tags must all be there. (So the specification of Dynamic Consistency Boundaries, dcb.events, has
-/// it.) A query without any condition finds all events.
+/// An item says what an event must have; [`Query::or`] begins another item, and an event that
+/// matches any item is found. Within an item, domains and streams are alternatives, types are
+/// alternatives, and all tags are required (as the specification of Dynamic Consistency Boundaries,
+/// dcb.events, defines it). A query without any condition finds all events.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Query, Store, StreamId};
@@ -49,7 +49,7 @@ struct Item {
 }
 
 impl Query {
-    /// A query that finds all events.
+    /// Returns a query that finds all events.
     pub fn new() -> Self {
         Query::default()
     }
@@ -61,127 +61,126 @@ impl Query {
         self.items.last_mut().expect("an item was pushed if there was none")
     }
 
-    /// Begins another item: an event that fits either is found. An item without any condition does
-    /// not count beside others, so that a query can be put together in a loop.
+    /// Begins another item: an event that matches either is found. An item without any condition is
+    /// ignored if there are others, so that a query can be assembled in a loop.
     pub fn or(mut self) -> Self {
         self.items.push(Item::default());
         self
     }
 
-    /// The items that say something; none if any event may fit.
+    /// The items that have conditions; empty if any event matches.
     fn conditions(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().filter(|item| !item.is_empty())
     }
 
-    /// Events of streams in this domain; with other domains or streams, of any of them.
+    /// Matches events of streams in this domain; with other domains or streams, of any of them.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.item().domains.push(domain.into());
         self
     }
 
-    /// Events of this stream; with other streams or domains, of any of them. The edition of the
-    /// name does not count: see [`Query::edition`].
+    /// Matches events of this stream; with other streams or domains, of any of them. The edition of
+    /// the name is ignored: see [`Query::edition`].
     pub fn stream(mut self, stream: &StreamId) -> Self {
         self.item().streams.push(stream.clone());
         self
     }
 
-    /// Events of this type; with other types, of any of them.
+    /// Matches events of this type; with other types, of any of them.
     pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
         self.item().types.push(event_type.into());
         self
     }
 
-    /// Events of any of these types.
+    /// Matches events of any of these types.
     pub fn types<T: Into<String>>(self, types: impl IntoIterator<Item = T>) -> Self {
         types.into_iter().fold(self, Query::event_type)
     }
 
-    /// Events that have this tag; with other tags, all of them.
+    /// Matches events that have this tag; with other tags, all of them.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.item().tags.push(tag.into());
         self
     }
 
-    /// Events that have all of these tags.
+    /// Matches events that have all of these tags.
     pub fn tags<T: Into<String>>(self, tags: impl IntoIterator<Item = T>) -> Self {
         tags.into_iter().fold(self, Query::tag)
     }
 
-    /// Events with this correlation id. The empty id finds nothing.
+    /// Matches events with this correlation id. The empty id matches nothing.
     pub fn correlation(mut self, id: impl Into<String>) -> Self {
         self.item().correlation = Some(id.into());
         self
     }
 
-    /// Events as they are to be seen in a named edition: those of the main one as far as the
-    /// edition shares them, and its own. Without this, those of the main one, which is also called
-    /// `main`.
+    /// Finds events as a named edition shows them: the events of the main edition that it shares,
+    /// and its own. Default: those of the main edition, which is also called `main`.
     ///
-    /// No edition has a name of more than 255 bytes: anyone who is given such a query (a search, a
-    /// guard, a subscription) answers with [`Error::LimitExceeded`](crate::Error::LimitExceeded).
+    /// Names of editions have at most 255 bytes: with a longer one, a search, guard or subscription
+    /// returns [`Error::LimitExceeded`](crate::Error::LimitExceeded).
     pub fn edition(mut self, edition: impl Into<String>) -> Self {
         let edition = edition.into();
         self.edition = (!edition.is_empty() && edition != "main").then_some(edition);
         self
     }
 
-    /// Events that were recorded at this time or later.
+    /// Matches events that were recorded at this time or later.
     pub fn recorded_since(mut self, time: Timestamp) -> Self {
         self.recorded.0 = Some(time);
         self
     }
 
-    /// Events that were recorded at this time or earlier.
+    /// Matches events that were recorded at this time or earlier.
     pub fn recorded_until(mut self, time: Timestamp) -> Self {
         self.recorded.1 = Some(time);
         self
     }
 
-    /// Events that occurred at this time or later. The time of recording counts for those that do
-    /// not say when they occurred.
+    /// Matches events that occurred at this time or later. An event without an occurrence time
+    /// counts with its recorded time.
     pub fn occurred_since(mut self, time: Timestamp) -> Self {
         self.occurred.0 = Some(time);
         self
     }
 
-    /// Events that occurred at this time or earlier. The time of recording counts for those that do
-    /// not say when they occurred.
+    /// Matches events that occurred at this time or earlier. An event without an occurrence time
+    /// counts with its recorded time.
     pub fn occurred_until(mut self, time: Timestamp) -> Self {
         self.occurred.1 = Some(time);
         self
     }
 
-    /// Whether it can be asked.
+    /// Returns an error if the query is invalid.
     pub(crate) fn check(&self) -> Result<()> {
         self.edition.as_deref().map_or(Ok(()), |edition| check_name("edition", edition))
     }
 
-    /// The named edition that is asked about.
+    /// The named edition whose events are found.
     pub(crate) fn named_edition(&self) -> Option<&str> {
         self.edition.as_deref()
     }
 
-    /// Whether an event is one that this query finds. Whether a named edition shares an event of
-    /// the main one, the event alone cannot tell: it counts as shared.
+    /// Returns whether an event matches. The event alone cannot tell whether a named edition shares
+    /// an event of the main one: it counts as shared.
     pub fn matches(&self, event: &Event) -> bool {
         self.matches_fields(&EventFields::of(event), false)
     }
 
-    /// The same with the events of all editions.
+    /// Returns whether an event matches, with the events of all editions.
     pub(crate) fn matches_in_any_edition(&self, event: &Event) -> bool {
         self.matches_fields(&EventFields::of(event), true)
     }
 
-    /// The same for an event that is in flight.
+    /// Returns whether an event in flight matches.
     pub(crate) fn matches_recorded(&self, event: &Recorded<'_>) -> bool {
         let recorded_at = Timestamp::from_nanos(event.recorded_at);
         let Recorded { key, event_type, extras, .. } = *event;
         self.matches_fields(&EventFields { key, event_type, extras, recorded_at }, false)
     }
 
-    /// Text is compared as bytes: looking whether it is text was done when the event was decoded,
-    /// and takes longer than all the rest.
+    /// Text is compared as bytes: it was checked to be UTF-8 when the event was decoded, and
+    /// checking it again takes longer than all the rest.
     fn matches_fields(&self, fields: &EventFields<'_>, any_edition: bool) -> bool {
         let within = |bounds: (Option<Timestamp>, Option<Timestamp>), time: &dyn Fn() -> Timestamp| match bounds {
             (None, None) => true,
@@ -195,19 +194,19 @@ impl Query {
             && (self.conditions().next().is_none() || self.conditions().any(|item| item.matches(&names, fields)))
     }
 
-    /// When the events that can be found were recorded: from the first time to the second.
+    /// The recorded times of events that can match: from the first to the second.
     pub(crate) fn recorded(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         self.recorded
     }
 
-    /// Terms of which an event must have one to be found: of what each item asks for, the rarest
-    /// kind. `None` if any event may fit.
+    /// Returns the terms of which an event must have one to match: the rarest kind of each item.
+    /// `None` if any event may match.
     pub(crate) fn wake_terms(&self) -> Option<Vec<Term>> {
-        // What cannot be asked waits for nothing.
+        // An invalid query waits for nothing.
         if self.check().is_err() {
             return Some(Vec::new());
         }
-        // Of the same for each kind of term, a stream is rarer than a domain.
+        // Of one kind of group, a stream is rarer than a domain.
         let rank = |group: &Vec<Term>| match group.first().map(|term| term.bytes()[0]) {
             Some(kind) if kind == TermKind::Correlation as u8 => 0,
             Some(kind) if kind == TermKind::Stream as u8 => 1,
@@ -219,14 +218,14 @@ impl Query {
         Some(rarest.flatten().collect())
     }
 
-    /// For each item, the terms that the index can be asked for: an event must have one of each
-    /// group. `None` if any event may fit.
+    /// Returns, for each item, the groups of terms that the index can be asked for: an event must
+    /// have one of each group. `None` if any event may match.
     pub(crate) fn groups(&self) -> Option<Vec<Vec<Vec<Term>>>> {
         // A named edition shares events with the main one.
         self.groups_in(self.edition.as_deref())
     }
 
-    /// The same for the main edition and these.
+    /// Returns the groups for the main edition and these.
     pub(crate) fn groups_in<'e>(&self, named: impl IntoIterator<Item = &'e str>) -> Option<Vec<Vec<Vec<Term>>>> {
         let editions: Vec<Option<&str>> = std::iter::once(None).chain(named.into_iter().map(Some)).collect();
         let items = self.conditions().map(|item| item.groups(&editions)).collect::<Vec<_>>();
@@ -240,7 +239,7 @@ impl From<&Query> for Query {
     }
 }
 
-/// What of an event a query looks at.
+/// The fields of an event that a query looks at.
 struct EventFields<'a> {
     key: &'a [u8],
     event_type: &'a [u8],
@@ -276,7 +275,8 @@ impl Item {
             && self.correlation.as_ref().is_none_or(correlated)
     }
 
-    /// The terms that the index can be asked for: an event must have one of each group.
+    /// Returns the groups of terms that the index can be asked for: an event must have one of each
+    /// group.
     fn groups(&self, editions: &[Option<&str>]) -> Vec<Vec<Term>> {
         let terms = |kind, text: &str| -> Vec<Term> {
             editions.iter().map(|edition| Term::new(kind, *edition, text.as_bytes())).collect()

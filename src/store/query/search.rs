@@ -1,5 +1,5 @@
-//! Finding the events of a query: the index gives candidates, segment by segment, and each is held
-//! against the query once more.
+//! Searches: the index returns candidates, segment by segment, and each is checked against the
+//! query again.
 
 use super::Query;
 use super::candidates::Candidates;
@@ -14,8 +14,7 @@ use crate::time::Timestamp;
 use std::fmt;
 use std::sync::Arc;
 
-/// A point in the history: a position, or a time. What was recorded up to and including then
-/// counts.
+/// A point in history: a position or a time, included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AsOf {
     /// The event at this position, and all before it.
@@ -46,8 +45,8 @@ impl Store {
     /// Finds the events of a query, in order of positions. Nothing is read before the iteration
     /// begins; [`Search`] can restrict it.
     ///
-    /// The cost of an answer grows with the number of events that have the rarest of the things
-    /// asked for, and a lookup of some hundred nanoseconds for each segment.
+    /// The cost grows with the number of events that have the rarest of the requested terms, plus a
+    /// lookup of some hundred nanoseconds per segment.
     pub fn query(&self, query: &Query) -> Search {
         Search {
             store: self.inner.clone(),
@@ -72,7 +71,7 @@ pub struct Search {
     query: Query,
     after: Option<u64>,
     until: Option<u64>,
-    /// Only events before this position: a search that goes on backwards.
+    /// Only events below this position: for a search that continues backwards.
     before: Option<u64>,
     as_of: Option<AsOf>,
     limit: u64,
@@ -84,35 +83,35 @@ pub struct Search {
 }
 
 impl Search {
-    /// Finds the events of all editions that were not deleted, each once, whatever the query says
-    /// of editions.
+    /// Finds the events of all editions that were not deleted, each once, whatever edition the
+    /// query names.
     pub(crate) fn in_any_edition(mut self) -> Self {
         self.any_edition = true;
         self
     }
 
-    /// Passes over gaps that are known; damage that shows is an error, for anyone who asks to go
-    /// around it as a whole.
+    /// Skips known gaps; damage that is found is an error, for a caller that goes around damage as
+    /// a whole.
     pub(crate) fn over_gaps(mut self) -> Self {
         self.names_gaps = false;
         self
     }
 
-    /// Only events after this position, which is usually that of the last event that was seen.
-    /// `None` is no restriction.
+    /// Only events after this position, usually that of the last event seen. `None` is no
+    /// restriction.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.after = position.into();
         self
     }
 
-    /// Only events up to this position, it included.
+    /// Only events up to this position, included.
     pub fn until(mut self, position: u64) -> Self {
         self.until = Some(position);
         self
     }
 
-    /// Only what had been recorded at a position or a time, it included; in a named edition, what
-    /// it showed then (with [`Search::until`], what it shows now of that).
+    /// Only what had been recorded up to a position or a time, included; in a named edition, what
+    /// it showed then. ([`Search::until`] returns what it shows now, up to a position.)
     pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
         self.as_of = Some(point.into());
         self
@@ -130,15 +129,14 @@ impl Search {
         self
     }
 
-    /// All of them, and the position up to which the answer is complete: the highest that could be
-    /// read when the search began, or that of the last event if the limit cut the answer short (not
-    /// backwards), or the bound set by [`Search::until`] or [`Search::as_of`]. `None` if there were
-    /// no events. This is what [`Guard::unchanged`](crate::Guard::unchanged) takes.
+    /// Returns all of the events, and the position up to which the answer is complete: the highest
+    /// visible one when the search began, that of the last event if the limit cut the answer short
+    /// (not backwards), or the bound of [`Search::until`] or [`Search::as_of`]. `None` if the store
+    /// has no events. [`Guard::unchanged`](crate::Guard::unchanged) takes this position.
     ///
-    /// In a store that is [read around damage](crate::Options::open_read_only), the events are
-    /// those that are intact, and the answer is complete up to the position before the first gap:
-    /// there may be events after the head, then. [`Store::losses`] lists the gaps, and the iterator
-    /// names each.
+    /// In a store that is [read around damage](crate::Options::open_read_only), the events are the
+    /// intact ones, and the answer is complete up to the position before the first gap: events may
+    /// have later positions. [`Store::losses`] lists the gaps, and the iterator reports each.
     ///
     /// # Errors
     ///
@@ -156,8 +154,8 @@ impl Search {
                 Err(error) => return Err(error),
             }
         }
-        // Damage that has shown meanwhile may have led to another view of the store: its end is
-        // asked for after the last event.
+        // Damage found in the meantime may have led to another view of the store: its end is read
+        // after the last event.
         let mut head = found.head();
         if limit > 0 && events.len() as u64 == limit && !backwards {
             head = events.last().map(Event::position);
@@ -178,7 +176,7 @@ impl Search {
             end = store.position_behind(point, end)?;
             visible.before(end);
         }
-        // Where a search goes on, its streams have diverged as they had when it began.
+        // When a search continues, its streams diverge as they did when it began.
         end = end.min(self.before.unwrap_or(u64::MAX));
         for bound in [self.until.map(AsOf::Position), self.query.recorded().1.map(AsOf::Time)].into_iter().flatten() {
             end = end.min(store.position_behind(bound, end)?);
@@ -205,7 +203,7 @@ impl Search {
 }
 
 impl Inner {
-    /// The position after the last event at or before a point; at most `end`.
+    /// Returns the position after the last event at or before a point; at most `end`.
     pub(crate) fn position_behind(self: &Arc<Self>, point: AsOf, end: u64) -> Result<u64> {
         let time = match point {
             AsOf::Position(position) => return Ok(behind(position).min(end)),
@@ -214,7 +212,7 @@ impl Inner {
         if end == 0 {
             return Ok(0);
         }
-        // Recorded time never decreases: segment, waypoint, event.
+        // Recorded time never decreases: find the segment, then the waypoint, then the event.
         let (segment, first) = self.log.segment_at_time(time.as_nanos());
         let (last, _) = self.catalog.index.waypoints(segment, |waypoint| waypoint.recorded_at <= time.as_nanos())?;
         let start = first + last.map_or(0, |waypoint| u64::from(waypoint.ordinal));
@@ -234,7 +232,7 @@ impl IntoIterator for Search {
     type Item = Result<Event>;
     type IntoIter = Events;
 
-    /// Begins the search. It sees what is visible now, and nothing that comes later.
+    /// Begins the search. It returns what is visible now, and nothing that is committed later.
     fn into_iter(self) -> Events {
         let mut search = self;
         search.store = search.store.seen_around();
@@ -243,12 +241,12 @@ impl IntoIterator for Search {
 }
 
 impl Search {
-    /// The rest of a search, in a view of the store around damage.
+    /// Begins the rest of a search, in a view of the store around damage.
     pub(crate) fn resume_in(self, store: Arc<Inner>, limit: u64) -> Events {
         Search { store, limit, ..self }.events()
     }
 
-    /// Leaves out what was returned.
+    /// Removes what has been returned from the rest of the search.
     pub(crate) fn passed(&mut self, event: &Event) {
         match self.backwards {
             false => self.after = Some(event.position()),

@@ -1,8 +1,8 @@
-//! Which events a search may see: none that were deleted, and of the main edition, for a named one,
-//! those that it shares.
+//! The events that a search may return: none that were deleted; and for a named edition, the events
+//! of the main edition that it shares.
 //!
-//! Where a stream diverges is looked up when an event of it is met: the cost of a search depends on
-//! what it finds, and not on how many streams have diverged.
+//! The divergence of a stream is looked up when an event of it is met: the cost of a search depends
+//! on what it finds, not on how many streams have diverged.
 
 use super::Query;
 use crate::error::Result;
@@ -19,33 +19,33 @@ use std::sync::Arc;
 /// The state of the editions when a search began.
 pub(crate) struct Visible {
     deletions: Arc<Deletions>,
-    /// Where streams diverge in the named edition that is asked about.
+    /// The divergences of streams in the named edition of the query.
     shadows: Option<Shadows>,
-    /// All that could be read then ended before this position.
+    /// The end of what was visible then.
     watermark: u64,
-    /// What is looked for ends before this position.
+    /// The search ends before this position.
     end: u64,
 }
 
-/// Where the streams of the main edition are shadowed in a named one.
+/// Where streams of the main edition are shadowed in a named one.
 struct Shadows {
     edition: String,
-    /// Where the edition's own events stand; looked up with the first stream.
+    /// Locations of the edition's own events; looked up with the first stream.
     spread: Option<Spread>,
-    /// The streams that were looked up, by their keys in the main edition, and the sequences that
-    /// they are shadowed from.
+    /// The streams that were looked up, by key in the main edition, and the sequences from which
+    /// they are shadowed.
     known: HashMap<Box<[u8]>, Option<u64>>,
-    /// Where all streams diverge, once as many were looked up as the edition has events: from then
-    /// on that is cheaper.
+    /// The divergences of all streams, once as many have been looked up as the edition has events:
+    /// from then on that is cheaper.
     all: Option<HashMap<Vec<u8>, Location>>,
-    /// Of streams that are known to have lost events of their own: the first sequence of these.
-    /// Looked up with the first stream, in a store that is read around damage.
+    /// The first sequence that each stream is known to have lost. Looked up with the first stream,
+    /// in a store that is read around damage.
     lost: Option<HashMap<Vec<u8>, u64>>,
 }
 
 impl Inner {
-    /// Whether an event that is in flight will be seen by a query: one of the main edition will not
-    /// be in a named one in which its stream has diverged before it.
+    /// Returns whether a query will see an event in flight: an event of the main edition is not
+    /// visible in a named one in which its stream has diverged before it.
     pub(crate) fn shares(&self, query: &Query, event: &Recorded<'_>) -> Result<bool> {
         let (Some(edition), Some(stream)) = (query.named_edition(), StreamId::from_key(event.key)) else {
             return Ok(true);
@@ -65,7 +65,7 @@ impl Inner {
 }
 
 impl Visible {
-    /// The state at this moment.
+    /// Returns the current state.
     pub(crate) fn now(store: &Inner, query: &Query) -> Self {
         let (deletions, watermark) = store.catalog.index.deletions_at(|| store.log.watermark());
         Visible { deletions, shadows: query.named_edition().map(Shadows::of), watermark, end: watermark }
@@ -75,8 +75,7 @@ impl Visible {
         self.watermark
     }
 
-    /// Looks only at what stands before a position: streams that diverged later have not diverged
-    /// yet.
+    /// Considers only events below a position: streams that diverge later have not diverged yet.
     pub(crate) fn before(&mut self, end: u64) {
         self.end = end;
     }
@@ -85,7 +84,7 @@ impl Visible {
         if self.deletions.hide(event.key(), event.position()) {
             return Ok(false);
         }
-        // Whatever begins with 0 is not of the main edition.
+        // A key that begins with 0 is not of the main edition.
         let Some(shadows) = self.shadows.as_mut().filter(|_| event.key().first() != Some(&0)) else { return Ok(true) };
         let from = shadows.start(store, &self.deletions, event.key(), self.end)?;
         Ok(from.is_none_or(|sequence| event.sequence() < sequence))
@@ -97,8 +96,8 @@ impl Shadows {
         Shadows { edition: edition.to_owned(), spread: None, known: HashMap::new(), all: None, lost: None }
     }
 
-    /// From which sequence on the stream with this key in the main edition is shadowed, by events
-    /// before a position that these deletions have not hit.
+    /// Returns the sequence from which the stream with this key in the main edition is shadowed, by
+    /// events below a position that these deletions have not hit.
     fn start(&mut self, store: &Inner, deletions: &Deletions, main: &[u8], before: u64) -> Result<Option<u64>> {
         let intact = self.intact_start(store, deletions, main, before)?;
         if store.gaps.is_empty() {
@@ -108,10 +107,10 @@ impl Shadows {
         Ok(intact.into_iter().chain(lost.get(main).copied()).min())
     }
 
-    /// The same, going by the events that are intact.
+    /// Returns the same according to the intact events.
     ///
-    /// What comes later changes no answer: the first event of a stream is looked for after the same
-    /// deletions each time, and one that stands at the position or after it does not count.
+    /// Later events change no answer: the first event of a stream is looked up after the same
+    /// deletions each time, and one at or after the position does not count.
     fn intact_start(&mut self, store: &Inner, deletions: &Deletions, main: &[u8], before: u64) -> Result<Option<u64>> {
         if let Some(&known) = self.known.get(main) {
             return Ok(known);
@@ -127,15 +126,15 @@ impl Shadows {
         let Some(stream) = StreamId::from_key(main) else { return Ok(None) };
         let stream = stream.in_edition(&self.edition)?;
         let first = match &self.all {
-            // That a stream is not among them need not be kept.
+            // That a stream is not among them need not be remembered.
             Some(all) => match all.get(main) {
                 Some(&first) => Some(first),
                 None => return Ok(None),
             },
             None => index.first_own(stream.key(), deletions, &spread.segments)?,
         };
-        // The sequence stands with the event: where some are lost, the number of those after it
-        // does not tell.
+        // The sequence is read from the event: where some are lost, the number of later events does
+        // not tell it.
         let first = first.map(|first| store.event_in(&stream, first)).transpose()?;
         let from = first.filter(|first| first.position() < before).map(|first| first.sequence());
         self.known.insert(main.into(), from);

@@ -1,5 +1,5 @@
-//! Reading around damage that shows when a store is open already: a second view of the store, made
-//! when it is first needed.
+//! Reads around damage that is found while a store is open: a second view of the store, made when
+//! it is first needed.
 
 use crate::error::{Error, Result};
 use crate::store::options::Options;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 /// How a store is read around damage.
 pub(crate) struct AroundDamage {
-    /// How to open the view; `None` if the store is open for writing, or is such a view.
+    /// How to open the view; `None` if the store is open for writing, or is such a view itself.
     how: Option<Options>,
-    /// The view, once there is one.
+    /// The view, once it has been made.
     view: Mutex<Option<Store>>,
 }
 
@@ -20,14 +20,14 @@ impl AroundDamage {
         AroundDamage { how, view: Mutex::default() }
     }
 
-    /// Whether damage that shows can be read around.
+    /// Returns whether reads can go around damage that is found.
     pub(crate) fn is_possible(&self) -> bool {
         self.how.is_some()
     }
 }
 
 impl Inner {
-    /// The view around the damage. `None` if this store has none.
+    /// Returns the view around the damage, and makes it if needed. `None` if this store has none.
     pub(crate) fn around(&self) -> Result<Option<Arc<Inner>>> {
         let Some(how) = &self.around.how else { return Ok(None) };
         let mut view = self.around.view.lock();
@@ -37,7 +37,7 @@ impl Inner {
         Ok(view.as_ref().map(|store| store.inner.clone()))
     }
 
-    /// The view around the damage, if there is one already.
+    /// Returns the view around the damage, if it has been made.
     pub(crate) fn seen_around(self: &Arc<Self>) -> Arc<Inner> {
         let view = if self.around.how.is_some() { self.around.view.lock().clone() } else { None };
         view.map_or_else(|| self.clone(), |store| store.inner.clone())
@@ -45,7 +45,8 @@ impl Inner {
 }
 
 impl Store {
-    /// Asks the store, or the view around its damage if there is one already, or if damage is met.
+    /// Asks the view around the damage if it has been made, otherwise the store; and the view if
+    /// the store meets damage.
     pub(crate) fn ask<T>(&self, ask: impl Fn(&Store) -> Result<T>) -> Result<T> {
         match ask(&Store { inner: self.inner.seen_around() }) {
             Err(Error::Damaged(damage)) => match self.inner.around()? {

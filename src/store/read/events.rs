@@ -1,5 +1,5 @@
-//! The one iterator behind every read and every query: a cursor brings events in order, a filter
-//! decides which of them the caller sees, and gaps are named where they stand.
+//! The one iterator behind every read and every query: a cursor returns events in order, a filter
+//! decides which of them the caller sees, and gaps are reported where they are.
 
 use super::Read;
 use super::gaps::Untold;
@@ -22,32 +22,32 @@ use std::sync::Arc;
 /// The events of a read or a query, verified one by one or in blocks.
 ///
 /// The iterator returns events that can be kept; [`Events::advance`] lends them instead, which
-/// costs less where many events are looked at once.
+/// costs less when the caller looks at many events in turn.
 ///
-/// The iterator ends after an error, with one exception: in a store that is [read around
-/// damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names it, and the
-/// events after it follow. Of a query, any event may have stood in a gap. An `Events` value holds
-/// the store open.
+/// The iterator ends after an error, with one exception: in a store that is
+/// [read around damage](crate::Options::open_read_only), a gap is an [`Error::Damaged`] that names
+/// it, and the events after it follow. A gap may have held events of any query. An `Events` value
+/// keeps the store open.
 pub struct Events {
     store: Arc<Inner>,
     cursor: Cursor,
     filter: Filter,
-    /// The gaps that are still to be named.
+    /// The gaps that have not been reported.
     gaps: Option<Untold>,
-    /// What follows the gaps that are being named.
+    /// The item after the gaps that are being reported.
     lookahead: Option<Result<Option<Event>>>,
-    /// The rest of the read, to begin again around damage that is met.
+    /// The rest of the read, to begin again around damage.
     resume: Option<Box<Resume>>,
     left: u64,
     /// The position before which the read ends.
     end: u64,
-    /// The next record of the cursor is an event of the read, if nothing of the stream was deleted.
+    /// The next record of the cursor is an event of the read, unless the stream was deleted.
     plain: bool,
-    /// What [`Events::advance`] has lent.
+    /// The event that [`Events::advance`] has lent.
     lent: Option<Event>,
 }
 
-/// Where events come from, in the order of the read.
+/// The source of events, in the order of the read.
 pub(crate) enum Cursor {
     Nothing,
     Forwards(Box<Forwards>),
@@ -60,7 +60,7 @@ pub(crate) enum Cursor {
 }
 
 impl Cursor {
-    /// The next event, if its record is at hand and nothing can hide it.
+    /// Returns the next event if its record has been read and nothing can hide it.
     #[inline(always)]
     fn at_hand(&mut self) -> Option<(Next, &Verified)> {
         match self {
@@ -86,9 +86,9 @@ impl Cursor {
 
 /// Which events of the cursor belong to the read.
 pub(crate) enum Filter {
-    /// Those that were not deleted and occurred within these times, both included.
+    /// Events that were not deleted and occurred within these times, both included.
     Read { deletions: Arc<Deletions>, occurred: (Timestamp, Timestamp) },
-    /// Those that match a query and that its edition shows.
+    /// Events that match a query and are visible in its edition.
     Query(Box<QueryFilter>),
 }
 
@@ -103,17 +103,17 @@ pub(crate) struct QueryFilter {
     pub visible: Option<Visible>,
 }
 
-/// What a filter decides.
+/// The decision of a filter.
 enum Verdict {
     Shown,
-    /// No part of the read.
+    /// Not part of the read.
     Hidden,
-    /// Left out by its time; the gaps before it are named as before any event of the read.
+    /// Excluded by its time; the gaps before it are reported as before any event of the read.
     OutOfTime,
 }
 
 impl Filter {
-    /// Whether every event of the cursor passes that no deletion hides.
+    /// Returns whether every event of the cursor passes that no deletion hides.
     fn is_plain(&self) -> bool {
         matches!(self, Filter::Read { occurred: (Timestamp::MIN, Timestamp::MAX), .. })
     }
@@ -132,7 +132,7 @@ impl Filter {
 
 impl QueryFilter {
     fn shows(&mut self, store: &Arc<Inner>, event: &Event) -> Result<bool> {
-        // All of the main edition: a key that begins with 0 is none of its streams.
+        // All of the main edition: a key that begins with 0 is not one of its streams.
         if self.everything && event.key().first() != Some(&0) {
             return Ok(true);
         }
@@ -145,7 +145,7 @@ impl QueryFilter {
     }
 }
 
-/// What a read goes on from around damage: its builder, less what was returned.
+/// What is needed to continue a read around damage: its builder, minus what was returned.
 pub(crate) enum Resume {
     Read(Read),
     Search(Search),
@@ -160,7 +160,7 @@ impl Resume {
     }
 }
 
-/// What an [`Events`] is made of.
+/// The parts of an [`Events`].
 pub(crate) struct Parts {
     pub store: Arc<Inner>,
     pub cursor: Cursor,
@@ -188,10 +188,10 @@ impl Events {
         }
     }
 
-    /// The next event, lent until the one after it is asked for: `None` at the end. The events are
-    /// the same as those of the iterator, and both can be used in turn.
+    /// Returns the next event, lent until the next call; `None` at the end. The events are those of
+    /// the iterator, and both can be used in turn.
     ///
-    /// An event that is kept needs a count of who shares its memory, and memory for the events
+    /// An event that is kept needs a reference count on its block, and new memory for the events
     /// after it. A lent one needs neither: a replay of small events takes two thirds of the time.
     ///
     /// ```
@@ -209,7 +209,7 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// Those that the iterator returns as items. What follows an error is the same, too.
+    /// As the iterator; what follows an error is the same, too.
     #[inline]
     pub fn advance(&mut self) -> Result<Option<&Event>> {
         if self.plain
@@ -220,7 +220,7 @@ impl Events {
             verified.replace(&mut self.lent, &next);
             return Ok(self.lent.as_ref());
         }
-        // What is no longer lent need not be kept by who reads on.
+        // An event that is no longer lent need not be kept.
         self.lent = None;
         self.lent = self.seek().transpose()?;
         Ok(self.lent.as_ref())
@@ -231,13 +231,13 @@ impl Events {
         self.end.checked_sub(1)
     }
 
-    /// Whether there may be more: after a gap that was named there may, after an error there is
-    /// nothing.
+    /// Returns whether items may follow: after a gap they may, after an error none do.
     pub(crate) fn goes_on(&self) -> bool {
         self.left > 0 || self.gaps.is_some()
     }
 
-    /// The first position of the gaps that are still to be named; `u64::MAX` if there are none.
+    /// Returns the first position of the gaps that have not been reported; `u64::MAX` if there are
+    /// none.
     pub(crate) fn first_gap(&self) -> u64 {
         self.gaps.as_ref().map_or(u64::MAX, Untold::first)
     }
@@ -254,7 +254,7 @@ impl Events {
         Ok(())
     }
 
-    /// The next event, wherever it stands.
+    /// Returns the next event, on the slow path.
     #[inline(never)]
     fn seek(&mut self) -> Option<Result<Event>> {
         if self.left == 0 {
@@ -325,8 +325,8 @@ impl Events {
         }
     }
 
-    /// Begins the rest of the read again, around damage that was met. Returns `false` if there is
-    /// no way.
+    /// Begins the rest of the read again, around damage that was met. Returns `false` if that is
+    /// not possible.
     fn go_around(&mut self) -> Result<bool> {
         let Some(resume) = self.resume.take() else { return Ok(false) };
         let Some(store) = self.store.around()? else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! What a store has lost: positions whose events are gone, and how reads tell of them.
+//! Gaps: positions whose events are lost, and how reads report them.
 
 use crate::error::{Damage, Error, Result, numbers};
 use crate::format::event::Event;
@@ -14,13 +14,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 impl Store {
-    /// The positions whose events are lost, in order: those that a salvage or a repair has filled,
-    /// and, in a store that is opened read-only around damage, those that are damaged now. Readers
-    /// step over the former, and name the latter: see
+    /// Returns the positions whose events are lost, in order: those that a salvage or a repair has
+    /// filled with records of lost events, and, in a store that is opened read-only around damage,
+    /// those that are damaged now. Readers skip the former, and report the latter: see
     /// [`Options::open_read_only`](crate::Options::open_read_only). Empty unless something was
     /// lost.
     ///
-    /// Reads what stands at each of these positions.
+    /// Reads the record at each of these positions.
     ///
     /// # Errors
     ///
@@ -54,8 +54,8 @@ impl Inner {
 }
 
 impl Inner {
-    /// What is known to be lost of a stream before a position, and was not deleted: the range from
-    /// its first sequence to its last.
+    /// Returns the range of sequences, from the first to the last, that a stream is known to have
+    /// lost before a position and that were not deleted.
     pub(crate) fn known_lost(&self, stream: &StreamId, before: u64) -> Option<Range<u64>> {
         if self.gaps.is_empty() {
             return None;
@@ -66,8 +66,8 @@ impl Inner {
         lost.map(|lost| lost.sequences.clone()).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
     }
 
-    /// The first sequence that is known to be lost of each stream in an edition, before a position
-    /// and after these deletions, by their keys in the main edition.
+    /// Returns, for each stream in an edition, the first sequence that it is known to have lost,
+    /// before a position and after these deletions; by its key in the main edition.
     pub(crate) fn lost_own(&self, edition: &str, since: &Deletions, before: u64) -> HashMap<Vec<u8>, u64> {
         let mut first: HashMap<Vec<u8>, u64> = HashMap::new();
         for gap in self.gaps.iter() {
@@ -83,46 +83,46 @@ impl Inner {
     }
 }
 
-/// What a store that is read around damage lacks, in order of positions.
+/// The gaps of a store that is read around damage, in order of positions.
 pub(crate) type Gaps = Arc<[Loss]>;
 
-/// What a read has still to tell of gaps.
+/// The gaps that a read has not reported yet.
 pub(crate) struct Untold {
     gaps: Gaps,
-    /// The numbers of those that have not been passed.
+    /// The numbers of the gaps that have not been passed.
     left: Range<usize>,
     backwards: bool,
     of: Option<Asked>,
-    /// Gaps that were passed and have not been told of.
+    /// Gaps that have been passed and not reported.
     ready: VecDeque<Error>,
-    /// All are to be told of, those too that stand after what a limit lets through: in one of them
-    /// may have stood what the read should have begun with, or what hides an event from a named
-    /// edition.
+    /// All gaps are reported, including those after the events that a limit lets through: one of
+    /// them may have held the event that the read should have begun with, or one that hides an
+    /// event from a named edition.
     pub all: bool,
 }
 
-/// Of which stream a gap is to be told, and where in it the read is.
+/// The stream whose gaps are reported, and the state of the read in it.
 struct Asked {
     stream: StreamId,
     main: Option<StreamId>,
     range: Range<u64>,
-    /// The position of the first event that it is known to have of its own, in a named edition; 0
-    /// in the main one. A gap before it may have held one, from which on the stream does not share
-    /// those of the main edition, so that nothing seems to be missing: it is told of before the
-    /// first event that is shared.
+    /// The position of the stream's first known event of its own, in a named edition; 0 in the main
+    /// one. A gap before it may have held an earlier one, from which on the stream does not share
+    /// the events of the main edition, so that nothing seems to be missing: the gap is reported
+    /// before the first shared event.
     first_own: u64,
-    /// The numbers of the gaps that may be like that. Empty once they were told of.
+    /// The numbers of the gaps that may be like that. Empty once they have been reported.
     hiding: Range<usize>,
-    /// The last sequence that was given.
+    /// The last sequence that was returned.
     last: Option<u64>,
 }
 
 impl Untold {
-    /// For a read of these positions.
+    /// Returns the gaps of a read of these positions.
     pub(crate) fn of_positions(gaps: &Gaps, positions: Range<u64>, backwards: bool) -> Self {
         let first = gaps.partition_point(|gap| gap.damage.positions.end <= positions.start);
-        // One without an end begins where the log now ends, and so do the positions of a read up to
-        // there.
+        // A loss without an end begins at the end of the log, and so do the positions of a read up
+        // to there.
         let end = gaps.partition_point(|gap| match gap.damage.positions {
             Range { start, end: u64::MAX } => start <= positions.end,
             Range { start, .. } => start < positions.end,
@@ -137,7 +137,8 @@ impl Untold {
         }
     }
 
-    /// For a read of these sequences of a stream, among the events below a position.
+    /// Returns the gaps of a read of these sequences of a stream, among the events below a
+    /// position.
     pub(crate) fn of_stream(
         gaps: &Gaps,
         stream: &StreamId,
@@ -153,8 +154,8 @@ impl Untold {
         Untold { of: Some(Asked { stream: stream.clone(), main, range, first_own, hiding, last: None }), ..untold }
     }
 
-    /// Passes by the gaps before an event, or, without one, at the end of the read. Then
-    /// [`Untold::tell`] tells of them.
+    /// Passes the gaps before an event, or all of them at the end of the read. [`Untold::tell`]
+    /// then reports them.
     pub(crate) fn pass(&mut self, event: Option<&Event>) {
         if event.is_none_or(|event| event.edition().is_none())
             && let Some(of) = &mut self.of
@@ -187,21 +188,21 @@ impl Untold {
         }
     }
 
-    /// Passes by what is left of the gaps of which nobody knows what they held: an event there may
-    /// be the one from which on a named edition does not share those of the main one, before it and
-    /// after it.
+    /// Passes the remaining gaps of unknown content: an event there may be the one from which on a
+    /// named edition does not share those of the main one.
     pub(crate) fn pass_unknown(&mut self) {
         let left = std::mem::replace(&mut self.left, 0..0);
         let unknown = self.gaps[left].iter().filter(|gap| !gap.all_known);
         self.ready.extend(unknown.map(|gap| Error::Damaged(Box::new(gap.damage.clone()))));
     }
 
-    /// The first position of those gaps that have not been passed; `u64::MAX` if there are none.
+    /// Returns the first position of those gaps that have not been passed; `u64::MAX` if there are
+    /// none.
     pub(crate) fn first(&self) -> u64 {
         self.gaps[self.left.clone()].first().map_or(u64::MAX, |gap| gap.damage.positions.start)
     }
 
-    /// The next gap that was passed.
+    /// Returns the next gap that has been passed.
     pub(crate) fn tell(&mut self) -> Option<Error> {
         self.ready.pop_front()
     }
@@ -209,7 +210,7 @@ impl Untold {
     fn gap(&self, loss: &Loss, event: Option<&Event>) -> Option<Error> {
         let Damage { path, bytes, positions, why } = &loss.damage;
         let Some(of) = &self.of else { return Some(Error::Damaged(Box::new(loss.damage.clone()))) };
-        // Told of before the first event that is shared.
+        // Reported before the first shared event.
         if !loss.all_known && positions.start < of.first_own {
             return None;
         }
@@ -236,7 +237,7 @@ impl Asked {
         Error::damaged(path, bytes.clone(), positions.clone(), told)
     }
 
-    /// The sequences that are asked for and that a gap before this event may have held.
+    /// The requested sequences that a gap before this event may have held.
     fn lacks(&self, event: Option<&Event>, backwards: bool) -> Option<Range<u64>> {
         let (start, end) = match (backwards, event) {
             (false, event) => {

@@ -1,4 +1,4 @@
-//! Reading: one stream, or the whole store.
+//! Reads: one stream, or the whole store.
 
 pub(crate) mod around_damage;
 mod events;
@@ -22,10 +22,10 @@ use std::sync::Arc;
 use stream_cursor::{EditionCursor, GapCursor, StreamCursor};
 
 impl Store {
-    /// Reads the events of a stream: `store.read(&stream)` all of them, and what [`Read`] can
-    /// restrict. Nothing is read before the iteration begins.
+    /// Reads the events of a stream: all of them, or those that [`Read`] is restricted to. Nothing
+    /// is read before the iteration begins.
     ///
-    /// A stream that does not exist, and a range without events, give nothing and no error.
+    /// A stream that does not exist, and a range without events, return no events and no error.
     ///
     /// ```
     /// use annals::{Expected, NewEvent, Store, StreamId};
@@ -45,7 +45,7 @@ impl Store {
     }
 
     /// Reads the events of the whole store, of all editions, in order of positions. `from` and `to`
-    /// are positions then. The positions of deleted events are passed over.
+    /// are positions then. The positions of deleted events are skipped.
     pub fn read_all(&self) -> Read {
         self.read_from(ReadSource::All)
     }
@@ -85,66 +85,66 @@ pub struct Read {
     occurred: (Timestamp, Timestamp),
     /// Begin with the newest event of this type.
     latest: Option<String>,
-    /// Read as if the edition of the stream diverged there.
+    /// Read as if the edition of the stream diverged at this sequence.
     diverging_at: Option<u64>,
     /// In a store that is read around damage, gaps are items of the read.
     names_gaps: bool,
 }
 
 impl Read {
-    /// Passes over gaps.
+    /// Skips gaps.
     pub(crate) fn over_gaps(mut self) -> Self {
         self.names_gaps = false;
         self
     }
 
-    /// Only what had been recorded at a position of the store or a time, it included.
+    /// Reads only what had been recorded up to a position or a time, included.
     pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
         self.as_of = Some(point.into());
         self
     }
 
-    /// Only events that occurred at this time or later. The time of recording counts for those that
-    /// do not say when they occurred.
+    /// Reads only events that occurred at this time or later. An event without an occurrence time
+    /// counts with its recorded time.
     pub fn occurred_since(mut self, time: Timestamp) -> Self {
         self.occurred.0 = time;
         self
     }
 
-    /// Only events that occurred at this time or earlier. The time of recording counts for those
-    /// that do not say when they occurred.
+    /// Reads only events that occurred at this time or earlier. An event without an occurrence time
+    /// counts with its recorded time.
     pub fn occurred_until(mut self, time: Timestamp) -> Self {
         self.occurred.1 = time;
         self
     }
 
-    /// Begins with the newest event of this type (backwards, ends with it), if there is one: what a
-    /// stream needs whose state is summed up now and then, as by a `BooksClosed`. It is found
-    /// without reading what stands before it, and in a named edition without a search: there, what
-    /// follows it is read twice. A read of the whole store looks for it in all editions.
+    /// Begins with the newest event of this type (backwards: ends with it), if there is one. Use it
+    /// for a stream whose state is summed up from time to time, for example by a `BooksClosed`. The
+    /// event is found without reading those before it. In a named edition it is found by reading:
+    /// the events after it are read twice. A read of the whole store looks for it in all editions.
     pub fn from_latest(mut self, event_type: impl Into<String>) -> Self {
         self.latest = Some(event_type.into());
         self
     }
 
     /// Reads a stream in a named edition as if it diverged from the main one at this sequence: the
-    /// events of the main edition below it, then those of the edition's own from there on. What the
-    /// edition has of its own is only read if it goes on there without a gap; events of the main
-    /// one that are lost are a gap. Of no effect on other reads.
+    /// events of the main edition below it, then the edition's own from there on. The edition's own
+    /// events are read only if they follow without a gap; lost events of the main edition are a
+    /// gap. No effect on other reads.
     pub fn diverging_at(mut self, sequence: u64) -> Self {
         self.diverging_at = Some(sequence);
         self
     }
 
     /// Begins with the event that has this sequence (or position, for a read of the whole store);
-    /// backwards, ends with it. 0 by default.
+    /// backwards, ends with it. Default: 0.
     pub fn from(mut self, first: u64) -> Self {
         self.range.start = first;
         self
     }
 
-    /// Ends before the event that has this sequence (or position); backwards, begins before it. No
-    /// end by default.
+    /// Ends before the event that has this sequence (or position); backwards, begins before it.
+    /// Default: no end.
     pub fn to(mut self, end: u64) -> Self {
         self.range.end = end;
         self
@@ -167,7 +167,7 @@ impl IntoIterator for Read {
     type Item = Result<Event>;
     type IntoIter = Events;
 
-    /// Begins the read. It sees what is visible now, and nothing that comes later.
+    /// Begins the read. It returns what is visible now, and nothing that is committed later.
     fn into_iter(self) -> Events {
         let mut read = self;
         read.store = read.store.seen_around();
@@ -176,12 +176,12 @@ impl IntoIterator for Read {
 }
 
 impl Read {
-    /// The rest of a read, in a view of the store around damage.
+    /// Begins the rest of a read, in a view of the store around damage.
     pub(crate) fn resume_in(self, store: Arc<Inner>, limit: u64) -> Events {
         Read { store, limit, ..self }.events()
     }
 
-    /// Leaves out what was returned.
+    /// Removes what has been returned from the rest of the read.
     pub(crate) fn passed(&mut self, event: &Event) {
         let number = match self.source {
             ReadSource::All => event.position(),
@@ -212,8 +212,8 @@ impl Read {
 }
 
 impl Read {
-    /// The gaps that the read has to name, from where it begins, before the position at which it
-    /// sees no more.
+    /// Returns the gaps that the read must report, from its beginning up to the position below
+    /// which it reads.
     fn gaps_to_name(&self, cursor: &Cursor, start: u64, end: u64) -> Option<Untold> {
         let gaps = &self.store.gaps;
         if gaps.is_empty() || !self.names_gaps {
@@ -230,8 +230,8 @@ impl Read {
         Some(untold)
     }
 
-    /// The cursor, the sequence or position that it begins with (backwards, ends with), and the
-    /// position after what can be seen of what is visible below `end`.
+    /// Returns the cursor, the sequence or position that it begins with (backwards, ends with), and
+    /// the position after the last visible event below `end`.
     fn begin(&self, mut end: u64) -> Result<(Cursor, u64, u64)> {
         let (store, log) = (&self.store, &self.store.log);
         if let Some(point) = self.as_of {
@@ -268,7 +268,8 @@ impl Read {
                     })
                 };
                 if let Some(event_type) = &self.latest {
-                    // What is seen here no query sees: from the end, then, and at the same moment.
+                    // Queries do not see what this read sees: so from the end, and at the same
+                    // moment.
                     let mut newest = cursor(0..u64::MAX, true)?;
                     while let Some(event) = newest.next(store)? {
                         if event.event_type() == event_type {
@@ -307,8 +308,8 @@ impl Read {
         Ok((cursor, range.start, end))
     }
 
-    /// Where the newest event of a type stands, among those below a position: its sequence, or its
-    /// position in a read of the whole store. 0 if there is none, or none that is intact.
+    /// Returns the sequence of the newest event of a type below a position, or its position in a
+    /// read of the whole store. 0 if there is none, or none that is intact.
     fn latest(&self, event_type: &str, end: u64) -> Result<u64> {
         let Some(last) = end.checked_sub(1) else { return Ok(0) };
         let store = Store { inner: self.store.clone() };

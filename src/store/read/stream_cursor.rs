@@ -1,4 +1,4 @@
-//! Walking along one stream, in the main edition or in a named one.
+//! Cursors over one stream, in the main edition or in a named one.
 
 use crate::error::{Error, Result};
 use crate::format::event::Event;
@@ -11,31 +11,31 @@ use crate::stream::StreamId;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Events that are read at a time: at first, and at most.
+/// Number of events read at a time: at first, and at most.
 const FIRST_BATCH: usize = 16;
 const BATCH: usize = 128;
 
-/// Places that the index is asked for at a time. It has them in pieces of 512.
+/// Number of locations requested from the index at a time. The index stores them in pieces of 512.
 const FIRST_PLACES: u64 = 512;
 const PLACES: u64 = 1024;
 
-/// The events of a stream, of its own edition only, one by one.
+/// The events of a stream in its own edition only, one by one.
 pub(crate) struct StreamCursor {
     stream: StreamId,
     term: Term,
     sequences: Range<u64>,
     backwards: bool,
-    /// The segment that the next event is looked for in first.
+    /// The segment that is searched first for the next event.
     segment: u64,
     segments: u64,
-    /// The records that come next.
+    /// The next records.
     batch: Verified,
-    /// Where records stand, and how many of these have been read.
+    /// Locations of records, and how many of them have been read.
     offsets: Vec<u32>,
     taken: usize,
-    /// How many places are asked for next.
+    /// Number of locations requested next.
     places: u64,
-    /// How many are read next: more each time, as who reads a few may not want more.
+    /// Number of records read next: it grows, as a caller that reads few may not want more.
     ahead: usize,
 }
 
@@ -63,7 +63,7 @@ impl StreamCursor {
         })
     }
 
-    /// No more than so many will be asked for.
+    /// Maximum number of events that will be requested.
     pub(crate) fn limit(mut self, limit: u64) -> Self {
         if limit < u64::MAX {
             self.ahead = limit.clamp(1, BATCH as u64) as usize;
@@ -72,15 +72,15 @@ impl StreamCursor {
         self
     }
 
-    /// The sequence that comes next.
+    /// The next sequence.
     #[inline]
     fn ahead_of(&self) -> Option<u64> {
         let Range { start, end } = self.sequences;
         (start < end).then(|| if self.backwards { end - 1 } else { start })
     }
 
-    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all`
-    /// are given.
+    /// Returns the next event if its record has been read. Events whose keys begin with a zero are
+    /// returned only with `all`.
     #[inline(always)]
     pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let sequence = self.ahead_of()?;
@@ -109,7 +109,7 @@ impl StreamCursor {
         }
     }
 
-    /// Why there is no event with this sequence where the index leads to.
+    /// Why the index leads to no event with this sequence.
     #[cold]
     fn astray(&self, store: &Inner, sequence: u64) -> Error {
         let mut offsets = Vec::new();
@@ -122,8 +122,7 @@ impl StreamCursor {
         read.err().unwrap_or_else(|| lost(&self.stream, sequence))
     }
 
-    /// Reads the next events, from that of `sequence` on in the direction of the read, all in one
-    /// segment.
+    /// Reads the next events, from `sequence` on in the direction of the read, all in one segment.
     fn fill(&mut self, store: &Inner, sequence: u64) -> Result<()> {
         if self.taken == self.offsets.len() {
             self.look(store, sequence)?;
@@ -134,8 +133,8 @@ impl StreamCursor {
         Ok(())
     }
 
-    /// Asks the index where the next events stand, from that of `sequence` on in the direction of
-    /// the read: those of the segment that holds it.
+    /// Asks the index for the locations of the next events, from `sequence` on in the direction of
+    /// the read: those in the segment that holds it.
     fn look(&mut self, store: &Inner, sequence: u64) -> Result<()> {
         let (most, backwards, Range { start, end }) = (self.places, self.backwards, self.sequences.clone());
         let wanted = |held: &Range<u64>| {
@@ -155,8 +154,7 @@ impl StreamCursor {
             if held.contains(&sequence) {
                 break;
             }
-            // Segments that do not hold the stream say nothing: go on as before, at first with the
-            // read.
+            // Segments without the stream give no answer: continue in the direction of the read.
             let up = match held.is_empty() {
                 true => upwards.unwrap_or(!self.backwards && self.segment < self.segments),
                 false => sequence >= held.end,
@@ -177,8 +175,8 @@ impl StreamCursor {
     }
 }
 
-/// The index does not lead to an event that must be there: it is wrong, and nothing that it says
-/// can be believed.
+/// The index does not lead to an event that must exist: the index is wrong, and no part of it can
+/// be trusted.
 fn lost(stream: &StreamId, sequence: u64) -> Error {
     misled(stream, &format!("event {sequence}"))
 }
@@ -190,8 +188,8 @@ fn misled(stream: &StreamId, what: &str) -> Error {
     )
 }
 
-/// The events of a stream in a named edition: those of the main one below the divergence, then its
-/// own.
+/// The events of a stream in a named edition: those of the main edition below the divergence, then
+/// its own.
 pub(crate) struct EditionCursor {
     stream: StreamId,
     main: StreamCursor,
@@ -202,8 +200,8 @@ pub(crate) struct EditionCursor {
 }
 
 impl EditionCursor {
-    /// `before` is the position that all events must stand below; `diverging_at` the sequence at
-    /// which the stream is to diverge, wherever it does.
+    /// `before` is the position below which all events are; `diverging_at` the sequence at which
+    /// the stream is taken to diverge, wherever it does.
     pub(crate) fn new(
         store: &Inner,
         stream: &StreamId,
@@ -254,22 +252,22 @@ fn own_event(store: &Inner, stream: &StreamId, own: &Own, sequence: u64) -> Resu
     if event.sequence() == sequence { Ok(event) } else { Err(lost(stream, sequence)) }
 }
 
-/// The events of a stream in a store that has lost some: its sequences may have gaps, so that its
-/// places are taken all at once, and looked into.
+/// The events of a stream in a store that has lost some: its sequences may have gaps, so all its
+/// locations are taken at once and read.
 pub(crate) struct GapCursor {
     stream: StreamId,
-    /// Where the events stand, and whether in the edition's own part of the stream.
+    /// Locations of the events, and whether each is in the edition's own part of the stream.
     places: Vec<(Location, bool)>,
     left: Range<usize>,
     backwards: bool,
-    /// The position of the first event of its own that is intact, in a named edition; 0 in the main
-    /// one, and without an end if there is none.
+    /// The position of its own first intact event, in a named edition; 0 in the main one,
+    /// `u64::MAX` if there is none.
     pub first_own: u64,
 }
 
 impl GapCursor {
-    /// `before` is the position that all events must stand below; `diverging_at` the sequence at
-    /// which the stream is to diverge, wherever it does.
+    /// `before` is the position below which all events are; `diverging_at` the sequence at which
+    /// the stream is taken to diverge, wherever it does.
     pub(crate) fn new(
         store: &Inner,
         stream: &StreamId,
@@ -279,7 +277,7 @@ impl GapCursor {
         before: Option<u64>,
         diverging_at: Option<u64>,
     ) -> Result<Self> {
-        // Those of these places whose events have these sequences.
+        // Returns those of these locations whose events have these sequences.
         let within = |stream: &StreamId, places: &[Location], sequences: Range<u64>| -> Result<Range<usize>> {
             let event = |n: u64| event_of(store, stream, places[n as usize]);
             let count = places.len() as u64;
@@ -299,12 +297,12 @@ impl GapCursor {
         let mut own = &own[within(stream, &own, 0..u64::MAX)?];
         let first = own.first().map(|&place| event_of(store, stream, place)).transpose()?;
         let first_own = first.as_ref().map_or(u64::MAX, Event::position);
-        // What is lost has its sequences too, where they are known.
+        // Lost events have sequences too, where they are known.
         let lost = |stream: &StreamId| store.known_lost(stream, before.unwrap_or(u64::MAX));
         let (lost_own, lost_main) = (lost(stream), lost(&main));
         let first = first.map(|event| event.sequence()).into_iter().chain(lost_own.map(|lost| lost.start)).min();
         let diverges = diverging_at.or(first).unwrap_or(u64::MAX);
-        // How far the main edition is known to have come: the edition diverged there, or after.
+        // The end of the main edition's part that is known: the edition diverged there, or later.
         let shared = &mains[within(&main, &mains, 0..u64::MAX)?];
         let last = shared.last().map(|&place| event_of(store, &main, place)).transpose()?;
         let next = last.map_or(0, |last| last.sequence().saturating_add(1));
@@ -329,14 +327,13 @@ impl GapCursor {
     }
 }
 
-/// The event of a stream that stands at a place.
+/// Returns the event of a stream at a location.
 fn event_of(store: &Inner, stream: &StreamId, place: Location) -> Result<Event> {
     let event = store.log.event_at(place)?;
     if event.is_in(stream) { Ok(event) } else { Err(misled(stream, "an event")) }
 }
 
-/// The first number of a range for which `below` does not hold. Those for which it holds come
-/// first.
+/// Returns the first number of a range that does not satisfy `below`, which must be monotonic.
 fn bisect(range: Range<u64>, mut below: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
     let (mut low, mut high) = (range.start, range.end);
     while low < high {
@@ -351,29 +348,29 @@ fn bisect(range: Range<u64>, mut below: impl FnMut(u64) -> Result<bool>) -> Resu
 }
 
 impl Inner {
-    /// The event that stands at a place, which the index says is of this stream.
+    /// Returns the event at a location, which the index says is of this stream.
     pub(crate) fn event_in(&self, stream: &StreamId, place: Location) -> Result<Event> {
         event_of(self, stream, place)
     }
 
-    /// The next sequence of a stream, as reads see it: in a named edition in which it does not
-    /// diverge, that of the main one.
+    /// Returns the next sequence of a stream, as reads see it: that of the main edition if the
+    /// stream has not diverged in its edition.
     pub(crate) fn next_sequence(&self, stream: &StreamId) -> Result<u64> {
         let next = self.catalog.index.next_sequence(stream.key())?;
         let main = if next == 0 { stream.in_main() } else { None };
         main.map_or(Ok(next), |main| self.catalog.index.next_sequence(main.key()))
     }
 
-    /// The same for a stream that is about to be written to: it is remembered, so that it need not
-    /// be looked for under a lock.
+    /// Returns the next sequence of a stream that is about to be written to, and remembers it, so
+    /// that it need not be looked up under a lock.
     pub(crate) fn next_sequence_to_write(&self, stream: &StreamId) -> Result<u64> {
         let next = self.catalog.index.next_sequence_to_write(stream.key())?;
         let main = if next == 0 { stream.in_main() } else { None };
         main.map_or(Ok(next), |main| self.catalog.index.next_sequence_to_write(main.key()))
     }
 
-    /// The sequence after the last event of a stream of the main edition that stands below a
-    /// position: positions rise with sequences.
+    /// Returns the sequence after the last event of a stream of the main edition below a position:
+    /// positions rise with sequences.
     pub(crate) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
         bisect(0..self.catalog.index.next_sequence(stream.key())?, |sequence| {
             let mut one = StreamCursor::new(self, stream.clone(), sequence..sequence + 1, false)?.limit(1);

@@ -1,4 +1,4 @@
-//! Stopping, pausing and watching a consumer from other threads.
+//! Control of a consumer from other threads: stop, pause, watch.
 
 use super::schedule::Schedule;
 use super::work::is_handling;
@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Over how many seconds the rate is taken.
+/// Number of seconds over which the rate is averaged.
 const RATE: u64 = 10;
 
 /// Stops, pauses and watches a consumer from any thread. From

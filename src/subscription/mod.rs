@@ -1,4 +1,4 @@
-//! Subscriptions: what has happened, and then what happens, through one read path.
+//! Subscriptions: history, then live events, through one read path.
 
 #[cfg(feature = "async")]
 mod stream;
@@ -18,27 +18,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// How far a subscription may lag before it says that it has fallen behind, unless it is told
-/// another number.
+/// Number of positions by which a subscription may lag before it reports that it has fallen behind,
+/// by default.
 const LAG: u64 = 1024;
 
-/// What a subscription hands out.
+/// What a subscription returns.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Delivery {
     /// An event, in order of positions.
     Event(Event),
-    /// All events up to this position have been handed out that there were (`None`: there were
-    /// none): from now on, they come as they happen.
+    /// All events up to this position that existed have been returned (`None`: there were none);
+    /// from now on events are returned as they happen.
     CaughtUp(Option<u64>),
-    /// The reader was slower than the writers: so many positions are in between. It reads history
-    /// again, until it has caught up.
+    /// The reader was slower than the writers, by this many positions. It reads history again,
+    /// until it has caught up.
     FellBehind(u64),
 }
 
 impl Store {
-    /// Subscribes to the events of a query: those that there are, and then those that come. See
-    /// [`Subscription`].
+    /// Subscribes to the events of a query: existing ones, then new ones. See [`Subscription`].
     pub fn subscribe(&self, query: impl Into<Query>) -> Subscription {
         Subscription {
             store: self.clone(),
@@ -56,16 +55,16 @@ impl Store {
     }
 }
 
-/// Events as they happen, after those that have happened: a blocking iterator that ends when it is
-/// stopped, or when the store is closed and all was handed out.
+/// Existing events, then new ones as they are committed: a blocking iterator that ends when it is
+/// stopped, or when the store is closed and everything has been returned.
 ///
-/// There is no gap and no duplicate between history and live, as both come by one path: it reads
-/// the log up to what can be read, and then sleeps until there is more. Nothing is queued for it,
-/// so it takes the same little memory however slow its reader is. Only what can be read is handed
-/// out: what is as durable as [`Durability`](crate::Durability) asks for. It sleeps without costing
-/// others anything: an append wakes only those whose query may fit.
+/// There is no gap and no duplicate between history and live events, as both use one path: it reads
+/// the log up to what is visible, then sleeps until there is more. Nothing is queued for it, so it
+/// takes the same little memory however slow its reader is. It returns only visible events: those
+/// that are as durable as [`Durability`](crate::Durability) asks for. While it sleeps it costs
+/// nothing: an append wakes only those whose query may match.
 ///
-/// It takes no thread but that of its reader. It holds the store open, as iterators do.
+/// It uses no thread but that of its reader. It keeps the store open, as iterators do.
 ///
 /// ```
 /// use annals::subscription::Delivery;
@@ -91,23 +90,23 @@ impl Store {
 ///
 /// # In a named edition
 ///
-/// A subscription to a query of a named edition hands out what the edition shows at the time. An
-/// event of the main edition that was handed out before its stream diverged below it stays handed
-/// out.
+/// A subscription to a query of a named edition returns what the edition shows at the time. It does
+/// not take back an event of the main edition whose stream diverges below it later.
 pub struct Subscription {
     store: Store,
     query: Query,
-    /// All events up to this position have been handed out.
+    /// All events up to this position have been returned.
     reached: Option<u64>,
     lag: u64,
-    /// What is being handed out.
+    /// The search that is being read.
     found: Option<Events>,
-    /// The newest position that could be read when that began.
+    /// The newest visible position when the search began.
     head: Option<u64>,
     seat: Option<Seat>,
     /// It has caught up.
     live: bool,
-    /// It has slept since it handed out an event: what has come meanwhile is not its fault.
+    /// It has slept since it returned an event: events that came in the meantime are not its
+    /// reader's lag.
     slept: bool,
     ended: bool,
     stop: Stop,
@@ -124,8 +123,8 @@ struct Stopping {
 }
 
 impl Stop {
-    /// Ends the subscription: it hands out nothing more, and wakes if it sleeps. The position that
-    /// it has come to is kept.
+    /// Ends the subscription: it returns nothing more, and wakes up if it sleeps. Its checkpoint is
+    /// kept.
     pub fn stop(&self) {
         self.0.stopped.store(true, SeqCst);
         let waker = self.0.asleep.lock().clone();
@@ -134,85 +133,84 @@ impl Stop {
         }
     }
 
-    /// Whether it was stopped.
+    /// Returns whether it was stopped.
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(SeqCst)
     }
 }
 
 impl Subscription {
-    /// Begins after this position, which is usually that of the last event that was processed;
-    /// `None` begins with the first event, as without this. Set before the first event is taken.
+    /// Begins after this position, usually that of the last event that was processed; `None` begins
+    /// with the first event, which is the default. Call it before the first event is taken.
     ///
-    /// The first call for an event gives [`Error::PositionAhead`] if the store has not come to this
-    /// position, and it ends then: the store was restored from a backup, or has lost events that
-    /// were not synced, and others will take their positions. Once they have, a number does not
-    /// tell: take it from [`Checkpoints::get`](crate::progress::Checkpoints::get), which looks
-    /// whether its event is still the one.
+    /// If the store has not reached this position, the first call for an event returns
+    /// [`Error::PositionAhead`], and the subscription ends: the store was restored from a backup,
+    /// or has lost unsynced events, and other events will get their positions. Once they have, the
+    /// number alone does not tell: take it from
+    /// [`Checkpoints::get`](crate::progress::Checkpoints::get), which checks that its event is
+    /// still the same.
     pub fn after(mut self, position: impl Into<Option<u64>>) -> Self {
         self.reached = position.into();
         self
     }
 
-    /// Begins after all that there is now: only what comes.
+    /// Begins after all existing events: only new ones are returned.
     pub fn from_now(mut self) -> Self {
         self.reached = self.store.head();
         self
     }
 
-    /// Says [`Delivery::FellBehind`] when it lags by more than so many positions after it had
-    /// caught up. 1,024 by default.
+    /// Returns [`Delivery::FellBehind`] when it lags by more than this many positions after it had
+    /// caught up. Default: 1,024.
     pub fn lag_limit(mut self, positions: u64) -> Self {
         self.lag = positions;
         self
     }
 
-    /// The position up to which all events of the query have been handed out, or `None` if that is
-    /// none. Moves on over events that do not match; that of the last event that was handed out, or
-    /// after it.
+    /// Returns the position up to which all events of the query have been returned, or `None` if
+    /// that is none. It also advances over events that do not match.
     pub fn checkpoint(&self) -> Option<u64> {
         self.reached
     }
 
-    /// How many positions there are that it has not come to.
+    /// Returns the number of positions that it has not reached.
     pub fn lag(&self) -> u64 {
         self.store.len().saturating_sub(behind(self.reached))
     }
 
-    /// What stops it from another thread.
+    /// Returns a handle that stops it from another thread.
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Is stopped by this one.
+    /// Lets `stop` stop this subscription.
     pub(crate) fn stopped_by(mut self, stop: &Stop) -> Self {
         self.stop = stop.clone();
         self
     }
 
-    /// Whether there will be nothing more: it was stopped, the store was closed, or there was an
-    /// error.
+    /// Returns whether nothing more will follow: it was stopped, the store was closed, or there was
+    /// an error.
     pub fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// What comes next, if it can be had without waiting.
+    /// Returns the next item if there is one now; never waits.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`], [`Error::Io`],
-    /// [`Error::PositionAhead`] if it was to begin [after a
-    /// position](Subscription::after) that there is not. An error comes once, and the subscription
-    /// ends with it, but for a gap of a store that is [read around
-    /// damage](crate::Options::open_read_only), after which it goes on.
+    /// [`Error::Damaged`], [`Error::Io`], [`Error::PositionAhead`] if it was to begin
+    /// [after a position](Subscription::after) that does not exist. An error is returned once, and
+    /// ends the subscription; except for a gap of a store that is
+    /// [read around damage](crate::Options::open_read_only), after which it continues.
     pub fn try_next(&mut self) -> Result<Option<Delivery>> {
         let next = self.advance();
         self.ended |= next.is_err() && !self.found.as_ref().is_some_and(Events::goes_on);
         next
     }
 
-    /// What comes next; blocks until there is something, or this time is over: `None` then, and
-    /// also at the [end](Subscription::is_ended).
+    /// Returns the next item; blocks until there is one, or `timeout` has passed: then `None`, as
+    /// at the [end](Subscription::is_ended).
     ///
     /// # Errors
     ///
@@ -262,8 +260,8 @@ impl Subscription {
                     self.slept = false;
                     return Ok(Some(Delivery::Event(event)));
                 }
-                // A search that ends before the head did so as its query ends at a time: nothing
-                // that comes later can fit.
+                // A search ends before the head if its query ends at a time: no later event can
+                // match.
                 self.reached = self.reached.max(found.head()).max(self.head);
                 self.found = None;
             }
@@ -285,13 +283,13 @@ impl Subscription {
         }
     }
 
-    /// Gets ready to sleep. `false` if there is something to do after all.
+    /// Prepares to sleep. Returns `false` if there is something to do after all.
     fn prepare(&mut self, waker: std::task::Waker) -> bool {
         *self.stop.0.asleep.lock() = Some(waker.clone());
         let seat = self.seat.get_or_insert_with(|| self.store.waiters().seat(&self.query));
         seat.signal.prepare(waker);
         let closed = self.store.waiters().is_closed();
-        // Looked at once more: what has come before this, nobody will wake for.
+        // Checked once more: nothing wakes this thread for what came before it registered.
         if self.lag() > 0 || closed || self.stop.is_stopped() {
             self.ended |= closed && self.lag() == 0;
             self.awake();
@@ -315,8 +313,8 @@ impl Subscription {
 impl Iterator for Subscription {
     type Item = Result<Delivery>;
 
-    /// Blocks until there is something. `None` when it was stopped, the store was closed, or there
-    /// was an error before that has ended it.
+    /// Blocks until there is an item. Returns `None` if it was stopped, the store was closed, or an
+    /// earlier error has ended it.
     fn next(&mut self) -> Option<Result<Delivery>> {
         self.next_until(None).transpose()
     }

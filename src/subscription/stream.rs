@@ -1,4 +1,4 @@
-//! Subscriptions for async code: the same, as a stream. Any runtime will do.
+//! Subscriptions as streams for async code, on any runtime.
 
 use super::{Delivery, Subscription};
 use crate::error::Result;
@@ -9,28 +9,28 @@ use std::task::{Context, Poll};
 
 /// A [`Subscription`] as a [`Stream`].
 ///
-/// Reading the log is done by the task that polls, and blocks for as long as that takes
-/// (microseconds, unless the disk has to be asked). Dropping it at any time is safe; what it has
-/// come to, [`Subscription::checkpoint`] tells.
+/// The task that polls reads the log, and blocks for as long as that takes (microseconds, unless
+/// the disk must be read). It may be dropped at any time; [`Subscription::checkpoint`] returns its
+/// progress.
 #[derive(Debug)]
 pub struct SubscriptionStream {
     subscription: Subscription,
 }
 
 impl Subscription {
-    /// The same, for async code.
+    /// Turns the subscription into a stream for async code.
     pub fn into_stream(self) -> SubscriptionStream {
         SubscriptionStream { subscription: self }
     }
 }
 
 impl SubscriptionStream {
-    /// The subscription: how far it has come, and what stops it.
+    /// Returns the subscription: its checkpoint, and what stops it.
     pub fn subscription(&self) -> &Subscription {
         &self.subscription
     }
 
-    /// The subscription, to be read by a thread.
+    /// Returns the subscription, to be read by a thread.
     pub fn into_inner(self) -> Subscription {
         self.subscription
     }

@@ -1,7 +1,7 @@
-//! Whether what is kept about events is about events of this log. A position is only a number: when
-//! a backup is put back over a store, or events are lost that were never synced, others take the
-//! numbers of those that are gone. The time at which an event was recorded tells the one from the
-//! other.
+//! Bindings: whether a position, checkpoint or dead letter is about an event of this log. A
+//! position is only a number: when a backup is restored over a store, or unsynced events are lost,
+//! other events get the numbers of the missing ones. The recorded time of an event tells the two
+//! apart.
 
 use crate::error::{Error, Result};
 use crate::format::event::Event;
@@ -13,12 +13,12 @@ use crate::system::System;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
-/// Where the log and a binding part.
+/// How a binding differs from the log.
 #[derive(Clone, Copy)]
 pub(crate) enum Parting {
-    /// The number is that of no event yet: the next one is this.
+    /// No event has this number yet: the next one is this.
     Ahead(u64),
-    /// The event in its place was recorded then.
+    /// The event with this number was recorded at this other time.
     Diverged(i64),
 }
 
@@ -41,13 +41,13 @@ impl Parting {
     }
 }
 
-/// `None` if nothing is bound.
+/// `None` if it is not bound.
 pub(crate) fn time(recorded_at: i64) -> Option<Timestamp> {
     (recorded_at != UNBOUND).then(|| Timestamp::from_nanos(recorded_at))
 }
 
 impl Inner {
-    /// What stands at a position, whatever it is: `None` after the end.
+    /// Returns the record at a position, of any kind; `None` after the end.
     fn record_at(self: &Arc<Self>, position: u64) -> Result<Option<Event>> {
         if position >= self.log.watermark() {
             return Ok(None);
@@ -55,14 +55,14 @@ impl Inner {
         self.log.forwards(position..position + 1).next()
     }
 
-    /// What binds a position to its event. A position that the log has not come to is bound to
-    /// nothing.
+    /// Returns the binding of a position to its event. A position after the end of the log is not
+    /// bound.
     pub(crate) fn bind(self: &Arc<Self>, position: u64) -> Result<i64> {
         Ok(self.record_at(position)?.map_or(UNBOUND, |event| event.recorded_at().as_nanos()))
     }
 
-    /// Where a position parts from the log, if it does. One whose event is lost does not: nothing
-    /// else has taken its place.
+    /// Returns how a position differs from the log, if it does. If its event is lost, it does not:
+    /// no other event has its number.
     pub(crate) fn parting(self: &Arc<Self>, position: u64, recorded_at: i64) -> Result<Option<Parting>> {
         let Some(event) = self.record_at(position)? else { return Ok(Some(Parting::Ahead(self.log.watermark()))) };
         let found = event.recorded_at().as_nanos();
@@ -70,8 +70,8 @@ impl Inner {
         Ok((!holds).then_some(Parting::Diverged(found)))
     }
 
-    /// The same, for a notice or a list: what is bound to nothing, or cannot be read, is not known
-    /// to part.
+    /// Returns the same for a notice or a list: an entry that is not bound, or cannot be read, does
+    /// not count as different.
     pub(crate) fn known_fault(self: &Arc<Self>, position: u64, recorded_at: i64) -> Option<BindingFault> {
         let bound = recorded_at != UNBOUND;
         let parting = bound.then(|| self.parting(position, recorded_at)).and_then(Result::ok);
@@ -80,7 +80,7 @@ impl Inner {
 }
 
 impl Store {
-    /// The event of a stream with exactly this sequence: where that one is lost, a read would give
+    /// Returns the event of a stream with exactly this sequence: if it is lost, a read would return
     /// the next one.
     pub(crate) fn event_of(&self, stream: &StreamId, sequence: u64) -> Result<Option<Event>> {
         Ok(self.event_from(stream, sequence)?.filter(|event| event.sequence() == sequence))
@@ -90,13 +90,13 @@ impl Store {
         self.read(stream).from(sequence).limit(1).over_gaps().into_iter().next().transpose()
     }
 
-    /// What binds a sequence of a stream to its event.
+    /// Returns the binding of a sequence of a stream to its event.
     pub(crate) fn bind_sequence(&self, stream: &StreamId, sequence: u64) -> Result<i64> {
         Ok(self.event_of(stream, sequence)?.map_or(UNBOUND, |event| event.recorded_at().as_nanos()))
     }
 
-    /// Where a sequence of a stream parts from the log. In a named edition also where the stream
-    /// has diverged since, below its event.
+    /// Returns how a sequence of a stream differs from the log: in a named edition, also because
+    /// the stream has since diverged below it.
     pub(crate) fn sequence_parting(&self, stream: &StreamId, of: Sequence) -> Result<Option<Parting>> {
         if of.recorded_at == UNBOUND || (of.checked && stream.edition().is_none()) {
             return Ok(None);
@@ -107,7 +107,7 @@ impl Store {
                 let found = event.recorded_at().as_nanos();
                 let holds = match event.sequence() == of.sequence {
                     true => found == of.recorded_at,
-                    // One that is lost has left a gap, and nothing has taken its place.
+                    // A lost event has left a gap, and no other event has its sequence.
                     false => !self.is_of_main(stream, of)?,
                 };
                 (!holds).then_some(Parting::Diverged(found))
@@ -115,15 +115,16 @@ impl Store {
         })
     }
 
-    /// Whether what is bound in a named edition is an event of the main one that is still there.
-    /// Where the stream has a gap in its place, it has diverged below, and lost another event.
+    /// Returns whether the event that an entry of a named edition is bound to is an event of the
+    /// main edition that still exists. If the stream has a gap at its sequence, it has diverged
+    /// below, and lost another event.
     fn is_of_main(&self, stream: &StreamId, of: Sequence) -> Result<bool> {
         let Some(main) = stream.in_main() else { return Ok(false) };
         let event = self.event_of(&main, of.sequence)?;
         Ok(event.is_some_and(|event| event.recorded_at().as_nanos() == of.recorded_at))
     }
 
-    /// Whether the log has come to a position, and, if that is known, whether its event was
+    /// Returns whether the log reaches a position, and, if the time is known, whether its event was
     /// recorded then.
     pub(crate) fn check_place(&self, what: &str, position: u64, recorded_at: Option<Timestamp>) -> Result<()> {
         let recorded_at = recorded_at.map_or(UNBOUND, Timestamp::as_nanos);
@@ -134,8 +135,8 @@ impl Store {
         }
     }
 
-    /// What opening tells of checkpoints, positions and dead letters that are not about events of
-    /// this log. Looks at the newest ones, below which histories agree if they agree there.
+    /// Returns the notices of an open about checkpoints, positions and dead letters that are not
+    /// about events of this log. Checks the newest entries: histories that agree there agree below.
     pub(crate) fn binding_notices(&self) -> Vec<String> {
         let newest = self.inner.positions.newest();
         let mut notices = Vec::new();

@@ -1,4 +1,4 @@
-//! Consumer checkpoints: how far each consumer has come in the whole store.
+//! Consumer checkpoints: the position of each consumer in the whole store.
 
 use super::bindings::time;
 use crate::error::Result;
@@ -9,32 +9,30 @@ use crate::store::{Inner, Store};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
-/// How far consumers have come in the store: a position and a version for each name. From
-/// [`Store::checkpoints`].
+/// Checkpoints of consumers: a position and a version for each name. From [`Store::checkpoints`].
 ///
-/// A consumer reads events in order of positions, as a subscription does. It commits
-/// the position up to and including which it has handled everything, and expects the version that
-/// it has seen last: should another one work under the same name by mistake, one of the two finds
-/// out, by [`Error::CheckpointConflict`](crate::Error::CheckpointConflict), before anything is
-/// mixed up.
+/// A consumer reads events in order of positions, as a subscription does. It commits the position
+/// up to which, included, it has handled everything, and expects the version that it has last seen:
+/// if another consumer works under the same name by mistake, one of the two gets
+/// [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) before any harm is done.
 ///
-/// They stand in the same file as [handler positions](Store::positions), and become durable as
-/// those do: by [`Checkpoints::flush`], when the store is closed, or, with
-/// [`Options::sync_positions`](crate::Options::sync_positions), before a commit returns. What was
-/// committed and not flushed is gone after a crash, and its version may then be given to another
-/// commit.
+/// Checkpoints are in the same file as [handler positions](Store::positions), and become durable in
+/// the same way: by [`Checkpoints::flush`], when the store is closed, or, with
+/// [`Options::sync_positions`](crate::Options::sync_positions), before a commit returns. A
+/// checkpoint that was committed but not flushed is gone after a crash, and its version may then be
+/// assigned again.
 ///
 /// # Bound to events
 ///
 /// A checkpoint is kept with the time at which the event at its position was recorded. If a backup
-/// is put back over the store, the log ends earlier, and then other events take the positions of
-/// those that are gone: the checkpoint is then refused, with
+/// is restored over the store, the log ends earlier, and other events then get the positions of the
+/// missing ones: the checkpoint is refused with
 /// [`Error::PositionAhead`](crate::Error::PositionAhead) or
 /// [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Checkpoints::reset) or
 /// [deleted](Checkpoints::delete). [`Store::open_report`] has a notice of it. Two events that were
-/// recorded at the same nanosecond are not told apart. A position that the log has not come to can
-/// be committed, and is only a number: it is given back as it is, and a
-/// [`Consumer`](crate::Consumer) refuses it.
+/// recorded in the same nanosecond are not told apart. A position after the end of the log can be
+/// committed, but is not bound: it is returned as it is, and a [`Consumer`](crate::Consumer)
+/// refuses it.
 ///
 /// ```
 /// use annals::progress::ExpectedVersion;
@@ -65,13 +63,13 @@ pub struct Checkpoints {
     store: Store,
 }
 
-/// How far a consumer has come.
+/// The checkpoint of a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checkpoint {
     /// The name of the consumer.
     pub name: String,
-    /// All events up to and including the one at this position are done.
+    /// All events up to this position, included, are done.
     pub position: u64,
     /// 1 for the first commit, and one more for each commit or reset after it.
     pub version: u64,
@@ -79,7 +77,7 @@ pub struct Checkpoint {
     /// committed.
     pub recorded_at: Option<Timestamp>,
     /// Why it is not about an event of this log. Only [`Checkpoints::list`] and
-    /// [`Store::consumers`] give such ones.
+    /// [`Store::consumers`] return such checkpoints.
     pub fault: Option<BindingFault>,
 }
 
@@ -90,13 +88,13 @@ impl Checkpoint {
     }
 }
 
-/// What errors call it.
+/// The name that errors use.
 pub(crate) fn checkpoint_of(name: &str) -> String {
     format!("the checkpoint of {name}")
 }
 
 impl Inner {
-    /// The checkpoint of this name. One that is bound to an event is only given if the log has that
+    /// Returns the checkpoint of this name. If it is bound to an event, the log must have that
     /// event.
     pub(crate) fn checked_checkpoint(self: &Arc<Self>, name: &str) -> Result<Option<CheckpointEntry>> {
         let Some(reached) = self.positions.checkpoint(name)? else { return Ok(None) };
@@ -111,7 +109,7 @@ impl Inner {
 }
 
 impl Store {
-    /// How far consumers have come in the store.
+    /// Returns the checkpoints of consumers.
     pub fn checkpoints(&self) -> Checkpoints {
         Checkpoints { store: self.clone() }
     }
@@ -122,7 +120,7 @@ impl Checkpoints {
         &self.store.inner
     }
 
-    /// The checkpoint of this name, or `None` if nothing was committed yet.
+    /// Returns the checkpoint of this name, or `None` if none has been committed.
     ///
     /// # Errors
     ///
@@ -133,19 +131,19 @@ impl Checkpoints {
         Ok(self.inner().checked_checkpoint(name)?.map(|reached| Checkpoint::new(name, reached)))
     }
 
-    /// Says that the consumer is done with all events up to and including the one at this position.
-    /// The position may be the one it has, so that the version alone rises.
+    /// Commits that the consumer is done with all events up to this position, included. The
+    /// position may be the current one, so that only the version rises.
     ///
     /// # Errors
     ///
     /// * [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if the version is not as
     ///   expected;
-    /// * [`Error::Invalid`](crate::Error::Invalid) if the position is before the one it has: a
-    ///   consumer that goes back without meaning to has gone wrong, and one that means to calls
+    /// * [`Error::Invalid`](crate::Error::Invalid) if the position is before the current one: a
+    ///   consumer that goes back by mistake is faulty, and one that goes back on purpose calls
     ///   [`Checkpoints::reset`];
     /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
-    ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event of the one
-    ///   that is there; those of reading the event at the position;
+    ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event of the
+    ///   current checkpoint; those of reading the event at the position;
     /// * as for [`Positions`](crate::progress::Positions#errors).
     pub fn commit(&self, name: &str, position: u64, expected: ExpectedVersion) -> Result<Checkpoint> {
         let inner = self.inner();
@@ -155,9 +153,9 @@ impl Checkpoints {
         Ok(Checkpoint::new(name, reached))
     }
 
-    /// Moves the checkpoint to any position, whatever its version: for a consumer that is to see
-    /// events again. The version rises, so that a consumer that is at work finds out. To begin with
-    /// the very first event, [delete](Checkpoints::delete) it.
+    /// Moves the checkpoint to any position, whatever its version, so that a consumer sees events
+    /// again. The version rises, so that a running consumer notices. To begin with the very first
+    /// event, [delete](Checkpoints::delete) the checkpoint.
     ///
     /// # Errors
     ///
@@ -170,8 +168,8 @@ impl Checkpoints {
         Ok(Checkpoint::new(name, reached))
     }
 
-    /// All checkpoints, sorted by name; also those that are not about events of this log, which
-    /// have a [fault](Checkpoint::fault).
+    /// Returns all checkpoints, sorted by name, including those that are not about events of this
+    /// log, which have a [fault](Checkpoint::fault).
     ///
     /// # Errors
     ///
@@ -185,7 +183,7 @@ impl Checkpoints {
         Ok(self.inner().positions.checkpoints()?.into_iter().map(shown).collect())
     }
 
-    /// Forgets the checkpoint. Returns whether there was one. Versions begin with 1 again.
+    /// Deletes the checkpoint. Returns whether there was one. Versions begin with 1 again.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What consumers need of the store: that each runs once, and that checkpoint and dead letters move
+//! The store's part of consumers: each name runs once, and checkpoint and dead letters change
 //! together.
 
 use super::checkpoints::checkpoint_of;
@@ -26,16 +26,16 @@ impl Drop for Claim {
     }
 }
 
-/// How far a consumer has come since it said so last.
+/// The progress of a consumer since its last update.
 pub(crate) struct CheckpointUpdate {
-    /// All before this position is done, or in a letter.
+    /// All before this position is done, or a dead letter.
     pub next: u64,
     pub parked: Vec<(u64, DeadLetterEntry)>,
-    /// Letters of events that are done.
+    /// Dead letters of events that are done.
     pub gone: Vec<u64>,
 }
 
-/// The checkpoint of a consumer as the store has it.
+/// The stored checkpoint of a consumer.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct StoredCheckpoint {
     /// All before this position is done.
@@ -64,21 +64,20 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::PositionAhead`], [`Error::Diverged`] if the log does not have the event up to which
-    /// all is done: then nobody knows what is done.
+    /// all is done: then it is unknown what is done.
     pub(crate) fn kept(&self, name: &str) -> Result<Option<StoredCheckpoint>> {
         let Some(reached) = self.inner.checked_checkpoint(name)? else { return Ok(None) };
-        // A number that was no position when it was committed says nothing of the events that have
-        // come since.
+        // A number that was not a position when it was committed says nothing about later events.
         if reached.recorded_at == UNBOUND
             && let Some(parting) = self.inner.parting(reached.position, UNBOUND)?
         {
             return Err(parting.error(checkpoint_of(name), reached.position, UNBOUND));
         }
-        // The log has the event there, so that there is a next position.
+        // The log has the event there, so there is a next position.
         Ok(Some(StoredCheckpoint { next: behind(reached.position), version: reached.version }))
     }
 
-    /// Moves checkpoint and letters, and makes them durable, together, and after the events that
+    /// Moves checkpoint and dead letters, and makes them durable, together, after the events that
     /// they are about.
     pub(crate) fn keep(
         &self,
@@ -95,7 +94,7 @@ impl Store {
         Ok(StoredCheckpoint { next, version: moved.map_or(kept.version, |moved| moved.version) })
     }
 
-    /// Moves the checkpoint anywhere, and makes that durable. None is left if nothing is done.
+    /// Moves the checkpoint anywhere, and makes that durable. Removes it if nothing is done.
     pub(crate) fn keep_anew(&self, name: &str, next: u64) -> Result<()> {
         let positions = &self.inner.positions;
         match next.checked_sub(1) {
@@ -120,12 +119,12 @@ impl Store {
         self.inner.positions.count_dead_letters()
     }
 
-    /// Why a dead letter is not about an event of this log, if it is not.
+    /// Returns why a dead letter is not about an event of this log, if it is not.
     pub(crate) fn letter_fault(&self, position: u64, letter: &DeadLetterEntry) -> Option<BindingFault> {
         self.inner.known_fault(position, letter.recorded_at)
     }
 
-    /// The same as an error.
+    /// Returns the same as an error.
     pub(crate) fn check_dead_letter(&self, name: &str, position: u64, letter: &DeadLetterEntry) -> Result<()> {
         if letter.recorded_at == UNBOUND {
             return Ok(());
@@ -135,7 +134,7 @@ impl Store {
         parting.map_or(Ok(()), |parting| Err(parting.error(what(), position, letter.recorded_at)))
     }
 
-    /// Writes letters that have changed, and forgets others. Durable after
+    /// Writes dead letters that have changed, and deletes others. Durable after
     /// [`Checkpoints::flush`](crate::store::Checkpoints::flush).
     pub(crate) fn put_dead_letter(&self, name: &str, position: u64, letter: DeadLetterEntry) -> Result<()> {
         let (to, expected) = (None, ExpectedVersion::Any);
@@ -148,7 +147,7 @@ impl Store {
         self.inner.positions.delete_dead_letter(name, position)
     }
 
-    /// The number of events that were recorded before a time.
+    /// Returns the number of events that were recorded before a time.
     pub(crate) fn recorded_before(&self, time: Timestamp) -> Result<u64> {
         match time.as_nanos().checked_sub(1) {
             Some(before) => self.inner.position_behind(AsOf::Time(Timestamp::from_nanos(before)), self.len()),
@@ -156,8 +155,8 @@ impl Store {
         }
     }
 
-    /// The number of events from this position on that a reader sees, in all editions. Reads one
-    /// segment, and asks the index for the others.
+    /// Returns the number of events from this position on that a reader sees, in all editions.
+    /// Reads one segment, and asks the index for the others.
     pub(crate) fn events_from(&self, next: u64) -> Result<u64> {
         self.ask(|store| {
             let (log, len) = (&store.inner.log, store.len());
@@ -175,13 +174,13 @@ impl Store {
         })
     }
 
-    /// The event at a position, of whatever edition. `None` if it cannot be seen any more.
+    /// Returns the event at a position, of any edition. `None` if it is no longer visible.
     pub(crate) fn event_at(&self, position: u64) -> Result<Option<Event>> {
         let events = self.read_all().from(position).to(behind(position));
         events.into_iter().next().transpose()
     }
 
-    /// The time by the clock that events are recorded with.
+    /// Returns the current time of the clock that events are recorded with.
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.now()
     }

@@ -1,4 +1,4 @@
-//! Handler positions: how far each handler has come in each stream.
+//! Handler positions: the sequence that each handler has reached in each stream.
 
 use super::bindings::{Parting, time};
 use crate::error::Result;
@@ -7,33 +7,33 @@ use crate::store::{Inner, Store};
 use crate::stream::StreamId;
 use crate::time::Timestamp;
 
-/// How far handlers have come: a sequence for each handler and stream, beside the log. From
+/// Positions of handlers: a sequence for each handler and stream, beside the log. From
 /// [`Store::positions`].
 ///
-/// A handler does something with the events of many streams, each on its own, as a projector or a
-/// process manager does. It looks up the sequence of the last event that it has handled in
-/// a stream, handles what follows, and puts the new one. There is none until it has put one: that
-/// is not the same as 0, which says that the first event is handled.
+/// A handler processes the events of many streams, each stream separately, as a projector or a
+/// process manager does. It looks up the sequence of the last event that it has handled in a
+/// stream, handles what follows, and puts the new sequence. Without a put there is no position:
+/// that is not the same as 0, which says that the first event is handled.
 ///
-/// Changes are made in memory, and cost a lookup of the event, which takes a microsecond or a few.
-/// They become durable by [`Positions::flush`] and when the store is closed; a crash takes at most
-/// what came after the last flush, so that a handler may see events again, and never too few. With
+/// Changes are made in memory, and cost a lookup of the event, which takes a few microseconds. They
+/// become durable by [`Positions::flush`] and when the store is closed; a crash loses at most the
+/// changes since the last flush, so that a handler may see events again, but never misses any. With
 /// [`Options::sync_positions`](crate::Options::sync_positions) each change is flushed before the
-/// call returns, and the errors of a flush are then those of the change, which stands in memory all
-/// the same.
+/// call returns; an error of the flush is then returned by the change, which is nevertheless made
+/// in memory.
 ///
-/// The first call reads the file that keeps them, `POSITIONS`; opening a store only looks at one of
-/// up to 1 MiB, for its notices. Calls may come from any thread.
+/// The first call reads the file `POSITIONS`; opening a store reads it only if it has at most 1
+/// MiB, for its notices. Calls may come from any thread.
 ///
 /// # Bound to events
 ///
-/// A position is kept with the time at which its event was recorded. If a backup is put back over
-/// the store, the stream ends earlier, and then other events take the sequences of those that are
-/// gone: the position is then refused, with [`Error::PositionAhead`](crate::Error::PositionAhead)
-/// or [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Positions::reset) or
-/// [deleted](Positions::delete). So is one in a named edition whose stream has diverged since below
-/// its event. [`Store::open_report`] has a notice of it, unless the file is long. A sequence that
-/// the stream does not have can be put, and is only a number that nothing is compared with.
+/// A position is kept with the time at which its event was recorded. If a backup is restored over
+/// the store, the stream ends earlier, and other events then get the sequences of the missing ones:
+/// the position is refused with [`Error::PositionAhead`](crate::Error::PositionAhead) or
+/// [`Error::Diverged`](crate::Error::Diverged), until it is [reset](Positions::reset) or
+/// [deleted](Positions::delete). So is a position in a named edition whose stream has since
+/// diverged below its event. [`Store::open_report`] has a notice of it, unless the file is long. A
+/// sequence that the stream does not have can be put, but is not bound to anything.
 ///
 /// ```
 /// use annals::{Store, StreamId};
@@ -52,12 +52,12 @@ use crate::time::Timestamp;
 ///
 /// # Limits
 ///
-/// The name of a handler has 1 to 255 bytes. A position takes less than 100 bytes of memory if its
-/// root has up to 24, and all of them are in memory.
+/// The name of a handler has 1 to 255 bytes. A position takes less than 100 bytes of memory if the
+/// root of its stream has up to 24, and all positions are in memory.
 ///
 /// # Errors
 ///
-/// Those that use a position, [`Positions::get`] and [`Positions::put`]:
+/// Calls that use a position, [`Positions::get`] and [`Positions::put`]:
 /// [`Error::PositionAhead`](crate::Error::PositionAhead),
 /// [`Error::Diverged`](crate::Error::Diverged) if the log does not have its event, and those of
 /// reading the event. All calls: [`Error::Damaged`](crate::Error::Damaged) if the file is not
@@ -71,7 +71,7 @@ pub struct Positions {
     store: Store,
 }
 
-/// A handler, and in how many streams it has a position.
+/// A handler, and the number of streams in which it has a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerInfo {
@@ -81,7 +81,7 @@ pub struct HandlerInfo {
     pub streams: u64,
 }
 
-/// How far a handler has come in a stream.
+/// The position of a handler in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerPosition {
@@ -91,20 +91,20 @@ pub struct HandlerPosition {
     pub sequence: u64,
     /// When the event with this sequence was recorded; `None` if there was none when it was put.
     pub recorded_at: Option<Timestamp>,
-    /// Why it is not about an event of this log. Only [`Positions::list`] gives such ones.
+    /// Why it is not about an event of this log. Only [`Positions::list`] returns such positions.
     pub fault: Option<BindingFault>,
 }
 
 impl Store {
-    /// How far handlers have come in each stream.
+    /// Returns the positions of handlers.
     pub fn positions(&self) -> Positions {
         Positions { store: self.clone() }
     }
 }
 
 impl Inner {
-    /// Which of the editions that had the name of this stream's, one after the other, is the
-    /// present one: positions of one that was deleted are not those of its successor.
+    /// Returns which of the successive editions of this name the stream is in: positions of a
+    /// deleted edition are not those of its successor.
     pub(crate) fn epoch(&self, stream: &StreamId) -> u64 {
         match stream.edition() {
             None => 0,
@@ -118,7 +118,7 @@ impl Positions {
         &self.store.inner
     }
 
-    /// What is stored for a stream, if the log has its event.
+    /// Returns the stored position of a stream, if the log has its event.
     fn checked(&self, handler: &str, stream: &StreamId, epoch: u64) -> Result<Option<Sequence>> {
         let positions = &self.inner().positions;
         let Some(of) = positions.get(handler, stream, epoch)? else { return Ok(None) };
@@ -132,7 +132,7 @@ impl Positions {
         Ok(Some(of))
     }
 
-    /// The sequence that the handler has put for this stream, or `None` if it has put none.
+    /// Returns the sequence that the handler has put for this stream, or `None` if it has put none.
     ///
     /// # Errors
     ///
@@ -141,8 +141,8 @@ impl Positions {
         Ok(self.checked(handler, stream, self.inner().epoch(stream))?.map(|of| of.sequence))
     }
 
-    /// Says that the handler has come to this sequence. One that is not higher than what was put
-    /// before is ignored. Returns whether it was higher, or the first.
+    /// Puts the sequence that the handler has reached. A sequence that is not higher than the
+    /// stored one is ignored. Returns whether it was higher, or the first.
     ///
     /// # Errors
     ///
@@ -150,15 +150,15 @@ impl Positions {
     pub fn put(&self, handler: &str, stream: &StreamId, sequence: u64) -> Result<bool> {
         let (positions, epoch) = (&self.inner().positions, self.inner().epoch(stream));
         positions.check_writable()?;
-        // One that is about another log is not compared with.
+        // A position of another log is not compared with.
         if self.checked(handler, stream, epoch)?.is_some_and(|of| of.sequence >= sequence) {
             return Ok(false);
         }
         positions.put(handler, stream, epoch, (sequence, self.store.bind_sequence(stream, sequence)?))
     }
 
-    /// The same, but may go back: for a handler that is to see events again. To begin with the very
-    /// first one, [delete](Positions::delete) the position.
+    /// Puts a sequence that may be lower than the stored one, so that a handler sees events again.
+    /// To begin with the very first event, [delete](Positions::delete) the position.
     ///
     /// # Errors
     ///
@@ -168,7 +168,7 @@ impl Positions {
         self.inner().positions.reset(handler, stream, self.inner().epoch(stream), bound)
     }
 
-    /// Forgets what the handler has put for this stream. Returns whether there was something.
+    /// Deletes the position of the handler in this stream. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -177,8 +177,8 @@ impl Positions {
         self.inner().positions.delete(handler, stream, self.inner().epoch(stream))
     }
 
-    /// Forgets all that the handler has put, in all editions. Returns for how many streams. Looks
-    /// at all positions.
+    /// Deletes all positions of the handler, in all editions. Returns their number. Examines all
+    /// positions.
     ///
     /// # Errors
     ///
@@ -187,9 +187,9 @@ impl Positions {
         self.inner().positions.delete_handler(handler)
     }
 
-    /// All that the handler has put, sorted by stream; also what is not about events of this log,
-    /// which has a [fault](HandlerPosition::fault). Looks at all positions, and looks up the events
-    /// of those that have not been used since the store was opened.
+    /// Returns all positions of the handler, sorted by stream, including those that are not about
+    /// events of this log, which have a [fault](HandlerPosition::fault). Examines all positions,
+    /// and looks up the events of those that have not been used since the store was opened.
     ///
     /// ```
     /// use annals::{Store, StreamId};
@@ -220,7 +220,7 @@ impl Positions {
         Ok(listed)
     }
 
-    /// All handlers that have put something, sorted by name. Looks at all positions.
+    /// Returns all handlers that have positions, sorted by name. Examines all positions.
     ///
     /// # Errors
     ///
@@ -231,17 +231,17 @@ impl Positions {
         Ok(handlers.into_iter().map(|(name, streams)| HandlerInfo { name, streams }).collect())
     }
 
-    /// Makes all changes before the call durable, those of [checkpoints](Store::checkpoints) with
-    /// them. Blocks for a write and a sync, which threads that flush at the same time share; others
-    /// go on meanwhile, and what they change is for the next flush. Now and then the file is
-    /// rewritten, so that it does not grow for ever.
+    /// Makes all changes before the call durable, including those of
+    /// [checkpoints](Store::checkpoints). Blocks for a write and a sync, which threads that flush
+    /// at the same time share; later changes are made meanwhile, and wait for the next flush. From
+    /// time to time the file is rewritten, so that it does not grow without end.
     ///
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io) if it could not be written or synced. Nothing is lost in
-    /// memory, and what was durable before still is: flush again when the cause is gone.
+    /// memory, and what was durable before still is: flush again once the cause is gone.
     /// [`Error::Closed`](crate::Error::Closed) if something was changed and the store has been
-    /// closed meanwhile.
+    /// closed in the meantime.
     pub fn flush(&self) -> Result<()> {
         self.inner().positions.flush()
     }

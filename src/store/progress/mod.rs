@@ -1,5 +1,4 @@
-//! How far handlers and consumers have come, and whether what is stored about events is about
-//! events of this log.
+//! Progress of handlers and consumers, and whether stored progress is about events of this log.
 
 pub(crate) mod bindings;
 pub(crate) mod checkpoints;

@@ -13,12 +13,12 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 impl Store {
-    /// Loads an aggregate: the state that its events add up to. [`Load`] can restrict and mark it;
-    /// [`Load::fold`] does it.
+    /// Loads an aggregate: the state that its events add up to. [`Load`] can restrict the load;
+    /// [`Load::fold`] runs it.
     ///
-    /// The newest usable [snapshot](crate::snapshot::Snapshots) is the start, the events after it
-    /// are applied to it. With no snapshot, a damaged one, or one with another fingerprint, an
-    /// older one is the start, or the beginning of the stream: the state is the same.
+    /// The newest usable [snapshot](crate::snapshot::Snapshots) is the start, and the events after
+    /// it are applied to it. If there is no snapshot, or it is damaged or has another fingerprint,
+    /// an older one is the start, or the beginning of the stream: the state is the same.
     ///
     /// ```
     /// use annals::{Error, Event, Expected, NewEvent, Store, StreamId};
@@ -68,76 +68,75 @@ pub struct Load {
     snapshot_every: u64,
 }
 
-/// An aggregate that was loaded.
+/// A loaded aggregate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loaded<S> {
     /// The state.
     pub state: S,
-    /// The number of events that the state knows: what [`Expected::Next`](crate::Expected::Next)
-    /// takes, if the load was not restricted.
+    /// Number of events that the state includes: the argument of
+    /// [`Expected::Next`](crate::Expected::Next), if the load was not restricted.
     pub next_sequence: u64,
     /// The sequence of the snapshot that was the start.
     pub snapshot: Option<u64>,
-    /// How many events were applied to it.
+    /// Number of events that were applied to it.
     pub replayed: u64,
     /// Whether a snapshot was put: see [`Load::snapshot_every`].
     pub put: bool,
-    /// Why none was put, if one was to be: what the codec said of a state that it does not give
-    /// back as it is, or what the system said of the file.
+    /// Why no snapshot was put although one was due: the codec does not return the state unchanged,
+    /// or the file could not be written.
     pub put_error: Option<String>,
-    /// Why the newest snapshot that was looked at was not used, if it was not; an older one may
-    /// have been the start.
+    /// Why the newest snapshot that was tried was not used; an older one may have been the start.
     pub skipped: Option<SnapshotFault>,
 }
 
 impl Load {
-    /// The state as of a position or a time, it included: newer events and snapshots are left
-    /// aside.
+    /// Loads the state as of a position or a time, included: newer events and snapshots are
+    /// ignored.
     pub fn as_of(mut self, point: impl Into<AsOf>) -> Self {
         self.as_of = Some(point.into());
         self
     }
 
-    /// The state after the event with this sequence, or after the last one, if there are fewer.
+    /// Loads the state after the event with this sequence, or after the last one if there are
+    /// fewer.
     pub fn at(mut self, sequence: u64) -> Self {
         self.until = sequence;
         self
     }
 
-    /// The number that stands for the schema of the state: see
+    /// The number that identifies the schema of the state: see
     /// [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
     pub fn fingerprint(mut self, fingerprint: u64) -> Self {
         self.fingerprint = fingerprint;
         self
     }
 
-    /// How the snapshot is encoded that this load may put. [`Codec::default`] unless said
-    /// otherwise.
+    /// The codec of the snapshot that this load may put. Default: [`Codec::default`].
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Puts a snapshot if so many events, or more, had to be replayed; 0 is none. Not for a load
-    /// that is restricted to the past, and not if [snapshots are not
-    /// read](crate::Options::read_snapshots). If it cannot be put, the load succeeds all the same,
-    /// and [`Loaded::put_error`] says why.
+    /// Puts a snapshot if at least this many events had to be replayed; 0 puts none. No effect on a
+    /// load that is restricted to the past, or if
+    /// [snapshots are not read](crate::Options::read_snapshots). If the snapshot cannot be put, the
+    /// load still succeeds, and [`Loaded::put_error`] says why.
     ///
-    /// A state is only put if it comes back as it is: it is decoded once more, and compared. That
-    /// costs about as much as loading it, and holds it in memory a second time meanwhile.
+    /// A state is put only if the codec returns it unchanged: it is decoded again and compared.
+    /// That costs about as much as loading it, and holds it in memory twice meanwhile.
     pub fn snapshot_every(mut self, events: u64) -> Self {
         self.snapshot_every = if events == 0 { u64::MAX } else { events };
         self
     }
 
-    /// Reads what there is, and applies each event to the state. `initial` is the state before the
-    /// first event.
+    /// Reads the events and applies each to the state. `initial` is the state before the first
+    /// event.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Damaged`] if an event cannot be read, and those of `apply`.
-    /// Snapshots make no errors.
+    /// [`Error::Io`], [`Error::Damaged`] if an event cannot be read, and those of `apply`. A
+    /// snapshot never causes an error.
     pub fn fold<S: Serialize + DeserializeOwned>(
         self,
         initial: S,
@@ -146,7 +145,7 @@ impl Load {
         self.try_fold(initial, apply)
     }
 
-    /// The same with an `apply` that has errors of its own.
+    /// Does the same with an `apply` that has an error type of its own.
     ///
     /// # Errors
     ///
@@ -183,16 +182,16 @@ impl Load {
         read.into_iter()
     }
 
-    /// The state to begin with, the sequence of the snapshot that it is from, and the events after
-    /// it.
+    /// Returns the state to begin with, the sequence of the snapshot that it is from, and the
+    /// events after it.
     fn begin<S: DeserializeOwned>(
         &self,
         initial: S,
         skipped: &mut Option<SnapshotFault>,
     ) -> Result<(S, Option<u64>, Events)> {
         if let Some((state, sequence, position)) = self.start(skipped)? {
-            // One read shows the event of the snapshot and those after it: in between two of them,
-            // the edition could be deleted and begun again.
+            // One read returns the event of the snapshot and those after it: between two reads, the
+            // edition could be deleted and begun again.
             let mut events = self.events_from(sequence);
             let first = events.next().transpose()?;
             if first.is_some_and(|event| (event.sequence(), event.position()) == (sequence, position)) {
@@ -204,7 +203,7 @@ impl Load {
         Ok((initial, None, self.events_from(0)))
     }
 
-    /// The newest snapshot that is such a state and not too new, its sequence and position.
+    /// Returns the newest usable snapshot that is not too new, with its sequence and position.
     fn start<S: DeserializeOwned>(&self, skipped: &mut Option<SnapshotFault>) -> Result<Option<(S, u64, u64)>> {
         let wanted = Wanted { until: self.until, as_of: self.as_of, fingerprint: self.fingerprint };
         let take = |snapshot: Snapshot| match snapshot.decode() {
@@ -220,7 +219,7 @@ impl Load {
             return Ok(false);
         }
         let snapshots = self.store.snapshots().fingerprint(self.fingerprint).codec(self.codec);
-        // One that is kept on purpose is not replaced on the way.
+        // A snapshot that is kept on purpose is not replaced.
         if snapshots.may_be_persistent(&self.stream, last.sequence()) {
             return Ok(false);
         }

@@ -1,5 +1,5 @@
-//! Snapshots: put, found, and proven. A cache: whatever becomes of them, only the time that an
-//! answer takes depends on them.
+//! Snapshots: put, find and verify. They are a cache: without them every answer is the same, and
+//! takes longer.
 
 pub(crate) mod load;
 pub(crate) mod report;
@@ -20,10 +20,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// What a store keeps of its snapshots.
+/// The snapshot part of a store.
 pub(crate) struct Cache {
     pub directory: Directory,
-    /// Whether reads look for snapshots.
+    /// Whether reads use snapshots.
     pub reads: bool,
     skipped: Mutex<SkippedSnapshots>,
 }
@@ -59,20 +59,20 @@ impl Wanted {
 }
 
 impl Store {
-    /// The snapshots of the store: states of aggregates, so that a long stream need not be read
-    /// from its beginning. [`Store::load`] uses them by itself.
+    /// Returns the snapshots of the store: states of aggregates, so that a long stream need not be
+    /// read from its beginning. [`Store::load`] uses them automatically.
     pub fn snapshots(&self) -> Snapshots {
         Snapshots { store: self.clone(), retention: Retention::Default, fingerprint: 0, codec: Codec::default() }
     }
 }
 
-/// The snapshots of a store, and how those are marked that are put through this handle. From
+/// The snapshots of a store, and the settings of those that are put through this handle. From
 /// [`Store::snapshots`].
 ///
 /// A snapshot is a cache and never the truth. Each is a file of its own, checksummed, and bound to
-/// the event that it follows: one that is torn, was changed, outlived its events, or came from
-/// another store is skipped, and [counted](Snapshots::skipped). The directory `snapshots` may be
-/// deleted at any time while the store is closed.
+/// the event that it follows: a snapshot that is torn, was changed, has outlived its event, or is
+/// from another store is skipped, and [counted](Snapshots::skipped). The directory `snapshots` may
+/// be deleted at any time while the store is closed.
 ///
 /// ```
 /// use annals::snapshot::Retention;
@@ -93,7 +93,7 @@ impl Store {
 ///
 /// # Limits
 ///
-/// A state has up to 1 GiB; it is held in memory once more while it is written.
+/// A state has up to 1 GiB; it is in memory twice while it is written.
 #[derive(Clone)]
 #[must_use = "a handle does nothing by itself"]
 pub struct Snapshots {
@@ -104,54 +104,54 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// How long what is put is kept. [`Retention::Default`] by default.
+    /// How long snapshots that are put are kept. Default: [`Retention::Default`].
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
         self
     }
 
-    /// A number that stands for the schema of the state, and changes with it. Snapshots with
-    /// another one are not used. 0 by default.
+    /// A number that identifies the schema of the state, and changes with it. Snapshots with
+    /// another fingerprint are not used. Default: 0.
     ///
-    /// bincode tells no types apart: without a fingerprint, a state of an older type may be decoded
-    /// as one of a newer type, and be wrong.
+    /// bincode does not record types: without a fingerprint, a state of an older type may be
+    /// decoded as one of a newer type, and be wrong.
     pub fn fingerprint(mut self, fingerprint: u64) -> Self {
         self.fingerprint = fingerprint;
         self
     }
 
-    /// How [`Snapshots::put`] encodes states: [`Codec::default`] by default. Reading
-    /// needs no such setting.
+    /// How [`Snapshots::put`] encodes states. Default: [`Codec::default`]. Reading needs no such
+    /// setting.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// Stores the state of a stream after the event with this sequence. A snapshot that is there
-    /// for this sequence is replaced.
+    /// Stores the state of a stream after the event with this sequence. Replaces the snapshot of
+    /// this sequence, if there is one.
     ///
-    /// Older snapshots are then removed as their [`Retention`] says, but never the newest nor this
-    /// one; that reads the heads of those that the stream has. Blocks for writing a file; it is
+    /// Older snapshots are then removed according to their [`Retention`], but never the newest nor
+    /// this one; that reads the headers of the stream's snapshots. Blocks for writing a file; it is
     /// synced only with [`Options::sync_snapshots`](crate::Options::sync_snapshots). After a crash
-    /// it is there as a whole, or is not used.
+    /// it is complete, or is not used.
     ///
     /// # Errors
     ///
-    /// * [`Error::Invalid`] if the stream has no event with this sequence (that can be read);
-    /// * [`Error::Codec`] if the state cannot be encoded, or has something that the codec does not
-    ///   give back whatever the type: a field that is left out, in bincode; a number that is not
-    ///   finite, or `Some(None)`, in JSON. Whether a type reads what it writes is for the caller to
-    ///   know here; [`Store::load`] and projections try it;
-    /// * [`Error::LimitExceeded`] if it has more than 1 GiB then;
-    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written: then what was there before
-    ///   still is;
+    /// * [`Error::Invalid`] if the stream has no readable event with this sequence;
+    /// * [`Error::Codec`] if the state cannot be encoded, or has something that the codec never
+    ///   returns unchanged: with bincode, a field that is left out; with JSON, a number that is not
+    ///   finite, or `Some(None)`. Whether the type reads back what it writes is not checked here;
+    ///   [`Store::load`] and projections check it;
+    /// * [`Error::LimitExceeded`] if it has more than 1 GiB when encoded;
+    /// * [`Error::Io`], [`Error::DiskFull`] if it could not be written: an earlier snapshot is then
+    ///   unchanged;
     /// * [`Error::ReadOnly`], [`Error::Closed`].
     pub fn put<S: Serialize + ?Sized>(&self, stream: &StreamId, sequence: u64, state: &S) -> Result<()> {
         let event = self.event_for(stream, sequence)?;
         self.write(stream, &event, self.codec, &codec::encode_state(self.codec, state)?)
     }
 
-    /// Stores a state that is bytes already, with [`Codec::Bytes`].
+    /// Stores a state that is already encoded, with [`Codec::Bytes`].
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl Snapshots {
         self.store.event_of(stream, sequence)?.ok_or_else(missing)
     }
 
-    /// Puts a state that comes back as it is, or none.
+    /// Puts a state if the codec returns it unchanged.
     pub(crate) fn put_after<S: Serialize + DeserializeOwned>(
         &self,
         stream: &StreamId,
@@ -186,8 +186,8 @@ impl Snapshots {
         if state.len() as u64 > MAX_STATE {
             return Err(Error::limit("bytes in a state", state.len(), MAX_STATE as usize));
         }
-        // A snapshot must not outlive its event: after a power cut, another one may stand in its
-        // place.
+        // A snapshot must not outlive its event: after a power cut, another event may have its
+        // sequence.
         inner.sync_visible()?;
         let head = SnapshotHeader {
             store: inner.log.store_id(),
@@ -200,12 +200,12 @@ impl Snapshots {
             retention: self.retention,
             state_len: state.len() as u64,
         };
-        // What cannot be proven wrong stays.
+        // A snapshot that cannot be proven wrong stays.
         let is_stale = |head: &SnapshotHeader| matches!(self.store.has_event_of(stream, head), Ok(false));
         inner.snapshots.directory.put(&head, stream.key(), state, &is_stale)
     }
 
-    /// The newest usable snapshot of a stream.
+    /// Returns the newest usable snapshot of a stream.
     ///
     /// `None` if there is none, and always with
     /// [`Options::read_snapshots(false)`](crate::Options::read_snapshots). A snapshot is usable if
@@ -214,13 +214,13 @@ impl Snapshots {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Damaged`] if that event cannot be read. What is wrong with snapshots
-    /// is no error: they are skipped.
+    /// [`Error::Io`], [`Error::Damaged`] if that event cannot be read. A broken snapshot is no
+    /// error: it is skipped.
     pub fn latest(&self, stream: &StreamId) -> Result<Option<Snapshot>> {
         self.at(stream, u64::MAX)
     }
 
-    /// The usable snapshot with the highest sequence that is not above this one.
+    /// Returns the usable snapshot with the highest sequence up to this one.
     ///
     /// # Errors
     ///
@@ -229,7 +229,7 @@ impl Snapshots {
         self.find(stream, sequence, None)
     }
 
-    /// The newest usable snapshot whose last event was recorded at this time or before.
+    /// Returns the newest usable snapshot whose last event was recorded at this time or before.
     ///
     /// # Errors
     ///
@@ -243,8 +243,8 @@ impl Snapshots {
         self.store.newest_snapshot(stream, wanted, &mut None, Ok)
     }
 
-    /// The snapshots of a stream, in order of sequences, as their files tell; states are not read,
-    /// and whether they can be used is not looked at.
+    /// Returns the snapshots of a stream, in order of sequences, according to the headers of their
+    /// files. States are not read, and whether a snapshot is usable is not checked.
     ///
     /// # Errors
     ///
@@ -255,8 +255,8 @@ impl Snapshots {
         Ok(infos.filter(|info| info.stream == *stream).collect())
     }
 
-    /// The snapshots of all streams, in order of streams and sequences, as [`Snapshots::list`]
-    /// gives them.
+    /// Returns the snapshots of all streams, in order of streams and sequences, as
+    /// [`Snapshots::list`].
     ///
     /// # Errors
     ///
@@ -288,19 +288,18 @@ impl Snapshots {
         }
     }
 
-    /// Removes all snapshots of a stream, and returns their number: 0, and no error, if there is
-    /// none.
+    /// Removes all snapshots of a stream, and returns their number; 0 if there are none.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if one cannot be removed, [`Error::ReadOnly`], [`Error::Closed`].
+    /// [`Error::Io`] if a file cannot be removed, [`Error::ReadOnly`], [`Error::Closed`].
     pub fn delete(&self, stream: &StreamId) -> Result<u64> {
         let _work = self.store.inner.writer()?.work()?;
         self.directory().delete(stream.key())
     }
 
-    /// Removes all snapshots of the streams of a named edition, or of those in one of its domains,
-    /// and returns their number.
+    /// Removes all snapshots of the streams of a named edition, or of one of its domains, and
+    /// returns their number.
     ///
     /// # Errors
     ///
@@ -310,14 +309,13 @@ impl Snapshots {
         self.directory().delete_edition(edition, domain, None)
     }
 
-    /// How many snapshots were not used since the store was opened, and why.
+    /// Returns how many snapshots were not used since the store was opened, by reason.
     pub fn skipped(&self) -> SkippedSnapshots {
         *self.store.inner.snapshots.skipped.lock()
     }
 
-    /// Reads every snapshot of the store as a whole, and says which can be used. Changes nothing.
-    /// Fingerprints are not looked at, nor what the states say: for that there is
-    /// [`Snapshots::check`].
+    /// Reads every snapshot of the store completely, and reports which are usable. Changes nothing.
+    /// Fingerprints and the meaning of states are not checked: [`Snapshots::check`] does that.
     ///
     /// # Errors
     ///
@@ -343,11 +341,11 @@ impl Snapshots {
         Ok(report)
     }
 
-    /// Proves the snapshots of a stream: replays it from the beginning, and compares each state
+    /// Checks the snapshots of a stream: replays it from the beginning, and compares each state
     /// with that of the fold at its sequence.
     ///
-    /// A snapshot that differs was put wrong, or the fold has changed since: give it another
-    /// [fingerprint](Snapshots::fingerprint), or delete the snapshots.
+    /// If a snapshot differs, it was put with a wrong state, or the fold has changed since: change
+    /// the [fingerprint](Snapshots::fingerprint), or delete the snapshots.
     ///
     /// ```
     /// use annals::{Event, Expected, NewEvent, Store, StreamId};
@@ -377,7 +375,7 @@ impl Snapshots {
         self.try_check(stream, initial, apply)
     }
 
-    /// The same with a fold that has errors of its own.
+    /// Does the same with a fold that has an error type of its own.
     ///
     /// # Errors
     ///
@@ -425,8 +423,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Whether there is a snapshot after this sequence that stays until it is deleted, or one that
-    /// cannot be read and may be such.
+    /// Returns whether, after this sequence, there is a snapshot that stays until it is deleted, or
+    /// an unreadable one that may be such.
     pub(crate) fn may_be_persistent(&self, stream: &StreamId, sequence: u64) -> bool {
         let Ok(named) = self.directory().list(stream.key()) else { return true };
         let Some(named) = named.iter().find(|named| named.sequence == sequence) else { return false };
@@ -446,15 +444,15 @@ impl Snapshots {
 }
 
 impl Store {
-    /// Whether the stream has the event that a snapshot says it follows. Position and time tell it
-    /// from one that was lost, and whose sequence and position another one has got.
+    /// Returns whether the stream has the event that a snapshot says it follows. Position and time
+    /// tell it from a lost event whose sequence and position were assigned again.
     fn has_event_of(&self, stream: &StreamId, head: &SnapshotHeader) -> Result<bool> {
         let event = self.event_of(stream, head.sequence)?;
         Ok(event.is_some_and(|e| (e.position(), e.recorded_at().as_nanos()) == (head.position, head.recorded_at)))
     }
 
-    /// From the newest one down, the first usable snapshot that `accept` makes something of; and
-    /// what is wrong with the first one that is not usable.
+    /// Returns what `accept` makes of the first usable snapshot, from the newest one down; and what
+    /// is wrong with the first one that is not usable.
     pub(crate) fn newest_snapshot<T>(
         &self,
         stream: &StreamId,
@@ -470,7 +468,7 @@ impl Store {
             cache.skip(fault);
             skipped.get_or_insert(fault);
         };
-        // A directory that cannot be listed holds nothing that can be used.
+        // A directory that cannot be listed has no usable snapshot.
         let Ok(named) = cache.directory.list(stream.key()) else {
             skip(SnapshotFault::Unreadable);
             return Ok(None);
@@ -492,8 +490,8 @@ impl Store {
         Ok(None)
     }
 
-    /// The snapshot, or what is wrong with it; `Err(None)` if nothing is, but `takes` does not want
-    /// it. The errors of the call are those of reading events.
+    /// Returns the snapshot, or what is wrong with it; `Err(None)` if it is fine but `takes`
+    /// rejects it. The errors of the call are those of reading events.
     fn usable(
         &self,
         stream: &StreamId,

@@ -1,4 +1,4 @@
-//! What a snapshot is to its reader, and why one is not used.
+//! A snapshot as a reader sees it, and why one is not used.
 
 use crate::codec;
 use crate::error::Result;
@@ -12,11 +12,11 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// The state of an aggregate after one of its events, as it was put. Read from
+/// The state of an aggregate after one of its events. Read from
 /// [`Snapshots`](crate::snapshot::Snapshots).
 ///
-/// Its checksums were verified on the very bytes that it holds, and the event that it names is the
-/// one that the stream has.
+/// Its checksums were verified on the bytes that it holds, and the stream has the event that it
+/// names.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) stream: StreamId,
@@ -27,12 +27,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whose state it is.
+    /// The stream.
     pub fn stream(&self) -> &StreamId {
         &self.stream
     }
 
-    /// The sequence of the last event that the state knows.
+    /// The sequence of the last event that the state includes.
     pub fn sequence(&self) -> u64 {
         self.head.sequence
     }
@@ -57,13 +57,13 @@ impl Snapshot {
         self.head.retention
     }
 
-    /// What the application said of the schema of the state: see
+    /// The fingerprint of the schema of the state: see
     /// [`Snapshots::fingerprint`](crate::snapshot::Snapshots::fingerprint).
     pub fn fingerprint(&self) -> u64 {
         self.head.fingerprint
     }
 
-    /// What the bytes of the state are.
+    /// The encoding of the state.
     pub fn codec(&self) -> Codec {
         self.head.codec
     }
@@ -73,7 +73,7 @@ impl Snapshot {
         &self.file[self.state.clone()]
     }
 
-    /// The state as a value, decoded as [`Snapshot::codec`] says.
+    /// Decodes the state according to [`Snapshot::codec`].
     ///
     /// # Errors
     ///
@@ -93,13 +93,13 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// What the file of a snapshot says of itself. Its state has not been read.
+/// The header of a snapshot file. The state has not been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SnapshotInfo {
-    /// Whose state it is.
+    /// The stream.
     pub stream: StreamId,
-    /// The sequence of the last event that the state knows.
+    /// The sequence of the last event that the state includes.
     pub sequence: u64,
     /// The position of that event.
     pub position: u64,
@@ -109,13 +109,13 @@ pub struct SnapshotInfo {
     pub created_at: Timestamp,
     /// How long it is kept.
     pub retention: Retention,
-    /// What the application said of the schema of the state.
+    /// The fingerprint of the schema of the state.
     pub fingerprint: u64,
-    /// What the bytes of the state are.
+    /// The encoding of the state.
     pub codec: Codec,
-    /// Bytes of the state.
+    /// Length of the state in bytes.
     pub bytes: u64,
-    /// Its file.
+    /// The path of its file.
     pub path: PathBuf,
 }
 
@@ -142,21 +142,21 @@ impl SnapshotInfo {
 pub enum SnapshotFault {
     /// It is torn, or its bytes have changed.
     Damaged,
-    /// The system could not read it.
+    /// The file cannot be read.
     Unreadable,
     /// A newer version of the format wrote it.
     NewerFormat,
     /// It was put with another [fingerprint](crate::snapshot::Snapshots::fingerprint).
     OtherFingerprint,
-    /// The stream does not have the event that it names: it belongs to another store or stream, or
-    /// to events that were lost in a power cut, or to an edition that was deleted.
+    /// The stream does not have the event that it names: the snapshot belongs to another store or
+    /// stream, to events that were lost in a power cut, or to a deleted edition.
     NotOfStream,
-    /// It is not a state of the type that was asked for.
+    /// It is not a state of the requested type.
     Undecodable,
 }
 
 impl SnapshotFault {
-    /// `None` if the file has just been removed, which is nothing to tell of.
+    /// `None` if the file has just been removed, which is not worth reporting.
     pub(crate) fn of(unusable: &Unusable) -> Option<Self> {
         match unusable {
             Unusable::Gone => None,
@@ -180,8 +180,8 @@ impl fmt::Display for SnapshotFault {
     }
 }
 
-/// How many snapshots were not used since the store was opened, by cause. One that is met twice
-/// counts twice.
+/// How many snapshots were not used since the store was opened, by reason. A snapshot that is met
+/// twice counts twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct SkippedSnapshots {
@@ -197,8 +197,8 @@ pub struct SkippedSnapshots {
     pub not_of_stream: u64,
     /// [`SnapshotFault::Undecodable`].
     pub undecodable: u64,
-    /// States that [`Load`](crate::snapshot::Load) did not put, as they would not have come back as
-    /// they are.
+    /// States that [`Load`](crate::snapshot::Load) did not put, because the codec does not return
+    /// them unchanged.
     pub unfaithful: u64,
 }
 
@@ -215,28 +215,28 @@ impl SkippedSnapshots {
     }
 }
 
-/// What reading all snapshots of a store has found.
+/// The result of reading all snapshots of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SnapshotReport {
-    /// Files that were read.
+    /// Number of files read.
     pub files: u64,
-    /// Bytes of these files.
+    /// Number of bytes in these files.
     pub bytes: u64,
-    /// Those that can be used.
+    /// Number of usable snapshots.
     pub usable: u64,
-    /// Those that cannot, and why. Nothing is lost with them.
+    /// Snapshots that are not usable, and why. No event is lost with them.
     pub unusable: Vec<(PathBuf, SnapshotFault)>,
 }
 
-/// What comparing the snapshots of a stream with a replay has found.
+/// The result of comparing the snapshots of a stream with a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SnapshotCheck {
-    /// Snapshots that were compared.
+    /// Number of snapshots compared.
     pub compared: u64,
-    /// The sequences of those that are not what the replay gives.
+    /// Sequences of those that differ from the replay.
     pub mismatched: Vec<u64>,
-    /// The sequences of those that are never used, and why.
+    /// Sequences of those that are never used, and why.
     pub unusable: Vec<(u64, SnapshotFault)>,
 }

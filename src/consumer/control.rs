@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const RATE: u64 = 10;
 
 /// Stops, pauses and watches a consumer from any thread. From
-/// [`Consumer::control`](crate::Consumer::control); it is good before the consumer runs, and after.
-/// It holds the store open.
+/// [`Consumer::control`](crate::Consumer::control); it works before the consumer runs, and after.
+/// It keeps the store open.
 ///
 /// ```
 /// use annals::{Event, Expected, NewEvent, Query, Store, StreamId};
@@ -43,53 +43,53 @@ pub struct Control {
     pub(super) shared: Arc<ControlShared>,
 }
 
-/// What a consumer is at.
+/// The status of a consumer.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Whether it runs.
+    /// Whether it is running.
     pub running: bool,
-    /// Whether it was told to pause.
+    /// Whether it is paused.
     pub paused: bool,
-    /// Events of this run that are done.
+    /// Number of events that this run has handled.
     pub handled: u64,
-    /// Attempts of this run that have failed.
+    /// Number of attempts of this run that have failed.
     pub retried: u64,
-    /// Events of this run that went to the dead letters.
+    /// Number of events of this run that became dead letters.
     pub parked: u64,
-    /// Events that were taken in and are not done.
+    /// Number of events that have been read and are not done.
     pub open: u64,
-    /// All events of the query up to this position are done or dead letters. The checkpoint
-    /// follows.
+    /// All events of the query up to this position are done or dead letters. The checkpoint follows
+    /// it.
     pub position: Option<u64>,
-    /// Events that were done in a second, over the last ten.
+    /// Events done per second, over the last ten seconds.
     pub rate: f64,
 }
 
-/// How far a consumer is behind.
+/// The lag of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Lag {
-    /// Positions from the first event that is not done to the newest one in the store, both
-    /// counted, whether they match the query or not; 0 if there is none.
+    /// Number of positions from the first event that is not done to the newest one in the store,
+    /// both included, whether they match the query or not; 0 if there is none.
     pub positions: u64,
     /// How long ago the first event that is not done was recorded, by the clock of the store;
-    /// nothing if there is none.
+    /// `None` if there is none.
     pub time: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Ending {
     No,
-    /// What was taken in and is ready is finished.
+    /// Events that have been read and are ready are finished.
     Drain,
-    /// What is at work is finished, and nothing else.
+    /// Events that are being handled are finished, and nothing else.
     Now,
 }
 
 pub(super) struct ControlShared {
     pub state: Mutex<ControlState>,
-    /// Something is ready, or done, or there are new orders.
+    /// Notified when something is ready or done, or there is a new order.
     pub changed: Condvar,
 }
 
@@ -99,9 +99,9 @@ pub(super) struct ControlState {
     pub failure: Option<Error>,
     /// Wakes the reader.
     stop: Option<Stop>,
-    /// Nothing more will be taken in.
+    /// Nothing more will be read.
     pub closing: bool,
-    /// Up to where the checkpoint was kept, and when that was tried last.
+    /// The last checkpoint that was stored, and when storing was last tried.
     pub kept: (u64, Instant),
     pub status: Status,
     meter: Meter,
@@ -136,7 +136,7 @@ impl ControlShared {
         self.state.lock()
     }
 
-    /// Says that the consumer runs now, and what wakes its reader.
+    /// Marks the consumer as running, and sets what wakes its reader.
     pub(super) fn begin(&self, schedule: Schedule, stop: Stop, kept: (u64, Instant)) {
         let mut state = self.lock();
         state.kept = kept;
@@ -168,7 +168,7 @@ impl ControlState {
         }
     }
 
-    /// The first failure is the one that is told.
+    /// The first failure is the one that is reported.
     pub(super) fn fail(&mut self, error: Error) {
         self.failure.get_or_insert(error);
         self.end(Ending::Now);
@@ -195,7 +195,7 @@ impl ControlState {
         status
     }
 
-    /// The run is over.
+    /// Marks the run as over.
     pub(super) fn finish(&mut self) {
         self.status = self.status();
         self.status.running = false;
@@ -203,7 +203,7 @@ impl ControlState {
     }
 }
 
-/// How many events were done at the beginning of each of the last seconds.
+/// The number of events done at the beginning of each of the last seconds.
 struct Meter {
     begun: Instant,
     seconds: VecDeque<(u64, u64)>,
@@ -227,7 +227,7 @@ impl Meter {
     fn rate(&self, now: Instant, handled: u64) -> f64 {
         let elapsed = now.saturating_duration_since(self.begun);
         let from = elapsed.as_secs().saturating_sub(RATE);
-        // Seconds in which nothing was done have no entry: nothing has changed before the next one.
+        // Seconds in which nothing was done have no entry: the number is that of the next one.
         let before = self.seconds.iter().find(|&&(second, _)| second >= from).map_or(handled, |&(_, before)| before);
         let over = elapsed.as_secs_f64() - from as f64;
         (handled - before) as f64 / over.max(0.001)
@@ -235,35 +235,35 @@ impl Meter {
 }
 
 impl Control {
-    /// Whether this thread is in a handler of the consumer.
+    /// Returns whether this thread is in a handler of the consumer.
     pub(super) fn is_handling(&self) -> bool {
         is_handling(&self.shared)
     }
 
-    /// Stops the consumer, also one that has not begun to run. No more events are taken in; those
-    /// that were, and need not wait for another attempt, are finished, the checkpoint is made
-    /// durable, and then it ends. Does not wait for that.
+    /// Stops the consumer, even one that has not begun to run. No more events are read; those that
+    /// have been read and do not wait for a retry are finished, the checkpoint is made durable, and
+    /// the run ends. Does not wait for that.
     pub fn stop(&self) {
         self.shared.end(Ending::Drain);
     }
 
-    /// No event is handed to the handler any more until [`Control::resume`]; those that are at work
-    /// go on. Does not wait for them.
+    /// Hands no more events to the handler until [`Control::resume`]; those that are being handled
+    /// are finished. Does not wait for them.
     pub fn pause(&self) {
         self.shared.pause(true);
     }
 
-    /// Goes on after [`Control::pause`].
+    /// Continues after [`Control::pause`].
     pub fn resume(&self) {
         self.shared.pause(false);
     }
 
-    /// What it is at, or was at when it ended.
+    /// Returns the status of the current run, or of the last one.
     pub fn status(&self) -> Status {
         self.shared.lock().status()
     }
 
-    /// The position up to which all is done; when it does not run, that of the checkpoint.
+    /// Returns the position up to which all is done; if it is not running, that of the checkpoint.
     ///
     /// # Errors
     ///
@@ -275,8 +275,7 @@ impl Control {
         Ok(self.store.kept(&self.name)?.and_then(|kept| kept.next.checked_sub(1)))
     }
 
-    /// How far it is behind. Looks the first event up that is not done, which is a lookup in the
-    /// index, and reads it.
+    /// Returns the lag. Looks up the first event that is not done in the index, and reads it.
     ///
     /// # Errors
     ///

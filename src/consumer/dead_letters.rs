@@ -1,4 +1,4 @@
-//! The events that a consumer has given up.
+//! Dead letters: the events that a consumer has given up.
 
 use super::{Consumer, Outcome};
 use crate::Event;
@@ -14,35 +14,36 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub struct DeadLetter {
     /// The position of the event.
     pub position: u64,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u64,
-    /// What the handler said the last time; of a long text the first 1,024 bytes.
+    /// The reason of the last failure; at most 1,024 bytes of it.
     pub reason: String,
     /// When it was given up, by the clock of the store.
     pub time: Timestamp,
-    /// The event; `None` if it can be read no more, as its edition was deleted, its bytes are
-    /// damaged, or the log does not have it.
+    /// The event; `None` if it can no longer be read, because its edition was deleted, its bytes
+    /// are damaged, or the log does not have it.
     pub event: Option<Event>,
-    /// Why the letter is not about an event of this log: a backup was put back over the store, say.
-    /// Such a letter can only be [dropped](Consumer::drop_dead_letter).
+    /// Why the dead letter is not about an event of this log, for example because a backup was
+    /// restored over the store. Such a dead letter can only be
+    /// [dropped](Consumer::drop_dead_letter).
     pub fault: Option<BindingFault>,
 }
 
-/// What trying dead letters again has come to.
+/// The result of trying dead letters again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Retried {
-    /// Events that are done, and no dead letters any more.
+    /// Number of events that are done, and no longer dead letters.
     pub handled: u64,
-    /// Events on which the handler has failed again.
+    /// Number of events on which the handler has failed again.
     pub failed: u64,
-    /// Events that were deleted: their letters are gone.
+    /// Number of deleted events, whose dead letters were removed.
     pub gone: u64,
 }
 
 impl Consumer {
-    /// Its dead letters, in order of positions. It may run meanwhile; those that are not
-    /// [kept](Consumer::checkpoint_every) yet are not among them.
+    /// Returns the dead letters of this consumer, in order of positions. It may be running; dead
+    /// letters that are not [stored](Consumer::checkpoint_every) yet are not included.
     ///
     /// ```
     /// use annals::{Event, Expected, NewEvent, Outcome, Store, StreamId};
@@ -72,23 +73,23 @@ impl Consumer {
         Ok(shown.collect())
     }
 
-    /// Hands each dead letter to a handler once more, in order of positions, in this thread;
-    /// [`Outcome::Stop`] ends it. Those that are done are no dead letters any more, when this
-    /// returns; the others stay, with the new reason. Events of their keys that came later were
-    /// handled before them. The consumer may run meanwhile.
+    /// Hands each dead letter to a handler again, in order of positions, in this thread;
+    /// [`Outcome::Stop`] ends it. When this returns, events that are done are no longer dead
+    /// letters; the others stay, with the new reason. Later events of their keys were handled
+    /// before them. The consumer may be running.
     ///
     /// # Errors
     ///
-    /// As for [`Positions`](crate::progress::Positions#errors) and [their
-    /// flush](crate::progress::Positions::flush), and those of reading an event.
-    /// [`Error::PositionAhead`], [`Error::Diverged`] for a letter whose event the log does not
-    /// have: it stays, and the others are tried before the error is given. What was done before the
-    /// error is done, and counts again if it was not flushed.
+    /// As for [`Positions`](crate::progress::Positions#errors) and
+    /// [their flush](crate::progress::Positions::flush), and those of reading an event.
+    /// [`Error::PositionAhead`], [`Error::Diverged`] for a dead letter whose event the log does not
+    /// have: it stays, and the others are tried before the error is returned. What was done before
+    /// the error is done, and counts again if it was not flushed.
     pub fn retry_dead_letters<O: Into<Outcome>>(&self, mut handler: impl FnMut(&Event) -> O) -> Result<Retried> {
         self.retry_all(self.store.dead_letters(&self.name)?, &mut |event| handler(event).into())
     }
 
-    /// The same for one of them. Nothing is done if there is none at this position.
+    /// Does the same for one dead letter. Does nothing if there is none at this position.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl Consumer {
         letters: Vec<(u64, DeadLetterEntry)>,
         handler: &mut dyn FnMut(&Event) -> Outcome,
     ) -> Result<Retried> {
-        // Before the handler does something that could not be remembered.
+        // Checked before the handler does something that could not be recorded.
         self.store.check_writable()?;
         let mut retried = Retried::default();
         let (mut tried, mut foreign) = (Ok(true), Ok(()));
@@ -161,7 +162,7 @@ impl Consumer {
         Ok(true)
     }
 
-    /// Forgets a dead letter: the event counts as done. Returns whether there was one.
+    /// Removes a dead letter: the event counts as done. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -173,7 +174,7 @@ impl Consumer {
         Ok(there)
     }
 
-    /// Forgets all of them. Returns their number.
+    /// Removes all of them. Returns their number.
     ///
     /// # Errors
     ///

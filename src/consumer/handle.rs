@@ -1,11 +1,11 @@
-//! A consumer in a thread of its own.
+//! A consumer in its own thread.
 
 use super::control::{Control, Lag, Status};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::thread::JoinHandle;
 
-/// A consumer that runs in a thread of its own. From [`Consumer::spawn`](crate::Consumer::spawn).
+/// A consumer that runs in its own thread. From [`Consumer::spawn`](crate::Consumer::spawn).
 /// Dropping it [stops](Control::stop) the consumer and waits for its end.
 ///
 /// ```
@@ -24,13 +24,13 @@ pub struct ConsumerHandle {
 
 impl ConsumerHandle {
     pub(super) fn spawn(control: Control, run: impl FnOnce() -> Result<Status> + Send + 'static) -> Result<Self> {
-        // A thread's name cannot hold a NUL; it is only a label.
+        // The name of a thread cannot hold a NUL; it is only a label.
         let thread = std::thread::Builder::new().name(control.name.replace('\0', "\u{FFFD}")).spawn(run);
         let thread = thread.map_err(|e| Error::io("start a thread for", control.store.path(), e))?;
         Ok(ConsumerHandle { control, thread: Some(thread) })
     }
 
-    /// What stops, pauses and watches it, to be kept elsewhere.
+    /// Returns what stops, pauses and watches it.
     pub fn control(&self) -> &Control {
         &self.control
     }
@@ -73,20 +73,19 @@ impl ConsumerHandle {
         self.control.lag()
     }
 
-    /// Waits for the end of the consumer, which is not stopped by it. Returns what it has done.
+    /// Waits for the end of the consumer, without stopping it. Returns what it has done.
     ///
     /// # Errors
     ///
     /// As [`Consumer::run`](crate::Consumer::run); [`Error::Invalid`] in a handler of this
-    /// consumer, which cannot wait for itself. The consumer goes on then.
+    /// consumer, which cannot wait for itself. The consumer then continues.
     pub fn join(mut self) -> Result<Status> {
         if self.control.is_handling() {
             drop(self.thread.take());
             return Err(Error::invalid("join", "a handler cannot wait for its own consumer to end"));
         }
         let thread = self.thread.take().expect("it is taken once");
-        // Handlers that panic are caught: this would be a panic of ours, and goes on in this
-        // thread.
+        // Panics of handlers are caught: this would be one of ours, and is resumed in this thread.
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
@@ -100,7 +99,7 @@ impl Drop for ConsumerHandle {
         self.control.stop();
         // A handler may hold the handle of its own consumer.
         if thread.thread().id() != std::thread::current().id() && !self.control.is_handling() {
-            // The caller that drops it does not ask how it went.
+            // A drop has no caller to return the result to.
             let _ = thread.join();
         }
     }

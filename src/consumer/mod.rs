@@ -1,5 +1,4 @@
-//! Consumers: a handler that is given each event at least once, and is told of in the store how far
-//! it is.
+//! Consumers: a handler that is given each event at least once, and whose progress the store keeps.
 
 mod control;
 mod dead_letters;
@@ -37,11 +36,11 @@ use work::ConsumerRun;
 /// What happens to an event on which the handler has failed as often as [`Retry`] allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Poison {
-    /// It goes to the dead letters, and the events after it go on, those of its key too.
+    /// It becomes a dead letter, and later events follow, including those of its key.
     #[default]
     Park,
-    /// The consumer ends with [`Error::HandlerFailed`](crate::Error::HandlerFailed), and stands
-    /// before the event.
+    /// The consumer ends with [`Error::HandlerFailed`](crate::Error::HandlerFailed), and its
+    /// checkpoint stays before the event.
     Stop,
 }
 
@@ -59,7 +58,7 @@ struct ConsumerSettings {
     begin_at: Option<Timestamp>,
 }
 
-/// A handler for the events of a query, with a name under which the store keeps how far it is. From
+/// A handler for the events of a query, with a name under which the store keeps its progress. From
 /// [`Store::consumer`].
 ///
 /// ```
@@ -84,42 +83,42 @@ struct ConsumerSettings {
 ///
 /// # At least once
 ///
-/// The store keeps a checkpoint: the position up to which all events of the query are acknowledged
-/// by the handler or are dead letters. It is kept after a number of events, after a time, and when
-/// the consumer ends, see [`Consumer::checkpoint_every`], and it never runs ahead. So, after a
-/// crash, **each event is handed to the handler at least once, and those since the last checkpoint
-/// once more**: what a handler does must be safe to be done twice, or the handler must find out by
-/// the position of the event that it was done.
+/// The store keeps a checkpoint: the position up to which all events of the query were acknowledged
+/// by the handler or are dead letters. It is stored after a number of events, after a time, and
+/// when the consumer ends, see [`Consumer::checkpoint_every`], and it is never ahead of what is
+/// done. So after a crash, **each event is handed to the handler at least once, and those since the
+/// last checkpoint again**: a handler must be idempotent, or must find out by the position of an
+/// event that it has been handled.
 ///
 /// The checkpoint is bound to its event. If the log does not have that event, as after a backup was
-/// put back over the store, nobody knows what is done: the consumer is refused until
-/// [`Consumer::reset_to`] says where to go on. See
+/// restored over the store, it is unknown what is done: the consumer is refused until
+/// [`Consumer::reset_to`] says where to continue. See
 /// [`Checkpoints`](crate::progress::Checkpoints#bound-to-events).
 ///
 /// # Order
 ///
-/// Events of the same key, those of a stream unless [`Consumer::partition_by`] says otherwise, are
-/// handled one after the other, in order. An event on which the handler fails is tried again after
-/// a while ([`Retry`]); those of its key wait after it, and others go on. Where order over all
-/// events counts, there is [`Partition::Store`].
+/// Events of the same key, by default those of a stream (see [`Consumer::partition_by`]), are
+/// handled one after the other, in order. An event on which the handler fails is tried again later
+/// ([`Retry`]); later events of its key wait for it, and others continue. For an order over all
+/// events there is [`Partition::Store`].
 ///
 /// # Failing
 ///
-/// The handler says how it went: see [`Outcome`]. A panic is caught, and is a failed attempt; the
-/// handler is called again, and must be fit for that. An event that fails too often goes to the
-/// [dead letters](Consumer::dead_letters), together with the reason, unless [`Consumer::on_poison`]
-/// says otherwise. They become durable together with the first checkpoint after them.
+/// The handler returns an [`Outcome`]. A panic is caught and is a failed attempt; the handler is
+/// called again, and must be prepared for that. An event that fails too often becomes a
+/// [dead letter](Consumer::dead_letters) with the reason, unless [`Consumer::on_poison`] says
+/// otherwise. Dead letters become durable together with the first checkpoint after them.
 ///
 /// # Limits
 ///
 /// A name has 1 to 255 bytes and is that of a [checkpoint](crate::progress::Checkpoints). In memory
-/// are the events that were taken in and are not done, at most [`Consumer::window`] of them for
-/// each worker; and dead letters, at most [`Consumer::dead_letter_limit`].
+/// are the events that have been read and are not done, at most [`Consumer::window`] of them for
+/// each worker, and dead letters, at most [`Consumer::dead_letter_limit`].
 ///
 /// # When the store is closed
 ///
-/// The consumer ends after the last event, and what was acknowledged since the last checkpoint is
-/// seen again: [stop](Control::stop) it first.
+/// The consumer ends after the current event, and events since the last checkpoint are seen again:
+/// [stop](Control::stop) it first.
 pub struct Consumer {
     store: Store,
     name: Arc<str>,
@@ -129,7 +128,7 @@ pub struct Consumer {
 }
 
 impl Store {
-    /// A consumer of this name, to be set up. Nothing happens before it runs.
+    /// Returns a consumer of this name, to be configured. Nothing happens before it runs.
     pub fn consumer(&self, name: impl AsRef<str>) -> Consumer {
         let settings = ConsumerSettings {
             every: (100, Duration::from_secs(1)),
@@ -153,29 +152,28 @@ impl Store {
 }
 
 impl Consumer {
-    /// Which events it is given: all of them by default. A consumer that is given another query
-    /// than the last time goes on from its checkpoint.
+    /// Which events it is given. Default: all of them. A consumer with another query than last time
+    /// continues from its checkpoint.
     pub fn query(mut self, query: impl Into<Query>) -> Self {
         self.query = Arc::new(query.into());
         self
     }
 
-    /// Where it begins as long as it has no checkpoint: with the first event that was recorded at
-    /// this time or later, or, if there is none, with the next one. With the first of all by
-    /// default. Give the same time whenever it runs: then nothing is missed, though it ends before
-    /// its first checkpoint.
+    /// Where it begins while it has no checkpoint: with the first event that was recorded at this
+    /// time or later, or, if there is none, with the next one. Default: the first event. Give the
+    /// same time on every run: then nothing is missed even if it ends before its first checkpoint.
     pub fn begin_at(mut self, time: Timestamp) -> Self {
         self.settings.begin_at = Some(time);
         self
     }
 
-    /// How often an event is tried on which the handler fails, and when.
+    /// How often, and when, an event is tried again on which the handler fails.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.settings.retry = retry;
         self
     }
 
-    /// What happens to an event that was tried often enough.
+    /// What happens to an event that has failed too often.
     pub fn on_poison(mut self, poison: Poison) -> Self {
         self.settings.poison = poison;
         self
@@ -187,45 +185,44 @@ impl Consumer {
         self
     }
 
-    /// The checkpoint is made durable after so many events, or when there is something to keep and
-    /// so much time has gone by; 100 events or a second by default. It costs a sync, or two with a
+    /// Stores the checkpoint durably after this many events, or after this time if there is
+    /// something to store. Default: 100 events or a second. It costs a sync, or two with a
     /// durability that does not sync events.
     pub fn checkpoint_every(mut self, events: u64, time: Duration) -> Self {
         self.settings.every = (events.max(1), time);
         self
     }
 
-    /// For each worker, the most events that are taken in and not done: more are not read until
-    /// then. 64 by default. An event that waits for its next attempt is one of them, and so are
-    /// those after it.
+    /// The maximum number of events per worker that have been read and are not done. Default: 64.
+    /// An event that waits for a retry counts, and so do those that wait for it.
     pub fn window(mut self, events: usize) -> Self {
         self.settings.window = events.max(1);
         self
     }
 
-    /// The most dead letters that it may have. With one more it ends, with
-    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded): then it is not the events that are
-    /// wrong. 10,000 by default.
+    /// The maximum number of dead letters. With one more the consumer ends with
+    /// [`Error::LimitExceeded`](crate::Error::LimitExceeded): then the fault is not in the events.
+    /// Default: 10,000.
     pub fn dead_letter_limit(mut self, letters: usize) -> Self {
         self.settings.dead_letters = letters;
         self
     }
 
-    /// It ends when it has caught up and all that it was given is done, instead of waiting for what
-    /// comes.
+    /// Ends the run when it has caught up and everything is done, instead of waiting for new
+    /// events.
     pub fn until_caught_up(mut self) -> Self {
         self.settings.until_caught_up = true;
         self
     }
 
-    /// Hands the events to several threads, which all use one handler. The last step before it
-    /// runs.
+    /// Hands the events to several threads, which share one handler. The last step of the
+    /// configuration.
     pub fn workers(mut self, workers: usize) -> Workers {
         self.settings.workers = workers.max(1);
         Workers { consumer: self }
     }
 
-    /// What stops, pauses and watches it.
+    /// Returns what stops, pauses and watches it.
     pub fn control(&self) -> Control {
         let (store, name, query, shared) =
             (self.store.clone(), self.name.clone(), self.query.clone(), self.shared.clone());
@@ -237,24 +234,24 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// * [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) if one of this name runs in this
-    ///   process, [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if somebody else
-    ///   has moved its checkpoint meanwhile;
+    /// * [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) if one of this name is running
+    ///   in this process, [`Error::CheckpointConflict`](crate::Error::CheckpointConflict) if
+    ///   another has moved its checkpoint in the meantime;
     /// * [`Error::PositionAhead`](crate::Error::PositionAhead),
     ///   [`Error::Diverged`](crate::Error::Diverged) if the log does not have the event at its
-    ///   checkpoint, as after a backup was put back: nothing is handed out before
-    ///   [`Consumer::reset_to`] says where to go on;
+    ///   checkpoint, as after a backup was restored: no event is handed out before
+    ///   [`Consumer::reset_to`] says where to continue;
     /// * [`Error::HandlerFailed`](crate::Error::HandlerFailed) with [`Poison::Stop`],
     ///   [`Error::LimitExceeded`](crate::Error::LimitExceeded) with too many dead letters;
     /// * those of reading events, and those of [`Checkpoints`](crate::progress::Checkpoints) and
-    ///   [their flush](crate::progress::Checkpoints::flush). Nothing is lost: run it again when the
+    ///   [their flush](crate::progress::Checkpoints::flush). Nothing is lost: run it again once the
     ///   cause is gone.
     pub fn run<O: Into<Outcome>>(self, mut handler: impl FnMut(&Event) -> O) -> Result<Status> {
         let claim = self.store.claim_consumer(&self.name)?;
         self.run_claimed(claim, |work, subscription| work.run_alone(subscription, |event| handler(event).into()))
     }
 
-    /// The same in a thread of its own.
+    /// Runs the handler in its own thread.
     ///
     /// # Errors
     ///
@@ -278,8 +275,8 @@ impl Consumer {
     ) -> Result<Status> {
         let kept = self.begin()?;
         let letters = self.store.dead_letters(&self.name)?;
-        // A letter about an event that is not in the log does not go with the event that has its
-        // position now.
+        // A dead letter about an event that is not in the log is not removed with the event that
+        // now has its position.
         let later = letters.iter().filter(|(position, _)| *position >= kept.next);
         let ours = later.filter(|(position, letter)| self.store.letter_fault(*position, letter).is_none());
         let known = ours.map(|(position, _)| *position);
@@ -296,8 +293,8 @@ impl Consumer {
             since: AtomicU64::new(0),
         };
         let read = run(&work, &mut subscription).and_then(|()| self.step_over());
-        // Also after an error: what was done need not be done again. And though there be nothing
-        // new: a flush that has failed before may have left something in memory only.
+        // Also after an error: what was done need not be done again. And even if there is nothing
+        // new: a failed flush may have left something in memory only.
         let kept = work.keep().and_then(|()| self.store.checkpoints().flush());
         let failure = self.shared.lock().failure.take();
         failure.map_or(Ok(()), Err).and(read).and(kept)?;
@@ -306,8 +303,8 @@ impl Consumer {
         Ok(status)
     }
 
-    /// Steps over what has come that is not for it, which has woken nobody: a consumer that is done
-    /// with all that is for it has come to the end.
+    /// Advances over events that are not for it, which have woken no thread: a consumer that is
+    /// done with all its events has reached the end.
     fn step_over(&self) -> Result<()> {
         let (is_idle, reached) = {
             let mut state = self.shared.lock();
@@ -323,7 +320,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Where the store says that it is.
+    /// Returns its progress according to the store.
     fn begin(&self) -> Result<StoredCheckpoint> {
         match self.store.kept(&self.name)? {
             Some(kept) => Ok(kept),
@@ -335,7 +332,7 @@ impl Consumer {
     }
 }
 
-/// Says that it runs no more, whatever has happened.
+/// Marks the consumer as not running, whatever has happened.
 struct RunGuard<'a>(&'a ControlShared);
 
 impl Drop for RunGuard<'_> {
@@ -367,12 +364,12 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// What stops, pauses and watches it.
+    /// Returns what stops, pauses and watches it.
     pub fn control(&self) -> Control {
         self.consumer.control()
     }
 
-    /// Runs the handler in so many threads, and reads the events in this one. Blocks as
+    /// Runs the handler in this many threads, and reads the events in this one. Blocks as
     /// [`Consumer::run`] does.
     ///
     /// # Errors
@@ -384,7 +381,7 @@ impl Workers {
             .run_claimed(claim, |work, subscription| work.run_with_workers(subscription, |event| handler(event).into()))
     }
 
-    /// The same, all of it in threads of their own.
+    /// Does the same in threads of its own.
     ///
     /// # Errors
     ///

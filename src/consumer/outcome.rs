@@ -1,9 +1,9 @@
-//! What a handler says of an event.
+//! The result of handling an event.
 
 use std::fmt;
 
-/// What a handler says of an event that it was given. Made of `()`, which is [`Ack`](Outcome::Ack),
-/// and of a `Result<(), E>` or `Result<Outcome, E>`, whose error is [`Retry`](Outcome::Retry).
+/// What a handler returns for an event. Converted from `()`, which is [`Ack`](Outcome::Ack), and
+/// from a `Result<(), E>` or `Result<Outcome, E>`, whose error is [`Retry`](Outcome::Retry).
 ///
 /// ```
 /// use annals::Outcome;
@@ -12,15 +12,14 @@ use std::fmt;
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// It is done.
+    /// The event is done.
     Ack,
-    /// Not now, and why: it is to be tried again after a while, see
-    /// [`Retry`](crate::consumer::Retry).
+    /// Try again later, for this reason: see [`Retry`](crate::consumer::Retry).
     Retry(String),
-    /// Never, and why: it goes to the dead letters at once.
+    /// Give up, for this reason: the event becomes a dead letter at once.
     Park(String),
-    /// The consumer is to stop. This event is not done, and will be the first one of its key when
-    /// the consumer runs again.
+    /// Stop the consumer. This event is not done, and is the first one of its key when the consumer
+    /// runs again.
     Stop,
 }
 

@@ -1,4 +1,4 @@
-//! Which events must wait for one another.
+//! Partitions: which events must wait for one another.
 
 use crate::Event;
 use std::hash::{BuildHasher, RandomState};
@@ -8,18 +8,18 @@ use std::hash::{BuildHasher, RandomState};
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Partition {
-    /// Those of a stream. A stream in a named edition is another one.
+    /// By stream. A stream in a named edition is another stream.
     #[default]
     Stream,
-    /// Those with the same tag of this kind: with `customer`, of tags that begin with `customer:`,
-    /// the first one of an event is its key. An event without one goes with its stream.
+    /// By the first tag of this kind: `customer` stands for tags that begin with `customer:`. An
+    /// event without one has the key of its stream.
     Tag(String),
-    /// All of them.
+    /// All of them have the same key.
     Store,
 }
 
-/// Gives keys as hashes. Should two keys share one, their events wait for one another, which is no
-/// harm but to speed.
+/// Returns keys as hashes. If two keys share a hash, their events wait for one another, which only
+/// costs speed.
 pub(super) struct Keys {
     partition: Partition,
     hasher: RandomState,

@@ -1,4 +1,4 @@
-//! Where consumers stand, and moving them.
+//! Where a consumer continues.
 
 use super::Consumer;
 use crate::error::Result;
@@ -7,16 +7,16 @@ use crate::store::{Checkpoint, Store};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
-/// Where a consumer is to go on: see [`Consumer::reset_to`].
+/// Where a consumer continues: see [`Consumer::reset_to`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     /// As if it had never run.
     Start,
-    /// After this position: the event there counts as done, and all before it.
+    /// After this position: the event there and all before it count as done.
     After(u64),
     /// With the first event that was recorded at this time or later.
     At(Timestamp),
-    /// After all that there is now.
+    /// After all existing events.
     Now,
 }
 
@@ -26,23 +26,22 @@ pub enum Reset {
 pub struct ConsumerInfo {
     /// Its name.
     pub name: String,
-    /// How far it is; `None` as long as it has kept nothing.
+    /// Its checkpoint; `None` if it has stored none.
     pub checkpoint: Option<Checkpoint>,
-    /// Number of events after its checkpoint that a reader sees, in all editions: those that it has
-    /// not come to. Which of them it wants, the store does not know; a consumer that has caught up
-    /// when it ends has come to all that there are, so that this is 0. While it runs, its
-    /// checkpoint moves with the events that it wants:
-    /// [`Control::lag`](crate::consumer::Control::lag) tells how far it is then.
+    /// Number of events after its checkpoint that a reader sees, in all editions. The store does
+    /// not know which of them match its query; a consumer that ends caught up has advanced over all
+    /// of them, so that this is 0. While it runs, its checkpoint moves only with matching events:
+    /// [`Control::lag`](crate::consumer::Control::lag) returns its lag.
     pub behind: u64,
     /// Number of its dead letters.
     pub dead_letters: u64,
-    /// Whether it runs in this process, with this store.
+    /// Whether it is running in this process, with this store.
     pub running: bool,
 }
 
 impl Store {
-    /// All consumers that have a checkpoint or dead letters, sorted by name. A checkpoint that was
-    /// not made by a [`Consumer`] counts.
+    /// Returns all consumers that have a checkpoint or dead letters, sorted by name. A checkpoint
+    /// that was not made by a [`Consumer`] counts.
     ///
     /// # Errors
     ///
@@ -65,9 +64,9 @@ impl Store {
 }
 
 impl Consumer {
-    /// Moves the checkpoint, forwards or back, and makes that durable. Dead letters stay; that of
-    /// an event which is then handled goes. Returns the position up to which all counts as done
-    /// now.
+    /// Moves the checkpoint, forwards or backwards, and makes that durable. Dead letters stay,
+    /// until their events are handled. Returns the position up to which everything now counts as
+    /// done.
     ///
     /// ```
     /// use annals::consumer::Reset;
@@ -85,9 +84,9 @@ impl Consumer {
     /// # Errors
     ///
     /// [`Error::ConsumerRunning`](crate::Error::ConsumerRunning) while it runs,
-    /// [`Error::Invalid`](crate::Error::Invalid) for a position that is not there yet, and those of
-    /// [`Checkpoints`](crate::progress::Checkpoints) and of [their
-    /// flush](crate::progress::Checkpoints::flush).
+    /// [`Error::Invalid`](crate::Error::Invalid) for a position after the end of the store, and
+    /// those of [`Checkpoints`](crate::progress::Checkpoints) and of
+    /// [their flush](crate::progress::Checkpoints::flush).
     pub fn reset_to(&self, reset: Reset) -> Result<Option<u64>> {
         let _claim = self.store.claim_consumer(&self.name)?;
         let len = self.store.len();

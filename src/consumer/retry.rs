@@ -1,11 +1,10 @@
-//! How often and when an event is tried again.
+//! Retries: how often, and when, an event is tried again.
 
 use std::time::Duration;
 
 /// How often an event is tried on which a handler fails, and how long it waits in between: first
 /// [`initial`](Retry::initial), then [`factor`](Retry::factor) times as long each time, up to
-/// [`longest`](Retry::longest). Unless said otherwise: five attempts, 100 ms, twice as long each
-/// time, 30 s.
+/// [`longest`](Retry::longest). Default: five attempts, 100 ms, twice as long each time, 30 s.
 ///
 /// ```
 /// use annals::consumer::Retry;
@@ -29,38 +28,38 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         let (initial, longest) = (Duration::from_millis(100), Duration::from_secs(30));
         Retry { attempts: 5, initial, factor: 2, longest }
     }
 
-    /// Attempts in all, the first one counted. With 1, or 0, no event is tried again; with
-    /// `u64::MAX`, for ever.
+    /// Number of attempts, including the first. With 1 or 0, no event is tried again; with
+    /// `u64::MAX`, forever.
     pub fn attempts(mut self, attempts: u64) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// How long to wait after the first attempt.
+    /// The pause after the first attempt.
     pub fn initial(mut self, pause: Duration) -> Self {
         self.initial = pause;
         self
     }
 
-    /// How many times as long to wait after each further one.
+    /// The factor by which each further pause is longer.
     pub fn factor(mut self, factor: u32) -> Self {
         self.factor = factor;
         self
     }
 
-    /// The longest wait.
+    /// The longest pause.
     pub fn longest(mut self, pause: Duration) -> Self {
         self.longest = pause;
         self
     }
 
-    /// How long to wait after so many attempts have failed.
+    /// Returns the pause after this many failed attempts.
     pub fn pause(&self, failed: u64) -> Duration {
         let times = u32::try_from(failed.saturating_sub(1)).ok().and_then(|times| self.factor.checked_pow(times));
         self.initial.saturating_mul(times.unwrap_or(u32::MAX)).min(self.longest)

@@ -1,5 +1,5 @@
-//! Which event is to be handled next, and up to where all of them are done. No threads, no clock of
-//! its own.
+//! The schedule: which event is handled next, and up to where all of them are done. It has no
+//! threads and no clock.
 
 use super::partition::{Keys, Partition};
 use crate::Event;
@@ -7,36 +7,36 @@ use crate::store::progress::consumers::{CheckpointUpdate, DeadLetterEntry};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-/// An event that is to be handled, and nothing else of its key until it is done.
+/// An event that will be handled, and no other of its key until it is done.
 pub(super) struct Job {
     pub event: Event,
     key: u64,
-    /// Attempts that have failed.
+    /// Number of failed attempts.
     pub failed: u64,
 }
 
 pub(super) struct Schedule {
     keys: Keys,
-    /// All before this position was taken in.
+    /// All events before this position have been added.
     next: u64,
-    /// Positions of events that were taken in and are not done.
+    /// Positions of events that have been added and are not done.
     open: BTreeSet<u64>,
-    /// Keys of which one event is ready, at work, or waits for its next attempt; and the events
-    /// after it.
+    /// Keys of which one event is ready, being handled, or waiting for a retry; with the events
+    /// that wait for it.
     busy: HashMap<u64, VecDeque<Event>>,
     ready: VecDeque<Job>,
-    /// By the time and the position of the next attempt.
+    /// Retries by time and position.
     delayed: BTreeMap<(Instant, u64), Job>,
-    /// Letters that the store does not know yet.
+    /// Dead letters that are not stored yet.
     parked: BTreeMap<u64, DeadLetterEntry>,
-    /// Letters of the store on events that may be seen again.
+    /// Stored dead letters of events that may be seen again.
     known: BTreeSet<u64>,
-    /// Of these, those whose events are done by now.
+    /// Those of them whose events are done by now.
     gone: BTreeSet<u64>,
 }
 
 impl Schedule {
-    /// All before `next` is done. `known` are the letters of the store.
+    /// Returns a schedule in which all before `next` is done. `known` are the stored dead letters.
     pub(super) fn new(partition: Partition, next: u64, known: impl Iterator<Item = u64>) -> Self {
         Schedule {
             keys: Keys::new(partition),
@@ -51,7 +51,7 @@ impl Schedule {
         }
     }
 
-    /// Takes in an event, after all that were before.
+    /// Adds an event, after all earlier ones.
     pub(super) fn admit(&mut self, event: Event) {
         self.open.insert(event.position());
         self.pass(event.position() + 1);
@@ -65,12 +65,12 @@ impl Schedule {
         }
     }
 
-    /// All before this position was taken in, or is not for this consumer.
+    /// Records that all events before this position have been added, or are not for this consumer.
     pub(super) fn pass(&mut self, next: u64) {
         self.next = self.next.max(next);
     }
 
-    /// What can be done now: first what has waited for its next attempt.
+    /// Returns the next event to handle: retries that are due first.
     pub(super) fn begin(&mut self, now: Instant) -> Option<Job> {
         match self.delayed.first_entry() {
             Some(first) if first.key().0 <= now => Some(first.remove()),
@@ -78,17 +78,17 @@ impl Schedule {
         }
     }
 
-    /// What is ready, and has not failed before.
+    /// Returns the next ready event that has not failed before.
     pub(super) fn begin_ready(&mut self) -> Option<Job> {
         self.ready.pop_front()
     }
 
-    /// When the next attempt is due.
+    /// Returns when the next retry is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.delayed.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// The event is done. Returns whether something is ready that was not.
+    /// Records that the event is done. Returns whether another one became ready.
     pub(super) fn done(&mut self, job: Job) -> bool {
         let position = job.event.position();
         if self.known.remove(&position) {
@@ -97,7 +97,7 @@ impl Schedule {
         self.release(job)
     }
 
-    /// The event is given up.
+    /// Records that the event is given up.
     pub(super) fn park(&mut self, job: Job, letter: DeadLetterEntry) -> bool {
         self.parked.insert(job.event.position(), letter);
         self.release(job)
@@ -118,38 +118,38 @@ impl Schedule {
         }
     }
 
-    /// The event is to be tried again at a time. Those of its key wait.
+    /// Schedules a retry at a time. Later events of its key wait.
     pub(super) fn delay(&mut self, job: Job, until: Instant) {
         self.delayed.insert((until, job.event.position()), job);
     }
 
-    /// What takes memory: events that are not done, and what is done or given up after them and
-    /// cannot be kept yet.
+    /// Returns the number of events in memory: those that are not done, and those that were done or
+    /// given up after them and cannot be stored yet.
     pub(super) fn held(&self) -> usize {
         self.open.len() + self.parked.len() + self.gone.len()
     }
 
-    /// Events that were taken in and are not done.
+    /// Returns the number of events that have been added and are not done.
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether all that was taken in is done.
+    /// Returns whether all added events are done.
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Letters that are not in the store.
+    /// Returns the dead letters that are not stored.
     pub(super) fn parked(&self) -> usize {
         self.parked.len()
     }
 
-    /// All before this position is done.
+    /// Returns the position before which everything is done.
     pub(super) fn reached(&self) -> u64 {
         self.open.first().copied().unwrap_or(self.next)
     }
 
-    /// What can be kept now.
+    /// Returns what can be stored now.
     pub(super) fn progress(&mut self) -> CheckpointUpdate {
         let next = self.reached();
         let later = self.parked.split_off(&next);

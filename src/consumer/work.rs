@@ -1,5 +1,5 @@
-//! One run of a consumer: a reader, which is the thread that runs it, and the workers, or the
-//! reader alone.
+//! One run of a consumer: the thread that runs it reads, and workers handle the events, or the
+//! reader does.
 //!
 //! | what happens | what is done |
 //! |---|---|
@@ -30,7 +30,7 @@ pub(super) struct ConsumerRun<'a> {
     pub settings: &'a ConsumerSettings,
     pub shared: &'a ControlShared,
     pub keeping: Mutex<StoredCheckpoint>,
-    /// Events that were done since the checkpoint was kept.
+    /// Number of events done since the checkpoint was stored.
     pub since: AtomicU64,
 }
 
@@ -39,12 +39,13 @@ thread_local! {
     static HANDLING: Cell<*const ControlShared> = const { Cell::new(std::ptr::null()) };
 }
 
-/// Whether this thread is in a handler of that consumer: then it must not wait for its end.
+/// Returns whether this thread is in a handler of that consumer: then it must not wait for the
+/// consumer's end.
 pub(super) fn is_handling(shared: &ControlShared) -> bool {
     HANDLING.get() == std::ptr::from_ref(shared)
 }
 
-/// Lets the workers go when the thread that reads for them ends, however it does.
+/// Releases the workers when the reading thread ends, however it does.
 struct Closing<'a>(&'a ControlShared);
 
 impl Drop for Closing<'_> {
@@ -60,8 +61,8 @@ impl Drop for Closing<'_> {
 }
 
 impl ConsumerRun<'_> {
-    /// Takes in what the subscription hands out until there is an end, and hands it to `work`,
-    /// which is called when something is ready and returns whether it took it.
+    /// Reads the subscription to its end, and calls `work` when something is ready; `work` returns
+    /// whether it has taken an event.
     fn read(&self, subscription: &mut Subscription, room: usize, mut work: impl FnMut() -> bool) -> Result<()> {
         let mut caught_up = false;
         loop {
@@ -115,13 +116,13 @@ impl ConsumerRun<'_> {
         }
     }
 
-    /// When there is something to do for the reader, though nothing happens.
+    /// Returns when the reader has something to do even if nothing happens.
     fn wake_at(&self, state: &mut ControlState) -> Option<Instant> {
         let (kept, at) = state.kept;
         let schedule = state.schedule();
         let unkept = schedule.open() > 0 || schedule.reached() != kept;
         let keep = unkept.then(|| at.checked_add(self.settings.every.1.max(Duration::from_millis(1)))).flatten();
-        // The next attempt is for the workers, if there are any, and for nobody in a pause.
+        // The next retry is for the workers, if there are any, and for no thread during a pause.
         let due = schedule.due().filter(|_| self.settings.workers == 0);
         [keep, due.filter(|_| !state.status.paused)].into_iter().flatten().min()
     }
@@ -133,7 +134,7 @@ impl ConsumerRun<'_> {
         }
     }
 
-    /// All in the caller's thread.
+    /// Everything runs in the caller's thread.
     pub(super) fn run_alone(
         &self,
         subscription: &mut Subscription,
@@ -164,7 +165,7 @@ impl ConsumerRun<'_> {
         drains.then(|| state.schedule().begin_ready()).flatten()
     }
 
-    /// The caller's thread reads, and these work.
+    /// The caller's thread reads, and these threads handle events.
     pub(super) fn run_with_workers(
         &self,
         subscription: &mut Subscription,
@@ -172,7 +173,7 @@ impl ConsumerRun<'_> {
     ) -> Result<()> {
         let workers = self.settings.workers;
         std::thread::scope(|scope| {
-            // Whatever ends this thread, the workers must not wait for more.
+            // Whatever ends this thread, the workers must not wait for more events.
             let _closing = Closing(self.shared);
             for n in 0..workers {
                 let thread = std::thread::Builder::new().name(format!("{}-{n}", self.name.replace('\0', "\u{FFFD}")));
@@ -223,7 +224,7 @@ impl ConsumerRun<'_> {
     }
 
     fn handle(&self, mut job: Job, handler: &mut impl FnMut(&Event) -> Outcome) {
-        // What a handler leaves half done when it panics is its own; nothing of ours is in there.
+        // A handler that panics may leave its own state inconsistent; none of ours is involved.
         let before = HANDLING.replace(self.shared);
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&job.event)));
         HANDLING.set(before);
@@ -246,7 +247,7 @@ impl ConsumerRun<'_> {
                 if job.failed < self.settings.retry.attempts {
                     let until = now.checked_add(self.settings.retry.pause(job.failed));
                     state.schedule().delay(job, until.unwrap_or(now + Duration::from_secs(1 << 30)));
-                    // A thread that sleeps may have to wake earlier for it.
+                    // A sleeping thread may have to wake earlier for it.
                     true
                 } else if self.settings.poison == Poison::Stop {
                     let (consumer, position) = (self.name.to_owned(), job.event.position());
@@ -286,7 +287,7 @@ impl ConsumerRun<'_> {
         }
     }
 
-    /// Keeps the checkpoint if many events are done since it was, or it was long ago.
+    /// Stores the checkpoint if many events were done since the last time, or it was long ago.
     fn keep_if_due(&self) -> Result<()> {
         let many = self.since.load(Ordering::Relaxed) >= self.settings.every.0;
         let late = || self.shared.lock().kept.1.elapsed() >= self.settings.every.1;
@@ -295,13 +296,13 @@ impl ConsumerRun<'_> {
 
     fn keep_if_many(&self) -> Result<()> {
         match self.since.load(Ordering::Relaxed) >= self.settings.every.0 {
-            // Somebody is at it already: what is done meanwhile is for the next time.
+            // Another thread is storing it: what is done meanwhile waits for the next time.
             true => self.keeping.try_lock().map_or(Ok(()), |keeping| self.keep_in(keeping)),
             false => Ok(()),
         }
     }
 
-    /// Makes the checkpoint durable that has been reached, if it is not.
+    /// Makes the checkpoint that has been reached durable, if it is not.
     pub(super) fn keep(&self) -> Result<()> {
         self.keep_in(self.keeping.lock())
     }

@@ -1,15 +1,15 @@
-//! Reading what a projection takes in.
+//! Batches: how a projection reads events.
 
 use crate::Event;
 use crate::error::Result;
 use crate::store::{Events, Query, Store};
 
-/// Events that are taken in between two looks of readers, and bytes of their data.
+/// Number of events applied between two opportunities for readers, and bytes of their data.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 
-/// The events of a query from a position on, up to the end of the store as it is now, in batches.
-/// Each comes with the position below which there are no others.
+/// The events of a query from a position on, up to the present end of the store, in batches. Each
+/// comes with the position below which there are no others.
 pub(super) struct Batches {
     found: Option<Events>,
     end: u64,
@@ -19,8 +19,7 @@ impl Batches {
     pub(super) fn new(store: &Store, query: &Query, next: u64) -> Self {
         let head = store.len();
         let found = store.query(query).after(next.checked_sub(1)).into_iter();
-        // A search that ends before the head does so as its query ends at a time: nothing that
-        // comes later can fit.
+        // A search ends before the head if its query ends at a time: no later event can match.
         let end = found.head().map_or(0, |end| end + 1).max(head).max(next);
         Batches { found: Some(found), end }
     }

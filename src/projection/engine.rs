@@ -1,5 +1,5 @@
-//! What takes events into a state, one after the other, driven by anyone: a thread of its own,
-//! those who append, or those who wait.
+//! The engine: applies events to a state, one after the other, driven by any thread: its own, those
+//! that append, or those that wait.
 
 use super::batches::Batches;
 use super::files::{self, SavedFault};
@@ -24,23 +24,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// A state that has nothing new is saved all the same when it has stepped over so many positions.
+/// A state without new events is saved when its checkpoint has advanced by this many positions.
 const FAR: u64 = 1 << 20;
 
-/// The longest time that the thread of its own sleeps.
+/// The longest time that the projection's own thread sleeps.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How a projection is run.
 pub(super) struct EngineSettings<P: Projection> {
     pub codec: Codec,
-    /// Events after which the state is saved.
+    /// Number of events after which the state is saved.
     pub every: u64,
-    /// Time after which it is, if there are any.
+    /// Time after which it is saved, if events were applied.
     pub after: Duration,
     pub parallel: Option<Parallel<P>>,
 }
 
-/// The state, its checkpoint, and who may move both on.
+/// The state, its checkpoint, and the turn to advance both.
 pub(super) struct Engine<P: Projection> {
     pub projection: P,
     name: String,
@@ -50,10 +50,10 @@ pub(super) struct Engine<P: Projection> {
     settings: EngineSettings<P>,
     start: Start,
     state: RwLock<EngineState<P::State>>,
-    /// All events of the query below this position are in the state. Changes under the lock of the
-    /// state, in the turn.
+    /// All events of the query below this position have been applied. Changed under the lock of the
+    /// state, by the thread in turn.
     next: AtomicU64,
-    /// Held by the thread that moves the state on. Re-entrant, so that an `apply` that appends does
+    /// Held by the thread that advances the state. Re-entrant, so that an `apply` that appends does
     /// not wait for itself.
     turn: ReentrantMutex<RefCell<Turn>>,
     progress: ProgressSignal,
@@ -61,7 +61,7 @@ pub(super) struct Engine<P: Projection> {
     stopped: AtomicBool,
     /// Nothing is saved any more.
     forgotten: AtomicBool,
-    /// The thread of its own: to be woken for other things than events.
+    /// The projection's own thread, to be woken for other reasons than events.
     alarm: Mutex<Option<Waker>>,
     alarmed: AtomicBool,
     told: Mutex<Told>,
@@ -69,25 +69,25 @@ pub(super) struct Engine<P: Projection> {
 
 struct EngineState<S> {
     value: S,
-    /// Why the value is not that of any prefix.
+    /// Why the state is not that of any prefix of the store.
     failure: Option<Error>,
 }
 
-/// What only the one in turn knows and changes.
+/// Known to and changed by the thread in turn only.
 #[derive(Default)]
 struct Turn {
-    /// Up to where the file is, and whether it says that the state is complete.
+    /// The checkpoint of the file, and whether it says that the state is complete.
     saved: Option<(u64, bool)>,
-    /// Events taken in since.
+    /// Number of events applied since.
     unsaved: u64,
     last_save: Option<Instant>,
     save_failed: bool,
     complete: bool,
 }
 
-/// The turn, and then those are told who wait for it.
+/// Ends the turn, and then notifies the threads that wait for it.
 struct TurnGuard<'e> {
-    /// `None` when it is over.
+    /// `None` once it is over.
     turn: Option<ReentrantMutexGuard<'e, RefCell<Turn>>>,
     progress: &'e ProgressSignal,
 }
@@ -108,7 +108,7 @@ impl Drop for TurnGuard<'_> {
 }
 
 impl<P: Projection> Engine<P> {
-    /// With the state that was saved, if it can be used.
+    /// Begins with the saved state, if it can be used.
     pub(super) fn new(store: &Store, projection: P, settings: EngineSettings<P>) -> Self {
         let (name, version, query) = (projection.name().to_owned(), projection.version(), projection.query());
         let site = store.site();
@@ -173,7 +173,7 @@ impl<P: Projection> Engine<P> {
         self.state.read().failure.clone()
     }
 
-    /// The state, and the position below which it has taken in everything.
+    /// The state, and the position below which everything has been applied.
     pub(super) fn read<R>(&self, read: impl FnOnce(&P::State, u64) -> R) -> Result<R> {
         let state = self.state.read();
         match &state.failure {
@@ -182,15 +182,15 @@ impl<P: Projection> Engine<P> {
         }
     }
 
-    /// Takes in all that is visible now, in order of positions. Returns early when it is paused or
-    /// stopped meanwhile.
+    /// Applies everything that is visible now, in order of positions. Returns early if it is paused
+    /// or stopped.
     ///
     /// # Errors
     ///
     /// [`Error::ProjectionFailed`], for good; those of reading the log.
     pub(super) fn advance(&self, store: &Store) -> Result<()> {
         let turn = self.take_turn();
-        // Borrowed by this thread already: `apply` has appended. What it has appended comes next.
+        // This thread has borrowed it already: `apply` has appended. Its events are applied next.
         let Ok(mut turn) = turn.try_borrow_mut() else { return Ok(()) };
         self.take_in(store, &mut turn, &|| false)
     }
@@ -199,7 +199,7 @@ impl<P: Projection> Engine<P> {
         TurnGuard { turn: Some(self.turn.lock()), progress: &self.progress }
     }
 
-    /// Nobody else moves the state on while `f` runs.
+    /// No thread advances the state while `f` runs.
     pub(super) fn hold<R>(&self, f: impl FnOnce() -> R) -> R {
         let _turn = self.take_turn();
         f()
@@ -246,8 +246,8 @@ impl<P: Projection> Engine<P> {
         Ok(())
     }
 
-    /// Applies events to the state that readers see. If one fails half-way, the state is that of no
-    /// prefix, and nobody reads it any more.
+    /// Applies events to the state that readers see. If one fails, the state is that of no prefix,
+    /// and is not read any more.
     fn apply(&self, events: &[Event], next: u64) -> Result<()> {
         let mut state = self.state.write();
         let applied = self.fold(&mut state.value, events);
@@ -258,7 +258,7 @@ impl<P: Projection> Engine<P> {
         applied
     }
 
-    /// The events that the state is to be made of cannot be taken in.
+    /// The events that the state would consist of cannot be applied.
     fn fail(&self, error: &Error) {
         if let Error::ProjectionFailed { .. } = error {
             self.state.write().failure = Some(error.clone());
@@ -285,15 +285,15 @@ impl<P: Projection> Engine<P> {
         Error::ProjectionFailed { projection: self.name.clone(), version: self.version, position, why }
     }
 
-    /// From now on readers see this.
+    /// From now on readers see this state.
     fn install(&self, value: P::State, next: u64) {
         let mut state = self.state.write();
         *state = EngineState { value, failure: None };
         self.next.store(next, SeqCst);
     }
 
-    /// Rebuilds the state, from the first event on, while the present one is read; then it takes
-    /// its place.
+    /// Computes the state again, from the first event on, while readers see the present one; then
+    /// replaces it.
     ///
     /// # Errors
     ///
@@ -309,7 +309,7 @@ impl<P: Projection> Engine<P> {
         let Ok(mut turn) = turn.try_borrow_mut() else {
             return Err(Error::invalid("projection", "`apply` must not rebuild"));
         };
-        // What has come meanwhile: the new state must not be behind the old one.
+        // Events that came in the meantime: the new state must not be behind the old one.
         self.fold_on(store, &mut value, &mut next)?;
         self.install(value, next);
         *turn = Turn { complete: true, ..Turn::default() };
@@ -333,7 +333,7 @@ impl<P: Projection> Engine<P> {
     ///
     /// # Errors
     ///
-    /// Those of encoding, and of writing the file. What was saved before still is.
+    /// Those of encoding, and of writing the file. The previous file is unchanged.
     pub(super) fn save(&self) -> Result<()> {
         let turn = self.take_turn();
         let Ok(mut turn) = turn.try_borrow_mut() else {
@@ -344,7 +344,7 @@ impl<P: Projection> Engine<P> {
         saved
     }
 
-    /// The same for the thread of its own: only if it is due.
+    /// Saves them from the projection's own thread, if that is due.
     pub(super) fn save_now_and_then(&self) {
         let turn = self.take_turn();
         if let Ok(mut turn) = turn.try_borrow_mut() {
@@ -358,14 +358,13 @@ impl<P: Projection> Engine<P> {
         let first = turn.complete && !complete && self.next() > 0;
         let far = self.next().saturating_sub(saved) >= FAR;
         let due = turn.unsaved >= self.settings.every || first || far;
-        // One that has failed is not tried again for each batch.
+        // A failed save is not tried again for each batch.
         if (due && !turn.save_failed) || (waited && (due || turn.unsaved > 0)) {
             self.save_quietly(turn);
         }
     }
 
-    /// A save that fails costs a longer catch-up after the next start, and no more: the status
-    /// tells.
+    /// A failed save only makes the next start longer: the status reports it.
     fn save_quietly(&self, turn: &mut Turn) {
         let saved = self.save_in_turn(turn);
         self.tell_saved(&saved);
@@ -396,7 +395,7 @@ impl<P: Projection> Engine<P> {
         if state.len() as u64 > MAX_STATE {
             return Err(Error::limit("bytes in a state", state.len(), MAX_STATE as usize));
         }
-        // The file must not know of events that a power cut may take.
+        // The file must not include events that a power cut may take.
         self.site.make_durable(next)?;
         let last = next.checked_sub(1).map_or(Ok(None), |last| self.site.recorded_at(last))?;
         let head = ProjectionHeader {
@@ -415,7 +414,7 @@ impl<P: Projection> Engine<P> {
         Ok(())
     }
 
-    /// Nothing is taken in any more when this returns.
+    /// When this returns, nothing is applied any more.
     pub(super) fn pause(&self) {
         self.paused.store(true, SeqCst);
         self.hold(|| ());
@@ -433,20 +432,20 @@ impl<P: Projection> Engine<P> {
         self.wake();
     }
 
-    /// Nothing is saved any more when this returns.
+    /// When this returns, nothing is saved any more.
     pub(super) fn forget(&self) {
         self.hold(|| self.forgotten.store(true, SeqCst));
     }
 
-    /// Wakes the thread of its own.
+    /// Wakes the projection's own thread.
     pub(super) fn wake(&self) {
         self.alarmed.store(true, SeqCst);
-        // Not under the lock: the thread that wakes up may ask for it.
+        // Called without the lock: the thread that wakes up may ask for it.
         let waker = self.alarm.lock().clone();
         waker.into_iter().for_each(wake);
     }
 
-    /// Says which thread is its own.
+    /// Sets the projection's own thread.
     pub(super) fn set_alarm(&self, waker: Waker) {
         *self.alarm.lock() = Some(waker);
     }
@@ -455,18 +454,18 @@ impl<P: Projection> Engine<P> {
         self.alarmed.load(SeqCst)
     }
 
-    /// Whether it was woken since this was asked last.
+    /// Returns whether it was woken since the last call.
     pub(super) fn take_alarm(&self) -> bool {
         self.alarmed.swap(false, SeqCst)
     }
 
-    /// How long the thread of its own may sleep.
+    /// Returns how long the projection's own thread may sleep.
     pub(super) fn tick(&self) -> Duration {
         self.settings.after.clamp(Duration::from_millis(1), TICK)
     }
 
-    /// Blocks until the state has taken in everything below `end`, which is visible, or the time is
-    /// over. A thread that waits takes in what nobody else does.
+    /// Blocks until the state includes everything below `end`, which is visible, or the time is
+    /// over. A waiting thread applies what no other thread does.
     pub(super) fn reach(&self, store: &Store, end: u64, deadline: Option<Instant>) -> Result<bool> {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         loop {
@@ -485,7 +484,7 @@ impl<P: Projection> Engine<P> {
             }
             let turn = if self.is_paused() { None } else { self.turn.try_lock() };
             let Some(turn) = turn else {
-                // The thread that has the turn says so when it is over.
+                // The thread in turn notifies when its turn is over.
                 self.progress.wait(seen, deadline);
                 continue;
             };
@@ -524,7 +523,8 @@ impl<P: Projection> Hook for Engine<P> {
 
     fn committed(&self, store: &Store, end: u64) {
         if self.next() < end && !self.is_paused() {
-            // The commit is durable all the same; readers of the state and its status are told.
+            // The commit is durable all the same; readers of the state and its status get the
+            // error.
             let (Ok(()) | Err(_)) = self.advance(store);
         }
     }
@@ -559,7 +559,7 @@ mod tests {
         }
     }
 
-    /// Who is woken may ask for the lock under which the waker stands.
+    /// The woken thread may ask for a lock that the waker holds.
     #[test]
     fn an_alarm_rings_outside_of_its_lock() {
         struct Renews(Arc<Engine<Nothing>>, std::sync::mpsc::Sender<()>);

@@ -1,5 +1,5 @@
-//! States in a database of the application's own: the checkpoint goes into the same transaction as
-//! the state.
+//! States in a database of the application: the checkpoint is stored in the same transaction as the
+//! state.
 
 use crate::Event;
 use crate::error::{Error, Result};
@@ -9,72 +9,72 @@ use crate::time::Timestamp;
 use std::fmt;
 use std::time::Duration;
 
-/// Events in a batch, and bytes of their data, by default.
+/// Number of events in a batch, and bytes of their data, by default.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// A state outside of the store, in a database that has transactions, say. Each event comes into it
-/// exactly once, if the database stores the checkpoint together with what the events have changed.
+/// A state outside of the store, for example in a database with transactions. Each event is applied
+/// to it exactly once, if the database stores the checkpoint together with the changes.
 ///
 /// [`Store::external`] runs it.
 pub trait ExternalSink {
-    /// What can go wrong in it.
+    /// The error type.
     type Error: From<Error>;
 
-    /// Which events: all of the main edition by default. Asked once for each run.
+    /// Returns which events are applied. Default: all of the main edition. Called once for each
+    /// run.
     fn query(&self) -> Query {
         Query::new()
     }
 
-    /// The checkpoint that was stored last, or `None` if none was: what comes after it is handed
-    /// out next. Asked once for each run.
+    /// Returns the last stored checkpoint, or `None` if there is none: the events after it are
+    /// applied next. Called once for each run.
     ///
     /// # Errors
     ///
-    /// Its own; they end the run.
+    /// Its own errors; they end the run.
     fn checkpoint(&mut self) -> Result<Option<u64>, Self::Error>;
 
-    /// When the event at the checkpoint was recorded, if that was stored with it: it is [that of
-    /// the last event](Event::recorded_at) that [`apply`](ExternalSink::apply) was handed. Asked
-    /// once for each run that has a checkpoint.
+    /// Returns when the event at the checkpoint was recorded, if that was stored with it: it is
+    /// [that of the last event](Event::recorded_at) of the last call of
+    /// [`apply`](ExternalSink::apply). Called once for each run that has a checkpoint.
     ///
-    /// A position is only a number. When a backup is put back over the store, and the store grows
-    /// past the checkpoint, only this tells that the event at the checkpoint is another one now,
-    /// and that events were never handed out: then the run ends with [`Error::Diverged`]. `None`,
-    /// as without this, leaves it unnoticed.
+    /// A position is only a number. If a backup is restored over the store, and the store grows
+    /// past the checkpoint, only this time tells that the event at the checkpoint is another one,
+    /// and that events were never applied: then the run ends with [`Error::Diverged`]. With `None`,
+    /// the default, this goes unnoticed.
     ///
     /// # Errors
     ///
-    /// Its own; they end the run.
+    /// Its own errors; they end the run.
     fn recorded_at(&mut self) -> Result<Option<Timestamp>, Self::Error> {
         Ok(None)
     }
 
-    /// Takes in events and stores the checkpoint, in one transaction: both or nothing. The events
-    /// are durable, come in order of positions, and are at least one. The last of them stands at
-    /// the checkpoint: the time at which it was recorded is to be stored, too, and is what
-    /// [`recorded_at`](ExternalSink::recorded_at) gives.
+    /// Applies events and stores the checkpoint, in one transaction. The events are durable, in
+    /// order of positions, and at least one. The checkpoint is the position of the last of them;
+    /// store its recorded time, too, which [`recorded_at`](ExternalSink::recorded_at) returns.
     ///
     /// # Errors
     ///
-    /// Its own; they end the run, and the next run hands out what comes after the checkpoint that
-    /// is stored then.
+    /// Its own errors; they end the run, and the next run begins after the checkpoint that is
+    /// stored then.
     fn apply(&mut self, events: &[Event], checkpoint: u64) -> Result<(), Self::Error>;
 }
 
 impl Store {
-    /// Hands events to a state outside of the store. Nothing happens before [`External::catch_up`]
-    /// or [`External::follow`].
+    /// Returns what applies events to a state outside of the store. Nothing happens before
+    /// [`External::catch_up`] or [`External::follow`].
     pub fn external<S: ExternalSink>(&self, sink: S) -> External<S> {
         External { store: self.clone(), sink, batch: BATCH, stop: Stop::default() }
     }
 }
 
-/// What hands events to a state outside of the store. From [`Store::external`].
+/// Applies events to a state outside of the store. From [`Store::external`].
 ///
-/// The store keeps nothing about it: how far it has come, only its own checkpoint tells. What it is
-/// handed is durable, whatever [`Durability`](crate::Durability) the store has, so that it never
-/// knows of events that a power cut takes.
+/// The store keeps nothing about it: its progress is its own checkpoint. Events are durable before
+/// they are applied, whatever [`Durability`](crate::Durability) the store has, so that the state
+/// never includes events that a power cut takes.
 ///
 /// ```
 /// use annals::projection::ExternalSink;
@@ -122,33 +122,33 @@ pub struct External<S: ExternalSink> {
 }
 
 impl<S: ExternalSink> External<S> {
-    /// Hands out at most so many events at once: 1,000 by default, and fewer if they have more than
-    /// 4 MiB of data.
+    /// Applies at most this many events at once. Default: 1,000; fewer if they have more than 4 MiB
+    /// of data.
     pub fn batch(mut self, events: usize) -> Self {
         self.batch = events.max(1);
         self
     }
 
-    /// What ends [`External::follow`] from another thread, between two batches, for good: whatever
-    /// is called then gets [`Error::Closed`].
+    /// Returns what ends [`External::follow`] from another thread, between two batches, for good:
+    /// later calls return [`Error::Closed`].
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Hands out all events that there are after the checkpoint, and returns their number.
+    /// Applies all existing events after the checkpoint, and returns their number.
     ///
     /// # Errors
     ///
     /// Those of the state; [`Error::Damaged`], [`Error::Io`] if the log cannot be read,
     /// [`Error::DurabilityUnknown`]; [`Error::PositionAhead`], and [`Error::Diverged`] for a state
-    /// that knows [when its last event was recorded](ExternalSink::recorded_at), if the store does
+    /// that stores [when its last event was recorded](ExternalSink::recorded_at), if the store does
     /// not have the event at the checkpoint: the state belongs to another store, or the store was
-    /// restored from a backup. Rebuild the state then.
+    /// restored from a backup. Then rebuild the state.
     pub fn catch_up(&mut self) -> Result<u64, S::Error> {
         self.run(false)
     }
 
-    /// The same, and then hands out events as they come. Blocks until it is
+    /// Applies all existing events, and then new ones. Blocks until it is
     /// [stopped](External::stopper) or the store is closed, and returns the number of events.
     ///
     /// # Errors
@@ -158,12 +158,12 @@ impl<S: ExternalSink> External<S> {
         self.run(true)
     }
 
-    /// The state.
+    /// Returns the state.
     pub fn sink(&self) -> &S {
         &self.sink
     }
 
-    /// The state, to be run no more.
+    /// Returns the state, and ends its use here.
     pub fn into_sink(self) -> S {
         self.sink
     }
@@ -193,7 +193,8 @@ impl<S: ExternalSink> External<S> {
         }
     }
 
-    /// What comes next: waits for the first event only. And whether there is nothing more for now.
+    /// Returns the next batch, which waits for its first event only; and whether there is nothing
+    /// more for now.
     fn collect(&self, events: &mut Subscription) -> Result<(Vec<Event>, bool)> {
         let (mut hand, mut bytes) = (Vec::new(), 0);
         while hand.len() < self.batch && bytes < BATCH_BYTES {

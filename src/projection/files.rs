@@ -1,9 +1,8 @@
-//! The directory of projections: a file for each name and version, with the state and how far it
-//! has come.
+//! The files of projections: one for each name and version, with the state and its checkpoint.
 //!
-//! A file is written under another name, synced, renamed, and its directory synced; and before the
-//! rename, all events that the state has taken in are made durable. So one that is there is whole
-//! whatever crashes, and never ahead of the log.
+//! A file is written under another name, synced, renamed, and its directory synced; before the
+//! rename, all events in the state are made durable. So after any crash a file is complete, and
+//! never ahead of the log.
 
 use crate::directory::{NEW, PROJECTIONS};
 use crate::error::{Error, Result};
@@ -28,16 +27,16 @@ const SEEDS: [u64; 2] = [0x7072_6F6A_6563_7469, 0x6F6E_2066_696C_6531];
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum SavedFault {
-    /// It is not a whole and intact file.
+    /// The file is not complete and intact.
     Damaged,
     /// A newer version of Annals wrote it.
     Newer,
-    /// It is of another store, name or version than its place says.
+    /// It is of another store, name or version than its file name says.
     NotInPlace,
-    /// The log does not have the last event that it has taken in: a part of the store was restored
-    /// from a backup.
+    /// The log does not have the last event in the state: part of the store was restored from a
+    /// backup.
     NotOfLog,
-    /// It is no state of this type: the type has changed, and the version has not.
+    /// It is not a state of this type: the type has changed, and the version has not.
     Undecodable,
     /// The file or the log could not be read.
     Unreadable,
@@ -65,7 +64,7 @@ impl From<Unfit> for SavedFault {
     }
 }
 
-/// What the file of a projection says of itself.
+/// The header of the file of a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SavedProjection {
@@ -73,21 +72,20 @@ pub struct SavedProjection {
     pub name: String,
     /// Its version.
     pub version: u32,
-    /// The position up to which the state has taken in all events of its query; `None` if that is
-    /// none.
+    /// The position up to which all events of its query have been applied; `None` if that is none.
     pub position: Option<u64>,
-    /// Number of events after it that a reader sees, in all editions, whether its query finds them
-    /// or not: 0 if it has come to the end.
+    /// Number of events after it that a reader sees, in all editions, whether they match its query
+    /// or not: 0 if it has reached the end.
     pub lag: u64,
-    /// Whether it had caught up once: it answers, or has answered, for its name.
+    /// Whether it had ever caught up: it answers, or has answered, for its name.
     pub complete: bool,
     /// When it was saved.
     pub saved_at: Timestamp,
     /// How the state is encoded.
     pub codec: Codec,
-    /// Bytes of the encoded state.
+    /// Length of the encoded state in bytes.
     pub state_bytes: u64,
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
 }
 
@@ -113,9 +111,9 @@ fn directory(site: &Site) -> PathBuf {
     site.dir().join(PROJECTIONS)
 }
 
-/// Writes the file; what was there before stays until it is replaced as a whole.
+/// Writes the file; the previous one stays until it is replaced as a whole.
 ///
-/// The caller has made the events durable that the state has taken in.
+/// The caller has made the events in the state durable.
 pub(super) fn put(site: &Site, head: &ProjectionHeader, name: &str, state: &[u8]) -> Result<()> {
     let bytes = projection_file::encode(head, name, state);
     let _work = site.work()?;
@@ -131,15 +129,16 @@ pub(super) fn put(site: &Site, head: &ProjectionHeader, name: &str, state: &[u8]
         fs.rename(&new, &path).map_err(|e| ("rename", e))
     };
     if let Err((operation, e)) = written() {
-        // It may not be there; and the next attempt takes its place.
+        // It may be missing; and the next attempt replaces it.
         let (Ok(()) | Err(_)) = fs.remove(&new);
         return Err(Error::io(operation, &path, e));
     }
-    // The directory may be new, too. If this fails, either file may come back, and both are whole.
+    // The directory may be new, too. If this fails, either file may come back, and both are
+    // complete.
     [&*dir, site.dir()].into_iter().try_for_each(|dir| fs.sync_dir(dir)).map_err(|e| Error::io("sync", &dir, e))
 }
 
-/// What is saved of a projection, if anything is, and the log has all that it has taken in.
+/// Returns the saved state of a projection, if there is one and the log has all events in it.
 pub(super) fn load(site: &Site, name: &str, version: u32) -> Result<Option<LoadedState>, SavedFault> {
     let path = directory(site).join(file_name(name, version));
     let Some(bytes) = read(site, &path, u64::MAX)? else { return Ok(None) };
@@ -160,7 +159,7 @@ fn check(site: &Site, head: &ProjectionHeader, in_place: bool) -> Result<(), Sav
     }
 }
 
-/// At most so many bytes of a file. `None` if there is none.
+/// Returns at most this many bytes of a file; `None` if there is none.
 fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFault> {
     let file = match site.fs().open(path, Mode::Read) {
         Ok(file) => file,
@@ -174,7 +173,7 @@ fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFau
     let mut had = fill(0, &mut bytes)?;
     bytes.truncate(had);
     if most > had as u64 {
-        // A length is not believed before the header says the same.
+        // A length is not trusted before the header says the same.
         let (head, name) = ProjectionHeader::decode(&bytes)?;
         if head.file_len(name.len()) != size {
             return Err(SavedFault::Damaged);
@@ -186,15 +185,15 @@ fn read(site: &Site, path: &Path, most: u64) -> Result<Option<Vec<u8>>, SavedFau
     Ok(Some(bytes))
 }
 
-/// What is in the directory, in order of names and versions.
+/// The files in the directory, in order of names and versions.
 #[derive(Default)]
 pub(super) struct Listed {
     pub saved: Vec<SavedProjection>,
-    /// What is not intact, and why.
+    /// Files that are not intact, and why.
     pub unusable: Vec<(PathBuf, SavedFault)>,
 }
 
-/// What the files say of themselves. States are not read.
+/// Returns the headers of the files. States are not read.
 pub(super) fn list(site: &Site) -> Result<Listed> {
     let dir = directory(site);
     let entries = fs::list_if_there(&*site.fs(), &dir)?;
@@ -232,8 +231,7 @@ fn info(site: &Site, path: &Path, file: &str, size: u64) -> Result<Option<SavedP
     }))
 }
 
-/// Removes the file, durably, and what an attempt to write it has left. Returns whether it was
-/// there.
+/// Removes the file, durably, and what an attempt to write it has left. Returns whether it existed.
 pub(super) fn delete(site: &Site, name: &str, version: u32) -> Result<bool> {
     let _work = site.work()?;
     let dir = directory(site);

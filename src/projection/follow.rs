@@ -7,15 +7,15 @@ use crate::waker::this_thread;
 use std::thread;
 use std::time::Instant;
 
-/// Takes in what there is and what comes, until the projection is stopped or the store closed.
+/// Applies existing and new events, until the projection is stopped or the store closed.
 ///
-/// It is woken by events that its query may find; and now and then by time, to step over others, to
-/// save, and to try again where the log could not be read.
+/// It is woken by events that may match its query; and from time to time to advance over others, to
+/// save, and to try again if the log could not be read.
 pub(super) fn follow<P: Projection>(store: &Store, engine: &Engine<P>) {
     let seat = store.waiters().seat(engine.query());
     engine.set_alarm(this_thread());
     loop {
-        // What went wrong, the status tells.
+        // The status reports the error.
         let advanced = engine.advance(store);
         engine.save_now_and_then();
         let is_over = || engine.is_stopped() || store.waiters().is_closed();
@@ -23,7 +23,7 @@ pub(super) fn follow<P: Projection>(store: &Store, engine: &Engine<P>) {
             return;
         }
         seat.signal.prepare(this_thread());
-        // Looked at once more: what has come before this, nobody will wake for.
+        // Checked once more: nothing wakes this thread for what came before it registered.
         let idle = advanced.is_err() || engine.is_paused() || engine.next() >= store.len();
         let until = Instant::now() + engine.tick();
         while idle && seat.signal.is_awaited() && !engine.is_alarmed() && !is_over() {

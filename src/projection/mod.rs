@@ -1,5 +1,5 @@
-//! Projections: states that events add up to, kept up to date and saved together with how far they
-//! have come.
+//! Projections: states that events add up to, kept up to date and saved together with their
+//! checkpoint.
 
 mod batches;
 mod engine;
@@ -31,15 +31,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A state that the events of a query add up to, in order of positions: a read model.
+/// A read model: a state that the events of a query add up to, in order of positions.
 ///
-/// The state is kept in memory, and saved in a file of the store, together with the position that
-/// it has come to. So after a restart or a crash it goes on where it was saved, and no event is
-/// missing in it or in it twice. It is a cache: all of it can be made from the events again, and
-/// is, if the file is gone or not intact.
+/// The state is kept in memory, and saved in a file of the store, together with its checkpoint. So
+/// after a restart or a crash it continues from where it was saved, and no event is missing or
+/// applied twice. It is a cache: it can be rebuilt from the events, and is if the file is missing
+/// or damaged.
 ///
-/// [`Store::projection`] runs it. In a query of a named edition, it takes in what the edition shows
-/// at the time: what is deleted later stays in the state until that is
+/// [`Store::projection`] runs it. With a query of a named edition, it applies what the edition
+/// shows at the time: events that are deleted later stay in the state until it is
 /// [rebuilt](ReadModel::rebuild).
 ///
 /// ```
@@ -77,48 +77,48 @@ use std::time::Duration;
 /// # Ok::<(), annals::Error>(())
 /// ```
 pub trait Projection: Send + Sync + 'static {
-    /// What the events add up to. Its default is the state before the first event.
+    /// The state. Its default is the state before the first event.
     ///
-    /// A state is saved only if it comes back as it is, as far as serde shows it: what a field with
-    /// `#[serde(skip)]` holds is not part of what is compared or saved, and is the field's default
-    /// after a restart.
+    /// A state is saved only if the codec returns it unchanged, as far as serde can see: a field
+    /// with `#[serde(skip)]` is neither compared nor saved, and has its default after a restart.
     type State: Default + Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// What it is called, in 1 to 255 bytes. Always the same.
+    /// Returns the name, 1 to 255 bytes. It must always be the same.
     fn name(&self) -> &str;
 
-    /// A number that rises whenever `State`, `query` or `apply` change, so that a state of the old
-    /// kind is not taken for one of the new kind. Always the same for one value.
+    /// Returns a number that rises whenever `State`, `query` or `apply` change, so that a saved
+    /// state of an older version is not used for a newer one. It must always be the same for one
+    /// value.
     fn version(&self) -> u32;
 
-    /// Which events: all of the main edition by default. Asked once.
+    /// Returns which events are applied. Default: all of the main edition. Called once.
     fn query(&self) -> Query {
         Query::new()
     }
 
-    /// Takes an event into the state. Must depend on nothing but the two, as a state can be made
-    /// again at any time.
+    /// Applies an event to the state. The result must depend on nothing else, as a state may be
+    /// rebuilt at any time.
     ///
-    /// It must not append to the store, nor read its own model: with a model that is
-    /// [inline](Project::inline), two threads that do may wait for one another for ever.
+    /// It must not append to the store, nor read its own model: with an [inline](Project::inline)
+    /// model, two threads that do so may wait for each other forever.
     ///
     /// # Errors
     ///
-    /// An error or a panic ends the projection: its model gives [`Error::ProjectionFailed`] from
-    /// then on. To step over an event, give `Ok`.
+    /// An error or a panic ends the projection: its model returns [`Error::ProjectionFailed`] from
+    /// then on. To skip an event, return `Ok`.
     fn apply(&self, state: &mut Self::State, event: &Event) -> Result<()>;
 }
 
 impl Store {
-    /// Runs a projection. Nothing happens before [`Project::catch_up`], [`Project::live`],
-    /// [`Project::continuous`] or [`Project::inline`].
+    /// Returns a projection to be configured. Nothing happens before [`Project::catch_up`],
+    /// [`Project::live`], [`Project::continuous`] or [`Project::inline`].
     pub fn projection<P: Projection>(&self, projection: P) -> Project<P> {
         let settings =
             EngineSettings { codec: Codec::default(), every: 50_000, after: Duration::from_secs(5), parallel: None };
         Project { store: self.clone(), projection, settings }
     }
 
-    /// The saved states of projections.
+    /// Returns the saved states of projections.
     pub fn projections(&self) -> Projections {
         Projections { store: self.clone() }
     }
@@ -133,18 +133,18 @@ impl Store {
 /// | [`continuous`](Project::continuous) | a thread of its own | from now on, first all there are, then as they come |
 /// | [`inline`](Project::inline) | the caller, then those who append | all there are, now; then before `append` returns |
 ///
-/// In a store that is opened read-only, states are made and not saved.
+/// In a store that is opened read-only, states are computed and not saved.
 ///
 /// # Errors
 ///
 /// All four:
 ///
 /// * [`Error::Invalid`] if the name is empty, if the codec is [`Codec::Bytes`], or if a projection
-///   of this name and version is running already;
+///   of this name and version is already running;
 /// * [`Error::LimitExceeded`] if the name has more than 255 bytes;
-/// * but for `continuous`: [`Error::ProjectionFailed`], [`Error::Damaged`], [`Error::Io`].
+/// * except `continuous`: [`Error::ProjectionFailed`], [`Error::Damaged`], [`Error::Io`].
 ///
-/// A saved state that cannot be used is no error: it is made again, and the
+/// A saved state that cannot be used is no error: it is rebuilt, and the
 /// [status](ReadModel::status) says why. Neither is a save that fails.
 #[must_use = "nothing happens before it is told how to run"]
 pub struct Project<P: Projection> {
@@ -154,35 +154,35 @@ pub struct Project<P: Projection> {
 }
 
 impl<P: Projection> Project<P> {
-    /// How the state is saved: [`Codec::Json`] or [`Codec::Bincode`]; [`Codec::default`] unless
-    /// said otherwise.
+    /// The codec of the saved state: [`Codec::Json`] or [`Codec::Bincode`]. Default:
+    /// [`Codec::default`].
     ///
-    /// A state is only saved if it comes back as it is: it is decoded once more, and compared. That
-    /// costs about as much as loading it, and holds it in memory a second time meanwhile. If it
-    /// does not, [`ProjectionStatus::save_error`] says so, what was saved before stays, and after a
-    /// restart the events behind that are taken in again.
+    /// A state is saved only if the codec returns it unchanged: it is decoded again and compared.
+    /// That costs about as much as loading it, and holds it in memory twice meanwhile. If it
+    /// differs, [`ProjectionStatus::save_error`] says so, the previously saved state stays, and
+    /// after a restart later events are applied again.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = codec;
         self
     }
 
-    /// Saves the state when so many events were taken in since it was saved: 50,000 by default. It
-    /// is saved, too, when it has caught up for the first time, and when it ends.
+    /// Saves the state when this many events were applied since the last save. Default: 50,000. It
+    /// is also saved when it has caught up for the first time, and when it ends.
     ///
-    /// A save writes all of the state and blocks anyone who takes events in, not those who read the
+    /// A save writes the whole state and blocks threads that apply events, not those that read the
     /// state.
     pub fn save_every(mut self, events: u64) -> Self {
         self.settings.every = events.max(1);
         self
     }
 
-    /// Saves the state when events were taken in and so much time has passed: 5 seconds by default.
+    /// Saves the state if events were applied and this much time has passed. Default: 5 seconds.
     pub fn save_after(mut self, time: Duration) -> Self {
         self.settings.after = time;
         self
     }
 
-    /// Takes in all events that there are, saves, and returns.
+    /// Applies all existing events, saves, and returns.
     ///
     /// ```
     /// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
@@ -220,8 +220,8 @@ impl<P: Projection> Project<P> {
         Ok(model)
     }
 
-    /// Takes in all events that there are, and returns; from then on a thread of its own takes in
-    /// those that come.
+    /// Applies all existing events, and returns; from then on, a thread of its own applies new
+    /// ones.
     ///
     /// # Errors
     ///
@@ -232,8 +232,8 @@ impl<P: Projection> Project<P> {
         Ok(model)
     }
 
-    /// Returns at once; a thread of its own takes in the events that there are, and then those that
-    /// come. Readers see how the state grows.
+    /// Returns at once; a thread of its own applies existing events, then new ones. Readers see the
+    /// state grow.
     ///
     /// # Errors
     ///
@@ -244,20 +244,21 @@ impl<P: Projection> Project<P> {
         Ok(model)
     }
 
-    /// Takes in all events that there are, and returns; from then on, anyone who appends takes in
-    /// what has come before `append` returns.
+    /// Applies all existing events, and returns; from then on, each append applies what has been
+    /// committed before it returns.
     ///
-    /// What is promised: when an append that began after this has returned `Ok`, the state has
-    /// taken in its events, and all before them, each once and in order of positions, however many
-    /// threads append. So has it when [`Ticket::wait`](crate::Ticket::wait) returns, or a ticket
-    /// that is awaited. What was committed by a ticket that was dropped, or a future that was
-    /// cancelled, anyone who reads the state next takes in: a read has all that could be read when
-    /// it began. Not if the model is paused or stopped, has failed, or the log cannot be read: the
-    /// append has succeeded all the same, and [`ReadModel::read`] and [`ReadModel::status`] tell.
+    /// The promise: when an append that began after this has returned `Ok`, the state includes its
+    /// events, and all before them, each once and in order of positions, however many threads
+    /// append. The same holds when [`Ticket::wait`](crate::Ticket::wait), or a ticket that is
+    /// awaited, returns. If a ticket was dropped or a future cancelled, the next reader of the
+    /// state applies the commit: a read includes everything that was visible when it began. The
+    /// promise does not hold while the model is paused or stopped, has failed, or the log cannot be
+    /// read: the append has still succeeded, and [`ReadModel::read`] and [`ReadModel::status`]
+    /// report it.
     ///
-    /// What it costs: an append reads its events again from memory or the page cache, and takes
-    /// turns with others that append; the one in turn takes in for all that are visible by then.
-    /// Without inline projections, appends pay for one look at a number.
+    /// The cost: an append reads its events again from memory or the page cache, and takes turns
+    /// with others that append; the one in turn applies everything that is visible by then. Without
+    /// inline projections, appends pay for reading one number.
     ///
     /// # Errors
     ///
@@ -283,19 +284,19 @@ impl<P: Projection> Project<P> {
 }
 
 impl<P: PerStream> Project<P> {
-    /// Makes the state with so many threads, whenever it is made from the first event on: each
-    /// takes in the events of its share of the streams, and the parts are
-    /// [merged](PerStream::merge) at the end. The caller's thread reads. Until then, readers see
-    /// the state before the first event, or the one before the rebuild.
+    /// Uses this many threads whenever the state is computed from the first event on: each applies
+    /// the events of its share of the streams, and the parts are [merged](PerStream::merge) at the
+    /// end. The caller's thread reads. Until then, readers see the state before the first event, or
+    /// the one before the rebuild.
     ///
-    /// For an `apply` that takes longer than reading an event does; it takes one thread otherwise.
+    /// Useful if `apply` takes longer than reading an event; otherwise one thread is enough.
     pub fn parallel(mut self, threads: usize) -> Self {
         self.settings.parallel = (threads > 1).then(|| Parallel::new(threads));
         self
     }
 }
 
-/// How a projection is doing. From [`ReadModel::status`].
+/// The status of a projection. From [`ReadModel::status`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProjectionStatus {
@@ -303,26 +304,26 @@ pub struct ProjectionStatus {
     pub name: String,
     /// Its version.
     pub version: u32,
-    /// The position up to which all events of its query are in the state; `None` if that is none.
+    /// The position up to which all events of its query have been applied; `None` if that is none.
     pub position: Option<u64>,
-    /// How many positions there are after it that it has not looked at. Events that its query does
-    /// not find wake no thread: it steps over them within a second.
+    /// Number of positions after it that have not been examined. Events that do not match its query
+    /// wake no thread: it advances over them within a second.
     pub lag: u64,
-    /// Events taken in per second, over the last second or two.
+    /// Events applied per second, over the last second or two.
     pub rate: f64,
-    /// Events taken in since it was started, but for those of a parallel rebuild.
+    /// Number of events applied since it was started, except those of a parallel rebuild.
     pub applied: u64,
     /// What it began with.
     pub start: Start,
-    /// The position that the saved state has come to.
+    /// The checkpoint of the saved state.
     pub saved: Option<u64>,
     /// Why the last save has failed, if it has. It is tried again.
     pub save_error: Option<Error>,
-    /// Why the log could not be read, if that was so the last time. It is tried again.
+    /// Why the log could not be read the last time, if so. It is tried again.
     pub read_error: Option<Error>,
-    /// It takes nothing in until it is resumed.
+    /// It applies nothing until it is resumed.
     pub paused: bool,
-    /// It takes nothing in any more: the store was closed.
+    /// It applies nothing any more: the store was closed.
     pub stopped: bool,
     /// Why the state cannot be read.
     pub failure: Option<Error>,
@@ -334,21 +335,22 @@ pub struct ProjectionStatus {
 pub enum Start {
     /// The first event: nothing was saved.
     Beginning,
-    /// What was saved, up to this position.
+    /// The saved state, with this checkpoint.
     Saved(Option<u64>),
-    /// The first event: what was saved could not be used.
+    /// The first event: the saved state could not be used.
     Unusable(SavedFault),
 }
 
-/// The saved states of projections, as files tell, whether the projections run or not. From
-/// [`Store::projections`].
+/// The saved states of projections, according to their files, whether the projections run or not.
+/// From [`Store::projections`].
 #[derive(Clone, Debug)]
 pub struct Projections {
     store: Store,
 }
 
 impl Projections {
-    /// All that are saved, in order of names and versions. States are not read.
+    /// Returns all saved states, in order of names and versions. The states themselves are not
+    /// read.
     ///
     /// ```
     /// # use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};
@@ -380,8 +382,8 @@ impl Projections {
         Ok(saved)
     }
 
-    /// The files whose headers are not intact, or that do not belong where they are, and why. They
-    /// cost nothing but a longer start.
+    /// Returns the files whose headers are damaged, or that are in the wrong place, and why. They
+    /// only cost a longer start.
     ///
     /// # Errors
     ///
@@ -390,8 +392,8 @@ impl Projections {
         Ok(files::list(&self.store.site())?.unusable)
     }
 
-    /// Removes the saved state of a version, and returns whether there was one. One that is running
-    /// saves its state again.
+    /// Removes the saved state of a version, and returns whether there was one. If the version is
+    /// running, it saves its state again.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A projection that runs: its state, to be read from any thread, and what can be done with it.
+//! Running projections: the state, which any thread can read, and its controls.
 
 use super::engine::Engine;
 use super::{Projection, ProjectionStatus, follow};
@@ -13,20 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The state of a projection that runs. From [`Project`](crate::projection::Project).
+/// The state of a running projection. From [`Project`](crate::projection::Project).
 ///
-/// It can be read from any thread; share it in an [`Arc`]. A read sees the state after all events
-/// up to a position, and none after it: that of a fold over a prefix of the store. (That prefix may
-/// end within a commit of many events while the model catches up.)
+/// Any thread can read it; share it in an [`Arc`]. A read sees the state after all events up to a
+/// position, and none after it: that of a fold over a prefix of the store. (While the model catches
+/// up, that prefix may end within a commit of many events.)
 ///
-/// When it is dropped, the projection ends and its state is saved; [`ReadModel::stop`] does the
-/// same and tells of errors. It holds the store open. When the store is closed before, the state is
-/// saved then and stays as it is.
+/// Dropping it ends the projection and saves its state; [`ReadModel::stop`] does the same and
+/// returns errors. It keeps the store open. If the store is closed first, the state is saved then
+/// and no longer changes.
 pub struct ReadModel<P: Projection> {
     store: Store,
     engine: Arc<Engine<P>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Those who append take in what comes.
+    /// Lets appends apply new events.
     inline: AtomicBool,
 }
 
@@ -39,7 +39,7 @@ impl<P: Projection> ReadModel<P> {
         self.engine.clone()
     }
 
-    /// A thread of its own takes in what comes.
+    /// Lets a thread of its own apply new events.
     pub(super) fn follow(&self) -> Result<()> {
         let (store, engine) = (self.store.clone(), self.engine.clone());
         let named = thread::Builder::new().name("annals-projection".into());
@@ -48,11 +48,11 @@ impl<P: Projection> ReadModel<P> {
         Ok(())
     }
 
-    /// Those who append take in what comes.
+    /// Lets appends apply new events.
     pub(super) fn set_inline(&self) -> Result<()> {
         self.store.hooks().set_inline(&self.hook());
         self.inline.store(true, SeqCst);
-        // What was appended before that by those who did not know.
+        // Events that were appended before that, by threads that did not know.
         self.engine.advance(&self.store)
     }
 
@@ -60,30 +60,30 @@ impl<P: Projection> ReadModel<P> {
         &self.engine
     }
 
-    /// Takes in what nobody has who appended: a commit whose ticket was dropped, or whose future
-    /// was cancelled, is written all the same, and its caller is gone.
+    /// Applies what no appending thread has: a commit whose ticket was dropped, or whose future was
+    /// cancelled, is still written, but has no waiting caller.
     fn take_in_the_rest(&self) {
         if self.inline.load(SeqCst) && self.engine.next() < self.store.len() {
-            // The state and the status tell of an error.
+            // The state and the status report an error.
             let (Ok(()) | Err(_)) = self.engine.advance(&self.store);
         }
     }
 
-    /// Reads the state. Events are taken in again when the closure has returned, so it should not
-    /// take long; it must not read the same model, nor wait for it, nor append to the store if the
-    /// model is inline: that would wait for this.
+    /// Calls `f` with the state. No event is applied until it returns, so it should not take long;
+    /// it must not read the same model, wait for it, or, if the model is inline, append to the
+    /// store: that would be a deadlock.
     ///
     /// # Errors
     ///
-    /// [`Error::ProjectionFailed`] if the projection could not take in an event: then there is no
-    /// state that is right.
+    /// [`Error::ProjectionFailed`] if the projection could not apply an event: then there is no
+    /// valid state.
     pub fn read<R>(&self, read: impl FnOnce(&P::State) -> R) -> Result<R> {
         self.take_in_the_rest();
         self.engine.read(|state, _| read(state))
     }
 
-    /// The same, with the position up to which all events of the query are in the state; `None` if
-    /// that is none.
+    /// Reads the state together with the position up to which all events of the query have been
+    /// applied; `None` if that is none.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl<P: Projection> ReadModel<P> {
         self.engine.read(|state, next| read(state, next.checked_sub(1)))
     }
 
-    /// A copy of the state.
+    /// Returns a copy of the state.
     ///
     /// # Errors
     ///
@@ -105,29 +105,29 @@ impl<P: Projection> ReadModel<P> {
         self.read(P::State::clone)
     }
 
-    /// The position up to which all events of the query are in the state; `None` if that is none.
-    /// Moves on over events that the query does not find.
+    /// Returns the position up to which all events of the query have been applied; `None` if that
+    /// is none. It also advances over events that do not match.
     pub fn position(&self) -> Option<u64> {
         self.take_in_the_rest();
         self.engine.next().checked_sub(1)
     }
 
-    /// Takes in all events that there are now, in the caller's thread, unless somebody else is
-    /// about it; then waits. Returns the position. Does nothing if it is paused.
+    /// Applies all events that exist now, in the caller's thread, unless another thread is doing
+    /// so; then waits. Returns the position. Does nothing if it is paused.
     ///
     /// # Errors
     ///
     /// [`Error::ProjectionFailed`]; [`Error::Damaged`], [`Error::Io`] if the log cannot be read:
-    /// what was taken in before that stays.
+    /// what was applied before stays.
     pub fn catch_up(&self) -> Result<Option<u64>> {
         self.engine.advance(&self.store)?;
         Ok(self.position())
     }
 
-    /// Blocks until the state has taken in everything up to this position, which may be one that
-    /// there is not yet: to read what one has written. `false` if the time is over before.
+    /// Blocks until the state includes everything up to this position, which need not exist yet: to
+    /// read your own writes. Returns `false` if `timeout` has passed before.
     ///
-    /// If the event is there, and nobody has taken it in yet, the caller's thread does, however the
+    /// If the event exists, and no thread has applied it, the caller's thread does, however the
     /// projection is run.
     ///
     /// ```
@@ -162,47 +162,47 @@ impl<P: Projection> ReadModel<P> {
         }
     }
 
-    /// Makes the state again from the first event on, in the caller's thread. Until that is done,
-    /// the present one is read and kept up to date; then the new one takes its place at once, and
-    /// is saved. Ends a failure, if the events can be taken in now.
+    /// Computes the state again from the first event on, in the caller's thread. Until that is
+    /// done, readers see the present state, which is kept up to date; then the new one replaces it
+    /// at once, and is saved. Ends a failure, if the events can now be applied.
     ///
     /// # Errors
     ///
-    /// As [`ReadModel::catch_up`], and [`Error::Closed`] if the store was closed meanwhile: the
-    /// present state stays.
+    /// As [`ReadModel::catch_up`], and [`Error::Closed`] if the store was closed in the meantime:
+    /// the present state stays.
     pub fn rebuild(&self) -> Result<()> {
         self.engine.rebuild(&self.store)?;
         self.engine.wake();
         Ok(())
     }
 
-    /// Takes in nothing until [`ReadModel::resume`]. Waits for the events that are being taken in;
-    /// the state can be read.
+    /// Applies nothing until [`ReadModel::resume`]. Waits for events that are being applied; the
+    /// state can be read.
     pub fn pause(&self) {
         self.engine.pause();
     }
 
-    /// Goes on. With a thread of its own at once; else, when the next event is taken in.
+    /// Continues: at once if it has its own thread, otherwise when the next event is applied.
     pub fn resume(&self) {
         self.engine.resume();
     }
 
-    /// How it is doing.
+    /// Returns its status.
     pub fn status(&self) -> ProjectionStatus {
         self.take_in_the_rest();
         self.engine.status(self.store.len())
     }
 
-    /// Saves state and position, if there is something new. Blocks for a write and two or three
-    /// syncs, and for one more if the events are not durable yet. What was saved before stays until
-    /// this is.
+    /// Saves state and checkpoint, if there is something new. Blocks for a write and two or three
+    /// syncs, and one more if the events are not durable yet. The previous file stays until this
+    /// one is complete.
     ///
     /// # Errors
     ///
     /// * [`Error::Codec`] if the state cannot be encoded, [`Error::LimitExceeded`] if it has more
-    ///   than 1 GiB then;
+    ///   than 1 GiB when encoded;
     /// * [`Error::Io`], [`Error::DiskFull`], [`Error::DurabilityUnknown`];
-    /// * [`Error::ProjectionFailed`] if there is no state that is right;
+    /// * [`Error::ProjectionFailed`] if there is no valid state;
     /// * [`Error::ReadOnly`], [`Error::Closed`].
     pub fn save(&self) -> Result<()> {
         self.engine.save()
@@ -228,7 +228,7 @@ impl<P: Projection> ReadModel<P> {
         self.store.hooks().remove(&self.hook());
     }
 
-    /// Ends it without waiting for its thread. Unless it is to be saved, nothing is from now on.
+    /// Ends it without waiting for its thread. Unless `save`, nothing is saved from now on.
     pub(super) fn retire(&self, save: bool) {
         if !save {
             self.engine.forget();
@@ -244,7 +244,7 @@ impl<P: Projection> Drop for ReadModel<P> {
             return;
         }
         self.end();
-        // Errors can be had from `stop`.
+        // Callers that need errors call `stop`.
         let (Ok(()) | Err(_)) = self.engine.save();
     }
 }
@@ -260,8 +260,8 @@ impl<P: Projection> fmt::Debug for ReadModel<P> {
     }
 }
 
-/// Sleeps until there is an event at this position. `false` if the time is over before, or the
-/// projection ends.
+/// Sleeps until there is an event at this position. Returns `false` if `timeout` has passed before,
+/// or the projection ends.
 fn wait_until_visible<P: Projection>(
     store: &Store,
     engine: &Engine<P>,
@@ -271,7 +271,7 @@ fn wait_until_visible<P: Projection>(
     let seat = store.waiters().seat(&Query::new());
     loop {
         seat.signal.prepare(this_thread());
-        // Looked at once more: what has come before this, nobody will wake for.
+        // Checked once more: nothing wakes this thread for what came before it registered.
         let there = store.len() > position;
         let over = engine.is_stopped() || store.waiters().is_closed() || engine.failure().is_some();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

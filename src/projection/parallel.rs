@@ -1,5 +1,5 @@
-//! Making a state with several threads: one reads, the others each take in the events of their
-//! share of the streams.
+//! Parallel rebuilds: one thread reads, the others each apply the events of their share of the
+//! streams.
 
 use super::Projection;
 use super::batches::Batches;
@@ -12,16 +12,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-/// Batches that may wait for a worker, so that the reader is not far ahead.
+/// Number of batches that may wait for a worker, so that the reader does not get far ahead.
 const WAITING: usize = 4;
 
-/// Events that are handed to a worker at once.
+/// Number of events handed to a worker at once.
 const HANDED: usize = 256;
 
-/// A projection whose state is made of parts that each depend on the events of one stream: balances
-/// of accounts, say. Not one that depends on the order of events of different streams.
+/// A projection whose state consists of parts that each depend on the events of one stream, such as
+/// balances of accounts. It must not depend on the order of events of different streams.
 ///
-/// So states of different streams can be made apart and merged, and
+/// So states of different streams can be computed separately and merged, as
 /// [`Project::parallel`](crate::projection::Project::parallel) does.
 ///
 /// ```
@@ -58,15 +58,14 @@ const HANDED: usize = 256;
 /// # Ok::<(), annals::Error>(())
 /// ```
 pub trait PerStream: Projection {
-    /// Adds a part to another one. The two were made of the events of different streams, and each
-    /// began with the default state.
+    /// Adds a part to another one. The two were computed from the events of different streams, and
+    /// each began with the default state.
     ///
-    /// In a named edition, the events that a stream shares with the main one and its own are of one
-    /// stream.
+    /// In a named edition, the shared events of a stream and its own are events of one stream.
     fn merge(&self, into: &mut Self::State, part: Self::State);
 }
 
-/// How to make a state with several threads.
+/// How to compute a state with several threads.
 pub(super) struct Parallel<P: Projection> {
     threads: usize,
     merge: fn(&P, &mut P::State, P::State),
@@ -79,8 +78,8 @@ impl<P: PerStream> Parallel<P> {
 }
 
 impl<P: Projection> Parallel<P> {
-    /// The state of all events that are visible now, and the position after them. `None` if it was
-    /// halted.
+    /// Returns the state of all events that are visible now, and the position after them. `None` if
+    /// it was halted.
     pub(super) fn fold(
         &self,
         engine: &Engine<P>,
@@ -97,7 +96,7 @@ impl<P: Projection> Parallel<P> {
                         senders.push(sender);
                         workers.push(worker);
                     }
-                    // Those that there are do it.
+                    // Fewer threads do it as well.
                     Err(_) if !workers.is_empty() => break,
                     Err(e) => return Err(Error::io("start a thread for", store.path(), e)),
                 }
@@ -114,7 +113,7 @@ impl<P: Projection> Parallel<P> {
                 failures.extend(merged.err());
             }
             let read = read?;
-            // The one that a single thread would have met.
+            // The error that a single thread would have met.
             let position = |error: &Error| match error {
                 Error::ProjectionFailed { position, .. } => *position,
                 _ => 0,
@@ -142,7 +141,7 @@ fn deal<P: Projection>(
         for event in events {
             let share = share_of(&event, senders.len());
             hands[share].push(event);
-            // A worker that has failed takes nothing more; it is asked why in the end.
+            // A worker that has failed takes nothing more; its error is collected in the end.
             if hands[share].len() >= HANDED && senders[share].send(std::mem::take(&mut hands[share])).is_err() {
                 return Ok(None);
             }
@@ -155,7 +154,7 @@ fn deal<P: Projection>(
     Ok(Some(end))
 }
 
-/// By domain and root: an edition's events continue those of the main one.
+/// By domain and root: the events of an edition continue those of the main one.
 fn share_of(event: &Event, shares: usize) -> usize {
     let seed = hash(event.domain().as_bytes(), 0);
     ((u128::from(hash(event.root(), seed)) * shares as u128) >> 64) as usize

@@ -1,13 +1,13 @@
-//! What those who wait for a state, or ask how it is doing, are told.
+//! The progress of a projection, for threads that wait and for its status.
 
 use crate::error::Error;
 use parking_lot::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long the events are counted that make a rate.
+/// The window over which the rate is measured.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Told whenever a state has moved on, or might.
+/// Notified whenever a state has advanced, or may have.
 #[derive(Default)]
 pub(super) struct ProgressSignal {
     steps: Mutex<u64>,
@@ -37,13 +37,13 @@ impl ProgressSignal {
     }
 }
 
-/// What a status tells beside positions.
+/// The part of a status besides positions.
 #[derive(Default)]
 pub(super) struct Told {
     pub applied: u64,
-    /// When the window began, and the events that had been taken in by then.
+    /// The beginning of the window, and the number of events applied by then.
     window: Option<(Instant, u64)>,
-    /// That of the last whole window.
+    /// The rate of the last complete window.
     rate: f64,
     pub saved: Option<u64>,
     pub save_error: Option<Error>,
@@ -67,8 +67,8 @@ impl Told {
         }
     }
 
-    /// Events per second. Before the first window is over, and when it lasts for long, as there are
-    /// no events: that of the present one.
+    /// Returns events per second. Before the first window is over, and when the current one lasts
+    /// long for want of events: the rate of the current one.
     pub(super) fn rate(&self) -> f64 {
         match self.window.map(|(begun, before)| (begun.elapsed(), self.applied - before)) {
             Some((span, events)) if self.rate == 0.0 || span >= 2 * WINDOW => {

@@ -1,9 +1,8 @@
 //! Typed payloads and states, as JSON or as bincode.
 //!
 //! bincode is the one dependency that is no longer maintained (RUSTSEC-2025-0141): it is pinned,
-//! kept in this file, and no bytes that Annals itself relies on are made by it. Events carry the
-//! codec as their content type, so that what was written stays readable when another codec takes
-//! its place.
+//! used only in this file, and no bytes that Annals itself depends on are made by it. Events carry
+//! the codec as their content type, so that old ones stay readable if another codec replaces it.
 
 mod digest;
 
@@ -16,19 +15,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 
-/// A value takes at most so many bytes of memory for each of its bytes as bincode: a `u128` of one
-/// byte.
+/// Maximum number of bytes of memory that a value takes for each of its bytes as bincode: a `u128`
+/// of one byte.
 const EXPANSION: usize = 16;
 
 fn bincode_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).map_err(|e| codec_error("bincode")(&e))
 }
 
-/// Decodes a value that takes all of `bytes`. A length inside of the bytes is not believed beyond
-/// what so many of them can stand for, or 64 MiB: all that was encoded can be decoded, and a lie
-/// allocates no more than that.
+/// Decodes a value that takes all of `bytes`. A length inside of the bytes is trusted only up to
+/// what this many bytes can stand for, or 64 MiB: everything that was encoded can be decoded, and a
+/// false length allocates no more than that.
 fn from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    /// The next step is tried where this one does not suffice for so many bytes.
+    /// The next step is tried if this one is not enough for this many bytes.
     fn step<T: DeserializeOwned, const LIMIT: usize>(
         bytes: &[u8],
         next: impl FnOnce(&[u8]) -> Decoded<T>,
@@ -50,12 +49,11 @@ fn from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if read == bytes.len() { Ok(value) } else { Err(codec_error("bincode")(&"bytes are left over")) }
 }
 
-/// The deepest nesting that the parser of JSON follows.
+/// The deepest nesting that the JSON parser accepts.
 #[cfg(feature = "json")]
 const MAX_DEPTH: usize = 127;
 
-/// Writes compact JSON, and refuses what nests deeper than the parser follows: it could never be
-/// read.
+/// Writes compact JSON, and refuses deeper nesting than the parser accepts: it could never be read.
 #[cfg(feature = "json")]
 struct Shallow {
     depth: usize,
@@ -104,8 +102,8 @@ fn json_of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// A state as bytes. What no type can read back as it was is refused; whether this type can is not
-/// known here.
+/// Encodes a state. A state that no type can read back unchanged is refused; whether this type can
+/// is not known here.
 pub(crate) fn encode_state<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Result<Vec<u8>> {
     let bytes = encode(codec, state)?;
     let (_, hazards) = digest(state).map_err(|e| codec_error(name(codec))(&e))?;
@@ -118,8 +116,8 @@ pub(crate) fn encode_state<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Re
     Err(codec_error(name(codec))(&format!("the state would not come back as it is: {why}")))
 }
 
-/// A state as bytes that give the same state when they are decoded, which is tried. Costs a
-/// decoding, a second state in memory for as long as it takes, and two walks over the state.
+/// Encodes a state, and checks that it decodes to the same state. Costs a decoding, a second state
+/// in memory meanwhile, and two traversals of the state.
 pub(crate) fn encode_faithfully<S: Serialize + DeserializeOwned>(codec: Codec, state: &S) -> Result<Vec<u8>> {
     let bytes = encode(codec, state)?;
     let lost = |why: &dyn std::fmt::Display| {
@@ -134,7 +132,7 @@ pub(crate) fn encode_faithfully<S: Serialize + DeserializeOwned>(codec: Codec, s
     if put.is_same(&found) { Ok(bytes) } else { Err(lost(&"decoded, it is another one")) }
 }
 
-/// A state from its bytes.
+/// Decodes a state.
 pub(crate) fn decode_state<S: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<S> {
     match codec {
         Codec::Bincode => from_bincode(bytes),
@@ -182,7 +180,7 @@ fn state_from_json<T: DeserializeOwned>(_: &[u8]) -> Result<T> {
 #[cfg(not(feature = "json"))]
 const NO_JSON: &str = "the feature `json` is not switched on";
 
-/// States that are no values.
+/// States that are not values.
 fn not_a_value() -> Error {
     codec_error("bytes")(&"raw bytes are not a value; use `put_bytes` and `bytes`")
 }
@@ -192,7 +190,7 @@ fn codec_error(codec: &'static str) -> impl FnOnce(&dyn std::fmt::Display) -> Er
 }
 
 impl<'a> NewEvent<'a> {
-    /// An event whose data are a value as JSON.
+    /// Returns an event whose data are a value as JSON.
     ///
     /// ```
     /// #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
@@ -217,8 +215,8 @@ impl<'a> NewEvent<'a> {
         Ok(NewEvent::with_data(event_type, data).content_type(ContentType::Json))
     }
 
-    /// An event whose data are a value as bincode: smaller and faster than JSON, and readable only
-    /// by who knows the type.
+    /// Returns an event whose data are a value as bincode: smaller and faster than JSON, and
+    /// readable only with its type.
     ///
     /// # Errors
     ///
@@ -230,7 +228,7 @@ impl<'a> NewEvent<'a> {
 }
 
 impl Event {
-    /// The data as a value, decoded as the content type says: JSON or bincode.
+    /// Decodes the data according to the content type: JSON or bincode.
     ///
     /// # Errors
     ///

@@ -1,67 +1,67 @@
-//! What the files of a store are called. docs/FORMAT.md has a table of what they hold.
+//! The names of the files of a store. docs/FORMAT.md has a table of their contents.
 
-/// The file whose lock says who owns the directory.
+/// The file whose lock belongs to the owner of the directory.
 pub const LOCK: &str = "LOCK";
 
-/// How far the log is known to be durable.
+/// The file with the durable mark.
 pub const HEAD: &str = "HEAD";
 
-/// Handler positions, checkpoints and dead letters, and the file that is going to replace it.
+/// Handler positions, checkpoints and dead letters; and the file that will replace it.
 pub const POSITIONS: &str = "POSITIONS";
 pub const NEW_POSITIONS: &str = "POSITIONS.new";
 
-/// Directories with files of their own: see `src/snapshots` and `src/projection/files.rs`.
+/// Directories of sidecar files: see `src/snapshots` and `src/projection/files.rs`.
 pub const SNAPSHOTS: &str = "snapshots";
 pub const PROJECTIONS: &str = "projections";
 
-/// Where recovery and repair put what they take away.
+/// The directory where recovery and repair keep what they remove.
 pub const QUARANTINE: &str = "quarantine";
 
-/// A directory with this file holds the beginning of a copy.
+/// Marks a directory that holds the beginning of a copy.
 pub const INCOMPLETE: &str = "SALVAGE-INCOMPLETE";
 
-/// A directory with this file is being repaired: it says what is left to do.
+/// Marks a directory that is being repaired, and lists what is left to do.
 pub const REPAIRING: &str = "REPAIR";
 
-/// The files that a repair has made and not yet moved to their places.
+/// The directory of files that a repair has made and not yet moved into place.
 pub const REBUILT: &str = "rebuilt";
 
-/// What the names of files begin with that hold zeros and are going to be segments. Nothing in them
-/// belongs to the store.
+/// Prefix of the names of zeroed files that will become segments. Nothing in them belongs to the
+/// store.
 pub const SPARE: &str = "SPARE.";
 
-/// What the names of files end in that have not got their own name yet.
+/// Suffix of the temporary names of files.
 pub const NEW: &str = ".new";
 
 const SEGMENT: &str = ".seg";
 const INDEX: &str = ".idx";
 
-/// The file name of a segment.
+/// Returns the file name of a segment.
 pub fn segment_name(number: u64) -> String {
     format!("{number:020}{SEGMENT}")
 }
 
-/// The number in the file name of a segment.
+/// Returns the number in the file name of a segment.
 pub fn segment_number(name: &str) -> Option<u64> {
     number(name, SEGMENT)
 }
 
-/// Whether a file may be taken for a segment: its name ends like that of one.
+/// Returns whether a file may be taken for a segment: its name ends like that of one.
 pub fn is_like_segment(name: &str) -> bool {
     name.ends_with(SEGMENT)
 }
 
-/// The file name of the index of a segment.
+/// Returns the file name of the index of a segment.
 pub fn index_name(segment: u64) -> String {
     format!("{segment:020}{INDEX}")
 }
 
-/// The number in the file name of an index.
+/// Returns the number in the file name of an index.
 pub fn index_number(name: &str) -> Option<u64> {
     number(name, INDEX)
 }
 
-/// Whether a file may be taken for an index: its name ends like that of one.
+/// Returns whether a file may be taken for an index: its name ends like that of one.
 pub fn is_like_index(name: &str) -> bool {
     name.ends_with(INDEX)
 }
@@ -72,23 +72,23 @@ fn number(name: &str, suffix: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| plain)
 }
 
-/// The file name of a spare file.
+/// Returns the file name of a spare file.
 pub fn spare_name(number: u64) -> String {
     format!("{SPARE}{number}")
 }
 
-/// The number in the file name of a spare file, as the store makes them.
+/// Returns the number in the file name of a spare file, as the store makes them.
 pub fn spare_number(name: &str) -> Option<u64> {
     let number = name.strip_prefix(SPARE)?.parse().ok()?;
     (spare_name(number) == name).then_some(number)
 }
 
-/// The name that a file has until it gets its own: one that no other file has.
+/// Returns the temporary name of a file, which no other file has.
 pub fn temporary_name(name: &str, owner: u64, number: u64) -> String {
     format!("{name}.{owner:016x}-{number}{NEW}")
 }
 
-/// The name that a file was to get, if `name` is a [temporary](temporary_name) one.
+/// Returns the final name of a file, if `name` is a [temporary](temporary_name) one.
 pub fn meant_by(name: &str) -> Option<&str> {
     let (meant, unique) = name.strip_suffix(NEW)?.rsplit_once('.')?;
     let (owner, number) = unique.split_once('-')?;

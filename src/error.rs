@@ -1,4 +1,4 @@
-//! Everything that can go wrong, and what to do then.
+//! Errors: what can go wrong, and what to do about it.
 
 use crate::expected::{Expected, ExpectedVersion};
 use crate::process::OtherProcess;
@@ -22,42 +22,41 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The stream is not as the writer expected, so nothing of the commit was stored.
     ///
-    /// An outcome to match on: read the stream again, decide again, and retry with what was found.
+    /// A result to match on: read the stream again, decide again, and retry with what was found.
     Conflict {
-        /// The stream that differs.
+        /// The stream.
         stream: StreamId,
-        /// What the writer expected of it.
+        /// The expectation of the writer.
         expected: Expected,
-        /// What was found: its next sequence, which is also the number of its events. They can be
-        /// read.
+        /// The next sequence of the stream, which is also the number of its events. All of them can
+        /// be read.
         actual: u64,
     },
-    /// Something matches the query of a guard, so nothing of the commit was stored.
+    /// An event matches the query of a guard, so nothing of the commit was stored.
     ///
-    /// An outcome to match on: read again what the decision was based on, decide again, and retry.
+    /// A result to match on: read again what the decision was based on, decide again, and retry.
     GuardFailed {
         /// The name of the guard, or its number among those of the commit, from 0 on.
         guard: String,
         /// The position of the first event that matches. It can be read.
         position: u64,
     },
-    /// The upstream has been taken in up to this position already, so nothing of the commit was
-    /// stored.
+    /// The upstream is already tracked up to this position, so nothing of the commit was stored.
     ///
-    /// An outcome to match on: the message was processed before; go on with the next one.
+    /// A result to match on: the message was processed before; continue with the next one.
     AlreadyTracked {
         /// The name of the upstream.
         upstream: String,
-        /// How far it has been taken in.
+        /// Its tracked position.
         tracked: u64,
-        /// The position that the commit came with.
+        /// The position of the commit.
         position: u64,
     },
-    /// An earlier commit has the same idempotency key in one of these streams, and says something
-    /// else. Nothing was stored.
+    /// An earlier commit has the same idempotency key in one of these streams, and other content.
+    /// Nothing was stored.
     ///
-    /// An outcome to match on: the key was used for two requests, or the request was changed. Send
-    /// what was sent before to learn its result, or choose a new key.
+    /// A result to match on: the key was used for two requests, or the request was changed. Repeat
+    /// the original request to learn its result, or choose a new key.
     IdempotencyMismatch {
         /// The key.
         key: String,
@@ -66,150 +65,149 @@ pub enum Error {
     },
     /// A checkpoint does not have the version that a commit expects, so it was not moved.
     ///
-    /// An outcome to match on: another consumer works under the same name. Read the checkpoint
-    /// again, and go on from there or give way.
+    /// A result to match on: another consumer works under the same name. Read the checkpoint again,
+    /// and continue from there or stop.
     CheckpointConflict {
-        /// Which checkpoint.
+        /// The name of the checkpoint.
         name: String,
-        /// What the consumer expected of it.
+        /// The expectation of the consumer.
         expected: ExpectedVersion,
-        /// The version that was found; 0 if there is no such checkpoint.
+        /// The actual version; 0 if there is no such checkpoint.
         actual: u64,
     },
-    /// The log has not come to the position at which something stands: a checkpoint, the position
-    /// of a handler, a subscription, an external state, a guard. Nothing was handed out or stored.
+    /// A checkpoint, handler position, subscription, external state or guard has a position that
+    /// the log has not reached. Nothing was handed out or stored.
     ///
-    /// The store was restored from a backup, or is another one; or the number never was that of an
-    /// event. If the store is a copy that is behind, go on with one that is not. Otherwise reset
-    /// what stands there: [`Consumer::reset_to`](crate::Consumer::reset_to),
+    /// The store was restored from a backup, or is another one; or the number was never that of an
+    /// event. If the store is a copy that lags, use one that does not. Otherwise reset the
+    /// position: [`Consumer::reset_to`](crate::Consumer::reset_to),
     /// [`Checkpoints::reset`](crate::progress::Checkpoints::reset),
     /// [`Positions::reset`](crate::progress::Positions::reset); rebuild an external state.
     PositionAhead {
-        /// What stands there.
+        /// What has the position.
         what: String,
-        /// Where it stands: a position, or the sequence of a handler in its stream.
+        /// The position, or the sequence of a handler in its stream.
         position: u64,
         /// The next position of the log, or the next sequence of the stream.
         end: u64,
     },
-    /// What is kept about an event is about one that this log does not have: another one stands in
-    /// its place. Nothing was handed out.
+    /// A checkpoint, handler position, dead letter or external state is about an event that this
+    /// log does not have: another event has its number. Nothing was handed out.
     ///
-    /// A backup was put back over the store, which has grown since, or the file of positions is
-    /// that of another copy. Events after the point at which the two part were never seen, and
-    /// others were that are gone. Decide from where to go on, and reset what stands there, as for
-    /// [`Error::PositionAhead`]; drop a dead letter.
+    /// A backup was restored over the store, which has grown since, or the file of positions is
+    /// from another copy. Some events after the point where the two histories diverge were never
+    /// seen, and some that were seen no longer exist. Decide where to continue, and reset the
+    /// position, as for [`Error::PositionAhead`]; drop a dead letter.
     Diverged {
-        /// What is kept.
+        /// What has the position.
         what: String,
-        /// Its position, or the sequence of a handler in its stream.
+        /// The position, or the sequence of a handler in its stream.
         position: u64,
-        /// When its event was recorded; `None` if the log had no event there when it was kept.
+        /// When its event was recorded; `None` if the log had no event there at the time.
         recorded_at: Option<Timestamp>,
-        /// When the event was recorded that stands there now.
+        /// When the event was recorded that has this number now.
         found: Timestamp,
     },
-    /// A consumer of this name runs already, in this process. Nothing was changed: stop that one
-    /// first, or choose another name.
+    /// A consumer of this name is already running in this process. Nothing was changed: stop that
+    /// one first, or choose another name.
     ConsumerRunning {
         /// Its name.
         name: String,
     },
-    /// The handler of a consumer has failed on an event too often, and the consumer was told to
-    /// [stop](crate::consumer::Poison::Stop) then.
+    /// The handler of a consumer has failed on an event too often, and the consumer was configured
+    /// to [stop](crate::consumer::Poison::Stop) then.
     ///
-    /// Its checkpoint stands before the event. Correct the handler and run it again, or step over the
+    /// Its checkpoint is before the event. Correct the handler and run it again, or step over the
     /// event with [`Consumer::reset_to`](crate::Consumer::reset_to).
     HandlerFailed {
         /// The name of the consumer.
         consumer: String,
         /// The position of the event.
         position: u64,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u64,
-        /// What the handler said the last time.
+        /// The reason of the last failure.
         reason: String,
     },
-    /// What the caller gave cannot be stored or found: a name that is empty, a text form that
-    /// cannot be read, an empty path. Nothing was stored; correct it. What is only too long or too
-    /// large is [`Error::LimitExceeded`].
+    /// Input that cannot be stored or found: an empty name, a text form that cannot be parsed, an
+    /// empty path. Nothing was stored; correct it. Input that is only too long or too large is
+    /// [`Error::LimitExceeded`].
     Invalid {
         /// Which part of the input.
         what: &'static str,
         /// What is wrong with it.
         why: String,
     },
-    /// There is more of something than a limit allows: bytes in a name, in an event or in a commit,
-    /// tags of an event. Nothing was stored. Shorten or split it, or raise the limit where
-    /// [`Options`](crate::Options) has one.
+    /// A limit is exceeded: bytes in a name, in an event or in a commit, tags of an event. Nothing
+    /// was stored. Shorten or split the input, or raise the limit if [`Options`](crate::Options)
+    /// has one.
     LimitExceeded {
-        /// What there is too much of: `bytes in the name of a domain`.
+        /// What is limited, with its unit: `bytes in the name of a domain`.
         what: &'static str,
-        /// How much there is.
+        /// The actual number.
         size: usize,
-        /// How much there may be.
+        /// The limit.
         limit: usize,
     },
-    /// Acknowledged bytes have changed or are gone. Nothing was changed by finding out.
+    /// Acknowledged bytes have changed or are missing. Nothing was modified.
     ///
     /// Keep a copy of the directory. Run `annals verify` to see all of the damage; restore a
     /// backup, or salvage what is intact.
     Damaged(Box<Damage>),
-    /// A file was written by a newer version of the format. Nothing was touched; use a newer
+    /// A file was written by a newer version of the format. Nothing was modified; use a newer
     /// version of Annals.
     UnsupportedFormat {
         /// The file.
         path: PathBuf,
-        /// What it asks for.
+        /// What is not supported.
         found: String,
     },
     /// Another process, or another handle in this one, has the store open. Share the
-    /// [`Store`](crate::Store) (it can be cloned), or wait until the owner closes it; when the
-    /// owner dies, the lock is gone.
+    /// [`Store`](crate::Store) (it can be cloned), or wait until the owner closes it; the lock ends
+    /// with its process.
     Locked {
         /// The directory of the store.
         path: PathBuf,
-        /// Who holds it, as far as that can be told: `pid 4711 on host` of a process that has it
-        /// open for writing.
+        /// The owner, if known: `pid 4711 on host` for a process that has it open for writing.
         owner: Option<String>,
     },
-    /// LOCK was removed or replaced while the store was open, or the whole directory was removed.
-    /// Another process may open the store now, or what is written may never be found, so the store
-    /// takes no more appends (reads go on) and writes nothing more. Commits that were acknowledged
-    /// before are in the files that were open then.
+    /// LOCK, or the whole directory, was removed or replaced while the store was open. Another
+    /// process may open the store now, or new events may never be found, so the store accepts no
+    /// more appends (reads continue) and writes nothing more. Acknowledged commits are in the files
+    /// that were open then.
     ///
     /// Close the store and make sure that no other process has it open. Then open it again, and
-    /// read what is there before retrying.
+    /// read what is there before you retry.
     LockLost {
         /// The lock file.
         path: PathBuf,
     },
-    /// The handle was opened by another process and came here by `fork`. Nothing was stored: it is
-    /// the other process that owns the store, and closing or dropping the handle here leaves the
-    /// lock and the files as they are.
+    /// The handle was opened by another process and copied here by `fork`. Nothing was stored: the
+    /// other process owns the store, and closing or dropping the handle here leaves the lock and
+    /// the files as they are.
     ///
     /// Append in the process that opened the store, or open it in the process that needs it.
     Forked {
-        /// The number of the process that opened the store.
+        /// The id of the process that opened the store.
         opener: u32,
     },
-    /// The directory holds no store, and a file in it that is not of a store has a name that a
-    /// store uses. Nothing was touched.
+    /// The directory holds no store, and a file of another program has a name that a store uses.
+    /// Nothing was modified.
     ///
-    /// Choose another directory, or move the file away if a store is to be created here.
+    /// Choose another directory, or move the file away to create a store here.
     ForeignFile {
         /// The file.
         path: PathBuf,
     },
     /// A call to the operating system failed. For an append this means that nothing of the commit
-    /// was stored: when the cause is gone (there is room on the disk again), the same store goes
-    /// on.
+    /// was stored: once the cause is gone (for example, the disk has room again), the same store
+    /// continues.
     Io {
-        /// What was tried: `write`, `open` and so on.
+        /// The operation: `write`, `open` and so on.
         operation: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: Arc<io::Error>,
     },
     /// The disk has less free space than [`Options::reserve`](crate::Options::reserve) asks for.
@@ -222,17 +220,16 @@ pub enum Error {
         /// Bytes that must stay free.
         reserve: u64,
     },
-    /// A sync failed, so nobody knows whether the commit will survive. It may or may not be there
+    /// A sync failed, so it is unknown whether the commit survives. It may or may not be there
     /// after a reopen.
     ///
-    /// The store takes no more appends (reads go on). Close it, look to the disk, open it again,
-    /// and read what is there before retrying.
+    /// The store accepts no more appends (reads continue). Close it, check the disk, open it again,
+    /// and read what is there before you retry.
     DurabilityUnknown {
         /// Which sync failed, and why.
         why: Arc<str>,
     },
-    /// A salvage into this directory, or a repair of it, did not come to its end. Nothing was
-    /// touched.
+    /// A salvage into this directory, or a repair of it, was interrupted. Nothing was modified.
     ///
     /// Remove a directory that was being salvaged into, and salvage again; run an interrupted
     /// repair again, which finishes it.
@@ -242,49 +239,48 @@ pub enum Error {
         /// What was interrupted: `salvage` or `repair`.
         what: &'static str,
     },
-    /// The `apply` of a projection has given an error, or panicked, so its state cannot be read any
-    /// more. No event is lost by it, and appends go on.
+    /// The `apply` of a projection has returned an error, or panicked, so its state can no longer
+    /// be read. No event is lost, and appends continue.
     ///
-    /// Correct it, and start the projection again: it goes on from where it was saved last. Or
+    /// Correct it, and start the projection again: it continues from its last saved state. Or
     /// [rebuild](crate::projection::ReadModel::rebuild) it.
     ProjectionFailed {
         /// Its name.
         projection: String,
         /// Its version.
         version: u32,
-        /// The position of the event that it could not take in.
+        /// The position of the event that it could not apply.
         position: u64,
-        /// What it said.
+        /// The error of `apply`.
         why: String,
     },
     /// The store was opened read-only.
     ReadOnly,
     /// The store has been closed.
     Closed,
-    /// There is no store at this path: the directory is missing, or it holds none of a store's
-    /// files.
+    /// There is no store at this path: the directory is missing, or it holds no file of a store.
     NotAStore {
         /// The path.
         path: PathBuf,
     },
     /// A payload could not be encoded or decoded.
     Codec {
-        /// Which encoding: `json`, `bincode`.
+        /// The encoding: `json`, `bincode`.
         codec: &'static str,
-        /// What the codec said.
+        /// The error of the codec.
         why: String,
     },
 }
 
-/// Which acknowledged bytes are damaged, and what they held.
+/// Damaged bytes, and the positions that they held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,
-    /// The bytes of the file, from the first bad one to where good ones begin again (or the end).
+    /// The bytes of the file, from the first bad one to the next intact ones (or the end).
     pub bytes: Range<u64>,
-    /// The positions that cannot be read, as far as is known: the end may be open, and is then
+    /// The positions that cannot be read, as far as is known; the end may be unknown, and is then
     /// `u64::MAX`.
     pub positions: Range<u64>,
     /// What was found.
@@ -310,13 +306,13 @@ impl Error {
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// What has failed with the directory of a store.
+    /// The reason why the directory of a store failed.
     pub(crate) fn directory(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self::no_directory(operation, path, source, "a store is a directory, and this is none")
     }
 
-    /// What has failed with a directory, and what it is said to be where it is none: the system
-    /// says of a file that it exists already, or that it is not a directory.
+    /// Returns the error for a directory; also where the system says of a file that it already
+    /// exists, or is not a directory.
     pub(crate) fn no_directory(operation: &'static str, path: &Path, source: io::Error, why: &'static str) -> Self {
         let source = match source.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
@@ -332,7 +328,7 @@ impl Error {
     }
 }
 
-/// The inner error of a call that comes too late: the store has given up its lock.
+/// The inner error of a call that comes too late: the store has released its lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NotOwner;
 
@@ -343,7 +339,7 @@ impl fmt::Display for NotOwner {
 }
 
 impl std::error::Error for NotOwner {}
-/// Whether a call failed because the process, or the system, has too many files open.
+/// Returns whether a call failed because the process, or the system, has too many files open.
 #[cfg(unix)]
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(error);
@@ -355,8 +351,7 @@ pub(crate) fn is_out_of_files(_: &io::Error) -> bool {
     false
 }
 
-/// Numbers of a range that is not empty, as people say them: `position 3`, `positions 3 to 5`,
-/// `positions from 3`.
+/// Formats a range that is not empty: `position 3`, `positions 3 to 5`, `positions from 3`.
 pub(crate) fn numbers(of: &str, Range { start, end }: &Range<u64>) -> String {
     match end - start {
         _ if *end == u64::MAX => format!("{of}s from {start}"),
@@ -365,7 +360,7 @@ pub(crate) fn numbers(of: &str, Range { start, end }: &Range<u64>) -> String {
     }
 }
 
-/// What a panic says that was caught in code that is not ours.
+/// Returns the message of a panic that was caught in the application's code.
 pub(crate) fn told_by(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", text.unwrap_or("it does not say why"))

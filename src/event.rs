@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// Most tags of an event.
+/// Maximum number of tags of an event.
 pub(crate) const MAX_TAGS: usize = 1024;
 
-/// So few tags are compared with one another; of more, a set tells which are there already.
+/// Up to this many tags are compared with one another; beyond, a set finds repeated ones.
 const FEW_TAGS: usize = 16;
 
-/// What the data of an event are.
+/// The encoding of the data of an event.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum ContentType {
@@ -24,14 +24,14 @@ pub enum ContentType {
     Text,
     /// What [`NewEvent::bincode`] writes: bincode 2, standard configuration.
     Bincode,
-    /// Anything else, under a name of 1 to 255 bytes, such as a media type.
+    /// Any other type, by a name of 1 to 255 bytes, such as a media type.
     Named(String),
 }
 
-/// A fact that has not been stored yet.
+/// An event that has not been stored yet.
 ///
-/// Type and data are all that it must have. Whatever it is given can be borrowed: appending copies
-/// it once, into the log.
+/// Only type and data are required. Everything can be borrowed: appending copies it once, into the
+/// log.
 ///
 /// ```
 /// use annals::{NewEvent, Timestamp};
@@ -46,9 +46,9 @@ pub enum ContentType {
 /// # Limits
 ///
 /// Type: 1 to 255 bytes. At most 1,024 tags of 1 to 1,024 bytes. Correlation and causation id: up
-/// to 1,024 bytes, and an empty one is none. Everything together:
-/// [`Options::max_event_bytes`](crate::Options::max_event_bytes), 16 MiB by default. They are
-/// checked by the append.
+/// to 1,024 bytes; an empty one is none. Everything together:
+/// [`Options::max_event_bytes`](crate::Options::max_event_bytes), 16 MiB by default. The append
+/// checks them.
 #[derive(Clone, Debug)]
 pub struct NewEvent<'a> {
     pub(crate) event_type: Cow<'a, str>,
@@ -64,7 +64,7 @@ pub struct NewEvent<'a> {
 }
 
 impl<'a> NewEvent<'a> {
-    /// An event of this type with these data. The data may be empty and need not be text.
+    /// Returns an event of this type with these data. The data may be empty and need not be text.
     pub fn new<D>(event_type: impl Into<Cow<'a, str>>, data: &'a D) -> Self
     where
         D: AsRef<[u8]> + ?Sized,
@@ -72,7 +72,7 @@ impl<'a> NewEvent<'a> {
         Self::with_data(event_type, data.as_ref())
     }
 
-    /// An event of this type with these data, borrowed or owned.
+    /// Returns an event of this type with these data, borrowed or owned.
     pub fn with_data(event_type: impl Into<Cow<'a, str>>, data: impl Into<Cow<'a, [u8]>>) -> Self {
         NewEvent {
             event_type: event_type.into(),
@@ -93,13 +93,13 @@ impl<'a> NewEvent<'a> {
         &self.event_type
     }
 
-    /// Says what the data are. [`ContentType::Bytes`] by default.
+    /// The encoding of the data. Default: [`ContentType::Bytes`].
     pub fn content_type(mut self, content_type: ContentType) -> Self {
         self.content_type = content_type;
         self
     }
 
-    /// The version of the type's schema, for upcasting. 0 by default.
+    /// The version of the type's schema, for upcasting. Default: 0.
     pub fn schema_version(mut self, version: u32) -> Self {
         self.schema_version = version;
         self
@@ -111,40 +111,37 @@ impl<'a> NewEvent<'a> {
         self
     }
 
-    /// The id of the event. Without one, the store gives it a UUID version 7 that is made of the
-    /// time and the position.
+    /// The id of the event. By default, the store assigns a UUID version 7 made of the time and the
+    /// position.
     ///
-    /// The store does not look for an event that has the id already; use expectations for that.
+    /// The store does not check whether an event already has the id; use expectations for that.
     pub fn id(mut self, id: Uuid) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// When it happened, where that is not when it is recorded. Any time, also before 1970.
+    /// When it happened, if that is not when it is recorded. Any time, also before 1970.
     pub fn occurred_at(mut self, time: Timestamp) -> Self {
         self.occurred_at = Some(time);
         self
     }
 
-    /// What the event belongs to: the same for all events of one business process. The empty id is
-    /// none.
+    /// The correlation id: the same for all events of one business process. An empty id is none.
     pub fn correlation_id(mut self, id: impl Into<Cow<'a, str>>) -> Self {
         self.correlation_id = id.into();
         self
     }
 
-    /// What caused the event: usually the id of a command or of another event. The empty id is
-    /// none.
+    /// The causation id: usually the id of a command or of another event. An empty id is none.
     pub fn causation_id(mut self, id: impl Into<Cow<'a, str>>) -> Self {
         self.causation_id = id.into();
         self
     }
 
-    /// Adds a tag, `key:value` or any text. A tag that is there already is kept once.
+    /// Adds a tag: `key:value` or any text. A repeated tag is kept once.
     pub fn tag(mut self, tag: impl Into<Cow<'a, str>>) -> Self {
         let tag = tag.into();
-        // With so many, the append refuses the event, whether one of them stands there twice or
-        // not.
+        // Above the maximum, the append refuses the event, with or without repeated tags.
         if self.tags.len() > MAX_TAGS || !self.tags.contains(&tag) {
             self.tags.push(tag);
         }

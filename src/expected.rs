@@ -1,10 +1,10 @@
-//! What a writer expects of a stream, or of a checkpoint.
+//! Expectations of a writer about a stream, or of a consumer about its checkpoint.
 
 use std::fmt;
 
-/// What a stream must look like for an append to go through: optimistic concurrency.
+/// The state of a stream that an append requires: optimistic concurrency.
 ///
-/// Of several writers that expect the same, exactly one wins; the others get
+/// Of several writers that expect the same, exactly one succeeds; the others get
 /// [`Error::Conflict`](crate::Error::Conflict).
 ///
 /// | here | means | KurrentDB | Marten |
@@ -14,13 +14,13 @@ use std::fmt;
 /// | `Exists` | it holds at least one | `StreamExists` | |
 /// | `Next(n)` | it holds exactly *n*; the next sequence is *n* | revision *n* - 1 | version *n* |
 ///
-/// `Next(0)` is the same as `NoStream`: "the first event" and "after the first event" cannot be
-/// mixed up.
+/// `Next(0)` is the same as `NoStream`, so "the first event" and "after the first event" cannot be
+/// confused.
 ///
 /// A stream in a named [edition](crate::edition::Editions) that has no events of its own yet reads
 /// as that of the main edition, and the first append decides where it diverges: `Next(n)` at *n*,
-/// anything up to the next sequence of the main one; `NoStream` at 0, so that it shadows the main
-/// one completely; `Any` and `Exists` after all that the main one holds.
+/// which is at most the next sequence of the main one; `NoStream` at 0, so that it shadows the main
+/// one completely; `Any` and `Exists` after all events of the main one.
 ///
 /// ```
 /// use annals::{Error, Expected, NewEvent, Store, StreamId};
@@ -33,19 +33,19 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Expected {
-    /// Whatever the stream holds.
+    /// Any state.
     Any,
-    /// The stream holds no event.
+    /// The stream has no event.
     NoStream,
-    /// The stream holds at least one event.
+    /// The stream has at least one event.
     Exists,
-    /// The stream holds exactly this many events, so that this is the sequence of the next.
+    /// The stream has exactly this many events, so that this is the next sequence.
     Next(u64),
 }
 
 impl Expected {
-    /// Where a stream that has no events of its own in a named edition diverges from the main one,
-    /// whose next sequence is `next`; `None` if it is not as expected.
+    /// Returns where a stream that has no events of its own in a named edition diverges from the
+    /// main one, whose next sequence is `next`; `None` if it is not as expected.
     pub(crate) fn diverges(self, next: u64) -> Option<u64> {
         match self {
             Expected::Any => Some(next),
@@ -55,7 +55,7 @@ impl Expected {
         }
     }
 
-    /// Whether a stream whose next sequence is `next` is as expected.
+    /// Returns whether a stream whose next sequence is `next` is as expected.
     pub fn allows(self, next: u64) -> bool {
         match self {
             Expected::Any => true,
@@ -66,8 +66,8 @@ impl Expected {
     }
 }
 
-/// Which version a checkpoint must have for a commit to go through. Of several consumers that
-/// expect the same, exactly one wins; the others get
+/// The version of a checkpoint that a commit requires. Of several consumers that expect the same,
+/// exactly one succeeds; the others get
 /// [`Error::CheckpointConflict`](crate::Error::CheckpointConflict).
 ///
 /// ```
@@ -82,7 +82,7 @@ impl Expected {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ExpectedVersion {
-    /// Whatever there is.
+    /// Any version, or none.
     Any,
     /// There is no checkpoint of this name.
     Missing,
@@ -91,7 +91,7 @@ pub enum ExpectedVersion {
 }
 
 impl ExpectedVersion {
-    /// Whether a checkpoint of this version, 0 if there is none, is as expected.
+    /// Returns whether a checkpoint of this version, 0 if there is none, is as expected.
     pub fn allows(self, version: u64) -> bool {
         match self {
             ExpectedVersion::Any => true,

@@ -1,5 +1,5 @@
 //! The inside of the library, for the fuzz targets and the simulated disk: only with
-//! `--cfg annals_internals`, and no part of the API.
+//! `--cfg annals_internals`, and not part of the API.
 
 use crate::format::event::{Block, Event};
 use crate::format::record::RecordParts;
@@ -34,17 +34,17 @@ reach! {
     system { System; }
 }
 
-/// The event that stands in a verified block.
+/// Returns the event in a verified block.
 pub fn event(block: &Arc<Block>, parts: &RecordParts, header: &SegmentHeader) -> Option<Event> {
     Event::new(block, parts, header)
 }
 
-/// The name of its stream, as it stands in the record.
+/// Returns the key of its stream, from the record.
 pub fn key(event: &Event) -> &[u8] {
     event.key()
 }
 
-/// What a new event says.
+/// Returns the content of a new event.
 pub struct Fields<'a> {
     pub event_type: &'a str,
     pub data: &'a [u8],
@@ -73,23 +73,23 @@ pub fn fields<'a>(event: &'a NewEvent<'_>) -> Fields<'a> {
     }
 }
 
-/// Gives an event the same tag many times, which its builder would not.
+/// Gives an event the same tag several times, which its builder would not.
 pub fn repeat_tag(event: &mut NewEvent<'_>, tag: &'static str, times: usize) {
     event.tags.extend(vec![tag.into(); times]);
 }
 
-/// The key of the stream of an event.
+/// Returns the key of the stream of an event.
 pub fn stream_key(event: &Event) -> &[u8] {
     event.key()
 }
 
-/// A store without threads of its own, whose time passes when [`pass_time`] is called.
+/// Opens a store without threads of its own, whose time passes when [`pass_time`] is called.
 pub fn by_hand(options: Options) -> Options {
     options.by_hand()
 }
 
-/// Time passes: does what the threads of the store do until they sleep, in this one and in a fixed
-/// order.
+/// Lets time pass: does what the threads of the store do until they sleep, in this thread and in a
+/// fixed order.
 pub fn pass_time(store: &Store) {
     store.pass_time();
 }

@@ -1,7 +1,7 @@
-//! Positions are plain `u64`s: the number of an event in the whole store. Here is what they lead
-//! to.
+//! Positions are plain `u64`s, the numbers of events in the whole store. This module has the types
+//! around them.
 
-/// Where an event stands: the number of its segment, and the offset of its record there.
+/// The location of an event: the number of its segment, and the offset of its record there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct Location {
     pub segment: u64,
@@ -9,15 +9,15 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// After all that there is.
+    /// After everything.
     pub(crate) const END: Location = Location { segment: u64::MAX, offset: u64::MAX };
 }
 
-/// The first position that a place "after this position" asks for; `None` is the beginning.
+/// A lower bound "after this position"; `None` is the beginning.
 ///
-/// For comparisons with positions that the log has. The last number is the position of no event, so
-/// that after it stands as little as at it; but what is told of a place is the number that was
-/// given, and not the one before this.
+/// Returns the first position of the bound, for comparisons with positions of the log. No event has
+/// the highest number, so a bound after it is as empty as one at it; but errors name the number
+/// that was given, and not the one before it.
 pub(crate) fn behind(position: impl Into<Option<u64>>) -> u64 {
     position.into().map_or(0, |position| position.saturating_add(1))
 }

@@ -1,5 +1,5 @@
-//! Which process this is. A handle that `fork` copies into another process must not touch the files
-//! of the process that opened it.
+//! Process identity. A handle that `fork` copies into another process must not touch the files of
+//! the process that opened it.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::io;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Process(u32);
 
-/// The inner error of a call that another process makes.
+/// The inner error of a call from another process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OtherProcess {
     /// The process that opened the file or directory.

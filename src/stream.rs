@@ -1,4 +1,4 @@
-//! KeyNames of streams: domain, root, edition.
+//! Names of streams: domain, root, edition.
 
 use crate::error::{Error, Result};
 use crate::system::System;
@@ -7,14 +7,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Most bytes in a domain or an edition.
+/// Maximum number of bytes in a domain or an edition.
 pub(crate) const MAX_NAME: usize = 255;
-/// Most bytes in a root.
+/// Maximum number of bytes in a root.
 pub(crate) const MAX_ROOT: usize = 4096;
-/// Most bytes in the key of a stream.
+/// Maximum number of bytes in the key of a stream.
 pub(crate) const MAX_KEY: usize = 2 + MAX_NAME + 1 + MAX_NAME + MAX_ROOT;
 
-/// The name of the main edition; the unnamed edition is the same one.
+/// The name of the main edition, which is also the unnamed one.
 pub(crate) const MAIN: &str = "main";
 
 /// The name of a stream: one ordered history, usually that of one aggregate.
@@ -24,7 +24,7 @@ pub(crate) const MAIN: &str = "main";
 /// `order-123`, or `order-123@what-if` in an edition: the first `-` ends the domain and the last
 /// `@` begins the edition. A `-` in a domain, an `@` inside a part, control characters, `%`, and
 /// bytes that are not UTF-8 are percent-encoded in the text form, and only there. A text without a
-/// `-` is a domain whose root is empty.
+/// `-` is a domain with an empty root.
 ///
 /// Clones are cheap: they share one allocation.
 ///
@@ -59,7 +59,7 @@ pub(crate) struct KeyParts<'a> {
 }
 
 impl StreamId {
-    /// The stream of `domain` and `root` in the main edition.
+    /// Returns the stream of `domain` and `root` in the main edition.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl StreamId {
         Self::build(None, domain.as_ref(), root.as_ref())
     }
 
-    /// The same stream in another edition. `main` and the empty name are the main edition.
+    /// Returns the same stream in another edition. `main` and the empty name are the main edition.
     ///
     /// # Errors
     ///
@@ -81,17 +81,17 @@ impl StreamId {
         Self::build(named.then_some(edition), parts.domain, parts.root)
     }
 
-    /// The domain: what kind of thing this is the history of.
+    /// Returns the domain: the kind of thing.
     pub fn domain(&self) -> &str {
         self.parts().domain
     }
 
-    /// The root: which one of its domain this is the history of.
+    /// Returns the root: which thing of its domain.
     pub fn root(&self) -> &[u8] {
         self.parts().root
     }
 
-    /// The name of the edition, or `None` in the main one.
+    /// Returns the name of the edition, or `None` in the main one.
     pub fn edition(&self) -> Option<&str> {
         self.parts().edition
     }
@@ -113,28 +113,28 @@ impl StreamId {
         Ok(StreamId { key: key.into() })
     }
 
-    /// The canonical bytes of the name, as `docs/FORMAT.md` defines them.
+    /// Returns the canonical bytes of the name, as `docs/FORMAT.md` defines them.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// The same, shared.
+    /// Returns the same, shared.
     pub(crate) fn shared_key(&self) -> Arc<[u8]> {
         self.key.clone()
     }
 
-    /// The stream with this key, or `None` if the bytes are not the key of one.
+    /// Returns the stream with this key, or `None` if the bytes are not a key.
     pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
         split_key(key)?;
         Some(StreamId { key: key.into() })
     }
 
-    /// The stream of a system record. It has a key, and no name: it must not reach a caller.
+    /// Returns the stream of a system record. It has a key and no name: it must not reach a caller.
     pub(crate) fn of_system(system: System<'_>) -> Self {
         StreamId { key: system.key().into() }
     }
 
-    /// The same stream in the main edition, if this is in a named one.
+    /// Returns the same stream in the main edition, if this one is in a named edition.
     pub(crate) fn in_main(&self) -> Option<Self> {
         let main = main_key(&self.key);
         (main.len() < self.key.len()).then(|| StreamId { key: main.into() })
@@ -145,7 +145,7 @@ impl StreamId {
     }
 }
 
-/// Takes a key apart; `None` if the bytes are not a canonical key.
+/// Splits a key into its parts; `None` if the bytes are not a canonical key.
 pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
     let KeyNames { edition, domain, root } = names(key)?;
     let text = |bytes| str::from_utf8(bytes).ok();
@@ -153,7 +153,7 @@ pub(crate) fn split_key(key: &[u8]) -> Option<KeyParts<'_>> {
     Some(KeyParts { edition, domain: text(domain)?, root })
 }
 
-/// Whether the bytes are a canonical key.
+/// Returns whether the bytes are a canonical key.
 #[inline(always)]
 pub(crate) fn is_key(key: &[u8]) -> bool {
     let is_text = |bytes: &[u8]| bytes.is_ascii() || str::from_utf8(bytes).is_ok();
@@ -168,8 +168,8 @@ pub(crate) struct KeyNames<'a> {
     pub root: &'a [u8],
 }
 
-/// The names in a key. Whether they are text is not looked at, which takes longer than all the
-/// rest: see [`is_key`].
+/// Returns the names in a key. Whether they are UTF-8 is not checked, which takes longer than all
+/// the rest: see [`is_key`].
 #[inline(always)]
 pub(crate) fn names(key: &[u8]) -> Option<KeyNames<'_>> {
     let (edition, rest) = match key {
@@ -187,7 +187,7 @@ pub(crate) fn names(key: &[u8]) -> Option<KeyNames<'_>> {
     (!domain.is_empty() && root.len() <= MAX_ROOT).then_some(KeyNames { edition, domain, root })
 }
 
-/// The key of the same stream in the main edition.
+/// Returns the key of the same stream in the main edition.
 pub(crate) fn main_key(key: &[u8]) -> &[u8] {
     match key {
         [0, len, rest @ ..] if *len > 0 => rest.get(usize::from(*len)..).unwrap_or(key),
@@ -206,7 +206,7 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What there is too much of in a name.
+/// What is limited in a name.
 fn bytes_of(what: &str) -> &'static str {
     match what {
         "domain" => "bytes in the name of a domain",
@@ -244,7 +244,8 @@ impl fmt::Debug for StreamId {
     }
 }
 
-/// Writes `bytes` with `%`, controls, what is not UTF-8, and what `also` names percent-encoded.
+/// Writes `bytes`, with `%`, control characters, bytes that are not UTF-8, and those in `also`
+/// percent-encoded.
 fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8], also: fn(char) -> bool) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -267,7 +268,7 @@ fn escape(f: &mut fmt::Formatter<'_>, bytes: &[u8], also: fn(char) -> bool) -> f
 impl FromStr for StreamId {
     type Err = Error;
 
-    /// Reads the text form.
+    /// Parses the text form.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! What the store itself writes into its log: records in streams that no caller can name. They take
-//! positions as events do, and no reader is handed one.
+//! System records: what the store itself writes into its log, in streams that no caller can name.
+//! They have positions as events do, and no reader sees them.
 
 use crate::stream::MAX_NAME;
 
@@ -7,22 +7,21 @@ const DELETION: u8 = 1;
 const TRACKING: u8 = 2;
 const LOST: u8 = 3;
 
-/// What a system record says. All of it stands in the key of its stream.
+/// The content of a system record, all of which is in the key of its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum System<'a> {
-    /// All events of an edition, or those in one domain of it, are gone that stand before this
-    /// record.
+    /// All events of an edition before this record, or those in one domain of it, are deleted.
     Deletion { edition: &'a str, domain: Option<&'a str> },
-    /// A commit that has no events of its own, and only says how far an upstream was taken in.
+    /// A commit that has no events of its own, and only sets the tracked position of an upstream.
     Tracking,
-    /// The event that stood at this position is lost. Salvage and repair put such records where
-    /// there was damage, so that positions stay dense.
+    /// The event at this position is lost. Salvage and repair write such records for lost events,
+    /// so that positions stay dense.
     Lost,
 }
 
 impl<'a> System<'a> {
-    /// The key of the stream, as `docs/FORMAT.md` defines it. An edition of length 0 does not
-    /// exist, so it is the key of no caller's stream.
+    /// Returns the key of the stream, as `docs/FORMAT.md` defines it. An edition of length 0 does
+    /// not exist, so it is not the key of a caller's stream.
     pub fn key(&self) -> Vec<u8> {
         match *self {
             System::Tracking => vec![0, 0, TRACKING],
@@ -36,7 +35,7 @@ impl<'a> System<'a> {
         }
     }
 
-    /// What a record with this key says. `None` if the key is not one of these.
+    /// Returns the content of a record with this key; `None` if it is not a system record.
     #[inline]
     pub fn of(key: &'a [u8]) -> Option<Self> {
         match key {
@@ -52,7 +51,7 @@ impl<'a> System<'a> {
         }
     }
 
-    /// The type that such a record has.
+    /// Returns the type of such a record.
     pub fn event_type(&self) -> &'static str {
         match self {
             System::Deletion { .. } => "EditionDeleted",

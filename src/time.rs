@@ -16,22 +16,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The earliest point in time that can be told.
+    /// The earliest point in time.
     pub const MIN: Timestamp = Timestamp(i64::MIN);
-    /// The latest point in time that can be told.
+    /// The latest point in time.
     pub const MAX: Timestamp = Timestamp(i64::MAX);
 
-    /// The point that lies `nanos` nanoseconds after 1970 (before it, if negative).
+    /// Returns the point `nanos` nanoseconds after 1970 (before it, if negative).
     pub const fn from_nanos(nanos: i64) -> Self {
         Timestamp(nanos)
     }
 
-    /// Nanoseconds since 1970.
+    /// Returns the nanoseconds since 1970.
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
-    /// The system clock's present time.
+    /// Returns the current time of the system clock.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Timestamp {
         let (seconds, nanos) = (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000));
         let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         // Years that begin with March end with the leap day. 400 of them have 146,097 days, and
-        // 719,468 days lie between the first of March of the year 0 and 1970.
+        // 719,468 days are between the first of March of the year 0 and 1970.
         let days = days + 719_468;
         let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -1,4 +1,4 @@
-//! Who waits, as one type: a thread that sleeps, or a task of any async runtime.
+//! Wakers, as one type: for a thread that sleeps, or a task of any async runtime.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -19,40 +19,40 @@ impl Wake for Parked {
     }
 }
 
-/// So many callers are known that wake one within the other.
+/// Maximum number of nested callers that are known.
 const KNOWN: usize = 4;
 
-/// The callers that are waking somebody in a thread, the outermost first.
+/// The callers that are waking something in this thread, the outermost first.
 #[derive(Clone, Copy)]
 struct Callers {
     depth: usize,
     known: [u64; KNOWN],
 }
 
-/// Those whom a thread wakes afterwards.
+/// Wakers that a thread calls afterwards.
 struct Later {
-    /// Calls of [`afterwards`] that are not over.
+    /// Number of calls of [`afterwards`] that have not returned.
     calls: usize,
     woken: Vec<(Caller, Waker)>,
 }
 
-// But for the first, without destructors, as a store may be dropped by that of another variable of
-// the thread.
+// Except for the first, without destructors, as the destructor of another thread-local may drop a
+// store.
 thread_local! {
-    /// Made once a thread, so that waiting allocates nothing.
+    /// Created once per thread, so that waiting allocates nothing.
     static THREAD: Waker = Waker::from(Arc::new(Parked(std::thread::current())));
     static WAKING: Cell<Callers> = const { Cell::new(Callers { depth: 0, known: [0; KNOWN] }) };
     static LATER: ManuallyDrop<RefCell<Later>> =
         const { ManuallyDrop::new(RefCell::new(Later { calls: 0, woken: Vec::new() })) };
 }
 
-/// Wakes. A waker of an async runtime is not our code: should it panic, the thread that tells the
-/// others of a commit goes on.
+/// Wakes. A waker of an async runtime is not our code: if it panics, the thread that notifies of a
+/// commit continues.
 pub(crate) fn wake(waker: Waker) {
     let (Ok(()) | Err(_)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
 }
 
-/// A store, as it is open here: it wakes others within calls that are not over.
+/// An open store, as the one that wakes others during calls that have not returned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller(u64);
 
@@ -62,8 +62,8 @@ impl Caller {
         Caller(NEXT.fetch_add(1, Relaxed))
     }
 
-    /// Wakes, and is known as the one who does until that is over. A waker that is not our code is
-    /// kept for [`afterwards`], if this thread is in such a call.
+    /// Wakes, and is registered as the caller meanwhile. A waker that is not our code is kept for
+    /// [`afterwards`], if this thread is in such a call.
     pub(crate) fn wake(self, waker: Waker) {
         if is_of_thread(&waker) {
             return waker.wake();
@@ -80,7 +80,7 @@ impl Caller {
         WAKING.set(before);
     }
 
-    /// Keeps a waker for later, or gives it back.
+    /// Keeps a waker for later, or returns it.
     fn keep(self, waker: Waker) -> Option<Waker> {
         LATER.with(|later| {
             let mut later = later.borrow_mut();
@@ -94,19 +94,20 @@ impl Caller {
         })
     }
 
-    /// Whether this thread is waking somebody for this caller, so that what runs now is not our
-    /// code, within a call of the caller that is not over: it must not wait for that call, nor for
-    /// this thread. For another caller it may: nothing of that one runs in this thread.
+    /// Returns whether this thread is waking something for this caller, so that the present code is
+    /// not ours and runs within a call of the caller that has not returned: it must not wait for
+    /// that call, nor for this thread. It may wait for another caller, none of whose calls is in
+    /// this thread.
     ///
-    /// Of more callers than are known, any may be one.
+    /// If there are more callers than are known, any may be among them.
     pub(crate) fn is_waking(self) -> bool {
         let Callers { depth, known } = WAKING.get();
         depth > KNOWN || known[..depth].contains(&self.0)
     }
 }
 
-/// Runs what waits for commits while it holds a lock, and wakes tasks only when it is over: the
-/// thread may write the commits of others meanwhile, and what it wakes may call in here again, for
+/// Runs `f`, which waits for commits while it holds a lock, and wakes tasks only after it: the
+/// thread may write the commits of others meanwhile, and a woken task may call in here again, for
 /// the same lock. Threads are woken at once.
 pub(crate) fn afterwards<T>(run: impl FnOnce() -> T) -> T {
     struct Call;
@@ -125,13 +126,13 @@ pub(crate) fn afterwards<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Whether a waker is one of [`this_thread`], whosever. One that is not recognized only comes
-/// later.
+/// Returns whether a waker is one of [`this_thread`], of any thread. One that is not recognized is
+/// only called later.
 fn is_of_thread(waker: &Waker) -> bool {
     THREAD.try_with(|own| std::ptr::eq(own.vtable(), waker.vtable())).unwrap_or(false)
 }
 
-/// What unparks this thread.
+/// Unparks this thread.
 pub(crate) fn this_thread() -> Waker {
     THREAD.with(Waker::clone)
 }
@@ -141,7 +142,8 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    /// Wakes the next one in the name of its caller, and notes at the end who is waking.
+    /// Wakes the next one in the name of its caller, and records at the end which callers are
+    /// known.
     struct Nested(Mutex<Vec<Caller>>, Arc<Mutex<Vec<bool>>>, Vec<Caller>);
 
     impl Wake for Nested {
@@ -189,7 +191,7 @@ mod tests {
             assert_eq!(task.0.load(Relaxed), 0);
         });
         assert_eq!(task.0.load(Relaxed), 1);
-        // Also where the call ends in a panic.
+        // Also if the call ends in a panic.
         let panic = std::panic::AssertUnwindSafe(|| {
             afterwards(|| {
                 caller.wake(task.clone().into());

@@ -1,7 +1,6 @@
-//! What a value is made of, as a number: to tell whether a state that was decoded is the one that
-//! was encoded.
+//! A digest of the content of a value: to find out whether a decoded state equals the encoded one.
 //!
-//! Comparing encoded bytes would not tell: a codec without names may read the fields of a struct
+//! Comparing encoded bytes does not tell: a codec without names may read the fields of a struct
 //! from the bytes of others, and write the same bytes again. Here, names of fields and variants
 //! count.
 
@@ -9,11 +8,11 @@ use serde::ser::{self, Serialize, Serializer};
 use std::cell::Cell;
 use std::fmt::{self, Display};
 
-/// What a value is made of.
+/// Returns the digest of a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Digest {
     ordered: u64,
-    /// The same whatever the order of elements and entries is: sets and maps have none.
+    /// The same for any order of elements and entries: sets and maps have none.
     unordered: u64,
     /// JSON has `null` for it.
     null: bool,
@@ -25,25 +24,25 @@ impl Digest {
     }
 }
 
-/// What some codec cannot give back, whatever the type.
+/// What some codec cannot return unchanged, for any type.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Hazards {
-    /// A field of a struct was left out: without names, the next one takes its place.
+    /// A field of a struct was left out: without names, the next one is read in its place.
     pub skipped: bool,
-    /// A number is infinite, or none: JSON has no word for it.
+    /// A number is infinite or NaN, which JSON cannot represent.
     pub not_finite: bool,
-    /// There is something, and it is nothing: JSON has one word for both.
+    /// `Some` of nothing: JSON has the same form for it as for `None`.
     pub some_nothing: bool,
 }
 
-/// What a value is made of, and what in it is hard to keep.
+/// The digest of a value, and what in it is hard to encode.
 pub(super) fn digest<T: Serialize + ?Sized>(value: &T) -> Result<(Digest, Hazards), NotSerializable> {
     let reader = DigestReader::default();
     let digest = value.serialize(&reader)?;
     Ok((digest, reader.0.get()))
 }
 
-/// The value says that it cannot be serialized.
+/// The value's `Serialize` returns an error.
 #[derive(Debug)]
 pub(super) struct NotSerializable(String);
 
@@ -96,15 +95,15 @@ fn of_word(kind: u64, word: u64) -> Digest {
 
 const NOTHING: Digest = Digest { ordered: 1, unordered: 1, null: true };
 
-/// Several values, one after the other.
+/// Several values in order.
 struct Many<'r> {
     reader: &'r DigestReader,
     ordered: u64,
-    /// A sum, as sums have no order.
+    /// A sum, which does not depend on order.
     unordered: u64,
-    /// The key of a map whose value comes next.
+    /// The key of a map entry whose value comes next.
     key: Option<Digest>,
-    /// The place of the next element, where places count: in a tuple, not in a sequence, which may
+    /// The index of the next element, where it counts: in a tuple, but not in a sequence, which may
     /// be that of a set.
     place: Option<u64>,
 }

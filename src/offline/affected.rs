@@ -1,4 +1,4 @@
-//! Who remembers events that a salvage could not copy.
+//! Readers and states that know of events that a salvage could not copy.
 
 use super::salvage::Salvaged;
 use super::sidecars::CopiedProgress;
@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
-/// A reader that may have seen events that are lost: whose position is that of a lost event, or
-/// after one, or beyond the end.
+/// A reader that may have seen lost events: its position is that of a lost event, or after one, or
+/// after the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Affected {
@@ -17,17 +17,17 @@ pub enum Affected {
     Handler {
         /// Its name.
         name: String,
-        /// Streams that lack events up to where it is.
+        /// Number of streams that have lost events up to its position.
         streams: u64,
     },
     /// A checkpoint.
     Checkpoint {
         /// Its name.
         name: String,
-        /// Where it is.
+        /// Its position.
         position: u64,
     },
-    /// A snapshot: what it holds was made with events that are lost.
+    /// A snapshot whose state includes lost events.
     Snapshot {
         /// Its file, by its name in the store.
         path: PathBuf,
@@ -49,7 +49,7 @@ impl fmt::Display for Affected {
     }
 }
 
-/// What the report must know of its losses, and where streams end in the copy.
+/// The losses of a report, and the ends of streams in the copy.
 pub(super) fn affected(kept: &CopiedProgress, report: &Salvaged, sequences: &Sequences) -> Vec<Affected> {
     let mut first_lost: HashMap<&[u8], u64> = HashMap::new();
     for lost in report.losses.iter().flat_map(|loss| &loss.streams).chain(&report.missing) {

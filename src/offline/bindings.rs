@@ -1,5 +1,5 @@
-//! Whether what POSITIONS says of events is about events of this log. The file is read before the
-//! log, and what its entries are bound to is collected as the log is read.
+//! The check that entries of POSITIONS are about events of this log. The file is read before the
+//! log, and the bound events are collected as the log is read.
 
 use super::sidecars;
 use crate::error::Result;
@@ -15,31 +15,31 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What stands where something is bound to.
+/// What the log has at a binding.
 #[derive(Clone, Copy, Default)]
 enum Place {
     /// Nothing that could be read.
     #[default]
     Unseen,
-    /// The event there is lost: nothing has taken its place.
+    /// The event is lost: no other one has its number.
     Lost,
-    /// An event that was recorded then.
+    /// An event with this recorded time.
     Recorded(i64),
 }
 
-/// A stream that handlers have positions in, or that such a stream shares events with.
+/// A stream in which handlers have positions, or from which such a stream shares events.
 #[derive(Default)]
 struct Stream {
     /// The position of the newest deletion that has hit it.
     epoch: u64,
-    /// Its first sequence since then, and the next one after its last.
+    /// Its first sequence since then, and the one after its last.
     first: Option<u64>,
     next: u64,
-    /// What stands at the sequences that are asked for, in order.
+    /// The events at the bound sequences, in order.
     places: Vec<(u64, Place)>,
 }
 
-/// What POSITIONS held before the log was read, and what the log has there.
+/// The content of POSITIONS before the log was read, and the bound events of the log.
 #[derive(Default)]
 pub(super) struct Bindings {
     found: SalvagedProgress,
@@ -48,8 +48,8 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
-    /// Reads POSITIONS. Beside a process that writes, this comes before the log is read: what it
-    /// says was stored when the events were, so that nothing in it is ahead of the log.
+    /// Reads POSITIONS. Beside a process that writes, it must be read before the log: its entries
+    /// were stored after their events, so that none is ahead of the log.
     pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<Self> {
         let found = salvage(fs, dir)?;
         let checkpoints = found.checkpoints.iter().map(|(_, reached)| (reached.position, reached.recorded_at));
@@ -58,7 +58,7 @@ impl Bindings {
         let positions = bound.map(|(position, _)| (position, Place::Unseen)).collect();
         let mut streams: HashMap<Arc<[u8]>, Stream> = HashMap::new();
         for (_, stream, _, of) in found.positions.iter().filter(|(.., of)| of.recorded_at != UNBOUND) {
-            // What an edition shares stands in the main one.
+            // The shared events of an edition are in the main one.
             for stream in [Some(stream.clone()), stream.in_main()].into_iter().flatten() {
                 let asked = streams.entry(stream.shared_key()).or_default();
                 asked.places.push((of.sequence, Place::Unseen));
@@ -71,7 +71,7 @@ impl Bindings {
         Ok(Bindings { found, positions, streams })
     }
 
-    /// Takes note of an event of the log. They come in order of positions.
+    /// Adds an event of the log, in order of positions.
     pub(super) fn event(&mut self, event: &Recorded<'_>) {
         let system = System::of(event.key);
         if let Some(place) = self.positions.get_mut(&event.position) {
@@ -97,8 +97,8 @@ impl Bindings {
         }
     }
 
-    /// What POSITIONS holds of this store, and what of it is not about events of its log, which
-    /// ends here. Of a log that is damaged, nobody knows what it would have come to: `None`.
+    /// Returns the entries of POSITIONS of this store that are not about events of its log, which
+    /// ends here. `None` for a damaged log, whose end is unknown.
     pub(super) fn finish(
         self,
         fs: &Holes<'_>,
@@ -114,13 +114,13 @@ impl Bindings {
             Place::Lost => None,
         };
         let at = |position: u64, recorded_at: i64| {
-            // What is bound to nothing was not asked for.
+            // Events of unbound entries were not collected.
             let place = *positions.get(&position).filter(|_| recorded_at != UNBOUND)?;
             fault(place, recorded_at, end.is_some_and(|end| position >= end))
         };
         let of_handler = |stream: &StreamId, epoch: u64, sequence: u64, recorded_at: i64| {
             let own = streams.get(stream.key()).filter(|_| recorded_at != UNBOUND)?;
-            // What is damaged may have been its deletion, or the event from which on it diverges.
+            // The damage may have been its deletion, or the event from which it diverges.
             if own.epoch != epoch || end.is_none() && stream.edition().is_some() {
                 return None;
             }
@@ -146,7 +146,7 @@ impl Bindings {
     }
 }
 
-/// The first of each kind, name and fault, and how many more there are.
+/// The first of each kind, name and fault, and the number of the others.
 #[derive(Default)]
 struct Told<'a>(BTreeMap<(u8, &'a str, bool), (Bound<'a>, BindingFault, u64)>);
 

@@ -1,4 +1,4 @@
-//! Showing each piece of each segment.
+//! Dump: each piece of each segment.
 
 use super::segments;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::segment::scan::ScanSource;
 use crate::time::Timestamp;
 use std::path::{Path, PathBuf};
 
-/// What a piece of a segment is.
+/// The kind of a piece of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -19,7 +19,7 @@ pub enum Kind {
     Commit,
     /// The end of a sealed segment.
     Seal,
-    /// Zeros to the end of the file, written ahead of the log.
+    /// Zeros up to the end of the file, written ahead of the log.
     Zeros,
     /// Bytes that are none of these.
     Unreadable,
@@ -31,14 +31,14 @@ pub enum Kind {
 pub struct Piece {
     /// The file.
     pub path: PathBuf,
-    /// Where in the file it begins.
+    /// Its offset in the file.
     pub offset: u64,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub len: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// The position of its first event, or (without events) of the next one; `None` where it cannot
-    /// be told.
+    /// The position of its first event, or, without events, the next position; `None` if it is
+    /// unknown.
     pub first_position: Option<u64>,
     /// Number of its events.
     pub events: u32,
@@ -50,8 +50,8 @@ pub struct Piece {
     pub verdict: String,
 }
 
-/// Shows each piece of each segment, in order of offsets, good or bad. Changes nothing and takes no
-/// lock.
+/// Calls `each` with each piece of each segment, intact or not, in order of offsets. Changes
+/// nothing and takes no lock.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub fn dump(path: impl AsRef<Path>, each: impl FnMut(Piece)) -> Result<()> {
     dump_in(&RealFs, path, each)
 }
 
-/// The same in another file system.
+/// Does the same in another file system.
 ///
 /// # Errors
 ///

@@ -1,16 +1,16 @@
-//! Looking at a store from outside: no lock is taken and nothing is changed, so it works where
+//! Work on a store from outside. No lock is taken and nothing is changed, so it works where
 //! [`Store::open`](crate::Store::open) refuses, and beside a process that has the store open: what
-//! that process is just writing may show as a torn tail, and never as damage.
+//! that process is writing may appear as a torn tail, but never as damage.
 //!
-//! [`verify`] reads everything and says what is wrong; [`dump`] shows each piece of each segment;
-//! [`Salvage`] copies every intact event into a new store. [`Repair`] is the one that changes a
-//! store, and only on demand; it takes the lock. `docs/RECOVERY.md` says what to use when.
+//! [`verify`] reads everything and reports what is wrong; [`dump`] lists each piece of each
+//! segment; [`Salvage`] copies every intact event into a new store. [`Repair`] alone changes a
+//! store, takes the lock, and only runs on demand. `docs/RECOVERY.md` says which one to use when.
 //!
-//! Bytes that the disk does not give up, as those of a bad sector, are damage, in whichever file
-//! they stand: all else is read, and they are named. Entries of the directory that are not regular
-//! files are never opened.
+//! Bytes that the disk does not return, as those of a bad sector, are damage, in any file:
+//! everything else is read, and they are reported. Directory entries that are not regular files are
+//! never opened.
 //!
-//! To read slowly beside a process that serves, and to see how far it has come, give them a
+//! To read slowly beside a process that serves, and to follow the progress, pass a
 //! [`Paced`](crate::fs::Paced) file system.
 
 mod affected;
@@ -36,14 +36,14 @@ use crate::fs::{File, Fs, Holes, Mode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A file that has the name of a segment.
+/// A file with the name of a segment.
 struct SegmentFile {
     number: u64,
     path: PathBuf,
 }
 
 impl SegmentFile {
-    /// Opens it, and says how long it is. A store may have more segments than a process may have
+    /// Opens it, and returns its length. A store may have more segments than a process may have
     /// open files.
     fn open(&self, fs: &dyn Fs) -> Result<(Arc<dyn File>, u64)> {
         let opened = fs.open(&self.path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
@@ -51,7 +51,7 @@ impl SegmentFile {
     }
 }
 
-/// The segments in a directory, by number.
+/// Returns the segments in a directory, by number.
 fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentFile>> {
     let entries = match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotAStore { path: dir.to_owned() }),
@@ -69,13 +69,13 @@ fn segments(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentFile>> {
     Ok(found)
 }
 
-/// Whether a salvage into this directory has begun and did not come to its end.
+/// Returns whether a salvage into this directory was interrupted.
 fn is_incomplete(fs: &dyn Fs, dir: &Path) -> bool {
     fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == INCOMPLETE && entry.is_file))
 }
 
-/// Says of what was found damaged which of its bytes cannot be read at all, and adds the holes that
-/// nothing else tells of. `torn` with a hole in it is no torn write.
+/// Says which bytes of the damage cannot be read at all, and adds holes that no damage covers. A
+/// `torn` tail with a hole in it is not a torn write.
 fn tell_holes(holes: &Holes<'_>, damage: &mut Vec<Damage>, torn: &mut Option<Damage>) {
     let met = holes.met();
     let touches = |damage: &Damage, hole: &Damage| {

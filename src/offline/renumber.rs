@@ -1,4 +1,4 @@
-//! Giving events positions and sequences without gaps.
+//! Renumbering: positions and sequences without gaps.
 
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
@@ -13,10 +13,10 @@ use crate::system::System;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The numbers of a stream: where it has come to, and where gaps were closed.
+/// The numbers of a stream: its next sequence, and where gaps were closed.
 #[derive(Default)]
 struct Numbers {
-    /// Old and new sequence of the first event after each gap, the first one of the stream
+    /// The old and new sequence of the first event after each gap, the first event of the stream
     /// included.
     runs: Vec<(u64, u64)>,
     old_next: u64,
@@ -37,7 +37,7 @@ impl Numbers {
         new
     }
 
-    /// The number of events below an old sequence.
+    /// Returns the number of events below an old sequence.
     fn below(&self, old: u64) -> u64 {
         let run = self.runs.partition_point(|&(first, _)| first < old);
         let Some(&(first, new)) = run.checked_sub(1).map(|run| &self.runs[run]) else { return 0 };
@@ -53,7 +53,7 @@ pub(super) struct Renumber {
 
 impl Renumber {
     /// Adds a part with the next numbers. Ids that were derived from a position are stored with
-    /// their events, so that they stay.
+    /// their events, so that they do not change.
     pub(super) fn add(&mut self, builder: &mut Builder, rebuilt: &RebuiltSegment, part: &SlotPart) -> Result<()> {
         let (file, recorded_at, records, attributes) = match part {
             SlotPart::Lost { .. } => return Ok(()),
@@ -89,7 +89,7 @@ impl Renumber {
         Ok(())
     }
 
-    /// Adds a deletion that is lost, and must have been there.
+    /// Adds an implied deletion.
     fn delete(&mut self, builder: &mut Builder, deletion: &Implied) -> Result<()> {
         let system = System::Deletion { edition: &deletion.edition, domain: deletion.domain.as_deref() };
         let sequence = self.sequence(&system.key(), deletion.sequence);
@@ -121,7 +121,7 @@ impl Renumber {
     }
 }
 
-/// The records that stand in these bytes one after the other.
+/// Returns the consecutive records in these bytes.
 fn split(bytes: &[u8], all: std::ops::Range<usize>) -> Vec<std::ops::Range<usize>> {
     let (mut at, mut records) = (all.start, Vec::new());
     while let Some(len) = record::len(&bytes[at..all.end]).filter(|&len| len <= all.end - at) {
@@ -131,7 +131,7 @@ fn split(bytes: &[u8], all: std::ops::Range<usize>) -> Vec<std::ops::Range<usize
     records
 }
 
-/// The event that a verified record of this segment holds.
+/// Returns the event of a verified record of this segment.
 fn event(record: &[u8], segment: &SegmentHeader) -> Option<Event> {
     let block = Arc::new(Block { bytes: record.to_vec(), id_seed: segment.id_seed() });
     Event::new(&block, &record::decode(record, 0, record.len())?, segment)

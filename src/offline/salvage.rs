@@ -14,56 +14,56 @@ use crate::reconstruct::{Builder, Inventory, LeftOut, Loss, LostEvents, RebuiltS
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Lost positions that are filled in one segment.
+/// Maximum number of lost positions that are filled in one segment.
 const LOST_AT_ONCE: u64 = 1 << 20;
 
-/// What [`Salvage::run`] found and did.
+/// The result of [`Salvage::run`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Salvaged {
-    /// The store that the events come from; the new store has the same id, so that ids which the
-    /// store gave to events stay what they were.
+    /// The id of the store. The new store has the same, so that ids that the store assigned to
+    /// events do not change.
     pub store: Uuid,
-    /// Events that were copied.
+    /// Number of events copied.
     pub events: u64,
-    /// Streams that they belong to.
+    /// Number of streams that they belong to.
     pub streams: u64,
-    /// Positions of the new store: with those that are lost, unless it was renumbered.
+    /// Number of positions of the new store, including lost ones unless it was renumbered.
     pub positions: u64,
-    /// Segments of the new store.
+    /// Number of segments of the new store.
     pub segments: u64,
-    /// Bytes of the old one.
+    /// Number of bytes of the old one.
     pub bytes: u64,
-    /// What is lost, in order of positions.
+    /// Losses, in order of positions.
     pub losses: Vec<Loss>,
-    /// Sequences that streams lack, as their neighbours tell: whatever the reason, they were there.
+    /// Sequences that streams lack according to their neighbours: they existed, whatever the
+    /// reason.
     pub missing: Vec<LostEvents>,
-    /// Positions that were copied and that nothing proves to have been acknowledged: whole commits
+    /// Positions that were copied although no evidence proves them acknowledged: complete commits
     /// at the end of the log.
     pub unproven: Range<u64>,
-    /// Bytes at the end of the log that are no whole commit, and were left behind: a torn write,
+    /// Bytes at the end of the log that are no complete commit, and were not copied: a torn write,
     /// which an open would cut.
     pub torn: Option<Damage>,
-    /// Bytes of POSITIONS that are not intact. What stood there is not known: positions and
-    /// checkpoints may be older than what was acknowledged, or gone, or back after they were
-    /// deleted.
+    /// Damaged bytes of POSITIONS. Their content is unknown: positions and checkpoints may be older
+    /// than acknowledged, or missing, or back after they were deleted.
     pub lost_entries: Vec<Damage>,
-    /// Who remembers events that are lost.
+    /// Readers and states that know of lost events.
     pub affected: Vec<Affected>,
-    /// Files that were not taken, and why.
+    /// Files that were not used, and why.
     pub left_out: Vec<LeftOut>,
-    /// Files of other kinds that were copied, by their names in the new store: snapshots as they
-    /// are, and POSITIONS with all that is intact in it. Nothing, if it was renumbered.
+    /// Other files that were copied, by their names in the new store: snapshots unchanged, and
+    /// POSITIONS with all intact entries. Empty if it was renumbered.
     pub copied: Vec<PathBuf>,
-    /// Bytes that the disk does not give up, in whatever file of the store. What they held is named
-    /// in `losses` and `lost_entries`, as far as it mattered.
+    /// Bytes that the disk does not return, in any file of the store. `losses` and `lost_entries`
+    /// name what is lost with them.
     pub unreadable: Vec<Damage>,
-    /// Things that were not as they should be and took no event with them.
+    /// Irregularities that cost no event.
     pub notices: Vec<String>,
 }
 
 impl Salvaged {
-    /// Number of positions whose events are lost, as far as it is known where they end.
+    /// Returns the number of positions whose events are lost, as far as their end is known.
     pub fn lost(&self) -> u64 {
         let positions = self.losses.iter().map(|loss| &loss.damage.positions);
         positions.filter(|positions| positions.end < u64::MAX).map(|positions| positions.end - positions.start).sum()
@@ -74,11 +74,11 @@ impl Salvaged {
 /// new store that opens clean. The old store is only read, without a lock; no process should have
 /// it open.
 ///
-/// Whole commits are copied as such; of a commit that is not intact, each event whose own checksum
-/// holds. Positions and sequences stay as they were: a system record stands at each position whose
-/// event is lost, [`Store::losses`](crate::Store::losses) tells which, and readers step over them.
-/// Files are taken by what is in them: wrong names, doubled and missing segments, and files of
-/// other stores do no harm.
+/// Intact commits are copied whole; of a damaged commit, each event whose own checksum holds.
+/// Positions and sequences do not change: a system record replaces each lost event,
+/// [`Store::losses`](crate::Store::losses) lists them, and readers skip them. Files are identified
+/// by their content: wrong names, duplicate and missing segments, and files of other stores do no
+/// harm.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId, offline::Salvage};
@@ -111,25 +111,24 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// Copies with positions and sequences as they were.
+    /// Copies with unchanged positions and sequences.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives the events positions and sequences without gaps instead. Anyone who has remembered
-    /// one, outside of the store or in snapshots and handler positions, must then forget it. Events
-    /// keep their ids, which are stored with them from then on.
+    /// Assigns positions and sequences without gaps instead. Positions and sequences that are
+    /// remembered elsewhere, outside of the store or in snapshots and handler positions, are then
+    /// wrong. Events keep their ids, which are stored with them from then on.
     pub fn renumber(mut self, renumber: bool) -> Self {
         self.renumber = renumber;
         self
     }
 
-    /// Copies into a directory that is empty or not there. What was copied is verified before this
-    /// returns.
+    /// Copies into a directory that is empty or missing. The copy is verified before this returns.
     ///
-    /// If it does not come to its end, the directory stays marked: opening it, verifying it and
-    /// salvaging into it again give [`Error::Unfinished`]. Remove it and begin again. Salvaging
-    /// *from* it copies what had come there, with a notice.
+    /// If it is interrupted, the directory stays marked: opening it, verifying it and salvaging
+    /// into it return [`Error::Unfinished`]. Remove it and begin again. Salvaging *from* it copies
+    /// what it holds, with a notice.
     ///
     /// # Errors
     ///
@@ -141,7 +140,7 @@ impl Salvage {
         self.run_in(&RealFs, store, out)
     }
 
-    /// The same in another file system.
+    /// Does the same in another file system.
     ///
     /// # Errors
     ///
@@ -211,7 +210,7 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
     write::sync_dir(fs, parent)
 }
 
-/// Reads the copy as anybody would. Returns the next sequence of each stream.
+/// Reads the copy as any reader would. Returns the next sequence of each stream.
 fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
     let (found, sequences) = read_all(fs, out)?;
     (report.events, report.streams) = (found.events, found.streams);
@@ -232,13 +231,13 @@ struct Copy<'a> {
     inventory: &'a Inventory,
     renumber: Option<Renumber>,
     report: Salvaged,
-    /// The segment that was made last. It is written when the next one is begun, or as the one to
-    /// go on with.
+    /// The last segment that was built. It is written when the next one begins, or as the active
+    /// one.
     before: Option<Builder>,
 }
 
 impl Copy<'_> {
-    /// Copies what belongs into one segment.
+    /// Copies the content of one segment.
     fn place(&mut self, n: usize) -> Result<()> {
         let rebuilt = self.inventory.rebuild(self.fs, n)?;
         let mut builder = Builder::new(self.header(n));
@@ -255,14 +254,14 @@ impl Copy<'_> {
         self.report.torn = torn.or(self.report.torn.take());
         if builder.chain.frames > 0 || self.before.is_none() {
             self.write_before(true)?;
-            // What it says of the segment before could only be known now.
+            // What its header says of the segment before is only known now.
             self.before = Some(builder);
         }
         Ok(())
     }
 
-    /// Fills lost positions, in as many segments as it takes: a damaged file can claim that there
-    /// were any number, and a segment is made in memory.
+    /// Fills lost positions, in as many segments as needed: a damaged file can claim any number of
+    /// them, and a segment is built in memory.
     fn lose(&mut self, n: usize, mut builder: Builder, mut positions: Range<u64>) -> Result<Builder> {
         loop {
             let end = positions.end.min(positions.start.saturating_add(LOST_AT_ONCE));
@@ -277,7 +276,7 @@ impl Copy<'_> {
         }
     }
 
-    /// The header of the segment that is made for a place.
+    /// Returns the header of the segment that is built for a slot.
     fn header(&self, n: usize) -> SegmentHeader {
         self.inventory.rebuilt_header(n, self.before.as_ref().map(|before| before.extent().successor()))
     }

@@ -1,5 +1,5 @@
-//! What stands beside the log: POSITIONS and the snapshots. The first holds acknowledged bytes; the
-//! others are a cache.
+//! Sidecar files: POSITIONS and the snapshots. POSITIONS holds acknowledged bytes; the others are a
+//! cache.
 
 use super::salvage::Salvaged as Copied;
 use super::{Report, write};
@@ -14,17 +14,17 @@ use crate::reconstruct::{LeftOut, read};
 use crate::snapshots::inspect::{self, SnapshotVerdict};
 use std::path::{Path, PathBuf};
 
-/// POSITIONS as it was at one moment: what is intact in it, and its bytes.
+/// POSITIONS as it was at one moment: its intact entries, and its bytes.
 #[derive(Default)]
 pub(super) struct Early {
     found: SalvagedProgress,
-    /// `None` if there are none, or more than are held in memory.
+    /// `None` if there is no file, or it is larger than what is held in memory.
     bytes: Option<Vec<u8>>,
 }
 
 impl Early {
-    /// Reads the file, once. Beside a process that writes, this comes before the log is read: what
-    /// it says was stored when the events were, so that nothing in it is ahead of the log.
+    /// Reads the file, once. Beside a process that writes, it must be read before the log: its
+    /// entries were stored after their events, so that none is ahead of the log.
     pub(super) fn read(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
         let path = dir.join(POSITIONS);
         let size = match fs.open(&path, Mode::Read) {
@@ -39,12 +39,12 @@ impl Early {
     }
 }
 
-/// Reads POSITIONS, as part of this store.
+/// Reads POSITIONS as part of this store.
 pub(super) fn positions(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>) -> Result<SalvagedProgress> {
     Ok(of_store(fs, dir, store, salvage(fs, dir)?))
 }
 
-/// A POSITIONS of another store is damaged from its header on: nothing in it is of use here.
+/// A POSITIONS of another store counts as damaged from its header on: nothing in it is of use here.
 pub(super) fn of_store(
     fs: &Holes<'_>,
     dir: &Path,
@@ -62,13 +62,13 @@ pub(super) fn of_store(
         found.damage.push(damage);
     }
     if found.torn && found.damage.iter().any(|torn| fs.is_met(&torn.path, &torn.bytes)) {
-        // Nobody knows what stands there: it need not be a write that was torn.
+        // Its content is unknown: it need not be a torn write.
         (found.torn, found.entries_lost) = (false, true);
     }
     found
 }
 
-/// Reads each snapshot for a report, which tells what was found of POSITIONS, too.
+/// Reads each snapshot for a report, which also gets what was found of POSITIONS.
 pub(super) fn verify(
     fs: &Holes<'_>,
     dir: &Path,
@@ -106,17 +106,16 @@ pub(super) fn verify(
     })
 }
 
-/// What was copied, for those who ask whom a loss touches.
+/// The entries that were copied, to find out which of them a loss concerns.
 #[derive(Default)]
 pub(super) struct CopiedProgress {
     pub positions: SalvagedProgress,
-    /// Name, head, and key of the stream.
+    /// Name, header, and key of the stream.
     pub snapshots: Vec<(PathBuf, SnapshotHeader, Box<[u8]>)>,
 }
 
-/// Copies snapshots as they are, and POSITIONS as it was read early or, if that is not intact, with
-/// all entries that are. Nothing is copied if nothing was read: with new numbers, both would say
-/// what is wrong.
+/// Copies snapshots unchanged, and POSITIONS as it was read or, if it is not intact, all of its
+/// intact entries. Copies nothing if nothing was read: with new numbers, both would be wrong.
 pub(super) fn copy(
     fs: &Holes<'_>,
     dir: &Path,

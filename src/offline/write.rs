@@ -1,4 +1,4 @@
-//! Writing what was made of a store: segments with their indexes, and HEAD.
+//! Writing a store that was rebuilt: segments with their indexes, and HEAD.
 
 use crate::directory::{HEAD, index_name, segment_name};
 use crate::error::{Error, Result};
@@ -10,8 +10,8 @@ use crate::reconstruct::Builder;
 use crate::segment::START;
 use std::path::Path;
 
-/// Writes a file whole, and makes its bytes durable; its name is made so by anyone who syncs the
-/// directory.
+/// Writes a whole file, and makes its bytes durable; the caller makes its name durable by syncing
+/// the directory.
 pub(super) fn file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
     let file = fs.open(path, Mode::Create).map_err(|e| Error::io("create", path, e))?;
     fs::write_full(&*file, 0, bytes).map_err(|(_, e)| Error::io("write", path, e))?;
@@ -32,7 +32,7 @@ pub(super) fn index(builder: &Builder) -> Result<Vec<u8>> {
     Ok(memory.encode(&builder.header, builder.bytes.len() as u64, builder.chain))
 }
 
-/// Writes a segment into a directory, sealed or to be gone on with. A sealed one gets its index.
+/// Writes a segment into a directory, sealed or as the active one. A sealed segment gets its index.
 pub(super) fn segment(fs: &dyn Fs, dir: &Path, builder: &mut Builder, sealed: bool) -> Result<()> {
     let number = builder.header.number;
     if sealed {
@@ -43,7 +43,7 @@ pub(super) fn segment(fs: &dyn Fs, dir: &Path, builder: &mut Builder, sealed: bo
     file(fs, &dir.join(segment_name(number)), &builder.bytes)
 }
 
-/// The bytes of a HEAD file that holds one slot.
+/// Returns the bytes of a HEAD file with one slot.
 pub(super) fn head_bytes(newest: DurableMark) -> Vec<u8> {
     let mut bytes = vec![0; crate::format::head::LEN];
     crate::format::put(&mut bytes, newest.slot_at() as usize, &newest.encode());

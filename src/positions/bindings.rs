@@ -1,16 +1,17 @@
-//! How it is told that what is kept about an event is not about an event of the log.
+//! Bindings: how an entry about an event that the log does not have is reported.
 
 use crate::directory::POSITIONS;
 use crate::stream::StreamId;
 use std::fmt;
 
-/// Why what is kept about an event is not about an event of this log.
+/// Why an entry is not about an event of this log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum BindingFault {
-    /// The log has not come to its event: see [`Error::PositionAhead`](crate::Error::PositionAhead).
+    /// The log has not reached its event: see
+    /// [`Error::PositionAhead`](crate::Error::PositionAhead).
     Ahead,
-    /// The log has another event in its place: see [`Error::Diverged`](crate::Error::Diverged).
+    /// The log has another event with its number: see [`Error::Diverged`](crate::Error::Diverged).
     Diverged,
 }
 
@@ -23,7 +24,7 @@ impl fmt::Display for BindingFault {
     }
 }
 
-/// What is bound to an event.
+/// An entry that is bound to an event.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound<'a> {
     Checkpoint { name: &'a str, position: u64 },
@@ -32,8 +33,8 @@ pub(crate) enum Bound<'a> {
 }
 
 impl Bound<'_> {
-    /// Says that it is not about an event of the log, and that as many `more` of the same name are
-    /// not, either.
+    /// Returns the notice that it is not about an event of the log, and that `more` of the same
+    /// name are not, either.
     pub(crate) fn notice(&self, fault: BindingFault, more: u64) -> String {
         match more {
             0 => format!("{POSITIONS}: {self}: {fault}; it is refused until it is reset"),

@@ -1,14 +1,14 @@
-//! Dead letters: the events on which consumers have given up, in memory, and which of these the
-//! file does not know yet.
+//! Dead letters in memory: the events that consumers have given up, and which of them the file does
+//! not have yet.
 
 use crate::format::positions_file::{MAX_REASON, ProgressEntry};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// What a letter takes in the file beside its name and its reason, more or less.
+/// Approximate size of a dead letter in the file, besides its name and its reason.
 const COST: u64 = 32;
 
-/// Why and when a consumer has given up on an event.
+/// Why and when a consumer has given up an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadLetterEntry {
     pub attempts: u64,
@@ -20,7 +20,7 @@ pub struct DeadLetterEntry {
 }
 
 impl DeadLetterEntry {
-    /// The reason is cut where it is too long, not within a character.
+    /// The reason is cut if it is too long, but not within a character.
     pub(crate) fn new(attempts: u64, time: i64, recorded_at: i64, reason: &str) -> Self {
         let end = (0..=reason.len().min(MAX_REASON)).rev().find(|&end| reason.is_char_boundary(end));
         DeadLetterEntry { attempts, time, recorded_at, reason: reason[..end.unwrap_or(0)].into() }
@@ -32,7 +32,7 @@ impl DeadLetterEntry {
 }
 
 struct StoredDeadLetter {
-    /// `None` if it is gone. It keeps its place until the file knows.
+    /// `None` if it is deleted. It keeps its entry until the file has the deletion.
     letter: Option<DeadLetterEntry>,
     dirty: bool,
 }
@@ -46,7 +46,7 @@ pub(super) struct DeadLetters {
     bytes: u64,
 }
 
-/// A letter as a flush has found it.
+/// A dead letter as a flush has found it.
 pub(super) struct Moved {
     name: Box<str>,
     position: u64,
@@ -74,12 +74,12 @@ impl DeadLetters {
         self.changes
     }
 
-    /// What all of them take in the file, more or less.
+    /// Approximate size of all of them in the file.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Those of a consumer, by position.
+    /// Returns those of a consumer, by position.
     pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (u64, &DeadLetterEntry)> {
         let held = self.held.get(name).into_iter().flatten();
         held.filter_map(|(&position, held)| Some((position, held.letter.as_ref()?)))
@@ -89,18 +89,18 @@ impl DeadLetters {
         self.held.keys().flat_map(|name| self.of(name).map(move |(position, letter)| (&**name, position, letter)))
     }
 
-    /// How many a consumer has, or those that are gone and not forgotten yet counted too.
+    /// Returns how many a consumer has, including deleted ones that the file still has.
     pub(super) fn count(&self, name: &str) -> usize {
         self.held.get(name).map_or(0, BTreeMap::len)
     }
 
-    /// The consumers that have some, sorted, and how many.
+    /// Returns the consumers that have some, sorted, with their numbers.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
         let counts = self.held.keys().map(|name| (&**name, self.of(name).count() as u64));
         counts.filter(|&(_, count)| count > 0)
     }
 
-    /// Replaces the one of this event, if there is one.
+    /// Adds a dead letter, or replaces the one of this event.
     pub(super) fn put(&mut self, name: &str, position: u64, letter: DeadLetterEntry) {
         self.set(name, position, Some(letter), true);
     }
@@ -138,7 +138,7 @@ impl DeadLetters {
         }
     }
 
-    /// Takes over what a batch of the file says.
+    /// Adds an entry of the file.
     pub(super) fn load(&mut self, entry: ProgressEntry<'_>) {
         match entry {
             ProgressEntry::DeadLetter { name, position, attempts, time, recorded_at, reason } => {
@@ -149,7 +149,7 @@ impl DeadLetters {
         }
     }
 
-    /// Takes all that the file does not know, as it is now.
+    /// Takes all changes that the file does not have, as they are now.
     pub(super) fn take(&mut self) -> Vec<Moved> {
         let taken = std::mem::take(&mut self.dirty).into_iter().map(|(name, position)| {
             let held = self.held.get_mut(&name).and_then(|of| of.get_mut(&position));
@@ -161,7 +161,7 @@ impl DeadLetters {
         taken.collect()
     }
 
-    /// What was taken is in the file now, or is not.
+    /// Records whether the file now has the changes that were taken.
     pub(super) fn flushed(&mut self, taken: Vec<Moved>, written: bool) {
         for Moved { name, position, .. } in taken {
             let held = self.held.get_mut(&name).and_then(|of| of.get_mut(&position));
@@ -178,8 +178,8 @@ impl DeadLetters {
         }
     }
 
-    /// Appends the letters after `last`, up to so many bytes, and says which was the last. Returns
-    /// their number; 0 at the end.
+    /// Appends the dead letters after `last`, up to this many bytes, and sets `last`. Returns their
+    /// number; 0 at the end.
     pub(super) fn encode_next(&self, last: &mut Option<(Box<str>, u64)>, most: usize, out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         let (name, position) = last.clone().unwrap_or_default();
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(DeadLetterEntry::new(0, 0, 0, &format!("x{}", "ü".repeat(600))).reason().len(), 1023);
     }
 
-    /// In pieces of all sizes, all of them are written once, and the last place that there is.
+    /// In pieces of any size, all of them are written once, the highest position included.
     #[test]
     fn all_are_written_in_pieces() {
         let mut letters = DeadLetters::default();

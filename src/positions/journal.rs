@@ -1,5 +1,5 @@
-//! The positions file: a batch a flush, rewritten when it has grown too long or when a sync has
-//! failed.
+//! The positions file: one batch per flush. The file is rewritten when it has grown too long or a
+//! sync has failed.
 //!
 //! | what happens | what is done |
 //! |---|---|
@@ -22,9 +22,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A file of no more bytes is not rewritten for its length.
+/// A file of at most this many bytes is not rewritten for its length.
 const SMALL: u64 = 64 << 10;
-/// How many times what it needs a file may take.
+/// Maximum ratio of the length of a file to the length that it needs.
 const SLACK: u64 = 4;
 /// With more than this to write, the file is rewritten.
 const MAX_APPEND: usize = 8 << 20;
@@ -33,23 +33,23 @@ pub(super) struct Journal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     store: [u8; 16],
-    /// Called when it is known what is written, and before that can be found: an entry must not
-    /// outlive its event.
+    /// Called once the batch is complete, and before it is written: an entry must not outlive its
+    /// event.
     sync_events: SyncEvents,
     state: JournalState,
-    /// Changes that are durable.
+    /// Number of changes that are durable.
     pub flushed: u64,
     /// The file may grow to this length, whatever it needs: it could not be rewritten.
     tolerated: u64,
 }
 
-/// What was tried, and what the system said.
+/// The operation that failed, and the system's error.
 type FlushFailed = (&'static str, io::Error);
 
 enum JournalState {
     /// There is no file.
     Missing,
-    /// There may be one, and nobody knows what the disk holds of it.
+    /// There may be a file, and it is unknown what the disk holds of it.
     Unknown,
     Open(JournalTail),
 }
@@ -58,12 +58,12 @@ enum JournalState {
 struct JournalTail {
     file: Arc<dyn File>,
     end: End,
-    /// Whether all of it, and its name, is durable for sure.
+    /// Whether all of it, and its name, is proven durable.
     proven: bool,
 }
 
-/// Writes a whole file. `next` adds entries to a batch and returns their number, until there are
-/// none; `write` is told where bytes go. The header comes last.
+/// Writes a whole file. `next` adds entries to a batch and returns their number, 0 at the end;
+/// `write` writes bytes at an offset. The header comes last.
 pub(super) fn write_whole<E>(
     store: [u8; 16],
     mut next: impl FnMut(&mut Vec<u8>) -> u32,
@@ -114,7 +114,7 @@ impl Journal {
         Ok(Journal { fs, dir, store, sync_events, state, flushed: table.changes(), tolerated: 0 })
     }
 
-    /// Whether nothing but new changes is to be made durable.
+    /// Returns whether only new changes must be made durable.
     pub(super) fn is_durable(&self) -> bool {
         match &self.state {
             JournalState::Missing => true,
@@ -127,7 +127,7 @@ impl Journal {
         Error::io(operation, &self.dir.join(POSITIONS), error)
     }
 
-    /// Makes what was taken durable, and all that was there before.
+    /// Makes the changes that were taken durable, and all earlier ones.
     pub(super) fn write(&mut self, table: &Mutex<Table>, taken: &mut FlushBatch) -> Result<()> {
         match self.state {
             JournalState::Missing if taken.is_empty() => return Ok(()),
@@ -173,8 +173,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes durable what may not be: what a reader sees may be in the cache only, after a sync
-    /// that has failed.
+    /// Makes durable what may not be: after a failed sync, readers may see bytes that are in the
+    /// cache only.
     fn make_durable(&mut self, table: &Mutex<Table>) -> Result<()> {
         let JournalState::Open(tail) = &mut self.state else { return Ok(()) };
         if tail.proven {
@@ -196,12 +196,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes all that there is into a new file, makes it durable, and then gives it the name.
+    /// Writes the whole table into a new file, makes it durable, and then renames it.
     fn rewrite(&mut self, table: &Mutex<Table>) -> Result<()> {
         let (new, path) = (self.dir.join(NEW_POSITIONS), self.dir.join(POSITIONS));
         let written = self.write_new(table);
         let (file, end) = written.map_err(|(operation, e)| {
-            // It only takes room; the next attempt would empty it.
+            // It only takes room; the next attempt would truncate it.
             let (Ok(()) | Err(_)) = self.fs.remove(&new);
             Error::io(operation, &new, e)
         })?;
@@ -226,8 +226,8 @@ impl Journal {
         Ok((file, end))
     }
 
-    /// Says at the end of the file that all of it is durable, so that the last batch is not taken
-    /// for a torn one should it go bad. It is only evidence: an error is of no consequence.
+    /// Writes the mark that all of the file is durable, so that the last batch is not taken for a
+    /// torn write if it is damaged later. It is only evidence: an error has no consequence.
     pub(super) fn mark(&mut self) {
         let JournalState::Open(JournalTail { file, end, proven: true }) = &mut self.state else { return };
         if end.marked {

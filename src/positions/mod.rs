@@ -1,9 +1,8 @@
-//! How far handlers have come in each stream, and consumers in the store, and on which events these
-//! have given up: a table in memory, and the file that keeps it.
+//! Handler positions, checkpoints and dead letters: a table in memory, and the file that keeps it.
 //!
-//! Changes are made in memory, under one short lock. A flush takes what the file does not know,
-//! writes it outside of that lock, and syncs; who comes in the meantime waits for the next flush,
-//! which is then that of all who wait. Nothing is read before the first use.
+//! Changes are made in memory, under one short lock. A flush takes the changes that the file does
+//! not have, writes them outside of that lock, and syncs; threads that come meanwhile wait for the
+//! next flush, which serves all of them. Nothing is read before the first use.
 
 mod bindings;
 mod dead_letters;
@@ -33,9 +32,9 @@ use std::sync::{Arc, OnceLock};
 pub use table::Sequence;
 use table::Table;
 
-/// Makes all events durable that can be read.
+/// Makes all visible events durable.
 pub(crate) type SyncEvents = Arc<dyn Fn() -> Result<()> + Send + Sync>;
-/// Whether the store may still change what is kept here.
+/// Whether the store may still change positions.
 pub(crate) type CheckOwner = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 /// The positions and checkpoints of one store.
@@ -44,34 +43,34 @@ pub(crate) struct Register {
     dir: PathBuf,
     store: [u8; 16],
     read_only: bool,
-    /// Whether each change is flushed before it is told of.
+    /// Whether each change is flushed before the call returns.
     sync: bool,
-    /// Makes the events durable that positions may be about: none of these must outlive its event.
-    /// Only called within [`waker::afterwards`], as it wakes those who wait for them.
+    /// Makes the events durable that positions may be about: a position must not outlive its event.
+    /// Only called within [`waker::afterwards`], as it wakes threads that wait for those events.
     sync_events: SyncEvents,
     check_owner: CheckOwner,
     loaded: OnceLock<LoadedTable>,
     loading: Mutex<()>,
     /// Whether changes are refused.
     shut: AtomicBool,
-    /// What closing has come to.
+    /// The state of closing.
     closed: Mutex<Option<Result<()>>>,
 }
 
 struct LoadedTable {
     table: Mutex<Table>,
-    /// Locked before the table, where both are.
+    /// Locked before the table, if both are.
     journal: Mutex<Journal>,
 }
 
-/// A checkpoint as it is in the table.
+/// A checkpoint in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CheckpointEntry {
     pub position: u64,
     pub version: u64,
     /// When the event at this position was recorded, or [`UNBOUND`].
     pub recorded_at: i64,
-    /// The log is known to have that event: it was committed by this process, or looked up since
+    /// The log is known to have that event: this process has committed it, or looked it up since
     /// the file was read.
     pub checked: bool,
 }
@@ -83,25 +82,24 @@ impl CheckpointEntry {
     }
 }
 
-/// The newest things that a file says of events, by which it is told whether they are events of
-/// this log.
+/// The newest entries of a file, which tell whether its entries are about events of this log.
 #[derive(Default)]
 pub(crate) struct Newest {
     pub checkpoints: Vec<(String, CheckpointEntry)>,
-    /// The last dead letter of each consumer: name, position, and when the event was recorded.
+    /// The last dead letter of each consumer: name, position, recorded time of the event.
     pub letters: Vec<(String, u64, i64)>,
-    /// The position whose event was recorded last: handler, stream, epoch of its edition.
+    /// The position with the latest recorded time: handler, stream, epoch of its edition.
     pub position: Option<(String, StreamId, u64, Sequence)>,
 }
 
-/// A longer file is not read on opening, and looked at when it is used.
+/// A longer file is not read on opening, but when it is first used.
 const READ_ON_OPEN: u64 = 1 << 20;
-/// Checkpoints and dead letters whose events are looked up on opening, at most.
+/// Maximum number of checkpoints and dead letters whose events are looked up on opening.
 const LOOKED_UP: usize = 32;
 
-/// What a consumer has done since it said so last.
+/// The progress of a consumer since its last update.
 pub(crate) struct Step {
-    /// A position, and when the event there was recorded.
+    /// A position, and the recorded time of its event.
     pub to: Option<(u64, i64)>,
     /// The version of its checkpoint, if that moves.
     pub expected: ExpectedVersion,
@@ -134,7 +132,7 @@ impl Register {
         }
     }
 
-    /// Reads the file, if nobody has yet. What cannot be read is tried again the next time.
+    /// Reads the file, if that has not been done. If it fails, it is tried again the next time.
     fn loaded(&self) -> Result<&LoadedTable> {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
@@ -146,7 +144,7 @@ impl Register {
         let mut table = Table::default();
         let sync_events = self.sync_events.clone();
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
-        // After closing, the file may be another's: it is only read.
+        // After closing, the file may belong to another owner: it is only read.
         let read_only = self.read_only || self.shut.load(Ordering::Acquire);
         let journal = Journal::open(fs, dir, self.store, read_only, sync_events, &mut table)?;
         Ok(self.loaded.get_or_init(|| LoadedTable { table: Mutex::new(table), journal: Mutex::new(journal) }))
@@ -164,12 +162,12 @@ impl Register {
         }
     }
 
-    /// Changes the table, and flushes if each change is to be.
+    /// Changes the table, and flushes if each change must be flushed.
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> Result<T>) -> Result<T> {
         self.check_writable()?;
         let changed = {
             let mut table = self.table()?;
-            // Once more, where closing cannot come in between: it takes what is in the table.
+            // Checked again where closing cannot come in between: it takes what is in the table.
             self.check_writable()?;
             change(&mut table)?
         };
@@ -179,8 +177,8 @@ impl Register {
         Ok(changed)
     }
 
-    /// What the file says of the newest events. Nothing is kept of it, and a file that is missing,
-    /// long, or not intact says nothing: who uses it is told.
+    /// Returns the newest entries of the file. Nothing is kept in memory. A file that is missing,
+    /// long, or damaged returns none: its first use reports the error.
     pub(crate) fn newest(&self) -> Newest {
         let mut table = Table::default();
         let path = self.dir.join(POSITIONS);
@@ -217,14 +215,14 @@ impl Register {
         Ok(self.table()?.get(group, root))
     }
 
-    /// The log has the event that this position is bound to.
+    /// Records that the log has the event of this position.
     pub(crate) fn set_checked(&self, handler: &str, stream: &StreamId, epoch: u64, of: Sequence) -> Result<()> {
         let (group, root) = HandlerGroup::of(handler, stream.key(), epoch);
         self.table()?.set_checked(group, root, of);
         Ok(())
     }
 
-    /// Puts a sequence, and when its event was recorded.
+    /// Puts a sequence, with the recorded time of its event.
     pub(crate) fn put(
         &self,
         handler: &str,
@@ -258,15 +256,15 @@ impl Register {
         self.change(|table| Ok(table.delete(group, root)))
     }
 
-    /// Deletes what a handler has stored, in all editions.
+    /// Deletes the positions of a handler, in all editions.
     pub(crate) fn delete_handler(&self, handler: &str) -> Result<u64> {
         check_name("handler", handler)?;
         self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
     }
 
-    /// Deletes what all handlers have stored of an edition, or of one of its domains, before this
-    /// epoch; and makes that durable. `None` if `may` says no, which is asked when nothing can be
-    /// put in between.
+    /// Deletes the positions of all handlers in an edition, or in one of its domains, before this
+    /// epoch; and makes that durable. Returns `None` if `may` returns `false`, which is called when
+    /// no position can be put in between.
     pub(crate) fn delete_edition(
         &self,
         edition: &str,
@@ -282,7 +280,7 @@ impl Register {
         Ok(deleted)
     }
 
-    /// The positions of a handler: stream, epoch, sequence, in any order.
+    /// Returns the positions of a handler: stream, epoch, sequence, in any order.
     pub(crate) fn list(&self, handler: &str) -> Result<Vec<(StreamId, u64, Sequence)>> {
         check_name("handler", handler)?;
         let mut found = Vec::new();
@@ -293,8 +291,8 @@ impl Register {
         Ok(found)
     }
 
-    /// The handlers, sorted, and how many positions each has in the editions that `is_current` says
-    /// of a stream with an empty root and an epoch.
+    /// Returns the handlers, sorted, with the number of their positions in current editions;
+    /// `is_current` decides that for a stream with an empty root and an epoch.
     pub(crate) fn handlers(&self, is_current: impl Fn(&StreamId, u64) -> bool) -> Result<Vec<(String, u64)>> {
         let mut found: BTreeMap<String, u64> = BTreeMap::new();
         let current = |group: HandlerGroup<'_>| group.edition.is_none() || is_current(&group.stream(b""), group.epoch);
@@ -310,7 +308,7 @@ impl Register {
         Ok(self.table()?.checkpoint(name))
     }
 
-    /// The log has the event that this checkpoint is bound to.
+    /// Records that the log has the event of this checkpoint.
     pub(crate) fn set_checkpoint_checked(&self, name: &str, of: CheckpointEntry) -> Result<()> {
         self.table()?.set_checkpoint_checked(name, of);
         Ok(())
@@ -322,8 +320,7 @@ impl Register {
         Ok(all.map(|(name, reached)| (name.to_owned(), reached)).collect())
     }
 
-    /// Moves a checkpoint to a position, whose event was recorded at a time. Not back, unless it
-    /// may.
+    /// Moves a checkpoint to a position with this recorded time; backwards only if `back`.
     pub(crate) fn commit(
         &self,
         name: &str,
@@ -340,8 +337,8 @@ impl Register {
         self.change(|table| Ok(table.delete_checkpoint(name)))
     }
 
-    /// Moves the checkpoint of a consumer, if there is a position, and its dead letters with it:
-    /// all of it becomes durable together.
+    /// Moves the checkpoint of a consumer, if there is a position, together with its dead letters:
+    /// all of it becomes durable at once.
     pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<CheckpointEntry>> {
         check_name("consumer", name)?;
         self.change(|table| {
@@ -359,7 +356,7 @@ impl Register {
         self.change(|table| Ok(table.letters.delete(name, position)))
     }
 
-    /// The dead letters of a consumer, by position.
+    /// Returns the dead letters of a consumer, by position.
     pub(crate) fn dead_letters(&self, name: &str) -> Result<Vec<(u64, DeadLetterEntry)>> {
         check_name("consumer", name)?;
         Ok(self.table()?.letters.of(name).map(|(position, letter)| (position, letter.clone())).collect())
@@ -369,7 +366,7 @@ impl Register {
         Ok(self.table()?.letters.count(name))
     }
 
-    /// How many dead letters each consumer has that has any.
+    /// Returns the consumers that have dead letters, with their numbers.
     pub(crate) fn count_dead_letters(&self) -> Result<BTreeMap<String, u64>> {
         Ok(self.table()?.letters.counts().map(|(name, count)| (name.to_owned(), count)).collect())
     }
@@ -384,14 +381,14 @@ impl Register {
             if journal.flushed >= wanted && journal.is_durable() {
                 return Ok(());
             }
-            // After closing, the file may be another's.
+            // After closing, the file may belong to another owner.
             self.check_writable()?;
             self.write(loaded, &mut journal)
         })
     }
 
     fn write(&self, loaded: &LoadedTable, journal: &mut Journal) -> Result<()> {
-        // Also says whether the file is still ours.
+        // Also returns whether the file is still ours.
         (self.sync_events)()?;
         let mut taken = loaded.table.lock().take();
         let written = journal.write(&loaded.table, &mut taken);
@@ -402,7 +399,7 @@ impl Register {
         written
     }
 
-    /// Refuses changes from now on, and flushes. Reads go on.
+    /// Refuses changes from now on, and flushes. Reads still work.
     pub(crate) fn close(&self) -> Result<()> {
         // The same, and under that of closing.
         waker::afterwards(|| self.close_file())
@@ -482,8 +479,8 @@ mod tests {
         assert_eq!(left(&register(&fs)), ["order-1 0", "order-1@y 0"]);
     }
 
-    /// A consumer goes on while a flush is under way: what the flush has taken is written as it was
-    /// then, so that the checkpoint does not stand there without the letters that came with it.
+    /// A consumer continues during a flush: what the flush has taken is written as it was then, so
+    /// that the checkpoint is never in the file without the dead letters that came with it.
     #[test]
     fn a_checkpoint_stands_with_its_dead_letters() {
         let fs = MemFs::new();
@@ -535,7 +532,7 @@ mod tests {
         assert_eq!(sequence(&positions, &stream("order-1"), 0), Some(5));
     }
 
-    /// Each byte of the file is bad in turn, its header with them: all that stands in other batches
+    /// Each byte of the file is damaged in turn, its header included: everything in other batches
     /// is found, and nothing else.
     #[test]
     fn all_that_is_intact_is_salvaged() {

@@ -1,7 +1,7 @@
-//! Reading the positions file, and the verdict on it. Nothing is changed by it.
+//! Reading the positions file, and the verdict on it. Nothing is changed.
 //!
 //! A batch is written only after all earlier ones are durable, and the file gets its name only
-//! after all that stood in it then is. So:
+//! after everything in it is. So:
 //!
 //! | what the file holds | verdict |
 //! |---|---|
@@ -20,20 +20,20 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// Bytes that are read at once.
+/// Number of bytes read at once.
 const WINDOW: usize = 64 << 10;
 
-/// Where the next batch goes.
+/// The offset of the next batch.
 #[derive(Clone, Debug)]
 pub(super) struct End {
     pub mask: Mask,
     pub at: u64,
-    /// The number of the next batch, and what it calls its predecessor.
+    /// The number of the next batch, and the CRC of its predecessor.
     pub number: u64,
     pub previous: u32,
-    /// A mark says that all before `at` is durable; the next batch is written over it.
+    /// A mark says that everything before `at` is durable; the next batch is written over it.
     pub marked: bool,
-    /// The last batch, if it was not there when the file got its name; else an empty range.
+    /// The last batch, if it is not older than the name of the file; otherwise an empty range.
     pub last: Range<u64>,
 }
 
@@ -50,7 +50,7 @@ impl<'a> FileWindow<'a> {
         Ok(FileWindow { file, size: file.size()?, at: 0, bytes: Vec::new() })
     }
 
-    /// The bytes from `at` on, `len` of them or as many as there are.
+    /// Returns `len` bytes from `at` on, or as many as there are.
     pub(super) fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let left = self.size.saturating_sub(at);
         let len = left.min(len as u64) as usize;
@@ -65,16 +65,15 @@ impl<'a> FileWindow<'a> {
         Ok(&self.bytes[skip..self.bytes.len().min(skip + len)])
     }
 
-    /// The intact batch at `at`: its header and its body.
+    /// Returns the intact batch at `at`: its header and its body.
     pub(super) fn batch(&mut self, at: u64, mask: Mask) -> io::Result<Option<(BatchHeader, &[u8])>> {
         let Some(header) = BatchHeader::decode(self.get(at, BATCH)?, mask, at) else { return Ok(None) };
-        // The length was checked with the header, and `get` gives no more than the file has.
+        // The length was checked with the header, and `get` returns no more than the file has.
         let rest = self.get(at + BATCH as u64, header.rest_len() as usize)?;
         Ok(header.body(rest, mask, at).map(|body| (header, body)))
     }
 
-    /// The first offset from `from` on where `is` holds for what begins there, among those where
-    /// the magic of a batch stands.
+    /// Returns the first offset from `from` on that has the magic of a batch and satisfies `is`.
     pub(super) fn search(
         &mut self,
         from: u64,
@@ -83,7 +82,7 @@ impl<'a> FileWindow<'a> {
         let mut at = from;
         while at + BATCH as u64 <= self.size {
             self.get(at, BATCH)?;
-            // All that was read with it.
+            // Everything that was read with it.
             let bytes = &self.bytes[(at - self.at) as usize..];
             let Some(found) = bytes.windows(BATCH_MAGIC.len()).position(|four| four == BATCH_MAGIC) else {
                 at += bytes.len().saturating_sub(BATCH_MAGIC.len() - 1).max(1) as u64;
@@ -98,7 +97,7 @@ impl<'a> FileWindow<'a> {
         Ok(None)
     }
 
-    /// The first header of a batch from `from` on.
+    /// Returns the first header of a batch from `from` on.
     fn next_header(&mut self, from: u64, mask: Mask) -> io::Result<Option<u64>> {
         self.search(from, |window, at| Ok(BatchHeader::decode(window.get(at, BATCH)?, mask, at).is_some()))
     }
@@ -108,8 +107,8 @@ fn damaged(path: &Path, bytes: Range<u64>, why: impl Into<String>) -> Error {
     Error::damaged(path, bytes, 0..0, why)
 }
 
-/// Reads the whole file, and shows the entries of each intact batch in order. Returns where the
-/// next one goes.
+/// Reads the whole file, and calls `load` with the entries of each intact batch in order. Returns
+/// where the next batch goes.
 ///
 /// # Errors
 ///
@@ -161,7 +160,7 @@ pub(super) fn replay(
     Ok(end)
 }
 
-/// Whether the batch at `last` is still what was read.
+/// Returns whether the batch at `last` is still what was read.
 pub(super) fn read_again(file: &dyn File, end: &End) -> io::Result<Option<Vec<u8>>> {
     let mut window = FileWindow::new(file)?;
     let intact = window.batch(end.last.start, end.mask)?.is_some_and(|(batch, _)| batch.crc == end.previous);

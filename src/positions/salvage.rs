@@ -1,4 +1,4 @@
-//! What is intact in a positions file that may be damaged.
+//! The intact entries of a positions file that may be damaged.
 
 use super::journal::write_whole;
 use super::replay::{FileWindow, replay};
@@ -14,37 +14,37 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// What looks like a batch is read to its end to see whether it tells the mask; not more often than
-/// this, as a file may be made to look like many.
+/// Maximum number of possible batches that are read to their ends to find the mask: a file may be
+/// crafted to look like many.
 const MAX_TRIES: u32 = 64;
 
 /// A position: handler, stream, epoch of its edition, sequence.
 pub type Position = (String, StreamId, u64, Sequence);
 
-/// What was found.
+/// The intact content.
 #[derive(Default)]
 pub struct SalvagedProgress {
-    /// Bytes of the file; `None` if there is none.
+    /// Length of the file in bytes; `None` if there is none.
     pub size: Option<u64>,
-    /// Whose it is, if its header is intact.
+    /// The id of its store, if its header is intact.
     pub store: Option<[u8; 16]>,
     pub positions: Vec<Position>,
     pub checkpoints: Vec<(String, CheckpointEntry)>,
-    /// Consumer, position of the event, and what is known of it.
+    /// Consumer, position of the event, and the rest of the entry.
     pub letters: Vec<(String, u64, DeadLetterEntry)>,
-    /// Where it is not intact. What stood there may have been newer than what is found elsewhere,
-    /// or have deleted it; a torn tail shows as damage.
+    /// Damaged bytes. Their entries may have been newer than those found elsewhere, or have deleted
+    /// them; a torn tail counts as damage.
     pub damage: Vec<Damage>,
-    /// The damage is nothing but a torn tail, which nothing proves to have been acknowledged: the
-    /// store opens, and the next flush writes over it.
+    /// The damage is only a torn tail that no evidence proves to have been acknowledged: the store
+    /// opens, and the next flush overwrites it.
     pub torn: bool,
-    /// Entries stood in what is damaged, or may have.
+    /// The damaged bytes held entries, or may have.
     pub entries_lost: bool,
     table: Table,
 }
 
 impl SalvagedProgress {
-    /// A file of this store that holds what was found, and nothing else.
+    /// Returns a file of this store with these entries, and nothing else.
     pub fn encode(&self, store: [u8; 16]) -> Vec<u8> {
         let (mut bytes, mut progress) = (Vec::new(), RewriteProgress::default());
         let written = write_whole(
@@ -62,8 +62,8 @@ impl SalvagedProgress {
     }
 }
 
-/// Reads the positions file in a directory, and returns what is in its intact batches, the newest
-/// of each. Nothing is changed, and no lock is taken. A missing file holds nothing.
+/// Reads the positions file in a directory, and returns the entries of its intact batches, the
+/// newest of each. Changes nothing and takes no lock. A missing file has no entries.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub fn salvage(fs: &dyn Fs, dir: &Path) -> Result<SalvagedProgress> {
     }
 }
 
-/// The same of a file that is open.
+/// Does the same with an open file.
 pub fn salvage_file(file: &dyn File, path: &Path) -> Result<SalvagedProgress> {
     let io_error = |e| Error::io("read", path, e);
     let mut window = FileWindow::new(file).map_err(io_error)?;
@@ -114,7 +114,7 @@ pub fn salvage_file(file: &dyn File, path: &Path) -> Result<SalvagedProgress> {
     };
     let only_header = whole && damage.iter().all(|damage| damage.bytes.end <= HEADER as u64);
     if let Some(header) = header {
-        // An open reads it like this.
+        // An open reads it in this way.
         match replay(file, path, &header.store, |_| {}) {
             Ok(_) => found.torn = !damage.is_empty(),
             Err(Error::Damaged(first)) if damage.is_empty() => damage.push(*first),
@@ -138,7 +138,7 @@ pub fn salvage_file(file: &dyn File, path: &Path) -> Result<SalvagedProgress> {
     Ok(found)
 }
 
-/// Returns whether all batches from the first one on are there, as far as their numbers tell.
+/// Returns whether all batches from the first one on are intact, according to their numbers.
 fn read_batches(
     window: &mut FileWindow<'_>,
     mask: Mask,
@@ -163,7 +163,7 @@ fn read_batches(
 }
 
 /// Without its header the salt of a file is lost, but a batch whose header and body agree on a mask
-/// tells it.
+/// reveals it.
 fn implied_mask(window: &mut FileWindow<'_>) -> io::Result<Option<Mask>> {
     let (mut mask, mut tries) = (None, 0);
     window.search(HEADER as u64, |window, at| {

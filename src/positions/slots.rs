@@ -1,14 +1,14 @@
-//! From a hash to the number of a slot: open addressing, linear probing, eight bytes a place.
+//! A map from hashes to numbers of slots: open addressing, linear probing, eight bytes per entry.
 
-/// A place that holds nothing.
+/// An empty entry.
 const EMPTY: (u32, u32) = (u32::MAX, 0);
 const LEAST: usize = 16;
 
-/// The numbers of slots, each with the hash of its key, so that a search looks at hardly any slot
-/// but the one that it is for: each of them would be a cache miss or two.
+/// The numbers of slots, each with the hash of its key, so that a search rarely visits a slot other
+/// than the one it is for: each visit is a cache miss or two.
 #[derive(Default)]
 pub(super) struct SlotIndex {
-    /// A power of two of them, at most three quarters of them filled.
+    /// The length is a power of two; at most three quarters are filled.
     places: Vec<(u32, u32)>,
     filled: usize,
 }
@@ -18,7 +18,7 @@ impl SlotIndex {
         hash as usize & (self.places.len() - 1)
     }
 
-    /// The number with this hash for which `is` holds.
+    /// Returns the number with this hash that satisfies `is`.
     pub(super) fn find(&self, hash: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
         self.place(hash, is).map(|at| self.places[at].0)
     }
@@ -38,7 +38,7 @@ impl SlotIndex {
         None
     }
 
-    /// Adds a number that is not there.
+    /// Adds a number that is not in the map.
     pub(super) fn insert(&mut self, hash: u32, number: u32) {
         if (self.filled + 1) * 4 > self.places.len() * 3 {
             let grown = vec![EMPTY; (self.places.len() * 2).max(LEAST)];
@@ -57,7 +57,7 @@ impl SlotIndex {
         self.places[at] = place;
     }
 
-    /// Takes a number away. Those after it that would not be found across the gap move up.
+    /// Removes a number. Later entries that could not be found across the empty one move up.
     pub(super) fn remove(&mut self, hash: u32, number: u32) {
         let Some(mut gap) = self.place(hash, |other| other == number) else { return };
         let most = self.places.len() - 1;

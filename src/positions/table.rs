@@ -1,7 +1,7 @@
-//! All positions and checkpoints in memory, and which of them the file does not know yet.
+//! All positions and checkpoints in memory, and which of them the file does not have yet.
 //!
-//! A position costs its root, a slot of 40 bytes, and the eight bytes in the index that lead to it,
-//! both with room to grow: 100 bytes at the most for a root of 24.
+//! A position costs its root, a slot of 40 bytes, and eight bytes in the map that leads to it, the
+//! last two with room to grow: at most 100 bytes for a root of 24.
 
 use super::CheckpointEntry;
 use super::dead_letters::{DeadLetters, Moved};
@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
-/// What an entry takes in the file beside its root or name, more or less.
+/// Approximate size of an entry in the file, besides its root or name.
 const ENTRY_COST: u64 = 16;
-/// A batch of a file that is rewritten is full when it has so many bytes, or has looked at so many
+/// When a file is rewritten, a batch is full when it has this many bytes, or has visited this many
 /// slots.
 const CHUNK_BYTES: usize = 128 << 10;
 const CHUNK_SLOTS: usize = 4096;
@@ -23,29 +23,30 @@ const CHUNK_SLOTS: usize = 4096;
 struct PositionSlot {
     root: Box<[u8]>,
     sequence: u64,
-    /// When the event with this sequence was recorded, or [`UNBOUND`].
+    /// The recorded time of the event with this sequence, or [`UNBOUND`].
     recorded_at: i64,
     group: u32,
-    /// Whether there is a position. One that was deleted keeps its slot until the file knows.
+    /// Whether there is a position. A deleted one keeps its slot until the file has the deletion.
     live: bool,
-    /// Whether the file is behind. Then the number of the slot stands among the dirty ones.
+    /// Whether the file lacks the latest change. Then the number of the slot is among the dirty
+    /// ones.
     dirty: bool,
-    /// The log is known to have the event: it was put by this process, or looked up since the file
-    /// was read.
+    /// The log is known to have the event: this process has put the position, or looked the event
+    /// up since the file was read.
     checked: bool,
 }
 
-/// What positions have in common, in its encoded form, and how many slots are of it.
+/// The common part of positions, in its encoded form, and its number of slots.
 struct SharedPrefix {
     key: Box<[u8]>,
     slots: usize,
 }
 
-/// A sequence as it stands in the table.
+/// A sequence in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sequence {
     pub sequence: u64,
-    /// When the event with this sequence was recorded, or [`UNBOUND`].
+    /// The recorded time of the event with this sequence, or [`UNBOUND`].
     pub recorded_at: i64,
     /// The log is known to have that event.
     pub checked: bool,
@@ -79,16 +80,16 @@ pub(super) struct Table {
     pub letters: DeadLetters,
     /// Number of changes so far.
     changes: u64,
-    /// What all of it takes in the file, more or less.
+    /// Approximate size of all entries in the file.
     bytes: u64,
-    /// The key of the group that is looked for.
+    /// The key of the group that is looked up.
     wanted: Vec<u8>,
 }
 
-/// What a flush has taken to write.
+/// The changes that a flush has taken.
 pub(super) struct FlushBatch {
     slots: Vec<u32>,
-    /// As they were when they were taken, all at one moment: a checkpoint never stands in a batch
+    /// As they were when they were taken, all at one moment: a checkpoint is never in a batch
     /// without the dead letters that it steps over.
     names: Vec<(Box<str>, Mark)>,
     letters: Vec<Moved>,
@@ -102,7 +103,7 @@ impl FlushBatch {
     }
 }
 
-/// How far the writing of the whole table has come.
+/// How far the whole table has been written.
 #[derive(Default)]
 pub(super) struct RewriteProgress {
     slot: usize,
@@ -115,7 +116,7 @@ impl Table {
         self.changes + self.letters.changes()
     }
 
-    /// What all of it takes in the file, more or less.
+    /// Returns the approximate size of all entries in the file.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes + self.letters.bytes()
     }
@@ -162,7 +163,7 @@ impl Table {
         })
     }
 
-    /// The slot of a position that may not be there yet.
+    /// Returns the slot of a position, which may be new.
     fn slot(&mut self, group: u32, root: &[u8]) -> u32 {
         if let Some(number) = self.find(group, root) {
             return number;
@@ -183,7 +184,7 @@ impl Table {
             }
             None => {
                 if self.slots.len() == self.slots.capacity() {
-                    // Not by doubling: a million positions would take the place of two.
+                    // Not by doubling: a million positions would take the room of two.
                     self.slots.reserve_exact(self.slots.len() / 8 + 16);
                 }
                 self.slots.push(slot);
@@ -197,7 +198,7 @@ impl Table {
         number
     }
 
-    /// Gives a slot back whose position is gone.
+    /// Frees a slot whose position is deleted.
     fn release(&mut self, number: u32) {
         let slot = &mut self.slots[number as usize];
         slot.live = false;
@@ -232,14 +233,14 @@ impl Table {
         slot.live.then(|| Sequence::of(slot))
     }
 
-    /// The log has the event that this one is bound to.
+    /// Records that the log has the event of this position.
     pub(super) fn set_checked(&mut self, group: HandlerGroup<'_>, root: &[u8], of: Sequence) {
         let found = self.group_number(group).and_then(|group| self.find(group, root));
         let Some(slot) = found.map(|number| &mut self.slots[number as usize]) else { return };
         slot.checked |= (slot.sequence, slot.recorded_at) == (of.sequence, of.recorded_at);
     }
 
-    /// Stores a sequence if there is none that is as high. Returns whether it did.
+    /// Stores a sequence if the present one is lower. Returns whether it did.
     pub(super) fn put(&mut self, group: HandlerGroup<'_>, root: &[u8], sequence: u64, recorded_at: i64) -> bool {
         let group = self.add_group(group);
         let number = self.slot(group, root);
@@ -265,7 +266,7 @@ impl Table {
         true
     }
 
-    /// Deletes the positions of all groups that `which` picks. Returns their number.
+    /// Deletes the positions of all groups that satisfy `which`. Returns their number.
     pub(super) fn delete_groups(&mut self, which: impl Fn(HandlerGroup<'_>) -> bool) -> u64 {
         let picked: Vec<bool> = self.groups.iter().map(|shared| picks(shared, &which)).collect();
         let mut deleted = 0;
@@ -279,7 +280,7 @@ impl Table {
         deleted
     }
 
-    /// Shows the positions of all groups that `which` picks, in any order.
+    /// Calls `each` with the positions of all groups that satisfy `which`, in any order.
     pub(super) fn each(
         &self,
         which: impl Fn(HandlerGroup<'_>) -> bool,
@@ -296,20 +297,20 @@ impl Table {
         Some(mark.reached)
     }
 
-    /// All checkpoints, sorted by name.
+    /// Returns all checkpoints, sorted by name.
     pub(super) fn checkpoints(&self) -> impl Iterator<Item = (&str, CheckpointEntry)> {
         let live = self.checkpoints.iter().filter(|(_, mark)| mark.live);
         live.map(|(name, mark)| (&**name, mark.reached))
     }
 
-    /// The log has the event that this checkpoint is bound to.
+    /// Records that the log has the event of this checkpoint.
     pub(super) fn set_checkpoint_checked(&mut self, name: &str, of: CheckpointEntry) {
         let mark = self.checkpoints.get_mut(name).filter(|mark| mark.reached == of);
         mark.into_iter().for_each(|mark| mark.reached.checked = true);
     }
 
-    /// Moves a checkpoint if its version is as expected, and returns what it is then. Not back,
-    /// unless it may.
+    /// Moves a checkpoint if its version is as expected, and returns the new one; backwards only if
+    /// `back`.
     pub(super) fn commit(
         &mut self,
         name: &str,
@@ -360,7 +361,7 @@ impl Table {
         }
     }
 
-    /// Takes over what a batch of the file says.
+    /// Adds an entry of the file.
     pub(super) fn load<'a>(&mut self, entries: impl Iterator<Item = ProgressEntry<'a>>) {
         let mut group = None;
         for entry in entries {
@@ -382,13 +383,13 @@ impl Table {
                 }
                 (ProgressEntry::NoCheckpoint { name }, _) => self.release_checkpoint(name),
                 (ProgressEntry::DeadLetter { .. } | ProgressEntry::NoLetter { .. }, _) => self.letters.load(entry),
-                // The format has checked that no position is without a group.
+                // The format has checked that every position has a group.
                 (ProgressEntry::Put { .. } | ProgressEntry::Delete { .. }, None) => {}
             }
         }
     }
 
-    /// Takes all that the file does not know. Whatever changes from now on is for the next flush.
+    /// Takes all changes that the file does not have. Later changes wait for the next flush.
     pub(super) fn take(&mut self) -> FlushBatch {
         let (slots, names) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.dirty_names));
         slots.iter().for_each(|&number| self.slots[number as usize].dirty = false);
@@ -401,7 +402,7 @@ impl Table {
         FlushBatch { slots, names, letters, changes: self.changes() }
     }
 
-    /// What was taken is in the file now, or is not.
+    /// Records whether the file now has the changes that were taken.
     pub(super) fn flushed(&mut self, taken: FlushBatch, written: bool) {
         for number in taken.slots {
             let slot = &mut self.slots[number as usize];
@@ -430,8 +431,8 @@ impl Table {
         }
     }
 
-    /// Appends what was taken to `out`, as it is now. Returns the number of entries, or `None` if
-    /// that takes more than `most` bytes.
+    /// Appends the changes that were taken to `out`, with their present values. Returns the number
+    /// of entries, or `None` if they take more than `most` bytes.
     pub(super) fn encode(&self, taken: &mut FlushBatch, out: &mut Vec<u8>, most: usize) -> Option<u32> {
         taken.slots.sort_unstable_by_key(|&number| self.slots[number as usize].group);
         let mut entries = 0;
@@ -473,8 +474,8 @@ impl Table {
         1 + u32::from(new)
     }
 
-    /// Appends the next piece of all that there is to `out`, and returns the number of entries; 0
-    /// at the end. Between two pieces the table may change, but nothing may be released.
+    /// Appends the next piece of the whole table to `out`, and returns the number of entries; 0 at
+    /// the end. Between two pieces the table may change, but no slot may be freed.
     pub(super) fn encode_next(&self, progress: &mut RewriteProgress, out: &mut Vec<u8>) -> u32 {
         let start = progress.slot;
         let mut bytes = 0;
@@ -497,7 +498,7 @@ impl Table {
             entries = self.encode_next_checkpoints(progress, out);
         }
         if entries == 0 {
-            // Last, so that they have all that the checkpoints before them step over.
+            // Last, so that they include all that the earlier checkpoints step over.
             entries = self.letters.encode_next(&mut progress.letter, CHUNK_BYTES, out);
         }
         entries
@@ -520,7 +521,7 @@ impl Table {
     }
 }
 
-/// Groups that were given back have no key.
+/// Groups that were freed have no key.
 fn picks(shared: &SharedPrefix, which: impl Fn(HandlerGroup<'_>) -> bool) -> bool {
     HandlerGroup::decode(&shared.key).is_some_and(|(group, _)| which(group))
 }

@@ -1,4 +1,4 @@
-//! Every snapshot file of a store, seen from outside: without its log, and without a lock.
+//! Inspection of every snapshot file of a store, without its log and without a lock.
 
 use super::{Directory, Unusable, dirs, files, is_dir_name, open};
 use crate::directory::SNAPSHOTS;
@@ -8,30 +8,30 @@ use crate::format::state_file::Unfit;
 use crate::fs::Fs;
 use std::path::{Path, PathBuf};
 
-/// What a file is found to be.
+/// The state of a file.
 pub(crate) enum SnapshotVerdict {
-    /// A whole snapshot, where it belongs. Whether its event is there, only the log knows.
+    /// A complete snapshot in the right place. Only the log tells whether its event exists.
     Intact { head: SnapshotHeader, key: Box<[u8]>, bytes: Vec<u8> },
-    /// Of no use to anybody, and why.
+    /// Of no use, and why.
     Bad(&'static str),
-    /// It may be of use to others: what is not understood is not judged.
+    /// Not judged: another version may understand it.
     Unclear(&'static str),
 }
 
-/// A file that has the name of a snapshot.
+/// A file with the name of a snapshot.
 pub(crate) struct Inspected {
     pub path: PathBuf,
     pub size: u64,
     pub verdict: SnapshotVerdict,
 }
 
-/// Reads each snapshot file of a store, in order of paths. One that is removed meanwhile is left
-/// out. Without the id of the store, each store may be meant.
+/// Reads each snapshot file of a store, in order of paths. A file that is removed meanwhile is left
+/// out. Without the id of the store, snapshots of any store count.
 ///
 /// # Errors
 ///
 /// [`Error::Io`](crate::Error::Io) if a directory cannot be listed; a file that cannot be read is
-/// one that is not judged.
+/// not judged.
 pub(crate) fn each(
     fs: &dyn Fs,
     store: &Path,

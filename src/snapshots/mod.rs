@@ -1,10 +1,9 @@
-//! The directory of snapshots: their files, and which of them stay. It does not know the log, nor
-//! that anybody relies on it: nobody does.
+//! The files of snapshots, and which of them are kept. This room does not know the log.
 //!
-//! A directory a stream, named by a hash of the stream, so that no name from outside becomes part
-//! of a path; in it a file a snapshot, named by the sequence. A file is written under another name
-//! and then given its own, so that one that is there was written to its end, as far as nothing but
-//! the process died. After a power cut it may hold anything: its checksums tell.
+//! Each stream has a directory, named by a hash of the stream, so that no name from outside becomes
+//! part of a path; each snapshot is a file in it, named by its sequence. A file is written under
+//! another name and then renamed, so that after the death of the process every file is complete.
+//! After a power cut it may hold anything: its checksums tell.
 
 pub mod inspect;
 mod retention;
@@ -29,17 +28,18 @@ const SUFFIX: &str = ".snap";
 /// edition.
 const SEEDS: [u64; 3] = [0x736E_6170_7368_6F74, 0x7374_7265_616D_2031, 0x6564_6974_696F_6E73];
 
-/// Those who write to one directory take turns; to different ones, mostly not.
+/// Locks of directories: writers to the same directory take turns; writers to different ones mostly
+/// do not.
 const TURNS: usize = 16;
 
 /// How snapshots are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotSettings {
-    /// Default ones that stay beside the newest.
+    /// Number of default ones that are kept besides the newest.
     pub kept: usize,
     /// Whether a put is made durable.
     pub sync: bool,
-    /// Bytes that must stay free on the disk.
+    /// Bytes of the disk that must stay free.
     pub reserve: u64,
 }
 
@@ -56,11 +56,11 @@ pub struct Directory {
 pub struct SnapshotFile {
     pub path: PathBuf,
     pub sequence: u64,
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     pub size: u64,
 }
 
-/// Snapshots that there are, by their files, and what they say of themselves, if they do.
+/// Snapshots by their files, with their headers if they are intact.
 pub type Known = HashMap<PathBuf, Option<SnapshotHeader>>;
 
 /// Why a file is not used.
@@ -72,17 +72,17 @@ pub enum Unusable {
     Gone,
 }
 
-/// A file whose head has been read.
+/// A file whose header has been read.
 pub struct OpenedSnapshot {
     file: Arc<dyn File>,
     size: u64,
-    /// As much of the file as was read.
+    /// The part of the file that was read.
     bytes: Vec<u8>,
     pub head: SnapshotHeader,
     pub key: Box<[u8]>,
 }
 
-/// The name of the directory of a stream.
+/// Returns the name of the directory of a stream.
 fn dir_name(key: &[u8]) -> String {
     let mut name = format!("{:016x}{:016x}", hash(key, SEEDS[0]), hash(key, SEEDS[1]));
     if let Some(edition) = split_key(key).and_then(|parts| parts.edition) {
@@ -91,7 +91,7 @@ fn dir_name(key: &[u8]) -> String {
     name
 }
 
-/// What the directories of an edition's streams end in.
+/// Returns the suffix of the directories of an edition's streams.
 fn edition_suffix(edition: &str) -> String {
     format!("-{:08x}", hash(edition.as_bytes(), SEEDS[2]) as u32)
 }
@@ -113,7 +113,7 @@ fn sequence_of(name: &str) -> Option<u64> {
     (file_name(number) == name).then_some(number)
 }
 
-/// The directories in that of all snapshots.
+/// Returns the directories in that of all snapshots.
 fn dirs(fs: &dyn Fs, root: &Path, which: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let entries = fs::list_if_there(fs, root)?;
     let dirs = entries.into_iter().filter(|entry| entry.is_dir && which(&entry.name));
@@ -154,11 +154,11 @@ fn open(fs: &dyn Fs, named: &SnapshotFile) -> Result<OpenedSnapshot, Unusable> {
 }
 
 impl OpenedSnapshot {
-    /// The whole file, verified, and where in it the state stands.
+    /// Returns the whole file, verified, and where the state is in it.
     pub fn read(self) -> Result<(SnapshotHeader, Vec<u8>, Range<usize>), Unusable> {
         let (mut bytes, read) = (self.bytes, self.size as usize);
         let had = bytes.len();
-        // The head has told the same length.
+        // The header has said the same length.
         bytes.resize(read, 0);
         let more = fs::read_full(&*self.file, had as u64, &mut bytes[had..]).map_err(|_| Unusable::Unreadable)?;
         bytes.truncate(had + more);
@@ -172,12 +172,14 @@ impl Directory {
         Directory { fs, root: store.join(SNAPSHOTS), store, settings, turns: Default::default() }
     }
 
-    /// The snapshots that a stream may have, in order of sequences: what names tell.
+    /// Returns the snapshots that a stream may have, in order of sequences, according to file
+    /// names.
     pub fn list(&self, key: &[u8]) -> Result<Vec<SnapshotFile>> {
         self.files(&self.root.join(dir_name(key)))
     }
 
-    /// All snapshots that a store may have: those of each stream together, in order of sequences.
+    /// Returns all snapshots that a store may have: those of each stream together, in order of
+    /// sequences.
     pub fn list_all(&self) -> Result<Vec<SnapshotFile>> {
         let mut all = Vec::new();
         for dir in self.dirs(is_dir_name)? {
@@ -194,22 +196,22 @@ impl Directory {
         files(&*self.fs, dir)
     }
 
-    /// Whether a file stands where one of this stream belongs.
+    /// Returns whether a file is where one of this stream belongs.
     pub fn is_in_place(named: &SnapshotFile, key: &[u8], head: &SnapshotHeader) -> bool {
         let dir = named.path.parent().and_then(Path::file_name);
         head.sequence == named.sequence && dir.is_some_and(|dir| *dir == *dir_name(key))
     }
 
-    /// Reads header and key. The state is not read: a snapshot that is not wanted costs the same,
-    /// however large it is.
+    /// Reads header and key. The state is not read: skipping a snapshot costs the same, however
+    /// large it is.
     pub fn open(&self, named: &SnapshotFile) -> Result<OpenedSnapshot, Unusable> {
         open(&*self.fs, named)
     }
 
-    /// Writes a snapshot, and removes those that it supersedes. `is_stale` tells of a snapshot of
-    /// the stream that it can never be used: such go too, and do not count as newer.
+    /// Writes a snapshot, and removes those that it supersedes. `is_stale` says whether a snapshot
+    /// of the stream can never be used: such snapshots are removed, too, and do not count as newer.
     ///
-    /// What cannot be removed is no error: the next put removes it.
+    /// A file that cannot be removed is no error: the next put removes it.
     pub fn put(
         &self,
         head: &SnapshotHeader,
@@ -226,7 +228,7 @@ impl Directory {
         let path = dir.join(file_name(head.sequence));
         let new = dir.join(format!("{}{NEW}", file_name(head.sequence)));
         if let Err((operation, e)) = self.write(&dir, &new, &path, &bytes) {
-            // It may not be there; and the next put looks for it.
+            // It may be missing; and the next put looks for it.
             let (Ok(()) | Err(_)) = self.fs.remove(&new);
             return Err(Error::io(operation, &path, e));
         }
@@ -254,7 +256,7 @@ impl Directory {
         if reserve == 0 {
             return Ok(());
         }
-        // Where nobody can say how much is free, the write says when nothing is.
+        // If the free space is unknown, the write fails when there is none.
         match self.fs.available(&self.store) {
             Ok(Some(available)) if available < reserve.saturating_add(bytes) => {
                 Err(Error::DiskFull { path: self.store.clone(), available, reserve })
@@ -308,7 +310,7 @@ impl Directory {
         self.dirs(|name| is_dir_name(name) && name.ends_with(&suffix))
     }
 
-    /// What an edition has now, and perhaps some of others.
+    /// Returns the present snapshots of an edition, and perhaps some of others.
     pub fn of_edition(&self, edition: &str) -> Result<Known> {
         let mut known = Known::new();
         for dir in self.dirs_of_edition(edition)? {
@@ -320,8 +322,8 @@ impl Directory {
         Ok(known)
     }
 
-    /// Removes all snapshots of the streams of an edition, or of those in one of its domains, and,
-    /// if it is given what there was, no others. Returns their number.
+    /// Removes all snapshots of the streams of an edition, or of one of its domains; if `known` is
+    /// given, only those in it. Returns their number.
     pub fn delete_edition(&self, edition: &str, domain: Option<&str>, known: Option<&Known>) -> Result<u64> {
         let mut count = 0;
         for dir in self.dirs_of_edition(edition)? {
@@ -332,7 +334,7 @@ impl Directory {
                     parts.is_some_and(|p| p.edition == Some(edition) && domain.is_none_or(|domain| domain == p.domain))
                 });
                 let head = opened.map(|opened| opened.head);
-                // Another one may have been put in its place since.
+                // Another one may have replaced it since.
                 is_meant && known.is_none_or(|known| known.get(path) == Some(&head))
             };
             count += self.delete_in(&name, goes)?;
@@ -340,8 +342,8 @@ impl Directory {
         Ok(count)
     }
 
-    /// Removes some snapshots from a directory: `goes` is shown none for a file that does not tell
-    /// whose it is. Then the directory, if nothing is left in it.
+    /// Removes some snapshots from a directory, and then the directory if it is empty. `goes` is
+    /// not called for a file that does not say which stream it is of.
     fn delete_in(&self, name: &str, goes: impl Fn(&Path, Option<&OpenedSnapshot>) -> bool) -> Result<u64> {
         let dir = self.root.join(name);
         let _turn = self.turn(name);
@@ -365,7 +367,7 @@ impl Directory {
                 _ => {}
             }
         }
-        // Others may still have snapshots in it, or it was not there.
+        // It may still hold snapshots of others, or be missing.
         let (Ok(()) | Err(_)) = self.fs.remove_dir(&dir);
         Ok(count)
     }
@@ -461,7 +463,7 @@ mod tests {
         assert_eq!(directory.list_all().unwrap().len(), 4);
     }
 
-    /// Two streams with one hash share a directory and nothing else.
+    /// Two streams with the same hash share a directory and nothing else.
     #[test]
     fn streams_in_one_directory_do_not_touch_each_other() {
         let directory = directory();

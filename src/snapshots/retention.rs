@@ -1,9 +1,9 @@
-//! Which snapshots of a stream go when a new one has come.
+//! Retention: which snapshots of a stream are removed when a new one has been put.
 
 use crate::format::snapshot_file::Retention;
 
-/// The sequences of those that go, given all that are there, in any order, and the one that has
-/// just been put. Neither that one nor the newest ever goes.
+/// Returns the sequences of those to remove, given all of them, in any order, and the one that has
+/// just been put. Neither that one nor the newest is ever removed.
 ///
 /// | | goes when |
 /// |---|---|
@@ -54,7 +54,7 @@ mod tests {
             ("T1 D2", 2, 1, &[1]),
             ("D1 T2 P3", 3, 1, &[2]),
             ("P1 P2 P3 D4 D5 D6", 6, 1, &[4]),
-            // Put below a newer one: it is there until the next one is put.
+            // Put below a newer one: it is kept until the next one is put.
             ("D5 D9 D3", 3, 1, &[]),
             ("T3 D9", 3, 1, &[]),
             ("D1 D2 P9", 2, 1, &[1]),

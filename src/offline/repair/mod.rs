@@ -1,9 +1,9 @@
-//! Repair: putting a store in order where it stands.
+//! Repair: restores a store in place.
 //!
-//! What is to be replaced is made first, in `rebuilt/`, and synced. Then a list of what goes where
-//! is written, `REPAIR`, and synced: from then on no store opens here until the repair is finished.
-//! Old files move to `quarantine/`, all of them before the first new one takes its place; then the
-//! list is removed. Whatever a crash leaves, doing it again from the list ends in the same.
+//! Replacements are made first, in `rebuilt/`, and synced. Then `REPAIR`, a list of what is moved
+//! where, is written and synced: from then on no store opens here until the repair is finished. Old
+//! files move to `quarantine/`, all of them before the first replacement moves in; then the list is
+//! removed. After any crash, doing it again from the list has the same result.
 
 use super::salvage::Salvaged;
 use super::write;
@@ -22,8 +22,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Lost positions that a repair fills at most: it makes each segment in memory, and a damaged file
-/// can claim that there were any number.
+/// Maximum number of lost positions that a repair fills: it builds each segment in memory, and a
+/// damaged file can claim any number.
 const MOST_LOST: u64 = 1 << 22;
 
 mod moves;
@@ -37,16 +37,17 @@ use moves::Moves;
 pub enum Action {
     /// An earlier repair was interrupted, and is finished.
     Finish,
-    /// Bytes after the last whole commit are cut; nothing proves that they were acknowledged.
+    /// Bytes after the last complete commit are cut; no evidence proves that they were
+    /// acknowledged.
     CutTail(Damage),
     /// A segment is rebuilt.
     Rewrite {
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The events at these positions are given up: records that say so take their place.
+    /// The events at these positions are given up: records of lost events replace them.
     AcceptLoss(Loss),
     /// The index of a segment is rebuilt.
     RebuildIndex {
@@ -55,22 +56,22 @@ pub enum Action {
     },
     /// HEAD is rewritten.
     RewriteHead {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// POSITIONS is rebuilt of the entries that are intact.
+    /// POSITIONS is rebuilt from its intact entries.
     RewritePositions {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// What stood in these bytes of POSITIONS is given up: positions and checkpoints may be older
-    /// than what was acknowledged, or gone, or back after they were deleted.
+    /// The entries in these bytes of POSITIONS are given up: positions and checkpoints may be older
+    /// than acknowledged, or missing, or back after they were deleted.
     AcceptLostEntries(Damage),
     /// A file is moved to quarantine.
     SetAside {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
@@ -91,28 +92,29 @@ impl fmt::Display for Action {
     }
 }
 
-/// What a repair has to do.
+/// The plan of a repair.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
-    /// What is done, in this order. Nothing, if the store is in order.
+    /// The actions, in order. Empty if the store is in order.
     pub actions: Vec<Action>,
-    /// What is lost, and must be accepted first.
+    /// Losses that must be accepted first.
     pub losses: Vec<Loss>,
-    /// Bytes of POSITIONS whose entries are lost, which must be accepted as well.
+    /// Bytes of POSITIONS whose entries are lost, which must also be accepted.
     pub lost_entries: Vec<Damage>,
-    /// Bytes that the disk does not give up, in whatever file of the store.
+    /// Bytes that the disk does not return, in any file of the store.
     pub unreadable: Vec<Damage>,
-    /// It is what [`Repair::accept_loss`] and [`Repair::accept_lost_entries`] were told.
+    /// The losses equal what [`Repair::accept_loss`] and [`Repair::accept_lost_entries`] were
+    /// given.
     pub accepted: bool,
 }
 
-/// Puts a store in order where it stands: cuts a torn tail, makes indexes, HEAD, segments and
-/// POSITIONS again, sets bad snapshots aside, and, on demand, accepts a loss that a [`Salvaged`]
-/// report names.
+/// Restores a store in place: cuts a torn tail, rebuilds indexes, HEAD, segments and POSITIONS,
+/// moves bad snapshots to quarantine, and, on demand, accepts a loss that a [`Salvaged`] report
+/// names.
 ///
-/// What is replaced is kept in `quarantine/`. A repair that is interrupted, at whatever moment, is
-/// finished by the next one; until then no store opens there. Doing it again changes nothing.
+/// Replaced files are kept in `quarantine/`. A repair that is interrupted, at any moment, is
+/// finished by the next one; until then no store opens there. Repeating it changes nothing.
 ///
 /// ```
 /// use annals::{Store, offline::Repair};
@@ -132,32 +134,32 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// A repair that loses nothing.
+    /// Returns a repair that loses nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives up the events at these positions, which must be just those that are lost: what a
-    /// [`Salvage`](super::Salvage) of the store has told. So nobody gives up what he has not seen.
+    /// Gives up the events at these positions, which must be exactly those that are lost, as a
+    /// [`Salvage`](super::Salvage) of the store reports them. So no loss is accepted unseen.
     pub fn accept_loss(mut self, positions: impl IntoIterator<Item = Range<u64>>) -> Self {
         self.accepted = Some(joined(positions));
         self
     }
 
-    /// Gives up the entries that stood in these bytes of POSITIONS, which must be just those that
-    /// are not intact.
+    /// Gives up the entries in these bytes of POSITIONS, which must be exactly those that are
+    /// damaged.
     pub fn accept_lost_entries(mut self, bytes: impl IntoIterator<Item = Range<u64>>) -> Self {
         self.accepted_entries = Some(joined(bytes));
         self
     }
 
-    /// Both, with the report of a salvage.
+    /// Accepts both, from the report of a salvage.
     pub fn accept(self, report: &Salvaged) -> Self {
         let entries = report.lost_entries.iter().map(|damage| damage.bytes.clone());
         self.accept_loss(report.losses.iter().map(|loss| loss.damage.positions.clone())).accept_lost_entries(entries)
     }
 
-    /// Says what is to be done. Changes nothing and takes no lock.
+    /// Returns what a repair would do. Changes nothing and takes no lock.
     ///
     /// # Errors
     ///
@@ -167,7 +169,7 @@ impl Repair {
         self.plan_in(&RealFs, path)
     }
 
-    /// The same in another file system.
+    /// Does the same in another file system.
     ///
     /// # Errors
     ///
@@ -180,18 +182,18 @@ impl Repair {
         self.look(fs, dir, None)
     }
 
-    /// Does it. Returns what was done.
+    /// Repairs the store. Returns what was done.
     ///
     /// # Errors
     ///
     /// [`Error::Damaged`] if events or entries are lost and the loss was not accepted,
-    /// [`Error::Invalid`] if another one was; then nothing was touched. [`Error::Locked`] if the
-    /// store is open. Otherwise as [`Repair::plan`]; after [`Error::Io`], do it again.
+    /// [`Error::Invalid`] if another loss was accepted; then nothing was touched. [`Error::Locked`]
+    /// if the store is open. Otherwise as [`Repair::plan`]; after [`Error::Io`], do it again.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.run_in(&RealFs, path)
     }
 
-    /// The same in another file system.
+    /// Does the same in another file system.
     ///
     /// # Errors
     ///
@@ -201,7 +203,8 @@ impl Repair {
         if fs.list(dir).map_or(true, |entries| entries.is_empty()) {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
-        // What is repaired is what was looked at, whatever gets its name meanwhile.
+        // The directory that was examined is the one that is repaired, whatever gets its name
+        // meanwhile.
         let held = fs.hold(dir).map_err(|e| Error::io("open", dir, e))?;
         let fs = &Holes::new(held.as_deref().unwrap_or(fs));
         foreign::check(fs, dir)?;
@@ -244,8 +247,7 @@ impl Repair {
         Ok(Plan { accepted: true, actions: done.actions, ..planned })
     }
 
-    /// Goes through the store, and says what is to be done. With `moves`, makes what is to take the
-    /// place of other files.
+    /// Examines the store and returns the plan. With `moves`, also makes the replacements.
     fn look(&self, fs: &Holes<'_>, dir: &Path, moves: Option<&mut Moves>) -> Result<Plan> {
         let inventory = Inventory::new(fs, dir)?;
         if inventory.places.is_empty() {
@@ -277,7 +279,7 @@ impl Repair {
     }
 }
 
-/// Ranges that touch as one.
+/// Merges ranges that touch.
 fn joined(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
     ranges.sort_by_key(|range| range.start);
@@ -291,13 +293,13 @@ fn joined(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     joined
 }
 
-/// The segment before the one at hand, as it will be.
+/// The segment before the current one, as it will be.
 #[derive(Clone, Copy)]
 struct PlannedPredecessor {
     extent: SegmentExtent,
-    /// Where its last commit ends.
+    /// The end of its last commit.
     len: u64,
-    /// What stands for all commits up to there.
+    /// The digest of all commits up to there.
     digest: u64,
 }
 
@@ -339,7 +341,7 @@ impl Look<'_> {
         self.remake(n, &path, newest)
     }
 
-    /// Whether a segment with this header may follow the one before.
+    /// Returns whether a segment with this header may follow the one before.
     fn follows(&self, header: &SegmentHeader) -> bool {
         match &self.before {
             None => header.number == 1 && header.first_position == 0,
@@ -347,12 +349,12 @@ impl Look<'_> {
         }
     }
 
-    /// Rebuilds a segment of what is intact of it.
+    /// Rebuilds a segment from its intact parts.
     fn remake(&mut self, n: usize, path: &Path, newest: bool) -> Result<()> {
         let place = &self.inventory.places[n];
         let rebuilt = self.inventory.rebuild(self.fs, n)?;
         let lost = self.plan.losses.iter().chain(&rebuilt.losses).map(|loss| &loss.damage.positions);
-        // Of what has no end that is known, nothing is filled.
+        // A loss without a known end is not filled.
         if lost
             .filter(|positions| positions.end < u64::MAX)
             .map(|positions| positions.end - positions.start)
@@ -363,7 +365,7 @@ impl Look<'_> {
             return Err(Error::damaged(path, 0..0, place.positions.clone(), why));
         }
         let own = self.inventory.header(n).filter(|header| rebuilt.losses.is_empty() && self.follows(header));
-        // The same header makes the same bytes of the same commits: then the segments after it may
+        // The same header makes the same bytes of the same commits: then the later segments may
         // stay.
         let header = own.unwrap_or_else(|| self.new_header(n));
         let mut builder = Builder::new(header);
@@ -407,12 +409,12 @@ impl Look<'_> {
         SegmentHeader { number: place.number, first_position: place.positions.start, ..header }
     }
 
-    /// Makes the index of a sealed segment again if it is not what the segment says.
+    /// Rebuilds the index of a sealed segment if it differs from the segment.
     fn check_index(&mut self, header: &SegmentHeader, scanned: &Scanned, file: &Path, newest: bool) -> Result<()> {
         let name = index_name(header.number);
         let path = self.dir.join(&name);
         let stored = read(self.fs, &path).unwrap_or_default();
-        // That of the active segment covers what it likes, and may be missing.
+        // The index of the active segment may cover any part of it, or be missing.
         if newest {
             if self.fs.is_met(&path, &(0..u64::MAX)) {
                 if let Some(moves) = &mut self.moves {
@@ -437,7 +439,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Rewrites HEAD, if it is not intact or does not say what is there.
+    /// Rewrites HEAD, if it is damaged or does not match the log.
     fn head(&mut self) -> Result<()> {
         let Some(before) = self.before else { return Ok(()) };
         let other = self.inventory.other_log();
@@ -464,7 +466,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Files that hold segments and are no part of the store any more.
+    /// Files that hold segments and are no longer part of the store.
     fn aside(&mut self) {
         let files: BTreeSet<&Path> = self.inventory.files().collect();
         for path in files.into_iter().filter(|path| !self.kept.iter().any(|kept| kept == path)) {
@@ -489,7 +491,7 @@ impl PlannedPredecessor {
     }
 }
 
-/// Whether a repair of this directory was interrupted.
+/// Returns whether a repair of this directory was interrupted.
 pub(super) fn is_unfinished(fs: &dyn Fs, dir: &Path) -> bool {
     fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == REPAIRING && entry.is_file))
 }

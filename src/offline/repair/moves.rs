@@ -1,4 +1,4 @@
-//! Which files go where, as a list that survives a crash: `docs/FORMAT.md`, REPAIR.
+//! Moves: which files go where, as a list that survives a crash: `docs/FORMAT.md`, REPAIR.
 
 use super::super::write;
 use crate::directory::{QUARANTINE, REBUILT, REPAIRING};
@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 pub(super) struct Moves {
     /// Names, and the names that they get in quarantine.
     aside: Vec<(String, String)>,
-    /// Names of files that come from the workshop.
+    /// Names of files that come from `rebuilt/`.
     place: Vec<String>,
     /// Names that are taken in quarantine.
     taken: BTreeSet<String>,
     there: BTreeSet<String>,
 }
 
-/// The names of the files in a directory.
+/// Returns the names of the files in a directory.
 pub(super) fn names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
     match fs.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
@@ -32,19 +32,19 @@ pub(super) fn names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
     }
 }
 
-/// All names in a directory, whatever they lead to.
+/// Returns all names in a directory, of any kind.
 fn all_names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
     let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
     Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
-/// What a file is called in quarantine, where these names are taken.
+/// Returns the name of a file in quarantine, where these names are taken.
 pub(super) fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
     let kept = (0..).map(|n| format!("{name}-{n}.repair")).find(|kept| !taken.contains(kept));
     kept.expect("there is always another number")
 }
 
-/// The list of a repair that was interrupted, if there is one.
+/// Returns the list of an interrupted repair, if there is one.
 pub(super) fn pending(fs: &dyn Fs, dir: &Path) -> Result<Option<Moves>> {
     if !super::is_unfinished(fs, dir) {
         return Ok(None);
@@ -56,7 +56,7 @@ pub(super) fn pending(fs: &dyn Fs, dir: &Path) -> Result<Option<Moves>> {
 }
 
 impl Moves {
-    /// Begins again: what an attempt left that did not come to a list goes.
+    /// Begins again: removes what an attempt has left that did not reach its list.
     pub(super) fn begin(fs: &dyn Fs, dir: &Path) -> Result<Self> {
         let workshop = dir.join(REBUILT);
         for path in [&workshop, &dir.join(QUARANTINE)] {
@@ -70,7 +70,7 @@ impl Moves {
         Ok(Moves { taken, there: all_names(fs, dir)?, ..Moves::default() })
     }
 
-    /// Makes a file that takes the place of the one with this name, if there is one.
+    /// Writes a file that replaces the one with this name, if there is one.
     pub(super) fn make(&mut self, fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         write::file(fs, &dir.join(REBUILT).join(name), bytes)?;
         self.place.push(name.to_owned());
@@ -88,7 +88,7 @@ impl Moves {
         self.aside.push((name.to_owned(), kept));
     }
 
-    /// Makes the list durable: from now on, the repair is done.
+    /// Makes the list durable: from now on, the repair is decided.
     pub(super) fn commit(self, fs: &dyn Fs, dir: &Path) -> Result<Self> {
         write::sync_dir(fs, &dir.join(REBUILT))?;
         let (path, new) = (dir.join(REPAIRING), dir.join(format!("{REPAIRING}.new")));
@@ -107,7 +107,7 @@ impl Moves {
         for (name, to) in self.aside.iter().filter(|(name, to)| !kept.contains(to) && there.contains(name)) {
             rename(&dir.join(name), &quarantine.join(to))?;
         }
-        // What is new must not take a place before what was there is safe.
+        // A replacement must not take a name before the old file is safe.
         write::sync_dir(fs, &quarantine)?;
         write::sync_dir(fs, dir)?;
         let made = names(fs, &workshop)?;
@@ -146,7 +146,7 @@ impl Moves {
         }
         let mut texts = str::from_utf8(listed).ok()?.split('\0');
         let mut moves = Moves::default();
-        // Names of files in the directory, and nothing that leads out of it.
+        // Returns whether these are names of files in the directory that do not lead out of it.
         let name = |texts: &mut std::str::Split<'_, char>| {
             texts.next().filter(|name| !name.is_empty() && !name.contains(['/', '\\'])).map(str::to_owned)
         };
@@ -166,8 +166,8 @@ mod tests {
     use super::*;
     use crate::directory::{INCOMPLETE, LOCK};
 
-    /// The list of an interrupted repair was called `REPAIR`, and its directory `repair`: one name
-    /// where case does not count.
+    /// The list of an interrupted repair was called `REPAIR`, and its directory `repair`: the same
+    /// name where case does not count.
     #[test]
     fn names_differ_where_case_does_not_count() {
         let names = [REPAIRING, REBUILT, QUARANTINE, INCOMPLETE, LOCK];

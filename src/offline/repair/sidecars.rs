@@ -1,8 +1,8 @@
-//! What stands beside the log: POSITIONS is rebuilt of its intact entries, and bad snapshots are
-//! set aside.
+//! Sidecar files: POSITIONS is rebuilt from its intact entries, and bad snapshots are moved to
+//! quarantine.
 //!
-//! Snapshots need no place in the list of moves: nothing relies on them, each is moved whole or not
-//! at all, and one that a crash has left where it was is found again.
+//! Snapshots need no place in the list of moves: nothing depends on them, each is moved whole or
+//! not at all, and the next repair finds one that a crash has left where it was.
 
 use super::super::{sidecars, write};
 use super::moves::{free_name, names};
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Look<'_> {
-    /// Looks at POSITIONS and the snapshots.
+    /// Examines POSITIONS and the snapshots.
     pub(super) fn sidecars(&mut self) -> Result<()> {
         let store = self.inventory.store;
         let found = sidecars::positions(self.fs, self.dir, Some(store))?;
@@ -38,12 +38,12 @@ impl Look<'_> {
     }
 }
 
-/// Moves the snapshots to quarantine that are to go there.
+/// Moves bad snapshots to quarantine.
 pub(super) fn set_aside_snapshots(fs: &dyn Fs, dir: &Path, actions: &[Action]) -> Result<()> {
     let quarantine = dir.join(QUARANTINE);
     let mut sources = BTreeSet::new();
     for action in actions {
-        // Other files stand in the directory of the store.
+        // The directory of the store has other files.
         let Action::SetAside { path, .. } = action else { continue };
         let Some(stream) = path.parent().filter(|parent| *parent != dir) else { continue };
         if sources.is_empty() {

@@ -1,5 +1,4 @@
-//! What the leader holds: the active file, zeros ahead of its end, and what to do when a write
-//! fails.
+//! What the leader owns: the active file, zeros ahead of its end, and what follows a failed write.
 
 use super::commit::Failure;
 use super::spare::{self, Spare};
@@ -12,14 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Zeros are written ahead in steps: as much as the segment has already, within these bounds. A
-/// sync is cheaper when neither the length of a file nor the state of its blocks changes: 1.5 to 3
-/// times the rate of a growing file.
+/// Zeros are written ahead in steps: as many as the segment has bytes, within these bounds. A sync
+/// is cheaper if neither the length of a file nor the state of its blocks changes: 1.5 to 3 times
+/// the rate of a growing file.
 const MIN_STEP: u64 = 64 << 10;
 const MAX_STEP: u64 = 4 << 20;
 
-/// Above this size of a group, zeros ahead of it do not pay: all bytes would go to the disk twice,
-/// which takes longer than a new length of the file.
+/// For larger groups, zeros ahead do not pay: all bytes would go to the disk twice, which takes
+/// longer than a new length of the file.
 const MOST_GAINING: usize = 64 << 10;
 
 pub(super) struct ActiveSegment {
@@ -27,19 +26,19 @@ pub(super) struct ActiveSegment {
     dir: PathBuf,
     use_map: bool,
     segment_size: u64,
-    /// Bytes of the disk that stay free.
+    /// Bytes of the disk that must stay free.
     reserve: u64,
     segment: Arc<Segment>,
-    /// Where the last frame ends.
+    /// The end of the last frame.
     end: u64,
     /// The file has zeros up to here.
     zeroed: u64,
-    /// The file of the next segment.
+    /// The spare file for the next segment.
     spare: Option<Spare>,
-    /// Somebody has been asked to make one.
+    /// The maintenance thread has been asked for one.
     asked: bool,
-    /// A sync has failed, or the lock is lost. Neither is tried again: the system forgets what it
-    /// could not write, and the next sync would succeed and prove nothing.
+    /// A sync has failed, or the lock is lost. Neither is tried again: the system forgets the pages
+    /// that it could not write, so that the next sync would succeed and prove nothing.
     unknown: Option<Error>,
 }
 
@@ -64,13 +63,13 @@ impl ActiveSegment {
         self.segment.clone()
     }
 
-    /// Where the last frame ends.
+    /// Returns the end of the last frame.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Creates a segment and makes it durable, name and header, before anything in it is. If this
-    /// is the second attempt, the file of the first one is taken over.
+    /// Creates a segment and makes it durable, name and header, before anything is in it. If an
+    /// earlier attempt has failed, its file is reused.
     pub(super) fn create(&mut self, header: SegmentHeader) -> Result<Arc<Segment>, Failure> {
         self.check()?;
         self.asked = false;
@@ -96,8 +95,8 @@ impl ActiveSegment {
         Ok(self.segment.clone())
     }
 
-    /// Makes a segment of the spare file. If that cannot be done, the file is forgotten: nothing of
-    /// the log is in it.
+    /// Makes a segment of the spare file. If that fails, the file is forgotten: nothing of the log
+    /// is in it.
     fn adopt_spare(&mut self, header: SegmentHeader) -> Option<(Segment, u64)> {
         let spare = self.spare.take()?;
         let adopted = Segment::adopt(&*self.fs, (&spare.path, spare.file.clone()), &self.dir, header, self.use_map);
@@ -107,7 +106,8 @@ impl ActiveSegment {
         adopted.ok().map(|segment| (segment, spare.zeroed))
     }
 
-    /// Whether a spare file is to be made now: once for each segment, when it is a quarter full.
+    /// Returns whether a spare file must be made now: once for each segment, when it is a quarter
+    /// full.
     pub(super) fn wants_spare(&mut self) -> bool {
         let wants =
             !self.asked && self.spare.is_none() && self.end >= self.segment_size / 4 && self.fs.gains_from_zeros();
@@ -115,21 +115,21 @@ impl ActiveSegment {
         wants
     }
 
-    /// Gives the room of the spare file back, if there is one.
+    /// Frees the room of the spare file, if there is one.
     fn give_up_spare(&mut self) -> bool {
         let spare = self.spare.take();
         spare.as_ref().inspect(|spare| spare.remove(&*self.fs)).is_some()
     }
 
-    /// Takes a spare file that is whole, in place of one that there may be.
+    /// Takes a complete spare file, instead of an earlier one.
     pub(super) fn keep_spare(&mut self, spare: Spare) {
         if let Some(before) = self.spare.replace(spare) {
             before.remove(&*self.fs);
         }
     }
 
-    /// Writes a group at the end of the segment, and zeros after it if it has come to where they
-    /// end. Nothing is synced.
+    /// Writes a group at the end of the segment, followed by zeros if it reaches their end. Nothing
+    /// is synced.
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.check()?;
         let end = at + bytes.len() as u64;
@@ -144,7 +144,7 @@ impl ActiveSegment {
         self.end = end;
         if more {
             self.zeroed = end;
-            // Zeros only make syncs cheaper: if they cannot be written, the file grows as it goes.
+            // Zeros only make syncs cheaper: if they cannot be written, the file grows instead.
             if self.fs.gains_from_zeros() && step > 0 && bytes.len() <= MOST_GAINING {
                 let (Ok(()) | Err(_)) = spare::write_zeros(&*self.segment.file, end, step);
                 self.zeroed = self.segment.file.size().unwrap_or(end).max(end);
@@ -153,10 +153,10 @@ impl ActiveSegment {
         Ok(())
     }
 
-    /// Takes back what a failed write has left in the file: a commit that was refused must not be
-    /// there after a crash.
+    /// Removes what a failed write has left in the file: a refused commit must not be there after a
+    /// crash.
     fn withdraw(&mut self, at: u64, end: u64, error: io::Error) -> Failure {
-        // Perhaps it is room that was wanting.
+        // The disk may be full.
         self.give_up_spare();
         let segment = self.segment.clone();
         let file = &*segment.file;
@@ -172,7 +172,7 @@ impl ActiveSegment {
     }
 
     fn check_space(&mut self, bytes: u64) -> Result<(), Failure> {
-        // Who cannot say how much is free will say when nothing is.
+        // If the free space is unknown, the write fails when there is none.
         let Ok(Some(available)) = self.fs.available(&self.dir) else { return Ok(()) };
         if self.reserve == 0 || available >= self.reserve.saturating_add(bytes) {
             return Ok(());
@@ -189,24 +189,24 @@ impl ActiveSegment {
         segment.file.sync().map_err(|e| self.latch(&segment.path, &e))
     }
 
-    /// Whether a sync has failed, or the lock is lost.
+    /// Returns whether a sync has failed, or the lock is lost.
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.unknown.clone().map_or(Ok(()), |error| Err(Failure::Unknown(error)))
     }
 
-    /// Writes nothing any more.
+    /// Writes nothing from now on.
     pub(super) fn refuse(&mut self, error: Error) -> Failure {
         Failure::Unknown(self.unknown.get_or_insert(error).clone())
     }
 
-    /// Remembers that a sync has failed, for all who come after.
+    /// Remembers that a sync has failed.
     fn latch(&mut self, path: &Path, error: &io::Error) -> Failure {
         let why = format!("{}: {error}", path.display()).into();
         Failure::Unknown(self.unknown.insert(Error::DurabilityUnknown { why }).clone())
     }
 
-    /// Gives the zeros ahead back, and the spare file, on closing. Nothing below `end` is touched,
-    /// and no map reaches beyond it.
+    /// Frees the zeros ahead, and the spare file, on closing. Nothing below `end` is touched, and
+    /// no map reaches beyond it.
     pub(super) fn trim(&mut self) {
         self.give_up_spare();
         if self.check().is_ok() && self.zeroed > self.end && self.segment.file.truncate(self.end).is_ok() {

@@ -1,10 +1,10 @@
 //! The write path: accept under the commit lock, write as a group, publish.
 //!
-//! There is no writer thread. A thread that waits for a commit and finds nobody writing becomes the
-//! *leader*: takes the oldest group, writes it with one call, syncs it with another, publishes it
-//! and wakes its waiters. Meanwhile the next group gathers, and one of its waiters leads next. A
-//! single caller so pays one write and one sync and no hand-over. (The scheme is that of LevelDB's
-//! writers queue, 2011.)
+//! There is no writer thread. A thread that waits for a commit while no other thread writes becomes
+//! the *leader*: it takes the oldest group, writes it with one call, syncs it with another,
+//! publishes it and wakes its waiters. Meanwhile the next group gathers, and one of its waiters
+//! leads next. So a single caller pays one write and one sync, and no hand-over. (The scheme is
+//! that of LevelDB's writers queue, 2011.)
 
 use super::queue::{CommitGroup, CommitState, InFlight, PendingCommits};
 use super::ticket::{CommitSlot, CommitTicket};
@@ -24,20 +24,20 @@ use std::sync::atomic::Ordering::{Release, SeqCst};
 use std::task::Waker;
 use std::time::Duration;
 
-/// Accepted bytes that may wait to be written, before a thread that adds more must help: as much as
-/// one commit may have, by default.
+/// Number of accepted bytes that may wait to be written before a thread that adds more must help:
+/// by default, as much as one commit may have.
 const MAX_PENDING: usize = 64 << 20;
 
 /// The same for groups: there is one for each segment that accepted commits reach into.
 const MAX_GROUPS: usize = 8;
 
-/// Nobody holds the commit lock for so long.
+/// No thread holds the commit lock for this long.
 const LONG: Duration = Duration::from_secs(1);
 
-/// Room that a group gets at least when another commit joins it.
+/// Minimum room that a group gets when another commit joins it.
 const GATHERED: usize = 64 << 10;
 
-/// What `prepare` may see and set of the commit that it is to decide on.
+/// The part of a commit that `prepare` may see and set.
 pub(crate) struct Proposal<'a> {
     pub draft: &'a mut Draft,
     pub pending: PendingCommits<'a>,
@@ -49,17 +49,17 @@ pub(crate) struct Proposal<'a> {
 
 /// Why a group was not written.
 pub(super) enum Failure {
-    /// Nothing of it is there.
+    /// Nothing of it is in the file.
     NotStored(Error),
-    /// Nobody knows whether it is there.
+    /// It is unknown whether it is in the file.
     Unknown(Error),
 }
 
 impl LogWriter {
-    /// Accepts a commit. `prepare` decides on it under the commit lock, against all that has been
-    /// accepted before: it sets the sequences, or refuses. If it refuses, the draft is as before;
-    /// if not, it is empty. A draft without events is only decided on, and there is nothing to wait
-    /// for.
+    /// Accepts a commit. `prepare` decides on it under the commit lock, against everything that has
+    /// been accepted before: it sets the sequences, or refuses. If it refuses, the draft is
+    /// unchanged; otherwise it is empty. A draft without events is only decided on, and there is
+    /// nothing to wait for.
     pub(crate) fn commit<T, E: From<Error>>(
         self: &Arc<Self>,
         draft: &mut Draft,
@@ -85,13 +85,13 @@ impl LogWriter {
         Ok((prepared, Some(CommitTicket { writer: self.clone(), slot, waited: false })))
     }
 
-    /// The commit lock, once there is room for one more commit.
+    /// Takes the commit lock, once there is room for one more commit.
     fn room(&self) -> Result<MutexGuard<'_, CommitState>> {
         let mut state = loop {
             if let Some(state) = self.state.try_lock_for(LONG) {
                 break state;
             }
-            // A fork may have left the lock to a thread that is not here.
+            // After a fork, a thread that is not in this process may hold the lock.
             self.check_process()?;
         };
         loop {
@@ -106,7 +106,7 @@ impl LogWriter {
         }
     }
 
-    /// Writes a group, or waits until somebody has.
+    /// Writes a group, or waits until another thread has.
     fn help<'a>(&'a self, mut state: MutexGuard<'a, CommitState>) -> MutexGuard<'a, CommitState> {
         if state.leading {
             self.progress.wait(&mut state);
@@ -116,10 +116,10 @@ impl LogWriter {
         self.state.lock()
     }
 
-    /// Gives a commit its place.
+    /// Assigns position and offset to a commit.
     fn accept(&self, state: &mut CommitState, draft: Draft, recorded_at: i64) -> Arc<CommitSlot> {
         if !state.tail.created && state.tail.chain.frames == 0 {
-            // The header is not written yet: its times may as well count from now.
+            // The header is not written yet: its base time may begin now.
             state.tail = LogTail::new(SegmentHeader { base_time: recorded_at, ..state.tail.header }, false);
         }
         if self.must_roll(&state.tail, &draft, recorded_at) {
@@ -140,7 +140,7 @@ impl LogWriter {
         if group.bytes.is_empty() {
             group.bytes = frame;
         } else {
-            // Where there is a second commit, there often are many.
+            // A second commit in a group is often followed by many.
             if group.bytes.capacity() - group.bytes.len() < len {
                 group.bytes.reserve(len.max(GATHERED));
             }
@@ -184,7 +184,7 @@ impl LogWriter {
         state.pending_bytes += seal.len();
     }
 
-    /// The group at the tail, which takes one more frame of the same segment.
+    /// Returns the group at the tail, if it takes one more frame of the same segment.
     fn open_group<'a>(&self, state: &'a mut CommitState) -> &'a mut CommitGroup {
         let open = state.groups.back().is_some_and(|group| group.seals.is_none());
         if !open {
@@ -230,7 +230,7 @@ impl LogWriter {
         state.in_flight = Some(group.clone());
         state.leading = true;
         drop(state);
-        // Of what is done after the commits: closing waits for these anyway.
+        // A spare file may be due, which `close` waits for anyway.
         let work = self.held.files.work().ok();
         let mut guard = Leader { writer: self, slots: &group.slots, done: false };
         let result = self.write(&group);
@@ -242,10 +242,10 @@ impl LogWriter {
             if let Durability::Interval(_) = self.settings.durability {
                 self.syncing.written();
             }
-            // After those whose commits these are.
+            // After the waiters of these commits.
             self.observer.wake(self.log.caller);
         }
-        // Those who wait have been told.
+        // The waiters have been notified.
         if work.is_none() {
             return;
         }
@@ -259,7 +259,7 @@ impl LogWriter {
         }
     }
 
-    /// One write, one sync, and the group is visible. Returns whether a spare file is to be made.
+    /// Writes and syncs a group, and makes it visible. Returns whether a spare file must be made.
     fn write(&self, group: &CommitGroup) -> Result<bool, Failure> {
         self.check_process().map_err(Failure::NotStored)?;
         let mut active = self.active.lock();
@@ -272,7 +272,7 @@ impl LogWriter {
         if group.create {
             let segment = active.create(group.segment)?;
             self.log.register(segment);
-            // Nothing after it would miss it, if its file should get lost.
+            // Later frames would not reveal it if the file should get lost.
             self.mark_at(&group.segment, &Chain::start(&group.segment), START);
         }
         active.write(group.at, &group.bytes)?;
@@ -305,7 +305,7 @@ impl LogWriter {
         self.maintenance.committed();
     }
 
-    /// Tells everybody what became of a group, and who leads next.
+    /// Notifies the waiters of a group of its outcome, and the next leader.
     fn complete(&self, group: &CommitGroup, result: Result<(), Failure>) {
         let mut state = self.state.lock();
         state.leading = false;
@@ -322,8 +322,8 @@ impl LogWriter {
                     Failure::NotStored(error) => error,
                     Failure::Unknown(error) => state.refused.insert(error).clone(),
                 };
-                // Whatever was accepted after the group stands on positions and sequences that do
-                // not exist now.
+                // Everything accepted after the group builds on positions and sequences that do not
+                // exist now.
                 dropped = self.roll_back(&mut state);
                 outcome = Err(error);
             }
@@ -332,16 +332,14 @@ impl LogWriter {
             state.failures = (state.failures.0 + 1, Some(error.clone()));
         }
         let woken = self.tell(&mut state, group.slots.iter().chain(&dropped), &outcome);
-        // One of those who wait for a later group leads next. Those that have been told are passed
-        // over.
+        // A waiter of a later group leads next. Waiters that have been notified are skipped.
         while state.waiters.pop_front().is_some_and(|slot| !slot.promote(self.log.caller)) {}
         self.progress.notify_all();
         drop(state);
         self.wake(woken);
     }
 
-    /// Says what became of commits. Returns who waits for them, to be woken outside the commit
-    /// lock.
+    /// Sets the outcome of commits. Returns their waiters, to be woken outside the commit lock.
     fn tell<'s>(
         &self,
         state: &mut CommitState,
@@ -349,7 +347,7 @@ impl LogWriter {
         outcome: &Result<()>,
     ) -> Vec<Waker> {
         let told = slots.filter_map(|slot| {
-            // An error that nobody waits for is told by the next sync or close.
+            // An error without a waiter is returned by the next sync or close.
             if let Err(error) = outcome
                 && slot.is_abandoned()
             {
@@ -369,19 +367,19 @@ impl LogWriter {
         state.groups.drain(..).flat_map(|group| group.slots).collect()
     }
 
-    /// Writes all that was accepted before the call, or waits until others have. What became of
-    /// each commit, its own ticket tells.
+    /// Writes everything that was accepted before the call, or waits until other threads have. The
+    /// ticket of each commit returns its outcome.
     pub(crate) fn arrive(&self) {
         drop(self.arrived(self.state.lock()));
     }
 
-    /// Returns when the commits in flight that a decision rests on can be read, or have failed:
-    /// whether they can be read. If not, the decision is void, as nobody will ever see what it
-    /// rests on.
+    /// Returns once the commits in flight that a decision depends on are visible (`true`) or have
+    /// failed. If they have failed, the decision is void, as no reader will ever see what it
+    /// depends on.
     ///
-    /// A caller that is told of a conflict reads again and decides again. Told earlier, they would
-    /// find nothing new, and would be told of the same conflict until the group is written; or they
-    /// would take for done what a full disk or a power cut undoes.
+    /// A caller that gets a conflict reads again and decides again. Notified earlier, it would find
+    /// nothing new, and get the same conflict until the group is written; or it would take for done
+    /// what a full disk or a power cut undoes.
     pub(crate) fn arrives(&self, in_flight: InFlight) -> bool {
         let mut state = self.state.lock();
         while state.rollbacks == in_flight.rollbacks
@@ -401,12 +399,12 @@ impl LogWriter {
         state
     }
 
-    /// The same, and tells of failures.
+    /// Does the same, and returns failures.
     ///
     /// # Errors
     ///
-    /// What a commit failed of, meanwhile, or earlier if its ticket was dropped and nobody has been
-    /// told.
+    /// The error of a commit in the meantime, or earlier if its ticket was dropped and no caller
+    /// has got it.
     pub(super) fn drain(&self) -> Result<()> {
         let state = self.state.lock();
         let failures = state.failures.0;
@@ -416,7 +414,7 @@ impl LogWriter {
         untold.or(meanwhile).map_or(Ok(()), Err)
     }
 
-    /// Makes durable what has been written so far.
+    /// Makes what has been written so far durable.
     pub(super) fn sync_written(&self) -> Result<()> {
         let mut active = self.active.lock();
         let upto = self.state.lock().written.next_position();
@@ -432,26 +430,26 @@ impl LogWriter {
         Err(error)
     }
 
-    /// Accepts no more commits. Those that have been accepted and are not being written fail.
+    /// Accepts no more commits. Accepted commits that are not being written fail.
     pub(super) fn refuse(&self, error: &Error) {
         let mut state = self.state.lock();
         state.refused.get_or_insert(error.clone());
-        // A group that is being written meets the error in the writer, and its leader tells all
-        // after it.
+        // A group that is being written meets the error in the writer, and its leader notifies all
+        // later ones.
         let dropped = if state.leading { Vec::new() } else { self.roll_back(&mut state) };
         let woken = self.tell(&mut state, dropped.iter(), &Err(error.clone()));
         drop(state);
         self.wake(woken);
     }
 
-    /// Wakes those who have been told what became of their commits.
+    /// Wakes the waiters whose outcome has been set.
     fn wake(&self, woken: Vec<Waker>) {
         woken.into_iter().for_each(|waker| self.log.caller.wake(waker));
     }
 }
 
-/// Unless it is told that all went well, refuses all further commits when it is dropped, and wakes
-/// everybody: the leader has panicked.
+/// If dropped before `done` is called, refuses all further commits, and wakes all waiters: the
+/// leader has panicked.
 struct Leader<'a> {
     writer: &'a LogWriter,
     slots: &'a [Arc<CommitSlot>],

@@ -1,5 +1,5 @@
-//! The HEAD file: how far the log is known to be durable. Written at roll, at close and when idle;
-//! never on the commit path.
+//! The HEAD file: up to where the log is known to be durable. Written at a roll, on closing and
+//! when idle; never on the commit path.
 
 use super::LogWriter;
 use crate::directory::HEAD;
@@ -21,7 +21,7 @@ pub(super) struct HeadFile {
 }
 
 impl HeadFile {
-    /// Reads what HEAD says. A missing file says nothing.
+    /// Reads HEAD. A missing file proves nothing.
     pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<(HeadFile, Slots)> {
         let slots = head::read(fs, dir)?.unwrap_or_default();
         let last = slots.newest;
@@ -41,7 +41,7 @@ impl HeadFile {
                     fs.sync_dir(dir).map_err(io_error)?;
                     file
                 }
-                // The report of the open names it. HEAD is only evidence.
+                // The report of the open has a notice of it. HEAD is only evidence.
                 Err(e) if fs::is_not_a_file(&e) => return Ok(()),
                 Err(e) => return Err(io_error(e)),
             },
@@ -55,7 +55,7 @@ impl HeadFile {
 }
 
 impl LogWriter {
-    /// Says in HEAD what is durable now.
+    /// Records in HEAD what is durable now.
     pub(super) fn mark(&self, clean: bool) -> Result<()> {
         self.check_owner()?;
         let active = self.active.lock();
@@ -66,14 +66,14 @@ impl LogWriter {
         if active.check().is_err() || position != written.next_position() {
             return Ok(());
         }
-        // The next segment may be planned and not there yet; what is written beyond the last group
-        // is not durable yet.
+        // The next segment may be planned and not exist yet; bytes after the last group are not
+        // durable yet.
         let (segment, len) = if written.created { (written.header, written.offset) } else { (segment, end) };
         drop(active);
         self.write_head(&segment, (position, digest), len, clean)
     }
 
-    /// Says in HEAD that a segment is durable up to a commit. It is only evidence: an error is
+    /// Records in HEAD that a segment is durable up to a commit. It is only evidence: an error is
     /// left to the next attempt.
     pub(super) fn mark_at(&self, segment: &SegmentHeader, chain: &Chain, len: u64) {
         let marked = (chain.next_position, chain.mark(segment));
@@ -95,7 +95,7 @@ impl LogWriter {
         head.write(&*self.held.files, next)
     }
 
-    /// Whether HEAD says less than is durable.
+    /// Returns whether HEAD says less than is durable.
     pub(super) fn head_lags(&self) -> bool {
         let said = self.head.lock().last.map_or(0, |head| head.position);
         said < self.durable.load(Ordering::Acquire)

@@ -1,9 +1,9 @@
-//! The thread that syncs for [`Durability::Interval`], in every store that is opened with it:
-//! nobody else comes by after the last commit.
+//! The thread that syncs for [`Durability::Interval`], in every store that is opened with it: no
+//! other thread syncs after the last commit.
 //!
-//! It does nothing else, so that no index and no spare file that is being made holds a sync up. A
-//! commit that comes when none was synced for an interval is synced at once; those after it
-//! together, one interval later.
+//! It does nothing else, so that no index and no spare file that is being made delays a sync. If no
+//! sync was made for an interval, a commit is synced at once; those after it together, one interval
+//! later.
 
 use super::{Durability, LogWriter};
 use parking_lot::{Condvar, Mutex};
@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 struct IntervalShared {
     stop: Mutex<bool>,
     wake: Condvar,
-    /// The thread has been told that something is to be synced, and has not begun.
+    /// The thread has been asked to sync, and has not begun.
     told: AtomicBool,
 }
 
 impl IntervalShared {
     fn sync(&self, writer: &LogWriter) {
-        // Before the sync: what is written while it runs may need another one.
+        // Before the sync: bytes that are written during it may need another one.
         self.told.store(false, Ordering::SeqCst);
-        // A failed sync ends all commits: the next append says so.
+        // A failed sync ends all commits: the next append returns the error.
         let (Ok(()) | Err(_)) = writer.sync_written();
     }
 }
 
-/// How the thread is reached. Without an interval, there is none.
+/// The connection to the thread. Without an interval, there is none.
 #[derive(Default)]
 pub(super) struct Syncing {
     shared: Arc<IntervalShared>,
@@ -37,11 +37,11 @@ pub(super) struct Syncing {
 }
 
 impl Syncing {
-    /// Says that something has been written.
+    /// Notifies the thread that something has been written.
     #[inline]
     pub(super) fn written(&self) {
         if !self.shared.told.swap(true, Ordering::SeqCst) {
-            // The lock, so that the thread either sees that it was told or sleeps already.
+            // Takes the lock, so that the thread either sees the flag or is already asleep.
             let _stop = self.shared.stop.lock();
             self.shared.wake.notify_one();
         }
@@ -61,7 +61,7 @@ impl Syncing {
         *self.shared.stop.lock() = true;
         self.shared.wake.notify_one();
         // A waiter that is woken by a failed sync may drop the last handle in this very thread,
-        // which then ends by itself.
+        // which then ends on its own.
         if thread.thread().id() != std::thread::current().id() {
             // A panic in it has been reported by the panic hook.
             let (Ok(()) | Err(_)) = thread.join();
@@ -70,7 +70,7 @@ impl Syncing {
 }
 
 impl LogWriter {
-    /// Begins to sync in the background, if that was asked for.
+    /// Starts the thread, if the durability asks for it.
     pub(super) fn start_syncing(self: &Arc<Self>) -> std::io::Result<()> {
         let Durability::Interval(interval) = self.settings.durability else { return Ok(()) };
         let (writer, shared) = (Arc::downgrade(self), self.syncing.shared.clone());
@@ -100,7 +100,7 @@ fn run(writer: &Weak<LogWriter>, shared: &IntervalShared, interval: Duration) {
     }
 }
 
-/// What is left of the interval since the last sync began; `None` when it is over.
+/// Returns the rest of the interval since the last sync began; `None` when it is over.
 fn left_of(last: Option<Instant>, interval: Duration) -> Option<Duration> {
     let left = interval.checked_sub(last?.elapsed())?;
     (!left.is_zero()).then_some(left)

@@ -1,6 +1,6 @@
-//! The background thread of a store, off the commit path: index files of sealed segments, spare
-//! files, the mark in HEAD after a short idle time, and commits whose tickets nobody waits for.
-//! Without it (`Options::maintenance(false)`) callers do the same work inline, but for the idle
+//! The maintenance thread of a store, off the commit path: index files of sealed segments, spare
+//! files, the mark in HEAD after a short idle time, and commits whose tickets are not waited for.
+//! Without it (`Options::maintenance(false)`) callers do the same work inline, except for the idle
 //! mark.
 
 use super::spare::Spare;
@@ -12,13 +12,13 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often it is looked whether a spare file must go on.
+/// Interval at which progress of a spare file is checked.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Without a commit for this long, a store counts as idle.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// Sealed segments that wait for the thread.
+/// Number of sealed segments that may wait for the thread.
 const MOST_SEALED: usize = 2;
 
 #[derive(Default)]
@@ -28,11 +28,11 @@ struct Wishes {
     orphans: bool,
     /// Segments that have been sealed.
     sealed: Vec<SegmentExtent>,
-    /// The segment at hand is a quarter full.
+    /// The active segment is a quarter full.
     spare: bool,
 }
 
-/// What the thread and the others share.
+/// What the thread and its clients share.
 #[derive(Default)]
 struct MaintenanceShared {
     wishes: Mutex<Wishes>,
@@ -45,7 +45,7 @@ struct MaintenanceShared {
 pub(super) struct MaintenanceSignal {
     shared: Arc<MaintenanceShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Somebody does what is asked for here: the thread, or a test that takes its turns.
+    /// The thread runs, or a test takes its turns.
     attended: AtomicBool,
     #[cfg(annals_internals)]
     by_hand: Mutex<Turns>,
@@ -56,7 +56,7 @@ impl MaintenanceSignal {
         self.attended.load(Ordering::SeqCst)
     }
 
-    /// Says that something has been committed.
+    /// Notifies the thread that something has been committed.
     #[inline]
     pub(super) fn committed(&self) {
         if self.shared.asleep.load(Ordering::SeqCst) {
@@ -66,7 +66,7 @@ impl MaintenanceSignal {
         }
     }
 
-    /// Asks the thread to write what has been accepted. `false` if there is no thread.
+    /// Asks the thread to write what has been accepted. Returns `false` if there is no thread.
     pub(super) fn take_over(&self) -> bool {
         if !self.is_attended() {
             return false;
@@ -76,9 +76,9 @@ impl MaintenanceSignal {
         true
     }
 
-    /// Asks the thread to write the index of a sealed segment. `false` if there is no thread, or if
-    /// it has so many to write that the caller had better do it: until then these indexes are in
-    /// memory, and commits must not get ahead of that without end.
+    /// Asks the thread to write the index of a sealed segment. Returns `false` if there is no
+    /// thread, or if it has so many to write that the caller should do it: until then these indexes
+    /// are in memory, and commits must not get ahead of that without end.
     pub(super) fn write_index(&self, extent: SegmentExtent) -> bool {
         if !self.is_attended() {
             return false;
@@ -93,7 +93,7 @@ impl MaintenanceSignal {
         true
     }
 
-    /// Asks the thread to make a spare file. `false` if there is no thread.
+    /// Asks the thread to make a spare file. Returns `false` if there is no thread.
     pub(super) fn make_spare(&self) -> bool {
         if !self.is_attended() {
             return false;
@@ -103,7 +103,7 @@ impl MaintenanceSignal {
         true
     }
 
-    /// The segments whose indexes the thread was asked to write and has not written.
+    /// Returns the segments whose indexes the thread was asked to write and has not written.
     pub(super) fn take_sealed(&self) -> Vec<SegmentExtent> {
         std::mem::take(&mut self.shared.wishes.lock().sealed)
     }
@@ -111,14 +111,14 @@ impl MaintenanceSignal {
     /// Ends the thread, and waits until it has ended.
     pub(super) fn stop(&self) {
         self.attended.store(false, Ordering::SeqCst);
-        // Who takes the turns by hand is waited for as the thread is.
+        // A test that takes the turns by hand is waited for as the thread is.
         #[cfg(annals_internals)]
         drop(self.by_hand.lock());
         let Some(thread) = self.thread.lock().take() else { return };
         self.shared.wishes.lock().stop = true;
         self.shared.wake.notify_one();
         // A waiter that is woken by what it writes may drop the last handle in this very thread,
-        // which then ends by itself.
+        // which then ends on its own.
         if thread.thread().id() != std::thread::current().id() {
             // A panic in it has been reported by the panic hook; what it held is released.
             let (Ok(()) | Err(_)) = thread.join();
@@ -139,7 +139,7 @@ impl LogWriter {
         let (Ok(()) | Err(_)) = self.log.indexes.write(extent);
     }
 
-    /// Writes the indexes that are still to be written, on closing.
+    /// Writes the remaining indexes, on closing.
     pub(super) fn write_indexes(&self) {
         self.maintenance.take_sealed().iter().for_each(|extent| self.write_index(extent));
         let tail = self.state.lock().written.clone();
@@ -164,8 +164,8 @@ impl LogWriter {
         self.maintenance.attended.store(true, Ordering::SeqCst);
     }
 
-    /// Time passes, until all threads of the store would sleep: does what they do meanwhile, in
-    /// this one and in a fixed order.
+    /// Lets time pass, until all threads of the store would sleep: does what they do meanwhile, in
+    /// this thread and in a fixed order.
     #[cfg(annals_internals)]
     pub(crate) fn pass_time(&self) {
         const MOST_TURNS: usize = 32;
@@ -229,21 +229,21 @@ impl Turns {
         let spare = std::mem::take(&mut wishes.spare);
         drop(wishes);
         if orphans {
-            // Told by the next sync or close.
+            // Returned by the next sync or close.
             if let Err(error) = writer.drain() {
                 writer.state.lock().untold.get_or_insert(error);
             }
         }
         sealed.iter().for_each(|extent| writer.write_index(extent));
         self.making = self.making.take().or_else(|| spare.then(|| writer.begin_spare()).flatten());
-        // No faster than the segment at hand fills: others want to use the disk, too.
+        // No faster than the active segment fills: others use the disk, too.
         let committed = Some(writer.log.watermark()) != self.seen;
         let waits = committed && self.making.as_ref().is_some_and(|spare| writer.is_spare_ahead(spare));
         self.pause = if waits { PAUSE } else { Duration::ZERO };
         if !waits {
             self.making = self.making.take().and_then(|spare| writer.further_spare(spare));
         }
-        // The next append says so.
+        // The next append returns the error.
         let (Ok(()) | Err(_)) = writer.check_owner();
         let watermark = writer.log.watermark();
         if self.seen.replace(watermark) != Some(watermark) {
@@ -256,7 +256,7 @@ impl Turns {
         }
         let is_synced = !matches!(writer.settings.durability, Durability::Interval(_)) || writer.is_durable();
         shared.asleep.store(is_synced, Ordering::SeqCst);
-        // A thread that committed in between has not seen that this thread was about to sleep.
+        // A thread that committed in between did not know that this thread was about to sleep.
         if writer.log.watermark.load(Ordering::SeqCst) != watermark {
             shared.asleep.store(false, Ordering::SeqCst);
         }

@@ -1,12 +1,12 @@
 //! Many segments, one sequence: total order, group commit, watermark, recovery.
 //!
-//! The log knows frames and positions; it does not know what a stream is. Three parts:
-//! [`LogReader`] gives the events below the watermark, [`LogWriter`] appends commits and makes them
+//! The log knows frames and positions; it does not know what a stream is. It has three parts:
+//! [`LogReader`] reads the events below the watermark, [`LogWriter`] appends commits and makes them
 //! visible, and [`HeldDirectory`] is the directory with its lock. A store that is opened read-only
 //! has no writer.
 //!
-//! Two traits connect the log with what is above it: [`LogIndex`] knows the segments without
-//! reading them, [`CommitObserver`] hears of each group of commits.
+//! Two traits connect the log with the rooms above it: [`LogIndex`] knows segments without reading
+//! them, [`CommitObserver`] is called with each group of commits.
 
 mod active;
 mod commit;
@@ -55,9 +55,9 @@ use std::time::Duration;
 /// | `Interval(d)` | with the operating system; synced every `d` | yes | all but the last `d` and one sync | a system call |
 /// | `Os` | with the operating system, which syncs when it likes (often within 30 s) | yes | what it has synced | a system call |
 ///
-/// In all three, a commit is whole or absent after any crash, and what survives is a prefix of what
-/// was acknowledged. [`Store::sync`](crate::Store::sync) makes all of it durable at once; closing
-/// does too.
+/// In all three, a commit is complete or absent after any crash, and what survives is a prefix of
+/// what was acknowledged. [`Store::sync`](crate::Store::sync) makes all of it durable at once, and
+/// so does closing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
     /// Acknowledged means durable. The default.
@@ -65,17 +65,17 @@ pub enum Durability {
     Sync,
     /// Synced in the background at least this often while there is something to sync, by a thread
     /// that does nothing else. It runs in every store that is opened with it, also with
-    /// [`maintenance(false)`](crate::Options::maintenance): the commits before an idle time have
-    /// nobody else.
+    /// [`maintenance(false)`](crate::Options::maintenance): no other thread syncs the commits
+    /// before an idle time.
     Interval(Duration),
     /// Synced by the operating system, and when a segment is full or the store is closed.
     Os,
 }
 
-/// Where the time comes from that events are recorded at.
+/// The clock that events are recorded with.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How the log is to behave.
+/// The settings of the log.
 #[derive(Clone)]
 pub(crate) struct LogSettings {
     pub durability: Durability,
@@ -89,42 +89,43 @@ pub(crate) struct LogSettings {
     pub strict: bool,
     pub create: bool,
     pub read_only: bool,
-    /// What is damaged was replaced by what was made of it, so segments need not say the digest of
-    /// the one before. Read-only.
+    /// Damaged segments were rebuilt in memory, so segments need not have the digest of the one
+    /// before. Read-only.
     pub reconstructed: bool,
     pub reserve: u64,
     pub clock: Clock,
 }
 
-/// Whether what a segment has up to here has this chain.
+/// Returns whether a segment has this chain at this offset.
 pub(crate) type Fits<'a> = dyn Fn(u64, &Chain) -> Result<bool> + 'a;
 
 /// What is known of the segments of a log without reading them. Called by several threads at once.
 pub(crate) trait LogIndex: Send + Sync + 'static {
-    /// Takes in events at the end of the log, in order: `events` calls back with the number of the
-    /// segment and each event. Then `raise` makes them visible; it is called before anybody can
-    /// find one of them in an index. Returns the first position whose event is not the next one of
-    /// its stream, if there is one.
+    /// Adds events at the end of the log, in order: `events` calls back with the number of the
+    /// segment and each event. Then `raise` makes them visible; it is called before any reader can
+    /// find one of them in an index. Returns the first position whose event does not continue its
+    /// stream, if there is one.
     fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
-    /// The last known record of a segment at or before this ordinal.
+    /// Returns the last known record of a segment at or before this ordinal.
     fn waypoint(&self, segment: u64, ordinal: u64) -> Result<Option<Waypoint>>;
-    /// The end of the events of a segment that its index file covers, and the chain there, if that
-    /// `fits` the segment. If not, all events of the segment will be [added](LogIndex::add).
+    /// Returns the end of the events of a segment that its index file covers, and the chain there,
+    /// if that `fits` the segment. Otherwise all events of the segment will be
+    /// [added](LogIndex::add).
     fn resume(&self, segment: &SegmentHeader, fits: &Fits<'_>) -> Result<Option<(u64, Chain)>>;
-    /// How far the index file of a segment covers it; 0 if there is none.
+    /// Returns up to where the index file of a segment covers it; 0 if there is none.
     fn indexed_upto(&self, segment: u64) -> u64;
-    /// Whether a segment is to be sealed because its index takes too much memory. Called under the
-    /// commit lock, for each commit.
+    /// Returns whether a segment must be sealed because its index takes too much memory. Called
+    /// under the commit lock, for each commit.
     fn is_full(&self, segment: u64) -> bool;
     /// Writes the index file of a segment.
     fn write(&self, extent: &SegmentExtent) -> Result<()>;
 }
 
-/// Hears of commits, in order of positions, from one thread at a time.
+/// Is called with commits, in order of positions, by one thread at a time.
 pub(crate) trait CommitObserver: Send + Sync + 'static {
     /// Publishes a group of commits: as [`LogIndex::add`].
     fn publish(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64>;
-    /// Events have been published: wakes those who wait for them, on behalf of the log. Not called
+    /// Wakes the threads and tasks that wait for published events, on behalf of the log. Not called
     /// under any lock.
     fn wake(&self, caller: Caller);
     /// All commits that were accepted and not yet published have failed. Called under the commit
@@ -137,7 +138,7 @@ pub(crate) trait CommitObserver: Send + Sync + 'static {
 struct LogTail {
     header: SegmentHeader,
     mask: Mask,
-    /// Whether the file of the segment is there.
+    /// Whether the file of the segment exists.
     created: bool,
     offset: u64,
     chain: Chain,

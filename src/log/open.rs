@@ -1,4 +1,4 @@
-//! Opening: the lock, what the files hold, and the log that goes on from there.
+//! Opening: the lock, recovery, and the log that continues from there.
 
 use super::active::ActiveSegment;
 use super::head_file::HeadFile;
@@ -48,7 +48,7 @@ impl OpenedLog {
         let (head, slots) = HeadFile::read(fs, dir)?;
         if !settings.read_only {
             spare::remove_unnamed(fs, dir, &entries);
-            // Recovery may need the room. What HEAD says of the store is judged there.
+            // Recovery may need the room. It judges what HEAD says of the store.
             if let Some(head) = &slots.newest {
                 spare::remove_left(fs, dir, &entries, &head.store);
             }
@@ -105,13 +105,14 @@ impl OpenedLog {
                 head: Mutex::new(head),
                 maintenance: Default::default(),
                 syncing: Default::default(),
-                // Of no other owner: a spare file must not get the name of one that another makes.
+                // Unique for each owner: a spare file must not get the name of one that another
+                // owner makes.
                 spares: AtomicU32::new(random() as u32),
                 closed: Mutex::default(),
                 settings,
             }));
-            // From now on the store is not closed cleanly. HEAD is only evidence: what cannot be
-            // said is said the next time.
+            // From now on the store is not closed cleanly. HEAD is only evidence: a mark that
+            // cannot be written is written the next time.
             if (!recovered.proven || slots.newest.is_some_and(|head| head.clean))
                 && let Err(error) = writer.mark(false)
             {

@@ -1,10 +1,10 @@
-//! Who owns the directory: it is held and locked by opening, and looked at again while the store is
-//! open.
+//! The owner of a directory: opening holds and locks it, and the lock is checked again while the
+//! store is open.
 //!
-//! The lock is that of a file, so it protects only as long as LOCK leads to that file. It is looked
-//! at where that costs nothing beside what else is done: when a segment ends or begins, before
-//! HEAD, POSITIONS, indexes, snapshots and projections are written, on closing, and by the
-//! maintenance thread every 100 ms while there are commits.
+//! The lock is that of a file, so it protects only while LOCK leads to that file. That is checked
+//! where it costs little compared with the rest: when a segment ends or begins, before HEAD,
+//! POSITIONS, indexes, snapshots and projections are written, on closing, and by the maintenance
+//! thread every 100 ms while there are commits.
 
 use super::{LogSettings, LogWriter};
 use crate::directory::{HEAD, INCOMPLETE, LOCK, index_number, segment_number};
@@ -18,8 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Binds the directory of a store, and creates it if need be. Returns what the store works through
-/// from now on.
+/// Opens the directory of a store, and creates it if necessary. Returns the file system through
+/// which the store works from now on.
 pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &LogSettings) -> Result<Arc<dyn Fs>> {
     if settings.create && !settings.read_only {
         fs.create_dir(dir).map_err(|e| Error::directory("create", dir, e))?;
@@ -35,7 +35,7 @@ pub(crate) fn hold(fs: Arc<dyn Fs>, dir: &Path, settings: &LogSettings) -> Resul
     Ok(fs)
 }
 
-/// The directory of a store, as one opening holds it: its files, its lock, and the process.
+/// The directory of a store, as one open holds it: its files, its lock, and the process.
 pub(crate) struct HeldDirectory {
     pub(super) path: PathBuf,
     pub(super) files: Arc<Owned>,
@@ -59,8 +59,8 @@ impl HeldDirectory {
         self.files.clone()
     }
 
-    /// Whether this is the process that opened the store. Takes no lock: in another process, the
-    /// thread that held it may be missing.
+    /// Returns whether this is the process that opened the store. Takes no lock: in another
+    /// process, the thread that held it may be missing.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.process.check().map_err(|other| Error::Forked { opener: other.opener })
     }
@@ -69,7 +69,7 @@ impl HeldDirectory {
         self.lock.lock().is_none()
     }
 
-    /// Whether LOCK still leads to what is locked.
+    /// Returns whether LOCK still leads to the locked file.
     pub(super) fn check_lock(&self) -> Result<()> {
         match &*self.lock.lock() {
             Some(Lock::Held(held)) if !held.is_named() => Err(Error::LockLost { path: self.path.join(LOCK) }),
@@ -77,7 +77,7 @@ impl HeldDirectory {
         }
     }
 
-    /// Waits for calls that change files, refuses later ones, and gives up the lock: the files may
+    /// Waits for calls that change files, refuses later ones, and releases the lock: the files may
     /// be another owner's from now on.
     ///
     /// # Errors
@@ -113,8 +113,7 @@ fn lock(fs: &dyn Fs, dir: &Path, settings: &LogSettings) -> Result<Option<Lock>>
             Err(Error::Locked { path: dir.to_owned(), owner })
         }
         Ok(held) => Ok(Some(held)),
-        // A copy that was made without its lock file, on a medium that cannot be written to, can
-        // still be read.
+        // A copy that was made without its lock file, on read-only media, can still be read.
         Err(e) if settings.read_only && e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("lock", &path, e)),
     }
@@ -129,8 +128,8 @@ impl LogWriter {
         self.held.check_process()
     }
 
-    /// Whether the store still owns its directory, as far as it knows already: cheap enough for
-    /// each change of what is only in memory.
+    /// Returns an error if the store is already known not to own its directory: cheap enough for
+    /// each change that is only in memory.
     pub(crate) fn check_known(&self) -> Result<()> {
         self.check_process()?;
         match self.held.files.is_ending() {
@@ -139,8 +138,8 @@ impl LogWriter {
         }
     }
 
-    /// Whether the store still owns its directory. If it does not, it writes nothing any more and
-    /// says so to everybody.
+    /// Checks that the store still owns its directory. If it does not, it writes nothing any more,
+    /// and every writing call returns the error.
     pub(crate) fn check_owner(&self) -> Result<()> {
         self.check_process()?;
         self.held.check_lock().inspect_err(|error| {
@@ -150,7 +149,7 @@ impl LogWriter {
         })
     }
 
-    /// Whether files of the store may be written: it still has its lock.
+    /// Returns an error if files of the store must not be written, because it has lost its lock.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_process()?;
         if self.held.is_released() {
@@ -159,7 +158,7 @@ impl LogWriter {
         self.check_owner()
     }
 
-    /// Begins work on the files of the store, beside the log: closing waits for it.
+    /// Begins work on sidecar files: closing waits for it.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! The commits that have been accepted and are not written yet: what the commit lock protects.
+//! The queue of commits that have been accepted and are not written yet: what the commit lock
+//! protects.
 
 use super::LogTail;
 use super::ticket::CommitSlot;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 /// Commits that are written together, all in one segment.
 pub(super) struct CommitGroup {
     pub(super) segment: SegmentHeader,
-    /// The file of the segment is to be created first.
+    /// The file of the segment must be created first.
     pub(super) create: bool,
     /// The last frame is a seal: what it seals.
     pub(super) seals: Option<SegmentExtent>,
@@ -35,15 +36,14 @@ pub(super) struct CommitState {
     /// The group that is being written.
     pub(super) in_flight: Option<Arc<CommitGroup>>,
     pub(super) pending_bytes: usize,
-    /// Those who sleep until their commit is written, oldest first; some may have been told
+    /// Threads that sleep until their commit is written, oldest first; some may have been notified
     /// already.
     pub(super) waiters: VecDeque<Arc<CommitSlot>>,
     /// The first failure of a commit whose ticket was dropped.
     pub(super) untold: Option<Error>,
-    /// How many groups have failed, and the last error.
+    /// The number of groups that have failed, and the last error.
     pub(super) failures: (u64, Option<Error>),
-    /// How often accepted commits have been given up. What was decided on them before counts no
-    /// more.
+    /// The number of times that accepted commits were given up. Decisions from before are void.
     pub(super) rollbacks: u64,
     /// A thread is writing a group.
     pub(super) leading: bool,
@@ -52,7 +52,7 @@ pub(super) struct CommitState {
 }
 
 impl CommitState {
-    /// The state of a log that ends at `tail`.
+    /// Returns the state of a log that ends at `tail`.
     pub(super) fn new(tail: LogTail) -> Self {
         CommitState {
             written: tail.clone(),
@@ -69,14 +69,14 @@ impl CommitState {
         }
     }
 
-    /// What a decision that is made now rests on.
+    /// Returns the commits that a decision made now depends on.
     pub(super) fn in_flight(&self) -> InFlight {
         InFlight { end: self.tail.next_position(), rollbacks: self.rollbacks }
     }
 }
 
-/// The commits in flight that a decision rests on: the position after the last of them, and how
-/// often accepted commits had been given up by then.
+/// The commits in flight that a decision depends on: the position after the last of them, and the
+/// number of times that accepted commits had been given up by then.
 #[derive(Clone, Copy)]
 pub(crate) struct InFlight {
     pub(super) end: u64,
@@ -84,8 +84,8 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Those of them that end at this position or before; `None` for 0, where a decision rests on
-    /// none.
+    /// Returns those of them that end at this position or before; `None` for 0, when a decision
+    /// depends on none.
     pub(crate) fn upto(self, end: u64) -> Option<InFlight> {
         (end > 0).then_some(InFlight { end, ..self })
     }
@@ -95,7 +95,8 @@ impl InFlight {
 pub(crate) struct PendingCommits<'a>(pub(super) &'a CommitState);
 
 impl PendingCommits<'_> {
-    /// Shows each event of theirs from a position on to `each`, in order, as long as that says so.
+    /// Calls `each` with each of their events from a position on, in order, until it returns
+    /// `false`.
     pub(crate) fn events(&self, from: u64, mut each: impl FnMut(&Recorded<'_>) -> bool) {
         let mut on = true;
         for group in self.0.in_flight.as_deref().into_iter().chain(&self.0.groups) {

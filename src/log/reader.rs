@@ -1,4 +1,4 @@
-//! Reading events in order of positions, over all segments.
+//! Reading: events in order of positions, over all segments.
 
 use super::{HeldDirectory, LogIndex};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The events that can be read: those of all segments, below the watermark.
+/// The readable part of the log: the events of all segments, below the watermark.
 pub(crate) struct LogReader {
     pub(super) held: Arc<HeldDirectory>,
     /// By number, from 1 on.
@@ -22,7 +22,7 @@ pub(crate) struct LogReader {
     /// Positions below this one are visible.
     pub(super) watermark: AtomicU64,
     pub(super) indexes: Arc<dyn LogIndex>,
-    /// Who wakes those who wait for this log and its events.
+    /// The identity of this log towards the wakers that it calls.
     pub(super) caller: Caller,
 }
 
@@ -39,7 +39,7 @@ impl LogReader {
         self.held.path()
     }
 
-    /// Sequentially consistent, for those who look once more before they sleep.
+    /// Sequentially consistent, for waiters that check once more before they sleep.
     pub(crate) fn watermark(&self) -> u64 {
         self.watermark.load(Ordering::SeqCst)
     }
@@ -56,7 +56,7 @@ impl LogReader {
     /// Adds a segment that has just been created.
     pub(super) fn register(&self, segment: Arc<Segment>) {
         let mut segments = self.segments.write();
-        // A first attempt to create it may have failed after it was registered.
+        // An earlier attempt to create it may have failed after it was registered.
         segments.truncate(segment.header.number as usize - 1);
         segments.push(segment);
     }
@@ -79,47 +79,47 @@ impl LogReader {
         segment.records_at(offsets, most, verified)
     }
 
-    /// The number of the segment that has the event at this position.
+    /// Returns the number of the segment that has the event at this position.
     pub(crate) fn segment_at(&self, position: u64) -> u64 {
         self.segment_of(position).header.number
     }
 
-    /// The id of the store: the same in all its files.
+    /// Returns the id of the store, which is in all its files.
     pub(crate) fn store_id(&self) -> [u8; 16] {
         self.segment_of(0).header.store
     }
 
-    /// What ids that are not stored are made of.
+    /// Returns what ids that are not stored are derived from.
     pub(crate) fn id_seed(&self) -> u128 {
         self.segment_of(0).header.id_seed()
     }
 
-    /// The positions of the commit whose frame stands at a location.
+    /// Returns the positions of the commit whose frame is at a location.
     pub(crate) fn positions_at(&self, frame: Location) -> Result<Range<u64>> {
         let segment = self.segment(frame.segment).expect("the index only knows segments of the log");
         let header = segment.frame_at(frame.offset)?;
         Ok(header.first_position..header.end_position())
     }
 
-    /// The attributes of the commit whose frame stands at a location.
+    /// Returns the attributes of the commit whose frame is at a location.
     pub(crate) fn attributes_at(&self, frame: Location) -> Result<Vec<u8>> {
         let segment = self.segment(frame.segment).expect("the index only knows segments of the log");
         segment.attributes_at(frame.offset)
     }
 
-    /// Bytes of a segment that may be read.
+    /// Returns the readable bytes of a segment.
     pub(crate) fn readable(&self, segment: u64) -> u64 {
         self.segment(segment).map_or(0, |segment| segment.readable())
     }
 
-    /// The positions that stand in a segment; for the last one, without an end.
+    /// Returns the positions in a segment; for the last one, without an end.
     pub(crate) fn positions_of(&self, segment: u64) -> Range<u64> {
         let first = |number| self.segment(number).map_or(u64::MAX, |segment| segment.header.first_position);
         first(segment)..first(segment + 1)
     }
 
-    /// The number of the last segment that begins at this time or before, and the position of its
-    /// first event; the first segment if none does.
+    /// Returns the number of the last segment that begins at this time or before, and the position
+    /// of its first event; the first segment if none does.
     pub(crate) fn segment_at_time(&self, time: i64) -> (u64, u64) {
         let segments = self.segments.read();
         let behind = segments.partition_point(|segment| segment.header.base_time <= time);
@@ -127,14 +127,14 @@ impl LogReader {
         (header.number, header.first_position)
     }
 
-    /// The segment that has the event at this position, if it has been written.
+    /// Returns the segment that has the event at this position, if it has been written.
     fn segment_of(&self, position: u64) -> Arc<Segment> {
         let segments = self.segments.read();
         let behind = segments.partition_point(|segment| segment.header.first_position <= position);
         segments[behind - 1].clone()
     }
 
-    /// A cursor that begins with the event at this position.
+    /// Returns a cursor that begins with the event at this position.
     fn cursor(&self, position: u64) -> Result<SegmentCursor> {
         let segment = self.segment_of(position);
         let ordinal = position - segment.header.first_position;
@@ -142,18 +142,18 @@ impl LogReader {
         SegmentCursor::new(segment, position, waypoint)
     }
 
-    /// The events at these positions, all of which must be below the watermark.
+    /// Iterates over the events at these positions, all of which must be below the watermark.
     pub(crate) fn forwards(self: &Arc<Self>, positions: Range<u64>) -> Forwards {
         Forwards { log: self.clone(), positions, cursor: None }
     }
 
-    /// The same, from the highest position to the lowest.
+    /// Iterates over the same events, from the highest position to the lowest.
     pub(crate) fn backwards(self: &Arc<Self>, positions: Range<u64>) -> Backwards {
         Backwards { log: self.clone(), positions, events: Vec::new() }
     }
 }
 
-/// Events in rising order of positions.
+/// Events in ascending order of positions.
 pub(crate) struct Forwards {
     log: Arc<LogReader>,
     positions: Range<u64>,
@@ -161,8 +161,8 @@ pub(crate) struct Forwards {
 }
 
 impl Forwards {
-    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all`
-    /// are given.
+    /// Returns the next event if its record has been read. Events whose keys begin with a zero are
+    /// returned only with `all`.
     #[inline(always)]
     pub(crate) fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let position = self.positions.start;
@@ -201,7 +201,7 @@ impl Forwards {
     }
 }
 
-/// Events in falling order of positions. They are read forwards from waypoint to waypoint, and
+/// Events in descending order of positions. They are read forwards from waypoint to waypoint, and
 /// returned in reverse.
 pub(crate) struct Backwards {
     log: Arc<LogReader>,

@@ -1,13 +1,13 @@
-//! The file of the next segment, made ahead: zeros that are on the disk before anybody commits into
-//! them.
+//! Spare files: the file of the next segment, made ahead, whose zeros are on the disk before
+//! anything is committed into it.
 //!
-//! A sync is cheapest when neither the length of a file nor the state of its blocks changes. Zeros
-//! that a commit writes ahead go to the disk with its own bytes, and a file that grows
-//! costs each sync a change of its metadata: commits of 350 KB take 180 µs where zeros are, 370 µs
-//! without (ext4 without a journal; with one, more). So once a segment is a quarter full, the
-//! maintenance thread makes a spare one, no faster than the segment fills, and rolling gives it its
-//! name. Nobody depends on it: if it cannot be made, segments grow as they did, and the
-//! next open of the store removes what is left of one.
+//! A sync is cheapest if neither the length of a file nor the state of its blocks changes. Zeros
+//! that a commit writes ahead go to the disk with its own bytes, and a file that grows costs each
+//! sync a change of its metadata: commits of 350 KB take 180 µs with zeros in place, 370 µs without
+//! (ext4 without a journal; with one, more). So once a segment is a quarter full, the maintenance
+//! thread makes a spare file, no faster than the segment fills, and a roll renames it. Nothing
+//! depends on it: if it cannot be made, segments grow instead, and the next open of the store
+//! removes the rest of one.
 
 use super::LogWriter;
 use crate::directory::{index_number, meant_by, segment_number, spare_name, spare_number};
@@ -21,19 +21,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The sizes that spare files have when they are whole, as
-/// [`Options::segment_size`](crate::Options::segment_size) has them.
+/// The sizes of complete spare files, as [`Options::segment_size`](crate::Options::segment_size)
+/// allows them.
 const SMALLEST: u64 = 4 << 10;
 const LARGEST: u64 = 1 << 30;
 
 /// Zeros are written in pieces of this size, at multiples of it: a write leaves folios of its size
-/// in the page cache, and Linux then walks all blocks of a folio for each small write into it.
+/// in the page cache, and Linux then visits all blocks of a folio for each small write into it.
 /// Measured on ext4: 64 MiB of zeros and then a write of 416 bytes, with 4 KiB a call 40 ms and
 /// 0.56 µs, with 64 KiB 12 ms and 0.54 µs, with 1 MiB 10 ms and 1.0 µs, with 4 MiB 12 ms and more
 /// and 3.3 µs.
 const PIECE: u64 = 64 << 10;
 
-/// Bytes that are written between two syncs, so that no sync takes long.
+/// Number of bytes written between two syncs, so that no sync takes long.
 const STEP: u64 = 4 << 20;
 
 /// Writes zeros into a file.
@@ -48,13 +48,12 @@ pub(super) fn write_zeros(file: &dyn File, from: u64, len: u64) -> io::Result<()
     Ok(())
 }
 
-/// A spare file, as far as it has come. Each has a name and a file of its own, and only
-/// one thread has it: zeros that one thread still writes can never come down on what another has
-/// made a segment of.
+/// A spare file that is being made. Each has a name and a file of its own, and only one thread has
+/// it: zeros that one thread is still writing can never land in the segment of another.
 pub(super) struct Spare {
     pub path: PathBuf,
     pub file: Arc<dyn File>,
-    /// Zeros that are on the disk.
+    /// Number of zeros that are on the disk.
     pub zeroed: u64,
     len: u64,
 }
@@ -69,7 +68,7 @@ impl Spare {
         self.zeroed == self.len
     }
 
-    /// Gives the room back.
+    /// Frees the room.
     pub(super) fn remove(&self, fs: &dyn Fs) {
         let (Ok(()) | Err(_)) = fs.remove(&self.path);
     }
@@ -83,8 +82,8 @@ impl Spare {
     }
 }
 
-/// The number of a spare file: the upper half tells those of one store apart, the lower half says
-/// which store it is of. No other file has such a name by chance, so that what is in it need not be
+/// The number of a spare file: the upper half distinguishes those of one store, the lower half
+/// identifies the store. No other file has such a name by chance, so that its content need not be
 /// read to the end.
 fn number(store: &[u8; 16], n: u32) -> u64 {
     let of = extend(crc(store), &n.to_le_bytes());
@@ -95,7 +94,7 @@ fn is_of(store: &[u8; 16], name: &str) -> bool {
     spare_number(name).is_some_and(|found| number(store, (found >> 32) as u32) == found)
 }
 
-/// Removes files of segments that never got their names: no other program makes such ones.
+/// Removes files of segments under temporary names: no other program makes such files.
 pub(super) fn remove_unnamed(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
     let is_of_segment = |name: &str| segment_number(name).or(index_number(name)).is_some();
     for entry in entries.iter().filter(|entry| entry.is_file && meant_by(&entry.name).is_some_and(is_of_segment)) {
@@ -103,9 +102,8 @@ pub(super) fn remove_unnamed(fs: &dyn Fs, dir: &Path, entries: &[Entry]) {
     }
 }
 
-/// Removes the spare files that a process has left that died: those whose name says that they are
-/// of this store. Returns the names that look like those of spare files and belong to something
-/// else.
+/// Removes the spare files that a dead process has left: those whose name says that they are of
+/// this store. Returns names that look like those of spare files and belong to something else.
 pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], store: &[u8; 16]) -> Vec<String> {
     let mut others = Vec::new();
     for entry in entries.iter().filter(|entry| spare_number(&entry.name).is_some() && entry.is_file) {
@@ -115,17 +113,17 @@ pub(super) fn remove_left(fs: &dyn Fs, dir: &Path, entries: &[Entry], store: &[u
                 let (Ok(()) | Err(_)) = fs.remove(&path);
             }
             Some(Ok(false)) | None => others.push(entry.name.clone()),
-            // As long as it cannot be read, it only takes room.
+            // While it cannot be read, it only takes room.
             Some(Err(_)) => {}
         }
     }
     others
 }
 
-/// Whether a file that has the name of a spare file looks like one at its start and its end: zeros,
-/// and what a crash has left of the header of a segment, which is written when the file is whole.
-/// In a file that somebody has put there under this name, or that is a segment, something else
-/// stands after the header.
+/// Returns whether a file with the name of a spare file looks like one at its start and its end:
+/// zeros, possibly with what a crash has left of the header of a segment, which is written when the
+/// file is complete. A segment, or a file of the user under this name, has something else after the
+/// header.
 fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
     if size == 0 || size > LARGEST {
         return Ok(size == 0);
@@ -146,7 +144,7 @@ fn is_spare(fs: &dyn Fs, path: &Path, size: u64) -> io::Result<bool> {
 }
 
 impl LogWriter {
-    /// Begins a spare file, if there is room for it and the rest of the segment at hand.
+    /// Begins a spare file, if there is room for it and for the rest of the active segment.
     pub(super) fn begin_spare(&self) -> Option<Spare> {
         let len = self.settings.segment_size;
         let wanted = self.settings.reserve.saturating_add(2 * len);
@@ -159,7 +157,7 @@ impl LogWriter {
             let number = number(&self.log.store_id(), self.spares.fetch_add(1, Ordering::Relaxed));
             let path = self.log.dir().join(spare_name(number));
             match self.held.files.open(&path, Mode::Read) {
-                // A file of somebody else, who likes the name.
+                // A file of another program with this name.
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     return Spare::begin(&*self.held.files, path, len).ok();
@@ -169,8 +167,8 @@ impl LogWriter {
         }
     }
 
-    /// Makes more of a spare file, or hands it to the writer when it is whole. Gives it back if it
-    /// is not whole yet.
+    /// Makes more of a spare file, or hands it to the writer when it is complete. Returns it if it
+    /// is not complete yet.
     pub(super) fn further_spare(&self, mut spare: Spare) -> Option<Spare> {
         if self.held.files.is_ending() || spare.go_on().is_err() {
             spare.remove(&*self.held.files);
@@ -183,14 +181,14 @@ impl LogWriter {
         None
     }
 
-    /// Whether a spare file has come further than the segment at hand needs it yet: it is whole
-    /// when that is three quarters full.
+    /// Returns whether a spare file is ahead of the active segment: it must be complete when that
+    /// is three quarters full.
     pub(super) fn is_spare_ahead(&self, spare: &Spare) -> bool {
         let filled = self.state.lock().written.offset;
         spare.zeroed / 2 > filled.saturating_sub(self.settings.segment_size / 4) + STEP
     }
 
-    /// All of it at once, where there is no thread that would.
+    /// Makes all of it at once, if there is no thread that would.
     pub(super) fn make_spare(&self) {
         let mut making = self.begin_spare();
         while let Some(spare) = making {

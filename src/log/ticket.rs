@@ -1,4 +1,4 @@
-//! Waiting for a commit.
+//! Tickets: waiting for a commit.
 
 use super::LogWriter;
 use crate::error::{Error, Result};
@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Waker;
 
-/// What became of one commit, and who waits for it.
+/// The outcome of one commit, and its waiter.
 #[derive(Default)]
 pub(super) struct CommitSlot {
-    /// There is an outcome: anyone who only looks takes no lock.
+    /// There is an outcome: a caller that only checks takes no lock.
     completed: AtomicBool,
     waiting: Mutex<Waiting>,
 }
@@ -21,16 +21,16 @@ pub(super) struct CommitSlot {
 struct Waiting {
     outcome: Option<Result<(), Error>>,
     waker: Option<Waker>,
-    /// Who waits is a thread that can write the next group; tasks must not block.
+    /// The waiter is a thread that can write the next group; tasks must not block.
     can_lead: bool,
-    /// The waiter is to lead the next group.
+    /// The waiter must lead the next group.
     lead: bool,
-    /// Nobody will ever wait.
+    /// The ticket was dropped: there will be no waiter.
     abandoned: bool,
 }
 
 impl CommitSlot {
-    /// Says what became of the commit. Returns who waits for it, to be woken.
+    /// Sets the outcome. Returns the waiter, to be woken.
     #[must_use]
     pub(super) fn complete(&self, outcome: Result<(), Error>) -> Option<Waker> {
         let mut waiting = self.waiting.lock();
@@ -39,7 +39,7 @@ impl CommitSlot {
         waiting.waker.take()
     }
 
-    /// Wakes who waits, to lead the next group. `false` if nobody waits any more.
+    /// Wakes the waiter, to lead the next group. Returns `false` if there is none any more.
     pub(super) fn promote(&self, caller: Caller) -> bool {
         let mut waiting = self.waiting.lock();
         if !waiting.can_lead {
@@ -60,14 +60,15 @@ impl CommitSlot {
         self.waiting.lock().abandoned
     }
 
-    /// Says that this thread waits. Called under the commit lock, so that no leader misses it.
+    /// Registers this thread as the waiter. Called under the commit lock, so that no leader misses
+    /// it.
     pub(super) fn register(&self) {
         let mut waiting = self.waiting.lock();
         waiting.waker = Some(this_thread());
         waiting.can_lead = true;
     }
 
-    /// Sleeps until the outcome is known or the next group is to be led.
+    /// Sleeps until the outcome is known or the next group must be led.
     pub(super) fn park(&self) {
         loop {
             let mut waiting = self.waiting.lock();
@@ -80,7 +81,7 @@ impl CommitSlot {
     }
 }
 
-/// A commit that has been accepted: it has its place in the order, and is not yet durable.
+/// A commit that has been accepted: its order is decided, and it is not yet durable.
 pub(crate) struct CommitTicket {
     pub(super) writer: Arc<LogWriter>,
     pub(super) slot: Arc<CommitSlot>,
@@ -94,11 +95,11 @@ impl CommitTicket {
         self.writer.wait(&self.slot)
     }
 
-    /// What became of the commit, if that is known; if not, `waker` is told when it is. The commit
-    /// is written in the background, or here if there is no maintenance thread.
+    /// Returns the outcome of the commit if it is known; otherwise wakes `waker` when it is. The
+    /// commit is written in the background, or here if there is no maintenance thread.
     #[cfg(feature = "async")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<()>> {
-        // In a forked process there is nobody who would write it.
+        // In a forked process there is no thread that would write it.
         if let Err(forked) = self.writer.check_process() {
             self.waited = true;
             return Some(Err(forked));
@@ -117,21 +118,21 @@ impl CommitTicket {
         outcome
     }
 
-    /// Whether waiting would not block.
+    /// Returns whether waiting would not block.
     pub(crate) fn is_done(&self) -> bool {
         self.slot.completed.load(Acquire)
     }
 }
 
 impl Drop for CommitTicket {
-    /// Nobody will wait, so nobody would write: the maintenance thread does, or else this one.
+    /// There is no waiter that would write it: the maintenance thread does, or else this one.
     fn drop(&mut self) {
         if self.waited || self.writer.check_process().is_err() {
             return;
         }
         self.slot.waiting.lock().abandoned = true;
         if !self.is_done() && !self.writer.maintenance.take_over() {
-            // An error is told by the next sync or close.
+            // The next sync or close returns the error.
             let (Ok(()) | Err(_)) = self.writer.wait(&self.slot);
         }
     }

@@ -1,4 +1,4 @@
-//! The one writer of a log: what it is made of, what it makes durable, and how it closes.
+//! The writer of a log: its parts, durability, and closing.
 
 use super::active::ActiveSegment;
 use super::head_file::HeadFile;
@@ -16,7 +16,7 @@ pub(crate) struct LogWriter {
     pub(super) settings: LogSettings,
     pub(super) observer: Arc<dyn CommitObserver>,
     pub(super) state: Mutex<CommitState>,
-    /// Told when a group is done, for those who wait for room.
+    /// Notified when a group is done, for threads that wait for room.
     pub(super) progress: Condvar,
     pub(super) active: Mutex<ActiveSegment>,
     /// Positions below this one are durable.
@@ -24,14 +24,14 @@ pub(crate) struct LogWriter {
     pub(super) head: Mutex<HeadFile>,
     pub(super) maintenance: maintenance::MaintenanceSignal,
     pub(super) syncing: interval::Syncing,
-    /// What tells the next spare file from the others of the store.
+    /// Distinguishes the next spare file from the others of the store.
     pub(super) spares: AtomicU32,
-    /// What closing has come to.
+    /// The state of closing.
     pub(super) closed: Mutex<Option<Result<()>>>,
 }
 
 impl LogWriter {
-    /// Whether all that is visible is durable.
+    /// Returns whether everything visible is durable.
     pub(super) fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire) >= self.log.watermark()
     }
@@ -45,12 +45,12 @@ impl LogWriter {
         drained
     }
 
-    /// Makes all events durable that can be read.
+    /// Makes all visible events durable.
     pub(crate) fn sync_visible(&self) -> Result<()> {
         self.make_durable(self.log.watermark())
     }
 
-    /// Makes all events below this position durable, which are visible: with
+    /// Makes all visible events below this position durable; with
     /// [`Durability::Sync`](super::Durability::Sync) they are.
     pub(crate) fn make_durable(&self, upto: u64) -> Result<()> {
         if self.durable.load(Ordering::Acquire) >= upto {
@@ -58,16 +58,17 @@ impl LogWriter {
         }
         self.check_process()?;
         self.check_durability()?;
-        // What is visible may be in the hands of a leader that has not said so yet.
+        // A leader may have made events visible and not yet recorded that they are durable.
         self.arrive();
         self.sync_written()?;
         self.check_durability()
     }
 
     /// Accepts nothing more, writes what has been accepted, makes it durable, marks the store as
-    /// closed cleanly, and lets go of the lock. Reads go on.
+    /// closed cleanly, and releases the lock. Reads continue.
     pub(crate) fn close(&self) -> Result<()> {
-        // The thread to wait for is not here, and neither the lock nor the files are ours.
+        // The thread to wait for is not in this process, and neither the lock nor the files are
+        // ours.
         self.check_process()?;
         let mut closed = self.closed.lock();
         if let Some(result) = &*closed {
@@ -82,11 +83,11 @@ impl LogWriter {
     }
 
     fn close_files(&self) -> Result<()> {
-        // If it is lost, that is what all below comes to.
+        // If the lock is lost, the calls below return that error.
         let (Ok(()) | Err(_)) = self.check_owner();
         self.state.lock().refused.get_or_insert(Error::Closed);
         let drained = self.drain();
-        // What leaders do after their commits, and readers for their own: a spare file, an index.
+        // Leaders write spare files after their commits, and readers rebuild indexes.
         self.held.files.end_work();
         self.check_durability()?;
         self.sync_written()?;
@@ -98,7 +99,7 @@ impl LogWriter {
         drained
     }
 
-    /// Whether all syncs have gone well so far.
+    /// Returns whether no sync has failed so far.
     fn check_durability(&self) -> Result<()> {
         match &self.state.lock().refused {
             Some(unknown @ (Error::DurabilityUnknown { .. } | Error::LockLost { .. })) => Err(unknown.clone()),

@@ -1,4 +1,4 @@
-//! Making a segment of parts: the bytes of a file that an open takes for its own.
+//! The builder: assembles a segment from parts, whose bytes an open accepts as its own.
 
 use super::{Implied, RebuiltSegment, SlotPart};
 use crate::event::NewEvent;
@@ -12,10 +12,10 @@ use crate::segment::succession::SegmentExtent;
 use crate::system::System;
 use std::ops::Range;
 
-/// Records of lost events in one commit.
+/// Number of records of lost events in one commit.
 const LOST_AT_ONCE: u64 = 4096;
 
-/// A segment in the making.
+/// A segment that is being built.
 pub(crate) struct Builder {
     pub header: SegmentHeader,
     mask: Mask,
@@ -23,7 +23,7 @@ pub(crate) struct Builder {
     pub bytes: Vec<u8>,
 }
 
-/// A draft that takes whatever was a commit already.
+/// A draft without limits: it takes whatever was a commit already.
 pub(crate) fn draft() -> Draft {
     Draft::new(Limits { event: MAX_RECORD, commit: MAX_BODY as usize })
 }
@@ -33,16 +33,16 @@ impl Builder {
         Builder { mask: header.mask(), chain: Chain::start(&header), bytes: header.encode().to_vec(), header }
     }
 
-    /// The segment as it is now, which is not sealed.
+    /// Returns the segment as it is now, not sealed.
     pub(crate) fn extent(&self) -> SegmentExtent {
         SegmentExtent { segment: self.header, end: self.bytes.len() as u64, chain: self.chain }
     }
 
-    /// Adds a part of a place, with the positions that it has.
+    /// Adds a part, with its positions.
     ///
     /// # Panics
     ///
-    /// If it is not the next one.
+    /// If it does not follow.
     pub(crate) fn add(&mut self, rebuilt: &RebuiltSegment, part: &SlotPart) {
         match part {
             SlotPart::Commit { file, at, header } => {
@@ -57,7 +57,7 @@ impl Builder {
                     rest = behind;
                 }
                 draft.set_attributes(attributes);
-                // It says nothing of what stands after it, if nobody has made that up.
+                // Claims nothing about later frames, unless the bytes were crafted.
                 self.commit(draft, header.recorded_at, header.durable_upto.min(header.first_position));
             }
             SlotPart::Events { file, first, recorded_at, records, attributes } => {
@@ -92,7 +92,7 @@ impl Builder {
         }
     }
 
-    /// Says of positions that their events are lost.
+    /// Adds records of lost events for these positions.
     pub(crate) fn lose(&mut self, positions: Range<u64>) {
         assert_eq!(self.chain.next_position, positions.start, "parts follow one another");
         let (key, event) = (System::Lost.key(), NewEvent::new(System::Lost.event_type(), ""));
@@ -134,7 +134,7 @@ impl Builder {
         self.bytes.extend_from_slice(&frame);
     }
 
-    /// What a scan of it would find, if it is not sealed.
+    /// Returns what a scan of it would find, if it is not sealed.
     pub(crate) fn scanned(&self) -> Scanned {
         Scanned::known(&self.header, self.bytes.len() as u64, self.chain)
     }

@@ -1,5 +1,5 @@
-//! What is intact in the bytes of one segment: whole commits, and single events of commits that are
-//! not whole.
+//! Carving: finds what is intact in the bytes of one segment: whole commits, and single events of
+//! damaged commits.
 
 use super::files::KnownSegment;
 use crate::error::Result;
@@ -11,25 +11,25 @@ use crate::segment::START;
 use std::ops::Range;
 use std::path::Path;
 
-/// No record is shorter: length, flags, key, type, length of the metadata, tail.
+/// Minimum length of a record: length, flags, key, type, length of the metadata, tail.
 const SHORTEST: usize = 1 + 2 + 3 + 2 + 1 + 18;
 
 /// Something intact in a segment.
 #[derive(Clone, Debug)]
 pub(super) enum Find {
-    /// A commit: its header and all that it says.
+    /// A commit: its header and everything in it.
     Commit {
         at: usize,
         header: FrameHeader,
     },
-    /// The header of a commit that is not whole. Which of its attributes are intact stands in
-    /// `attributes`: all, or none.
+    /// The header of a damaged commit. `attributes` has all of its attributes if they are intact,
+    /// otherwise none.
     Broken {
         at: usize,
         header: FrameHeader,
         attributes: Range<usize>,
     },
-    /// An event of a commit that is not whole.
+    /// An event of a damaged commit.
     Event {
         bytes: Range<usize>,
         position: u64,
@@ -38,12 +38,12 @@ pub(super) enum Find {
     Seal(Seal),
 }
 
-/// Finds all that is intact in the bytes of a segment file, in order of offsets.
+/// Returns everything that is intact in the bytes of a segment file, in order of offsets.
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if a commit is intact and of a
-/// newer version.
+/// [`Error::UnsupportedFormat`](crate::Error::UnsupportedFormat) if an intact commit is of a newer
+/// version.
 pub(super) fn finds(bytes: &[u8], known: &KnownSegment, path: &Path) -> Result<Vec<Find>> {
     let mut found = Vec::new();
     let mut at = START as usize;
@@ -78,15 +78,15 @@ pub(super) fn finds(bytes: &[u8], known: &KnownSegment, path: &Path) -> Result<V
     Ok(found)
 }
 
-/// Zeros at the start of `bytes`, in steps of 8.
+/// Returns the number of zeros at the start of `bytes`, in steps of 8.
 fn zeros(bytes: &[u8]) -> usize {
     let blocks = bytes.chunks(4096).take_while(|chunk| is_zero(chunk)).map(<[u8]>::len).sum::<usize>();
     let rest = bytes[blocks..].chunks_exact(8).take_while(|word| is_zero(word)).count() * 8;
     blocks + rest
 }
 
-/// The commit with this header, if its body is intact. Padding and trailer say nothing that is not
-/// known then.
+/// Returns the commit with this header, if its body is intact. Padding and trailer add nothing
+/// then.
 fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, path: &Path) -> Result<Option<Find>> {
     let end = at as u64 + header.table_at() + header.table_len();
     if end > bytes.len() as u64 {
@@ -112,8 +112,8 @@ fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, pa
     Ok(whole.then_some(Find::Commit { at, header }))
 }
 
-/// The attributes of a commit that is not whole, if they are intact all the same: the header
-/// vouches for the table, and the table for the blocks that they stand in.
+/// Returns the attributes of a damaged commit, if they are intact: the header proves the table, and
+/// the table the blocks that they are in.
 fn attributes(bytes: &[u8], at: usize, header: &FrameHeader, mask: Mask) -> Range<usize> {
     let body = at + HEADER;
     let len = header.attributes_len as usize;
@@ -130,7 +130,7 @@ fn attributes(bytes: &[u8], at: usize, header: &FrameHeader, mask: Mask) -> Rang
     if holds { body..body + len } else { body..body }
 }
 
-/// The event whose record stands at `at`, if one does. What costs little is looked at first.
+/// Returns the event whose record is at `at`, if there is one. Cheap checks come first.
 fn event(bytes: &[u8], at: usize, known: &KnownSegment) -> Option<Find> {
     let left = &bytes[at..];
     let len = record::len(left).filter(|&len| SHORTEST <= len && len <= left.len())?;

@@ -1,4 +1,4 @@
-//! The second piece of evidence: the index of a segment knows which streams stood where, also where the
+//! The second piece of evidence: the index of a segment knows the locations of streams, even if the
 //! segment itself is damaged.
 
 use super::{Loss, LostEvents};
@@ -14,16 +14,16 @@ use std::path::Path;
 
 /// What is known without the index.
 pub(super) struct KnownBytes {
-    /// The bytes of what is intact, sorted.
+    /// The ranges of intact bytes, sorted.
     pub intact: Vec<Range<usize>>,
     /// All of the segment is lost.
     pub whole: bool,
-    /// Bytes that the file has; what stood after them is lost with its end.
+    /// Length of the file in bytes; anything after it is lost with its end.
     pub size: u64,
 }
 
-/// Says of each loss in a segment what was lost there, as far as the index of the segment is intact
-/// and tells.
+/// Names the lost events of each loss in a segment, as far as the index of the segment is intact
+/// and knows them.
 pub(super) fn name_lost_events(
     fs: &dyn Fs,
     dir: &Path,
@@ -38,8 +38,8 @@ pub(super) fn name_lost_events(
     if lossy {
         return;
     }
-    // Where the newest deletions stand that this segment knows: what an edition had before them is
-    // not lost, but gone, and the sequences there have been given again.
+    // Offsets of the newest deletions in this segment: earlier events of their editions are not
+    // lost, but deleted, and their sequences have been assigned again.
     let mut deletions: HashMap<Vec<u8>, u32> = HashMap::new();
     let listed = index.entries(&[TermKind::Deletion as u8], |entry| {
         let last = index.posted(&entry)?.last;
@@ -65,7 +65,7 @@ pub(super) fn name_lost_events(
         let count = offsets.len() as u64;
         for (&offset, n) in offsets.iter().zip(0..) {
             let is_deleted = deleted_upto.is_some_and(|upto| offset < upto);
-            // What the entry knows is the sequence after the last one.
+            // The entry has the sequence after the last one.
             let sequence =
                 entry.value.checked_add(n).and_then(|behind| behind.checked_sub(count)).filter(|_| !is_deleted);
             let before = known.intact.partition_point(|bytes| bytes.start <= offset as usize);

@@ -16,30 +16,30 @@ use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Places that look like commits are tried to find out what a lost header said; not more often than
-/// this, as a file may be made to look like many.
+/// Maximum number of possible commits that are tried to find a lost header: a file may be crafted
+/// to look like many.
 const MAX_TRIES: u32 = 4096;
 
-/// Bytes that a segment has at most.
+/// Maximum number of bytes of a segment.
 const MAX_SEGMENT: u64 = u32::MAX as u64;
 
-/// A file that looks like part of a store, and is none of this one.
+/// A file that looks like part of a store, but is not part of this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftOut {
     /// The file.
     pub path: PathBuf,
-    /// Why nothing was taken from it.
+    /// Why it was not used.
     pub why: String,
 }
 
-/// What must be known of a segment to read what is in it.
+/// What must be known of a segment to read its content.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownSegment {
     pub mask: Mask,
-    /// If it is not exact, what could not be found out is 0.
+    /// If it is not exact, unknown fields are 0.
     pub header: SegmentHeader,
-    /// The header is what it was, to the bit.
+    /// The header is identical to the original.
     pub exact: bool,
 }
 
@@ -48,25 +48,25 @@ pub(super) struct KnownSegment {
 pub(super) struct SegmentCandidate {
     pub path: PathBuf,
     pub size: u64,
-    /// The header stands in the file, and is intact.
+    /// The header is in the file, and intact.
     pub has_header: bool,
     pub known: KnownSegment,
     /// The number is known: from the header, an index, or the name of the file.
     pub number: Option<u64>,
-    /// What a scan found, if nothing in the file is damaged.
+    /// The result of a scan, if nothing in the file is damaged.
     pub scanned: Option<Scanned>,
-    /// After the last event that is intact.
+    /// The position after the last intact event.
     pub end: u64,
     /// Number of intact events.
     pub events: u64,
-    /// Positions below this one were durable, as the file says.
+    /// Positions below this one were durable, according to the file.
     pub proven: u64,
-    /// It holds another commit than HEAD says was durable.
+    /// It has another commit than HEAD says was durable.
     pub is_other: bool,
 }
 
 impl SegmentCandidate {
-    /// A scan has found nothing but zeros after the last commit.
+    /// A scan has found only zeros after the last commit.
     pub(super) fn ends_in_zeros(&self) -> bool {
         self.scanned.as_ref().is_some_and(|scanned| scanned.stop == ScanEnd::End)
     }
@@ -76,13 +76,13 @@ impl SegmentCandidate {
     }
 }
 
-/// Opens a file, and says how long it is.
+/// Opens a file, and returns its length.
 pub(super) fn open(fs: &dyn Fs, path: &Path) -> Result<(std::sync::Arc<dyn fs::File>, u64)> {
     let opened = fs.open(path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
     opened.map(|(size, file)| (file, size)).map_err(|e| Error::io("open", path, e))
 }
 
-/// All bytes of a file, as many as a segment can have.
+/// Returns all bytes of a file, up to the maximum of a segment.
 pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
     let (file, size) = open(fs, path)?;
     // No segment is longer: offsets in one have 32 bits.
@@ -92,35 +92,34 @@ pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file of the directory before it is known whose it is.
+/// A file of the directory before its store is known.
 struct Raw {
     path: PathBuf,
     size: u64,
     header: Option<SegmentHeader>,
-    /// It stands in the file as it was written.
+    /// It is in the file as it was written.
     intact: bool,
 }
 
-/// What the files of a directory hold.
+/// The content of the files of a directory.
 pub(super) struct Files {
     pub store: [u8; 16],
     pub head: Option<head::DurableMark>,
     pub candidates: Vec<SegmentCandidate>,
-    /// The headers of index files: they say whose index they are.
+    /// The headers of index files.
     pub indexes: Vec<(PathBuf, IndexHeader)>,
     pub left_out: Vec<LeftOut>,
-    /// Files of others that could not be looked at.
+    /// Files of unknown owners that could not be read.
     pub notices: Vec<String>,
 }
 
-/// Looks at each file of a directory.
+/// Examines each file of a directory.
 ///
 /// # Errors
 ///
 /// [`Error::NotAStore`] if nothing in it is a segment, [`Error::UnsupportedFormat`], [`Error::Io`].
 pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
-    // HEAD first: beside a process that writes, it must not know more than the segments that are
-    // looked at.
+    // HEAD first: beside a process that writes, it must not be newer than the segments.
     let head_bytes = crate::segment::head::bytes(fs, dir)?.unwrap_or_default();
     let head = head::decode_damaged(&head_bytes, &dir.join(HEAD))?;
     let mut entries = match fs.list(dir) {
@@ -135,8 +134,8 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     for entry in entries.iter().filter(|entry| may_be_segment(&entry.name)) {
         let path = dir.join(&entry.name);
         let (file, size) = match open(fs, &path) {
-            // Somebody else's. One of ours may be made readable, and holds what would otherwise be
-            // lost.
+            // Another program's. A file of ours may be made readable later, and holds what would
+            // otherwise be lost.
             Err(Error::Io { source, .. }) if segment_number(&entry.name).is_none() && !fs::is_out_of_files(&source) => {
                 unread.push(format!("{}: it cannot be opened, and is left out: {source}", entry.name));
                 continue;
@@ -167,7 +166,7 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     Ok(found)
 }
 
-/// Files of a store that are something else by their names.
+/// Files of a store that have other roles, according to their names.
 fn may_be_segment(name: &str) -> bool {
     let others = [HEAD, LOCK, POSITIONS, REPAIRING, SPARE];
     let endings = [NEW, ".snap", ".cut"];
@@ -192,14 +191,14 @@ fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(Path
     Ok(found)
 }
 
-/// Which store the directory is: the one that HEAD names, if a segment agrees; otherwise the one
-/// that most segments name; otherwise the one that any of them names.
+/// Returns the id of the store: the one that HEAD names, if a segment agrees; otherwise the one
+/// that most segments name; otherwise the one that any file names.
 fn store_of(raw: &[Raw], head: Option<&head::DurableMark>, indexes: &[(PathBuf, IndexHeader)]) -> [u8; 16] {
     let stores: Vec<[u8; 16]> = raw.iter().filter_map(|raw| Some(raw.header?.store)).collect();
     let mut counted: HashMap<[u8; 16], usize> = HashMap::new();
     stores.iter().for_each(|store| *counted.entry(*store).or_default() += 1);
     let votes = |store: &[u8; 16]| counted.get(store).copied().unwrap_or(0);
-    // Of those with as many, the one that comes first.
+    // Among equals, the first one.
     let most = stores.iter().rev().max_by_key(|store| votes(store)).copied();
     let head = head.map(|head| head.store);
     let index = indexes.first().map(|(_, header)| header.store);
@@ -211,7 +210,7 @@ impl Files {
         self.left_out.push(LeftOut { path, why: why.to_owned() });
     }
 
-    /// Takes a file, if it holds a segment of this store.
+    /// Adds a file, if it holds a segment of this store.
     fn take(&mut self, fs: &dyn Fs, raw: Raw) -> Result<()> {
         let named = raw.path.file_name().and_then(|name| segment_number(&name.to_string_lossy()));
         let known = match raw.header {
@@ -254,8 +253,8 @@ impl Files {
         Ok(())
     }
 
-    /// What the header of a segment said that has lost it: as far as an index file tells, or the
-    /// commits after it.
+    /// Returns what the lost header of a segment said, as far as an index file or the later commits
+    /// tell.
     fn guess(&self, bytes: &[u8]) -> Option<KnownSegment> {
         let mut tries = 0;
         for at in (START as usize..bytes.len().saturating_sub(HEADER)).step_by(ALIGN as usize) {
@@ -292,8 +291,8 @@ impl Files {
     }
 }
 
-/// The first position and the base time of a segment of a single commit whose header is lost, too:
-/// its seal proves the mask, and says when the last event was recorded.
+/// Returns the first position and the base time of a segment with a single commit whose header is
+/// lost, too: its seal proves the mask, and has the time of the last event.
 fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64, i64)> {
     let body = bytes.get(at + HEADER..at + frame.table_at() as usize).filter(|_| frame.kind == SEAL)?;
     let seal = Seal::decode(body).filter(|_| frame.vouches_for(body, mask, at as u64))?;
@@ -308,8 +307,8 @@ fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Opt
     Some((seal.first_position, frame.recorded_at.checked_sub(last?)?))
 }
 
-/// The first position and the base time of a segment, from a commit whose first event proves the
-/// mask that its header implies.
+/// Returns the first position and the base time of a segment, from a commit whose first event
+/// proves the mask that its header implies.
 fn base(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64, i64)> {
     let start = at + HEADER + frame.attributes_len as usize;
     let left = bytes.get(start..).filter(|_| frame.kind == EVENTS)?;
@@ -321,14 +320,14 @@ fn base(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64
     Some((frame.first_position.checked_sub(parts.ordinal)?, frame.recorded_at.checked_sub_unsigned(parts.time)?))
 }
 
-/// What a commit says was durable when it was written: nothing of itself, if nobody has made that
-/// up.
+/// Returns the positions that a commit says were durable when it was written: never its own, unless
+/// the bytes were crafted.
 fn durable_upto(header: &FrameHeader) -> u64 {
     header.durable_upto.min(header.first_position)
 }
 
 impl SegmentCandidate {
-    /// Finds out how far the file is intact, and what it says.
+    /// Finds out how far the file is intact, and its content.
     fn look(&mut self, fs: &dyn Fs, head: Option<&head::DurableMark>) -> Result<()> {
         let (file, size) = open(fs, &self.path)?;
         let source = ScanSource { path: &self.path, file: &*file, size };
@@ -401,7 +400,7 @@ impl SegmentCandidate {
         Ok(self.known.exact)
     }
 
-    /// Whether the file has the name that it must have.
+    /// Returns whether the file has the right name.
     pub(super) fn is_named(&self, number: u64) -> bool {
         self.path.file_name().is_some_and(|name| name.to_string_lossy() == segment_name(number))
     }

@@ -1,4 +1,5 @@
-//! Which segments the log had, which files hold them, and which positions belong into each.
+//! The inventory: which segments the log had, which files hold them, and which positions each must
+//! hold.
 
 use super::carve::finds;
 use super::consistency::{self, Findings, Implied, SequenceCheck};
@@ -24,23 +25,23 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentSlot {
     pub number: u64,
-    /// The positions that belong into it.
+    /// The positions that it must hold.
     pub positions: Range<u64>,
-    /// The files that hold it, the best one first. None if it is missing.
+    /// The files that hold it, the best one first. Empty if it is missing.
     pub(super) candidates: Vec<usize>,
     pub(super) newest: bool,
 }
 
-/// What stands in a directory.
+/// The inventory of a directory.
 pub(crate) struct Inventory {
     dir: PathBuf,
     pub store: [u8; 16],
-    /// What HEAD says, if that is intact and of this store.
+    /// The content of HEAD, if it is intact and of this store.
     pub head: Option<DurableMark>,
     pub places: Vec<SegmentSlot>,
     pub left_out: Vec<LeftOut>,
     pub notices: Vec<String>,
-    /// Some evidence says that all positions below this one were durable.
+    /// Evidence proves that all positions below this one were durable.
     pub proven: u64,
     pub(super) candidates: Vec<SegmentCandidate>,
     pub(super) index_evidence: Vec<(PathBuf, SegmentHeader, u64)>,
@@ -48,7 +49,7 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
-    /// Looks at each file of a directory once. Changes nothing and takes no lock.
+    /// Examines each file of a directory once. Changes nothing and takes no lock.
     ///
     /// # Errors
     ///
@@ -93,8 +94,8 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Sees what the events say of one another. They may contradict also where no byte is damaged:
-    /// anyone who made them up made their checksums.
+    /// Compares events with one another. They may contradict each other even if no byte is damaged:
+    /// crafted bytes have valid checksums.
     fn check_sequences(&mut self, fs: &Holes<'_>) -> Result<()> {
         let mut check = SequenceCheck::default();
         for n in 0..self.places.len() {
@@ -115,7 +116,7 @@ impl Inventory {
                     let record = &rebuilt.files[part.file()][bytes];
                     let Some(parts) = record::decode(record, 0, record.len()) else { continue };
                     let key = parts.layout.key(record);
-                    // What a commit tracks stands beside its events.
+                    // The tracked position of a commit is not in its events.
                     let is_bare = matches!(part, SlotPart::Events { attributes, .. } if attributes.is_empty());
                     if is_bare && System::of(key) == Some(System::Tracking) {
                         check.refuse(position);
@@ -138,12 +139,12 @@ impl Inventory {
         Ok(())
     }
 
-    /// Sequences that streams lack, as the events around them tell.
+    /// Sequences that streams lack, according to the neighbouring events.
     pub(crate) fn missing(&self) -> &[LostEvents] {
         &self.findings.missing
     }
 
-    /// Finds out where the log ends, and corrects what places hold.
+    /// Finds the end of the log, and corrects the slots accordingly.
     fn end(&mut self, fs: &dyn Fs) -> Result<()> {
         for n in 0..self.places.len() {
             let next = self.places.get(n + 1).map(|next| next.positions.start);
@@ -156,7 +157,7 @@ impl Inventory {
         let Some(last) = self.places.len().checked_sub(1) else { return Ok(()) };
         let place = self.places[last].clone();
         let end = match place.candidates.first() {
-            // Of several files, another may have more.
+            // If there are several files, another one may have more.
             Some(&first) if self.candidates[first].scanned.is_none() || place.candidates.len() > 1 => {
                 let open = SegmentSlot { positions: place.positions.start..u64::MAX, ..place };
                 self.pick(fs, &open)?.0.end().unwrap_or(0)
@@ -174,7 +175,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Tries to find out all of a lost header.
+    /// Tries to find all of a lost header.
     fn complete(&mut self, fs: &dyn Fs, n: usize) -> Result<()> {
         let first = self.places[n].candidates[0];
         if self.candidates[first].known.exact {
@@ -193,8 +194,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// What may be lost because HEAD marks another log than the one that is there: nobody knows how
-    /// much.
+    /// The loss if HEAD marks another log than the one that is here: its extent is unknown.
     pub(crate) fn other_log(&self) -> Option<Loss> {
         let at = self.head?.position.checked_sub(1)?;
         let place = self.places.iter().find(|place| place.positions.contains(&at))?;
@@ -206,8 +206,8 @@ impl Inventory {
         })
     }
 
-    /// The header of a place whose first file holds just what belongs there, and what a scan of it
-    /// found. Whether it fits to the place before is another question.
+    /// Returns the header of a slot whose first file holds exactly what belongs there, and the
+    /// result of a scan. Whether it fits the slot before is another question.
     pub(crate) fn sound(&self, n: usize) -> Option<(SegmentHeader, &Scanned)> {
         let place = &self.places[n];
         let candidate = &self.candidates[*place.candidates.first()?];
@@ -221,29 +221,29 @@ impl Inventory {
         fits.then_some((header, whole))
     }
 
-    /// The file of a place that is sound, and whether it has the name that it must have.
+    /// Returns the file of a sound slot, and whether it has the right name.
     pub(crate) fn file_of(&self, n: usize) -> Option<(&Path, bool)> {
         let place = &self.places[n];
         let candidate = &self.candidates[*place.candidates.first()?];
         Some((&candidate.path, candidate.is_named(place.number)))
     }
 
-    /// The header that a place had, if it is known to the bit.
+    /// Returns the header that a slot had, if it is known exactly.
     pub(crate) fn header(&self, n: usize) -> Option<SegmentHeader> {
         let known = self.known(n)?;
         known.exact.then_some(known.header)
     }
 
-    /// When the segment was begun, if that is known.
+    /// Returns when the segment began, if that is known.
     pub(crate) fn base_time(&self, n: usize) -> Option<i64> {
         Some(self.known(n)?.header.base_time)
     }
 
-    /// The header of the segment that is made for a place, after `next`, the header that the segment
-    /// before it implies. It has a salt of its own, so that no index of the damaged segment is taken
-    /// for one of this.
+    /// Returns the header of the rebuilt segment of a slot, after `next`, the header that the
+    /// segment before it implies. It has a salt of its own, so that no index of the damaged segment
+    /// is taken for one of this segment.
     pub(crate) fn rebuilt_header(&self, n: usize, next: Option<SegmentHeader>) -> SegmentHeader {
-        // Of a first segment that is gone, the next one knows the time best.
+        // If the first segment is missing, the next one knows the time best.
         let later = || (n..self.places.len()).find_map(|n| self.base_time(n));
         let time = self.base_time(n).or(next.map(|next| next.base_time)).or_else(later).unwrap_or_default();
         match next {
@@ -257,18 +257,18 @@ impl Inventory {
         Some(self.candidates[*place.candidates.first()?].known)
     }
 
-    /// All files that hold segments, of this store or not.
+    /// Returns all files that hold segments, of this store or not.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let left_out = self.left_out.iter().map(|left_out| &*left_out.path);
         self.candidates.iter().map(|candidate| &*candidate.path).chain(left_out)
     }
 
-    /// Bytes of the files of this store.
+    /// Returns the number of bytes of the files of this store.
     pub(crate) fn bytes(&self) -> u64 {
         self.candidates.iter().map(|candidate| candidate.size).sum()
     }
 
-    /// After the last position that the log had.
+    /// Returns the position after the last one that the log had.
     pub(crate) fn len(&self) -> u64 {
         self.places.last().map_or(0, |place| place.positions.end)
     }
@@ -288,7 +288,7 @@ impl Inventory {
         Ok((picked.choose(), all))
     }
 
-    /// What is intact of a place, and what is lost.
+    /// Returns what is intact of a slot, and what is lost.
     pub(crate) fn rebuild(&self, fs: &Holes<'_>, n: usize) -> Result<RebuiltSegment> {
         let place = &self.places[n];
         let (picked, files) = self.pick(fs, place)?;
@@ -306,7 +306,7 @@ impl Inventory {
         }
         let bad = &self.findings.bad;
         parts = parts.into_iter().flat_map(|part| consistency::without(&rebuilt.files, part, bad)).collect();
-        // Where in the first file the last thing ends that was taken from there.
+        // The end of the last part that was taken from the first file.
         let (mut position, mut at) = (place.positions.start, START as usize);
         for part in parts {
             let (positions, bytes) = (part.positions(), part.bytes(&rebuilt.files));
@@ -328,8 +328,8 @@ impl Inventory {
         let unread =
             place.newest && place.candidates.first().is_some_and(|&n| fs.is_met(&self.candidates[n].path, &rest));
         if unread {
-            // HEAD says how far the log went when it was closed. Otherwise commits may stand where
-            // nobody can read them.
+            // HEAD has the end of the log when it was closed. Otherwise there may be unreadable
+            // commits after it.
             if !closed {
                 let path = self.candidates[place.candidates[0]].path.clone();
                 let why = "the end of the log cannot be read, and nothing tells how many events stood there".into();
@@ -337,7 +337,7 @@ impl Inventory {
                 rebuilt.losses.push(Loss::new(Damage { path, bytes: rest, positions, why }));
             }
         } else if place.newest && place.candidates.is_empty() && !closed {
-            // A process that is killed leaves HEAD as it was when the segment was begun.
+            // A process that is killed leaves HEAD as it was when the segment began.
             let path = self.dir.join(segment_name(place.number));
             let why = "the newest segment is missing, and nothing tells how many events it held".into();
             let end = place.positions.end;
@@ -345,7 +345,7 @@ impl Inventory {
         } else if position >= place.positions.end
             && let Some(bytes) = rebuilt.files.first().filter(|_| place.newest)
             && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &rebuilt.sources[0], at))
-            // Not what a process has written since the inventory has seen the end of the log.
+            // Not what a process has written since the inventory found the end of the log.
             && !self.candidates[place.candidates[0]].ends_in_zeros()
             && !follows(torn, &rebuilt, at)
         {
@@ -360,7 +360,7 @@ impl Inventory {
         Ok(rebuilt)
     }
 
-    /// Positions are lost, but for deletions that must have stood there.
+    /// Adds lost positions, except for implied deletions among them.
     fn lose(
         &self,
         place: &SegmentSlot,
@@ -418,7 +418,7 @@ impl Inventory {
         Loss::new(Damage { path, bytes, positions, why: why.into() })
     }
 
-    /// Asks the index of the segment what is lost.
+    /// Asks the index of the segment which events are lost.
     fn ask_index(&self, fs: &dyn Fs, n: usize, picked: &Picked, rebuilt: &mut RebuiltSegment) {
         if rebuilt.losses.is_empty() {
             return;
@@ -442,8 +442,7 @@ impl Inventory {
     }
 }
 
-/// Events whose commits have lost their headers, and with them what they may have said beside the
-/// events.
+/// Returns notices of events whose commits have lost their headers, and with them their attributes.
 fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
     let bare = parts.iter().filter_map(|part| match part {
         SlotPart::Events { first, records, .. } if picked.broken_at(*first).is_none() => {
@@ -459,7 +458,7 @@ fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
     bare.map(tell).collect()
 }
 
-/// Whether a commit that is intact stands at `at`, and follows the one before it.
+/// Returns whether an intact commit is at `at`, and follows the one before it.
 fn follows(bytes: &[u8], rebuilt: &RebuiltSegment, at: usize) -> bool {
     let (mask, offset) = (rebuilt.sources[0].mask(), at as u64);
     let previous = match rebuilt.parts.last() {
@@ -474,7 +473,7 @@ fn follows(bytes: &[u8], rebuilt: &RebuiltSegment, at: usize) -> bool {
     })
 }
 
-/// Whether a seal stands at `at`, and nothing after it.
+/// Returns whether a seal is at `at`, and nothing after it.
 fn is_seal(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
     let (seal, behind) = bytes.split_at(bytes.len().min(Seal::FRAME as usize));
     let header = FrameHeader::decode(seal, segment.mask(), at as u64);

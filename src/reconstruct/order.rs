@@ -1,12 +1,12 @@
-//! Bringing segments into order: which files hold the same one, which number and which positions
-//! each has, and which are missing.
+//! The order of segments: which files hold the same one, its number and positions, and which are
+//! missing.
 
 use super::files::{LeftOut, SegmentCandidate};
 use super::inventory::{Inventory, SegmentSlot};
 use crate::format::segment_header::MAX_EVENTS;
 use std::ops::Range;
 
-/// So many segments in a row may be missing. A number that is higher is not believed.
+/// Maximum number of consecutive missing segments. A higher number is not trusted.
 const MAX_MISSING: u64 = 1 << 16;
 
 /// The files of one segment.
@@ -27,8 +27,8 @@ impl Inventory {
         }
     }
 
-    /// Puts the files together that hold the same segment: the mask tells. The one with a header
-    /// and most events comes first, and lends the others what it knows.
+    /// Groups the files that hold the same segment, which the mask tells. The one with a header and
+    /// most events comes first, and lends the others what it knows.
     pub(super) fn groups(&mut self) -> Vec<SegmentFiles> {
         let mut groups: Vec<SegmentFiles> = Vec::new();
         for n in 0..self.candidates.len() {
@@ -58,9 +58,9 @@ impl Inventory {
         groups
     }
 
-    /// Brings the segments into order, and leaves those out that contradict others.
+    /// Orders the segments, and leaves out those that contradict others.
     pub(super) fn order(&mut self, mut groups: Vec<SegmentFiles>) -> Vec<SegmentFiles> {
-        // What a header says comes before what a name says.
+        // The number in a header counts more than the one in a name.
         groups.sort_by_key(|group| {
             let known = self.candidate(group).known;
             (known.header.first_position, known.header.number == 0, group.number)
@@ -79,7 +79,7 @@ impl Inventory {
         let mut ordered: Vec<SegmentFiles> = Vec::new();
         for group in groups {
             let before = ordered.last().and_then(|group| group.number).unwrap_or(0);
-            // Without a number of its own, it takes the one after the segment before it.
+            // A segment without a known number gets the one after the segment before it.
             let number = group.number.unwrap_or(before + 1);
             let group = SegmentFiles { number: Some(number), ..group };
             if number > before + MAX_MISSING {
@@ -97,7 +97,7 @@ impl Inventory {
         ordered
     }
 
-    /// How well the files of a number fit to those before and after.
+    /// Returns how well the files of a number fit those before and after.
     fn rank(&self, group: &SegmentFiles) -> (usize, u64) {
         let candidate = self.candidate(group);
         let header = candidate.known.header;
@@ -112,7 +112,7 @@ impl Inventory {
         (fits.count(), candidate.events)
     }
 
-    /// Gives each segment its positions, also those that are missing.
+    /// Assigns positions to each segment, including missing ones.
     pub(super) fn lay_out(&mut self, groups: Vec<SegmentFiles>) {
         for group in groups {
             let candidate = self.candidate(&group);
@@ -120,7 +120,7 @@ impl Inventory {
                 (group.number.unwrap_or(1), candidate.known.header.first_position, candidate.end);
             let (next, position) = self.reached();
             let begins = self.places.last().map_or(0, |before| before.positions.start);
-            // What is between belongs to segments that are missing, or else to the one before.
+            // Positions in between belong to missing segments, or else to the one before.
             let room = (number - next + u64::from(next > 1)).saturating_mul(MAX_EVENTS);
             // None of them was empty.
             let too_few = first.saturating_sub(begins) < number - next;
@@ -153,14 +153,14 @@ impl Inventory {
         }
         if end > next {
             self.believe_up_to(position.saturating_add((end - next).saturating_mul(MAX_EVENTS)), position);
-            // None of them was empty, but perhaps the last.
+            // None of them was empty, except perhaps the last.
             let end = end.min((next + 1).saturating_add(self.proven.saturating_sub(position)));
             self.add_missing(next..end, position..self.proven.max(position));
         }
     }
 
-    /// Anyone who claims that more positions were durable than the segments can have had is not
-    /// believed: then nothing after `end` is proven.
+    /// Rejects a claim that more positions were durable than the segments can have had: then
+    /// nothing after `end` is proven.
     pub(super) fn believe_up_to(&mut self, most: u64, end: u64) {
         if self.proven > most {
             let claimed = self.proven;
@@ -171,13 +171,13 @@ impl Inventory {
         }
     }
 
-    /// The number that the next segment would have, and the position it would begin with, as far as
-    /// it is known where the last one ends.
+    /// Returns the number that the next segment would have, and its first position, as far as the
+    /// end of the last one is known.
     fn reached(&self) -> (u64, u64) {
         self.places.last().map_or((1, 0), |last| (last.number + 1, last.positions.end))
     }
 
-    /// Adds segments of which there is no file.
+    /// Adds segments without a file.
     fn add_missing(&mut self, numbers: Range<u64>, positions: Range<u64>) {
         let (mut first, mut left) = (positions.start, numbers.end - numbers.start);
         for number in numbers {

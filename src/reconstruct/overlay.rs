@@ -1,5 +1,5 @@
-//! A file system that shows a damaged store as a sound one: what is damaged is replaced by what was
-//! made of it, in memory; all else is read from where it is.
+//! A file system that shows a damaged store as a sound one: damaged files are replaced by rebuilt
+//! ones in memory; all others are read from where they are.
 
 use crate::fs::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
 use std::collections::{HashMap, HashSet};
@@ -16,7 +16,7 @@ pub(crate) struct Overlay {
     locks: bool,
 }
 
-/// A lock that somebody else holds for us.
+/// A lock that another handle holds for us.
 #[derive(Debug)]
 struct HeldAlready;
 
@@ -36,12 +36,12 @@ impl Overlay {
         self.images.insert(path, Arc::new(Image(bytes)));
     }
 
-    /// Shows a file after all that was hidden.
+    /// Shows a file again that was hidden.
     pub(crate) fn reveal(&mut self, path: &Path) {
         self.hidden.remove(path);
     }
 
-    /// Shows no such file.
+    /// Hides a file.
     pub(crate) fn hide(&mut self, path: PathBuf) {
         self.hidden.insert(path);
     }

@@ -1,12 +1,12 @@
-//! What a segment is made of when it is rebuilt: whole commits, single events of broken commits,
-//! and what is lost between them.
+//! The parts of a rebuilt segment: whole commits, single events of damaged commits, and what is
+//! lost between them.
 
 use super::SlotPart;
 use super::select::{FragmentKind, Item, Picked};
 use std::ops::Range;
 
 impl SlotPart {
-    /// The number of the file that it stands in.
+    /// The index of the file that it is in.
     pub(super) fn file(&self) -> usize {
         match self {
             SlotPart::Commit { file, .. } | SlotPart::Events { file, .. } => *file,
@@ -23,7 +23,7 @@ impl SlotPart {
         }
     }
 
-    /// Where it stands in its file.
+    /// Its bytes in that file.
     pub(super) fn bytes(&self, files: &[Vec<u8>]) -> Option<Range<usize>> {
         match self {
             SlotPart::Commit { file, at, header } => {
@@ -35,8 +35,7 @@ impl SlotPart {
     }
 }
 
-/// Adds something to the parts. Events that were recorded with the one before stay with it in one
-/// commit.
+/// Adds an item to the parts. Consecutive events with the same recorded time stay in one commit.
 pub(super) fn take(parts: &mut Vec<SlotPart>, item: &Item, picked: &Picked) {
     let broken = picked.broken_at(item.positions.start).filter(|broken| broken.file == item.file);
     match item.kind {
@@ -50,7 +49,7 @@ pub(super) fn take(parts: &mut Vec<SlotPart>, item: &Item, picked: &Picked) {
                 records.push(item.bytes.clone());
                 return;
             }
-            // What a commit says of itself goes with the first of its events that are left.
+            // The attributes of a commit go with the first of its events that are left.
             let told = broken.is_some_and(|broken| {
                 let within = |part: &&SlotPart| part.positions().start >= broken.positions.start;
                 parts.iter().rev().take_while(within).any(|part| matches!(part, SlotPart::Events { .. }))

@@ -1,4 +1,4 @@
-//! A damaged store as one that can be opened to read.
+//! A damaged store as one that can be opened for reading.
 
 use super::{Builder, Inventory, Loss, Overlay, SlotPart};
 use crate::directory::{HEAD, segment_name};
@@ -9,11 +9,11 @@ use crate::fs::{Fs, Holes};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Lost positions that are filled in memory at most, some 250 bytes for each while that is done: a
-/// damaged file can claim that there were any number.
+/// Maximum number of lost positions that are filled in memory, which takes some 250 bytes for each:
+/// a damaged file can claim any number.
 const MOST_LOST: u64 = 1 << 20;
 
-/// What can be opened in place of a damaged store.
+/// What can be opened instead of a damaged store.
 pub(crate) struct ReadableStore {
     pub fs: Arc<dyn Fs>,
     /// What is lost, in order of positions.
@@ -21,15 +21,15 @@ pub(crate) struct ReadableStore {
     /// The torn write at the end that is left out.
     pub torn: Option<Damage>,
     pub notices: Vec<String>,
-    /// There are bytes that the disk does not give up.
+    /// There are bytes that the disk does not return.
     pub unreadable: bool,
 }
 
-/// Shows what is intact of a damaged store. Segments that are sound are read from where they are,
-/// the others from memory.
+/// Shows what is intact of a damaged store. Sound segments are read from where they are, the others
+/// from memory.
 ///
-/// With `open_to`, the store is open already, holds its lock, and has shown positions up to there.
-/// After that stands what it took for a torn write, which is not shown now.
+/// With `open_to`, the store is already open, holds its lock, and has shown positions up to there.
+/// What it took for a torn write after that is not shown now.
 pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<ReadableStore> {
     let holes = Holes::new(&**fs);
     let inventory = Inventory::new(&holes, dir)?;

@@ -1,11 +1,11 @@
-//! Which of the things that are intact belong into a place: each position once, in rising order.
+//! Selection: which of the intact items belong in a slot, each position once, in ascending order.
 
 use super::carve::Find;
 use crate::format::frame::FrameHeader;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Something that is taken.
+/// An item that is selected.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub positions: Range<u64>,
@@ -20,7 +20,7 @@ pub(super) enum FragmentKind {
     Event { recorded_at: i64 },
 }
 
-/// A commit that is not whole, of which a header is left.
+/// A damaged commit whose header is left.
 #[derive(Clone, Debug)]
 pub(super) struct BrokenCommit {
     pub positions: Range<u64>,
@@ -28,30 +28,30 @@ pub(super) struct BrokenCommit {
     pub file: usize,
 }
 
-/// What is taken of one place.
+/// The selection of one slot.
 #[derive(Debug, Default)]
 pub(super) struct Picked {
     pub items: BTreeMap<u64, Item>,
-    /// By their first position; those of the first file that has one.
+    /// By first position; those of the first file that has one.
     pub broken: BTreeMap<u64, BrokenCommit>,
-    /// What has not been taken yet.
+    /// Items that have not been selected yet.
     commits: Vec<Item>,
     events: Vec<Item>,
 }
 
-/// What stands before the next thing in a file, as far as it goes on from there.
+/// The item before the next one in a file, if the next one continues it.
 struct LastKept {
     position: u64,
-    /// Where the next commit begins, and what it calls its predecessor, if that is known.
+    /// Where the next commit begins, and the CRC of its predecessor, if that is known.
     next: Option<(usize, u32)>,
 }
 
 impl Picked {
-    /// Takes what one file adds. Of two files that disagree, the first one is believed.
+    /// Adds the items of one file. If two files disagree, the first one counts.
     ///
-    /// What stands in a file in falling order of positions, or right after a commit that it does
-    /// not follow, was left by an earlier use of the place: such bytes end the log when a store is
-    /// opened, and are passed over here. Single events are taken only below `proven`: above, they
+    /// Items of a file in descending order of positions, or right after a commit that they do not
+    /// follow, were left by an earlier use of the file: such bytes end the log when a store is
+    /// opened, and are skipped here. Single events are selected only below `proven`: above, they
     /// may be half of a commit that was never acknowledged.
     pub(super) fn add(
         &mut self,
@@ -103,7 +103,7 @@ impl Picked {
         self.events.append(&mut events);
     }
 
-    /// Takes what all files have: whole commits first, then, where none is, single events.
+    /// Selects from all files: whole commits first, then, where there is none, single events.
     pub(super) fn choose(mut self) -> Self {
         for item in std::mem::take(&mut self.commits).into_iter().chain(std::mem::take(&mut self.events)) {
             if self.is_free(&item.positions) {
@@ -118,12 +118,12 @@ impl Picked {
         before.is_none_or(|(_, item)| item.positions.end <= positions.start)
     }
 
-    /// After the last position that is taken.
+    /// Returns the position after the last selected item.
     pub(super) fn end(&self) -> Option<u64> {
         self.items.last_key_value().map(|(_, item)| item.positions.end)
     }
 
-    /// The commit that is not whole and has this position.
+    /// Returns the damaged commit that has this position.
     pub(super) fn broken_at(&self, position: u64) -> Option<&BrokenCommit> {
         let (_, broken) = self.broken.range(..=position).next_back()?;
         broken.positions.contains(&position).then_some(broken)

@@ -1,8 +1,8 @@
-//! Reading the events of a segment in order of positions, in blocks.
+//! The cursor: reads the events of a segment in order of positions, in blocks.
 //!
-//! A block is copied out of the file and verified as a whole (by the checksums of the frames, a
-//! block of 8 KiB at a time), which costs half of verifying each record. Frames that are larger
-//! than a block are read in pieces, so that memory stays bounded.
+//! A block is copied out of the file and verified as a whole (by the checksums of frames, one per 8
+//! KiB), which costs half of verifying each record. Frames that are larger than a block are read in
+//! pieces, so that memory stays bounded.
 
 use super::verified::{Next, Verified};
 use super::{START, Segment};
@@ -15,11 +15,11 @@ use crate::format::record;
 use crate::fs::Map;
 use std::sync::Arc;
 
-/// Bytes that are read at a time: they stay in the second-level cache until their events have been
-/// looked at.
+/// Number of bytes read at a time: they stay in the second-level cache until their events have been
+/// used.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes that come from memory at a time.
+/// Size of a cache line in bytes.
 const LINE: usize = 64;
 
 /// A run of verified records in a block.
@@ -30,36 +30,36 @@ struct Run {
     position: u64,
 }
 
-/// A frame that does not fit into a block and is read in pieces.
+/// A frame that is larger than a block and is read in pieces.
 struct Large {
     offset: u64,
     header: FrameHeader,
     table: Vec<u8>,
-    /// Bytes of the body that have been read and verified.
+    /// Number of bytes of the body that have been read and verified.
     done: u64,
 }
 
-/// Events of one segment, from a position on.
+/// The events of one segment, from a position on.
 pub struct SegmentCursor {
     segment: Arc<Segment>,
-    /// Where the next frame begins that has not been read.
+    /// The start of the next frame that has not been read.
     offset: u64,
-    /// The run at hand, and the position of its next record.
+    /// The current run, and the position of its next record.
     verified: Verified,
     position: u64,
-    /// Runs of the same block that come next, in reverse order.
+    /// The next runs of the same block, in reverse order.
     runs: Vec<Run>,
     large: Option<Large>,
-    /// Where the next block begins in the map. While events of this one are handed out, the same
-    /// bytes of the next one come from memory: without that, each waits for the other.
+    /// The start of the next block in the map. While events of this block are returned, the same
+    /// bytes of the next one are prefetched: otherwise decoding and memory wait for each other.
     ahead: Option<(Arc<dyn Map>, u64)>,
-    /// Positions below this one are passed over.
+    /// Positions below this one are skipped.
     from: u64,
 }
 
 impl SegmentCursor {
-    /// A cursor that begins with the event at `from`. It reads from `waypoint` on, which must not
-    /// be after that, or from the first event of the segment.
+    /// Returns a cursor that begins with the event at `from`. It reads from `waypoint` on, which
+    /// must not be after that, or from the first event of the segment.
     pub fn new(segment: Arc<Segment>, from: u64, waypoint: Option<Waypoint>) -> Result<Self> {
         let mut cursor = SegmentCursor {
             offset: START,
@@ -85,8 +85,8 @@ impl SegmentCursor {
     /// begins.
     fn start_at(&mut self, waypoint: Waypoint) -> Result<()> {
         let into = u64::from(waypoint.record).checked_sub(u64::from(waypoint.frame) + HEADER as u64);
-        // Who makes an index file can make its checksums. What cannot be a waypoint leads nowhere:
-        // all of the segment is read.
+        // An index file may be crafted with valid checksums. If its waypoint cannot be one, the
+        // segment is read from the start.
         let Some(into) = into else { return Ok(()) };
         self.offset = waypoint.frame.into();
         if into < (CHUNK - HEADER) as u64 {
@@ -105,14 +105,14 @@ impl SegmentCursor {
         self.fill_large(skip, position)
     }
 
-    /// The position of the next event, unless events are missing there.
+    /// Returns the position of the next event, unless events are missing there.
     #[inline]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next event, if its record is at hand. Of those whose keys begin with a zero, only `all`
-    /// are given.
+    /// Returns the next event if its record has been read. Events whose keys begin with a zero are
+    /// returned only with `all`.
     #[inline(always)]
     pub fn at_hand(&mut self, all: bool) -> Option<(Next, &Verified)> {
         let next = self.verified.peek().filter(|next| next.position == self.position)?;
@@ -120,7 +120,7 @@ impl SegmentCursor {
             return None;
         }
         if let Some((map, behind)) = &self.ahead {
-            // Each line once: that in which the record before ended has been asked for.
+            // Each line once: that of the end of the record before has been prefetched.
             let (start, end) = (self.verified.at.next_multiple_of(LINE), next.end());
             map.prefetch(behind + start as u64, end.saturating_sub(start));
         }
@@ -129,7 +129,7 @@ impl SegmentCursor {
         Some((next, &self.verified))
     }
 
-    /// The next event, or `None` at the end of what is readable.
+    /// Returns the next event, or `None` at the end of what is readable.
     pub fn next(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some((next, verified)) = self.at_hand(true) {
@@ -141,8 +141,7 @@ impl SegmentCursor {
         }
     }
 
-    /// Goes to the next records, when those at hand have come to their end. `false` if there are
-    /// none.
+    /// Goes to the next records at the end of the current run. Returns `false` if there are none.
     #[inline(never)]
     fn go_on(&mut self) -> Result<bool> {
         if self.verified.is_empty()
@@ -150,7 +149,7 @@ impl SegmentCursor {
         {
             self.begin(run);
         } else if self.large.is_some() && self.verified.len().is_none() {
-            // The rest of a record, or the next one, stands in the next piece.
+            // The rest of a record, or the next one, is in the next piece.
             self.fill_large(0, self.position)?;
         } else if !self.verified.is_empty() {
             return Err(self.broken());
@@ -175,7 +174,7 @@ impl SegmentCursor {
         self.segment.damaged(self.offset..self.segment.readable(), "an event breaks the grammar")
     }
 
-    /// Reads the next block. `false` at the end.
+    /// Reads the next block. Returns `false` at the end.
     fn fill(&mut self) -> Result<bool> {
         let readable = self.segment.readable();
         if self.offset >= readable {
@@ -183,8 +182,8 @@ impl SegmentCursor {
         }
         let mask = self.segment.mask;
         let mut bytes = self.verified.buffer(CHUNK);
-        // The first frame says how much is wanted: no byte of a frame that does not fit is to be
-        // copied twice.
+        // The first frame says how much is needed: no byte of a frame that is too large is copied
+        // twice.
         let left = readable - self.offset;
         self.segment.copy(self.offset, left.min(HEADER as u64) as usize, &mut bytes)?;
         let first = FrameHeader::decode(&bytes, mask, self.offset).filter(|header| header.frame_len() <= left);
@@ -258,13 +257,13 @@ impl SegmentCursor {
         Ok(Large { offset, header, table, done: 0 })
     }
 
-    /// Reads the next piece of a large frame: what was left of the one before, then blocks of 8
-    /// KiB. The first `skip` bytes of the piece are passed over; the next record has this position.
+    /// Reads the next piece of a large frame: the rest of the one before, then blocks of 8 KiB. The
+    /// first `skip` bytes of the piece are skipped; the next record has this position.
     fn fill_large(&mut self, skip: usize, position: u64) -> Result<()> {
         let Some(mut large) = self.large.take() else { return Err(self.broken()) };
         let kept = self.verified.left();
         let len = u64::from(large.header.body_len);
-        // A record that is longer than a block asks for all of itself at once.
+        // A record that is longer than a block is read at once.
         let wanted = record::len(kept).map_or(CHUNK, |len| len.saturating_sub(kept.len()).max(CHUNK));
         let piece = (wanted.next_multiple_of(BLOCK) as u64).min(len - large.done) as usize;
         if piece == 0 {
@@ -288,7 +287,7 @@ impl SegmentCursor {
         let attributes = if large.done == 0 { large.header.attributes_len as usize } else { 0 };
         large.done += piece as u64;
         let (at, end) = (skip + attributes, bytes.len());
-        // The header of a frame that nobody has scanned can say what it likes.
+        // The header of a frame that was not scanned can say anything.
         if at > end {
             return Err(self.broken());
         }
@@ -307,15 +306,15 @@ mod tests {
     use crate::format::{checksum, put};
     use crate::{Error, Expected, NewEvent, Options, Store, StreamId};
 
-    /// In a sealed segment whose index fits, opening reads no frame: this one says that its
-    /// attributes are longer than the piece that is read first, and once made a read panic.
+    /// If the index of a sealed segment fits, opening reads none of its frames: the header of this
+    /// frame claims attributes that are longer than the first piece, which once made a read panic.
     #[test]
     fn attributes_that_are_longer_than_a_piece() {
         let dir = tempfile::tempdir().unwrap();
         let store = Options::new().segment_size(1 << 20).maintenance(false).open(dir.path()).unwrap();
         let stream = StreamId::new("order", "1").unwrap();
         store.append(&stream, Expected::Any, (0..200).map(|_| NewEvent::with_data("T", vec![7; 1000]))).unwrap();
-        // The seal vouches for the last frame, and two more events fill the segment.
+        // The seal proves the last frame, and two more events fill the segment.
         for size in [1, 900_000, 900_000] {
             store.append(&stream, Expected::Any, [NewEvent::with_data("T", vec![1; size])]).unwrap();
         }

@@ -1,8 +1,7 @@
-//! Whether a directory is anything of a store: a name that a store uses may be that of somebody
-//! else's file.
+//! Foreign directories: a name that a store uses may be that of another program's file.
 //!
 //! A store may share its directory with other files, which it never touches. It must not be created
-//! where a file has one of its names and is no part of a store: `HEAD` is also a file of every Git
+//! where a file of another program has one of its names: `HEAD` is also a file of every Git
 //! repository, and `LOCK` one of LevelDB.
 
 use crate::directory::{HEAD, LOCK, NEW_POSITIONS, POSITIONS, segment_number};
@@ -11,24 +10,24 @@ use crate::format::{has_magic, is_zero};
 use crate::fs::{self, Fs, Mode};
 use std::path::Path;
 
-/// What the text in LOCK begins with.
+/// Prefix of the text in LOCK.
 const SIGNATURE: &[u8] = b"pid ";
 
-/// Bytes of a file that are looked at: both slots of HEAD.
+/// Number of bytes of a file that are checked: both slots of HEAD.
 const LOOKED_AT: usize = crate::format::head::LEN;
 
-/// The files that a store overwrites or adds to.
+/// The files that a store overwrites or appends to.
 const NAMES: [&str; 4] = [HEAD, LOCK, POSITIONS, NEW_POSITIONS];
 
 enum Sign {
     Store,
-    /// Nothing, or what a crash leaves of a file.
+    /// Empty, or what a crash leaves of a file.
     None,
     Foreign,
 }
 
-/// Refuses a directory in which a file would be overwritten that is not of a store. Damage is not
-/// judged here: one file that is of a store, or the name of one segment, is enough.
+/// Returns an error for a directory in which a file of another program would be overwritten. Damage
+/// is not judged here: one file of a store, or the name of one segment, is enough.
 ///
 /// # Errors
 ///
@@ -53,8 +52,8 @@ fn sign(fs: &dyn Fs, dir: &Path, name: &str) -> Result<Sign> {
     let path = dir.join(name);
     let mut bytes = vec![0; LOOKED_AT];
     let read = match fs.open(&path, Mode::Read).and_then(|file| fs::read_full(&*file, 0, &mut bytes)) {
-        // Anyone who opens the file says what is wrong with it. One that the disk does not give up
-        // is no reason to leave a store closed; and some systems let nobody read what is locked.
+        // Opening the file later reports what is wrong with it. A bad sector in it is no reason to
+        // refuse a store; and some systems do not let locked files be read.
         Err(e) if fs::is_no_file(&e) || fs::is_unreadable(&e) || name == LOCK => return Ok(Sign::None),
         read => read.map_err(|e| Error::io("read", &path, e))?,
     };

@@ -1,4 +1,4 @@
-//! Reading HEAD: what is known of how far the segments are durable.
+//! Reading HEAD: up to where the segments are known to be durable.
 
 use crate::directory::HEAD;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::fs::{self, Fs, Mode};
 use std::io;
 use std::path::Path;
 
-/// What HEAD says. `None` if there is none, or something else has its name.
+/// Returns the content of HEAD. `None` if there is none, or another program's file has its name.
 ///
 /// # Errors
 ///
@@ -17,7 +17,7 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Slots>> {
     bytes(fs, dir)?.map(|bytes| head::decode(&bytes, &path)).transpose()
 }
 
-/// The bytes of HEAD, as many as count. `None` if there is none.
+/// Returns the bytes of HEAD that matter. `None` if there is none.
 pub(crate) fn bytes(fs: &dyn Fs, dir: &Path) -> Result<Option<Vec<u8>>> {
     let path = dir.join(HEAD);
     let file = match fs.open(&path, Mode::Read) {

@@ -1,4 +1,4 @@
-//! One file of the log: append to it, read from it, scan it.
+//! A segment: one file of the log, to append to and read from.
 
 pub mod cursor;
 pub mod foreign;
@@ -25,11 +25,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where the first frame of a segment stands.
+/// The offset of the first frame of a segment.
 pub const START: u64 = segment_header::LEN as u64;
 
-/// Unmapped bytes after the map that are still read by position: mapping again costs more than a
-/// few reads.
+/// Bytes after the map that are still read by position: mapping again costs more than a few reads.
 const MAP_STEP: u64 = 4 << 20;
 
 /// A segment that can be read.
@@ -38,30 +37,30 @@ pub struct Segment {
     pub header: SegmentHeader,
     pub mask: Mask,
     pub file: Arc<dyn File>,
-    /// Bytes that may be read: the end of the last frame that is visible. Nothing below it is ever
-    /// written again.
+    /// The end of the last visible frame: bytes up to there may be read, and are never written
+    /// again.
     readable: AtomicU64,
     use_map: bool,
     map: RwLock<Option<Arc<dyn Map>>>,
 }
 
-/// Bytes that events which are read together may share.
+/// Number of bytes that events which are read together may share.
 const SHARED: usize = 64 << 10;
-/// Bytes that are taken for a record before its length is known, and how many more than the one
-/// before had.
+/// Number of bytes that are read for a record before its length is known, and how many more than
+/// the previous one had.
 const GUESS: usize = 512;
 const SLACK: usize = 16;
-/// Memory is asked for so many records ahead: those of one stream lie far apart.
+/// Number of records whose memory is prefetched: those of one stream are far apart.
 const AHEAD: usize = 8;
 
-/// A random number, from the source that UUIDs are made of: the salt of a new segment.
+/// Returns a random number, from the source of UUIDs: the salt of a new segment.
 pub fn random() -> u64 {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     high ^ low.rotate_left(32)
 }
 
 impl Segment {
-    /// A segment with a header that has been read or written.
+    /// Returns a segment whose header has been read or written.
     pub fn new(path: PathBuf, header: SegmentHeader, file: Arc<dyn File>, use_map: bool) -> Self {
         Segment {
             path,
@@ -74,8 +73,8 @@ impl Segment {
         }
     }
 
-    /// Creates the file of a segment, or takes over a half-made one, and writes its header. Nothing
-    /// is synced.
+    /// Creates the file of a segment, or takes over an incomplete one, and writes its header.
+    /// Nothing is synced.
     pub fn create(fs: &dyn Fs, dir: &Path, header: SegmentHeader, use_map: bool) -> Result<Self> {
         let path = dir.join(segment_name(header.number));
         let file = fs.open(&path, Mode::Create).map_err(|e| Error::io("create", &path, e))?;
@@ -83,8 +82,8 @@ impl Segment {
         Ok(Segment::new(path, header, file, use_map))
     }
 
-    /// The same of a file of zeros under another name, which it gets when its header is on the
-    /// disk.
+    /// Does the same with a file of zeros under another name, which is renamed once its header is
+    /// on the disk.
     pub fn adopt(
         fs: &dyn Fs,
         (spare, file): (&Path, Arc<dyn File>),
@@ -103,17 +102,17 @@ impl Segment {
         self.readable.load(Ordering::Acquire)
     }
 
-    /// Lets readers go up to `end`, which must be the end of a frame.
+    /// Lets readers read up to `end`, which must be the end of a frame.
     pub fn set_readable(&self, end: u64) {
         self.readable.store(end, Ordering::Release);
     }
 
-    /// Appends `len` bytes from `offset` on to `out`. They are copies: verify them before they are
-    /// believed. After an error, what was appended means nothing.
+    /// Appends `len` bytes from `offset` on to `out`. They are copies: verify them before use.
+    /// After an error, what was appended has no meaning.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if they do not lie in the readable part, [`Error::Io`].
+    /// [`Error::Damaged`] if they are not in the readable part, [`Error::Io`].
     pub fn copy(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<()> {
         let end = offset.saturating_add(len as u64);
         if end > self.readable() {
@@ -136,7 +135,7 @@ impl Segment {
         Ok(())
     }
 
-    /// A map that reaches `end`, or `None` if it is cheaper to read by position.
+    /// Returns a map that reaches `end`, or `None` if it is cheaper to read by position.
     fn map_for(&self, end: u64) -> Result<Option<Arc<dyn Map>>> {
         if !self.use_map {
             return Ok(None);
@@ -158,14 +157,14 @@ impl Segment {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(self.damaged(START..readable, "the file has been shortened"));
             }
-            // Anyone who cannot map can read by position.
+            // If it cannot be mapped, it is read by position.
             other => other.unwrap_or(None),
         };
         self.map.write().clone_from(&made);
         Ok(made)
     }
 
-    /// Reads and verifies the one event whose record stands at `offset`.
+    /// Reads and verifies the event whose record is at `offset`.
     pub fn event_at(&self, offset: u64) -> Result<Event> {
         let mut bytes = Vec::new();
         let len = self.record_at(offset, self.map_for(offset)?.as_deref(), GUESS, &mut bytes)?;
@@ -175,14 +174,14 @@ impl Segment {
         Ok(verified.event(&next))
     }
 
-    /// Reads and verifies records at the first of these offsets, in this order, instead of those in
-    /// `verified`: at most so many, as many as share a block of memory well, and at least one. Says
-    /// how many. A record that is not intact, or cannot be read, is left to the next call, whose
-    /// error that is.
+    /// Reads and verifies records at the first of these offsets, in this order, and replaces those
+    /// in `verified`: at most this many, as many as share a block of memory well, and at least one.
+    /// Returns their number. A record that is damaged, or cannot be read, is left to the next call,
+    /// which returns the error.
     pub fn records_at(&self, offsets: &[u32], most: usize, verified: &mut Verified) -> Result<usize> {
         let map = self.map_for(offsets.iter().copied().max().unwrap_or(0).into())?;
         let map = map.or_else(|| self.map.read().clone());
-        // Records of one stream most often have nearly the same length.
+        // Records of one stream often have nearly the same length.
         let (mut guess, mut count) = (GUESS, 0);
         let ahead = |n: usize, guess: usize| {
             if let (Some(map), Some(&offset)) = (&map, offsets.get(n)) {
@@ -199,7 +198,7 @@ impl Segment {
                 Ok(len) => (guess, count) = ((len + SLACK).min(GUESS), n + 1),
                 Err(error) if n == 0 => return Err(error),
                 Err(_) => {
-                    // What was copied of it would be taken for a record that was verified.
+                    // The copied part of it would be taken for a verified record.
                     bytes.truncate(whole);
                     break;
                 }
@@ -212,8 +211,8 @@ impl Segment {
         Ok(count)
     }
 
-    /// Appends the record at `offset` to `bytes`, verified. Returns its length. Who guesses it well
-    /// spares a second look. After an error, what was appended means nothing.
+    /// Appends the record at `offset` to `bytes`, verified. Returns its length. A good `guess` of
+    /// the length saves a second read. After an error, what was appended has no meaning.
     fn record_at(&self, offset: u64, map: Option<&dyn Map>, guess: usize, bytes: &mut Vec<u8>) -> Result<usize> {
         let left = self.readable().saturating_sub(offset);
         let at = bytes.len();
@@ -252,12 +251,12 @@ impl Segment {
         })
     }
 
-    /// Reads and verifies the attributes of the commit whose frame stands at `offset`, without the
-    /// rest of its body.
+    /// Reads and verifies the attributes of the commit whose frame is at `offset`, without the rest
+    /// of its body.
     pub fn attributes_at(&self, offset: u64) -> Result<Vec<u8>> {
         let header = self.frame_at(offset)?;
         let (len, body_at) = (header.attributes_len as usize, offset + frame::HEADER as u64);
-        // Attributes are at most two blocks long; a header that says more is not believed here
+        // Attributes are at most two blocks long; a header that says more is not trusted here,
         // either.
         let whole = u64::from(header.body_len) <= BLOCK as u64;
         let wanted =
@@ -290,8 +289,7 @@ impl Segment {
         self.damaged(offset..offset.saturating_add(len), "an event fails its checksum")
     }
 
-    /// Damage in the part of the file that is readable, of which it is not known which positions it
-    /// takes.
+    /// Returns damage in the readable part of the file, of unknown positions.
     pub fn damaged(&self, bytes: std::ops::Range<u64>, why: &str) -> Error {
         Error::damaged(&self.path, bytes, self.header.first_position..u64::MAX, why)
     }

@@ -1,9 +1,9 @@
-//! What is left of a log whose segments are gone: what only a store has that had events.
+//! Remains of a log whose segments are gone: files that only a store with events has.
 //!
-//! A directory without a whole segment may be a store that was being created when the machine
-//! stopped, and then an open begins it. It is another matter if something in it speaks of events:
-//! segments that are emptied or missing (a copy that met a full disk, a restore that left them out)
-//! would be forgotten for good by the first event that is appended.
+//! A directory without a complete segment may be a store that was being created when the machine
+//! stopped, and then an open creates it. It is different if something in it refers to events:
+//! segments that were emptied or are missing (a copy that met a full disk, a restore that left them
+//! out) would be lost for good by the first event that is appended.
 
 use crate::directory::{HEAD, POSITIONS, PROJECTIONS, SNAPSHOTS, index_number, segment_name, segment_number};
 use crate::error::{Damage, Error, Result};
@@ -13,17 +13,17 @@ use crate::fs::{self, Entry, Fs, Mode};
 use std::io;
 use std::path::Path;
 
-/// What is beside a log that has no event: files that come into being with or after the first one.
+/// Sidecar files: they come into being with or after the first event.
 const SIDECARS: [&str; 3] = [POSITIONS, SNAPSHOTS, PROJECTIONS];
 
-/// What all files of a store begin with, but for LOCK.
+/// The first bytes of all files of a store except LOCK.
 const MAGIC: [u8; 3] = [0x89, b'A', b'N'];
 
-/// The damage that it is to begin a log here, if something is left of an earlier one.
+/// Returns the damage, if something is left of an earlier log where a new one would be created.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if the directory cannot be listed, or what is in it cannot be read.
+/// [`Error::Io`] if the directory cannot be listed, or a file in it cannot be read.
 pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
     let entries = match fs.list(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -39,7 +39,7 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
                     end = end.max(index.chain.next_position);
                 }
                 Ok(None) => {}
-                // What the disk does not give up may be ours.
+                // A file that the disk does not return may be ours.
                 Err(e) if fs::is_unreadable(&e) => left.push(entry.name.clone()),
                 Err(e) => return Err(Error::io("read", &path, e)),
             }
@@ -59,10 +59,10 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
     }))
 }
 
-/// Whether this is a file that a store has made, or a directory with one in it: other programs have
-/// directories of these names, too.
+/// Returns whether this is a file that a store has made, or a directory with one in it: other
+/// programs have directories of these names, too.
 fn holds_ours(fs: &dyn Fs, path: &Path, entry: &Entry, depth: u32) -> Result<bool> {
-    // What the disk does not give up may be ours.
+    // A file that the disk does not return may be ours.
     let or_unreadable = |holds: io::Result<bool>| match holds {
         Err(e) if fs::is_unreadable(&e) => Ok(true),
         Err(e) if fs::is_no_file(&e) => Ok(false),
@@ -88,19 +88,19 @@ fn holds_ours(fs: &dyn Fs, path: &Path, entry: &Entry, depth: u32) -> Result<boo
     Ok(false)
 }
 
-/// What the indexes of a store say of its length. What an index covers was durable when it was
-/// written.
+/// What the indexes of a store say of its length. What an index covers was durable when the index
+/// was written.
 #[derive(Default)]
 pub(crate) struct Claims(Vec<IndexHeader>);
 
 impl Claims {
     /// Reads the headers of the indexes from that of a segment on. Beside a process that writes,
-    /// this comes before the segments are read.
+    /// they must be read before the segments.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the directory cannot be listed, or an index cannot be read. One that the
-    /// disk does not give up is damaged, and claims nothing.
+    /// [`Error::Io`] if the directory cannot be listed, or an index cannot be read. An index that
+    /// the disk does not return is damaged, and claims nothing.
     pub(crate) fn read(fs: &dyn Fs, dir: &Path, from: u64) -> Result<Self> {
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let mut claims = Vec::new();
@@ -116,7 +116,7 @@ impl Claims {
         Ok(Claims(claims))
     }
 
-    /// The damage that it is if one knows of positions after the end of the log.
+    /// Returns the damage if an index covers positions after the end of the log.
     pub(crate) fn behind(&self, dir: &Path, newest: &SegmentHeader, end: u64) -> Option<Damage> {
         let ours = self.0.iter().filter(|index| {
             // An index may have been left by an earlier use of the number.
@@ -134,7 +134,7 @@ impl Claims {
     }
 }
 
-/// The entries that have the name of a file of a store, or of a directory of one, and are something
+/// Returns the entries that have the name of a file or directory of a store, and are something
 /// else.
 pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
     let is_file =
@@ -148,7 +148,7 @@ pub(crate) fn misplaced(entries: &[Entry]) -> Vec<(String, &'static str)> {
     wrong.collect()
 }
 
-/// The header of an index that covers events, if there is one and it is intact.
+/// Returns the header of an index that covers events, if there is one and it is intact.
 fn header(fs: &dyn Fs, path: &Path) -> io::Result<Option<IndexHeader>> {
     let file = match fs.open(path, Mode::Read) {
         Err(e) if fs::is_no_file(&e) => return Ok(None),

@@ -1,5 +1,4 @@
-//! How the segments of a log follow one another: what the header of the next one says, and what is
-//! wrong with one that says something else.
+//! Succession: what the header of the next segment says, and how one fails to follow.
 
 use super::random;
 use crate::format::frame::{Chain, Seal};
@@ -10,15 +9,15 @@ use std::fmt;
 #[derive(Clone, Copy)]
 pub struct SegmentExtent {
     pub segment: SegmentHeader,
-    /// Where the last frame with events ends.
+    /// The end of the last frame with events.
     pub end: u64,
     /// The chain after that frame.
     pub chain: Chain,
 }
 
 impl SegmentExtent {
-    /// The header of the segment after this one, which ends in a seal. The next segment begins at
-    /// the time of the last event.
+    /// Returns the header of the segment after this one, which ends in a seal. The next segment
+    /// begins at the time of the last event.
     pub fn successor(&self) -> SegmentHeader {
         SegmentHeader {
             number: self.segment.number + 1,
@@ -31,8 +30,8 @@ impl SegmentExtent {
         }
     }
 
-    /// What keeps the segment with this header from being the one after this, the worst first.
-    /// Nothing if it follows.
+    /// Returns in what respects the segment with this header does not follow this one, the worst
+    /// first; empty if it follows.
     pub fn discontinuities(&self, next: &SegmentHeader) -> impl Iterator<Item = Discontinuity> + use<> {
         let expected = self.successor();
         let found = [
@@ -47,7 +46,7 @@ impl SegmentExtent {
     }
 }
 
-/// In what a segment does not follow the one before it.
+/// A respect in which a segment does not follow the one before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Discontinuity {
     Store,
@@ -59,7 +58,7 @@ pub enum Discontinuity {
 }
 
 impl Discontinuity {
-    /// Whether only the bytes of the segment before differ from those that were sealed.
+    /// Returns whether only the bytes of the segment before differ from those that were sealed.
     pub fn is_of_bytes(self) -> bool {
         matches!(self, Discontinuity::Digest | Discontinuity::Length)
     }

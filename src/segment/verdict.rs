@@ -1,7 +1,7 @@
 //! The decisions of recovery, as tables: what the files of a log show, and what is done about it.
-//! Opening a store and checking one from outside both ask here, and nowhere else.
+//! Opening and `verify` both ask here, and nowhere else.
 //!
-//! How a segment ends ([`judge`]); the first row that fits counts:
+//! How a segment ends ([`judge`]); the first row that matches counts:
 //!
 //! | segment | its good frames end | and | verdict |
 //! |---|---|---|---|
@@ -15,16 +15,16 @@
 //! | newest | at a bad frame | later good frames, none of which vouches for it | torn group: cut |
 //! | newest | at a bad frame | no good frame after it | torn tail: cut |
 //!
-//! A good frame with an unexpected position or predecessor is a stale one, and counts as bad.
+//! An intact frame with an unexpected position or predecessor is stale, and counts as bad.
 //!
-//! A segment without an intact header ([`was_being_created`]): if it is the newest, its
-//! predecessor is sealed, nothing stands after the header, and HEAD marks nothing in it, then the
-//! crash came while it was created, and it is created again. Anything else is damage.
+//! A segment without an intact header ([`was_being_created`]): if it is the newest, its predecessor
+//! is sealed, only zeros follow the header, and HEAD marks nothing in it, the crash came while it
+//! was created, and it is created again. Anything else is damage.
 //!
-//! Which segments there are ([`first_missing`]): those from 1 to the newest file, and to the
-//! segment that HEAD names. One that is not there is damage.
+//! Which segments exist ([`first_missing`]): those from 1 to the newest file, and to the segment
+//! that HEAD names. A missing one is damage.
 //!
-//! What is written back before the log goes on ([`write_back`]): after a failed sync, the page
+//! What is written back before the log continues ([`write_back`]): after a failed sync, the page
 //! cache may show what the disk does not hold.
 //!
 //! | HEAD marks just this end | a tail was cut | a header like this was durable | written back |
@@ -39,33 +39,33 @@
 
 use super::scan::{ScanEnd, Scanned, StrayFrame};
 
-/// Where a segment stands in the log.
+/// The role of a segment in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SegmentRole {
     Followed {
-        /// The next header says that nothing but a seal stood after the good frames.
+        /// The next header proves that only a seal followed the intact frames.
         vouches: bool,
     },
     Newest,
 }
 
-/// How the good frames of a segment end.
+/// What follows the intact frames of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SegmentEnd {
     Sealed,
-    /// In zeros, or with the file.
+    /// Zeros, or the end of the file.
     Open,
-    /// At a bad frame, or at a good one that does not belong there.
+    /// A bad frame, or an intact one that does not belong there.
     Bad {
-        /// A later good frame says that a position from here on is durable.
+        /// A later intact frame says that a position from here on is durable.
         vouched: bool,
-        /// There are later good frames.
+        /// There are later intact frames.
         later: bool,
     },
 }
 
 impl SegmentEnd {
-    /// How a scan ended, with the good frames that stand after that.
+    /// The end of a scan, with the intact frames after it.
     pub(crate) fn of(scanned: &Scanned, later: &[StrayFrame]) -> Self {
         let position = scanned.chain.next_position;
         match scanned.stop {
@@ -88,7 +88,7 @@ pub(crate) struct SegmentFinding {
     pub below_head: bool,
     /// An index covers bytes after the end. What it covers was durable when it was written.
     pub indexed: bool,
-    /// Nothing is to be cut: see [`Options::strict`](crate::Options::strict).
+    /// Nothing may be cut: see [`Options::strict`](crate::Options::strict).
     pub strict: bool,
 }
 
@@ -96,14 +96,14 @@ pub(crate) struct SegmentFinding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SegmentVerdict {
     Keep,
-    /// The seal is not intact; all events are.
+    /// The seal is damaged; all events are intact.
     KeepWithoutSeal,
     /// Acknowledged bytes have changed, or may have.
     Damage(&'static str),
     /// Writes of the last group that were not synced when the machine stopped.
     CutTornGroup,
-    /// The same, with nothing after them. If the group was the last one, nothing but HEAD can tell
-    /// it from damage.
+    /// The same, with nothing after them. If the group was the last one, only HEAD can tell it from
+    /// damage.
     CutTornTail,
 }
 
@@ -131,43 +131,42 @@ pub(crate) fn judge(found: SegmentFinding) -> SegmentVerdict {
     }
 }
 
-/// A segment that does not begin with a good header.
+/// A segment that does not begin with an intact header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NoHeader {
     pub newest: bool,
-    /// All predecessors are there and sealed (there may be none).
+    /// All predecessors exist and are sealed (there may be none).
     pub sealed_before: bool,
-    /// There is something other than zeros after the header.
+    /// Something other than zeros follows the header.
     pub content: bool,
     /// HEAD says that events in this segment are durable. That it only names the segment proves
     /// nothing: the attempt after one that failed creates it again.
     pub in_head: bool,
 }
 
-/// Whether a segment without a good header was being created when the machine stopped. If not, it
-/// is damaged.
+/// Returns whether a segment without an intact header was being created when the machine stopped.
+/// If not, it is damaged.
 ///
-/// A header is synced before the first frame is written, so where there is none there can be no
-/// frames.
+/// A header is synced before the first frame is written, so without one there can be no frames.
 pub(crate) fn was_being_created(found: NoHeader) -> bool {
     found == NoHeader { newest: true, sealed_before: true, content: false, in_head: false }
 }
 
-/// The first segment that is missing among these, which rise, if HEAD names `marked`.
+/// Returns the first segment that is missing among these, which are sorted, if HEAD names `marked`.
 pub(crate) fn first_missing(numbers: &[u64], marked: Option<u64>) -> Option<u64> {
     let missing = (1..).zip(numbers).find(|&(expected, &number)| number != expected).map(|(expected, _)| expected);
     let next = numbers.len() as u64 + 1;
     missing.or(marked.filter(|&marked| marked >= next).map(|_| next))
 }
 
-/// What is written back to a segment before the log goes on.
+/// What is written back to a segment before the log continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct WriteBack {
-    /// The header; in any case the commits that nothing vouches for.
+    /// The header; in any case the commits that no evidence proves durable.
     pub header: bool,
 }
 
-/// The last table. `None` if nothing is to be written.
+/// The last table. `None` if nothing must be written.
 pub(crate) fn write_back(at_head: bool, cut: bool, header_durable: bool) -> Option<WriteBack> {
     (cut || !at_head || !header_durable).then_some(WriteBack { header: !header_durable })
 }
@@ -180,7 +179,7 @@ mod tests {
         bits >> n & 1 == 1
     }
 
-    /// Each finding that there can be, and the rows of the table read one after the other.
+    /// Each possible finding, and the rows of the table one after the other.
     #[test]
     fn the_table_is_complete() {
         let mut seen = std::collections::HashMap::<_, usize>::new();

@@ -1,4 +1,4 @@
-//! Records that have been copied out of a segment and verified, to be handed out one by one as
+//! Records that have been copied out of a segment and verified, to be returned one by one as
 //! events.
 
 use crate::format::event::{Block, Event};
@@ -6,17 +6,17 @@ use crate::format::record::{self, Beginning, RecordParts};
 use crate::format::segment_header::SegmentHeader;
 use std::sync::Arc;
 
-/// Bytes that a block may have room for beyond what it is to hold. Anyone who keeps an event keeps
-/// its block: the memory of a large event is not for the small ones after it.
+/// Bytes of room that a block may have beyond its content. A caller that keeps an event keeps its
+/// block: small events must not keep the memory of a large one.
 const SPARE: usize = 64 << 10;
 
-/// Records that stand one after the other in a block of memory.
+/// Consecutive records in a block of memory.
 pub struct Verified {
     pub(super) block: Arc<Block>,
-    /// What ordinals and times are counted from.
+    /// What ordinals and times are relative to.
     first_position: u64,
     base_time: i64,
-    /// Where the next record begins, and where the last one ends.
+    /// The start of the next record, and the end of the last one.
     pub(super) at: usize,
     pub(super) end: usize,
     last: Beginning,
@@ -27,12 +27,12 @@ pub struct Next {
     pub parts: RecordParts,
     pub position: u64,
     recorded_at: i64,
-    /// Where its record ends.
+    /// The end of its record.
     end: usize,
 }
 
 impl Next {
-    /// Where its record ends.
+    /// The end of its record.
     #[inline]
     pub(super) fn end(&self) -> usize {
         self.end
@@ -51,7 +51,7 @@ impl Verified {
         self.at == self.end
     }
 
-    /// Memory for the next block: that of this one again, if no event holds on to it.
+    /// Returns memory for the next block: that of this one, if no event holds it.
     pub(super) fn buffer(&mut self, capacity: usize) -> Vec<u8> {
         (self.at, self.end) = (0, 0);
         let mut bytes = match Arc::get_mut(&mut self.block) {
@@ -69,7 +69,7 @@ impl Verified {
         bytes
     }
 
-    /// The same, beginning with the bytes that have not been handed out.
+    /// Returns the same, beginning with the bytes that have not been returned as events.
     pub(super) fn buffer_with_left(&mut self, capacity: usize) -> Vec<u8> {
         let (at, end) = (std::mem::take(&mut self.at), std::mem::take(&mut self.end));
         let mut bytes = match Arc::get_mut(&mut self.block) {
@@ -85,7 +85,7 @@ impl Verified {
         bytes
     }
 
-    /// Another block, of which no record has been chosen.
+    /// Sets another block, of which no record has been chosen.
     pub(super) fn set_block(&mut self, bytes: Vec<u8>, header: &SegmentHeader) {
         (self.first_position, self.base_time) = (header.first_position, header.base_time);
         (self.at, self.end, self.last) = (0, 0, Beginning::default());
@@ -96,26 +96,27 @@ impl Verified {
         }
     }
 
-    /// Another block, which is nothing but records.
+    /// Sets another block, which consists of records only.
     pub(super) fn set_records(&mut self, bytes: Vec<u8>, header: &SegmentHeader) {
         let end = bytes.len();
         self.set_block(bytes, header);
         self.end = end;
     }
 
-    /// The bytes that have not been handed out.
+    /// Returns the bytes that have not been returned as events.
     #[inline(always)]
     pub(super) fn left(&self) -> &[u8] {
         &self.block.bytes[self.at..self.end]
     }
 
-    /// The length of the next record, if all of it is there.
+    /// Returns the length of the next record, if all of it is in the block.
     #[inline(always)]
     pub(super) fn len(&self) -> Option<usize> {
         record::len(self.left()).filter(|&len| len <= self.end - self.at)
     }
 
-    /// The next event. `None` if there is none, if it is cut off, or if it breaks the grammar.
+    /// Decodes the next event. `None` if there is none, if it is cut off, or if it breaks the
+    /// grammar.
     #[inline(always)]
     pub fn peek(&mut self) -> Option<Next> {
         let end = self.at + self.len()?;
@@ -124,7 +125,7 @@ impl Verified {
         Some(Next { parts, position, recorded_at, end })
     }
 
-    /// Goes on after what was just looked at.
+    /// Skips the event that was just decoded.
     #[inline]
     pub fn pass(&mut self, next: &Next) {
         self.at = next.end;
@@ -135,14 +136,14 @@ impl Verified {
         next.parts.layout.key(&self.block.bytes)
     }
 
-    /// Makes an event of what was looked at.
+    /// Returns the event that was just decoded.
     #[inline(always)]
     pub fn event(&self, next: &Next) -> Event {
         Event::of(&self.block, next.position, next.recorded_at, &next.parts)
     }
 
-    /// Makes an event of what was looked at, in the place of another one. One of the same block
-    /// costs a few stores then, and no count of who shares it.
+    /// Stores the event that was just decoded in the place of another one. In the same block that
+    /// costs a few stores, and no reference count.
     #[inline(always)]
     pub fn replace(&self, slot: &mut Option<Event>, next: &Next) {
         match slot {

@@ -1,5 +1,4 @@
-//! Taking a torn tail away: first into quarantine, then off the file. Nothing is destroyed by
-//! opening.
+//! Cutting a torn tail: first into quarantine, then off the file. Opening destroys nothing.
 
 use super::Opening;
 use super::report::Cut;
@@ -44,8 +43,8 @@ impl Opening<'_> {
 }
 
 /// Copies the bytes of a file from `from` to `to` into a new file in quarantine, and makes that
-/// durable. Returns its path. If an earlier attempt, which a crash has ended, left a file with the
-/// same name, that one is kept and another name is taken.
+/// durable. Returns its path. If an earlier attempt, ended by a crash, has left a file with the
+/// same name, that one is kept and another name is used.
 fn quarantine(fs: &dyn Fs, dir: &Path, source: &ScanSource<'_>, from: u64, to: u64) -> Result<PathBuf> {
     let quarantine = dir.join(QUARANTINE);
     fs.create_dir(&quarantine).map_err(|e| Error::io("create", &quarantine, e))?;

@@ -1,4 +1,4 @@
-//! Whether what was read is the log, all of it, and intact. Writes nothing.
+//! The judge: whether what was read is the whole log, and intact. Writes nothing.
 
 use super::Opening;
 use super::report::OpenReport;
@@ -15,7 +15,7 @@ use crate::segment::verdict::{
 use std::path::Path;
 
 impl Opening<'_> {
-    /// Whether a file without a good header is one that was being created.
+    /// Returns whether a file without an intact header is one that was being created.
     pub(super) fn is_unborn(
         &self,
         source: &ScanSource<'_>,
@@ -31,7 +31,7 @@ impl Opening<'_> {
         }))
     }
 
-    /// Refuses a segment that does not follow the one before.
+    /// Returns an error for a segment that does not follow the one before.
     pub(super) fn check_succession(
         &self,
         path: &Path,
@@ -53,7 +53,7 @@ impl Opening<'_> {
                 refuse("the first segment does not begin at position 0")
             };
         };
-        // What was made of a damaged segment has another digest than the one that was sealed.
+        // A rebuilt segment has another digest than the one that was sealed.
         let reconstructed = self.settings.reconstructed;
         let what = scanned.extent(last).discontinuities(header).find(|what| !(reconstructed && what.is_of_bytes()));
         if let Some(what) = what {
@@ -68,7 +68,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// The header of a segment, if it has a good one.
+    /// Returns the header of a segment, if it is intact.
     fn header_of(&self, number: u64) -> Result<Option<SegmentHeader>> {
         let path = self.dir.join(segment_name(number));
         let opened = self.fs.open(&path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
@@ -76,7 +76,7 @@ impl Opening<'_> {
         ScanSource { path: &path, file: &*file, size }.header()
     }
 
-    /// Refuses a log of which an index knows more.
+    /// Returns an error for a log that is shorter than an index says.
     pub(super) fn check_claims(&self, newest: &SegmentHeader, end: u64) -> Result<()> {
         if self.settings.reconstructed {
             return Ok(());
@@ -85,7 +85,7 @@ impl Opening<'_> {
         known.map_or(Ok(()), |damage| Err(Error::Damaged(Box::new(damage))))
     }
 
-    /// Judges a segment with a successor that has been scanned.
+    /// Judges a segment with a successor.
     pub(super) fn judge_followed(
         &self,
         source: &ScanSource<'_>,
@@ -109,7 +109,7 @@ impl Opening<'_> {
         }
     }
 
-    /// Judges the newest segment. Returns whether its tail is to be cut.
+    /// Judges the newest segment. Returns whether its tail must be cut.
     pub(super) fn judge_newest(
         &self,
         source: &ScanSource<'_>,
@@ -121,8 +121,8 @@ impl Opening<'_> {
         Ok(matches!(verdict, SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail))
     }
 
-    /// What is to be done with a segment. Damage is an error, with the bytes and positions that it
-    /// takes.
+    /// Returns what must be done with a segment. Damage is an error with the bytes and positions
+    /// that are lost.
     fn judge(
         &self,
         source: &ScanSource<'_>,
@@ -139,7 +139,7 @@ impl Opening<'_> {
             role,
             end: SegmentEnd::of(scanned, &later),
             below_head: self.head_position().is_some_and(|head| head > position),
-            // What an index knows of is looked at before, and the scan begins after what it covers.
+            // The part that an index covers is judged before, and the scan begins after it.
             indexed: false,
             strict: self.settings.strict,
         });

@@ -1,8 +1,8 @@
-//! Going through the files of a store: read, judge, and only then write.
+//! Recovery: read, judge, and only then write.
 //!
 //! `mod.rs` reads segment after segment; `judge.rs` applies the tables of `src/segment/verdict.rs`
-//! to what was read, and writes nothing; `cut.rs` takes a torn tail away, `rewrite.rs` writes back
-//! what nothing vouches for; `tail.rs` says where the log goes on.
+//! to what was read, and writes nothing; `cut.rs` cuts a torn tail, `rewrite.rs` writes unproven
+//! bytes back; `tail.rs` determines where the log continues.
 
 mod cut;
 mod judge;
@@ -30,25 +30,25 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the files hold, and where the log goes on.
+/// The content of the files, and where the log continues.
 pub(super) struct Recovered {
     pub segments: Vec<Arc<Segment>>,
     pub tail: LogTail,
-    /// The segment that is written to next, and where its last frame ends.
+    /// The active segment, and the end of its last frame.
     pub active: Arc<Segment>,
     pub end: u64,
     /// All of it is known to be durable.
     pub proven: bool,
 }
 
-/// What recovery works with.
+/// The inputs of recovery.
 pub(super) struct Opening<'a> {
     pub fs: &'a dyn Fs,
     pub dir: &'a Path,
     pub settings: &'a LogSettings,
     pub slots: Slots,
     pub indexes: &'a dyn LogIndex,
-    /// Sealed segments whose indexes are to be written when all is judged.
+    /// Sealed segments whose indexes must be written once all is judged.
     pub unindexed: RefCell<Vec<SegmentExtent>>,
 }
 
@@ -71,8 +71,8 @@ impl Opening<'_> {
         Ok(numbers)
     }
 
-    /// Makes a new store. Segment 1 comes first and HEAD last: as long as there is no HEAD, a
-    /// half-made store is rebuilt.
+    /// Creates a new store. Segment 1 comes first and HEAD last: while there is no HEAD, an
+    /// incomplete store is created again.
     pub(super) fn create(&self, report: &mut OpenReport) -> Result<Recovered> {
         if let Some(damage) = remains::of_a_log(self.fs, self.dir)? {
             return Err(Error::Damaged(Box::new(damage)));
@@ -81,7 +81,7 @@ impl Opening<'_> {
             return Err(Error::NotAStore { path: self.dir.to_owned() });
         }
         report.created = true;
-        // HEAD may have outlived a segment that was never whole.
+        // HEAD may have outlived a segment that was never complete.
         let store = self.slots.newest.map_or_else(|| uuid::Uuid::new_v4().into_bytes(), |head| head.store);
         let header = SegmentHeader::first(store, random(), (self.settings.clock)().as_nanos());
         let segment = Segment::create(self.fs, self.dir, header, self.settings.memory_map)?;
@@ -92,13 +92,13 @@ impl Opening<'_> {
     }
 
     /// Makes the name of the store's directory durable, and those above it: some of them may have
-    /// been created with it, now or by an open that did not come to an end.
+    /// been created with it, now or by an interrupted open.
     fn sync_parents(&self) -> Result<()> {
         for parent in self.dir.ancestors().skip(1) {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             match self.fs.sync_dir(parent) {
                 Ok(()) => {}
-                // Not ours, so not made by us; or a file system that cannot do it.
+                // Not ours, so not created by us; or the file system cannot do it.
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -122,7 +122,7 @@ impl Opening<'_> {
             let newest = n + 1 == numbers.len();
             let path = self.dir.join(segment_name(number));
             let io_error = |e| Error::io("open", &path, e);
-            // A sealed segment is never written to, and may be protected against it.
+            // A sealed segment is never written to, and may be write-protected.
             let mode = if self.settings.read_only || !newest { Mode::Read } else { Mode::Write };
             let file = self.fs.open(&path, mode).map_err(io_error)?;
             let size = file.size().map_err(io_error)?;
@@ -171,10 +171,11 @@ impl Opening<'_> {
         unreachable!("the newest segment ends the loop")
     }
 
-    /// What an index knows of a segment without reading it, if that fits what the file ends in.
+    /// Returns what an index knows of a segment without reading it, if that fits the end of the
+    /// file.
     fn known(&self, source: &ScanSource<'_>, header: &SegmentHeader, newest: bool) -> Result<Option<Scanned>> {
         let fits = |end: u64, chain: &Chain| {
-            // What HEAD says of a commit before that can only be compared where the commit is read.
+            // What HEAD says of an earlier commit can only be compared where that commit is read.
             let is_within = |at: u64| header.first_position < at && at < chain.next_position;
             match newest {
                 true if self.head_position().is_some_and(is_within) => Ok(false),
@@ -187,8 +188,7 @@ impl Opening<'_> {
         Ok(Some(if newest { scanned } else { scanned.with_seal(header) }))
     }
 
-    /// Reads a segment, from its start or from where an earlier scan has ended, and indexes
-    /// its events.
+    /// Reads a segment, from its start or from the end of an earlier scan, and indexes its events.
     fn scan(&self, source: &ScanSource<'_>, header: &SegmentHeader, resume: Option<(u64, Chain)>) -> Result<Scanned> {
         let mut chain = resume.map_or_else(|| Chain::start(header), |(_, chain)| chain);
         let head = self.slots.newest.filter(|_| !self.settings.reconstructed);

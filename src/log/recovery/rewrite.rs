@@ -1,5 +1,5 @@
-//! Writing back what is there already. After a failed sync the page cache may show what the disk
-//! does not hold, and a sync does not write pages that it believes to be clean.
+//! Writing unproven bytes back. After a failed sync the page cache may show what the disk does not
+//! hold, and a sync does not write pages that it believes to be clean.
 
 use super::Opening;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::segment::verdict::WriteBack;
 use crate::segment::{START, Segment};
 
 impl Opening<'_> {
-    /// Writes back the commits of the last group, which nothing vouches for, and syncs.
+    /// Writes the commits of the last group back, which no evidence proves durable, and syncs.
     pub(super) fn write_back(
         &self,
         source: &ScanSource<'_>,

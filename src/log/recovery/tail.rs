@@ -1,4 +1,4 @@
-//! Where the log goes on: after the newest segment, or in a new one after a seal.
+//! The tail: the log continues after the newest segment, or, after a seal, in a new one.
 
 use super::report::OpenReport;
 use super::{Opening, Recovered};
@@ -12,8 +12,7 @@ use crate::segment::verdict::write_back;
 use std::sync::Arc;
 
 impl Opening<'_> {
-    /// Goes on after the last sealed segment; what is in the file of the next one is kept in
-    /// quarantine.
+    /// Continues after the last sealed segment; the content of the next file is kept in quarantine.
     pub(super) fn reborn(
         &self,
         mut segments: Vec<Arc<Segment>>,
@@ -33,7 +32,7 @@ impl Opening<'_> {
         Ok(self.recovered(segments, tail, scanned.end))
     }
 
-    /// Goes on after the newest segment, of which a torn tail is cut first.
+    /// Continues after the newest segment, whose torn tail is cut first.
     pub(super) fn finish(
         &self,
         segments: Vec<Arc<Segment>>,
@@ -61,8 +60,8 @@ impl Opening<'_> {
         if writable && head.is_none() {
             self.sync_parents()?;
         }
-        // That HEAD names the segment says that a header was durable: a second attempt to create it
-        // may have written another.
+        // If HEAD names the segment, a header was durable: a second attempt to create it may have
+        // written another one.
         let in_head = |head: head::DurableMark| head.segment == header.number && head.position > header.first_position;
         let has_header = report.clean || head.is_some_and(in_head);
         if let Some(what) = write_back(at_head, cuts, has_header)

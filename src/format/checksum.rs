@@ -1,10 +1,10 @@
-//! CRC-32 (IEEE), masked with the place where it stands, in blocks where the bytes are many.
+//! CRC-32 (IEEE), masked with its offset; for long pieces, one CRC per block.
 
-/// Longest piece that one CRC stands for: beyond 11,450 bytes CRC-32 no longer detects every error
-/// of three bits (Koopman, "32-bit cyclic redundancy codes for internet applications", 2002).
+/// Maximum length of a piece with a single CRC: beyond 11,450 bytes CRC-32 no longer detects every
+/// error of three bits (Koopman, "32-bit cyclic redundancy codes for internet applications", 2002).
 pub const BLOCK: usize = 8192;
 
-/// Bytes of a CRC.
+/// Length of a CRC in bytes.
 pub const CRC: usize = 4;
 
 pub fn crc(bytes: &[u8]) -> u32 {
@@ -19,7 +19,7 @@ pub fn extend(crc: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What the CRCs of one segment are masked with.
+/// The mask of the CRCs of one segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mask(u32);
 
@@ -32,37 +32,37 @@ impl Mask {
         Mask(crc(&bytes))
     }
 
-    /// The one mask under which `stored` stands at `offset` for a CRC. Any bytes imply one: only a
-    /// second CRC that agrees with it proves it.
+    /// Returns the only mask under which `stored` at `offset` is a CRC of these bytes. Any bytes
+    /// imply a mask: only a second CRC that agrees proves it.
     pub fn implied(crc: u32, stored: u32, offset: u64) -> Self {
         Mask(turned(crc) ^ stored ^ (offset as u32).wrapping_mul(0x9E37_79B1))
     }
 
-    /// What is stored at `offset` for a CRC: the mask is another one for each offset of a segment,
-    /// as segments are shorter than 4 GiB.
+    /// Returns the stored form of a CRC at `offset`: it differs for each offset of a segment, as
+    /// segments are shorter than 4 GiB.
     #[inline]
     pub fn stored(self, crc: u32, offset: u64) -> u32 {
         turned(crc) ^ self.0 ^ (offset as u32).wrapping_mul(0x9E37_79B1)
     }
 }
 
-/// A CRC as it may stand within bytes that get a CRC of their own. The CRC of bytes that are
-/// followed by their own CRC is a constant: without the turn the CRC of a frame would not depend on
-/// what is in its records, and the chain of frames would prove nothing. (LevelDB turns by 15, too,
-/// and adds a constant. Turning alone keeps the guarantees for errors of few bits, as it only
+/// Returns a CRC in the form that is stored within bytes that get a CRC of their own. The CRC of
+/// bytes followed by their own CRC is a constant: without the rotation the CRC of a frame would not
+/// depend on its records, and the chain of frames would prove nothing. (LevelDB rotates by 15, too,
+/// and adds a constant. The rotation alone keeps the guarantees for errors of few bits, as it only
 /// permutes the bits of the CRC.)
 #[inline]
 fn turned(crc: u32) -> u32 {
     crc.rotate_right(15)
 }
 
-/// Bytes of the table for a piece of `len` bytes: none if one CRC is enough.
+/// Returns the length of the table for a piece of `len` bytes: 0 if one CRC is enough.
 pub fn table_len(len: u64) -> u64 {
     if len <= BLOCK as u64 { 0 } else { len.div_ceil(BLOCK as u64) * CRC as u64 }
 }
 
-/// The length of a piece that takes `both` bytes together with its table. `None` if there is no
-/// such length.
+/// Returns the length of a piece that takes `both` bytes together with its table; `None` if there
+/// is no such length.
 pub fn piece_len(both: u64) -> Option<u64> {
     if both <= BLOCK as u64 {
         return Some(both);
@@ -83,7 +83,7 @@ pub fn put_table(out: &mut Vec<u8>, piece: std::ops::Range<usize>) {
     }
 }
 
-/// Whether each block of `piece` has the CRC that `table` says.
+/// Returns whether each block of `piece` has its CRC in `table`.
 pub fn table_holds(piece: &[u8], table: &[u8]) -> bool {
     let (crcs, rest) = table.as_chunks::<CRC>();
     rest.is_empty()
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(Mask::implied(12_345, mask.stored(12_345, 4096), 4096), mask);
     }
 
-    /// Bytes of the same length, each followed by its stored CRC: were it not turned, the CRC of
+    /// Bytes of the same length, each followed by its stored CRC: without the rotation, the CRC of
     /// both would be the same.
     #[test]
     fn a_crc_over_a_crc_depends_on_what_it_covers() {

@@ -35,7 +35,7 @@ pub struct Recorded<'a> {
     pub event_type: &'a [u8],
     /// The idempotency key of the commit.
     pub idempotency_key: Option<&'a str>,
-    /// The upstream whose events the commit has imported, and up to which position.
+    /// The tracked position that the commit sets, and its upstream.
     pub tracking: Option<(&'a str, u64)>,
     /// Ids, tags and other fields that few events have.
     pub extras: Extras<'a>,
@@ -48,11 +48,11 @@ pub fn unsupported(path: &Path, found: &str) -> Error {
     Error::UnsupportedFormat { path: path.to_owned(), found: found.into() }
 }
 
-/// What makes an event of a frame unreadable although the frame is intact.
+/// The reason when the records of an intact frame cannot be decoded.
 const BROKEN: &str = "the records of a commit break the grammar";
 
 impl Frame<'_> {
-    /// Returns the seal that this frame is, if it is one that can be read.
+    /// Returns the seal, if this frame is one that can be decoded.
     pub fn seal(&self) -> Option<Seal> {
         match self.header.kind {
             SEAL => Seal::decode(&self.bytes[HEADER..self.header.table_at() as usize]),
@@ -61,8 +61,8 @@ impl Frame<'_> {
     }
 
     /// Calls `each` with the start and the end of each record in `bytes`, and its position, until
-    /// it returns `false`. Returns `false` if it did, or if the body is not made of as many whole
-    /// records as the header says.
+    /// it returns `false`. Returns `false` if it did, or if the body does not consist of as many
+    /// whole records as the header says.
     fn each_record(&self, mut each: impl FnMut(usize, usize, u64) -> bool) -> bool {
         let end = self.header.table_at() as usize;
         let mut at = HEADER + self.header.attributes_len as usize;
@@ -88,7 +88,7 @@ impl Frame<'_> {
         let hold = self.each_record(|start, end, position| {
             let intact = record::verify(&self.bytes[start..end], mask, self.offset + start as u64);
             let parts = record::decode(self.bytes, start, end);
-            // Intact, and not to be understood: no torn write looks like that.
+            // Intact, and not decodable: no torn write looks like that.
             known &= !intact || parts.is_some();
             let in_place =
                 |parts: record::RecordParts| parts.ordinal == position - segment.first_position && parts.time == time;

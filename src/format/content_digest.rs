@@ -1,12 +1,12 @@
-//! The digest of what an idempotent commit says: attribute 129 of its frame.
+//! The content digest of an idempotent commit: attribute 129 of its frame.
 //!
-//! A repeat under the same idempotency key must say the same. What may differ between two attempts
-//! to say one thing is left out: expectations and guards, event ids, occurred-at, correlation and
+//! A repeat under the same idempotency key must have the same content. Left out is what may differ
+//! between two attempts: expectations and guards, event ids, occurrence times, correlation and
 //! causation ids, metadata.
 //!
 //! SipHash-2-4 with 128 bits and the key 0 (Aumasson and Bernstein, 2012), over fields that each
-//! begin with their length or have a fixed one. It tells mistakes apart, not forgeries: anyone who
-//! can choose the content of both commits is the caller.
+//! begin with their length or have a fixed one. It detects mistakes, not forgeries: whoever can
+//! choose the content of both commits is the caller.
 
 use super::extras::Extras;
 use super::record::Layout;
@@ -14,7 +14,7 @@ use crate::event::ContentType;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-/// Bytes of a digest.
+/// Length of a digest in bytes.
 pub const LEN: usize = 16;
 
 pub struct ContentDigest(SipHasher24);
@@ -33,7 +33,7 @@ impl ContentDigest {
         self.0.write(&number.to_le_bytes());
     }
 
-    /// Adds an event whose parts stand in `bytes`.
+    /// Adds an event whose parts are in `bytes`.
     pub fn event(&mut self, layout: &Layout, bytes: &[u8]) {
         let extras: Extras<'_> = layout.extras(bytes);
         self.bytes(layout.key(bytes));
@@ -54,7 +54,7 @@ impl ContentDigest {
         self.bytes(layout.data(bytes));
     }
 
-    /// Adds how far an upstream is taken in with the commit.
+    /// Adds the tracked position that the commit sets.
     pub fn tracking(&mut self, upstream: &str, position: u64) {
         self.bytes(upstream.as_bytes());
         self.number(position);

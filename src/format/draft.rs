@@ -1,4 +1,5 @@
-//! A commit before it is in the log: encoded outside the commit lock, finished under it.
+//! Drafts: a commit before it is in the log, encoded outside the commit lock and completed under
+//! it.
 
 use super::checksum::{BLOCK, Mask};
 use super::content_digest::ContentDigest;
@@ -8,14 +9,14 @@ use super::segment_header::{MAX_EVENTS, SegmentHeader};
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
 
-/// What a commit may hold.
+/// The limits of a commit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub event: usize,
     pub commit: usize,
 }
 
-/// A frame without what the commit lock decides: positions, sequences, time, place.
+/// A frame without what the commit lock decides: positions, sequences, time, offset.
 pub struct Draft {
     /// Room for the header, then the body.
     frame: Vec<u8>,
@@ -34,7 +35,7 @@ pub struct FramePlace<'a> {
     pub durable_upto: u64,
 }
 
-/// Bytes that are reserved at most for events that are only announced.
+/// Maximum number of bytes that are reserved for announced events.
 const MOST_RESERVED: usize = 1 << 20;
 
 impl Draft {
@@ -57,7 +58,7 @@ impl Draft {
         self.check_len()
     }
 
-    /// Refuses a body that is longer than the limit, or than a frame can have.
+    /// Returns an error for a body that is longer than the limit, or than a frame can have.
     ///
     /// # Errors
     ///
@@ -67,8 +68,8 @@ impl Draft {
         if body > limit { Err(Error::limit("bytes in a commit", body, limit)) } else { Ok(()) }
     }
 
-    /// Makes room for the header, and with the first event for all of the frame if, as most often,
-    /// there is no other.
+    /// Makes room for the header, and with the first event for the whole frame of a commit of one
+    /// event, the most common kind.
     fn begin(&mut self, content: usize) {
         if self.frame.is_empty() {
             self.frame.reserve(HEADER + content + 128);
@@ -76,8 +77,8 @@ impl Draft {
         }
     }
 
-    /// Makes room for so many events more of about the size of the last one: a hint, as far as that
-    /// is worth a hint.
+    /// Makes room for this many more events of about the size of the last one, as far as that is
+    /// worth it.
     pub fn reserve(&mut self, events: usize) {
         let Some(last) = self.records.last() else { return };
         let each = self.frame.len() - last.start();
@@ -85,8 +86,8 @@ impl Draft {
         self.records.reserve(events.min(MOST_RESERVED / each.max(1)));
     }
 
-    /// Adds a record that is intact, as it is; it gets another sequence only if one is given.
-    /// `false` if it breaks the grammar, or has no room for that sequence.
+    /// Adds an intact record unchanged, or with another sequence if one is given. Returns `false`
+    /// if it breaks the grammar, or has no room for that sequence.
     #[must_use]
     pub fn adopt(&mut self, record: &[u8], sequence: Option<u64>) -> bool {
         self.begin(record.len());
@@ -96,7 +97,7 @@ impl Draft {
         fits
     }
 
-    /// Puts the attributes of the commit before its events, in place of those that it had.
+    /// Puts the attributes of the commit before its events, instead of earlier ones.
     pub fn set_attributes(&mut self, attributes: &[u8]) {
         if attributes.is_empty() && self.attributes_len == 0 {
             return;
@@ -111,7 +112,7 @@ impl Draft {
 
     /// Puts the attributes of a new commit before its events. They count towards the limit as its
     /// events do: a commit within a few bytes of the longest body was once acknowledged together
-    /// with its idempotency key, and no reader took a body as long as that.
+    /// with its idempotency key, and no reader accepted a body that long.
     ///
     /// # Errors
     ///
@@ -121,7 +122,7 @@ impl Draft {
         self.check_len()
     }
 
-    /// What the commit says, apart from its attributes.
+    /// Returns the content of the commit, without its attributes.
     pub fn digest(&self) -> ContentDigest {
         let mut digest = ContentDigest::new();
         let ends = self.records.iter().skip(1).map(Unfinished::start).chain([self.frame.len()]);
@@ -132,23 +133,23 @@ impl Draft {
         digest
     }
 
-    /// Number of events.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Bytes of the body so far.
+    /// Returns the length of the body so far.
     pub fn body_len(&self) -> usize {
         self.frame.len().saturating_sub(HEADER)
     }
 
-    /// Bytes that the frame will take.
+    /// Returns the length of the frame.
     pub fn frame_len(&self) -> u64 {
         frame::frame_len(self.body_len() as u64)
     }
 
-    /// Gives the events from `first` on the sequences from `sequence` on. `false` if a record has
-    /// no room for one as high as that.
+    /// Assigns the events from `first` on the sequences from `sequence` on. Returns `false` if a
+    /// record has no room for such a high sequence.
     #[must_use]
     pub fn set_sequences(&mut self, events: std::ops::Range<usize>, sequence: u64) -> bool {
         let mut sequences = sequence..;
@@ -156,7 +157,7 @@ impl Draft {
         records.iter_mut().zip(&mut sequences).all(|(record, n)| record.set_sequence(n))
     }
 
-    /// Fills in the rest, and returns the frame and its header CRC's chain.
+    /// Completes the frame. Returns it and the chain after it.
     pub fn finish(mut self, place: &FramePlace<'_>) -> (Vec<u8>, Chain) {
         self.begin(0);
         let first = place.chain.next_position;
@@ -166,7 +167,7 @@ impl Draft {
         for (record, ordinal) in self.records.iter().zip(ordinal..) {
             whole = Some(record.finish(&mut self.frame, place.mask, place.offset, ordinal, time));
         }
-        // A body that is one record has its CRC, which need not be made of all the bytes once more.
+        // If the body is one record, its CRC is known and need not be computed again.
         let is_record = self.records.len() == 1 && self.attributes_len == 0 && self.body_len() <= BLOCK;
         let body_crc = whole.filter(|_| is_record).map(|whole| whole.crc());
         let mut header = FrameHeader {

@@ -1,4 +1,4 @@
-//! Events as they stand in the store.
+//! Events in the store.
 
 use super::extras::Extras;
 use super::record::{Layout, RecordParts};
@@ -11,14 +11,14 @@ use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Bytes that were copied out of the log and verified, shared by the events in them.
+/// Verified bytes that were copied out of the log, shared by the events in them.
 pub struct Block {
     pub bytes: Vec<u8>,
-    /// What ids that are not stored are made of.
+    /// What ids that are not stored are derived from.
     pub id_seed: u128,
 }
 
-/// A fact as it stands in the store, for ever.
+/// An event in the store, which never changes.
 ///
 /// Its bytes were verified against their checksum after they were copied out of the log. An event
 /// shares a block of memory with the events that were read with it (up to 128 KiB, or one event if
@@ -33,22 +33,22 @@ pub struct Event {
 }
 
 impl Event {
-    /// The event whose record was decoded in this block. `None` if it cannot stand in a segment
-    /// with this header.
+    /// Returns the event whose record was decoded in this block; `None` if no segment with this
+    /// header can have it.
     #[inline]
     pub(crate) fn new(block: &Arc<Block>, parts: &RecordParts, header: &SegmentHeader) -> Option<Event> {
         let (position, recorded_at) = parts.place(header.first_position, header.base_time)?;
         Some(Self::of(block, position, recorded_at, parts))
     }
 
-    /// The event with these parts of this block.
+    /// Returns the event with these parts of this block.
     #[inline(always)]
     pub(crate) fn of(block: &Arc<Block>, position: u64, recorded_at: i64, parts: &RecordParts) -> Event {
         let (block, recorded_at) = (block.clone(), Timestamp::from_nanos(recorded_at));
         Event { block, position, sequence: parts.sequence, recorded_at, layout: parts.layout }
     }
 
-    /// Whether its bytes stand in this block.
+    /// Returns whether its bytes are in this block.
     #[inline(always)]
     pub(crate) fn is_of(&self, block: &Arc<Block>) -> bool {
         Arc::ptr_eq(&self.block, block)
@@ -78,46 +78,46 @@ impl Event {
         self.layout.extras(self.bytes())
     }
 
-    /// The number of the event in the whole store: 0, 1, 2 …
+    /// Returns its position, the number of the event in the whole store: 0, 1, 2 …
     #[inline]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The number of the event in its stream: 0, 1, 2 …
+    /// Returns its sequence, the number of the event in its stream: 0, 1, 2 …
     #[inline]
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The stream. This makes a new [`StreamId`]; [`Event::domain`], [`Event::root`] and
-    /// [`Event::edition`] only look.
+    /// Returns the stream, as a new [`StreamId`]; [`Event::domain`], [`Event::root`] and
+    /// [`Event::edition`] only borrow.
     pub fn stream(&self) -> StreamId {
         StreamId::from_key(self.key()).expect("the key was checked when the event was decoded")
     }
 
-    /// Whether the event stands in this stream.
+    /// Returns whether the event is in this stream.
     #[inline]
     pub fn is_in(&self, stream: &StreamId) -> bool {
         self.key() == stream.key()
     }
 
-    /// The domain of the stream.
+    /// Returns the domain of the stream.
     pub fn domain(&self) -> &str {
         split_key(self.key()).map_or("", |parts| parts.domain)
     }
 
-    /// The root of the stream.
+    /// Returns the root of the stream.
     pub fn root(&self) -> &[u8] {
         split_key(self.key()).map_or(&[], |parts| parts.root)
     }
 
-    /// The edition of the stream, or `None` in the main one.
+    /// Returns the edition of the stream, or `None` in the main one.
     pub fn edition(&self) -> Option<&str> {
         split_key(self.key())?.edition
     }
 
-    /// The type.
+    /// Returns the type.
     #[inline]
     pub fn event_type(&self) -> &str {
         self.layout.type_name(self.bytes())
@@ -128,65 +128,65 @@ impl Event {
         self.layout.event_type(self.bytes())
     }
 
-    /// The id: the caller's, or the one the store gave, a UUID version 7.
+    /// Returns the id: the caller's, or the one that the store assigned, a UUID version 7.
     pub fn id(&self) -> Uuid {
         let given = self.extras().id();
         given.unwrap_or_else(|| derived_id(self.block.id_seed, self.position, self.recorded_at))
     }
 
-    /// When the event was recorded, by the store's clock. Never decreases from position to
+    /// Returns when the event was recorded, by the store's clock. Never decreases from position to
     /// position; the same for all events of a commit.
     #[inline]
     pub fn recorded_at(&self) -> Timestamp {
         self.recorded_at
     }
 
-    /// When it happened, if the writer said so.
+    /// Returns when it happened, if the writer gave that time.
     pub fn occurred_at(&self) -> Option<Timestamp> {
         self.extras().occurred_at()
     }
 
-    /// The correlation id, if the writer gave one.
+    /// Returns the correlation id, if the writer gave one.
     pub fn correlation_id(&self) -> Option<&str> {
         self.extras().correlation_id().map(text)
     }
 
-    /// The causation id, if the writer gave one.
+    /// Returns the causation id, if the writer gave one.
     pub fn causation_id(&self) -> Option<&str> {
         self.extras().causation_id().map(text)
     }
 
-    /// The tags, in the order in which they were given.
+    /// Returns the tags, in the order in which they were given.
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         self.extras().tags().map(text)
     }
 
-    /// The data, exactly as they were given.
+    /// Returns the data, exactly as they were given.
     #[inline]
     pub fn data(&self) -> &[u8] {
         self.layout.data(self.bytes())
     }
 
-    /// The metadata, exactly as they were given.
+    /// Returns the metadata, exactly as they were given.
     #[inline]
     pub fn metadata(&self) -> &[u8] {
         self.layout.metadata(self.bytes())
     }
 
-    /// What the data are.
+    /// Returns the encoding of the data.
     pub fn content_type(&self) -> ContentType {
         self.layout.content_type(self.bytes())
     }
 
-    /// The version of the type's schema; 0 unless the writer said otherwise.
+    /// Returns the version of the type's schema; 0 by default.
     pub fn schema_version(&self) -> u32 {
         self.extras().schema_version()
     }
 
-    /// The same fact as a new event, to be stored somewhere else. It keeps the id.
+    /// Returns the same content as a new event, to be stored elsewhere. It keeps the id.
     ///
-    /// Position, sequence and recorded-at are not part of it: the store that it is appended to
-    /// gives its own.
+    /// Position, sequence and recorded time are not part of it: the store that it is appended to
+    /// assigns its own.
     pub fn to_new(&self) -> NewEvent<'_> {
         NewEvent {
             id: Some(self.id()),
@@ -215,14 +215,15 @@ impl fmt::Debug for Event {
     }
 }
 
-/// Text that was checked when the event was decoded.
+/// Returns text that was checked when the event was decoded.
 #[inline]
 fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The id of an event that was stored without one (see `docs/FORMAT.md`, Record): a UUID version 7
-/// (RFC 9562) of the time in milliseconds and a 74-bit number that rises with the position.
+/// Returns the id of an event that was stored without one (see `docs/FORMAT.md`, Record): a UUID
+/// version 7 (RFC 9562) of the time in milliseconds and a 74-bit number that rises with the
+/// position.
 fn derived_id(seed: u128, position: u64, recorded_at: Timestamp) -> Uuid {
     let millis = recorded_at.as_nanos().max(0) as u128 / 1_000_000;
     let number = seed.wrapping_add(u128::from(position)) & ((1 << 74) - 1);
@@ -230,7 +231,7 @@ fn derived_id(seed: u128, position: u64, recorded_at: Timestamp) -> Uuid {
     Uuid::from_u128(millis << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
 }
 
-/// The position that an id was derived from, if it was derived with this seed.
+/// Returns the position that an id was derived from, if it was derived with this seed.
 pub(crate) fn derived_position(seed: u128, id: Uuid) -> Option<u64> {
     if id.get_version_num() != 7 {
         return None;

@@ -1,5 +1,5 @@
-//! The parts of a record that few events have. They are checked when the record is decoded, and
-//! looked for when they are asked for: who reads an event most often asks for none or one of them.
+//! Extras: the parts of a record that few events have. They are checked when the record is decoded,
+//! and found when they are used: most readers use none or one of them.
 
 use super::{array, varint};
 use crate::event::MAX_TAGS;
@@ -25,7 +25,7 @@ pub(super) struct ByteReader<'a> {
 }
 
 impl<'a> ByteReader<'a> {
-    /// One that begins at `at`, which lies in the bytes.
+    /// Returns a reader that begins at `at`, which must be inside the bytes.
     #[inline(always)]
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         ByteReader { bytes, at }
@@ -64,7 +64,7 @@ impl<'a> ByteReader<'a> {
     }
 }
 
-/// The extras of a record, with the flags that say which of them there are.
+/// The extras of a record, with the flags that say which of them exist.
 #[derive(Clone, Copy)]
 pub struct Extras<'a> {
     flags: u16,
@@ -82,7 +82,7 @@ impl<'a> Extras<'a> {
         self.flags & bit != 0
     }
 
-    /// Whether they follow the grammar.
+    /// Returns whether they follow the grammar.
     pub(super) fn is_sound(self) -> bool {
         let mut reader = ByteReader::new(self.bytes, 0);
         let sound = self.check(&mut reader).is_some();
@@ -113,7 +113,7 @@ impl<'a> Extras<'a> {
         Some(())
     }
 
-    /// The part with this flag, if there is one: a string without its length, tags with their
+    /// Returns the part with this flag, if it exists: a string without its length, tags with their
     /// number.
     fn part(self, wanted: u16) -> Option<&'a [u8]> {
         if !self.has(wanted) {

@@ -1,5 +1,5 @@
-//! HEAD: two slots of 512 bytes that say how far the log is known to be durable, and which log that
-//! is.
+//! HEAD: two slots of 512 bytes with the durable mark: up to where the log is known to be durable,
+//! and its digest there.
 
 use super::checksum::crc;
 use super::frame::Chain;
@@ -21,32 +21,32 @@ pub struct DurableMark {
     pub segment: u64,
     pub position: u64,
     pub len: u64,
-    /// What stands for all commits below the position: [`Chain::mark`](super::frame::Chain::mark).
-    /// Another log that is as long has another one.
+    /// The digest of all commits below the position: [`Chain::mark`](super::frame::Chain::mark).
+    /// Another log of the same length has another digest.
     pub digest: u64,
 }
 
-/// What is wrong if a commit is not what HEAD says of the log.
+/// The reason when a commit does not match HEAD.
 pub const OTHER_LOG: &str = "HEAD marks another log: the commit that was durable there is not the one that stands there now; a file of another copy of this store may have taken the place of its own";
 
-/// What a HEAD file says.
+/// The content of a HEAD file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Slots {
     /// The newest valid slot.
     pub newest: Option<DurableMark>,
-    /// Slots that hold something, but nothing valid: a torn write, or damage.
+    /// Number of slots that hold something invalid: a torn write, or damage.
     pub bad: usize,
 }
 
 impl DurableMark {
-    /// Whether a commit is what this says of the log: after it stands the position, or not yet, or
-    /// it stood before it.
+    /// Returns whether a commit is consistent with this mark: it ends at the marked position with
+    /// the marked digest, or ends elsewhere.
     pub fn is_of(&self, before: u64, behind: &Chain) -> bool {
         let is_marked = before < self.position && self.position <= behind.next_position;
         !is_marked || (behind.next_position, behind.digest) == (self.position, self.digest)
     }
 
-    /// Where this generation stands in the file.
+    /// Returns the offset of this generation in the file.
     pub fn slot_at(&self) -> u64 {
         (self.generation % 2) * SLOT as u64
     }
@@ -89,7 +89,7 @@ impl DurableMark {
     }
 }
 
-/// Reads the slots of a HEAD file of whatever length.
+/// Decodes the slots of a HEAD file of any length.
 ///
 /// # Errors
 ///
@@ -108,8 +108,8 @@ pub fn decode(file: &[u8], path: &Path) -> Result<Slots> {
     Ok(slots)
 }
 
-/// The newest slot that is intact, whatever the other bytes are. A version that is newer only
-/// counts if the checksum holds: otherwise it may be a flipped bit.
+/// Decodes the newest intact slot, whatever the other bytes are. A newer version only counts if the
+/// checksum holds: otherwise it may be a flipped bit.
 ///
 /// # Errors
 ///

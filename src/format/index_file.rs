@@ -1,5 +1,5 @@
-//! The pieces of a segment's index file. Each piece carries its own checksum, so that a lookup
-//! copies and verifies a few hundred bytes and opening reads one page.
+//! The pieces of a segment's index file. Each piece has its own checksum, so that a lookup copies
+//! and verifies a few hundred bytes, and opening reads one page.
 //!
 //! ```text
 //! header (512) | buckets (256 each) | entries, sorted by term | samples (pages of 4,096) | waypoints (pages of 4,096)
@@ -18,48 +18,48 @@ pub const BUCKET: usize = 256;
 const SLOT: usize = 8;
 /// Slots of a bucket: the rest of it is the CRC and the count.
 pub const SLOTS: usize = (BUCKET - 8) / SLOT;
-/// How many of them are filled on average.
+/// Average number of filled slots.
 const LOAD: usize = 20;
 
 pub const PAGE: usize = 4096;
 const WAYPOINT: usize = 20;
-/// Waypoints of a page.
+/// Number of waypoints in a page.
 pub const WAYPOINTS: usize = (PAGE - CRC) / WAYPOINT;
-/// Samples of a page.
+/// Number of samples in a page.
 pub const SAMPLES: usize = (PAGE - CRC) / 4;
-/// A sample is the place of every 64th entry.
+/// One entry in this many has a sample, its offset.
 pub const SAMPLE_EVERY: usize = 64;
 
-/// What stands before the head of an entry.
+/// Length of the prelude of an entry.
 pub const PRELUDE: usize = 12;
 /// A chunk of postings ends when it has this many bytes.
 const CHUNK: usize = 512;
 const CHUNK_ENTRY: usize = 16;
 
-/// The masks of an index file are not those of its segment, nor those of another file that was the
-/// index of the same segment: a piece of that one never passes for a piece of this one.
+/// The masks of an index file differ from those of its segment, and from those of other index files
+/// of the same segment: a piece of one never passes for a piece of another.
 pub fn mask(segment: &SegmentHeader, generation: u64) -> Mask {
     Mask::new(&segment.store, segment.number, !segment.salt ^ generation)
 }
 
-/// What tells the indexes of a segment apart: how far they cover it. Two that cover the same are
-/// the same, byte by byte.
+/// The generation of an index: up to where it covers the segment. Two that cover the same are
+/// identical.
 pub fn generation(end: u64, chain: &Chain) -> u64 {
     let [end, digest, position] = [end, chain.digest, chain.next_position].map(u64::to_le_bytes);
     hash(&[end, digest, position].concat(), 0)
 }
 
-/// Where the parts of the file are, and what of the segment they cover.
+/// The parts of the file, and what of the segment they cover.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexHeader {
     pub store: [u8; 16],
     pub segment: u64,
     pub salt: u64,
-    /// Of the file, as a segment may get several indexes, one after the other: see [`generation`].
+    /// Of this file, as a segment may get several indexes, one after the other: see [`generation`].
     pub generation: u64,
-    /// Events that are covered.
+    /// Number of covered events.
     pub events: u64,
-    /// Where the last covered frame ends.
+    /// The end of the last covered frame.
     pub end: u64,
     /// The chain there.
     pub chain: Chain,
@@ -69,7 +69,7 @@ pub struct IndexHeader {
     pub samples_at: u64,
     pub waypoints: u32,
     pub waypoints_at: u64,
-    /// Bytes of the whole file.
+    /// Length of the whole file in bytes.
     pub len: u64,
 }
 
@@ -103,8 +103,9 @@ impl IndexHeader {
         out
     }
 
-    /// `None` if the bytes are not a header of this version whose parts lie within the file. An
-    /// index can be rebuilt: one of a newer version is no reason to refuse anything.
+    /// Decodes the header; `None` if the bytes are not a header of this version whose parts are
+    /// inside the file. An index can be rebuilt: one of a newer version is no reason to refuse
+    /// anything.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < HEADER || bytes[..8] != MAGIC || u16_at(bytes, 10) > VERSION {
             return None;
@@ -137,7 +138,7 @@ impl IndexHeader {
         header.is_sound().then_some(header)
     }
 
-    /// Whether this is the index of that segment, and covers what can stand in it.
+    /// Returns whether this is the index of that segment, and covers what the segment can have.
     pub fn is_of(&self, segment: &SegmentHeader) -> bool {
         (self.store, self.segment, self.salt) == (segment.store, segment.number, segment.salt)
             && self.chain.next_position.checked_sub(segment.first_position) == Some(self.events)
@@ -145,8 +146,8 @@ impl IndexHeader {
             && self.end >= SEGMENT_HEADER as u64
     }
 
-    /// Whether the parts follow each other as they are written, and none is larger than a `u32` can
-    /// say.
+    /// Returns whether the parts follow each other as they are written, and none is longer than a
+    /// `u32` can say.
     fn is_sound(&self) -> bool {
         let pages = |count: u64, of: usize| count.div_ceil(of as u64) * PAGE as u64;
         let samples = u64::from(self.entries).div_ceil(SAMPLE_EVERY as u64);
@@ -159,9 +160,9 @@ impl IndexHeader {
     }
 }
 
-/// The hash of a term: folded multiplication of eight bytes at a time, as in wyhash. It is not
-/// cryptographic; the seed, which is random for each segment, keeps those who choose the terms from
-/// choosing collisions.
+/// Returns the hash of a term: folded multiplication of eight bytes at a time, as in wyhash. It is
+/// not cryptographic; the seed, which is random for each segment, keeps whoever chooses the terms
+/// from choosing collisions.
 pub fn hash(term: &[u8], seed: u64) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
     let fold = |a: u64, b: u64| {
@@ -179,35 +180,35 @@ pub fn hash(term: &[u8], seed: u64) -> u64 {
     fold(state, FACTOR)
 }
 
-/// How many buckets this many terms get.
+/// Returns the number of buckets for this many terms.
 pub fn bucket_count(terms: usize) -> usize {
     terms.div_ceil(LOAD).max(1)
 }
 
-/// The bucket where a hash is looked for first.
+/// Returns the bucket where a hash is looked up first.
 pub fn bucket_of(hash: u64, buckets: u32) -> u32 {
     ((u128::from(hash) * u128::from(buckets)) >> 64) as u32
 }
 
-/// What a slot keeps of a hash: the bits that did not choose the bucket.
+/// Returns what a slot keeps of a hash: the bits that did not choose the bucket.
 fn tag(hash: u64) -> u32 {
     hash as u32
 }
 
-/// The buckets of a file that is being made. A full one overflows into the next one.
+/// The buckets of a file that is being written. A full one overflows into the next one.
 pub struct Buckets {
     bytes: Vec<u8>,
     count: usize,
 }
 
 impl Buckets {
-    /// For so many terms.
+    /// Returns buckets for this many terms.
     pub fn new(terms: usize) -> Self {
         let count = bucket_count(terms);
         Buckets { bytes: vec![0; count * BUCKET], count }
     }
 
-    /// Bytes of all of them.
+    /// Returns the length of all of them.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -216,8 +217,7 @@ impl Buckets {
         self.count as u32
     }
 
-    /// Adds a term: its hash, and the place of its entry. Not more terms than there are buckets
-    /// for.
+    /// Adds a term: its hash, and the offset of its entry. There must be buckets for it.
     pub fn put(&mut self, hash: u64, at: u32) {
         let mut n = bucket_of(hash, self.count as u32) as usize;
         loop {
@@ -233,7 +233,7 @@ impl Buckets {
         }
     }
 
-    /// Their bytes, with checksums.
+    /// Returns their bytes, with checksums.
     pub fn finish(mut self, mask: Mask) -> Vec<u8> {
         for (n, bucket) in self.bytes.chunks_exact_mut(BUCKET).enumerate() {
             let stored = mask.stored(crc(&bucket[4..]), (HEADER + n * BUCKET) as u64);
@@ -243,8 +243,8 @@ impl Buckets {
     }
 }
 
-/// The places of the entries in a bucket whose terms may have this hash, and whether the bucket is
-/// full. `None` if it fails its checksum.
+/// Returns the offsets of the entries in a bucket whose terms may have this hash, and whether the
+/// bucket is full; `None` if it fails its checksum.
 pub fn decode_bucket(bucket: &[u8], hash: u64, mask: Mask, at: u64) -> Option<(impl Iterator<Item = u32>, bool)> {
     let count = u32_at(bucket, 4) as usize;
     if mask.stored(crc(&bucket[4..]), at) != u32_at(bucket, 0) || count > SLOTS {
@@ -255,7 +255,7 @@ pub fn decode_bucket(bucket: &[u8], hash: u64, mask: Mask, at: u64) -> Option<(i
     Some((hits.map(move |slot| u32_at(bucket, slot + 4)), count == SLOTS))
 }
 
-/// A page of fixed-size items: they, zeros, and a CRC.
+/// Encodes a page of fixed-size items: the items, zeros, and a CRC.
 pub fn encode_pages(items: &[u8], item: usize, mask: Mask, mut at: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for chunk in items.chunks((PAGE - CRC) / item * item) {
@@ -269,7 +269,7 @@ pub fn encode_pages(items: &[u8], item: usize, mask: Mask, mut at: u64) -> Vec<u
     out
 }
 
-/// Whether a page is intact.
+/// Returns whether a page is intact.
 pub fn page_holds(page: &[u8], mask: Mask, at: u64) -> bool {
     page.len() == PAGE && mask.stored(crc(&page[..PAGE - CRC]), at) == u32_at(page, PAGE - CRC)
 }
@@ -277,13 +277,13 @@ pub fn page_holds(page: &[u8], mask: Mask, at: u64) -> bool {
 /// A record from which a read in order of positions can begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waypoint {
-    /// Position of the record, less the first position of the segment.
+    /// Position of the record minus the first position of the segment.
     pub ordinal: u32,
     /// Offset of its frame.
     pub frame: u32,
     /// Offset of the record itself.
     pub record: u32,
-    /// When it was recorded.
+    /// The recorded time of the record.
     pub recorded_at: i64,
 }
 
@@ -297,7 +297,7 @@ impl Waypoint {
         out.extend_from_slice(&self.recorded_at.to_le_bytes());
     }
 
-    /// The waypoint with this number in a page.
+    /// Decodes the waypoint with this number in a page.
     pub fn decode(page: &[u8], number: usize) -> Self {
         let at = number * WAYPOINT;
         Waypoint {
@@ -314,36 +314,36 @@ impl Waypoint {
 pub struct Chunk {
     /// The lowest offset in it.
     pub first: u32,
-    /// Number of offsets in the chunks before it.
+    /// Number of offsets in earlier chunks.
     pub before: u32,
     /// Where its bytes begin, after the head of the entry.
     pub at: u32,
-    /// CRC of its bytes, stored at its place in the file.
+    /// CRC of its bytes, as stored at its offset in the file.
     crc: u32,
 }
 
-/// What stands in the head of an entry.
+/// The head of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EntryHead {
     pub term: Vec<u8>,
     /// Number of offsets.
     pub count: u32,
-    /// What the newest posting says beside where it stands: see `docs/FORMAT.md`, Index file.
+    /// The value of the newest posting: see `docs/FORMAT.md`, Index file.
     pub value: u64,
     pub chunks: Vec<Chunk>,
-    /// Where the bytes of the chunks begin in the file, and how many there are.
+    /// The offset of the bytes of the chunks in the file, and their length.
     pub postings_at: u64,
     pub postings_len: u32,
 }
 
-/// What an entry is made of.
+/// The parts of an entry.
 pub struct NewEntry<'a> {
     pub term: &'a [u8],
     pub value: u64,
     pub offsets: &'a [u32],
 }
 
-/// Appends an entry that will stand at `at`.
+/// Appends an entry that will be at `at`.
 pub fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, at: u64) {
     let start = out.len();
     let mut postings = Vec::new();
@@ -381,13 +381,13 @@ pub fn encode_entry(out: &mut Vec<u8>, entry: &NewEntry<'_>, mask: Mask, at: u64
     out.extend_from_slice(&postings);
 }
 
-/// The length of the head and of the postings of the entry that begins with `prelude`. Not
+/// Returns the lengths of the head and of the postings of the entry that begins with `prelude`. Not
 /// verified: the head's checksum covers both.
 pub fn entry_lens(prelude: &[u8]) -> (u32, u32) {
     (u32_at(prelude, 4), u32_at(prelude, 8))
 }
 
-/// Decodes prelude and head of an entry at `at`. `None` if they fail their checksum or break the
+/// Decodes prelude and head of an entry at `at`; `None` if they fail their checksum or break the
 /// grammar.
 pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<EntryHead> {
     if bytes.len() < PRELUDE || mask.stored(crc(&bytes[4..]), at) != u32_at(bytes, 0) {
@@ -441,21 +441,21 @@ pub fn decode_entry(bytes: &[u8], mask: Mask, at: u64) -> Option<EntryHead> {
 }
 
 impl EntryHead {
-    /// The sequences of the events, for a stream. If a deletion stands among them, of those after
-    /// it only the last are right.
+    /// Returns the sequences of the events, for a stream. If there is a deletion among them, only
+    /// the last of those after it are right.
     pub fn sequences(&self) -> Range<u64> {
         self.value.saturating_sub(self.count.into())..self.value
     }
 
-    /// Where the bytes of a chunk stand in the file.
+    /// Returns where the bytes of a chunk are in the file.
     pub fn chunk_bytes(&self, number: usize) -> (u64, usize) {
         let start = self.chunks[number].at;
         let end = self.chunks.get(number + 1).map_or(self.postings_len, |next| next.at);
         (self.postings_at + u64::from(start), (end - start) as usize)
     }
 
-    /// Appends the offsets of a chunk, whose bytes stand at `at`, to `out`. `false` if they fail
-    /// their checksum or are not as many as the head says.
+    /// Appends the offsets of a chunk, whose bytes are at `at`, to `out`. Returns `false` if they
+    /// fail their checksum or are not as many as the head says.
     #[must_use]
     pub fn decode_chunk(&self, number: usize, bytes: &[u8], mask: Mask, at: u64, out: &mut Vec<u32>) -> bool {
         let chunk = self.chunks[number];

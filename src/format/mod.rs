@@ -1,4 +1,5 @@
-//! Bytes to structs and back: pure functions on slices. `docs/FORMAT.md` is the specification.
+//! The format: bytes to structs and back, as pure functions on slices. `docs/FORMAT.md` is the
+//! specification.
 
 pub mod checksum;
 pub mod commit;
@@ -25,8 +26,8 @@ use crate::error::{Error, Result};
 /// The version of the format that this code writes, and the newest that it reads.
 pub const VERSION: u16 = 1;
 
-/// Refuses a file whose oldest reader version is newer than this code. Runs before any checksum: a
-/// newer version may have moved those.
+/// Returns an error for a file whose oldest reader version is newer than this code. Called before
+/// any checksum is verified: a newer version may have moved those.
 pub fn check_version(path: &Path, version: u16, min_reader: u16) -> Result<()> {
     if min_reader <= VERSION {
         return Ok(());
@@ -37,7 +38,7 @@ pub fn check_version(path: &Path, version: u16, min_reader: u16) -> Result<()> {
     })
 }
 
-/// Whether these bytes begin as the files of a store do, of whatever kind.
+/// Returns whether these bytes begin as the files of a store do, of any kind.
 pub fn has_magic(bytes: &[u8]) -> bool {
     matches!(bytes, [0x89, b'A', b'N', _, b'\r', b'\n', 0x1A, b'\n', ..])
 }
@@ -68,7 +69,7 @@ pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// Whether a slice holds nothing but zeros.
+/// Returns whether a slice has only zeros.
 pub fn is_zero(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<64>();
     chunks.iter().all(|c| c.iter().fold(0, |a, b| a | b) == 0) && rest.iter().all(|&b| b == 0)

@@ -22,7 +22,7 @@ pub const BATCH: usize = 32;
 pub const BATCH_MAGIC: [u8; 4] = *b"\xA7PB\n";
 const BODY_CRC_AT: usize = 28;
 
-/// The longest body of a batch.
+/// Maximum length of the body of a batch.
 pub const MAX_BODY: usize = 16 << 20;
 
 const GROUP: u8 = 1;
@@ -33,10 +33,10 @@ const NO_CHECKPOINT: u8 = 5;
 const LETTER: u8 = 6;
 const NO_LETTER: u8 = 7;
 
-/// The time of an entry that is bound to no event: there was none when it was made.
+/// The recorded time of an entry that is not bound: there was no event when it was made.
 pub const UNBOUND: i64 = i64::MIN;
 
-/// The longest reason of a dead letter, in bytes.
+/// Maximum length of the reason of a dead letter, in bytes.
 pub const MAX_REASON: usize = 1024;
 
 /// The header of the file. It is written last, before the file gets its name, and never changed.
@@ -44,8 +44,8 @@ pub const MAX_REASON: usize = 1024;
 pub struct FileHeader {
     pub store: [u8; 16],
     pub salt: u64,
-    /// The bytes below this offset were durable before the file got its name: whatever is wrong
-    /// with them is damage.
+    /// The bytes below this offset were durable before the file got its name: an error in them is
+    /// damage.
     pub durable_len: u64,
 }
 
@@ -64,7 +64,7 @@ impl FileHeader {
         out
     }
 
-    /// `Ok(None)` if the bytes are not the header of a positions file.
+    /// Decodes the header; `Ok(None)` if the bytes are not one.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl FileHeader {
         Ok(Some(FileHeader { store: array(bytes, 16), salt: u64_at(bytes, 32), durable_len: u64_at(bytes, 40) }))
     }
 
-    /// The header of a file that may be damaged. A version that is newer only counts if the
+    /// Decodes the header of a file that may be damaged. A newer version only counts if the
     /// checksum holds.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl FileHeader {
         Mask::new(&self.store, 0, self.salt)
     }
 
-    /// What the first batch calls its predecessor.
+    /// Returns what the first batch has as the CRC of its predecessor.
     pub fn chain(&self) -> u32 {
         crc(&self.encode()[16..40])
     }
@@ -123,8 +123,8 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Makes a batch of `bytes`, which hold [`BATCH`] bytes that do not matter and then the body:
-    /// fills the header in and adds the table.
+    /// Completes a batch in `bytes`, which hold [`BATCH`] bytes of any value and then the body:
+    /// writes the header and appends the table.
     ///
     /// # Panics
     ///
@@ -150,7 +150,7 @@ impl BatchHeader {
         BatchHeader { number, previous, crc, entries, body_len: len as u32, body_crc }
     }
 
-    /// The header at the start of `bytes`, which stand at `at`. `None` if there is none.
+    /// Decodes the header at the start of `bytes`, whose offset is `at`; `None` if there is none.
     pub fn decode(bytes: &[u8], mask: Mask, at: u64) -> Option<Self> {
         if bytes.len() < BATCH || bytes[..4] != BATCH_MAGIC {
             return None;
@@ -168,17 +168,17 @@ impl BatchHeader {
         (holds && sound && header.number > 0).then_some(header)
     }
 
-    /// Whether it says nothing but that all before it was durable.
+    /// Returns whether it is a mark: everything before it was durable.
     pub fn is_mark(&self) -> bool {
         self.entries == 0
     }
 
-    /// Bytes of body and table together.
+    /// Returns the length of body and table together.
     pub fn rest_len(&self) -> u64 {
         u64::from(self.body_len) + checksum::table_len(self.body_len.into())
     }
 
-    /// The body, if it is intact. `rest` is what stands after the header, which stands at `at`.
+    /// Returns the body, if it is intact. `rest` is what follows the header, whose offset is `at`.
     pub fn body<'a>(&self, rest: &'a [u8], mask: Mask, at: u64) -> Option<&'a [u8]> {
         let rest = rest.get(..self.rest_len() as usize)?;
         let (body, table) = rest.split_at(self.body_len as usize);
@@ -189,9 +189,9 @@ impl BatchHeader {
         is_sound(body, self.entries).then_some(body)
     }
 
-    /// The header at the start of `bytes`, and the mask under which it is intact: for a file whose
-    /// own header, and with it the salt, is lost. Only a body that is intact under the same mask
-    /// proves it.
+    /// Decodes the header at the start of `bytes`, and returns it with the mask under which it is
+    /// intact: for a file whose own header, and with it the salt, is lost. Only a body that is
+    /// intact under the same mask proves it.
     pub fn implied(bytes: &[u8], at: u64) -> Option<(Self, Mask)> {
         if bytes.len() < BATCH {
             return None;
@@ -201,26 +201,26 @@ impl BatchHeader {
     }
 }
 
-/// What positions have in common: whose they are, and of which streams.
+/// The common part of positions: handler, edition, domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HandlerGroup<'a> {
     pub handler: &'a str,
     /// `None` is the main one.
     pub edition: Option<&'a str>,
-    /// Which of the editions that had this name, one after the other; 0 in the main one.
+    /// Which of the successive editions of this name; 0 in the main one.
     pub epoch: u64,
     pub domain: &'a str,
 }
 
 impl<'a> HandlerGroup<'a> {
-    /// The group of a stream with this key, and its root.
+    /// Returns the group of a stream with this key, and its root.
     pub fn of(handler: &'a str, key: &'a [u8], epoch: u64) -> (Self, &'a [u8]) {
         let parts = split_key(key).expect("a stream has a valid key");
         let epoch = if parts.edition.is_some() { epoch } else { 0 };
         (HandlerGroup { handler, edition: parts.edition, epoch, domain: parts.domain }, parts.root)
     }
 
-    /// The stream of the group with this root.
+    /// Returns the stream of the group with this root.
     pub fn stream(&self, root: &[u8]) -> StreamId {
         let stream = StreamId::new(self.domain, root);
         let stream = stream.and_then(|stream| stream.in_edition(self.edition.unwrap_or("")));
@@ -234,7 +234,7 @@ impl<'a> HandlerGroup<'a> {
         put_bytes(out, self.domain.as_bytes());
     }
 
-    /// The group at the start of `bytes`, and its length.
+    /// Decodes the group at the start of `bytes`, and returns it with its length.
     pub fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let mut cursor = ByteCursor { bytes, at: 0 };
         let handler = cursor.name()?;
@@ -250,7 +250,7 @@ impl<'a> HandlerGroup<'a> {
     }
 }
 
-/// One piece of a body.
+/// An entry of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProgressEntry<'a> {
     /// The positions that follow are of this group.
@@ -258,7 +258,7 @@ pub enum ProgressEntry<'a> {
     Put {
         root: &'a [u8],
         sequence: u64,
-        /// When the event with this sequence was recorded, or [`UNBOUND`].
+        /// The recorded time of the event with this sequence, or [`UNBOUND`].
         recorded_at: i64,
     },
     Delete {
@@ -268,20 +268,20 @@ pub enum ProgressEntry<'a> {
         name: &'a str,
         position: u64,
         version: u64,
-        /// When the event at this position was recorded, or [`UNBOUND`].
+        /// The recorded time of the event at this position, or [`UNBOUND`].
         recorded_at: i64,
     },
     NoCheckpoint {
         name: &'a str,
     },
-    /// A consumer has given up on the event at this position.
+    /// A consumer has given up the event at this position.
     DeadLetter {
         name: &'a str,
         position: u64,
         attempts: u64,
         /// When it gave up, in nanoseconds since 1970.
         time: i64,
-        /// When the event was recorded, or [`UNBOUND`].
+        /// The recorded time of the event, or [`UNBOUND`].
         recorded_at: i64,
         reason: &'a str,
     },
@@ -336,7 +336,7 @@ impl<'a> ProgressEntry<'a> {
         }
     }
 
-    /// The entry at the start of `bytes`, and its length.
+    /// Decodes the entry at the start of `bytes`, and returns it with its length.
     fn decode(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let (kind, rest) = bytes.split_first()?;
         let mut cursor = ByteCursor { bytes: rest, at: 0 };
@@ -374,8 +374,8 @@ impl<'a> ProgressEntry<'a> {
     }
 }
 
-/// The entries of a body, as far as they can be read: all of them, if [`BatchHeader::body`] gave
-/// it.
+/// Iterates over the entries of a body, as far as they can be decoded: all of them, if
+/// [`BatchHeader::body`] returned it.
 pub fn entries(body: &[u8]) -> impl Iterator<Item = ProgressEntry<'_>> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -385,7 +385,7 @@ pub fn entries(body: &[u8]) -> impl Iterator<Item = ProgressEntry<'_>> {
     })
 }
 
-/// Whether a body is made of so many entries, none of which is in want of a group.
+/// Returns whether a body consists of this many entries, each position after a group.
 fn is_sound(body: &[u8], count: u32) -> bool {
     let (mut rest, mut found, mut grouped) = (body, 0u32, false);
     while !rest.is_empty() {
@@ -423,7 +423,7 @@ impl<'a> ByteCursor<'a> {
         Some(i64::from_le_bytes(*bytes))
     }
 
-    /// So many bytes as the varint before them says, but not more than `most`.
+    /// Returns as many bytes as the varint before them says, but not more than `most`.
     fn bytes(&mut self, most: usize) -> Option<&'a [u8]> {
         let len = usize::try_from(self.varint()?).ok().filter(|&len| len <= most)?;
         let bytes = self.bytes.get(self.at..)?.get(..len)?;

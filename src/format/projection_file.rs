@@ -1,5 +1,4 @@
-//! The file of a projection: its state, and how far in the store that state has come. Both in one
-//! file, so that they are saved together.
+//! The file of a projection: its state and its checkpoint, which are saved together in one file.
 //!
 //! ```text
 //! 0       8         10    12       16         32         40     48            56        60     72             80            82      83      84     124   128
@@ -14,34 +13,34 @@ use std::ops::Range;
 
 const MAGIC: [u8; 8] = *b"\x89ANJ\r\n\x1A\n";
 
-/// The longest name.
+/// Maximum length of the name.
 pub const MAX_NAME: usize = 255;
-/// Bytes that hold header and name of any projection.
+/// Number of bytes that hold header and name of any projection.
 pub const MAX_HEAD: usize = LEN + MAX_NAME;
 
-/// The state has taken in all that there was, once: it may answer.
+/// The state had caught up at some time: it may answer.
 const COMPLETE: u8 = 1;
 
-/// What the file says of itself, but for the name.
+/// The header of the file, without the name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProjectionHeader {
     pub store: [u8; 16],
     pub saved_at: i64,
     /// All events below this position are in the state.
     pub next: u64,
-    /// When the event before `next` was recorded; 0 if there is none. It tells that event from
-    /// another one that has taken its place.
+    /// The recorded time of the event before `next`; 0 if there is none. It tells that event from
+    /// another one with its position.
     pub recorded_at: i64,
-    /// The projection's version.
+    /// The version of the projection.
     pub version: u32,
     pub codec: Codec,
     pub complete: bool,
-    /// Bytes of the state.
+    /// Length of the state in bytes.
     pub state_len: u64,
 }
 
 impl ProjectionHeader {
-    /// The length of the whole file, given that of the name.
+    /// Returns the length of the whole file, given that of the name.
     pub fn file_len(&self, name_len: usize) -> u64 {
         state_file::len(name_len, self.state_len)
     }
@@ -66,7 +65,7 @@ impl ProjectionHeader {
         out
     }
 
-    /// Header and name, from the first [`MAX_HEAD`] bytes of a file or all that it has.
+    /// Decodes header and name, from the first [`MAX_HEAD`] bytes of a file or all that it has.
     pub fn decode(bytes: &[u8]) -> Result<(Self, &str), Unfit> {
         if bytes.len() < LEN || bytes[..8] != MAGIC {
             return Err(Unfit::Damaged);
@@ -98,14 +97,13 @@ impl ProjectionHeader {
     }
 }
 
-/// The bytes of the file. The caller has checked the lengths; that of the state must be that of
-/// `head`.
+/// Encodes the file. The caller has checked the lengths; that of the state must be that of `head`.
 pub fn encode(head: &ProjectionHeader, name: &str, state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && name.len() <= MAX_NAME);
     state_file::assemble(&head.encode(name), name.as_bytes(), state)
 }
 
-/// The whole of a file: what it says of itself, the name, and where the state stands.
+/// Decodes a whole file: its header, the name, and where the state is.
 pub fn decode(file: &[u8]) -> Result<(ProjectionHeader, &str, Range<usize>), Unfit> {
     let (head, name) = ProjectionHeader::decode(file)?;
     let state = state_file::locate(file, name.len(), head.state_len)?;
@@ -141,7 +139,7 @@ mod tests {
         }
     }
 
-    /// The bytes of version 1 are these for ever.
+    /// The bytes of version 1 never change.
     #[test]
     fn golden() {
         let file = encode(&head(b"{}"), "totals", b"{}");

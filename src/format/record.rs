@@ -1,4 +1,4 @@
-//! A record: one event, as it stands in the body of a frame. The grammar is in `docs/FORMAT.md`.
+//! A record: one event in the body of a frame. The grammar is in `docs/FORMAT.md`.
 
 use super::checksum::{self, BLOCK, CRC, Mask};
 use super::extras::{
@@ -12,7 +12,7 @@ use crate::event::{ContentType, MAX_TAGS, NewEvent};
 use crate::stream::{MAX_KEY, MAX_NAME, check_name, is_key};
 use crate::system::System;
 
-/// The longest record, and the highest that the limit for events can be set to.
+/// Maximum length of a record, and the highest value of the limit for events.
 pub const MAX_RECORD: usize = 1 << 29;
 
 const WIDE: u16 = 1 << 7;
@@ -23,27 +23,27 @@ const UNUSED: u16 = !((1 << 11) - 1);
 const ORDINAL: usize = 3;
 const TIME: usize = 7;
 
-/// Bytes of the longest tail.
+/// Maximum length of the tail.
 const TAIL: usize = ORDINAL + TIME + 8 + CRC;
 
-/// Bytes of the tail.
+/// Returns the length of the tail.
 fn tail_len(wide: bool) -> usize {
     ORDINAL + TIME + if wide { 8 } else { 4 } + CRC
 }
 
-/// A record that still lacks what the commit lock decides.
+/// A record without what the commit lock decides.
 #[derive(Clone, Copy)]
 pub struct Unfinished {
-    /// Where the record stands in its buffer.
+    /// Its bytes in its buffer.
     at: u32,
     tail_at: u32,
-    /// CRC of what stands before the tail.
+    /// CRC of everything before the tail.
     crc: u32,
     wide: bool,
     sequence: u64,
 }
 
-/// What the CRC of a record that has no table goes on from.
+/// The state from which the CRC of a record without a table continues.
 #[derive(Clone, Copy)]
 pub struct Whole {
     covered: u32,
@@ -57,7 +57,7 @@ impl Whole {
     }
 }
 
-/// Checks an event against all limits but those on its size.
+/// Checks an event against all limits except those on its size.
 fn check(event: &NewEvent<'_>) -> Result<()> {
     check_name("event type", &event.event_type)?;
     if let ContentType::Named(name) = &event.content_type {
@@ -93,7 +93,7 @@ fn content_code(content_type: &ContentType) -> u16 {
     }
 }
 
-/// The content type of an event; a name stands in its extras.
+/// Returns the content type of an event; a name is in its extras.
 #[derive(Clone, Copy)]
 enum Content {
     Bytes,
@@ -103,7 +103,7 @@ enum Content {
     Named,
 }
 
-/// The content type that flags tell of, if there is one.
+/// Returns the content type in the flags, if they have one.
 fn content(flags: u16) -> Option<Content> {
     match (flags >> CONTENT_SHIFT) & CONTENT_MASK {
         0 => Some(Content::Bytes),
@@ -163,12 +163,12 @@ fn encode_extras(event: &NewEvent<'_>) -> Vec<u8> {
     out
 }
 
-/// Appends a record to `out`, all but what [`Unfinished::finish`] adds. `wide` makes room for
+/// Appends a record to `out`, without what [`Unfinished::finish`] adds. `wide` makes room for
 /// sequences beyond 32 bits.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] and [`Error::LimitExceeded`]; `out` is then as before.
+/// [`Error::Invalid`] and [`Error::LimitExceeded`]; `out` is then unchanged.
 pub fn encode(out: &mut Vec<u8>, key: &[u8], event: &NewEvent<'_>, wide: bool, max_event: usize) -> Result<Unfinished> {
     check(event)?;
     let flags = flags(event, wide);
@@ -224,10 +224,9 @@ pub fn encode(out: &mut Vec<u8>, key: &[u8], event: &NewEvent<'_>, wide: bool, m
     Ok(Unfinished { at: at as u32, tail_at: tail_at as u32, crc, wide, sequence: 0 })
 }
 
-/// Appends a record that is intact to `out`, to be finished in another place. It keeps its
-/// sequence, and all but its place.
+/// Appends an intact record to `out`, to be finished at another offset. It keeps its sequence.
 ///
-/// `None` if it breaks the grammar; `out` is then as before.
+/// `None` if it breaks the grammar; `out` is then unchanged.
 pub fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
     let parts = decode(record, 0, record.len())?;
     let wide = parts.layout.flags & WIDE != 0;
@@ -241,20 +240,20 @@ pub fn adopt(out: &mut Vec<u8>, record: &[u8]) -> Option<Unfinished> {
 }
 
 impl Unfinished {
-    /// Says which sequence the event has. `false` if there is no room for one as high as that.
+    /// Sets the sequence of the event. Returns `false` if there is no room for one that high.
     #[must_use]
     pub fn set_sequence(&mut self, sequence: u64) -> bool {
         self.sequence = sequence;
         self.wide || sequence <= u32::MAX.into()
     }
 
-    /// Where the record begins in its buffer.
+    /// Returns the start of the record in its buffer.
     pub fn start(&self) -> usize {
         self.at as usize
     }
 
-    /// Follows its buffer, in which something before it has changed its length from `before` to
-    /// `after`.
+    /// Adjusts to its buffer, in which something before the record has changed its length from
+    /// `before` to `after`.
     pub fn shift(&mut self, before: usize, after: usize) {
         let moved = |at: u32| at - before as u32 + after as u32;
         self.at = moved(self.at);
@@ -262,8 +261,8 @@ impl Unfinished {
     }
 
     /// Fills the tail. `out` is the buffer that the record was encoded into, whose first byte will
-    /// stand at `buffer_at` in the segment; `ordinal` and `time` count from the segment's first
-    /// position and base time. Returns what the CRC of all of it goes on from.
+    /// be at `buffer_at` in the segment; `ordinal` and `time` are relative to the segment's first
+    /// position and base time. Returns the state from which the CRC continues.
     #[inline]
     pub fn finish(&self, out: &mut [u8], mask: Mask, buffer_at: u64, ordinal: u64, time: u64) -> Whole {
         let mut tail = [0; ORDINAL + TIME + 8];
@@ -279,8 +278,8 @@ impl Unfinished {
     }
 }
 
-/// The bytes of the record at the start of `bytes`, length field included. `None` if they are cut
-/// off, or if it cannot be one.
+/// Returns the length of the record at the start of `bytes`, length field included; `None` if it is
+/// cut off, or cannot be a record.
 #[inline]
 pub fn len(bytes: &[u8]) -> Option<usize> {
     let (len, field) = varint::get(bytes)?;
@@ -288,8 +287,7 @@ pub fn len(bytes: &[u8]) -> Option<usize> {
     Some(field + len)
 }
 
-/// Whether `record`, which stands at `offset`, has the CRC that its tail says. `false` also if it
-/// is too short to be one.
+/// Returns whether `record`, at `offset`, has the CRC in its tail. `false` also if it is too short.
 pub fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     let Some((_, field)) = varint::get(record) else { return false };
     if record.len() < field + 2 {
@@ -300,14 +298,14 @@ pub fn verify(record: &[u8], mask: Mask, offset: u64) -> bool {
     let Some(covered) = checksum::piece_len(tail_at as u64) else { return false };
     let (content, table) = record[..tail_at].split_at(covered as usize);
     let crc_at = record.len() - CRC;
-    // The table, and else the content, stands right before the tail.
+    // The table, or else the content, is right before the tail.
     let from = if table.is_empty() { 0 } else { content.len() };
     let crc = checksum::crc(&record[from..crc_at]);
     mask.stored(crc, offset) == u32_at(record, crc_at) && (table.is_empty() || checksum::table_holds(content, table))
 }
 
-/// Where the parts of an event stand, counted from the start of the bytes that were decoded. They
-/// were checked: text is text.
+/// The parts of an event, relative to the start of the bytes that were decoded. Text was checked to
+/// be UTF-8.
 #[derive(Clone, Copy)]
 pub struct Layout {
     key_at: u32,
@@ -349,7 +347,7 @@ impl Layout {
         &bytes[self.data_at as usize..self.data_end as usize]
     }
 
-    /// The parts that few events have.
+    /// Returns the parts that few events have.
     #[inline]
     pub fn extras(self, bytes: &[u8]) -> Extras<'_> {
         let Layout { flags, extras_at, metadata_at, .. } = self;
@@ -371,7 +369,7 @@ impl Layout {
     }
 }
 
-/// What a record says.
+/// The content of a record.
 pub struct RecordParts {
     pub layout: Layout,
     pub ordinal: u64,
@@ -380,22 +378,22 @@ pub struct RecordParts {
 }
 
 impl RecordParts {
-    /// The position and the time of an event in a segment that begins with these. `None` if they
-    /// would overflow.
+    /// Returns the position and the time of an event in a segment that begins with these; `None` if
+    /// they would overflow.
     #[inline]
     pub fn place(&self, first_position: u64, base_time: i64) -> Option<(u64, i64)> {
         Some((first_position.checked_add(self.ordinal)?, base_time.checked_add_unsigned(self.time)?))
     }
 }
 
-/// How the last record began that was decoded: its flags, stream and type. The next one most often
-/// begins with the same bytes, which need no second look.
+/// How the last decoded record began: its flags, stream and type. The next one often begins with
+/// the same bytes, which need not be checked again.
 #[derive(Clone, Copy, Default)]
 pub struct Beginning {
     at: usize,
     /// From `at` on; 0 if there is none.
     len: usize,
-    /// Where stream and type stand, from `at` on.
+    /// Where stream and type are, from `at` on.
     names: RecordNames,
 }
 
@@ -409,20 +407,20 @@ struct RecordNames {
 }
 
 impl Beginning {
-    /// Whether a record whose flags stand at `at` begins in the same way.
+    /// Returns whether a record whose flags are at `at` begins in the same way.
     #[inline(always)]
     fn is_again(&self, bytes: &[u8], at: usize, end: usize) -> bool {
         if self.len == 0 || self.len > end - at {
             return false;
         }
         let (this, last) = (&bytes[at..at + self.len], &bytes[self.at..][..self.len]);
-        // Where streams take turns, most differ in the last byte of their keys.
+        // Where streams alternate, most differ in the last byte of their keys.
         let behind = usize::from(self.names.key + self.names.key_len);
         this[behind - 1] == last[behind - 1] && this == last
     }
 
-    /// That of the record whose flags stand at `at`. `None` if its stream or its type break the
-    /// grammar.
+    /// Decodes that of the record whose flags are at `at`; `None` if its stream or its type break
+    /// the grammar.
     #[inline(always)]
     fn read(bytes: &[u8], at: usize, end: usize) -> Option<Self> {
         let mut reader = ByteReader::new(&bytes[..end], at + 2);
@@ -445,12 +443,12 @@ impl Beginning {
 }
 
 /// Decodes the record at `bytes[at..end]`, whose checksum (its own or that of its frame) has been
-/// verified. `None` if it breaks the grammar.
+/// verified; `None` if it breaks the grammar.
 pub fn decode(bytes: &[u8], at: usize, end: usize) -> Option<RecordParts> {
     decode_next(bytes, at, end, &mut Beginning::default())
 }
 
-/// The same for one of many records in the same bytes, which must not change meanwhile.
+/// Decodes one of many records in the same bytes, which must not change meanwhile.
 #[inline(always)]
 pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) -> Option<RecordParts> {
     let (_, field) = varint::get(&bytes[at..end])?;
@@ -495,7 +493,7 @@ pub fn decode_next(bytes: &[u8], at: usize, end: usize, last: &mut Beginning) ->
             type_slot: names.type_slot,
             content,
         },
-        // Overlapping reads of eight bytes; the tail and what must stand before it are long enough.
+        // Overlapping reads of eight bytes; the tail and what must be before it are long enough.
         ordinal: u64::from(u32_at(bytes, tail_at) & 0xFF_FFFF),
         time: u64_at(bytes, tail_at + ORDINAL - 1) >> 8,
         sequence: if wide { u64_at(bytes, sequence_at) } else { u32_at(bytes, sequence_at).into() },

@@ -1,4 +1,4 @@
-//! The first 128 bytes of a segment.
+//! The header of a segment: its first 128 bytes.
 //!
 //! ```text
 //! 0       8      10      12      16        32      40              48    56         64               72                  80    124
@@ -14,14 +14,14 @@ pub const LEN: usize = 128;
 const CRC_AT: usize = LEN - 4;
 const MAGIC: [u8; 8] = *b"\x89ANL\r\n\x1A\n";
 
-/// Events of one segment, so that an ordinal fits into 24 bits.
+/// Maximum number of events in a segment, so that an ordinal has 24 bits.
 pub const MAX_EVENTS: u64 = 1 << 24;
-/// Nanoseconds from the base time to the last event of one segment, so that a time fits into 56
-/// bits.
+/// Maximum number of nanoseconds from the base time to the last event of a segment, so that a time
+/// has 56 bits.
 pub const MAX_AGE: u64 = (1 << 56) - 1;
 
-/// Whether bytes may be a header of which a crash has kept some bytes and lost others, which are
-/// zero then.
+/// Returns whether bytes may be a header of which a crash has kept some bytes and lost others,
+/// which are zero then.
 pub fn may_be_header(bytes: &[u8]) -> bool {
     bytes.iter().zip(MAGIC).all(|(&byte, magic)| byte == 0 || byte == magic)
 }
@@ -38,11 +38,11 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// The header of a first segment, for tests that need one and do not care.
+    /// The header of a first segment, for tests that need any header.
     #[cfg(test)]
     pub const SAMPLE: Self = Self::first([1; 16], 2, 0);
 
-    /// The header of the first segment of a store.
+    /// Returns the header of the first segment of a store.
     pub const fn first(store: [u8; 16], salt: u64, base_time: i64) -> Self {
         SegmentHeader { store, number: 1, first_position: 0, salt, base_time, previous_digest: 0, previous_len: 0 }
     }
@@ -65,7 +65,7 @@ impl SegmentHeader {
         out
     }
 
-    /// `Ok(None)` if the bytes are not the header of a segment.
+    /// Decodes the header; `Ok(None)` if the bytes are not one.
     ///
     /// # Errors
     ///
@@ -93,9 +93,9 @@ impl SegmentHeader {
         }))
     }
 
-    /// The header of a segment that may be damaged. A version that is newer only counts if the
-    /// checksum holds, and one that a flipped bit has made newer is put right. Also returns whether
-    /// it is intact.
+    /// Decodes the header of a segment that may be damaged. A newer version only counts if the
+    /// checksum holds, and a version changed by a flipped bit is corrected. Also returns whether it
+    /// is intact.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl SegmentHeader {
         Ok(Self::decode(&ours, path)?.map(|header| (header, false)))
     }
 
-    /// The CRC field of the encoded header: what the first frame calls its predecessor.
+    /// Returns the CRC field of the encoded header: the predecessor of the first frame.
     pub fn crc(&self) -> u32 {
         u32_at(&self.encode(), CRC_AT)
     }
@@ -126,7 +126,7 @@ impl SegmentHeader {
         Mask::new(&self.store, self.number, self.salt)
     }
 
-    /// What ids that are not stored are made of.
+    /// Returns what ids that are not stored are derived from.
     pub fn id_seed(&self) -> u128 {
         u128::from_le_bytes(self.store) & ((1 << 73) - 1)
     }

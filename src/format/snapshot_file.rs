@@ -1,11 +1,11 @@
-//! A snapshot file: the state of one aggregate after one of its events.
+//! The file of a snapshot: the state of one aggregate after one of its events.
 //!
 //! ```text
 //! 0       8         10    12       16         32           40         48         56            64            72             80           82      83          84     124   128
 //! | magic | version | min | length | store id | created-at | sequence | position | recorded-at | fingerprint | state length | key length | codec | retention | zero | CRC | key | state | table | CRC |
 //! ```
 //!
-//! The first CRC covers header and key, so that both can be believed without reading the state; the
+//! The first CRC covers header and key, so that both can be trusted without reading the state; the
 //! second one covers the first and the state, or the table in its place.
 
 use super::checksum::{crc, extend};
@@ -15,12 +15,12 @@ use std::ops::Range;
 
 const MAGIC: [u8; 8] = *b"\x89ANS\r\n\x1A\n";
 
-/// The longest key of a stream: edition, domain and root at their limits.
+/// Maximum length of the key of a stream: edition, domain and root at their limits.
 const MAX_KEY: usize = 2 + 255 + 1 + 255 + 4096;
-/// Bytes that hold header and key of any snapshot.
+/// Number of bytes that hold header and key of any snapshot.
 pub const MAX_HEAD: usize = LEN + MAX_KEY;
 
-// One CRC stands for header and key.
+// One CRC covers header and key.
 const _: () = assert!(MAX_HEAD <= super::checksum::BLOCK);
 
 /// How long a snapshot is kept.
@@ -28,7 +28,8 @@ const _: () = assert!(MAX_HEAD <= super::checksum::BLOCK);
 #[non_exhaustive]
 pub enum Retention {
     /// Until there are enough newer ones:
-    /// [`Options::snapshots_kept`](crate::Options::snapshots_kept) of them stay beside the newest.
+    /// [`Options::snapshots_kept`](crate::Options::snapshots_kept) of them are kept besides the
+    /// newest.
     #[default]
     Default,
     /// Until there is a newer one.
@@ -37,20 +38,20 @@ pub enum Retention {
     Persist,
 }
 
-/// What the bytes of a snapshot, or of the state of a projection, are. [`Codec::Json`] unless said
-/// otherwise, or [`Codec::Bincode`] without the feature `json`.
+/// The encoding of a snapshot, or of the state of a projection. Default: [`Codec::Json`], or
+/// [`Codec::Bincode`] without the feature `json`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Codec {
-    /// A value as bincode 2, standard configuration: smaller and faster. It writes no names, so
-    /// that some types cannot be read back from it: with fields that may be left out
-    /// (`skip_serializing_if`), with an enum that has no tag or an internal one, with a
-    /// `serde_json::Value`; and a state of another type may be read as one of this type, unless
-    /// they have different fingerprints or versions.
+    /// bincode 2, standard configuration: smaller and faster. It writes no names, so that some
+    /// types cannot be read back: those with fields that may be left out (`skip_serializing_if`),
+    /// enums that are untagged or internally tagged, and `serde_json::Value`; and a state of
+    /// another type may be read as one of this type, unless they have different fingerprints or
+    /// versions.
     #[cfg_attr(not(feature = "json"), default)]
     Bincode,
-    /// A value as JSON. Needs the feature `json`. Keys of maps must be text or numbers, and numbers
-    /// must be finite.
+    /// JSON. Needs the feature `json`. Keys of maps must be text or numbers, and numbers must be
+    /// finite.
     #[cfg_attr(feature = "json", default)]
     Json,
     /// Bytes that only the application understands.
@@ -76,7 +77,7 @@ impl Codec {
         match self {
             Codec::Bytes => 0,
             Codec::Json => 1,
-            // As the content type of events has it.
+            // Returns the content type of events with this encoding.
             Codec::Bincode => 3,
         }
     }
@@ -86,25 +87,25 @@ impl Codec {
     }
 }
 
-/// What a snapshot says of itself, but for the stream.
+/// The header of a snapshot, without the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SnapshotHeader {
     pub store: [u8; 16],
     pub created_at: i64,
     pub sequence: u64,
     pub position: u64,
-    /// When the event was recorded. Position and time together tell it from another one that has
-    /// taken its place.
+    /// The recorded time of the event. Position and time together tell it from another one with its
+    /// numbers.
     pub recorded_at: i64,
     pub fingerprint: u64,
     pub codec: Codec,
     pub retention: Retention,
-    /// Bytes of the state.
+    /// Length of the state in bytes.
     pub state_len: u64,
 }
 
 impl SnapshotHeader {
-    /// The length of the whole file, given that of the key.
+    /// Returns the length of the whole file, given that of the key.
     pub fn file_len(&self, key_len: usize) -> u64 {
         state_file::len(key_len, self.state_len)
     }
@@ -130,7 +131,7 @@ impl SnapshotHeader {
         out
     }
 
-    /// Header and key, from the first [`MAX_HEAD`] bytes of a file or all that it has.
+    /// Decodes header and key, from the first [`MAX_HEAD`] bytes of a file or all that it has.
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), Unfit> {
         if bytes.len() < LEN || bytes[..8] != MAGIC {
             return Err(Unfit::Damaged);
@@ -162,14 +163,13 @@ impl SnapshotHeader {
     }
 }
 
-/// The bytes of the file. The caller has checked the length of the state, which must be that of
-/// `head`.
+/// Encodes the file. The caller has checked the length of the state, which must be that of `head`.
 pub fn encode(head: &SnapshotHeader, key: &[u8], state: &[u8]) -> Vec<u8> {
     assert!(head.state_len == state.len() as u64 && head.state_len <= MAX_STATE && key.len() <= MAX_KEY);
     state_file::assemble(&head.encode(key), key, state)
 }
 
-/// The whole of a file: what it says of itself, the stream, and where the state stands.
+/// Decodes a whole file: its header, the stream, and where the state is.
 pub fn decode(file: &[u8]) -> Result<(SnapshotHeader, &[u8], Range<usize>), Unfit> {
     let (head, key) = SnapshotHeader::decode(file)?;
     let state = state_file::locate(file, key.len(), head.state_len)?;
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    /// The bytes of version 1 are these for ever.
+    /// The bytes of version 1 never change.
     #[test]
     fn golden() {
         let file = encode(&head(b"{}"), b"\x05order1", b"{}");
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(decode(&file), Err(Unfit::Newer));
     }
 
-    /// What is not known but checksummed is from a newer version that older ones may read.
+    /// Unknown checksummed bytes are from a newer version that older ones may read.
     #[test]
     fn unknown_codecs_and_retentions_are_newer() {
         for at in [82, 83] {

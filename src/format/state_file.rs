@@ -1,39 +1,39 @@
-//! What the files of states have in common: those of snapshots, and those of projections.
+//! The common layout of snapshots and saved projections.
 //!
 //! ```text
 //! 0        124   128
 //! | header | CRC | key | state | table | CRC |
 //! ```
 //!
-//! The first CRC covers header and key, so that both can be believed without reading the state; the
+//! The first CRC covers header and key, so that both can be trusted without reading the state; the
 //! second one covers the first and the state, or the table in its place.
 
 use super::checksum::{CRC, crc, extend, put_table, table_holds, table_len};
 use super::u32_at;
 use std::ops::Range;
 
-/// Bytes of the header.
+/// Length of the header in bytes.
 pub const LEN: usize = 128;
-/// Where its CRC stands.
+/// Offset of its CRC.
 pub(super) const CRC_AT: usize = LEN - CRC;
-/// The largest state.
+/// Maximum length of a state.
 pub const MAX_STATE: u64 = 1 << 30;
 
-/// Why the bytes of a file are not used.
+/// Why a file is not used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unfit {
-    /// They are not a whole and intact file.
+    /// It is not complete and intact.
     Damaged,
-    /// A newer version wrote them.
+    /// A newer version wrote it.
     Newer,
 }
 
-/// The length of the whole file.
+/// Returns the length of the whole file.
 pub(super) fn len(key_len: usize, state_len: u64) -> u64 {
     (LEN + key_len) as u64 + state_len + table_len(state_len) + CRC as u64
 }
 
-/// The bytes of the file. `header` has its CRC.
+/// Encodes the file. `header` has its CRC.
 pub(super) fn assemble(header: &[u8; LEN], key: &[u8], state: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(len(key.len(), state.len() as u64) as usize);
     out.extend_from_slice(header);
@@ -53,8 +53,7 @@ pub(super) fn assemble(header: &[u8; LEN], key: &[u8], state: &[u8]) -> Vec<u8> 
     out
 }
 
-/// Where in a file the state stands, all of which is intact. The header has been, and tells the
-/// lengths.
+/// Returns where in a file the state is, if it is intact. The header is, and has the lengths.
 pub(super) fn locate(file: &[u8], key_len: usize, state_len: u64) -> Result<Range<usize>, Unfit> {
     if len(key_len, state_len) != file.len() as u64 {
         return Err(Unfit::Damaged);

@@ -1,20 +1,20 @@
-//! The names of event types that have been read. Looking whether 16 bytes are text takes longer
-//! than all else that is done to decode an event, and stores have few types.
+//! The names of event types that have been read. Checking that 16 bytes are UTF-8 takes longer than
+//! all the rest of decoding an event, and stores have few types.
 
 use std::sync::OnceLock;
 
 const SLOTS: usize = 256;
 
-/// Names that were checked, each in the slot that its bytes lead to; the first one that comes keeps
-/// it. They are kept as long as the process lives: 64 KiB at most.
+/// Checked names, each in the slot that its bytes lead to; the first one keeps the slot. They are
+/// kept for the life of the process: 64 KiB at most.
 static NAMES: [OnceLock<Box<str>>; SLOTS] = [const { OnceLock::new() }; SLOTS];
 
-/// Where a checked name is kept, if it is.
+/// The slot of a checked name, if it has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NameSlot(Option<u8>);
 
-/// The slot that a name leads to: multiplicative hashing of its first and last bytes (Knuth, The
-/// Art of Computer Programming, volume 3, 6.4).
+/// Returns the slot of a name: multiplicative hashing of its first and last bytes (Knuth, The Art
+/// of Computer Programming, volume 3, 6.4).
 #[inline]
 fn place(name: &[u8]) -> u8 {
     let word = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
@@ -24,7 +24,7 @@ fn place(name: &[u8]) -> u8 {
     ((word ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
 
-/// Whether two names are the same. Most have 8 to 16 bytes, which two words cover.
+/// Returns whether two names are equal. Most have 8 to 16 bytes, which two words cover.
 #[inline]
 fn are_same(a: &[u8], b: &[u8]) -> bool {
     match (a.first_chunk::<8>(), a.last_chunk::<8>(), b.first_chunk::<8>(), b.last_chunk::<8>()) {
@@ -33,7 +33,7 @@ fn are_same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// Where the name with these bytes is kept. `None` if they are not text.
+/// Returns the slot of the name with these bytes; `None` if they are not UTF-8.
 #[inline]
 pub fn slot(name: &[u8]) -> Option<NameSlot> {
     let at = place(name);
@@ -46,12 +46,12 @@ pub fn slot(name: &[u8]) -> Option<NameSlot> {
 #[cold]
 fn keep(name: &[u8], at: u8, is_free: bool) -> Option<NameSlot> {
     let text = str::from_utf8(name).ok()?;
-    // Another thread may have put another name there.
+    // Another thread may have stored another name there.
     let kept = is_free && &**NAMES[usize::from(at)].get_or_init(|| text.into()) == text;
     Some(NameSlot(kept.then_some(at)))
 }
 
-/// The name with these bytes, which were checked, and led to this slot.
+/// Returns the name with these bytes, which were checked, and led to this slot.
 #[inline]
 pub fn name(slot: NameSlot, bytes: &[u8]) -> &str {
     match slot.0.and_then(|at| NAMES[usize::from(at)].get()) {

@@ -1,6 +1,6 @@
 //! Unsigned LEB128 in its shortest form.
 
-/// Most bytes in a varint.
+/// Maximum length of a varint in bytes.
 pub const MAX: usize = 10;
 
 #[inline]
@@ -12,13 +12,13 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Bytes that `value` takes.
+/// Returns the length of `value` in bytes.
 pub fn len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Reads a varint at the start of `bytes`: its value and length. `None` if it is cut off, too long,
-/// or not in its shortest form.
+/// Decodes a varint at the start of `bytes`: its value and length; `None` if it is cut off, too
+/// long, or not in its shortest form.
 #[inline(always)]
 pub fn get(bytes: &[u8]) -> Option<(u64, usize)> {
     match *bytes {
@@ -30,7 +30,7 @@ pub fn get(bytes: &[u8]) -> Option<(u64, usize)> {
     }
 }
 
-/// The same for one of three bytes or more.
+/// Decodes one of three bytes or more.
 fn get_long(bytes: &[u8]) -> Option<(u64, usize)> {
     let (mut value, mut at) = (0, 0);
     while at < MAX {

@@ -1,12 +1,13 @@
-//! Until when the work of one owner of a directory may go on, and when it has to be over.
+//! The gate of one owner of a directory: until when its work may continue, and when it must be
+//! over.
 //!
-//! Work that takes several calls holds a token, and [`Gate::end`] waits for all of them. Each
-//! single call that changes something passes the gate, and none of them does once it is shut,
-//! anyone who makes it. `loom` tries every order of a few threads:
+//! Work of several calls holds a token, and [`Gate::end`] waits for all tokens. Each single call
+//! that changes something passes the gate, and none does once it is shut, whoever makes it. `loom`
+//! tries every order of a few threads:
 //! `RUSTFLAGS="--cfg annals_loom --cfg annals_internals" cargo test --release --lib gate`. (It
-//! finds a fault if the end does not wait for tokens, if a token is given without a look at the end
-//! under the lock, if a call is made after the gate was looked at rather than while it is held, and
-//! a deadlock if the last token does not wake who waits for it.)
+//! finds a fault if the end does not wait for tokens, if a token is given without checking for the
+//! end under the lock, if a call is made after checking the gate instead of while holding it, and a
+//! deadlock if the last token does not wake the waiter.)
 
 #[cfg(all(test, annals_loom))]
 use loom::{
@@ -24,18 +25,17 @@ use std::{
 
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// Held by each call that changes something; says whether there may be no more of them.
+    /// Held by each call that changes something; `true` if no more are allowed.
     shut: RwLock<bool>,
-    /// The threads at work that takes several calls; one that came to more work stands there more
-    /// than once.
+    /// The threads with work of several calls; a thread with nested work is in it more than once.
     at_work: Mutex<Vec<ThreadId>>,
-    /// Told when work is done.
+    /// Notified when work is done.
     done: Condvar,
-    /// No work begins any more.
+    /// No new work may begin.
     ending: AtomicBool,
 }
 
-/// Work on the directory is under way: the lock is not released before this is dropped.
+/// Work on the directory is in progress: the lock is not released before this is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkToken<'a>(&'a Gate);
 
@@ -66,7 +66,7 @@ impl Gate {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins work that takes several calls; `None` once the end has begun.
+    /// Begins work of several calls; `None` once the end has begun.
     pub(super) fn work(&self) -> Option<WorkToken<'_>> {
         let mut at_work = self.at_work();
         if self.is_ending() {
@@ -76,13 +76,13 @@ impl Gate {
         Some(WorkToken(self))
     }
 
-    /// Whether work that takes long had better stop.
+    /// Returns whether long work should stop.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst)
     }
 
-    /// Lets no more work begin, and waits for what other threads have begun. This one may be at
-    /// work, too.
+    /// Lets no more work begin, and waits for the work of other threads. This thread may have work
+    /// in progress, too.
     pub(super) fn end_work(&self) {
         let this = thread::current().id();
         let mut at_work = self.at_work();
@@ -92,13 +92,13 @@ impl Gate {
         }
     }
 
-    /// Waits for work and calls that are under way, and lets no further ones through.
+    /// Waits for work and calls in progress, and refuses later ones.
     pub(super) fn end(&self) {
         self.end_work();
         self.close();
     }
 
-    /// Lets no further calls through, without waiting for work that is under way.
+    /// Refuses later calls, without waiting for work in progress.
     pub(super) fn shut(&self) {
         self.ending.store(true, Ordering::SeqCst);
         self.close();
@@ -108,7 +108,7 @@ impl Gate {
         *self.shut.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    /// Makes a call that changes something; `None` if it may not be made any more.
+    /// Makes a call that changes something; `None` if none is allowed any more.
     pub(super) fn pass<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         let shut = self.shut.read().unwrap_or_else(PoisonError::into_inner);
         (!*shut).then(call)
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use loom::sync::Arc;
 
-    /// What an owner does, and whether its directory is another's by now.
+    /// The work of an owner, and whether its directory already belongs to another.
     struct Owner {
         gate: Gate,
         gone: AtomicBool,
@@ -136,7 +136,8 @@ mod tests {
             self.gone.load(Ordering::SeqCst)
         }
 
-        /// A call that must not be made when the directory is another's. Returns whether it was.
+        /// A call that must not be made once the directory belongs to another owner. Returns
+        /// whether it was made.
         fn call(&self) -> bool {
             let made = self.gate.pass(|| {
                 assert!(!self.is_gone(), "a call in the directory of another owner");
@@ -162,8 +163,8 @@ mod tests {
         }
     }
 
-    /// The end waits for two threads at work, or they do not begin: there is neither a call nor a
-    /// token after it, and a wake-up that is lost is a deadlock, which loom reports.
+    /// The end waits for the work of two threads, or it does not begin: there is neither a call nor
+    /// a token after it, and a lost wake-up is a deadlock, which loom reports.
     #[test]
     fn nothing_is_done_behind_the_end() {
         loom::model(|| {
@@ -180,7 +181,7 @@ mod tests {
         });
     }
 
-    /// A lock that is lost waits for no work, but for each call that is under way.
+    /// A lost lock does not wait for work, but for each call in progress.
     #[test]
     fn no_call_passes_a_gate_that_is_shut() {
         loom::model(|| {
@@ -201,8 +202,8 @@ mod tests {
         });
     }
 
-    /// A thread at work ends it all itself, as one that drops the last handle does: it waits for
-    /// the other one, and not for itself.
+    /// A thread with work in progress ends everything itself, as one that drops the last handle
+    /// does: it waits for the other one, and not for itself.
     #[test]
     fn who_is_at_work_can_end_it() {
         loom::model(|| {

@@ -1,5 +1,5 @@
-//! A directory that is held open: names are resolved from it, wherever it has gone and whatever has
-//! its name now.
+//! A directory that is held open: names are resolved from it, wherever it is moved and whatever
+//! gets its name.
 
 use super::lock::{LockPath, RealLock, sign, take};
 use super::real::{RealFile, RealFs};
@@ -14,14 +14,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-/// How often a lock is tried whose name leads to another file than the one that was opened by it.
+/// Number of attempts to lock a file whose name leads to another file than the one that was opened.
 const TRIES: usize = 8;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
 pub(super) struct HeldDir {
-    /// What it was called when it was opened: the prefix of the paths that lead into it.
+    /// Its path when it was opened: the prefix of the paths that lead into it.
     path: Box<Path>,
     dir: fs::File,
     process: Process,
@@ -32,13 +32,13 @@ impl HeldDir {
         Ok(HeldDir { path: path.into(), dir: open_directory(rustix::fs::CWD, path)?, process: Process::this() })
     }
 
-    /// The path from the directory on; `None` for one that does not lead into it.
+    /// Returns the path relative to the directory; `None` for one that does not lead into it.
     fn below<'p>(&self, path: &'p Path) -> Option<&'p Path> {
         let below = path.strip_prefix(&self.path).ok()?;
         Some(if below.as_os_str().is_empty() { Path::new(".") } else { below })
     }
 
-    /// The same, to change something.
+    /// Returns the same, for a change.
     fn to_change<'p>(&self, path: &'p Path) -> io::Result<&'p Path> {
         self.process.check()?;
         self.below(path).ok_or_else(|| io::Error::other("this path does not lead into the directory of the store"))
@@ -110,10 +110,10 @@ impl Fs for HeldDir {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         match self.below(dir) {
-            // It is open already: no sync fails for want of a descriptor.
+            // It is already open: no sync fails for want of a descriptor.
             Some(below) if below == Path::new(".") => self.dir.sync_all(),
             Some(below) => open_directory(&self.dir, below)?.sync_all(),
-            // Those above it, whose names were made with it.
+            // The directories above it, which may have been created with it.
             None => RealFs.sync_dir(dir),
         }
     }
@@ -139,7 +139,8 @@ impl Fs for HeldDir {
 fn open_directory(at: impl rustix::fd::AsFd, path: &Path) -> io::Result<fs::File> {
     let opened = retry_on_intr(|| rustix::fs::openat(&at, path, DIRECTORY, Permissions::empty()));
     opened.map(fs::File::from).map_err(|e| match kind_of(at, path) {
-        // A link that leads to itself, say: all that is no directory says so in one way.
+        // For example a link that leads to itself: everything that is not a directory has the same
+        // error.
         Some((kind, _)) if kind != FileType::Directory => io::ErrorKind::NotADirectory.into(),
         _ => e.into(),
     })
@@ -163,35 +164,35 @@ fn open_file(at: impl rustix::fd::AsFd, path: &Path, flags: OFlags) -> io::Resul
     }
 }
 
-/// What stands under a name, and its size; of a link, what it leads to, if it leads anywhere.
+/// Returns the kind and the size of a name; of a link, those of its target, if it has one.
 fn kind_of(at: impl rustix::fd::AsFd, name: impl rustix::path::Arg + Copy) -> Option<(FileType, u64)> {
     let stat = rustix::fs::statat(&at, name, AtFlags::empty());
     let stat = stat.or_else(|_| rustix::fs::statat(&at, name, AtFlags::SYMLINK_NOFOLLOW)).ok()?;
     Some((FileType::from_raw_mode(stat.st_mode), u64::try_from(stat.st_size).unwrap_or_default()))
 }
 
-/// Whether a name leads to this file, as far as the numbers of files tell. Those of a file that is
-/// open are not given to another one.
+/// Returns whether a name leads to this file, according to inode numbers. Those of an open file are
+/// not reused.
 pub(super) fn leads_to(dir: &fs::File, name: &Path, file: &fs::File) -> io::Result<bool> {
     let named = rustix::fs::statat(dir, name, AtFlags::empty())?;
     let file = rustix::fs::fstat(file)?;
     Ok((named.st_dev, named.st_ino) == (file.st_dev, file.st_ino))
 }
 
-/// Takes the lock of a file, and of the directory that it lies in.
+/// Takes the lock of a file, and of its directory.
 pub(super) fn lock(at: impl rustix::fd::AsFd, path: &Path, mode: LockMode) -> io::Result<Lock> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(Component::Normal(name)) = path.components().next_back() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    // Its own description, as a lock goes with one, and the store has the directory open for
-    // longer.
+    // A file description of its own, as a lock belongs to one, and the store keeps the directory
+    // open for longer.
     let dir = open_directory(at, parent)?;
     let place = |tells_apart, dir| LockPath { dir, name: name.into(), tells_apart };
     let mut held = RealLock { file: None, mode, process: Process::this(), place: None };
     for tries in 1.. {
         let file = match open_lock(&dir, Path::new(name), mode) {
-            // Anyone who only reads may do so where the file is missing and nobody writes.
+            // A reader needs no lock if the file is missing and cannot be created.
             Err(e) if e.kind() == io::ErrorKind::NotFound && mode == LockMode::Shared => break,
             opened => opened?,
         };
@@ -210,7 +211,7 @@ pub(super) fn lock(at: impl rustix::fd::AsFd, path: &Path, mode: LockMode) -> io
         LockMode::Shared => dir.try_lock_shared(),
     };
     if matches!(taken, Err(fs::TryLockError::WouldBlock)) {
-        // Nothing is to be unlocked that somebody else holds.
+        // Another owner's lock must not be released.
         held.place = None;
         let why = "a process that has locked the directory; its LOCK may have been removed or replaced, or a program \
                    such as flock(1) holds the directory";
@@ -227,7 +228,7 @@ fn open_lock(dir: &fs::File, name: &Path, mode: LockMode) -> io::Result<fs::File
     let opened = match mode {
         LockMode::Shared => open_any(dir, name, OFlags::RDONLY),
         LockMode::Exclusive => open_any(dir, name, OFlags::RDWR | OFlags::CREATE).or_else(|e| match e {
-            // Without write permission there is no text in it. The lock does not need it.
+            // Without write permission it gets no text. The lock does not need it.
             Errno::ACCESS | Errno::PERM | Errno::ROFS => open_any(dir, name, OFlags::RDONLY).map_err(|_| e),
             _ => Err(e),
         }),

@@ -1,11 +1,11 @@
-//! Reading from a disk with unreadable places: what cannot be read shows as bytes that mean
-//! nothing, and is remembered.
+//! Reading from a disk with unreadable bytes: they show as bytes without meaning, and are
+//! remembered.
 //!
-//! A read that meets a bad sector fails as a whole, although all but one page of the file is
+//! A read that meets a bad sector fails as a whole, although all other pages of the file are
 //! intact. Tools that salvage what is left read through [`Holes`]: a page that cannot be read
-//! becomes a *hole*, whose bytes fail every checksum as damaged ones do, and which is asked for
-//! only once, as a failing disk may take seconds to give up. Holes are not filled with zeros,
-//! because zeros are what a log ends in.
+//! becomes a *hole*, whose bytes fail every checksum as damaged ones do, and which is read only
+//! once, as a failing disk may take seconds to give up. Holes are not filled with zeros, because
+//! zeros are what a log ends in.
 
 use super::{File, Fs, FsLayer, Map, Mode};
 use crate::error::{Damage, Error};
@@ -16,14 +16,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the bytes of a hole show as: no magic, and no length of anything, begins with it.
+/// The byte that holes show: no magic, and no length of anything, begins with it.
 const FILLER: u8 = 0xEE;
 
-/// What cannot be read is found out in steps of this, the unit in which kernels read files.
+/// The step in which unreadable bytes are located: the unit in which kernels read files.
 const PAGE: u64 = 4096;
 
-/// Whether a call failed because the disk does not give up what it stores: a bad sector, or a block
-/// whose checksum in the file system does not hold.
+/// Returns whether a call failed because the disk does not return what it stores: a bad sector, or
+/// a block whose checksum in the file system does not hold.
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     #[cfg(unix)]
     if let Some(errno) = rustix::io::Errno::from_io_error(error) {
@@ -38,8 +38,8 @@ pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     cfg!(windows) && error.raw_os_error().is_some_and(|code| [23, 27, 30, 1117].contains(&code))
 }
 
-/// The error of a read of these bytes. Bytes that the disk does not give up are damage; which
-/// positions stood there, the caller may know.
+/// Returns the error of a read of these bytes. Bytes that the disk does not return are damage; the
+/// caller may know their positions.
 pub(crate) fn read_error(file: &dyn File, path: &Path, bytes: Range<u64>, error: io::Error) -> Error {
     if !is_unreadable(&error) {
         return Error::io("read", path, error);
@@ -62,10 +62,10 @@ fn page_of(file: &dyn File, at: u64) -> Range<u64> {
     start..file.size().map_or(end, |size| size.clamp(at + 1, end))
 }
 
-/// The holes that were met, by file and offset: where each ends, and what the system said.
+/// The holes that were met, by file and offset, with their ends and the system's error.
 type Met = BTreeMap<PathBuf, BTreeMap<u64, (u64, String)>>;
 
-/// A file system in which unreadable places are holes.
+/// A file system in which unreadable bytes are holes.
 #[derive(Debug)]
 pub(crate) struct Holes<'a> {
     under: &'a dyn Fs,
@@ -74,7 +74,7 @@ pub(crate) struct Holes<'a> {
 
 #[derive(Debug)]
 struct HoledFile {
-    /// `None` if not even the file itself can be opened: then it has no bytes.
+    /// `None` if even the file itself cannot be opened: then it has no bytes.
     under: Option<Arc<dyn File>>,
     path: PathBuf,
     met: Arc<Mutex<Met>>,
@@ -85,8 +85,8 @@ impl<'a> Holes<'a> {
         Holes { under, met: Arc::default() }
     }
 
-    /// The holes that were met so far, as damage of which no positions are known. Those that touch
-    /// are one.
+    /// Returns the holes that were met so far, as damage of unknown positions. Adjacent holes are
+    /// merged.
     pub(crate) fn met(&self) -> Vec<Damage> {
         let met = self.met.lock();
         let mut found: Vec<Damage> = Vec::new();
@@ -106,7 +106,7 @@ impl<'a> Holes<'a> {
         found
     }
 
-    /// Whether a hole was met among these bytes of a file.
+    /// Returns whether a hole was met among these bytes of a file.
     pub(crate) fn is_met(&self, path: &Path, bytes: &Range<u64>) -> bool {
         let met = self.met.lock();
         let before = met.get(path).and_then(|holes| holes.range(..bytes.end).next_back());
@@ -124,7 +124,7 @@ impl FsLayer for Holes<'_> {
         match self.under.open(path, mode) {
             Err(e) if mode == Mode::Read && is_unreadable(&e) => {
                 let file = file(None);
-                // It has one byte at least: an empty file takes no sector.
+                // It has at least one byte: an empty file has no sector.
                 let why = format!("the file cannot be opened: {e}");
                 self.met.lock().entry(file.path.clone()).or_default().insert(0, (1, why));
                 Ok(Arc::new(file))
@@ -139,8 +139,7 @@ impl HoledFile {
         self.under.as_deref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Remembers a hole, as part of the one before it if they touch: a disk may give up nothing at
-    /// all.
+    /// Adds a hole, merged with the one before it if they touch: a whole disk may be unreadable.
     fn meet(&self, page: Range<u64>, why: String) {
         let mut met = self.met.lock();
         let holes = met.entry(self.path.clone()).or_default();
@@ -150,8 +149,8 @@ impl HoledFile {
         }
     }
 
-    /// Where the hole ends that was met at `offset`; or else where the next one begins, `u64::MAX`
-    /// if none does.
+    /// Returns the end of the hole at `offset`; or else the start of the next one, `u64::MAX` if
+    /// there is none.
     fn hole_at(&self, offset: u64) -> Result<u64, u64> {
         let met = self.met.lock();
         let Some(holes) = met.get(&self.path) else { return Err(u64::MAX) };
@@ -182,7 +181,7 @@ impl File for HoledFile {
             Err(e) if is_unreadable(&e) => {}
             read => return read,
         }
-        // Only the page at `offset`, and once more: the bad one may stand after it, and the failure
+        // Only the page at `offset`, and once more: the bad one may be after it, and the failure
         // may have passed.
         let page = page_of(file, offset);
         let len = len.min((page.end - offset) as usize);

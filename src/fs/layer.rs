@@ -1,5 +1,5 @@
-//! File systems over other file systems: a layer answers the calls that it changes, and passes all
-//! others on.
+//! Layers: file systems over other file systems. A layer implements the calls that it changes, and
+//! all others are passed on.
 
 use super::{Entry, File, Fs, Lock, LockMode, Map, Mode};
 use std::fmt::Debug;

@@ -1,5 +1,5 @@
-//! A file system whose paths lead elsewhere: how a directory is held where the system has no names
-//! relative to one.
+//! A file system whose paths lead elsewhere: it holds a directory on systems without names relative
+//! to one.
 
 use super::{Entry, File, Fs, Lock, LockMode, Mode};
 use std::fmt;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 pub(super) struct Led<F> {
     pub under: F,
-    /// What the directory was called when it was held: the prefix of the paths that lead into it.
+    /// The path of the directory when it was held: the prefix of the paths that lead into it.
     pub path: PathBuf,
-    /// What it is called below now.
+    /// Its path in the file system below.
     pub now: Box<dyn Fn(&F) -> PathBuf + Send + Sync>,
 }
 

@@ -1,9 +1,9 @@
 //! Locks of the operating system: who may write, who holds the lock, and whether the name still
-//! leads to what is locked.
+//! leads to the locked file.
 //!
-//! On Unix two things are locked with `flock`: the file, and the directory that it lies in.
-//! Removing or replacing the file leads a second process to another file, whose lock is free; the
-//! lock of the directory still keeps it out. File systems that cannot lock a directory do without.
+//! On Unix two things are locked with `flock`: the file, and its directory. Removing or replacing
+//! the file leads a second process to another file, whose lock is free; the lock of the directory
+//! still keeps it out. File systems that cannot lock a directory do without.
 
 #[cfg(not(unix))]
 use super::Lock;
@@ -14,10 +14,10 @@ use std::io::{self, Read, Seek, Write};
 #[cfg(unix)]
 use std::path::PathBuf;
 
-/// The lock goes with the open file, so the system drops it when the process dies.
+/// The lock belongs to the open file, so the system releases it when the process dies.
 #[derive(Debug)]
 pub(super) struct RealLock {
-    /// `None` for a reader where there is no such file.
+    /// `None` for a reader if there is no such file.
     pub(super) file: Option<File>,
     pub(super) mode: LockMode,
     pub(super) process: Process,
@@ -25,15 +25,15 @@ pub(super) struct RealLock {
     pub(super) place: Option<LockPath>,
 }
 
-/// Where the name of a lock stands.
+/// The location of a lock's name.
 #[cfg(unix)]
 #[derive(Debug)]
 pub(super) struct LockPath {
     /// The directory of the name, locked if that is possible.
     pub(super) dir: File,
     pub(super) name: PathBuf,
-    /// Whether a name leads to the file that was just opened by it. Where it does not, the numbers
-    /// of files say nothing.
+    /// Returns whether a name leads to the file that was just opened by it. If it does not, inode
+    /// numbers are of no use here.
     pub(super) tells_apart: bool,
 }
 
@@ -43,7 +43,7 @@ impl Held for RealLock {
         let (Some(file), Some(place)) = (&self.file, &self.place) else { return true };
         match super::held::leads_to(&place.dir, &place.name, file) {
             Ok(same) => same || !place.tells_apart,
-            // Anyone who cannot tell does not know of a loss.
+            // If it cannot be determined, the lock does not count as lost.
             Err(e) => e.kind() != io::ErrorKind::NotFound,
         }
     }
@@ -57,13 +57,13 @@ impl Drop for RealLock {
             return;
         }
         if let (LockMode::Exclusive, Some(file)) = (self.mode, &self.file) {
-            // Nobody is to be told of an owner that has gone. The text is for people; the lock is
-            // what counts.
+            // The text must not name an owner that is gone. It is for people; the lock is what
+            // counts.
             let _ = file.set_len(0);
         }
-        // Closing would do, but for a child that another thread is just starting: until it runs its
-        // program it has the same open file, and with it the lock. The lock that is asked for first
-        // goes last.
+        // Closing would be enough, except for a child that another thread is just starting: until
+        // it executes its program it has the same open file, and with it the lock. The lock that is
+        // taken first is released last.
         #[cfg(unix)]
         if let Some(place) = &self.place {
             let _ = place.dir.unlock();
@@ -74,7 +74,7 @@ impl Drop for RealLock {
     }
 }
 
-/// Takes the lock of an open file. `Some` if somebody else holds it: who that is.
+/// Takes the lock of an open file. Returns `Some` with its owner if another one holds it.
 pub(super) fn take(file: &File, mode: LockMode) -> io::Result<Option<String>> {
     let locked = match mode {
         LockMode::Exclusive => file.try_lock(),
@@ -87,16 +87,16 @@ pub(super) fn take(file: &File, mode: LockMode) -> io::Result<Option<String>> {
     }
 }
 
-/// Who holds a lock that could not be taken.
+/// Returns who holds a lock that could not be taken.
 fn holder(file: &File, mode: LockMode) -> String {
-    // The text tells of a writer. One that was killed leaves it behind, and a reader may hold the
-    // lock since.
+    // The text is that of a writer. One that was killed leaves it behind, and a reader may have the
+    // lock now.
     if mode == LockMode::Exclusive && file.try_lock_shared().is_ok() {
         let _ = file.unlock();
         return "a process that reads it".into();
     }
     let mut text = Vec::new();
-    // Anyone who cannot read the text is told less.
+    // If the text cannot be read, the owner is unknown.
     let _ = file.take(512).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     match owner_of(&text) {
@@ -107,11 +107,11 @@ fn holder(file: &File, mode: LockMode) -> String {
     }
 }
 
-/// Says in the lock file who holds it. The text is for people, so a lock without one is as good:
-/// the disk may be full.
+/// Writes the owner of the lock into the file. The text is for people, so a lock without one is as
+/// good: the disk may be full.
 pub(super) fn sign(mut file: &File) {
     let text = format!("pid {} on {}\n", std::process::id(), host());
-    // An old text goes first, as it names somebody else.
+    // An old text is removed first, as it names another owner.
     let (Ok(()) | Err(_)) = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
 }
 

@@ -1,13 +1,13 @@
 //! The one file with `unsafe` code: the memory map.
 //!
-//! Mapping a file is unsafe because a `&[u8]` promises that its bytes do not change, and a file can
-//! be changed by anybody. Three rules make this use of it sound:
+//! Mapping a file is unsafe because a `&[u8]` promises that its bytes do not change, and any
+//! program can change a file. Three rules make this use of it sound:
 //!
 //! 1. **No reference into the map ever exists.** Bytes are copied out with
 //!    `ptr::copy_nonoverlapping` from the raw pointer, into memory that is ours. The checksum is
 //!    verified on the copy. A concurrent change of the file can make the copy wrong, which the
-//!    checksum shows, and cannot make it unsound: nothing is decided on mapped bytes, so nothing
-//!    can be decided twice on different ones.
+//!    checksum shows, but not unsound: nothing is decided on mapped bytes, so nothing can be
+//!    decided twice on different ones.
 //! 2. **Only bytes that will not be written again are mapped**, and a store never shortens a file
 //!    below what it has mapped. So our own threads never race with a copy.
 //! 3. **The range of every copy is checked** against the length of the map, which is checked
@@ -63,10 +63,11 @@ impl Map for FileMap {
     fn prefetch(&self, offset: u64, len: usize) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let end = self.map.len().min((offset as usize).saturating_add(len));
-        // From the start of a line on: what begins in the middle of one ends in one more.
+        // From the start of a cache line on: a range that begins in the middle of one ends in one
+        // more.
         for at in (offset as usize & !63..end).step_by(64) {
             // SAFETY: the address is inside the map (`at` is below its length), and a prefetch
-            // reads nothing and faults never.
+            // reads nothing and never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(self.map.as_ptr().add(at).cast()) };
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A file system in memory: for [`Store::in_memory`](crate::Store::in_memory), and for tests that
 /// need no disk.
 ///
-/// Clones share the files, so a store that was closed can be opened again. What is written is
+/// Clones share the files, so a store that was closed can be opened again. Written bytes are
 /// "durable" until the last clone is dropped.
 #[derive(Clone, Default, Debug)]
 pub struct MemFs {
@@ -52,7 +52,7 @@ impl Drop for MemLock {
 }
 
 impl MemFs {
-    /// An empty file system.
+    /// Returns an empty file system.
     pub fn new() -> Self {
         Self::default()
     }
@@ -62,7 +62,7 @@ fn missing(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("no file {}", path.display()))
 }
 
-/// The entries of `dir`, given all files: files right in it, and directories that have files below
+/// Returns the entries of `dir`, given all files: its files, and directories that have files below
 /// them.
 pub fn entries<'a>(files: impl Iterator<Item = (&'a PathBuf, u64)>, dir: &Path) -> Vec<Entry> {
     let mut found: BTreeMap<String, Entry> = BTreeMap::new();
@@ -112,7 +112,7 @@ impl Fs for MemFs {
         removed.map(drop).ok_or_else(|| missing(path))
     }
 
-    /// A directory is there as long as it has files.
+    /// A directory exists while it has files.
     fn remove_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Fs for MemFs {
         Ok(())
     }
 
-    /// Shared locks are not told apart from exclusive ones.
+    /// Shared locks are treated as exclusive ones.
     fn lock(&self, path: &Path, _: LockMode) -> io::Result<Lock> {
         if !self.inner.locks.lock().insert(path.to_owned()) {
             return Ok(Lock::Taken(format!("pid {} (in memory)", std::process::id())));

@@ -1,10 +1,10 @@
-//! The files of one owner of a directory: nothing of a handle reaches them once its lock is gone.
+//! The files of one owner of a directory: no handle changes them once its lock is released.
 //!
-//! A store gives up its lock while threads may still be at work for it: a leader that makes a spare
+//! A store releases its lock while threads may still be working for it: a leader that makes a spare
 //! file after its commit, a reader that rebuilds an index. Two things keep those away from the
-//! files of the next owner. Work that takes several calls holds the owner's token, and closing
-//! waits for it; and every single call that changes anything passes a gate that is shut before the
-//! lock is released, anyone who makes it and whatever it forgot.
+//! files of the next owner. Work of several calls holds the owner's token, and closing waits for
+//! it; and every single call that changes anything passes a gate that is shut before the lock is
+//! released, whoever makes it and whatever it forgot.
 
 use super::gate::Gate;
 pub(crate) use super::gate::WorkToken;
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A file system as the owner of a directory has it, from taking the lock to releasing it.
+/// A file system as the owner of a directory uses it, from taking the lock to releasing it.
 #[derive(Debug)]
 pub(crate) struct Owned {
     under: Arc<dyn Fs>,
@@ -32,47 +32,48 @@ impl Owned {
         Owned { under, gate: Arc::new(Gate::new()), owner: high ^ low.rotate_left(32), named: AtomicU64::new(0) }
     }
 
-    /// Begins work that takes several calls. It must not wait for anything that closing waits for.
+    /// Begins work of several calls. It must not wait for anything that closing waits for.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] once the owner is about to leave.
+    /// [`Error::Closed`] once the owner is closing.
     pub(crate) fn work(&self) -> Result<WorkToken<'_>> {
         self.gate.work().ok_or(Error::Closed)
     }
 
-    /// Whether work that takes long had better stop.
+    /// Returns whether long work should stop.
     pub(crate) fn is_ending(&self) -> bool {
         self.gate.is_ending()
     }
 
-    /// Lets no more work begin, and waits for what other threads have begun. This one may be at
-    /// work, too: a leader wakes those who wait for its commit, and a waker may drop the last
-    /// handle. What it still comes to do is refused.
+    /// Lets no more work begin, and waits for the work of other threads. This thread may have work
+    /// in progress, too: a leader wakes the waiters of its commit, and a waker may drop the last
+    /// handle. Its remaining calls are refused.
     pub(crate) fn end_work(&self) {
         self.gate.end_work();
     }
 
-    /// Waits for the calls that are under way, and refuses all further ones that would change
-    /// something. Reading goes on.
+    /// Waits for calls in progress, and refuses all later ones that would change something. Reading
+    /// continues.
     pub(crate) fn end(&self) {
         self.gate.end();
     }
 
-    /// Refuses all further calls that would change something, without waiting for work that is
-    /// under way: the directory may have another owner by now.
+    /// Refuses all later calls that would change something, without waiting for work in progress:
+    /// the directory may already have another owner.
     pub(crate) fn shut(&self) {
         self.gate.shut();
     }
 
-    /// A name that no other file has, of this owner or another, for what will be called `name`.
+    /// Returns a temporary name for what will be called `name`, which no other file has, of this
+    /// owner or another.
     pub(crate) fn temporary(&self, name: &str) -> String {
         let number = self.named.fetch_add(1, Ordering::Relaxed);
         temporary_name(name, self.owner, number)
     }
 }
 
-/// Lets a call through that changes something, as long as the lock is held.
+/// Allows a call that changes something, while the lock is held.
 fn pass<T>(gate: &Gate, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     gate.pass(call).unwrap_or_else(|| Err(io::Error::other(NotOwner)))
 }
@@ -123,7 +124,7 @@ impl Fs for Owned {
     }
 }
 
-/// A file that was opened to be written.
+/// A file that was opened for writing.
 #[derive(Debug)]
 struct OwnedFile {
     file: Arc<dyn File>,

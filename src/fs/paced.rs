@@ -1,4 +1,4 @@
-//! Reading that is slowed down, and counted.
+//! Reads that are slowed down, and counted.
 
 use super::{File, FileLayer, Fs, FsLayer, Map, Mode};
 use parking_lot::Mutex;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A file system that reads at most so many bytes a second, and says how many it has read: for
+/// A file system that reads at most so many bytes a second, and reports how many it has read: for
 /// tools that read a whole store beside one that serves.
 ///
 /// ```
@@ -39,7 +39,7 @@ impl fmt::Debug for Pace {
 }
 
 impl Pace {
-    /// So many bytes have been read: waits until that is not too fast.
+    /// Counts bytes that have been read, and waits until that is not too fast.
     fn read(&self, bytes: usize) {
         (self.progress)(bytes as u64);
         if self.rate == 0 {
@@ -56,13 +56,13 @@ impl Pace {
 }
 
 impl Paced {
-    /// The same files, without a limit.
+    /// Returns the same files, without a limit.
     pub fn new(under: impl Fs + 'static) -> Self {
         let pace = Pace { rate: 0, progress: Box::new(|_| {}), began: Mutex::default() };
         Paced { under: Arc::new(under), pace: Arc::new(pace) }
     }
 
-    /// Reads at most so many bytes a second; 0 is no limit.
+    /// Reads at most this many bytes a second; 0 is no limit.
     pub fn rate(self, bytes: u64) -> Self {
         let progress = Arc::clone(&self.pace);
         let progress = move |bytes| (progress.progress)(bytes);
@@ -70,7 +70,7 @@ impl Paced {
         Paced { pace: Arc::new(pace), ..self }
     }
 
-    /// Calls this with the bytes of each read.
+    /// Calls `on_read` with the number of bytes of each read.
     pub fn progress(self, progress: impl Fn(u64) + Send + Sync + 'static) -> Self {
         let pace = Pace { rate: self.pace.rate, progress: Box::new(progress), began: Mutex::default() };
         Paced { pace: Arc::new(pace), ..self }
@@ -110,7 +110,7 @@ impl FileLayer for PacedFile {
         Ok(read)
     }
 
-    /// What is read through a map cannot be counted.
+    /// Reads through a map cannot be counted.
     fn map(&self, _: u64) -> io::Result<Option<Arc<dyn Map>>> {
         Ok(None)
     }

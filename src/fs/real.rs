@@ -106,7 +106,7 @@ impl Fs for RealFs {
         Ok(Some(Arc::new(super::held::HeldDir::open(dir)?)))
     }
 
-    /// Elsewhere names are all there is. They do not depend on the working directory.
+    /// Elsewhere only names are available. They do not depend on the working directory.
     #[cfg(not(unix))]
     fn hold(&self, dir: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
         fs::metadata(dir)?;

@@ -1,12 +1,12 @@
-//! Only regular files are opened: reading a pipe waits for anyone who may write to it, and a
-//! directory is nothing to read.
+//! Only regular files are opened: reading a pipe waits for a writer, and a directory cannot be
+//! read.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// What stands under the name is no regular file.
+/// The name is not that of a regular file.
 #[derive(Debug)]
 struct NotAFile;
 
@@ -18,7 +18,7 @@ impl fmt::Display for NotAFile {
 
 impl std::error::Error for NotAFile {}
 
-/// Opening must not wait: that of a pipe would, for somebody at its other end.
+/// Opening must not wait: that of a pipe would, for its other end.
 #[cfg(unix)]
 pub(super) fn without_waiting(options: &mut fs::OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt;
@@ -28,12 +28,12 @@ pub(super) fn without_waiting(options: &mut fs::OpenOptions) {
 #[cfg(not(unix))]
 pub(super) fn without_waiting(_: &mut fs::OpenOptions) {}
 
-/// What was opened under a name, if it is a regular file. Links are followed.
+/// Returns what was opened under a name, if it is a regular file. Links are followed.
 pub(super) fn check(opened: io::Result<fs::File>, path: &Path) -> io::Result<fs::File> {
     match opened {
         Ok(file) if file.metadata()?.is_file() => Ok(file),
         Ok(_) => Err(not_a_file()),
-        // A socket, a directory that was to be written to, a link that leads nowhere.
+        // A socket, a directory opened for writing, a link that leads nowhere.
         Err(e) if e.kind() != io::ErrorKind::NotFound && leads_to(path).is_some_and(|meta| !meta.is_file()) => {
             Err(not_a_file())
         }
@@ -41,18 +41,18 @@ pub(super) fn check(opened: io::Result<fs::File>, path: &Path) -> io::Result<fs:
     }
 }
 
-/// The error of opening what is no regular file.
+/// Returns the error of opening anything but a regular file.
 pub(super) fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, NotAFile)
 }
 
-/// What stands under a name; of a link, what it leads to, if it leads anywhere.
+/// Returns the kind of a name; of a link, that of its target, if it has one.
 pub(super) fn leads_to(path: &Path) -> Option<fs::Metadata> {
     let link = fs::symlink_metadata(path).ok()?;
     Some(if link.is_symlink() { fs::metadata(path).unwrap_or(link) } else { link })
 }
 
-/// What a directory holds; what is none says so in one way.
+/// Returns the entries of a directory; anything else has the same error.
 pub(super) fn read_dir(path: &Path) -> io::Result<fs::ReadDir> {
     fs::read_dir(path).map_err(|e| match leads_to(path) {
         Some(meta) if !meta.is_dir() => io::ErrorKind::NotADirectory.into(),
@@ -60,12 +60,13 @@ pub(super) fn read_dir(path: &Path) -> io::Result<fs::ReadDir> {
     })
 }
 
-/// Whether a file was not opened because it is none.
+/// Returns whether a file was not opened because it is not a regular one.
 pub(crate) fn is_not_a_file(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|e| e.is::<NotAFile>())
 }
 
-/// Whether a file was not opened because there is none: nothing has the name, or what is no file.
+/// Returns whether a file was not opened because there is none: nothing has the name, or something
+/// other than a file.
 pub(crate) fn is_no_file(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || is_not_a_file(error)
 }

@@ -1,4 +1,4 @@
-//! What named editions have of their own.
+//! The events that named editions have of their own.
 
 use super::deletions::Deletions;
 use super::term::{self, Term, TermKind};
@@ -16,12 +16,12 @@ pub(crate) struct Own {
     pub sequences: Range<u64>,
     /// The next sequence of the stream in the main edition.
     pub main: u64,
-    /// Where they stand, in order.
+    /// Their locations, in order.
     segments: Vec<(u64, Vec<u32>)>,
 }
 
 impl Own {
-    /// Where all of them stand, in order.
+    /// Returns all of their locations, in order.
     pub(crate) fn places(&self) -> impl Iterator<Item = Location> {
         let of = |(segment, offsets): &(u64, Vec<u32>)| {
             let segment = *segment;
@@ -30,7 +30,7 @@ impl Own {
         self.segments.iter().flat_map(of)
     }
 
-    /// Where the event with this sequence, which must be one of them, stands.
+    /// Returns the location of the event with this sequence, which must be one of them.
     pub(crate) fn location(&self, sequence: u64) -> Option<Location> {
         let mut skip = usize::try_from(sequence.checked_sub(self.sequences.start)?).ok()?;
         for (segment, offsets) in &self.segments {
@@ -51,20 +51,20 @@ pub(crate) struct Spread {
     pub events: u64,
 }
 
-/// What the positions of a store hold.
+/// The content of the positions of a store.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PositionContents {
-    /// Events that a reader can see.
+    /// Number of events that a reader can see.
     pub events: u64,
-    /// Events that were deleted with their edition.
+    /// Number of events that were deleted with their edition.
     pub deleted: u64,
-    /// System records.
+    /// Number of system records.
     pub system: u64,
 }
 
 impl SegmentIndexes {
-    /// The offsets of a term's events in a segment that stand after `since`. On an error, the
-    /// segment whose file is not intact.
+    /// Returns the offsets of a term's events in a segment after `since`. An error is the segment
+    /// whose index file is broken.
     pub(super) fn offsets_since(&self, segment: u64, term: &[u8], since: Location) -> Result<Vec<u32>, u64> {
         let mut found = Vec::new();
         let from = if segment == since.segment { since.offset + 1 } else { 0 };
@@ -130,8 +130,8 @@ impl SegmentIndexes {
         Ok(events)
     }
 
-    /// Shows each term that begins with `prefix`, segment by segment, with the offsets of its
-    /// events.
+    /// Calls `each` with each term that begins with `prefix`, segment by segment, with the offsets
+    /// of its events.
     fn each_term(
         &self,
         segments: Range<u64>,
@@ -150,19 +150,19 @@ impl SegmentIndexes {
 }
 
 impl Index {
-    /// What a stream has of its own in its edition, as it is at one moment: nothing is published
+    /// Returns what a stream has of its own in its edition, at one moment: nothing is published
     /// while it is looked up.
     pub(crate) fn own(&self, key: &[u8]) -> Result<Own> {
         self.at_once(|parts| parts.own(key))
     }
 
-    /// The names of the editions that have, or had, events of their own.
+    /// Returns the names of the editions that have, or had, events of their own.
     pub(crate) fn editions(&self) -> Result<Vec<String>> {
         let terms = self.terms(&[TermKind::Edition as u8])?;
         Ok(terms.keys().map(|term| String::from_utf8_lossy(term::edition(term)).into_owned()).collect())
     }
 
-    /// The segments in which an edition has events, from that of its last deletion on.
+    /// Returns the segments in which an edition has events, from that of its last deletion on.
     pub(crate) fn spread(&self, edition: &str, deletions: &Deletions) -> Result<Spread> {
         let term = Term::new(TermKind::Edition, Some(edition), b"");
         let first = deletions.exactly(edition, None).at.segment.max(1);
@@ -177,8 +177,8 @@ impl Index {
         Ok(spread)
     }
 
-    /// Where the first event stands that the stream with this key has in one of these segments,
-    /// after the deletions that `since` knows.
+    /// Returns the location of the first event that the stream with this key has in one of these
+    /// segments, after the deletions in `since`.
     pub(crate) fn first_own(&self, key: &[u8], since: &Deletions, segments: &[u64]) -> Result<Option<Location>> {
         let (since, term) = (since.of_key(key).at, Term::stream(key));
         for &segment in segments.iter().filter(|&&segment| segment >= since.segment) {
@@ -190,8 +190,8 @@ impl Index {
         Ok(None)
     }
 
-    /// The same for all streams of an edition, by their keys in the main one. Looks at one segment
-    /// at a time, so that nobody who writes waits for all of them.
+    /// Returns the same for all streams of an edition, by their keys in the main one. Locks one
+    /// segment at a time, so that no writer waits for all of them.
     pub(crate) fn all_first_own(
         &self,
         edition: &str,
@@ -216,14 +216,14 @@ impl Index {
                 }
                 Ok(found)
             })?;
-            // A term that is in the file and in memory is found twice, with the same place.
+            // A term that is in the file and in memory is found twice, with the same location.
             all.extend(found);
         }
         Ok(all)
     }
 
-    /// How many events stand in each domain of each named edition (or of one), after the deletions
-    /// that `since` knows and before `until`.
+    /// Returns the number of events in each domain of each named edition (or of one), after the
+    /// deletions in `since` and before `until`.
     pub(crate) fn edition_events(
         &self,
         edition: Option<&str>,
@@ -233,7 +233,7 @@ impl Index {
         self.at_once(|parts| parts.edition_events(1..parts.segments() + 1, edition, since, until))
     }
 
-    /// What the positions hold that can be read now, from those of this segment on.
+    /// Returns the content of the visible positions, from those of this segment on.
     pub(crate) fn held_from(&self, first: u64) -> Result<PositionContents> {
         self.at_once(|parts| {
             let (mut held, mut named) = (PositionContents::default(), 0);

@@ -1,5 +1,5 @@
-//! An index file made of what is in memory, piece by piece: what it takes beside the index itself
-//! does not grow with the postings.
+//! Encoding an index file from memory, piece by piece: the memory that it takes does not grow with
+//! the postings.
 
 use super::memory::Memory;
 use crate::format::checksum::Mask;
@@ -8,17 +8,17 @@ use crate::format::index_file::{self, Buckets, IndexHeader, NewEntry, Waypoint};
 use crate::format::segment_header::SegmentHeader;
 use std::io;
 
-/// Entries are handed on in pieces of about this size.
+/// Approximate size of the pieces in which entries are written.
 const PIECE: usize = 1 << 20;
 
-/// Bytes that an entry has at least, beside its term: prelude, counts, a chunk, an offset.
+/// Minimum length of an entry, besides its term: prelude, counts, a chunk, an offset.
 const ENTRY: u64 = 12 + 5 + 16 + 1;
 
-/// Where the bytes of the file go: an offset, and what stands there.
+/// Writes bytes of the file at an offset.
 pub(super) type Put<'a> = &'a mut dyn FnMut(u64, &[u8]) -> io::Result<()>;
 
 impl Memory {
-    /// The index file for what is in memory, which must be all of the segment from its first event
+    /// The index file of what is in memory, which must be all of the segment from its first event
     /// on.
     pub fn encode(&self, segment: &SegmentHeader, end: u64, chain: Chain) -> Vec<u8> {
         let mut out = Vec::new();
@@ -39,8 +39,8 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// What `put` says, and `FileTooLarge` if the file would have 4 GiB or more: then there can be
-    /// none.
+    /// The errors of `put`, and `FileTooLarge` if the file would have 4 GiB or more: then there can
+    /// be none.
     pub(crate) fn write(&self, segment: &SegmentHeader, end: u64, chain: Chain, put: Put<'_>) -> io::Result<()> {
         let generation = index_file::generation(end, &chain);
         let mask = index_file::mask(segment, generation);

@@ -18,11 +18,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes that are read of an entry at first: enough for most.
+/// Number of bytes of an entry that are read at first: enough for most.
 const GUESS: usize = 192;
 
-/// A piece of the file is not intact, or the file cannot be read: the index is to be rebuilt from
-/// the segment.
+/// A piece of the file is damaged, or the file cannot be read: the index must be rebuilt from the
+/// segment.
 #[derive(Debug)]
 pub struct IndexBroken;
 
@@ -41,9 +41,9 @@ pub struct IndexFile {
     salt: u64,
 }
 
-/// An index file that is written and synced, and does not have its name yet. Nobody else knows the
-/// name that it has, so that several threads may write indexes of one segment; which of them is
-/// published, the index decides.
+/// An index file that is written and synced, under a temporary name that no other thread knows, so
+/// that several threads may write indexes of one segment; the index decides which of them is
+/// published.
 pub struct Unnamed {
     path: PathBuf,
     name: PathBuf,
@@ -51,7 +51,7 @@ pub struct Unnamed {
 }
 
 impl Unnamed {
-    /// Writes the index file of a segment under a name of its own, and syncs it.
+    /// Writes the index file of a segment under a temporary name, and syncs it.
     pub(super) fn write(
         fs: &Owned,
         dir: &Path,
@@ -71,15 +71,14 @@ impl Unnamed {
         match written() {
             Ok(file) => Ok(Unnamed { name: dir.join(name), path, file }),
             Err((operation, e)) => {
-                // It only takes room; what a crash leaves of one is removed by anyone who opens the
-                // store next.
+                // It only takes room; the next open removes one that a crash leaves.
                 let (Ok(()) | Err(_)) = fs.remove(&path);
                 Err(Error::io(operation, &path, e))
             }
         }
     }
 
-    /// Gives it its name. That is not synced: an index that is missing is rebuilt.
+    /// Renames it. The name is not synced: a missing index is rebuilt.
     pub(super) fn publish(self, fs: &dyn Fs) -> Result<IndexFile> {
         let Unnamed { path, name, file } = self;
         if let Err(e) = fs.rename(&path, &name) {
@@ -89,19 +88,19 @@ impl Unnamed {
         Ok(file)
     }
 
-    /// How far it goes.
+    /// Returns up to where it covers the segment.
     pub(super) fn covered(&self) -> u64 {
         self.file.covered().0
     }
 
-    /// Another one was published meanwhile.
+    /// Removes it: another one was published in the meantime.
     pub(super) fn discard(self, fs: &dyn Fs) {
         let (Ok(()) | Err(_)) = fs.remove(&self.path);
     }
 }
 
 impl IndexFile {
-    /// Opens the index file of a segment. `None` if it is missing, cannot be read, or is not the
+    /// Opens the index file of a segment; `None` if it is missing, cannot be read, or is not the
     /// index of this segment.
     pub fn open(fs: &dyn Fs, dir: &Path, segment: &SegmentHeader, use_map: bool) -> Option<Self> {
         let file = fs.open(&dir.join(index_name(segment.number)), Mode::Read).ok()?;
@@ -121,12 +120,12 @@ impl IndexFile {
         Some(IndexFile { bytes, header, mask: index_file::mask(segment, header.generation), salt: segment.salt })
     }
 
-    /// Where the last frame ends that is covered, and the chain there.
+    /// Returns the end of the last covered frame, and the chain there.
     pub fn covered(&self) -> (u64, Chain) {
         (self.header.end, self.header.chain)
     }
 
-    /// Bytes of the file.
+    /// Returns the length of the file.
     pub fn len(&self) -> u64 {
         self.header.len
     }
@@ -151,7 +150,7 @@ impl IndexFile {
         }
     }
 
-    /// The entry of a term, if it has one.
+    /// Returns the entry of a term, if it has one.
     pub fn find(&self, term: &[u8]) -> Lookup<Option<EntryHead>> {
         let hash = index_file::hash(term, self.salt);
         let mut bytes = Vec::with_capacity(BUCKET);
@@ -174,7 +173,7 @@ impl IndexFile {
         Ok(None)
     }
 
-    /// The entry at `at`.
+    /// Reads the entry at `at`.
     fn entry(&self, at: u64) -> Lookup<EntryHead> {
         let left =
             self.header.samples_at.checked_sub(at).filter(|_| at >= self.header.entries_at).ok_or(IndexBroken)?;
@@ -215,7 +214,7 @@ impl IndexFile {
         Ok(())
     }
 
-    /// Appends the offsets of an entry from the n-th on to `out`, at most `count`.
+    /// Appends at most `count` offsets of an entry to `out`, from the n-th on.
     pub fn nth(&self, entry: &EntryHead, first: u64, count: usize, out: &mut Vec<u32>) -> Lookup<()> {
         let begin = entry.chunks.partition_point(|chunk| u64::from(chunk.before) <= first).saturating_sub(1);
         let start = out.len();
@@ -235,13 +234,13 @@ impl IndexFile {
         Ok(())
     }
 
-    /// An entry, summed up.
+    /// Returns an entry, summed up.
     pub fn posted(&self, entry: &EntryHead) -> Lookup<Posted> {
         let last = self.last(entry)?.ok_or(IndexBroken)?;
         Ok(Posted { count: entry.count.into(), last, value: entry.value })
     }
 
-    /// The last offset of an entry.
+    /// Returns the last offset of an entry.
     pub fn last(&self, entry: &EntryHead) -> Lookup<Option<u32>> {
         let Some(number) = entry.chunks.len().checked_sub(1) else { return Ok(None) };
         let mut offsets = Vec::new();
@@ -249,7 +248,7 @@ impl IndexFile {
         Ok(offsets.last().copied())
     }
 
-    /// Shows each entry whose term begins with `prefix`, in order of terms.
+    /// Calls `each` with each entry whose term begins with `prefix`, in order of terms.
     pub fn entries(&self, prefix: &[u8], mut each: impl FnMut(EntryHead) -> Lookup<()>) -> Lookup<()> {
         let mut at = self.first_at(prefix)?;
         while at < self.header.samples_at {
@@ -264,7 +263,7 @@ impl IndexFile {
         Ok(())
     }
 
-    /// The place of an entry at or before the first one whose term is not below `prefix`.
+    /// Returns the offset of an entry at or before the first one whose term is not below `prefix`.
     fn first_at(&self, prefix: &[u8]) -> Lookup<u64> {
         let (mut low, mut high) = (0, (self.header.entries as usize).div_ceil(SAMPLE_EVERY));
         let mut found = self.header.entries_at;
@@ -292,7 +291,7 @@ impl IndexFile {
         self.header.waypoints as usize
     }
 
-    /// The waypoints from `number` on that stand in one page.
+    /// Returns the waypoints from `number` on that are in one page.
     fn waypoint_page(&self, number: usize) -> Lookup<Vec<u8>> {
         self.page(self.header.waypoints_at, number / WAYPOINTS)
     }
@@ -301,7 +300,7 @@ impl IndexFile {
         Ok(Waypoint::decode(&self.waypoint_page(number)?, number % WAYPOINTS))
     }
 
-    /// Number of waypoints for which `before` holds: those come first.
+    /// Returns the number of waypoints that satisfy `before`, which come first.
     pub fn waypoints_before(&self, before: impl Fn(&Waypoint) -> bool) -> Lookup<usize> {
         let (mut low, mut high) = (0, self.waypoint_count());
         while low < high {

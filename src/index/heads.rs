@@ -1,4 +1,4 @@
-//! The next sequences of streams that were written to or asked about.
+//! The next sequences of streams that were written to or looked up.
 
 use super::Index;
 use super::memory::TermHash;
@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering::SeqCst;
 
 #[derive(Default)]
 pub(super) struct Heads {
-    /// The places of the heads in `next`, by the keys of the streams.
+    /// The indexes of the heads in `next`, by the keys of the streams.
     known: HashMap<Box<[u8]>, u32, TermHash>,
-    /// 0 for streams that have no events.
+    /// 0 for streams without events.
     next: Vec<u64>,
-    /// The stream that was set last, and its place: events of one stream often follow one another,
-    /// and are not looked up each. Empty if there is none.
+    /// The stream that was set last, and its index: events of one stream often follow one another,
+    /// and need no lookup then. Empty if there is none.
     last: Vec<u8>,
     place: u32,
 }
@@ -40,7 +40,7 @@ impl Heads {
         Some(std::mem::replace(&mut self.next[self.place as usize], next))
     }
 
-    /// Sets a head that was looked up, if it is not known meanwhile. Returns the one that is.
+    /// Sets a head that was looked up, unless it has become known meanwhile. Returns the known one.
     pub(super) fn learn(&mut self, key: &[u8], next: u64) -> u64 {
         self.get(key).unwrap_or_else(|| {
             self.known.insert(key.into(), self.next.len() as u32);
@@ -61,19 +61,19 @@ impl Heads {
 }
 
 impl Index {
-    /// How often events have been added.
+    /// Returns how often events have been added.
     #[inline]
     pub(crate) fn added(&self) -> u64 {
         self.added.load(SeqCst)
     }
 
-    /// The next sequence of a stream: the number of its events.
+    /// Returns the next sequence of a stream: the number of its events.
     pub(crate) fn next_sequence(&self, key: &[u8]) -> Result<u64> {
         self.head(key, false)
     }
 
-    /// The same for a stream that is about to be written to: it is remembered also if it is new, so
-    /// that it need not be looked for under a lock.
+    /// Returns the same for a stream that is about to be written to, and remembers it even if it is
+    /// new, so that it need not be looked up under a lock.
     pub(crate) fn next_sequence_to_write(&self, key: &[u8]) -> Result<u64> {
         self.head(key, true)
     }
@@ -91,10 +91,10 @@ impl Index {
                 Ok(0) if !keep => return Ok(0),
                 Ok(next) => {
                     let mut parts = self.parts.write();
-                    // What was found may have been deleted in between: a head that was kept then
-                    // gave sequences that the log refused on the next open.
+                    // The stream may have been deleted in between: a head that was kept then
+                    // assigned sequences that the log refused on the next open.
                     if Arc::ptr_eq(&parts.deletions, &deletions) {
-                        // A thread that has added events in between knows better.
+                        // Another thread may have added events in between.
                         return Ok(parts.heads.learn(key, next));
                     }
                 }

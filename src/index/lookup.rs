@@ -1,5 +1,4 @@
-//! What the index says of a term in one segment: part of that may stand in a file, and part in
-//! memory.
+//! Lookup of a term in one segment: part of its index may be in a file, and part in memory.
 
 use super::Index;
 use super::file::{IndexBroken, IndexFile};
@@ -11,8 +10,8 @@ use crate::position::Location;
 use std::ops::Range;
 
 impl Index {
-    /// The sequences of a stream that stand in a segment. Of these, `wanted` says from which on
-    /// offsets are wanted, and how many; they are appended to `out`.
+    /// Returns the sequences of a stream in a segment. `wanted` chooses, given them, the first one
+    /// whose offset is appended to `out`, and how many.
     pub(crate) fn stream(
         &self,
         segment: u64,
@@ -48,8 +47,8 @@ impl Index {
         Ok(held)
     }
 
-    /// Appends the offsets of the events of a stream to `out` in a segment of which part is in a
-    /// file and part in memory: from this sequence on, which stands there, at most `count`.
+    /// Appends at most `count` offsets of the events of a stream to `out`, in a segment of which
+    /// part is in a file and part in memory, from this sequence on, which must be there.
     fn stream_in_both(&self, segment: u64, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         let memory = |memory: &Memory| {
             let mut found = Vec::new();
@@ -72,7 +71,7 @@ impl Index {
         Ok(())
     }
 
-    /// How many events of a segment a term stands in.
+    /// Returns the number of events of a segment that have a term.
     pub(crate) fn count(&self, segment: u64, term: &Term) -> Result<u64> {
         let term = term.bytes();
         let memory = |memory: &Memory| memory.count(term);
@@ -102,7 +101,7 @@ impl Index {
         Ok(())
     }
 
-    /// The first offset of a term in a segment, of those from `from` on.
+    /// Returns the first offset of a term in a segment from `from` on.
     pub(crate) fn first(&self, segment: u64, term: &Term, from: u64) -> Result<Option<u32>> {
         let term = term.bytes();
         let memory = |memory: &Memory| memory.first(term, from);
@@ -117,7 +116,8 @@ impl Index {
         })
     }
 
-    /// Where the last posting of a term stands in the segments from this one on, if it has any.
+    /// Returns the location of the last posting of a term in the segments from this one on, if it
+    /// has any.
     pub(crate) fn newest(&self, term: &Term, from: u64) -> Result<Option<Location>> {
         let bytes = term.bytes();
         for segment in (from.max(1)..=self.segments()).rev() {
@@ -136,7 +136,7 @@ impl Index {
     }
 }
 
-/// The file and its entry of a term, if there are both.
+/// Returns the file and its entry of a term, if both exist.
 fn entry_of<'f>(
     file: Option<&'f IndexFile>,
     term: &[u8],

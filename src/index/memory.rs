@@ -1,4 +1,4 @@
-//! The index of what has been appended to a segment and has no index file yet.
+//! The index, in memory, of the part of a segment that has no index file yet.
 
 use super::term::{Term, TermKind};
 use super::terms::Terms;
@@ -9,7 +9,7 @@ use crate::system::System;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 
-/// Bytes between two waypoints.
+/// Distance of waypoints in bytes.
 const WAYPOINT_EVERY: u64 = 16 << 10;
 
 /// Hashes terms as index files do, with a seed of the process.
@@ -50,8 +50,8 @@ impl Hasher for TermHasher {
 /// The events of a term. Most terms have one.
 #[derive(Clone, Copy, Default)]
 struct Postings {
-    /// What the newest one says: of a stream, the sequence after it; of a deletion, its position;
-    /// of an upstream, how far it was taken in.
+    /// The value of the newest posting: of a stream, the sequence after it; of a deletion, its
+    /// position; of an upstream, its tracked position.
     value: u64,
     state: TermState,
 }
@@ -62,7 +62,7 @@ enum TermState {
     None,
     /// Its offset.
     One([u32; 1]),
-    /// Which of `many`.
+    /// An index into `many`.
     Many(u32),
 }
 
@@ -75,7 +75,7 @@ pub struct Posted {
     pub value: u64,
 }
 
-/// The sequences of so many events of a stream that end before `next`.
+/// Returns the sequences of this many events of a stream that end before `next`.
 pub fn sequences(next: u64, count: u64) -> Range<u64> {
     next.saturating_sub(count)..next
 }
@@ -88,34 +88,34 @@ pub struct Memory {
     postings: Vec<Postings>,
     /// The offsets of terms with several events.
     many: Vec<Vec<u32>>,
-    /// How many offsets stand there.
+    /// Number of offsets in them.
     more: usize,
     waypoints: Vec<Waypoint>,
-    /// The first event of the newest frame: anyone who follows the log reads from there, and the
-    /// last of the others can stand 16 KiB before.
+    /// The first event of the newest frame: a follower of the log reads from there, and the last
+    /// other waypoint may be 16 KiB before.
     newest: Option<Waypoint>,
     events: u64,
-    /// A term that is being looked for, so that looking allocates nothing.
+    /// The term that is being looked up, so that a lookup allocates nothing.
     scratch: Term,
     last: LastTerms,
 }
 
-/// The terms of the last event: the next one often has the same, and need not look for them.
+/// The terms of the last event: the next one often has the same, and need not look them up.
 #[derive(Clone, Default)]
 struct LastTerms {
     key: Vec<u8>,
     /// The numbers of its postings, and of those of its domain.
     stream: u32,
     domain: u32,
-    /// Types that were met in its edition, each in the place that its bytes give it, and the
-    /// numbers of their postings.
+    /// Types that were met in its edition, each in the slot of its bytes, and the numbers of their
+    /// postings.
     types: [(Vec<u8>, u32); TYPES],
 }
 
-/// Types that are remembered: commits often hold a few of them in turn.
+/// Number of types that are remembered: commits often have a few of them in turn.
 const TYPES: usize = 8;
 
-/// Where a type is remembered.
+/// Returns the slot of a type.
 #[inline]
 fn place_of(event_type: &[u8]) -> usize {
     let last = event_type.last().copied().unwrap_or_default();
@@ -141,7 +141,7 @@ impl Memory {
         }
     }
 
-    /// The offsets of a term.
+    /// Returns the offsets of a term.
     fn found(&self, term: &[u8]) -> &[u32] {
         self.get(term).map_or(&[], |postings| self.offsets_of(postings))
     }
@@ -151,10 +151,10 @@ impl Memory {
         Some(Posted { count: offsets.len() as u64, last: *offsets.last()?, value: postings.value })
     }
 
-    /// The number of the postings of the term that is being looked for.
+    /// Returns the number of the postings of the term that is being looked up.
     fn number(&mut self) -> u32 {
         let number = self.terms.number(self.scratch.bytes());
-        // Also for what terms share.
+        // Also for texts that terms share.
         self.postings.resize(self.terms.len(), Postings::default());
         number
     }
@@ -168,8 +168,8 @@ impl Memory {
     fn post_to(&mut self, number: u32, offset: u64, value: u64) {
         let (postings, offset) = (&mut self.postings[number as usize], offset as u32);
         postings.value = value;
-        // What a commit says is posted once for all events of it. And the format lets an event have
-        // a tag twice, which this code does not write: offsets rise.
+        // Terms of a commit are posted once for all events of it. And the format allows an event to
+        // have a tag twice, which this code does not write: offsets rise.
         match postings.state {
             TermState::None => postings.state = TermState::One([offset]),
             TermState::One([first]) if first != offset => {
@@ -188,7 +188,7 @@ impl Memory {
         }
     }
 
-    /// Adds an event. They come in rising order of positions.
+    /// Adds an event. They come in ascending order of positions.
     pub fn add(&mut self, event: &Recorded<'_>) {
         if self.newest.is_none_or(|newest| u64::from(newest.frame) != event.frame) {
             self.newest = Some(waypoint(event));
@@ -238,12 +238,12 @@ impl Memory {
         }
     }
 
-    /// Finds the terms that each event has: stream, domain, and type, whose number it gives.
+    /// Finds the terms that each event has: stream, domain, and type, whose number it returns.
     fn find(&mut self, event: &Recorded<'_>) -> u32 {
         if self.last.key != event.key {
             self.find_stream(event);
         }
-        // System records have no type that they are found by.
+        // System records are not indexed by type.
         if event.domain.is_empty() {
             return 0;
         }
@@ -279,7 +279,7 @@ impl Memory {
         }
     }
 
-    /// This, with what came after it.
+    /// Returns this, continued by `later`.
     pub fn followed_by(mut self, behind: Option<Memory>) -> Memory {
         let Some(behind) = behind else { return self };
         let mut term = Vec::new();
@@ -299,13 +299,13 @@ impl Memory {
         self.found(term).len() as u64
     }
 
-    /// The postings of a term.
+    /// Returns the postings of a term.
     pub fn posted(&self, term: &[u8]) -> Option<Posted> {
         self.summed_up(self.get(term)?)
     }
 
-    /// The sequences of the events of a stream. If a deletion stands among them, of those after it
-    /// only the last are right.
+    /// Returns the sequences of the events of a stream. If there is a deletion among them, only the
+    /// last of those after it are right.
     pub fn sequences(&self, term: &[u8]) -> Range<u64> {
         self.posted(term).map_or(0..0, |posted| sequences(posted.value, posted.count))
     }
@@ -318,8 +318,7 @@ impl Memory {
         out.extend_from_slice(&offsets[start..end.max(start)]);
     }
 
-    /// Appends the offsets of the events of a stream from this sequence on to `out`, at most
-    /// `count`.
+    /// Appends at most `count` offsets of the events of a stream to `out`, from this sequence on.
     pub fn stream(&self, term: &[u8], first: u64, count: usize, out: &mut Vec<u32>) {
         let Some(postings) = self.get(term) else { return };
         let offsets = self.offsets_of(postings);
@@ -328,19 +327,19 @@ impl Memory {
         out.extend(offsets.iter().skip(skip).take(count));
     }
 
-    /// The first offset of a term, of those from `from` on.
+    /// Returns the first offset of a term from `from` on.
     pub fn first(&self, term: &[u8], from: u64) -> Option<u32> {
         let offsets = self.found(term);
         offsets.get(offsets.partition_point(|&offset| u64::from(offset) < from)).copied()
     }
 
-    /// The last offset of a term.
+    /// Returns the last offset of a term.
     pub fn last(&self, term: &[u8]) -> Option<u32> {
         self.found(term).last().copied()
     }
 
-    /// The last waypoint for which `before` holds, and the first for which it does not. Those for
-    /// which it holds come first.
+    /// Returns the last waypoint that satisfies `before`, and the first one that does not. Those
+    /// that do come first.
     pub fn waypoints(&self, before: impl Fn(&Waypoint) -> bool) -> (Option<Waypoint>, Option<Waypoint>) {
         let n = self.waypoints.partition_point(&before);
         let (last, next) = (n.checked_sub(1).map(|n| self.waypoints[n]), self.waypoints.get(n).copied());
@@ -352,7 +351,7 @@ impl Memory {
         }
     }
 
-    /// The terms that begin with `prefix`, in no order.
+    /// Returns the terms that begin with `prefix`, in no order.
     pub fn terms(&self, prefix: &[u8]) -> impl Iterator<Item = (Vec<u8>, Posted)> {
         let numbers = (0..self.terms.len() as u32).filter(move |&number| self.terms.begins(number, prefix));
         numbers.filter_map(|number| {
@@ -363,7 +362,7 @@ impl Memory {
         })
     }
 
-    /// The numbers of all terms, in order of the terms.
+    /// Returns the numbers of all terms, in order of the terms.
     pub(super) fn sorted(&self) -> Vec<u32> {
         let posted = |number: &u32| !self.offsets_of(&self.postings[*number as usize]).is_empty();
         let mut numbers: Vec<u32> = (0..self.terms.len() as u32).filter(posted).collect();
@@ -371,13 +370,13 @@ impl Memory {
         numbers
     }
 
-    /// Bytes of the term with this number.
+    /// Returns the length of the term with this number.
     pub(super) fn term_len(&self, number: u32) -> usize {
         self.terms.pieces(number).len()
     }
 
-    /// Puts the term with this number in place of what is in `out`. Returns what its newest posting
-    /// says, and its offsets.
+    /// Replaces `out` with the term with this number. Returns the value of its newest posting, and
+    /// its offsets.
     pub(super) fn put_term(&self, number: u32, out: &mut Vec<u8>) -> (u64, &[u32]) {
         self.terms.pieces(number).put(out);
         let postings = &self.postings[number as usize];
@@ -392,9 +391,9 @@ impl Memory {
         self.events
     }
 
-    /// Bytes of memory that it takes.
+    /// Returns the number of bytes of memory that it takes.
     pub fn weight(&self) -> u64 {
-        // Several offsets have an allocation of their own, which is seldom full.
+        // Several offsets have an allocation of their own, which is rarely full.
         let postings = self.postings.len() * size_of::<Postings>() + self.many.len() * (size_of::<Vec<u32>>() + 16);
         (self.terms.weight() + postings + self.more * 6 + self.waypoints.len() * size_of::<Waypoint>()) as u64
     }

@@ -1,9 +1,9 @@
-//! Terms: what events can be found by, as bytes that sort by kind, edition and text.
+//! Terms: what events are indexed by, as bytes that sort by kind, edition and text.
 
 use crate::stream::{MAX_NAME, main_key, names};
 use crate::system::System;
 
-/// What a term is about.
+/// The kind of a term.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum TermKind {
@@ -20,7 +20,7 @@ pub enum TermKind {
     Edition = 8,
     /// A deletion of an edition, or of a domain in it.
     Deletion = 9,
-    /// An upstream whose positions commits keep track of.
+    /// An upstream whose position commits track.
     Tracking = 10,
 }
 
@@ -35,16 +35,16 @@ impl Term {
         term
     }
 
-    /// A term that was listed.
+    /// Returns a term that was listed.
     pub fn of_bytes(term: Vec<u8>) -> Self {
         Term(term)
     }
 
-    /// Makes another term of this one, in the same memory. The name of the main edition is empty
+    /// Turns this into another term, in the same memory. The name of the main edition is empty
     /// here.
     pub fn set(&mut self, kind: TermKind, edition: &[u8], text: &[u8]) {
-        // Anyone who takes the name from a caller has checked it: with its length in a byte, 256
-        // bytes would be those of another edition.
+        // A name from a caller must have been checked: with its length in a byte, a name of 256
+        // bytes would be that of another edition.
         debug_assert!(edition.len() <= MAX_NAME);
         self.0.clear();
         self.0.extend_from_slice(&[kind as u8, edition.len() as u8]);
@@ -52,8 +52,8 @@ impl Term {
         self.0.extend_from_slice(text);
     }
 
-    /// The stream with this key. The key of a stream in an edition already begins with the edition;
-    /// here that only stands in front of the domain once.
+    /// Sets the stream with this key. The key of a stream in an edition already begins with the
+    /// edition, which is before the domain once only here.
     pub fn stream(key: &[u8]) -> Self {
         let mut term = Term::default();
         term.set_stream(key);
@@ -70,13 +70,13 @@ impl Term {
         self.set(TermKind::Stream, edition, main_key(key));
     }
 
-    /// The stream with the domain and root of this key, in another edition.
+    /// Sets the stream with the domain and root of this key, in another edition.
     pub fn stream_in(edition: Option<&str>, key: &[u8]) -> Self {
         Term::new(TermKind::Stream, edition, main_key(key))
     }
 
-    /// The idempotency key `text` of the stream with this key. Commits that only track an upstream
-    /// share one system stream, so there it is the upstream that the key belongs to.
+    /// Sets the idempotency key `text` of the stream with this key. Commits that only track an
+    /// upstream share one system stream, so there the key belongs to the upstream.
     pub fn idempotency(key: &[u8], upstream: Option<&str>, text: &str) -> Self {
         let mut scoped = Vec::with_capacity(2 + key.len() + text.len());
         scoped.extend_from_slice(&(key.len() as u16).to_le_bytes());
@@ -89,7 +89,7 @@ impl Term {
         Term::new(TermKind::Idempotency, None, &scoped)
     }
 
-    /// The key of the stream that an idempotency key belongs to.
+    /// Returns the key of the stream that an idempotency key belongs to.
     pub fn stream_of_key(&self) -> Option<&[u8]> {
         stream_of_key(&self.0)
     }
@@ -99,25 +99,25 @@ impl Term {
     }
 }
 
-/// The name of the edition in a term; empty in the main one.
+/// Returns the name of the edition in a term; empty in the main one.
 pub fn edition(term: &[u8]) -> &[u8] {
     let len = term.get(1).map_or(0, |&len| usize::from(len));
     term.get(2..2 + len).unwrap_or_default()
 }
 
-/// The text of a term, after kind and edition.
+/// Returns the text of a term, after kind and edition.
 pub fn text(term: &[u8]) -> &[u8] {
     let edition = term.get(1).map_or(0, |&len| usize::from(len));
     term.get(2 + edition..).unwrap_or_default()
 }
 
-/// The key of the stream that the idempotency key in a term belongs to.
+/// Returns the key of the stream that the idempotency key in a term belongs to.
 pub fn stream_of_key(term: &[u8]) -> Option<&[u8]> {
     let (len, scoped) = text(term).split_first_chunk()?;
     scoped.get(..usize::from(u16::from_le_bytes(*len)))
 }
 
-/// The key of the stream that a term is about.
+/// Returns the key of the stream that a term is about.
 pub fn stream_key(term: &[u8]) -> Vec<u8> {
     let edition = usize::from(term[1]);
     match edition {

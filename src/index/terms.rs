@@ -1,8 +1,8 @@
-//! The terms of a segment in memory, each with a number: what many share, the name of an edition, a
-//! stream, an idempotency key, is held once.
+//! The terms of a segment in memory, each with a number. What many terms share, the name of an
+//! edition, a stream, an idempotency key, is stored once.
 //!
-//! A term takes its text, 3 bytes or more beside it, 8 for its place, and 11 to 22 in the table. As
-//! a map of boxed terms, an unique tag of four bytes took 170 bytes, and one in an edition with a
+//! A term takes its text, at least 3 bytes besides, 8 for its place, and 11 to 22 in the table. As
+//! a map of boxed terms, a unique tag of four bytes took 170 bytes, and one in an edition with a
 //! long name 400: a segment of 64 MiB could have an index of several GiB.
 
 use super::term::{self, Term, TermKind};
@@ -12,18 +12,18 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// What short forms begin with, beside the kinds of terms: a text that idempotency keys share, and
-/// one of those in one stream.
+/// First bytes of short forms, besides the kinds of terms: a text that idempotency keys share, and
+/// a key in one stream.
 const TEXT: u8 = 0;
 const KEYED: u8 = 0x80 | TermKind::Idempotency as u8;
 
-/// Bytes that an edition takes beside its name.
+/// Bytes that an edition takes besides its name.
 const EDITION: usize = 80;
 
 const FIRST_CHUNK: usize = 1 << 10;
 const CHUNK: usize = 1 << 20;
 
-/// Where a short form stands.
+/// The place of a short form.
 #[derive(Clone, Copy)]
 struct ShortFormPlace {
     chunk: u32,
@@ -33,7 +33,7 @@ struct ShortFormPlace {
 #[derive(Clone)]
 pub(super) struct Terms {
     seed: u64,
-    /// By hash: 0, or the low half of the hash and the number plus 1. A power of two.
+    /// By hash: 0, or the low half of the hash and the number plus 1. The length is a power of two.
     slots: Vec<u64>,
     /// By number.
     places: Vec<ShortFormPlace>,
@@ -45,7 +45,7 @@ pub(super) struct Terms {
     /// The names of editions; the first is that of the main one.
     editions: Vec<Box<[u8]>>,
     edition_numbers: HashMap<Box<[u8]>, u32>,
-    /// The edition that was asked for last.
+    /// The edition of the last lookup.
     edition: u32,
     scratch: Vec<u8>,
 }
@@ -66,7 +66,7 @@ impl Default for Terms {
     }
 }
 
-/// The stream and the text of an idempotency key, if it can be taken apart and put together again.
+/// The stream and the text of an idempotency key, if it can be split and joined again.
 fn keyed(term: &[u8]) -> Option<(Term, &[u8])> {
     let [kind, 0, low, high, rest @ ..] = term else { return None };
     let (key, text) = rest.split_at_checked(u16::from_le_bytes([*low, *high]).into())?;
@@ -74,7 +74,7 @@ fn keyed(term: &[u8]) -> Option<(Term, &[u8])> {
     (*kind == TermKind::Idempotency as u8 && term::stream_key(stream.bytes()) == key).then_some((stream, text))
 }
 
-/// A term as the pieces that it is put together of.
+/// A term as the pieces that it consists of.
 pub(super) struct Pieces<'a> {
     head: [u8; 6],
     head_len: usize,
@@ -112,8 +112,8 @@ impl Pieces<'_> {
         let ([edition, text, rest], [other_edition, other_text, other_rest]) = (self.parts, other.parts);
         let same_head = (self.head, self.head_len) == (other.head, other.head_len);
         if same_head && std::ptr::eq(edition, other_edition) {
-            // Most are of one kind and edition. The head says how long the text is, if anything is
-            // after it.
+            // Most have the same kind and edition. The head says how long the text is, if anything
+            // follows it.
             return text.cmp(other_text).then_with(|| rest.cmp(other_rest));
         }
         let (ours, theirs) = (self.all(), other.all());
@@ -133,17 +133,17 @@ impl Pieces<'_> {
 }
 
 impl Terms {
-    /// How many numbers have been given. Some are of texts, not of terms.
+    /// Returns how many numbers have been assigned. Some are of texts, not of terms.
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Bytes of memory.
+    /// Returns the number of bytes of memory.
     pub(super) fn weight(&self) -> usize {
         self.bytes + self.slots.len() * 8 + self.places.len() * 8
     }
 
-    /// The number of a term, if it has one.
+    /// Returns the number of a term, if it has one.
     pub(super) fn find(&self, term: &[u8]) -> Option<u32> {
         let mut short = Vec::with_capacity(term.len() + 8);
         if let Some((stream, text)) = keyed(term) {
@@ -161,7 +161,7 @@ impl Terms {
         self.find_short(&short)
     }
 
-    /// The number of a term, which it gets if it has none.
+    /// Returns the number of a term, and assigns one if it has none.
     pub(super) fn number(&mut self, term: &[u8]) -> u32 {
         let mut short = std::mem::take(&mut self.scratch);
         short.clear();
@@ -198,7 +198,7 @@ impl Terms {
         self.edition
     }
 
-    /// The slot of a short form, or the free one where it belongs.
+    /// Returns the slot of a short form, or the free one where it belongs.
     fn slot(&self, short: &[u8], hash: u32) -> usize {
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
@@ -270,13 +270,13 @@ impl Terms {
         &bytes[skip..][..len as usize]
     }
 
-    /// The edition and the text of a short form that is no key.
+    /// Returns the edition and the text of a short form that is not a key.
     fn plain<'a>(&'a self, short: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let (edition, len) = varint::get(&short[1..]).unwrap_or_default();
         (&self.editions[edition as usize], &short[1 + len..])
     }
 
-    /// Whether the term with this number begins with `prefix`.
+    /// Returns whether the term with this number begins with `prefix`.
     #[inline]
     pub(super) fn begins(&self, number: u32, prefix: &[u8]) -> bool {
         // Most are of another kind.
@@ -284,7 +284,7 @@ impl Terms {
         prefix.first().is_none_or(|&first| first == kind) && self.pieces(number).starts_with(prefix)
     }
 
-    /// The term with this number; of a text that idempotency keys share, it begins with 0.
+    /// Returns the term with this number; that of a text that idempotency keys share begins with 0.
     pub(super) fn pieces(&self, number: u32) -> Pieces<'_> {
         let short = self.short(number);
         if short[0] == TEXT {
@@ -353,7 +353,7 @@ mod tests {
         }
     }
 
-    /// What many terms share is held once.
+    /// What many terms share is stored once.
     #[test]
     fn a_term_costs_what_it_costs() {
         let (mut tags, mut keys) = (Terms::default(), Terms::default());

@@ -1,4 +1,4 @@
-//! What is said when something goes wrong, and the code that the process ends with.
+//! Failures: what a verb prints when it fails, and the exit code.
 
 use crate::interruption;
 use crate::output::{note, one_line};
@@ -29,10 +29,10 @@ const DAMAGED: &str = "keep a copy of the directory; `annals verify` shows all o
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
-    /// Nothing is said if there is none: the verb has said it already.
+    /// Nothing is printed if there is none: the verb has printed it already.
     message: Option<String>,
     hint: Option<String>,
-    /// The process was asked to end by this signal, and ends as it would have.
+    /// The process was asked to end by this signal, and ends as the signal would have ended it.
     signal: Option<i32>,
 }
 
@@ -58,23 +58,23 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// Damage that stands in the output already.
+    /// Damage that is already in the output.
     pub fn damage_shown() -> Self {
         Self::silent(Exit::Damaged)
     }
 
-    /// Gaps that were told of as they came.
+    /// Gaps that were reported as they came.
     pub fn gaps_told() -> Self {
         Self::damage_shown().hint(DAMAGED)
     }
 
-    /// Loss that stands in the output already.
+    /// Loss that is already in the output.
     pub fn loss_shown() -> Self {
         Self::silent(Exit::Lost)
     }
 
-    /// A failed write to the output. Anyone who closes a pipe has read enough, and that is no
-    /// failure of ours.
+    /// A failed write to the output. A reader that closes a pipe has read enough, which is no
+    /// failure.
     pub fn output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::silent(Exit::Ok),
@@ -101,7 +101,7 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr, and gives the exit code.
+    /// Prints it on stderr, and returns the exit code.
     pub fn tell(self) -> ExitCode {
         if let Some(message) = &self.message {
             note("annals: error: ", &one_line(message));

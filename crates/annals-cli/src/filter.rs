@@ -1,4 +1,4 @@
-//! Which events: the conditions that `query` and `tail` share.
+//! The conditions on events that `query` and `tail` share.
 
 use crate::failure::{Failure, Result};
 use crate::times::{self, Time};
@@ -21,10 +21,12 @@ pub struct Filter {
     /// Events with this correlation id
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
-    /// Events that occurred (were recorded, if they do not say) at this time or later
+    /// Events that occurred at this time or later; an event without an occurrence time counts with
+    /// its recorded time
     #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
     since: Option<Timestamp>,
-    /// Events that occurred (were recorded, if they do not say) at this time or earlier
+    /// Events that occurred at this time or earlier; an event without an occurrence time counts
+    /// with its recorded time
     #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
     until: Option<Timestamp>,
     /// Events that were recorded at this time or later
@@ -33,7 +35,7 @@ pub struct Filter {
     /// Events that were recorded at this time or earlier
     #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
     recorded_until: Option<Timestamp>,
-    /// Events of a named edition. Unless given: that of the streams asked for, or else the main one
+    /// Events of a named edition. Default: that of the given streams, or else the main one
     #[arg(long, value_name = "NAME")]
     edition: Option<String>,
 }
@@ -52,12 +54,12 @@ impl Filter {
         Ok(self.recorded_until.into_iter().fold(query, Query::recorded_until))
     }
 
-    /// The one edition that is asked for. The library looks at one, whatever the names of the
-    /// streams say.
+    /// The one edition that is queried. The library queries one, whatever the names of the streams
+    /// say.
     fn edition(&self) -> Result<&str> {
         let of_streams: Vec<Option<&str>> = self.stream.iter().map(StreamId::edition).collect();
         let edition = self.edition.as_deref().or(of_streams.first().copied().flatten()).unwrap_or("main");
-        // A name without an edition stands for the stream in the edition that was given.
+        // A name without an edition means the stream in the given edition.
         let agrees = |of: &Option<&str>| match of {
             Some(of) => *of == edition,
             None => self.edition.is_some() || edition == "main",

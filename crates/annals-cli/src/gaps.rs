@@ -1,13 +1,13 @@
-//! Closing the gaps that an export of a store with lost events has in its sequences.
+//! Closing the gaps in sequences, which the export of a store with lost events has.
 
 use annals::StreamId;
 use std::collections::HashMap;
 
-/// Sequences as the lines have them, and as they are stored.
+/// Sequences in the lines, and as they are stored.
 #[derive(Default)]
 pub struct Gaps {
     streams: HashMap<StreamId, Numbers>,
-    /// Events that have another sequence now.
+    /// Number of events that have another sequence now.
     pub moved: u64,
 }
 
@@ -20,8 +20,8 @@ struct Numbers {
 }
 
 impl Gaps {
-    /// The sequence for an event whose line says `given`, if its stream goes on at `next`. `None`
-    /// if the line comes too late.
+    /// Returns the sequence for an event whose line says `given`, if its stream continues at
+    /// `next`. `None` if the line comes too late.
     pub fn close(&mut self, stream: &StreamId, given: u64, next: u64) -> Option<u64> {
         let numbers = self.streams.entry(stream.clone()).or_default();
         let first = numbers.runs.is_empty();
@@ -36,8 +36,8 @@ impl Gaps {
         Some(next)
     }
 
-    /// Where a stream of a named edition diverges whose first line says `given`, if the main one
-    /// goes on at `next`.
+    /// Returns where a stream of a named edition diverges whose first line says `given`, if the
+    /// main one continues at `next`.
     pub fn diverge(&mut self, stream: &StreamId, main: &StreamId, given: u64, next: u64) -> u64 {
         let runs = self.streams.get(main).map_or(&[][..], |numbers| &numbers.runs);
         let before = runs.partition_point(|&(first, _)| first < given);

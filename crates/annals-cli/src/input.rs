@@ -1,4 +1,4 @@
-//! Input of an import: a file or stdin, packed or not, line by line.
+//! Input of an import: a file or stdin, compressed or not, line by line.
 
 use crate::failure::{Failure, Result};
 use crate::interruption::Interruption;
@@ -8,25 +8,25 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-/// The longest line: that of the largest event of a store, 512 MiB, as base64, with all else that
-/// it may have.
+/// The longest line: that of the largest event of a store, 512 MiB, as base64, with everything else
+/// that it may have.
 pub const MAX_LINE: usize = 704 << 20;
 
-/// So much of a line is read before it must look like an event: a file without line breaks that is
-/// none takes no more memory.
+/// This much of a line is read before it must look like an event, so that a file without line
+/// breaks that is something else takes no more memory.
 const SHORT: usize = 1 << 20;
 
-/// How gzip begins. No line of JSON does, and no CSV that is text.
+/// The first bytes of gzip. No line of JSON begins with them, and no CSV that is text.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// What some programs put before text in UTF-8.
+/// The byte order mark that some programs put before text in UTF-8.
 const MARK: &[u8] = "\u{FEFF}".as_bytes();
 
 const BUFFER: usize = 256 << 10;
 
-/// Bytes to be read, unpacked, without a byte order mark.
+/// Bytes to be read, decompressed, without a byte order mark.
 pub struct Input {
-    /// What messages call it.
+    /// Its name in messages.
     pub name: String,
     pub reader: Box<dyn BufRead>,
     pub progress: Progress,
@@ -47,7 +47,7 @@ pub fn open(path: &Path, quiet: bool, interruption: &Interruption) -> Result<Inp
     Ok(Input { name, reader, progress })
 }
 
-/// Stdin without a buffer of its own, so that what waits in it is seen from outside.
+/// Stdin without a buffer of its own, so that waiting for it can be interrupted.
 #[cfg(unix)]
 fn stdin() -> io::Result<File> {
     use std::os::fd::AsFd;
@@ -60,7 +60,7 @@ fn stdin() -> io::Result<File> {
     Ok(io::stdin().as_handle().try_clone_to_owned()?.into())
 }
 
-/// All bytes of a file, if they are not more than so many.
+/// Returns all bytes of a file, if there are not more than this many.
 pub fn whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
@@ -71,7 +71,7 @@ pub fn whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
 }
 
-/// Unpacks what begins as gzip does, whatever its name is.
+/// Decompresses input that begins as gzip does, whatever its name is.
 fn unpacked(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
     let mut start = Vec::with_capacity(GZIP.len());
     raw.by_ref().take(GZIP.len() as u64).read_to_end(&mut start)?;
@@ -83,7 +83,7 @@ fn unpacked(mut raw: Box<dyn Read>) -> io::Result<Box<dyn BufRead>> {
     })
 }
 
-/// Leaves out a byte order mark, whatever stands after it.
+/// Removes a byte order mark, whatever follows it.
 fn unmarked(mut reader: Box<dyn BufRead>) -> io::Result<Box<dyn BufRead>> {
     let mut start = Vec::with_capacity(MARK.len());
     reader.by_ref().take(MARK.len() as u64).read_to_end(&mut start)?;
@@ -96,8 +96,8 @@ fn unmarked(mut reader: Box<dyn BufRead>) -> io::Result<Box<dyn BufRead>> {
     Ok(Box::new(Cursor::new(start).chain(reader)))
 }
 
-/// The members of a gzip file, one after the other. Zeros after a member are passed over, as gzip
-/// does: tapes and block copies add them.
+/// The members of a gzip file, one after the other. Zeros after a member are skipped, as gzip does:
+/// tapes and block copies add them.
 struct Members<R: BufRead> {
     /// `None` only while it is changed.
     decoder: Option<GzDecoder<R>>,
@@ -127,7 +127,7 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// The next byte that is not zero; it stays to be read.
+/// Returns the next byte that is not zero, without consuming it.
 fn after_zeros(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let buffer = reader.fill_buf()?;
@@ -147,7 +147,7 @@ fn after_zeros(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
 /// The lines of an input.
 pub struct Lines {
     pub input: Input,
-    /// The number of the line that was read last; the first is 1.
+    /// The number of the last line that was read; the first is 1.
     pub number: u64,
     line: Vec<u8>,
 }
@@ -157,7 +157,7 @@ impl Lines {
         Lines { input, number: 0, line: Vec::new() }
     }
 
-    /// Reads the next line; `false` at the end.
+    /// Reads the next line; returns `false` at the end.
     pub fn advance(&mut self) -> Result<bool> {
         self.line.clear();
         self.number += 1;
@@ -174,7 +174,7 @@ impl Lines {
         Ok(!self.line.is_empty())
     }
 
-    /// Reads on until the line ends, or has so many bytes.
+    /// Reads until the line ends, or has this many bytes.
     fn read_up_to(&mut self, len: usize) -> Result<()> {
         let more = (len - self.line.len()) as u64;
         let read = self.input.reader.by_ref().take(more).read_until(b'\n', &mut self.line);
@@ -185,12 +185,12 @@ impl Lines {
         self.line.last() == Some(&b'\n')
     }
 
-    /// The line that was read last, without what ends it and spaces after it.
+    /// Returns the last line that was read, without its end and trailing spaces.
     pub fn line(&self) -> &[u8] {
         self.line.trim_ascii_end()
     }
 
-    /// What is wrong, with the place.
+    /// Returns the failure with its place.
     pub fn failure(&self, why: impl std::fmt::Display) -> Failure {
         Failure::failed(why).at(format_args!("{}:{}", self.input.name, self.number))
     }
@@ -227,7 +227,7 @@ mod tests {
         Some(all)
     }
 
-    /// What comes of it, however the bytes arrive.
+    /// Returns the result, however the bytes arrive.
     fn all(bytes: &[u8]) -> Option<Vec<String>> {
         let at_once = read(Cursor::new(bytes.to_vec()));
         assert_eq!(read(Slow(Cursor::new(bytes.to_vec()))), at_once);
@@ -247,8 +247,8 @@ mod tests {
         assert_eq!(all(b"\x1f").unwrap(), ["\x1f"]);
     }
 
-    /// A mark was only left out in a first line of JSON; and of CSV by the parser, where its first
-    /// read gave all of it. It is left out before anybody looks.
+    /// A mark was only removed in a first line of JSON; and in CSV by the parser, if its first read
+    /// returned all of it. Now it is removed before any of them sees it.
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_text() {
         assert_eq!(all("\u{FEFF}a\n".as_bytes()).unwrap(), ["a"]);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     /// Tapes and block copies fill up with zeros. The decoder took them for a member with a broken
-    /// header; gzip passes over them.
+    /// header; gzip skips them.
     #[test]
     fn zeros_behind_a_member_are_no_member() {
         let (a, b, zeros) = (packed("a\n"), packed("b\n"), vec![0; 3000]);

@@ -1,7 +1,7 @@
-//! Interruption: SIGINT, SIGTERM and SIGHUP ask a verb that writes to come to an end by itself.
+//! Interruption: SIGINT, SIGTERM and SIGHUP ask a verb that writes to finish.
 //!
-//! The first signal is taken as a question; the second one ends the process at once. A signal that
-//! the process was started to ignore (by `nohup`, or in the background of a script) stays ignored.
+//! The first signal is a request; the second one ends the process at once. A signal that the
+//! process was started to ignore (by `nohup`, or in the background of a script) stays ignored.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ const SIGNALS: [i32; 3] = [signal_hook::consts::SIGINT, signal_hook::consts::SIG
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 
-/// Says whether the process was asked to end.
+/// Whether the process was asked to end.
 #[derive(Clone)]
 pub struct Interruption {
     /// The signal that came; 0 if none did.
@@ -24,14 +24,14 @@ pub struct Interruption {
 }
 
 impl Interruption {
-    /// From now on, signals are questions.
+    /// From now on, signals are requests.
     pub fn watch() -> io::Result<Self> {
         let signal = Arc::new(AtomicUsize::new(0));
         #[cfg(unix)]
         let (woken, waker) = std::os::unix::net::UnixStream::pair()?;
         let again = Arc::new(AtomicBool::new(false));
         for number in SIGNALS.into_iter().filter(|&number| !is_ignored(number)) {
-            // In this order: what the first signal sets, the second one finds.
+            // In this order: the second signal finds what the first one has set.
             signal_hook::flag::register_conditional_default(number, again.clone())?;
             signal_hook::flag::register(number, again.clone())?;
             signal_hook::flag::register_usize(number, signal.clone(), number as usize)?;
@@ -45,7 +45,7 @@ impl Interruption {
         })
     }
 
-    /// The signal that asked for the end.
+    /// Returns the signal that asked for the end.
     pub fn signal(&self) -> Option<i32> {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,
@@ -53,7 +53,7 @@ impl Interruption {
         }
     }
 
-    /// A reader of a file that fails when the process is asked to end, also where it waits for a
+    /// A reader of a file that fails when the process is asked to end, even while it waits for a
     /// pipe or a terminal.
     pub fn reading(&self, file: File) -> impl Read + use<> {
         Interruptible { file, interruption: self.clone() }
@@ -90,7 +90,7 @@ fn wait(file: &File, woken: &std::os::unix::net::UnixStream) -> io::Result<()> {
     }
 }
 
-/// Whether the process ignores a signal, where the system tells.
+/// Returns whether the process ignores a signal, if the system tells.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,12 +1,12 @@
-//! What a store has that JSON lines do not: said on stderr, as nobody misses it before it is too
-//! late.
+//! What a store has that JSON lines do not carry: printed on stderr, as its absence is otherwise
+//! noticed too late.
 
 use crate::output::note;
 use annals::Store;
 use std::ops::Range;
 
-/// Says what an export of these positions, with so many events, and without what is known of so
-/// many upstreams, has left after.
+/// Prints what an export of these positions, with this many events and without this many known
+/// upstreams, has left out.
 pub fn tell(store: &Store, positions: Range<u64>, events: u64, upstreams: usize) {
     let mut unread = Vec::new();
     let mut told = |what: &'static str, count: annals::Result<u64>| {

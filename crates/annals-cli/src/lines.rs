@@ -14,13 +14,13 @@
 //! | `content_type` | `bytes`, `json`, `text`, `bincode`, or any other name. Without it, `data` are `json`, all else is `bytes` |
 //! | `data`, or `data_base64` | no field at all if there are none |
 //!
-//! Only `stream` and `type` must be there. `data` and `metadata` are the very bytes between the
-//! colon and the comma: numbers, escapes, the order of keys and spaces come back as they were. What
-//! cannot stand there without a change (it is not JSON, or has a line break in it) goes into the
+//! Only `stream` and `type` are required. `data` and `metadata` are the very bytes between the
+//! colon and the comma: numbers, escapes, the order of keys and spaces come back unchanged. Bytes
+//! that cannot be there unchanged (they are not JSON, or contain a line break) go into the
 //! `_base64` field.
 //!
-//! After the events there may be lines of another kind, one for each upstream that commits keep
-//! track of: `{"upstream":"billing-inbox","tracked":991}`.
+//! After the events there may be lines of another kind, one for each tracked upstream:
+//! `{"upstream":"billing-inbox","tracked":991}`.
 
 use crate::mistakes;
 use crate::times::{self, Time};
@@ -32,8 +32,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Most tags that the library takes. Checked before they are looked at, because each is compared
-/// with all before it.
+/// Maximum number of tags. Checked first, because each is compared with all before it.
 const MAX_TAGS: usize = 1024;
 
 /// An event as it was read, not yet stored.
@@ -86,15 +85,15 @@ impl Incoming {
     }
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug)]
 pub enum Parsed {
     Event(Box<Incoming>),
-    /// How far an upstream has been taken in.
+    /// The tracked position of an upstream.
     Tracked(Tracked),
 }
 
-/// How far an upstream has been taken in.
+/// The tracked position of an upstream.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(deny_unknown_fields, expecting = "an object with upstream and tracked")]
 pub struct Tracked {
@@ -102,8 +101,7 @@ pub struct Tracked {
     pub tracked: u64,
 }
 
-/// A line as it is read. An unknown field is refused: a slip of the pen must not lose data
-/// silently.
+/// A line as it is read. An unknown field is refused: a typing mistake must not lose data silently.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with the fields of an event")]
 struct Read<'a> {
@@ -133,14 +131,14 @@ struct Read<'a> {
     data_base64: Option<Cow<'a, str>>,
 }
 
-/// A field that is there, be it with `null`: for data, that is a value like any other.
+/// A field that is present, even with `null`: for data, that is a value like any other.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Reads a line. An error says what is wrong, and the caller where.
+/// Parses a line. An error says what is wrong; the caller says where.
 pub fn parse(line: &[u8]) -> Result<Parsed, String> {
-    // A list of values, in the order of the fields, would be read as well.
+    // A list of values, in the order of the fields, would be accepted as well.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err(mistakes::no_object(line));
     }
@@ -268,7 +266,7 @@ impl Serialize for Line<'_> {
     }
 }
 
-/// The bytes as JSON, if they can stand in a line as they are.
+/// Returns the bytes as JSON, if they can be in a line unchanged.
 pub fn inline_json(bytes: &[u8]) -> Option<&RawValue> {
     if bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
         return None;
@@ -277,8 +275,8 @@ pub fn inline_json(bytes: &[u8]) -> Option<&RawValue> {
     (json.get().len() == bytes.len()).then_some(json)
 }
 
-/// Comes before a name that would be taken for something else: `named:json` is a content type whose
-/// name is `json`.
+/// The prefix of a name that would be taken for something else: `named:json` is a content type
+/// whose name is `json`.
 const NAMED: &str = "named:";
 
 pub fn content_type(name: &str) -> ContentType {
@@ -303,7 +301,7 @@ pub fn content_type_name(of: &ContentType) -> String {
     }
 }
 
-/// What a person sees of the data: JSON and other text as they are, all else as base64.
+/// Returns the data for people: JSON and other text as they are, everything else as base64.
 pub fn shown_data(event: &Event) -> Cow<'_, str> {
     match event.content_type() {
         ContentType::Bincode => base64(event.data()).into(),
@@ -311,7 +309,7 @@ pub fn shown_data(event: &Event) -> Cow<'_, str> {
     }
 }
 
-/// What a person sees of bytes that may be text.
+/// Returns bytes that may be text, for people.
 pub fn shown_bytes(bytes: &[u8]) -> Cow<'_, str> {
     str::from_utf8(bytes).map_or_else(|_| base64(bytes).into(), Cow::Borrowed)
 }
@@ -320,7 +318,7 @@ fn base64(bytes: &[u8]) -> String {
     format!("base64:{}", BASE64.encode(bytes))
 }
 
-/// Puts a number in front of what is wrong.
+/// Puts a number before a message.
 pub fn place(name: impl Display, line: u64) -> String {
     format!("{name}:{line}")
 }
@@ -331,7 +329,7 @@ mod tests {
     use annals::{Expected, Store};
     use proptest::prelude::*;
 
-    /// The line that an event is written as, once it has been stored.
+    /// The line of an event, once it has been stored.
     fn written(incoming: &Incoming) -> String {
         let store = Store::in_memory();
         store.append(&incoming.stream, Expected::Any, [incoming.event()]).unwrap();
@@ -461,7 +459,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever a line is, it is read, or it is said what is wrong with it.
+        /// Any line is parsed, or the error says what is wrong with it.
         #[test]
         fn any_line(at in 0usize..200, with in prop::collection::vec(any::<u8>(), 0..4), cut in any::<bool>()) {
             let line = r#" {"stream":"ä-1","type":"T","sequence":7,"tags":["a","ü"],"data":{"a":[1,"\ud800"]}}"#;

@@ -1,4 +1,4 @@
-//! What is lost, as JSON and as text: the report that `salvage` writes and `repair` reads.
+//! Losses as JSON and as text: the report that `salvage` writes and `repair` reads.
 
 use crate::failure::{Failure, Result};
 use crate::input;
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
 
-/// Bytes of a file, the positions they held, and why they cannot be read.
+/// Bytes of a file, the positions that they held, and why they cannot be read.
 #[derive(Serialize)]
 pub struct Bad {
     file: String,
-    /// From the first bad byte to the first good one.
+    /// From the first bad byte to the first intact one.
     from_byte: u64,
     to_byte: u64,
-    /// `None` where there is no end that is known.
+    /// `None` if the end is unknown.
     from_position: u64,
     to_position: Option<u64>,
     why: String,
@@ -54,9 +54,9 @@ impl Sequences {
 pub struct Lost {
     #[serde(flatten)]
     bad: Bad,
-    /// What the index of the segment says that was there.
+    /// The lost events according to the index of the segment.
     streams: Vec<Sequences>,
-    /// It names all of it.
+    /// It names all of them.
     all_streams_known: bool,
 }
 
@@ -81,7 +81,7 @@ pub fn line(loss: &Loss) -> String {
     text
 }
 
-/// A stream, and what it lacks.
+/// A stream, and its missing sequences.
 pub fn sequences(lost: &LostEvents) -> String {
     match lost.sequences.end - lost.sequences.start {
         1 => format!("{} sequence {}", lost.stream, lost.sequences.start),
@@ -100,7 +100,7 @@ struct Report {
 #[derive(Deserialize)]
 struct Positions {
     from_position: u64,
-    /// `None` if nothing tells how far the loss goes.
+    /// `None` if the end of the loss is unknown.
     to_position: Option<u64>,
 }
 
@@ -113,7 +113,7 @@ struct Bytes {
 /// The longest report that is read.
 const MAX_REPORT: u64 = 1 << 30;
 
-/// Accepts what a report says is lost.
+/// Accepts the losses in a report.
 pub fn accept(repair: Repair, report: &Path) -> Result<Repair> {
     let name = report.display().to_string();
     let text = input::whole(report, MAX_REPORT)?;

@@ -1,5 +1,5 @@
-//! `annals`: the command line of the event store. A thin skin over the public interface of the
-//! library: one verb, one file.
+//! `annals`: the command line of the event store. A thin layer over the public API of the library:
+//! one verb, one file.
 
 mod failure;
 mod filter;
@@ -25,10 +25,10 @@ use output::Out;
 use std::process::ExitCode;
 use verbs::Verb;
 
-/// Annals keeps everything that happened, in order, in a directory of files.
+/// Annals keeps an ordered, immutable history of events in a directory of files.
 ///
-/// On a terminal there are tables; in a pipe there is plain text, one thing a line, fields
-/// separated by tabs; with --json there is JSON. Times are UTC.
+/// On a terminal, output is tables; in a pipe, plain text, one item a line, fields separated by
+/// tabs; with --json, JSON. Times are UTC.
 #[derive(Parser)]
 #[command(name = "annals", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = Out::stdout(cli.json);
     let done = cli.verb.run(&mut out);
-    // What was read before something went wrong comes before the message.
+    // What was read before the failure comes before the message.
     let flushed = out.flush();
     match done.and(flushed) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,13 +1,13 @@
-//! What is wrong with a line of JSON, in plain words.
+//! Mistakes in a line of JSON, in plain words.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
 
-/// So many characters of a line are shown.
+/// Number of characters of a line that are shown.
 const SHOWN: usize = 24;
 
-/// Says what is wrong, and in which column.
+/// Returns what is wrong, and in which column.
 pub fn plain<'a, T: Deserialize<'a>>(line: &'a [u8], error: &serde_json::Error) -> String {
     let text = error.to_string();
     // Within a line, its number is always 1.
@@ -27,7 +27,7 @@ pub fn plain<'a, T: Deserialize<'a>>(line: &'a [u8], error: &serde_json::Error) 
     in_column(&what, line, at)
 }
 
-/// Says what stands there instead of an object.
+/// Returns what is there instead of an object.
 pub fn no_object(line: &[u8]) -> String {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(line) {
         return plain::<IgnoredAny>(line, &error);
@@ -47,7 +47,7 @@ fn in_column(what: &str, line: &[u8], at: usize) -> String {
     format!("{what} (column {column})")
 }
 
-/// What is not JSON at all.
+/// Not JSON at all.
 fn malformed(what: &str, from: &[u8]) -> String {
     let from = String::from_utf8_lossy(from);
     let mut found: String = from.chars().take(SHOWN).collect();
@@ -80,12 +80,12 @@ fn malformed(what: &str, from: &[u8]) -> String {
     }
 }
 
-/// What is JSON, but not what was asked for: of which field, and what is wanted.
+/// JSON, but not of the required kind: the field, and what it needs.
 fn unfit<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) -> String {
     let Some(what) = what.strip_prefix("invalid type: ").or_else(|| what.strip_prefix("invalid value: ")) else {
         return what.to_owned();
     };
-    // Only now is it worth to know the field.
+    // Only now is the field needed.
     let again = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(line));
     let field = again.err().map(|error| error.path().to_string()).filter(|path| path != ".");
     let (found, wanted) = what.rsplit_once(", expected ").unwrap_or((what, "something else"));

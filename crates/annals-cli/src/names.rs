@@ -1,4 +1,4 @@
-//! Names that events share, and how many events do.
+//! Names that events share, with the number of their events.
 
 use crate::failure::Result;
 use crate::output::{List, Out, number, text};
@@ -21,7 +21,7 @@ impl Serialize for Name {
     }
 }
 
-/// Lists them. `kind` is what they are names of.
+/// Lists them. `kind` says what they are names of.
 pub fn list(out: &mut Out, kind: &'static str, names: Vec<NameInfo>) -> Result<()> {
     let mut list = List::new(out, [text(kind), number("events"), number("in_editions")]);
     for info in names {

@@ -1,4 +1,4 @@
-//! Opening a store, and saying on stderr what that has found.
+//! Opening a store, and printing on stderr what that has found.
 
 use crate::failure::{Failure, Result};
 use crate::output::{note, one_line};
@@ -9,27 +9,27 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-/// The largest event and the largest commit of any store: what stands in one can be put into
+/// The largest event and the largest commit of any store: whatever one store holds can be put into
 /// another.
 pub const MAX_EVENT: usize = 512 << 20;
 const MAX_COMMIT: usize = 1 << 30;
 
-/// A store whose newest event was recorded so far ahead of the clock is worth a warning.
+/// If the newest event was recorded this far ahead of the clock, a warning is printed.
 const AHEAD: Duration = Duration::from_secs(600);
 
 pub fn to_read(path: &Path) -> Result<Store> {
-    // Without maps: a bad sector is an error of a read then, and does not end the process.
+    // Without maps: a bad sector is then an error of a read, and does not end the process.
     let store = Options::new().create(false).memory_map(false).open_read_only(path)?;
     warn(&store);
     Ok(store)
 }
 
-/// Opens to write, and creates what is missing.
+/// Opens for writing, and creates a missing store.
 pub fn to_write(path: &Path, options: Options) -> Result<Store> {
     Ok(to_write_or_not(path, options)?)
 }
 
-/// Opens to write; `None` if there is no store.
+/// Opens for writing; `None` if there is no store.
 pub fn existing_to_write(path: &Path, options: Options) -> Result<Option<Store>> {
     match to_write_or_not(path, options.create(false)) {
         Err(Error::NotAStore { .. }) => Ok(None),
@@ -43,13 +43,13 @@ fn to_write_or_not(path: &Path, options: Options) -> annals::Result<Store> {
     Ok(store)
 }
 
-/// An empty store in memory: what one that is not there yet would accept, this one does.
+/// Returns an empty store in memory, which accepts what a new store would accept.
 pub fn rehearsal() -> Result<Store> {
     Ok(with_limits(Options::new()).file_system(MemFs::new()).maintenance(false).open("memory")?)
 }
 
-/// Says that a store has come to a time that lies ahead: times never decrease, so that all that is
-/// appended gets that time, too.
+/// Warns of a store whose time is ahead of the clock: times never decrease, so that all later
+/// events get that time, too.
 pub fn warn_ahead(recorded_at: Timestamp) {
     let now = Timestamp::now();
     if ahead(recorded_at, now) {
@@ -62,18 +62,19 @@ pub fn warn_ahead(recorded_at: Timestamp) {
     }
 }
 
-/// Whether a time lies too far ahead of another to be a difference of two clocks.
+/// Returns whether a time is too far ahead of another to be a difference of two clocks.
 pub fn ahead(time: Timestamp, now: Timestamp) -> bool {
     i128::from(time.as_nanos()) - i128::from(now.as_nanos()) > AHEAD.as_nanos() as i128
 }
 
-/// The limits of all stores that are opened to write.
+/// The limits of all stores that are opened for writing.
 pub fn with_limits(options: Options) -> Options {
-    // A bad sector under a map ends the process; a read that fails says so.
+    // A bad sector under a map ends the process; a read that fails reports it.
     options.memory_map(false).max_event_bytes(MAX_EVENT).max_commit_bytes(MAX_COMMIT)
 }
 
-/// Says that a position is not there yet: it may have been meant for something else, such as a day.
+/// Says that a position is after the end of the store: it may have been meant for something else,
+/// such as a day.
 pub fn note_beyond(store: &Store, point: Option<AsOf>) {
     if let Some(AsOf::Position(position)) = point
         && position >= store.len()
@@ -83,24 +84,24 @@ pub fn note_beyond(store: &Store, point: Option<AsOf>) {
     }
 }
 
-/// Says on stderr that what is shown is not about an event of this log.
+/// Prints on stderr that the output is not about an event of this log.
 pub fn note_fault(what: &str, fault: Option<&str>) {
     if let Some(fault) = fault {
         note("annals: warning: ", &one_line(&format!("{what}: {fault}; it is refused until it is reset")));
     }
 }
 
-/// Gaps in what is read of a damaged store: they are said on stderr, and what stands after them is
-/// read all the same.
+/// Gaps in the output of a damaged store: they are printed on stderr, and what follows them is
+/// read.
 #[derive(Default)]
 pub struct Gaps {
-    /// What was said of them. Who follows a store opens it again and again, and one at its end is
-    /// met each time: it is said once.
+    /// The gaps that were printed. A follower opens the store again and again, and meets a gap at
+    /// its end each time: it is printed once.
     told: BTreeSet<String>,
 }
 
 impl Gaps {
-    /// The event, or `None` at a gap.
+    /// Returns the event, or `None` at a gap.
     pub fn pass(&mut self, read: annals::Result<Event>) -> Result<Option<Event>> {
         match read {
             Err(gap @ Error::Damaged(_)) => {
@@ -111,7 +112,7 @@ impl Gaps {
         }
     }
 
-    /// Something other than an event that cannot be read.
+    /// An error other than an unreadable event.
     pub fn note(&mut self, what: &str, error: &Error) {
         self.tell(&format!("{what}: {error}"));
     }
@@ -124,7 +125,7 @@ impl Gaps {
         }
     }
 
-    /// Nobody takes an answer with gaps for a whole one.
+    /// An answer with gaps must not be taken for a complete one.
     pub fn end(self) -> Result<()> {
         if self.told.is_empty() { Ok(()) } else { Err(Failure::gaps_told()) }
     }

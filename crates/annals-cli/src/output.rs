@@ -7,11 +7,12 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
-/// Rows that a table looks at to find the widths of its columns: what is longer is not held back.
+/// Number of rows that a table waits for to find the widths of its columns; later rows are not held
+/// back.
 const PAGE: usize = 200;
-/// No column but the last is wider: what is longer is shortened.
+/// Maximum width of a column, except the last: longer cells are shortened.
 const WIDEST: usize = 60;
-/// What a terminal is taken for that says it has less.
+/// The width that is used for a terminal that reports less.
 const NARROWEST: usize = 40;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +22,7 @@ pub enum Form {
     Json,
 }
 
-/// Where a verb prints to.
+/// The destination of a verb's output.
 pub struct Out {
     form: Form,
     to: Box<dyn Write>,
@@ -44,12 +45,12 @@ impl Out {
         self.form
     }
 
-    /// What stands in a line must be free of control characters: see [`one_line`].
+    /// A line must be free of control characters: see [`one_line`].
     pub fn line(&mut self, line: &str) -> Result<()> {
         writeln!(self.to, "{line}").map_err(Failure::output)
     }
 
-    /// Bytes as they are.
+    /// Prints bytes unchanged.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.to.write_all(bytes).map_err(Failure::output)
     }
@@ -59,7 +60,7 @@ impl Out {
         self.to.write_all(b"\n").map_err(Failure::output)
     }
 
-    /// One thing with names for its parts. `parts` are what is shown where it is not JSON.
+    /// Prints one item with named parts. `parts` are printed unless the output is JSON.
     pub fn facts(&mut self, value: &impl Serialize, parts: &[(&str, String)]) -> Result<()> {
         let widest = parts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         match self.form {
@@ -72,7 +73,7 @@ impl Out {
         }
     }
 
-    /// Must be called at the end: what a dropped writer cannot write goes unnoticed.
+    /// Must be called at the end: a dropped writer cannot report a failed write.
     pub fn flush(&mut self) -> Result<()> {
         self.to.flush().map_err(Failure::output)
     }
@@ -80,14 +81,14 @@ impl Out {
 
 pub type Column = (&'static str, Alignment);
 
-/// Things of one kind, one a line.
+/// Items of one kind, one a line.
 pub struct List<'o> {
     out: &'o mut Out,
     columns: Vec<Column>,
     /// Rows that wait until the widths are known.
     page: Vec<Vec<String>>,
     widths: Vec<usize>,
-    /// What does not fit into the last column goes on in the next line.
+    /// Text that does not fit into the last column continues in the next line.
     wraps: bool,
 }
 
@@ -106,13 +107,13 @@ impl<'o> List<'o> {
         List { out, columns: columns.into(), page: Vec::new(), widths: Vec::new(), wraps: false }
     }
 
-    /// Shows all of the last column, in as many lines as that takes.
+    /// Shows the whole text of the last column, in as many lines as needed.
     pub fn wrapping(mut self) -> Self {
         self.wraps = true;
         self
     }
 
-    /// Adds one thing. `cells` are what is shown where it is not JSON, a cell a column.
+    /// Adds one item. `cells` are printed unless the output is JSON, one per column.
     pub fn add<T: Serialize>(&mut self, value: &T, cells: impl FnOnce(&T) -> Vec<String>) -> Result<()> {
         if self.out.form == Form::Json {
             return self.out.json(value);
@@ -127,7 +128,7 @@ impl<'o> List<'o> {
         if !self.widths.is_empty() {
             return self.table_row(&cells);
         }
-        // What cannot be seen anyway is not kept.
+        // Text that cannot be shown anyway is not kept.
         let shown = cells.len() - usize::from(self.wraps);
         for cell in &mut cells[..shown] {
             *cell = truncate_str(cell, self.out.width, "…").into_owned();
@@ -136,7 +137,7 @@ impl<'o> List<'o> {
         if self.page.len() == PAGE { self.turn() } else { Ok(()) }
     }
 
-    /// Shows what was added so far, for anyone who waits in front of it.
+    /// Prints what was added so far, for a person who waits.
     pub fn show(&mut self) -> Result<()> {
         if !self.page.is_empty() {
             self.turn()?;
@@ -144,7 +145,7 @@ impl<'o> List<'o> {
         self.out.flush()
     }
 
-    /// Shows what still waits.
+    /// Prints the rows that still wait.
     pub fn end(mut self) -> Result<()> {
         if self.page.is_empty() { Ok(()) } else { self.turn() }
     }
@@ -204,8 +205,8 @@ impl<'o> List<'o> {
     }
 }
 
-/// The text in lines that are no wider, broken at spaces where there are any. All of it, and at
-/// least one line.
+/// Returns the text in lines of at most this width, broken at spaces where possible. All of it, and
+/// at least one line.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
     for word in text.split_inclusive(' ') {
@@ -229,8 +230,8 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The text with its control characters escaped, so that what a store holds can neither break a
-/// line nor talk to the terminal.
+/// Returns the text with its control characters escaped, so that the content of a store can neither
+/// break a line nor control the terminal.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
@@ -242,7 +243,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Says something on stderr. There is nobody to tell if that fails.
+/// Prints a message on stderr. A failure of that cannot be reported.
 pub fn note(prefix: &str, text: &str) {
     let (Ok(()) | Err(_)) = writeln!(io::stderr().lock(), "{prefix}{text}");
 }

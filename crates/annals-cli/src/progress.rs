@@ -1,4 +1,4 @@
-//! How far a long verb has come: on stderr, and only where that is a terminal.
+//! Progress of long verbs: on stderr, and only if that is a terminal.
 
 use annals::fs::{Paced, RealFs};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
@@ -8,7 +8,7 @@ use std::path::Path;
 const BYTES: &str = "{spinner} {bytes:>11} of {total_bytes} {wide_bar} {eta:>4}";
 const EVENTS: &str = "{spinner} {human_pos:>11} of {human_len} events {wide_bar} {eta:>4}";
 
-/// A bar that goes away when it is dropped.
+/// A bar that disappears when it is dropped.
 pub struct Progress(ProgressBar);
 
 impl Progress {
@@ -20,8 +20,8 @@ impl Progress {
         }
     }
 
-    /// A file system that shows how much of a store has been read, `times` over, and reads no more
-    /// than so many megabytes a second.
+    /// A file system that shows how much of a store has been read, `times` over, and reads at most
+    /// this many megabytes a second.
     pub fn reading_store(store: &Path, rate: Option<u64>, times: u64) -> (Paced, Self) {
         let files = std::fs::read_dir(store).into_iter().flatten().flatten();
         let total: u64 = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
@@ -61,7 +61,7 @@ impl Progress {
         self.0.inc(count);
     }
 
-    /// Runs what may say something on stderr.
+    /// Runs `f`, which may print on stderr.
     pub fn aside<T>(&self, run: impl FnOnce() -> T) -> T {
         self.0.suspend(run)
     }

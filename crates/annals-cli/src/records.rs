@@ -1,14 +1,14 @@
-//! Records of CSV as RFC 4180 has them, and nothing that only looks like one.
+//! Records of CSV, as RFC 4180 defines them.
 //!
-//! Parsers of CSV make something of everything: of a quote that is never closed they make one field
-//! with all that follows, of `"7" wide"` they make `7 wide"`. What is imported stays, so what is
-//! not well formed is refused here, with the line. Three things are taken that the RFC does not
-//! have: lines that end in LF or CR alone, empty lines, which are passed over, and a quote inside
-//! of a field that is not quoted, which stands for itself.
+//! Parsers of CSV accept everything: a quote that is never closed makes one field of all that
+//! follows, and `"7" wide"` becomes `7 wide"`. Imported events stay, so malformed input is refused
+//! here, with the line. Three things are accepted beyond the RFC: lines that end in LF or CR alone;
+//! empty lines, which are skipped; and a quote inside of a field that is not quoted, which stands
+//! for itself.
 
 use std::io::{self, BufRead};
 
-/// The longest record. It bounds the memory that a quote that is left open could ask for.
+/// The longest record. It limits the memory that an open quote could ask for.
 pub const MAX_RECORD: usize = 64 << 20;
 
 /// What is wrong, and in which line.
@@ -22,25 +22,25 @@ pub struct Wrong {
 pub struct Records<R> {
     input: R,
     record: Record,
-    /// The record that was read last ended with the input, without a line break.
+    /// The last record ended with the input, without a line break.
     pub is_unended: bool,
 }
 
-/// What has been read of a record.
+/// The part of a record that has been read.
 struct Record {
     /// Its fields, one after the other.
     bytes: Vec<u8>,
-    /// Where each ends.
+    /// The end of each.
     ends: Vec<usize>,
     /// The line in which it begins; the first is 1.
     line: u64,
-    /// The line that is read.
+    /// The current line.
     now: u64,
     /// The last byte was a CR.
     after_cr: bool,
 }
 
-/// Where in a record the next byte stands.
+/// The state before the next byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     /// Before anything of the record.
@@ -51,7 +51,7 @@ enum At {
     Plain,
     /// After spaces at the beginning of such a field.
     Spaces,
-    /// Between quotes, of which the first stands in this line.
+    /// Between quotes, the first of which is in this line.
     Quoted(u64),
     /// After a quote that ends the field, or is the first one of two.
     Quote(u64),
@@ -65,7 +65,7 @@ impl<R: BufRead> Records<R> {
         Records { input, record, is_unended: false }
     }
 
-    /// Reads the next record; `false` at the end.
+    /// Reads the next record; returns `false` at the end.
     pub fn advance(&mut self) -> Result<bool, Wrong> {
         let Records { input, record, .. } = self;
         record.bytes.clear();
@@ -110,22 +110,22 @@ impl<R: BufRead> Records<R> {
         Ok(true)
     }
 
-    /// The line in which the record begins that was read last.
+    /// Returns the line in which the last record begins.
     pub fn line(&self) -> u64 {
         self.record.line
     }
 
-    /// Its number of fields.
+    /// Returns its number of fields.
     pub fn len(&self) -> usize {
         self.record.ends.len()
     }
 
-    /// Its bytes, without what separates the fields.
+    /// Returns its bytes, without separators.
     pub fn size(&self) -> usize {
         self.record.bytes.len()
     }
 
-    /// One of its fields; empty if it has no such field.
+    /// Returns one of its fields; empty if it has no such field.
     pub fn field(&self, number: usize) -> Result<&str, Wrong> {
         let Record { bytes, ends, line, .. } = &self.record;
         let start = number.checked_sub(1).map_or(Some(0), |before| ends.get(before).copied());
@@ -140,7 +140,7 @@ impl<R: BufRead> Records<R> {
 }
 
 impl Record {
-    /// Takes a byte that stands there. Returns where the next one does.
+    /// Consumes a byte. Returns the state before the next one.
     fn take(&mut self, at: At, byte: u8) -> Result<At, Wrong> {
         let is_second = self.after_cr && byte == b'\n';
         let line = self.now;
@@ -303,8 +303,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// What a program writes is read as other programs read it, line numbers included where
-        /// they are right.
+        /// Files of other programs are read as other programs read them, with correct line numbers.
         #[test]
         fn well_formed_records_are_read_as_others_read_them(
             records in prop::collection::vec(prop::collection::vec("[a,\"\r\n ä]{0,5}", 2..4), 0..6),
@@ -325,13 +324,13 @@ mod tests {
             prop_assert_eq!(found, others);
         }
 
-        /// No input makes it panic, and each is read in one way, wherever its pieces end.
+        /// No input causes a panic, and each is read in one way, wherever its pieces end.
         #[test]
         fn any_bytes(text in prop::collection::vec(prop::sample::select(b"a,\"\r\n \xC3".as_slice()), 0..24)) {
             prop_assert_eq!(read(&text, 1 << 10), read(&text, 1));
         }
 
-        /// A file that is cut off within quotes is always found out.
+        /// A file that is cut off within quotes is always detected.
         #[test]
         fn a_cut_within_quotes_is_found(field in "[a,\n]{1,8}", at in 0usize..8) {
             let at = at.min(field.len() - 1);

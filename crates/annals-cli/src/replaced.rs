@@ -1,10 +1,9 @@
-//! A file that is written as a whole or not at all: what stood under its name stays until the new
-//! one is complete.
+//! A file that is written completely or not at all: the file of its name stays until the new one is
+//! complete.
 //!
-//! The bytes go into a temporary file beside it, which is synced and then takes the name. What
-//! fails or is interrupted leaves the old file as it was; a process that is killed leaves the
-//! temporary file, `.NAME.….partial`, too. Devices, pipes and sockets cannot be replaced; they are
-//! written to.
+//! The bytes go into a temporary file beside it, which is synced and then renamed. A failure or an
+//! interruption leaves the old file unchanged; a process that is killed leaves the temporary file,
+//! `.NAME.….partial`, too. Devices, pipes and sockets cannot be replaced; they are written to.
 
 use crate::failure::{Failure, Result};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -12,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile};
 
-/// More links than that are a ring.
+/// More links than that are a cycle.
 const MAX_LINKS: usize = 40;
 
 /// A file under construction.

@@ -1,7 +1,7 @@
 //! Events as rows of CSV.
 //!
-//! Three columns say what the event is; the others become its data, a JSON object of texts in the
-//! order of the columns. Whether `007` is a number, only the owner of the file knows.
+//! Three columns define the event; the others become its data, a JSON object of texts in the order
+//! of the columns. Only the owner of the file knows whether `007` is a number.
 
 use crate::failure::{Failure, Result};
 use crate::input::Input;
@@ -34,7 +34,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The columns of stream and type, if this is about CSV at all.
+    /// The columns of stream and type, if the input is CSV.
     fn required(&self) -> Option<(&str, &str)> {
         Some((self.stream_column.as_deref()?, self.type_column.as_deref()?))
     }
@@ -83,7 +83,7 @@ impl Rows {
         Ok(Rows { name, progress, records, heads, stream, event_type, time, domain, number: 0 })
     }
 
-    /// Reads the next row: the line where it begins, and the event, which is not looked at for rows
+    /// Reads the next row: the line where it begins, and the event, which is not checked for rows
     /// that are skipped.
     pub fn next(&mut self, skip: bool) -> Result<Option<(u64, Option<Incoming>)>> {
         if !self.records.advance().map_err(|wrong| refused(&self.name, wrong))? {
@@ -103,7 +103,7 @@ impl Rows {
         Ok(Some((line, Some(incoming))))
     }
 
-    /// What messages call the input.
+    /// Returns the name of the input for messages.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,5 +1,5 @@
 //! Times as text: RFC 3339 in UTC, exact to the nanosecond, over the whole range of a
-//! [`Timestamp`]; and, where a person types them, friendlier forms.
+//! [`Timestamp`]; and friendlier forms for what a person types.
 
 use annals::{AsOf, Timestamp};
 use jiff::civil::DateTime;
@@ -26,9 +26,9 @@ impl Serialize for Time {
     }
 }
 
-/// Reads RFC 3339, with any offset from UTC.
+/// Parses RFC 3339, with any offset from UTC.
 pub fn parse(text: &str) -> Result<Timestamp, String> {
-    // The name of a time zone would be read over, also where the offset is another one.
+    // The parser ignores the name of a time zone, even if it contradicts the offset.
     if text.contains('[') {
         return Err(format!("{text:?} is not a time of RFC 3339: it names a time zone"));
     }
@@ -36,7 +36,7 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
     in_range(time)
 }
 
-/// Reads what [`parse`] does, or without an offset, which is then that of UTC: `2024-05-01 10:00`,
+/// Parses what [`parse`] does, or without an offset, which is then that of UTC: `2024-05-01 10:00`,
 /// `2024-05-01`.
 pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
     let plain = text.chars().all(|c| c.is_ascii_digit() || "-:.T ".contains(c));
@@ -46,14 +46,14 @@ pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// Reads what a person types: what [`parse_lenient`] does, `now`, `today` and `yesterday` (their
+/// Parses what a person types: what [`parse_lenient`] does, `now`, `today` and `yesterday` (their
 /// midnight), and a time ago: `2h`, `3 days ago`.
 pub fn parse_friendly(text: &str) -> Result<Timestamp, String> {
     friendly(text, jiff::Timestamp::now().to_zoned(TimeZone::UTC))
 }
 
-/// Reads a point of the history: a number is a position, all else a time as [`parse_friendly`]
-/// reads it.
+/// Parses a point in history: a number is a position, anything else a time as [`parse_friendly`]
+/// accepts it.
 pub fn parse_point(text: &str) -> Result<AsOf, String> {
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
         return text.parse().map(AsOf::Position).map_err(|e| format!("{text:?} is not a position: {e}"));
@@ -71,7 +71,7 @@ fn friendly(text: &str, now: Zoned) -> Result<Timestamp, String> {
         "today" => day(0)?,
         "yesterday" => day(1)?,
         _ => match text.parse::<Span>() {
-            // Others look like a time of day, or like one to come.
+            // Others look like a time of day, or like one in the future.
             Ok(span) if text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(':') => {
                 now.checked_sub(span.abs()).map_err(|e| e.to_string())?
             }

@@ -22,19 +22,19 @@ pub struct Args {
     /// The event type
     #[arg(long = "type", value_name = "T")]
     event_type: String,
-    /// What the stream must hold: none, exists, any, or N, the sequence of the next event, which is
-    /// the number of events
+    /// The expected state of the stream: none, exists, any, or N, the next sequence, which is the
+    /// number of events
     #[arg(long, value_name = "none|exists|any|N", default_value = "any", value_parser = expected)]
     expect: Expected,
     /// The data: a text, @FILE for the bytes of a file, - for stdin. JSON is recognised, and loses
     /// white space around it
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     data: Option<String>,
-    /// Data about the event, given in the same ways, stored as they are
+    /// Data about the event, given in the same ways, stored unchanged
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     metadata: Option<String>,
-    /// json, bytes, text, bincode or another name; the data are then stored as they are. Unless
-    /// given: json if they are that, else bytes
+    /// json, bytes, text, bincode or another name; the data are then stored unchanged. Default:
+    /// json if they are JSON, else bytes
     #[arg(long, value_name = "NAME")]
     content_type: Option<String>,
     /// Version of the type's schema
@@ -43,13 +43,13 @@ pub struct Args {
     /// A tag, key:value or any text; may be repeated
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// The id of the event; the store gives one if there is none
+    /// The id of the event; by default the store assigns one
     #[arg(long, value_name = "UUID")]
     id: Option<Uuid>,
-    /// What the event belongs to
+    /// The correlation id: what the event belongs to
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
-    /// What caused it
+    /// The causation id: what caused it
     #[arg(long, value_name = "ID")]
     causation: Option<String>,
     /// When it happened: RFC 3339, 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
@@ -81,7 +81,7 @@ impl Args {
         let store = match opening::existing_to_write(&self.store, Options::new())? {
             Some(store) => store,
             None => {
-                // What is refused leaves no store after: the name may have been mistyped.
+                // A refused event leaves no new store: the name may have been mistyped.
                 append(&opening::rehearsal()?)?;
                 opening::to_write(&self.store, Options::new())?
             }
@@ -136,7 +136,7 @@ fn bytes(given: Option<&str>) -> Result<Vec<u8>> {
     }
 }
 
-/// JSON, or bytes. An editor or `echo` ends a text with a line break that is no part of the value.
+/// JSON, or bytes. An editor or `echo` ends a text with a line break that is not part of the value.
 fn recognised(data: &mut Vec<u8>) -> ContentType {
     match serde_json::from_slice::<&RawValue>(data) {
         Ok(json) => {

@@ -1,4 +1,4 @@
-//! `annals domains`: the domains, and how many events each has.
+//! `annals domains`: the domains, with the number of their events.
 
 use crate::failure::Result;
 use crate::names;

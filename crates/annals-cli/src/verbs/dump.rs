@@ -7,7 +7,7 @@ use annals::offline::{self, Kind, Piece};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Show each piece of each file of the log, good or bad; changes nothing
+/// Show each piece of each segment, intact or not; changes nothing
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

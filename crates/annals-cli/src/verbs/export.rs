@@ -40,8 +40,8 @@ pub struct Args {
     /// The position to end before
     #[arg(long, value_name = "POSITION", default_value_t = u64::MAX, hide_default_value = true)]
     to: u64,
-    /// Write into this file; packed if its name ends in .gz. A file that is there is replaced when
-    /// the export is complete, and otherwise stays as it is
+    /// Write into this file; compressed if its name ends in .gz. An existing file is replaced when
+    /// the export is complete, and otherwise stays unchanged
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
         let positions = self.from..self.to.min(store.len());
-        // First: it must not say more than the events that follow.
+        // First: it must not be newer than the events that follow.
         let mut gaps = opening::Gaps::default();
         let tracked = store.all_tracked().unwrap_or_else(|error| {
             gaps.note("how far upstreams have been taken in", &error);
@@ -61,7 +61,7 @@ impl Args {
             true => Progress::hidden(),
             false => Progress::events(positions.end.saturating_sub(positions.start)),
         };
-        // Before there is a temporary file. What is no file is written to as it always was.
+        // Before there is a temporary file. Anything but a regular file is written to directly.
         let interruption = match &self.output {
             Some(path) if fs::metadata(path).map_or(true, |found| found.is_file()) => {
                 Some(Interruption::watch().map_err(Failure::failed)?)
@@ -92,7 +92,7 @@ impl Args {
         drop(progress);
         let gaps = gaps.end();
         if gaps.is_err() && target.replaces() {
-            // What is there may be whole.
+            // The file may be complete.
             return gaps.map_err(|failure| target.given_up(failure));
         }
         target.finish()?;
@@ -106,7 +106,7 @@ enum Target<'o> {
     File(Box<Packing>),
 }
 
-/// A file that may be packed.
+/// A file that may be compressed.
 struct Packing {
     new: NewFile,
     writer: Writer,
@@ -145,17 +145,17 @@ impl Target<'_> {
         matches!(self, Target::File(file) if file.new.replaces())
     }
 
-    /// Says that the file is not there, or as it was.
+    /// Says that the file does not exist, or is unchanged.
     fn given_up(&self, failure: Failure) -> Failure {
         let Target::File(file) = self else { return failure };
         let became = if file.new.replaces() { "is as it was" } else { "was not written" };
         failure.and_hint(format_args!("{} {became}", file.new.name()))
     }
 
-    /// An export may be the only copy some day: it is durable before this returns.
+    /// An export may become the only copy: it is durable before this returns.
     fn finish(self) -> Result<()> {
         let Packing { new, writer } = match self {
-            // What is said then comes after it.
+            // Later messages come after it.
             Target::Out(out) => return out.flush(),
             Target::File(file) => *file,
         };

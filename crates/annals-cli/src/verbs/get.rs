@@ -8,13 +8,13 @@ use crate::times::Time;
 use annals::{Event, Store, Uuid};
 use std::path::PathBuf;
 
-/// Show one event: the one that has an id, or that stands at a position
+/// Show one event, by its id or its position
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// The id (of several events that were given the same one, the newest is shown), or a number:
-    /// the position in the store
+    /// The id (of several events with the same id, the newest is shown), or a number: the position
+    /// in the store
     #[arg(value_name = "ID|POSITION", value_parser = which)]
     event: Which,
 }
@@ -61,7 +61,7 @@ fn at(store: &Store, position: u64) -> Result<Event> {
     found.filter(|event| event.position() == position).ok_or_else(missing)
 }
 
-/// What the event has, under the names that [`Line`] gives it.
+/// The fields of the event, under the names that [`Line`] gives them.
 fn parts(event: &Event) -> Vec<(&'static str, String)> {
     let tags: Vec<&str> = event.tags().collect();
     let optional = |name, value: Option<String>| value.map(|value| (name, value));

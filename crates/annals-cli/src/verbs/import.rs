@@ -16,16 +16,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of input after which a commit is closed, however few events it has.
+/// Number of input bytes after which a commit is closed, however few events it has.
 const COMMIT_BYTES: usize = 32 << 20;
 
 /// Import events from JSON lines or CSV
 ///
 /// Each line is an event: stream and type, and whatever else `export` writes. Events are stored in
-/// commits, each of which is there as a whole or not at all.
+/// commits, each of which is stored completely or not at all.
 ///
-/// Lines with recorded_at keep that time, unless the store is past it already; only lines with the
-/// same one are stored together. Lines without it get the time of the import.
+/// Lines with recorded_at keep that time, unless the store is already past it; only lines with the
+/// same time are stored together. Lines without it get the time of the import.
 ///
 /// The import of an export restores every event with all its fields, in the same order, and the
 /// tracked upstreams; `annals export --help` lists what is not exported. Positions are assigned
@@ -37,13 +37,13 @@ const COMMIT_BYTES: usize = 32 << 20;
 pub struct Args {
     /// Directory of the store; created if it is missing
     store: PathBuf,
-    /// JSON lines, or CSV with --stream-column; gzip is unpacked; - is stdin
+    /// JSON lines, or CSV with --stream-column; gzip is decompressed; - is stdin
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// Events a commit; fewer if they have more than 32 MiB together, or differ in recorded_at
+    /// Events per commit; fewer if they have more than 32 MiB together, or differ in recorded_at
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// Leave out so many lines (of CSV: rows), to go on with an import that was interrupted
+    /// Skip this many lines (of CSV: rows), to continue an import that was interrupted
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: u64,
     /// What a commit survives: sync, a power cut; os, the end of this process
@@ -56,7 +56,7 @@ pub struct Args {
     /// sequence of its stream, whatever the line says
     #[arg(long)]
     renumber: bool,
-    /// Take lines whose recorded_at lies more than 10 minutes ahead of the clock. All later events
+    /// Accept lines whose recorded_at is more than 10 minutes ahead of the clock. All later events
     /// of the store are then recorded with that time, until the clock has reached it
     #[arg(long)]
     allow_future: bool,
@@ -74,7 +74,7 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let interruption = Interruption::watch().map_err(Failure::failed)?;
         let done = self.import(out, &interruption);
-        // Whatever reading says of it.
+        // Any error of reading.
         match (done, interruption.signal()) {
             (Err(Stopped::Early(hint)), Some(signal)) => Err(Failure::interrupted(signal).hint(hint)),
             (Err(Stopped::Early(hint)), None) => Err(Failure::failed("stopped early").hint(hint)),
@@ -87,8 +87,8 @@ impl Args {
         let early = || Stopped::Early("nothing was imported".into());
         let or_early = |failure| if interruption.signal().is_some() { early() } else { Stopped::Failed(failure) };
         let mut source = Source::open(self, interruption).map_err(or_early)?;
-        // Before the store: what is wrong with the first line should not leave an empty store
-        // after, and an empty store takes its first time from the clock.
+        // Before the store: a mistake in the first line should not leave an empty store, and an
+        // empty store takes its first time from the clock.
         let first = source.next(self.skip).map_err(or_early)?;
         let clock = Clock::default();
         clock.set(first.as_ref().and_then(Entry::recorded_at));
@@ -152,9 +152,9 @@ impl Args {
     }
 }
 
-/// Why an import did not come to its end.
+/// Why an import has ended early.
 enum Stopped {
-    /// It was asked to. What is said then.
+    /// It was asked to. The message.
     Early(String),
     Failed(Failure),
 }
@@ -165,7 +165,7 @@ impl From<Failure> for Stopped {
     }
 }
 
-/// How much of the input was taken.
+/// The part of the input that was stored.
 #[derive(Clone, Copy)]
 enum Fed {
     All,
@@ -207,8 +207,8 @@ impl Summary {
     }
 }
 
-/// The store that is written to. One that is not there yet is created when the first commit has
-/// gone through in memory: a refused one leaves nothing after.
+/// The store that is written to. A missing one is created when the first commit has succeeded in
+/// memory: a refused one leaves nothing behind.
 struct Target<'a> {
     path: &'a Path,
     options: Options,
@@ -224,7 +224,7 @@ impl Target<'_> {
         Ok(self.store.insert(store))
     }
 
-    /// Gives a commit its place. The inner error is what the store says against it.
+    /// Submits a commit. The inner error is that of the store.
     fn submit(&mut self, build: impl Fn(&Store) -> Transaction) -> Result<Result<Ticket, Error>> {
         if self.store.is_none()
             && let Err(error) = build(&opening::rehearsal()?).commit()
@@ -235,7 +235,7 @@ impl Target<'_> {
     }
 }
 
-/// The time that the store takes for its own: that of the lines, or the system's.
+/// The clock of the store: the time of the lines, or the system's.
 #[derive(Clone, Default)]
 struct Clock(Arc<Mutex<Option<Timestamp>>>);
 
@@ -249,12 +249,12 @@ impl Clock {
     }
 }
 
-/// What a line says, and where in the input it stands.
+/// The content of a line, and its place in the input.
 struct Entry {
     said: Parsed,
-    /// What messages say.
+    /// Returns the place for messages.
     line: u64,
-    /// What `--skip` would be to go on after it.
+    /// Returns the `--skip` to continue after it.
     number: u64,
     bytes: usize,
 }
@@ -268,7 +268,7 @@ impl Entry {
     }
 }
 
-/// An event, and where it stands.
+/// An event, and its place.
 struct Given {
     event: Box<Incoming>,
     line: u64,
@@ -306,7 +306,7 @@ impl Source {
         }
     }
 
-    /// What comes next after the first `skip` lines.
+    /// Returns what comes next after the first `skip` lines.
     fn next(&mut self, skip: u64) -> Result<Option<Entry>> {
         match self {
             Source::Lines(lines) => {
@@ -342,7 +342,7 @@ struct Import<'a> {
     batch: usize,
     acknowledge: bool,
     allow_future: bool,
-    /// What closes gaps in sequences, if it is asked for.
+    /// Closes gaps in sequences, if that was asked for.
     gaps: Option<Gaps>,
     name: String,
     target: Target<'a>,
@@ -351,11 +351,11 @@ struct Import<'a> {
     heads: HashMap<StreamId, u64>,
     commit: Vec<Given>,
     commit_bytes: usize,
-    /// Commits that have their place and are not durable yet: small ones share a sync.
+    /// Commits that are submitted and not durable yet: small ones share a sync.
     waiting: Vec<Waiting>,
     waiting_events: usize,
     summary: Summary,
-    /// What `--skip` would be to go on after all that is stored.
+    /// The `--skip` to continue after everything that is stored.
     upto: u64,
     /// The time of the newest commit.
     recorded_at: Option<Timestamp>,
@@ -364,14 +364,14 @@ struct Import<'a> {
 struct Waiting {
     ticket: Ticket,
     events: u64,
-    /// The time that was asked for.
+    /// The time that was requested.
     recorded_at: Option<Timestamp>,
     number: u64,
 }
 
 impl Import<'_> {
-    /// Takes the whole input. When the process is asked to end, the next read fails: what was read
-    /// before, and may be gone from a pipe, is taken first.
+    /// Imports the whole input. When the process is asked to end, the next read fails: lines that
+    /// were read before, and may be gone from a pipe, are stored first.
     fn feed(
         &mut self,
         first: Option<Entry>,
@@ -409,7 +409,7 @@ impl Import<'_> {
         if self.commit.len() == self.batch { self.submit(out) } else { Ok(()) }
     }
 
-    /// Times never decrease: one that lies far ahead would be that of all events to come.
+    /// Times never decrease: one that is far ahead would be that of all later events.
     fn check_time(&self, given: &Given) -> Result<()> {
         let now = Timestamp::now();
         match given.event.recorded_at {
@@ -432,7 +432,7 @@ impl Import<'_> {
                 (Some(gaps), Some(given)) => gaps.close(stream, given, next).ok_or(next),
                 (_, given) => given.is_none_or(|sequence| sequence == next).then_some(next).ok_or(next),
             },
-            // The first event of an edition here may stand anywhere up to where main has come.
+            // The first event of an edition may diverge anywhere up to the end of the main stream.
             None => {
                 let main = stream.in_edition("")?;
                 let next = self.head(&main)?.unwrap_or(0);
@@ -458,7 +458,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// The next sequence of a stream, with what is still in flight; `None` if it is one of an
+    /// Returns the next sequence of a stream, including events in flight; `None` if it is one of an
     /// edition that has nothing of its own there yet.
     fn head(&mut self, stream: &StreamId) -> Result<Option<u64>> {
         if let Some(next) = self.heads.get(stream) {
@@ -474,7 +474,7 @@ impl Import<'_> {
         Ok(next)
     }
 
-    /// Gives the commit its place in the store.
+    /// Submits the commit to the store.
     fn submit(&mut self, out: &mut Out) -> Result<()> {
         let commit = std::mem::take(&mut self.commit);
         self.commit_bytes = 0;
@@ -494,7 +494,7 @@ impl Import<'_> {
         if self.waiting_events >= self.batch { self.wait_for_submitted(out) } else { Ok(()) }
     }
 
-    /// Stores how far an upstream has been taken in, after all events that were read before.
+    /// Stores the tracked position of an upstream, after all events that were read before.
     fn track(&mut self, tracked: &Tracked, line: u64, number: u64, out: &mut Out) -> Result<()> {
         self.submit(out)?;
         let Tracked { upstream, tracked } = tracked;
@@ -504,13 +504,13 @@ impl Import<'_> {
                 self.waiting.push(Waiting { ticket, events: 0, recorded_at: None, number });
                 Ok(())
             }
-            // The same lines once more, or a store that has taken in more since.
+            // The same lines again, or a store that has tracked more since.
             Err(Error::AlreadyTracked { .. }) => Ok(()),
             Err(error) => Err(Failure::from(error).at(place(&self.name, line))),
         }
     }
 
-    /// Waits until all is durable that was submitted.
+    /// Waits until everything submitted is durable.
     fn wait_for_submitted(&mut self, out: &mut Out) -> Result<()> {
         self.waiting_events = 0;
         for waiting in std::mem::take(&mut self.waiting) {

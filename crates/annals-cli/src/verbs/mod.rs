@@ -1,4 +1,4 @@
-//! The verbs, a file each.
+//! The verbs, one per file.
 
 mod append;
 mod consumers;
@@ -26,7 +26,7 @@ use crate::failure::Result;
 use crate::output::Out;
 use clap::Subcommand;
 
-/// What each is for stands in its file.
+/// The file of each says what it is for.
 #[derive(Subcommand)]
 pub enum Verb {
     Append(append::Args),

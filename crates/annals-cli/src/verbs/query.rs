@@ -1,4 +1,4 @@
-//! `annals query`: the events of any stream, found by what they are about.
+//! `annals query`: events of any stream, by domain, type, tag, time and id.
 
 use crate::failure::Result;
 use crate::filter::Filter;
@@ -9,15 +9,16 @@ use crate::times::{self, Time};
 use annals::{AsOf, Event, Search};
 use std::path::PathBuf;
 
-/// Find events by what they are about
+/// Find events of any stream
 ///
-/// Several domains and streams are alternatives, and so are several types; tags must all be there.
-/// All conditions together must hold. Without any, all events are found.
+/// Several domains and streams are alternatives, and so are several types; all tags are required.
+/// All conditions together must hold. Without any, all events match.
 ///
-/// --since and --until are about when events occurred; for those that do not say, about when they
-/// were recorded. So is the column `time`. --recorded-since, --recorded-until and --as-of are about
-/// when they were recorded. All bounds are included. A TIME is RFC 3339, 2024-05-01 10:00 (UTC),
-/// 2024-05-01 (its midnight), now, today, yesterday, or a time ago: 2h, 3 days.
+/// --since and --until are about when events occurred; an event without an occurrence time counts
+/// with its recorded time. So does the column `time`. --recorded-since, --recorded-until and
+/// --as-of are about when they were recorded. All bounds are included. A TIME is RFC 3339,
+/// 2024-05-01 10:00 (UTC), 2024-05-01 (its midnight), now, today, yesterday, or a time ago: 2h, 3
+/// days.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -27,10 +28,10 @@ pub struct Args {
     /// Only events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// Only what had been recorded then, it included: a position, or a time
+    /// Only what had been recorded by then, included: a position, or a time
     #[arg(long, value_name = "POSITION|TIME", value_parser = times::parse_point)]
     as_of: Option<AsOf>,
-    /// At most so many events
+    /// At most this many events
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     limit: u64,
     /// The newest first
@@ -52,7 +53,7 @@ impl Args {
             Some(event) => list.add(&Line(&event), |Line(event)| cells(event)),
             None => Ok(()),
         });
-        // What stands before damage is shown.
+        // Events before damage are shown.
         list.end().and(shown).and_then(|()| gaps.end())
     }
 }

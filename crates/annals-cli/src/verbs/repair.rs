@@ -1,4 +1,4 @@
-//! `annals repair`: puts a store in order where it stands.
+//! `annals repair`: restores a store in place.
 
 use crate::failure::{Failure, Result};
 use crate::losses::{self, Bad, Lost};
@@ -7,14 +7,14 @@ use annals::offline::{Action, Repair};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Put a damaged store in order where it stands; without --yes, only say what would be done
+/// Repair a damaged store in place; without --yes, only say what would be done
 ///
-/// What is replaced is kept in quarantine/. Make a copy of the directory first all the same.
+/// Replaced files are kept in quarantine/. Copy the directory first all the same.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// Do it
+    /// Confirm
     #[arg(long)]
     yes: bool,
     /// Give up the events and positions that this report of `salvage` names
@@ -28,7 +28,7 @@ struct Report {
     actions: Vec<String>,
     losses: Vec<Lost>,
     lost_entries: Vec<Bad>,
-    /// Bytes that the disk does not give up.
+    /// Bytes that the disk does not return.
     unreadable: Vec<Bad>,
     accepted: bool,
 }
@@ -40,7 +40,7 @@ impl Args {
             repair = losses::accept(repair, report)?;
         }
         let planned = repair.plan(&self.store)?;
-        // What is interrupted hides what is lost: that shows when it is finished.
+        // An interrupted repair hides losses: they appear once it is finished.
         let interrupted = planned.actions == [Action::Finish];
         let refused = !interrupted && !planned.accepted;
         let plan = if self.yes && !refused { repair.run(&self.store)? } else { planned };
@@ -75,8 +75,8 @@ impl Args {
     }
 }
 
-/// The actions as lines: where many files in a row are rebuilt for one reason, one line for all of
-/// them.
+/// The actions as lines: if several consecutive files are rebuilt for one reason, one line for all
+/// of them.
 fn lines(actions: &[Action]) -> Vec<String> {
     let reason = |action: &Action| match action {
         Action::Rewrite { why, .. } => Some(why.clone()),

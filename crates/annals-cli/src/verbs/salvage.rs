@@ -14,16 +14,16 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the damaged store
     store: PathBuf,
-    /// Directory of the new store: empty, or not there
+    /// Directory of the new store: empty or missing
     out: PathBuf,
-    /// Write what is lost into this file, as JSON, which `repair --accept-loss` reads. A file that
-    /// is there is replaced when the report is complete
+    /// Write the losses into this file, as JSON, which `repair --accept-loss` reads. An existing
+    /// file is replaced when the report is complete
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Give the events new positions and sequences, without gaps
+    /// Assign new positions and sequences, without gaps
     #[arg(long)]
     renumber: bool,
-    /// Read at most so many megabytes a second
+    /// Read at most this many megabytes a second
     #[arg(long, value_name = "MB/S")]
     rate: Option<u64>,
 }
@@ -39,14 +39,14 @@ struct Report {
     lost: u64,
     losses: Vec<Lost>,
     missing: Vec<Sequences>,
-    /// Positions that were copied and that nothing proves to have been acknowledged.
+    /// Positions that were copied although no evidence proves them acknowledged.
     unproven: Option<(u64, u64)>,
     torn: Option<Bad>,
-    /// Bytes of POSITIONS that are not intact.
+    /// Damaged bytes of POSITIONS.
     lost_entries: Vec<Bad>,
-    /// Bytes that the disk does not give up.
+    /// Bytes that the disk does not return.
     unreadable: Vec<Bad>,
-    /// Handlers, checkpoints and snapshots that remember events that are lost.
+    /// Handler positions, checkpoints and snapshots that include lost events.
     affected: Vec<String>,
     left_out: Vec<LeftOut>,
     copied: Vec<String>,
@@ -61,7 +61,7 @@ struct LeftOut {
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
-        // First: once it is salvaged, it is late to find that there is no place for the report.
+        // First: after the salvage it would be late to find that the report cannot be written.
         let new = || self.report.as_ref().map(|path| NewFile::create(path, &[&self.store, &self.out])).transpose();
         drop(new()?);
         let (fs, _progress) = Progress::reading_store(&self.store, self.rate, 3);
@@ -75,7 +75,7 @@ impl Args {
     }
 }
 
-/// The report may be all that tells of the loss some day: it is durable before this returns.
+/// The report may become the only record of the loss: it is durable before this returns.
 fn write(new: NewFile, report: &Report) -> Result<()> {
     let failed = |e: std::io::Error| Failure::failed(e).at(new.name());
     let mut file = new.file().map_err(failed)?;

@@ -1,4 +1,4 @@
-//! `annals stats`: how large a store is.
+//! `annals stats`: the size of a store.
 
 use crate::failure::Result;
 use crate::opening;
@@ -6,9 +6,9 @@ use crate::output::{Form, List, Out, number, text};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Show how large the store is, its segments and their indexes
+/// Show the size of a store, its segments and their indexes
 ///
-/// `events` are those that a reader sees. `deleted_events` went with their edition, and
+/// `events` are those that a reader sees. `deleted_events` were deleted with their edition, and
 /// `system_records` are the store's own; both keep their positions.
 #[derive(clap::Args)]
 pub struct Args {
@@ -35,7 +35,7 @@ struct Segment {
     first_position: u64,
     bytes: u64,
     file_bytes: u64,
-    /// 0 as long as the index is in memory.
+    /// 0 while the index is in memory.
     index_bytes: u64,
 }
 

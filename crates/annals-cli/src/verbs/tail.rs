@@ -1,4 +1,4 @@
-//! `annals tail`: the newest events, and those that come.
+//! `annals tail`: the newest events, and new ones as they come.
 
 use crate::failure::{Failure, Result};
 use crate::filter::Filter;
@@ -12,46 +12,46 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// How soon the files are looked at again: at first, and when nothing has changed for a while.
+/// Intervals at which the files are checked: at first, and when nothing has changed for a while.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(400);
-/// The same for a store that is open elsewhere: the first look at it, and how often then.
+/// The same for a store that is open elsewhere.
 const LOCKED: Duration = Duration::from_secs(1);
-/// Files that were changed so lately may be changed once more without a trace in their times: some
-/// file systems count in steps of two seconds.
+/// Files that were changed this recently may change again without a trace in their times: some file
+/// systems count in steps of two seconds.
 const QUIET: Duration = Duration::from_millis(2100);
-/// So much is taken out of the store before it is closed and the events are shown.
+/// Number of bytes that are taken out of the store before it is closed and the events are printed.
 const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Show the newest events, and, with --follow, those that come
+/// Show the newest events, and, with --follow, new ones as they come
 ///
 /// The conditions are those of `annals query`.
 ///
-/// A store that one process has open to write cannot be read by another. So --follow watches the
+/// A store that one process has open for writing cannot be read by another. So --follow watches the
 /// sizes and times of its files, which takes no lock. After each change it opens the store,
 /// collects the new events, closes it and prints them. Events of programs that open the store,
 /// append and close it come within half a second; those of a program that keeps it open come when
-/// it closes it, and until then a note says so. A program that opens the store at the very moment
-/// it is read here is told that it is locked, and may try again.
+/// it closes it, and until then a note says so. A program that opens the store while it is being
+/// read here gets an error that it is locked, and may try again.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
     #[command(flatten)]
     filter: Filter,
-    /// So many of the newest events
+    /// This many of the newest events
     #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "after")]
     last: u64,
     /// All events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// Go on with events that come, until interrupted
+    /// Continue with new events, until interrupted
     #[arg(long, short)]
     follow: bool,
 }
 
-/// What tells that a store has changed, from outside and without a look at all of its files.
+/// What shows that a store has changed, from outside and without checking all of its files.
 #[derive(PartialEq, Eq, Clone, Default, Debug)]
 struct Sign {
     /// Its directory, HEAD, and the newest segment.
@@ -60,8 +60,7 @@ struct Sign {
 }
 
 impl Sign {
-    /// Looks at a store. As long as its directory is what it was `before`, so is the newest
-    /// segment.
+    /// Checks a store. While its directory is the same as `before`, so is the newest segment.
     fn of(dir: &Path, before: Option<&Sign>) -> Self {
         let facts =
             |path: &Path| fs::metadata(path).ok().and_then(|of: Metadata| Some((of.len(), of.modified().ok()?)));
@@ -78,21 +77,21 @@ impl Sign {
         Sign { files: vec![directory, facts(&dir.join("HEAD")), segment], newest }
     }
 
-    /// Whether the next change will show, whenever it comes.
+    /// Returns whether the next change will be visible, whenever it comes.
     fn is_quiet(&self, now: SystemTime) -> bool {
         let quiet = |modified: &SystemTime| now.duration_since(*modified).is_ok_and(|age| age > QUIET);
         self.files.iter().flatten().all(|(_, modified)| quiet(modified))
     }
 }
 
-/// Decides when the store is opened, and how long to wait between two looks.
+/// Decides when the store is opened, and how long to wait between two checks.
 #[derive(Default, Debug)]
 struct Pace {
     /// What was seen before the store was opened last.
     seen: Option<Sign>,
-    /// The next change after that will show.
+    /// The next change after that will be visible.
     quiet: bool,
-    /// The newest segment is to be looked for once more.
+    /// The newest segment must be looked for once more.
     anew: bool,
     pause: Duration,
     /// How long the store has been open elsewhere.
@@ -100,18 +99,18 @@ struct Pace {
 }
 
 impl Pace {
-    /// Looks at the store. A segment that comes in the same moment as a look at the directory does
-    /// not show in its time, so that it is listed again after each opening.
+    /// Checks the store. A segment that is created at the same moment as a check of the directory
+    /// does not change its time visibly, so that the directory is listed again after each opening.
     fn look(&mut self, dir: &Path) -> Sign {
         let known = !std::mem::take(&mut self.anew);
         Sign::of(dir, self.seen.as_ref().filter(|_| known))
     }
 
-    /// Whether to open the store, now that this is seen.
+    /// Returns whether to open the store, now that this is seen.
     fn opens(&mut self, sign: Sign, now: SystemTime) -> bool {
         let quiet = sign.is_quiet(now);
-        // What came in the same moment as the look before is not seen; once time has gone on, one
-        // more look finds it.
+        // A change at the same moment as the check before is not seen; once time has passed, one
+        // more check finds it.
         let opens = self.seen.as_ref() != Some(&sign) || (quiet && !self.quiet);
         if opens {
             (self.seen, self.quiet, self.pause) = (Some(sign), quiet, SOON);
@@ -120,8 +119,8 @@ impl Pace {
         opens
     }
 
-    /// The store could not be opened, as it is open elsewhere. Says whether this is worth a note:
-    /// not if it only lasts for a moment.
+    /// The store could not be opened, as it is open elsewhere. Returns whether this is worth a
+    /// note: not if it only lasts for a moment.
     fn locked(&mut self) -> bool {
         self.seen = None;
         let before = self.locked;
@@ -134,7 +133,7 @@ impl Pace {
         self.locked = Duration::ZERO;
     }
 
-    /// How long to wait now. The longer nothing changes, the longer.
+    /// Returns how long to wait now. The longer nothing changes, the longer.
     fn pause(&mut self) -> Duration {
         let pause = self.pause.max(SOON);
         if self.locked.is_zero() {
@@ -150,7 +149,7 @@ impl Args {
         let mut list = List::new(out, columns());
         let mut gaps = Gaps::default();
         let mut pace = Pace::default();
-        // Before it is opened: what comes later shows.
+        // Before it is opened: later changes are visible.
         let sign = Sign::of(&self.store, None);
         let store = match Options::new().create(false).memory_map(false).open_read_only(&self.store) {
             Err(Error::Locked { .. }) if self.follow => self.wait(&mut pace)?,
@@ -173,7 +172,7 @@ impl Args {
         loop {
             list.show()?;
             if more {
-                // Anyone who wants to write comes in between.
+                // A writer can come in between.
                 thread::sleep(SOON / 5);
                 pace.seen = None;
             }
@@ -230,7 +229,7 @@ impl Args {
     }
 }
 
-/// The first events from a position on.
+/// Returns the first events from a position on.
 fn taken(store: &Store, query: &Query, from: u64, gaps: &mut Gaps) -> Result<Vec<Event>> {
     let mut events = Vec::new();
     let mut bytes = 0;
@@ -262,7 +261,7 @@ mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;
 
-    /// A store whose files count time in steps, and who follows it.
+    /// A store whose files count time in steps, and its follower.
     struct Trial {
         now: Duration,
         step: Duration,
@@ -298,7 +297,7 @@ mod tests {
             }
         }
 
-        /// Follows for so long, and changes the store as often.
+        /// Follows for this long, and changes the store this often.
         fn follow(&mut self, time: Duration, every: Option<Duration>) {
             let end = self.now + time;
             let mut change = every.map(|every| self.now + every);
@@ -319,8 +318,8 @@ mod tests {
     }
 
     /// For a second after each change the store was opened without a pause, 540 times: it took a
-    /// core, and nobody else could open it to write. It is opened once for each change, and once
-    /// more when the next one is sure to show.
+    /// core, and no other process could open it for writing. It is opened once for each change, and
+    /// once more when the next one is sure to be visible.
     #[test]
     fn a_change_is_looked_at_twice_at_most() {
         for step in [1, 4_000_000, 2_000_000_000].map(Duration::from_nanos) {

@@ -1,4 +1,4 @@
-//! `annals verify`: reads the whole store and says what is wrong with it.
+//! `annals verify`: reads the whole store and reports what is wrong with it.
 
 use crate::failure::{Failure, Result};
 use crate::losses::Bad;
@@ -8,12 +8,12 @@ use annals::offline;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Read the whole store and say what is wrong with it; changes nothing
+/// Read the whole store and report what is wrong with it; changes nothing
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// Read at most so many megabytes a second
+    /// Read at most this many megabytes a second
     #[arg(long, value_name = "MB/S")]
     rate: Option<u64>,
 }
@@ -82,7 +82,7 @@ impl Args {
             not_covered: found.not_covered.clone(),
         };
         let told = out.facts(&report, &parts).and_then(|()| out.flush());
-        // The code tells of damage even to those who did not wait for the text.
+        // The exit code reports damage even if the output was closed.
         if sound { told } else { Err(Failure::damage_shown()) }
     }
 }

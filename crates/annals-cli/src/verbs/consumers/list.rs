@@ -7,11 +7,11 @@ use crate::output::{List, Out, cell, number, text};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// List the consumers that have kept something: up to which position all is done, how many events
-/// there are after it, and how many were given up
+/// List the consumers that have stored something: the position up to which all is done, the number
+/// of events after it, and the number of dead letters
 ///
-/// `after` counts the events that a consumer has not come to: 0 if it had caught up when it ended,
-/// and nothing has come since. Which of them it wants, the store does not know.
+/// `after` is the number of events that a consumer has not reached: 0 if it had caught up when it
+/// ended, and no event has come since. The store does not know which of them match its query.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -1,5 +1,4 @@
-//! `annals consumers`: how far consumers are, and the events that they have given up, a verb a
-//! file.
+//! `annals consumers`: checkpoints of consumers, and their dead letters, one verb per file.
 
 mod dead_letters;
 mod list;
@@ -13,7 +12,7 @@ use annals::Store;
 use annals::consumer::ConsumerInfo;
 use clap::Subcommand;
 
-/// Show and reset consumers, and see to the events that they have given up
+/// Show and reset consumers, and manage their dead letters
 #[derive(Subcommand)]
 pub enum Verb {
     List(list::Args),
@@ -43,7 +42,7 @@ fn position(info: &ConsumerInfo) -> Option<u64> {
     info.checkpoint.as_ref().map(|checkpoint| checkpoint.position)
 }
 
-/// Why its checkpoint is not about an event of this log, also said on stderr.
+/// Returns why its checkpoint is not about an event of this log, and prints that on stderr.
 fn fault(info: &ConsumerInfo) -> Option<String> {
     let fault = info.checkpoint.as_ref().and_then(|checkpoint| checkpoint.fault).map(|fault| fault.to_string());
     note_fault(&format!("the checkpoint of {}", info.name), fault.as_deref());

@@ -1,4 +1,4 @@
-//! `annals consumers reset`: moves a consumer, also back.
+//! `annals consumers reset`: moves a consumer, forwards or backwards.
 
 use crate::failure::{Failure, Result};
 use crate::opening;
@@ -9,7 +9,7 @@ use annals::{Options, Timestamp};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Move a consumer, also back: say where to with --start, --after, --at or --now
+/// Move a consumer, forwards or backwards: to --start, --after, --at or --now
 ///
 /// It will see the events after that place again, or never see those before it. Its dead letters
 /// stay. A TIME is as in `annals query`.
@@ -21,7 +21,7 @@ pub struct Args {
     consumer: String,
     #[command(flatten)]
     to: To,
-    /// Really do it
+    /// Confirm
     #[arg(long)]
     yes: bool,
 }
@@ -38,7 +38,7 @@ struct To {
     /// To the first event that was recorded at this time or later
     #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
     at: Option<Timestamp>,
-    /// After all that there is
+    /// After all existing events
     #[arg(long)]
     now: bool,
 }
@@ -68,8 +68,8 @@ impl Args {
         }
         let store = opening::to_write(&self.store, Options::new().create(false))?;
         let consumer = store.consumer(&self.consumer);
-        // Not asked of the consumer, which refuses one that is not of this log: this is the way
-        // out.
+        // Not read through the consumer, which refuses a checkpoint that is not of this log: this
+        // is the way out.
         let known = store.consumers()?.into_iter().find(|info| info.name == self.consumer);
         let before = known.and_then(|info| info.checkpoint).map(|checkpoint| checkpoint.position);
         let position = consumer.reset_to(self.to.reset())?;

@@ -8,10 +8,10 @@ use crate::times::Time;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Show how far a consumer is
+/// Show the progress of a consumer
 ///
-/// `next` is when the first event after its checkpoint was recorded, whether the consumer wants
-/// that event or not.
+/// `next` is when the first event after its checkpoint was recorded, whether it matches the
+/// consumer's query or not.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

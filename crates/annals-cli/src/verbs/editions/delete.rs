@@ -1,4 +1,4 @@
-//! `annals editions delete`: discards what an edition has of its own.
+//! `annals editions delete`: deletes the events that an edition has of its own.
 
 use super::by_domain;
 use crate::failure::{Failure, Result};
@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 /// Delete the events that an edition has of its own
 ///
-/// Its streams then read as those of the main edition again. The bytes stay in the log, but nothing
-/// gives the events back. Without --yes it only says what would go, and fails.
+/// Its streams then read as those of the main edition again. The bytes stay in the log, but the
+/// events cannot be restored. Without --yes it only says what would be deleted, and fails.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -21,7 +21,7 @@ pub struct Args {
     /// Only the streams of this domain
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
-    /// Do it
+    /// Confirm
     #[arg(long)]
     yes: bool,
 }
@@ -48,7 +48,7 @@ impl Args {
         out.facts(&deleted, &[("edition", self.name.clone()), ("deleted", deleted.deleted.to_string())])
     }
 
-    /// Looks without opening the store to write.
+    /// Reads without opening the store for writing.
     fn what_would_go(&self) -> Result<Failure> {
         let editions = opening::to_read(&self.store)?.editions().list()?;
         let domains = editions.into_iter().find(|info| info.name == self.name).map(|info| info.domains);

@@ -1,4 +1,4 @@
-//! `annals editions list`: the named editions, and what they have of their own.
+//! `annals editions list`: the named editions, and their own events.
 
 use super::by_domain;
 use crate::failure::Result;
@@ -8,8 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// List the named editions, with the number of events that they have of their own, in all and in
-/// each domain
+/// List the named editions, with the number of their own events, in all and in each domain
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -1,4 +1,4 @@
-//! `annals editions`: timelines that diverge from the main one, a verb a file.
+//! `annals editions`: timelines that diverge from the main one, one verb per file.
 
 mod delete;
 mod list;
@@ -32,7 +32,7 @@ impl Args {
     }
 }
 
-/// How many events there are in each domain: `bill 1, order 2`.
+/// Returns the number of events in each domain: `bill 1, order 2`.
 fn by_domain<'a>(domains: impl IntoIterator<Item = (&'a String, &'a u64)>) -> String {
     let each: Vec<String> = domains.into_iter().map(|(domain, events)| format!("{domain} {events}")).collect();
     each.join(", ")

@@ -1,4 +1,4 @@
-//! `annals positions get`: how far a handler has come in a stream.
+//! `annals positions get`: the position of a handler in a stream.
 
 use crate::failure::{Failure, Result};
 use crate::opening;
@@ -7,7 +7,7 @@ use annals::StreamId;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Show the sequence up to which a handler has come in a stream
+/// Show the position of a handler in a stream
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -1,4 +1,4 @@
-//! `annals positions`: how far handlers have come in each stream, and consumers in the store.
+//! `annals positions`: positions of handlers in streams, and checkpoints of consumers.
 
 mod get;
 mod list;
@@ -8,7 +8,7 @@ use crate::failure::Result;
 use crate::output::Out;
 use clap::Subcommand;
 
-/// Show and reset how far handlers have come in each stream, and consumers in the store
+/// Show and reset the positions of handlers in streams, and checkpoints of consumers
 #[derive(Subcommand)]
 pub enum Verb {
     List(list::Args),

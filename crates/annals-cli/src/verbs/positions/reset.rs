@@ -1,4 +1,4 @@
-//! `annals positions reset`: moves a handler in a stream, also back.
+//! `annals positions reset`: moves a handler in a stream, forwards or backwards.
 
 use crate::failure::{Failure, Result};
 use crate::opening;
@@ -7,10 +7,10 @@ use annals::{Error, Options, StreamId};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Set the sequence up to which a handler has come in a stream, also back
+/// Set the position of a handler in a stream, forwards or backwards
 ///
-/// The handler will see the events after it again, or never see those before it. It must not run
-/// meanwhile.
+/// The handler will see the events after it again, or never see those before it. It must not be
+/// running.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -21,7 +21,7 @@ pub struct Args {
     stream: StreamId,
     /// The sequence of the last event that counts as handled
     sequence: u64,
-    /// Really do it
+    /// Confirm
     #[arg(long)]
     yes: bool,
 }

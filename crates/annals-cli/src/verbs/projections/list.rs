@@ -1,4 +1,4 @@
-//! `annals projections list`: what is saved of projections, as their files tell.
+//! `annals projections list`: the saved states of projections, according to their files.
 
 use crate::failure::Result;
 use crate::opening;
@@ -9,7 +9,7 @@ use annals::snapshot::Codec;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// List the saved states of projections, and how far behind the last event they are
+/// List the saved states of projections, and how many events are after their checkpoints
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -20,10 +20,10 @@ pub struct Args {
 struct Info {
     name: String,
     version: u32,
-    /// `None` if it has come to no event yet.
+    /// `None` if it has no event yet.
     position: Option<u64>,
     lag: u64,
-    /// It had caught up once.
+    /// It had caught up at some time.
     complete: bool,
     codec: String,
     state_bytes: u64,

@@ -6,7 +6,7 @@ use crate::failure::Result;
 use crate::output::Out;
 use clap::Subcommand;
 
-/// Show what is saved of projections: names, versions, how far they have come
+/// Show the saved states of projections: names, versions, checkpoints
 #[derive(Subcommand)]
 pub enum Verb {
     List(list::Args),

@@ -14,7 +14,7 @@ pub struct Args {
     store: PathBuf,
     /// The stream, such as order-123
     stream: StreamId,
-    /// Do it
+    /// Confirm
     #[arg(long)]
     yes: bool,
 }

@@ -1,4 +1,4 @@
-//! `annals snapshots list`: what snapshots there are, as their files tell.
+//! `annals snapshots list`: the snapshots, according to their files.
 
 use super::{codec_name, retention_name};
 use crate::failure::Result;
@@ -19,7 +19,7 @@ pub struct Args {
     stream: Option<StreamId>,
 }
 
-/// What a snapshot says of itself.
+/// The header of a snapshot.
 #[derive(Serialize)]
 pub struct Info {
     pub stream: String,

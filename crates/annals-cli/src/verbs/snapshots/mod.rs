@@ -1,4 +1,4 @@
-//! `annals snapshots`: the cached states of aggregates, a verb a file.
+//! `annals snapshots`: cached states of aggregates, one verb per file.
 
 mod delete;
 mod list;
@@ -12,8 +12,7 @@ use clap::Subcommand;
 
 /// List, show, delete and verify snapshots: cached states of aggregates
 ///
-/// A snapshot is never the truth: whatever becomes of it, no event is lost, and reading takes
-/// longer at most.
+/// A snapshot is only a cache: without it no event is lost, and loading takes longer at most.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -48,7 +47,7 @@ fn retention_name(retention: Retention) -> String {
     }
 }
 
-/// As content types of events are called.
+/// As the content types of events are called.
 fn codec_name(codec: Codec) -> String {
     match codec {
         Codec::Bincode => "bincode".into(),

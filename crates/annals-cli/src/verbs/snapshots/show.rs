@@ -13,17 +13,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
 
-/// Show a snapshot of a stream: the newest that can be used
+/// Show a snapshot of a stream: the newest usable one
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
     /// The stream, such as order-123
     stream: StreamId,
-    /// The newest that does not know more than the event with this sequence
+    /// The newest that includes no event after this sequence
     #[arg(long, value_name = "SEQUENCE", default_value_t = u64::MAX, hide_default_value = true)]
     sequence: u64,
-    /// Print the bytes of the state, and nothing else
+    /// Print only the bytes of the state
     #[arg(long, conflicts_with = "json")]
     raw: bool,
 }
@@ -65,7 +65,7 @@ impl Args {
         out.facts(&Shown { info, state, state_base64 }, &parts)
     }
 
-    /// Whatever its fingerprint: that is the application's affair.
+    /// Of any fingerprint: that is the application's concern.
     fn find(&self, store: &Store) -> Result<Option<(SnapshotInfo, Snapshot)>> {
         let infos = store.snapshots().list(&self.stream)?;
         for info in infos.into_iter().rev().filter(|info| info.sequence <= self.sequence) {

@@ -1,4 +1,4 @@
-//! `annals snapshots verify`: reads every snapshot and says which can be used.
+//! `annals snapshots verify`: reads every snapshot and reports which are usable.
 
 use crate::failure::{Failure, Result};
 use crate::opening;
@@ -7,8 +7,8 @@ use annals::snapshot::SnapshotFault;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Read every snapshot, and say which can be used: whether it is intact, and whether the stream has
-/// the event that it follows; changes nothing
+/// Read every snapshot, and report which are usable: whether it is intact, and whether the stream
+/// has the event that it follows; changes nothing
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -57,7 +57,7 @@ impl Args {
             if sound { "sound" } else { "damaged: no event is lost with a snapshot; delete those of the stream" };
         parts.push(("verdict", verdict.to_owned()));
         let told = out.facts(&report, &parts).and_then(|()| out.flush());
-        // The code tells of damage even to those who did not wait for the text.
+        // The exit code reports damage even if the output was closed.
         if sound { told } else { Err(Failure::damage_shown()) }
     }
 }

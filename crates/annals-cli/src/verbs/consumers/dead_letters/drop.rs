@@ -1,4 +1,4 @@
-//! `annals consumers dead-letters drop`: forgets them.
+//! `annals consumers dead-letters drop`: removes them.
 
 use crate::failure::{Failure, Result};
 use crate::opening;
@@ -7,7 +7,7 @@ use annals::Options;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Forget events that a consumer has given up: they count as done
+/// Remove dead letters of a consumer: their events count as done
 ///
 /// The events themselves stay in the store.
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ pub struct Args {
     /// All of them
     #[arg(long, conflicts_with = "positions")]
     all: bool,
-    /// Really do it
+    /// Confirm
     #[arg(long)]
     yes: bool,
 }

@@ -1,4 +1,4 @@
-//! `annals consumers dead-letters`: events that consumers have given up, a verb a file.
+//! `annals consumers dead-letters`: events that consumers have given up, one verb per file.
 
 mod drop;
 mod list;

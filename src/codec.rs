@@ -46,7 +46,7 @@ fn from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         })
     });
     let (value, read) = decoded.map_err(|e| codec_error("bincode")(&e))?;
-    if read == bytes.len() { Ok(value) } else { Err(codec_error("bincode")(&"bytes are left over")) }
+    if read == bytes.len() { Ok(value) } else { Err(codec_error("bincode")(&"there are more bytes")) }
 }
 
 /// The deepest nesting that the JSON parser accepts.
@@ -109,11 +109,11 @@ pub(crate) fn encode_state<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Re
     let (_, hazards) = digest(state).map_err(|e| codec_error(name(codec))(&e))?;
     let why = match codec {
         Codec::Bincode if hazards.skipped => "a field is left out, and bincode would read the next one in its place",
-        Codec::Json if hazards.not_finite => "a number is not finite, and JSON has no word for it",
+        Codec::Json if hazards.not_finite => "a number is not finite, and JSON cannot represent it",
         Codec::Json if hazards.some_nothing => "a value within `Some` is `null` in JSON, as `None` is",
         _ => return Ok(bytes),
     };
-    Err(codec_error(name(codec))(&format!("the state would not come back as it is: {why}")))
+    Err(codec_error(name(codec))(&format!("the codec does not return the state unchanged: {why}")))
 }
 
 /// Encodes a state, and checks that it decodes to the same state. Costs a decoding, a second state
@@ -121,7 +121,7 @@ pub(crate) fn encode_state<S: Serialize + ?Sized>(codec: Codec, state: &S) -> Re
 pub(crate) fn encode_faithfully<S: Serialize + DeserializeOwned>(codec: Codec, state: &S) -> Result<Vec<u8>> {
     let bytes = encode(codec, state)?;
     let lost = |why: &dyn std::fmt::Display| {
-        codec_error(name(codec))(&format!("the state would not come back as it is, so it is not kept: {why}"))
+        codec_error(name(codec))(&format!("the codec does not return the state unchanged, so it is not kept: {why}"))
     };
     let back: S = decode_state(codec, &bytes).map_err(|e| match e {
         Error::Codec { why, .. } => lost(&why),
@@ -129,7 +129,7 @@ pub(crate) fn encode_faithfully<S: Serialize + DeserializeOwned>(codec: Codec, s
     })?;
     let (put, _) = digest(state).map_err(|e| lost(&e))?;
     let (found, _) = digest(&back).map_err(|e| lost(&e))?;
-    if put.is_same(&found) { Ok(bytes) } else { Err(lost(&"decoded, it is another one")) }
+    if put.is_same(&found) { Ok(bytes) } else { Err(lost(&"decoded, it differs")) }
 }
 
 /// Decodes a state.
@@ -178,7 +178,7 @@ fn state_from_json<T: DeserializeOwned>(_: &[u8]) -> Result<T> {
 }
 
 #[cfg(not(feature = "json"))]
-const NO_JSON: &str = "the feature `json` is not switched on";
+const NO_JSON: &str = "the feature `json` is not enabled";
 
 /// States that are not values.
 fn not_a_value() -> Error {

@@ -308,7 +308,7 @@ impl Error {
 
     /// The reason why the directory of a store failed.
     pub(crate) fn directory(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::no_directory(operation, path, source, "a store is a directory, and this is none")
+        Self::no_directory(operation, path, source, "a store is a directory, and this is not one")
     }
 
     /// Returns the error for a directory; also where the system says of a file that it already
@@ -334,7 +334,7 @@ pub(crate) struct NotOwner;
 
 impl fmt::Display for NotOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the store is closed, and its lock is given up")
+        f.write_str("the store is closed, and its lock is released")
     }
 }
 
@@ -389,12 +389,12 @@ impl fmt::Display for Error {
             Error::AlreadyTracked { upstream, tracked, position } => {
                 write!(
                     f,
-                    "{upstream} has been taken in up to {tracked}, and {position} is not behind that; nothing was stored"
+                    "{upstream} is already tracked up to {tracked}, and {position} is not after that; nothing was stored"
                 )
             }
             Error::IdempotencyMismatch { key, positions } => write!(
                 f,
-                "the idempotency key {key:?} was used for another content, that of position {}; nothing was stored",
+                "the idempotency key {key:?} was used for other content, at position {}; nothing was stored",
                 positions.start
             ),
             Error::CheckpointConflict { name, expected, actual } => {
@@ -405,20 +405,20 @@ impl fmt::Display for Error {
             }
             Error::PositionAhead { what, position, end } => write!(
                 f,
-                "{what} is at {position}, and the log has not come to it: the next one is {end}; the store was restored from a backup, or is another one: reset what stands there, or use a newer copy"
+                "{what} is at {position}, and the log has not reached it: the next position is {end}; the store was restored from a backup, or is another one: reset it, or use a newer copy"
             ),
             Error::Diverged { what, position, recorded_at, found } => {
                 write!(f, "{what} is at {position}, and ")?;
                 match recorded_at {
                     Some(time) => write!(f, "its event, recorded at {time}, is not in the log: ")?,
-                    None => f.write_str("there was no such event when it was kept: ")?,
+                    None => f.write_str("there was no such event at the time: ")?,
                 }
                 write!(
                     f,
-                    "the one there was recorded at {found}; a backup was put back over the store, or the log is another one: reset what stands there"
+                    "the one there was recorded at {found}; a backup was restored over the store, or the log is another one: reset it"
                 )
             }
-            Error::ConsumerRunning { name } => write!(f, "the consumer {name} runs already"),
+            Error::ConsumerRunning { name } => write!(f, "the consumer {name} is already running"),
             Error::HandlerFailed { consumer, position, attempts, reason } => {
                 write!(f, "{consumer} failed on the event at position {position}, {attempts} times: {reason}")
             }
@@ -447,7 +447,7 @@ impl fmt::Display for Error {
             Error::ForeignFile { path } => {
                 write!(
                     f,
-                    "{} is not a file of a store, and a store would overwrite it; nothing was touched",
+                    "{} is not a file of a store, and a store would overwrite it; nothing was changed",
                     path.display()
                 )
             }
@@ -467,7 +467,7 @@ impl fmt::Display for Error {
                 f,
                 "a sync failed ({why}): whether the commit is durable is unknown; reopen the store and read before retrying"
             ),
-            Error::Unfinished { path, what } => write!(f, "{}: a {what} did not come to its end", path.display()),
+            Error::Unfinished { path, what } => write!(f, "{}: a {what} was interrupted", path.display()),
             Error::ProjectionFailed { projection, version, position, why } => {
                 write!(f, "projection {projection}, version {version}, failed at position {position}: {why}")
             }

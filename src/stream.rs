@@ -301,7 +301,7 @@ fn unescape(text: &str) -> Result<Vec<u8>> {
         let digits = tail.get(..2).and_then(|d| str::from_utf8(d).ok());
         let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
         let Some(decoded) = digits.and_then(|d| u8::from_str_radix(d, 16).ok()) else {
-            let why = "a % needs two hexadecimal digits behind it";
+            let why = "a % needs two hexadecimal digits after it";
             return Err(Error::invalid("stream name", why));
         };
         bytes.push(decoded);

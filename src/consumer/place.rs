@@ -100,7 +100,7 @@ impl Consumer {
                 return Err(crate::Error::invalid("position", why));
             }
         };
-        self.store.keep_anew(&self.name, next)?;
+        self.store.replace_checkpoint(&self.name, next)?;
         Ok(next.checked_sub(1))
     }
 }

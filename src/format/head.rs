@@ -27,7 +27,7 @@ pub struct DurableMark {
 }
 
 /// The reason when a commit does not match HEAD.
-pub const OTHER_LOG: &str = "HEAD marks another log: the commit that was durable there is not the one that stands there now; a file of another copy of this store may have taken the place of its own";
+pub const OTHER_LOG: &str = "HEAD marks another log: the commit there is not the one that was durable; a file of another copy of this store may have replaced one of this copy";
 
 /// The content of a HEAD file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

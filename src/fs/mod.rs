@@ -199,7 +199,7 @@ pub(crate) fn list_if_there(fs: &dyn Fs, dir: &Path) -> crate::error::Result<Vec
 ///
 /// [`Error::Io`], which says so if something else has its name.
 pub(crate) fn make_dir(fs: &dyn Fs, dir: &Path) -> crate::error::Result<()> {
-    let why = "something else stands where a directory of the store belongs; move it away";
+    let why = "there is something else in place of a directory of the store; move it away";
     fs.create_dir(dir).map_err(|e| Error::no_directory("create", dir, e, why))
 }
 

@@ -71,14 +71,14 @@ impl OpenedLog {
             }
         }
         for (name, why) in misplaced(&entries) {
-            let cost = if name == HEAD { ", so that nothing says how far the log is durable" } else { "" };
+            let cost = if name == HEAD { ", so that the durable part of the log is unknown" } else { "" };
             report.notices.push(format!("{name}: {why}{cost}; move it away"));
         }
         if slots.bad > 0 {
             report.notices.push(format!("HEAD: {} of 2 slots not intact", slots.bad));
         }
         if slots.newest.is_none() && !report.created {
-            report.notices.push("HEAD says nothing; it will be written anew".into());
+            report.notices.push("HEAD is empty; it will be rewritten".into());
         }
 
         let position = recovered.tail.next_position();

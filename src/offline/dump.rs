@@ -91,7 +91,7 @@ pub fn dump_in(fs: &dyn Fs, path: impl AsRef<Path>, mut each: impl FnMut(Piece))
             continue;
         };
         let first_position = Some(header.first_position);
-        let verdict = if header.number == named.number { "ok" } else { "belongs into another file" };
+        let verdict = if header.number == named.number { "ok" } else { "belongs to another file" };
         each(Piece { first_position, ..piece(0, START, Kind::Header, verdict) });
 
         let mut expected = header.first_position;
@@ -104,7 +104,7 @@ pub fn dump_in(fs: &dyn Fs, path: impl AsRef<Path>, mut each: impl FnMut(Piece))
             let len = found.header.frame_len();
             let verdict = match first_position == expected {
                 true => "ok".to_owned(),
-                false => format!("intact, but position {expected} was to come"),
+                false => format!("intact, but position {expected} was expected"),
             };
             let kind = if kind == EVENTS { Kind::Commit } else { Kind::Seal };
             each(Piece {

@@ -169,7 +169,8 @@ impl Salvage {
             before: None,
         };
         if is_incomplete(fs, dir) {
-            let why = "what is copied is the beginning of a copy itself, as that salvage did not come to its end: look for the store that it was made of";
+            let why =
+                "the source is itself the beginning of an interrupted copy: look for the store that it was made from";
             copy.report.notices.push(format!("{INCOMPLETE}: {why}"));
         }
         for n in 0..inventory.places.len() {
@@ -201,7 +202,7 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
     write::file(
         fs,
         &out.join(INCOMPLETE),
-        b"A salvage into this directory did not come to its end. Remove it, and salvage again.\n",
+        b"A salvage into this directory was interrupted. Remove it, and salvage again.\n",
     )?;
     write::sync_dir(fs, out)?;
     let parent = out

@@ -83,7 +83,7 @@ pub(super) fn verify(
         true => {
             let torn = found.damage.iter().map(|torn| {
                 format!(
-                    "{POSITIONS}: bytes {} to {} are no whole batch; they are written over",
+                    "{POSITIONS}: bytes {} to {} are not a complete batch; they will be overwritten",
                     torn.bytes.start, torn.bytes.end
                 )
             });
@@ -127,7 +127,7 @@ pub(super) fn copy(
     let leave_out = |path: PathBuf, why: &str| LeftOut { path, why: why.to_owned() };
     let mut kept = CopiedProgress::default();
     let Some(early) = early else {
-        let why = "it names positions and sequences as they were";
+        let why = "it has the old positions and sequences";
         let entries = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let names = entries.into_iter().map(|entry| entry.name);
         let names = names.filter(|name| [POSITIONS, SNAPSHOTS].contains(&&**name));
@@ -143,7 +143,7 @@ pub(super) fn copy(
         report.copied.push(POSITIONS.into());
     }
     if found.torn {
-        report.notices.extend(found.damage.iter().map(|torn| format!("a torn batch was left behind: {torn}")));
+        report.notices.extend(found.damage.iter().map(|torn| format!("a torn batch was not copied: {torn}")));
     } else if found.entries_lost {
         report.lost_entries.extend(found.damage.iter().cloned());
     } else {

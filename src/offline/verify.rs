@@ -224,7 +224,7 @@ impl<'a> IndexCheck<'a> {
         }
         let same = self.memory.encode(self.segment, self.end, self.chain) == self.file;
         let wrong = !self.file.is_empty() && !same;
-        wrong.then(|| format!("{}: not what the segment says; it will be made anew", index_name(self.segment.number)))
+        wrong.then(|| format!("{}: not what the segment says; it will be rebuilt", index_name(self.segment.number)))
     }
 }
 
@@ -290,7 +290,7 @@ impl Check {
         if named.number > self.number {
             let why = match named.number - self.number {
                 1 => "this segment is missing".to_owned(),
-                missing => format!("this segment is missing, and {} behind it", missing - 1),
+                missing => format!("this segment is missing, and {} after it", missing - 1),
             };
             self.damage(&dir.join(segment_name(self.number)), 0..0, next..u64::MAX, why);
             self.before = None;
@@ -415,7 +415,7 @@ impl Check {
         let position = scanned.chain.next_position;
         let name = || segment_name(header.number);
         if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
-            self.report.notices.push(format!("{}: bytes behind the seal", name()));
+            self.report.notices.push(format!("{}: bytes after the seal", name()));
         }
         let later = match scanned.stop {
             ScanEnd::Bad { .. } => source.resync(header, scanned.end)?,
@@ -494,7 +494,7 @@ impl Check {
         self.report.notices.extend(misplaced(&entries).into_iter().map(|(name, why)| format!("{name}: {why}")));
         for (name, what) in [(INCOMPLETE, "salvage"), (REPAIRING, "repair")] {
             if names.clone().any(|found| found == name) {
-                self.report.notices.push(format!("{name}: a {what} did not come to its end; the store does not open"));
+                self.report.notices.push(format!("{name}: a {what} was interrupted; the store does not open"));
             }
         }
         let others =
@@ -517,5 +517,5 @@ fn out_of_sequence(streams: &mut Sequences, event: &Recorded<'_>, holes: bool) -
         streams.insert(event.key.into(), next);
     }
     (!continues(event.sequence, expected, holes))
-        .then(|| format!("sequence {} where the stream is at {expected}", event.sequence))
+        .then(|| format!("sequence {} where {expected} is expected", event.sequence))
 }

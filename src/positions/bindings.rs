@@ -18,8 +18,8 @@ pub enum BindingFault {
 impl fmt::Display for BindingFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            BindingFault::Ahead => "the log has not come to this event",
-            BindingFault::Diverged => "the log has another event in its place",
+            BindingFault::Ahead => "the log has not reached this event",
+            BindingFault::Diverged => "the log has another event with its number",
         })
     }
 }

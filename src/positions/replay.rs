@@ -138,7 +138,7 @@ pub(super) fn replay(
     while let Some((batch, body)) = window.batch(end.at, mask).map_err(io_error)? {
         let next = end.at + BATCH as u64 + batch.rest_len();
         if (batch.number, batch.previous) != (end.number, end.previous) {
-            let why = format!("batch {} stands where batch {} is expected", batch.number, end.number);
+            let why = format!("batch {} where batch {} is expected", batch.number, end.number);
             return Err(damaged(path, end.at..next, why));
         }
         if batch.is_mark() {

@@ -323,7 +323,7 @@ impl Table {
             return Err(Error::CheckpointConflict { name: name.to_owned(), expected, actual: version });
         }
         if position < before && !may_go_back {
-            let why = format!("{position} is before {before}, where {name} is; reset it if that is meant");
+            let why = format!("{position} is before {before}, the checkpoint of {name}; use reset to go back");
             return Err(Error::invalid("checkpoint", why));
         }
         // A file that says otherwise was not written by us.

@@ -146,7 +146,7 @@ impl Store {
 ///
 /// A saved state that cannot be used is no error: it is rebuilt, and the
 /// [status](ReadModel::status) says why. Neither is a save that fails.
-#[must_use = "nothing happens before it is told how to run"]
+#[must_use = "nothing happens before it is run"]
 pub struct Project<P: Projection> {
     store: Store,
     projection: P,

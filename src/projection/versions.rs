@@ -206,7 +206,7 @@ impl<Q: ?Sized + 'static, A: 'static> VersionSet<Q, A> {
         };
         let same = |pair: &[Candidate<Q, A>]| pair[0].version == pair[1].version;
         if self.candidates.windows(2).any(same) || self.candidates.iter().any(|other| other.name != name) {
-            return Err(Error::invalid("versions", "they must have one name, and each another version"));
+            return Err(Error::invalid("versions", "they must have one name, and different versions"));
         }
         let site = self.store.site();
         let saved: Vec<Option<bool>> = (self.candidates.iter())

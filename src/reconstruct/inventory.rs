@@ -83,7 +83,7 @@ impl Inventory {
         if inventory.store == [0; 16] {
             inventory
                 .notices
-                .push("the id of the store is lost: ids that the store gave to events are others now".into());
+                .push("the id of the store is lost: ids that it had assigned to events have changed".into());
             inventory.store = uuid::Uuid::new_v4().into_bytes();
         }
         let groups = inventory.groups();
@@ -130,9 +130,9 @@ impl Inventory {
         for (position, Implied { edition, domain, .. }) in &self.findings.implied {
             let of = domain.as_ref().map_or(String::new(), |domain| format!(" in the domain {domain}"));
             self.notices.push(match self.findings.bad.contains(position) {
-                true => format!("the deletion of the edition {edition}{of} at position {position} has another number now"),
+                true => format!("the deletion of the edition {edition}{of} at position {position} now has another number"),
                 false => format!(
-                    "the edition {edition} was deleted{of} at a position that is lost; that is said again at position {position}"
+                    "the edition {edition} was deleted{of} at a lost position; the deletion is repeated at position {position}"
                 ),
             });
         }
@@ -332,14 +332,14 @@ impl Inventory {
             // commits after it.
             if !closed {
                 let path = self.candidates[place.candidates[0]].path.clone();
-                let why = "the end of the log cannot be read, and nothing tells how many events stood there".into();
+                let why = "the end of the log cannot be read, and the number of its events is unknown".into();
                 let positions = position.max(place.positions.end)..u64::MAX;
                 rebuilt.losses.push(Loss::new(Damage { path, bytes: rest, positions, why }));
             }
         } else if place.newest && place.candidates.is_empty() && !closed {
             // A process that is killed leaves HEAD as it was when the segment began.
             let path = self.dir.join(segment_name(place.number));
-            let why = "the newest segment is missing, and nothing tells how many events it held".into();
+            let why = "the newest segment is missing, and the number of its events is unknown".into();
             let end = place.positions.end;
             rebuilt.losses.push(Loss::new(Damage { path, bytes: 0..0, positions: end..u64::MAX, why }));
         } else if position >= place.positions.end
@@ -351,7 +351,7 @@ impl Inventory {
         {
             let content = at + torn.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let path = self.candidates[place.candidates[0]].path.clone();
-            let why = "no whole commit, and nothing proves that it was acknowledged".into();
+            let why = "no complete commit, and no evidence proves that it was acknowledged".into();
             let bytes = at as u64..content as u64;
             rebuilt.torn = Some(Damage { path, bytes, positions: position..position, why });
         }
@@ -373,7 +373,8 @@ impl Inventory {
         for (&at, deletion) in self.findings.implied.range(positions.clone()) {
             self.lose_all(place, rebuilt, first..at, &bytes, picked);
             if !deletion.certain {
-                let why = "what stood there is lost, if it was not the deletion of an edition that is said there now";
+                let why =
+                    "the event there is lost, unless it was the deletion of an edition that is now repeated there";
                 rebuilt.losses.push(self.loss(place, at..at + 1, &bytes, why));
             }
             rebuilt.parts.push(SlotPart::Implied { position: at, deletion: deletion.clone() });
@@ -397,13 +398,13 @@ impl Inventory {
         let why = if place.candidates.is_empty() {
             "the segment is missing"
         } else if self.findings.bad.range(positions.clone()).next().is_some() {
-            "what stands there contradicts the events before it, or says nothing without the header of its commit"
+            "the bytes there contradict the events before them, or mean nothing without the header of their commit"
         } else if bytes.start >= size {
             "the file ends before them"
         } else if picked.broken_at(positions.start).is_some() {
             "the body of the commit is not intact"
         } else {
-            "no commit and no event that is intact stands there"
+            "there is no intact commit or event there"
         };
         rebuilt.losses.push(self.loss(place, positions.clone(), bytes, why));
         rebuilt.parts.push(SlotPart::Lost { positions });

@@ -164,8 +164,9 @@ impl Inventory {
     pub(super) fn believe_up_to(&mut self, most: u64, end: u64) {
         if self.proven > most {
             let claimed = self.proven;
-            self.notices
-                .push(format!("that positions below {claimed} were durable is not believed: no segment has so many"));
+            self.notices.push(format!(
+                "a claim that positions below {claimed} were durable is ignored: no segment has so many"
+            ));
             self.proven = end;
             self.head = self.head.filter(|head| head.position <= most);
         }

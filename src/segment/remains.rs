@@ -53,7 +53,7 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
         bytes: 0..0,
         positions: 0..if end > 0 { end } else { u64::MAX },
         why: format!(
-            "the segments are missing or empty, and this is left of the store that had them: {}; restore them from a backup, salvage what is left, or begin a new store in another directory",
+            "the segments are missing or empty, and these files of the store remain: {}; restore them from a backup, salvage what is left, or begin a new store in another directory",
             left.join(", ")
         ),
     }))
@@ -129,7 +129,7 @@ impl Claims {
             path: dir.join(segment_name(segment)),
             bytes: 0..0,
             positions: end..position,
-            why: format!("the log ends before them, and the index of segment {segment} says that they were durable"),
+            why: format!("the log ends before them, but the index of segment {segment} says that they were durable"),
         })
     }
 }

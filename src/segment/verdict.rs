@@ -115,7 +115,7 @@ pub(crate) fn judge(found: SegmentFinding) -> SegmentVerdict {
         (SegmentRole::Followed { .. }, SegmentEnd::Sealed) => Keep,
         (SegmentRole::Followed { vouches: true }, _) => KeepWithoutSeal,
         (SegmentRole::Followed { .. }, SegmentEnd::Open) => Damage("the segment has no seal, but a successor"),
-        (SegmentRole::Followed { .. }, SegmentEnd::Bad { .. }) => Damage("it lies in a sealed segment"),
+        (SegmentRole::Followed { .. }, SegmentEnd::Bad { .. }) => Damage("it is in a sealed segment"),
         (SegmentRole::Newest, SegmentEnd::Bad { .. }) if below_head => Damage("HEAD says that it was durable"),
         (SegmentRole::Newest, _) if below_head => Damage("the log ends before what HEAD says was durable"),
         (SegmentRole::Newest, SegmentEnd::Sealed | SegmentEnd::Open) => Keep,

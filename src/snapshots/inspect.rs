@@ -53,7 +53,7 @@ pub(crate) fn each(
                     (SnapshotVerdict::Bad("it belongs to another store"), size)
                 }
                 Ok((head, key, _, size)) if !Directory::is_in_place(&named, &key, &head) => {
-                    (SnapshotVerdict::Bad("it does not stand where it belongs"), size)
+                    (SnapshotVerdict::Bad("it is in the wrong place"), size)
                 }
                 Ok((head, key, bytes, size)) => (SnapshotVerdict::Intact { head, key, bytes }, size),
             };

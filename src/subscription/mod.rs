@@ -251,7 +251,7 @@ impl Subscription {
             self.query.check()?;
             let end = self.store.len();
             if let Some(position) = self.reached.filter(|position| *position >= end) {
-                let what = "the place behind which a subscription begins".to_owned();
+                let what = "the start of a subscription".to_owned();
                 return Err(Error::PositionAhead { what, position, end });
             }
             if let Some(found) = &mut self.found {

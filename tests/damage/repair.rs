@@ -120,22 +120,22 @@ fn what_takes_no_event_is_put_in_order() {
     let (disk, records) = sample();
     let last = segments(&disk).len() as u32;
     let cases: [(&str, SimFs); 10] = [
-        ("write HEAD anew", with(&disk, "store/HEAD", |bytes| bytes.fill(7))),
+        ("rewrite HEAD", with(&disk, "store/HEAD", |bytes| bytes.fill(7))),
         (
-            "write HEAD anew",
+            "rewrite HEAD",
             with(&disk, "store/HEAD", |bytes| bytes.iter_mut().skip(100).step_by(512).for_each(|b| *b ^= 1)),
         ),
         ("make the index", with(&disk, &idx(1), |bytes| bytes[600] ^= 1)),
         ("make the index", with(&disk, &idx(1), Vec::clear)),
         // The header of a segment, a trailer, a seal: all that they said can be found out.
-        ("anew: it is not intact, and no event in it is lost", with(&disk, &seg(2), |bytes| bytes[20] ^= 1)),
-        ("anew: it is not intact, and no event in it is lost", with(&disk, &seg(1), |bytes| bytes[..128].fill(0))),
+        (": it is not intact, and no event in it is lost", with(&disk, &seg(2), |bytes| bytes[20] ^= 1)),
+        (": it is not intact, and no event in it is lost", with(&disk, &seg(1), |bytes| bytes[..128].fill(0))),
         (
-            "anew: it is not intact, and no event in it is lost",
+            ": it is not intact, and no event in it is lost",
             with(&disk, &seg(1), |bytes| *bytes.last_mut().unwrap() ^= 1),
         ),
         (
-            "anew: it is not intact, and no event in it is lost",
+            ": it is not intact, and no event in it is lost",
             with(&disk, &seg(1), |bytes| {
                 let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
                 bytes[end] ^= 1;
@@ -149,7 +149,10 @@ fn what_takes_no_event_is_put_in_order() {
         assert!(actions.iter().any(|action| action.contains(expected)), "{expected}: {actions:?}");
         assert!(found == records, "{expected}");
         // Only what is bad is rebuilt.
-        assert!(actions.iter().filter(|action| action.contains(".seg anew")).count() <= 1, "{actions:?}");
+        assert!(
+            actions.iter().filter(|action| action.starts_with("rebuild ") && action.contains(".seg")).count() <= 1,
+            "{actions:?}"
+        );
     }
     let deleted = disk.crash(Image::All);
     deleted.delete(idx(1));
@@ -321,10 +324,10 @@ fn bad_snapshots_are_set_aside() {
 
 /// The header takes no entry with it; a batch does, and that must be accepted.
 #[test]
-fn positions_are_made_anew() {
+fn positions_are_rebuilt() {
     let (disk, records) = kept();
     let (actions, _) = repair(&with(&disk, POSITIONS, |bytes| bytes[20] ^= 1), &Repair::new());
-    assert!(actions.len() == 1 && actions[0].starts_with("make POSITIONS anew"), "{actions:?}");
+    assert!(actions.len() == 1 && actions[0].starts_with("rebuild POSITIONS"), "{actions:?}");
 
     let damaged = with(&disk, POSITIONS, |bytes| bytes[100] ^= 1);
     assert!(matches!(Repair::new().run_in(&damaged, "store"), Err(Error::Damaged(_))));

@@ -235,7 +235,7 @@ fn verify_tells_of_all_that_is_about_another_history() {
         assert!(notices.is_empty(), "{notices:?}");
     }
     std::fs::copy(one.join("POSITIONS"), other.join("POSITIONS")).unwrap();
-    let diverged = "the log has another event in its place";
+    let diverged = "the log has another event with its number";
     let expected = |more: &str, of: &str| match more {
         "" => format!("POSITIONS: {of}: {diverged}; it is refused until it is reset"),
         _ => format!("POSITIONS: {of}, and {more} more: {diverged}; they are refused until they are reset"),

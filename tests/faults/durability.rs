@@ -258,7 +258,7 @@ fn by_tag(store: &Store, tag: &str) -> usize {
 /// A handle that was closed went on making index files again, under the name and beside the work of
 /// the next owner. Now it keeps them in memory, and its answers are as right as before.
 #[test]
-fn a_closed_handle_makes_indexes_anew_in_memory() {
+fn a_closed_handle_rebuilds_indexes_in_memory() {
     let disk = SimFs::new();
     let count = with_a_bad_index(&disk);
     let fs = HeldFs::over(disk.clone());
@@ -281,7 +281,7 @@ fn a_closed_handle_makes_indexes_anew_in_memory() {
 
 /// A reader that is about to make an index again when the store is closed: closing waits for it.
 #[test]
-fn closing_waits_for_a_reader_that_makes_an_index_anew() {
+fn closing_waits_for_a_reader_that_rebuilds_an_index() {
     for call in [Call::Create, Call::Sync, Call::Rename] {
         let disk = SimFs::new();
         let count = with_a_bad_index(&disk);
@@ -307,7 +307,7 @@ fn closing_waits_for_a_reader_that_makes_an_index_anew() {
 /// each writes a file of its own, and what is published under the name is decided by one thread at
 /// a time: the index that covers less is thrown away.
 #[test]
-fn an_index_that_is_made_anew_never_replaces_one_that_covers_more() {
+fn a_rebuilt_index_never_replaces_one_that_covers_more() {
     for (maintenance, call) in
         [Call::Create, Call::Write, Call::Sync].map(|call| [(false, call), (true, call)]).concat()
     {
@@ -363,7 +363,7 @@ fn an_index_that_is_made_anew_never_replaces_one_that_covers_more() {
 
 /// Many readers come to a bad index at once. One index is published, whole, and all find the same.
 #[test]
-fn readers_that_make_one_index_anew_do_not_meet() {
+fn readers_that_rebuild_one_index_do_not_meet() {
     let disk = SimFs::new();
     let count = with_a_bad_index(&disk);
     let fs = HeldFs::over(disk.clone());

@@ -211,7 +211,7 @@ fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
             true,
             false,
         ),
-        ("a stream begun anew", |store| append(store, "order-9@dream", Expected::NoStream, &["New"]), true, false),
+        ("a stream begun again", |store| append(store, "order-9@dream", Expected::NoStream, &["New"]), true, false),
         (
             "a condition that there is none",
             |store| append(store, "order-9@dream", Expected::NoStream, &[]),

@@ -415,9 +415,9 @@ fn a_forked_child_that_reads_makes_no_index() {
     unsafe { command.pre_exec(move || fs::write(&report, read(&copied).to_string())) };
     assert!(command.status().unwrap().success());
     assert_eq!(fs::read_to_string(told).unwrap(), "30");
-    assert!(fs::read(&index).unwrap() == spoiled, "the child has made the index anew");
+    assert!(fs::read(&index).unwrap() == spoiled, "the child has rebuilt the index");
     assert_eq!(read(&store), 30);
-    assert!(fs::read(&index).unwrap() != spoiled, "the parent makes it anew");
+    assert!(fs::read(&index).unwrap() != spoiled, "the parent rebuilds it");
 }
 
 /// A writer was killed while a reader had the store open, or left the lock to a process that it had

@@ -401,7 +401,7 @@ fn a_path_that_cannot_be_a_store_is_refused_by_name() {
     assert!(!std::path::Path::new("LOCK").exists());
     for path in [&file, &below] {
         let told = |error: Error| {
-            let expected = format!("{}: a store is a directory, and this is none", path.display());
+            let expected = format!("{}: a store is a directory, and this is not one", path.display());
             assert!(matches!(error, Error::Io { .. }) && error.to_string().ends_with(&expected), "{error}");
         };
         told(Store::open(path).unwrap_err());

@@ -255,7 +255,7 @@ fn a_witness_that_cannot_be_read_is_not_missing() {
             let told = is_of_the_call(&opened) || matches!(opened, Err(Error::Damaged(_)));
             assert!(told, "{which}, call {n}: {opened:?}");
             fs.heal();
-            assert!(options(fs).open("store").is_err(), "{which}, call {n}: it was begun anew");
+            assert!(options(fs).open("store").is_err(), "{which}, call {n}: it was begun again");
         });
         assert!(calls > 4, "{which}");
         each_call_fails(&disk, |fs, n| {

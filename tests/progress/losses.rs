@@ -1,6 +1,6 @@
 //! States that are kept, of projections and of aggregates, in stores that lose events and go on: a
 //! state holds each intact event once and in order. Beside these it holds at most events that were
-//! lost after it had taken them in. One that is built anew holds what is intact.
+//! lost after it had taken them in. A rebuilt one has what is intact.
 
 use annals::projection::ReadModel;
 use annals::{Error, Event, Expected, NewEvent, Options, Projection, Query, Result, Store};

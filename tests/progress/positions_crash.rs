@@ -17,7 +17,7 @@
 //! (`what_was_flushed_survives`, `failed_calls_lose_nothing`); the chain not checked
 //! (`a_stale_batch_is_not_taken_for_its_successor`); a bad batch with good ones after it taken for
 //! a torn tail (`no_changed_byte_gives_a_wrong_position`); one that was there when the file got its
-//! name (`a_file_that_was_just_written_anew_has_no_torn_tail`). They found one of their own: a slot
+//! name (`a_file_that_was_just_rewritten_has_no_torn_tail`). They found one of their own: a slot
 //! whose position was deleted by the file stayed there, and was written into the next file.
 //!
 //! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress positions_crash::`
@@ -581,7 +581,7 @@ fn no_changed_byte_gives_a_wrong_position() {
 /// What stood in the file when it got its name was durable then: a bad batch is damage, though
 /// there be nothing after it.
 #[test]
-fn a_file_that_was_just_written_anew_has_no_torn_tail() {
+fn a_file_that_was_just_rewritten_has_no_torn_tail() {
     let mut run = Run::new().all(&[Step::Put, Step::Flush]);
     run.abandon();
     let bytes = run.disk.contents(FILE).unwrap();

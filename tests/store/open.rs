@@ -453,7 +453,7 @@ fn a_torn_tail_is_cut_reported_and_kept() {
 /// Index files can be rebuilt from the segments: without them, or with others, a store answers the
 /// same.
 #[test]
-fn indexes_that_are_lost_or_spoiled_are_made_anew() {
+fn lost_and_broken_indexes_are_rebuilt() {
     let beds = vec![
         Bed::directory().tiny(),
         Bed::directory().tiny().without_map(),

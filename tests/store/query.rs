@@ -428,7 +428,7 @@ fn large_segments() {
 /// Any byte of an index file, changed on a closed store: the answers are the same, and the file is
 /// whole again afterwards.
 #[test]
-fn broken_indexes_are_made_anew() {
+fn broken_indexes_are_rebuilt() {
     let disk = SimFs::new();
     let store = options(&disk).segment_size(64 << 10).open("store").unwrap();
     many(&store, 1000);

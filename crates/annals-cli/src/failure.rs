@@ -125,7 +125,7 @@ impl From<Error> for Failure {
             Error::CheckpointConflict { .. } => (Exit::Conflict, "read the checkpoint again, and decide again"),
             Error::PositionAhead { .. } | Error::Diverged { .. } => (
                 Exit::Failed,
-                "`annals consumers reset` and `annals positions reset` say where to go on; the events behind the place where the histories part were not seen",
+                "`annals consumers reset` and `annals positions reset` set where to continue; events after the point where the histories diverge were not seen",
             ),
             Error::Damaged(_) => (Exit::Damaged, DAMAGED),
             Error::UnsupportedFormat { .. } => {

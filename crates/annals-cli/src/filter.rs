@@ -75,7 +75,7 @@ fn in_order(first: &str, since: Option<Timestamp>, second: &str, until: Option<T
     match (since, until) {
         (Some(since), Some(until)) if since > until => {
             let (since, until) = (Time(since), Time(until));
-            Err(Failure::usage(format_args!("{first} {since} is later than {second} {until}: nothing can be found")))
+            Err(Failure::usage(format_args!("{first} {since} is later than {second} {until}: nothing can match")))
         }
         _ => Ok(()),
     }

@@ -120,7 +120,7 @@ impl<R: BufRead> Read for Members<R> {
             match after_zeros(&mut packed)? {
                 None => break,
                 Some(byte) if byte == GZIP[0] => self.decoder = Some(GzDecoder::new(packed)),
-                Some(_) => return Err(io::Error::other("what stands behind the end of the gzip data is not gzip")),
+                Some(_) => return Err(io::Error::other("the bytes after the end of the gzip data are not gzip")),
             }
         }
         Ok(0)

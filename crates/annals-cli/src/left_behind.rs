@@ -37,13 +37,11 @@ pub fn tell(store: &Store, positions: Range<u64>, events: u64, upstreams: usize)
         note("annals: note: ", &text);
     }
     if lost > 0 {
-        let text = format!(
-            "{lost} positions are lost: streams that have gaps there are refused by import, unless it is told to --renumber"
-        );
+        let text = format!("{lost} positions are lost: import refuses streams with gaps there, except with --renumber");
         note("annals: note: ", &text);
     }
     if !unread.is_empty() {
-        let text = format!("what else the store has cannot be read: {}", unread.join(", "));
+        let text = format!("the rest of the store cannot be read: {}", unread.join(", "));
         note("annals: note: ", &text);
     }
 }

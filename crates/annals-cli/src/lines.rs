@@ -170,7 +170,7 @@ fn event(read: Read<'_>) -> Result<Incoming, String> {
     let inline = read.data.is_some();
     let content_type = given.unwrap_or(if inline { ContentType::Json } else { ContentType::Bytes });
     if inline && content_type != ContentType::Json {
-        return Err("data: the content type is not json; such data belong into data_base64".into());
+        return Err("data: the content type is not json; such data go into data_base64".into());
     }
     Ok(Incoming {
         stream: read.stream.parse().map_err(|e: annals::Error| field("stream")(e.to_string()))?,
@@ -428,8 +428,8 @@ mod tests {
             (r#"{"stream":5,"type":"T"}"#, "stream: integer `5` where a string is wanted (column 11)"),
             (r#"{"stream":"a-1","type":"T","tags":["a",7]}"#, "tags[1]: integer `7` where a string is wanted"),
             (r#"{"stream":"a-1","type":"T","tags":"a"}"#, "tags: string \"a\" where a list is wanted"),
-            (r#"[0,"a-1",0,"T"]"#, "a list where an object with the fields of an event is wanted (column 1)"),
-            ("17", "a number where an object with the fields of an event is wanted"),
+            (r#"[0,"a-1",0,"T"]"#, "a list instead of an object with the fields of an event (column 1)"),
+            ("17", "a number instead of an object with the fields of an event"),
             ("{", "the line ends in the middle of an object; is it cut off? (column 1)"),
             (r#"{"stream":"a-"#, "the line ends in the middle of a string; is it cut off? (column 13)"),
             ("not json", "this is not JSON: \"not json\" (column 1)"),
@@ -439,9 +439,9 @@ mod tests {
             (r#"{"stream" "a-1"}"#, "a colon is missing before \"\"a-1\"}\" (column 11)"),
             (r#"{"stream":"a-1" "type":"T"}"#, "a comma is missing before \"\"type\":\"T\"}\" (column 17)"),
             (r#"{"stream":"a-1",}"#, "a comma stands before the end"),
-            (r#"{stream:"a-1"}"#, "the name of a field must stand in double quotes: \"stream:\"a-1\"}\" (column 2)"),
+            (r#"{stream:"a-1"}"#, "the name of a field must be in double quotes: \"stream:\"a-1\"}\" (column 2)"),
             (r#"{"stream":"a\q"}"#, "no escape of JSON"),
-            (r#"{"stream":"a-1","type":"T"} x"#, "more text stands behind the event: \"x\" (column 29)"),
+            (r#"{"stream":"a-1","type":"T"} x"#, "there is more text after the event: \"x\" (column 29)"),
             (r#"{"upstream":"inbox"}"#, "missing field `tracked`"),
             (r#"{"upstream":"inbox","tracked":"x"}"#, "tracked: string \"x\" where a whole number from 0 on is wanted"),
         ];

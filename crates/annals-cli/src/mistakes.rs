@@ -39,7 +39,7 @@ pub fn no_object(line: &[u8]) -> String {
         Some(b'-' | b'0'..=b'9') => "a number",
         _ => "a value",
     };
-    in_column(&format!("{found} where an object with the fields of an event is wanted"), line, at)
+    in_column(&format!("{found} instead of an object with the fields of an event"), line, at)
 }
 
 fn in_column(what: &str, line: &[u8], at: usize) -> String {
@@ -56,22 +56,22 @@ fn malformed(what: &str, from: &[u8]) -> String {
     }
     let shown = |what: &str| format!("{what} \"{found}\"");
     match what {
-        "EOF while parsing a value" => "the line ends where a value is wanted; is it cut off?".into(),
+        "EOF while parsing a value" => "the line ends before a value; is it cut off?".into(),
         "EOF while parsing an object" => "the line ends in the middle of an object; is it cut off?".into(),
         "EOF while parsing a list" => "the line ends in the middle of a list; is it cut off?".into(),
         "EOF while parsing a string" => "the line ends in the middle of a string; is it cut off?".into(),
         "expected ident" | "expected value" => shown("this is not JSON:"),
         "expected `:`" => shown("a colon is missing before"),
         "expected `,` or `}`" | "expected `,` or `]`" => shown("a comma is missing before"),
-        "trailing comma" => "a comma stands before the end of an object or a list".into(),
-        "key must be a string" => shown("the name of a field must stand in double quotes:"),
-        "trailing characters" => shown("more text stands behind the event:"),
-        "invalid escape" => "what stands behind a backslash is no escape of JSON".into(),
+        "trailing comma" => "there is a comma before the end of an object or a list".into(),
+        "key must be a string" => shown("the name of a field must be in double quotes:"),
+        "trailing characters" => shown("there is more text after the event:"),
+        "invalid escape" => "a backslash is followed by something that is not an escape of JSON".into(),
         "invalid unicode code point" => "a text is not UTF-8".into(),
-        "invalid number" | "number out of range" => shown("this is no number of JSON:"),
+        "invalid number" | "number out of range" => shown("this is not a number of JSON:"),
         "recursion limit exceeded" => "lists and objects are nested too deep".into(),
         _ if what.starts_with("control character") => {
-            "a control character stands in a text, where JSON wants an escape such as \\n".into()
+            "a text has a control character, which JSON needs as an escape such as \\n".into()
         }
         _ if what.contains("surrogate") || what.contains("hex escape") => {
             "an escape \\u stands for no character".into()
@@ -101,5 +101,5 @@ fn unfit<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) -> String {
         other => other,
     };
     let field = field.map(|field| format!("{field}: ")).unwrap_or_default();
-    format!("{field}{found} where {wanted} is wanted")
+    format!("{field}{found} instead of {wanted}")
 }

@@ -133,7 +133,8 @@ impl<R: BufRead> Records<R> {
         let field = range.map_or(&[][..], |(start, end)| &bytes[start..end]);
         str::from_utf8(field).map_err(|error| {
             let (number, at) = (number + 1, error.valid_up_to() + 1);
-            let why = format!("field {number} is not UTF-8 from its byte {at} on; has the file another encoding?");
+            let why =
+                format!("field {number} is not UTF-8 from its byte {at} on; does the file have another encoding?");
             Wrong { line: *line, why }
         })
     }
@@ -176,7 +177,7 @@ impl Record {
             }
             (At::Quote(from), _) => Err(behind_quote(from, line)),
             (At::Spaces, b'"') => {
-                let why = "spaces stand before a quote: is the field quoted, or does it begin with spaces?";
+                let why = "there are spaces before a quote: is the field quoted, or does it begin with spaces?";
                 Err(Wrong { line, why: why.into() })
             }
             _ => {
@@ -196,9 +197,7 @@ impl Record {
             return Ok(());
         }
         let (line, why) = match at {
-            At::Quoted(line) => {
-                (line, "the record is longer than 64 MiB; is the quote closed that stands in this line?")
-            }
+            At::Quoted(line) => (line, "the record is longer than 64 MiB; is the quote in this line closed?"),
             _ => (self.line, "the record is longer than 64 MiB"),
         };
         Err(Wrong { line, why: why.into() })
@@ -210,7 +209,8 @@ fn behind_quote(from: u64, line: u64) -> Wrong {
         true => String::new(),
         false => format!(" of the field that begins in line {from}"),
     };
-    let why = format!("text stands behind the closing quote{begun}; a quote inside of a quoted field is written twice");
+    let why =
+        format!("there is text after the closing quote{begun}; a quote inside of a quoted field is written twice");
     Wrong { line, why }
 }
 

@@ -46,7 +46,7 @@ impl NewFile {
         };
         let target = resolved(path).map_err(failed)?;
         if stores.iter().any(|store| is_within(&target, store)) {
-            return Err(Failure::usage("the file would stand in the directory of a store").at(&name));
+            return Err(Failure::usage("the file would be in the directory of a store").at(&name));
         }
         let beside = beside(&target).map_err(failed)?;
         if let Some(old) = old {

@@ -75,6 +75,6 @@ pub fn what_was_deleted_stays_deleted<B: EventStore>(open: impl Fn() -> B) {
     assert!(!keyed(&store).duplicate, "keys of deleted commits stay free");
     drop(store);
     let store = open();
-    assert_eq!(texts_of(&store, "order-1@x"), ["m0", "m1", "m2", "m3", "m4", "e"], "what was begun anew is there");
+    assert_eq!(texts_of(&store, "order-1@x"), ["m0", "m1", "m2", "m3", "m4", "e"], "what was begun again is there");
     assert_eq!(store.delete_edition("x", None).must("deleting an edition"), 2, "and only that counts");
 }

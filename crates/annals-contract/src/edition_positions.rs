@@ -30,7 +30,7 @@ pub fn positions_go_with_their_edition<B: EventStore + PositionStore>(store: &B)
     append(store, "order-1@x", Expected::Any, &["n"]);
     assert_eq!(positions(store), [Some(0), None, None, Some(3)], "they do not come back");
     store.put_position("billing", &stream("order-1@x"), 0).must("putting a position");
-    assert_eq!(positions(store), [Some(0), Some(0), None, Some(3)], "and can be put anew");
+    assert_eq!(positions(store), [Some(0), Some(0), None, Some(3)], "and can be put again");
 }
 
 /// Where one domain of an edition is deleted, the positions of the others stay.

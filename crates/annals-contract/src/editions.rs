@@ -345,7 +345,7 @@ pub fn deleting_gives_back_main<B: EventStore>(store: &B) {
     assert_eq!(next_sequence(store, "order-1@x"), 5);
     assert_eq!(texts_of(store, "bill-1@x"), [""; 0]);
     assert_eq!(next_sequence(store, "bill-1@x"), 0);
-    assert_eq!(texts_of(store, "order-1"), ["m0", "m1", "m2", "m3", "m4"], "main is as it was");
+    assert_eq!(texts_of(store, "order-1"), ["m0", "m1", "m2", "m3", "m4"], "main is unchanged");
     assert_eq!(texts_of(store, "order-1@y"), ["m0", "y1"], "others are as they were");
     assert_eq!(listed(store), [("y".to_owned(), 1)]);
 }
@@ -425,7 +425,7 @@ pub fn deleted_events_are_not_found<B: EventStore>(store: &B) {
 }
 
 /// What was deleted may be begun again, with another point, and with the same keys.
-pub fn deleted_editions_may_begin_anew<B: EventStore>(store: &B) {
+pub fn deleted_editions_may_begin_again<B: EventStore>(store: &B) {
     begin(store, 5);
     let keyed = |sequence, text| store.commit(&[part("order-1@x", Expected::Next(sequence), &[text])], "k");
     assert!(!keyed(2, "e2").must("the first commit with a key").duplicate);

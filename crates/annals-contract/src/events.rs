@@ -344,7 +344,7 @@ pub fn a_commit_of_several_streams_is_refused_whole<B: EventStore>(store: &B) {
     assert_eq!((next_sequence(store, "order-1"), next_sequence(store, "bill-1")), (2, 0));
     assert!(read(store, "bill-1", &Reading::default()).is_empty());
     let call = [part("bill-1", Expected::NoStream, &["a"]), part("order-1", Expected::Next(2), &["b"])];
-    let stored = store.commit(&call, "").must("the commit, decided anew,");
+    let stored = store.commit(&call, "").must("the commit, decided again,");
     assert_eq!(stored.positions, 2..4, "what was refused takes no position");
 }
 
@@ -443,7 +443,7 @@ pub fn the_key_of_a_refused_commit_is_free<B: EventStore>(store: &B) {
     begin(store, 2);
     let stale = store.commit(&[part("order-1", Expected::Next(1), &["x"])], "k");
     assert!(stale.is_err(), "a stale sequence is refused, with a key as without");
-    let retried = store.commit(&[part("order-1", Expected::Next(2), &["x"])], "k").must("the commit, decided anew,");
+    let retried = store.commit(&[part("order-1", Expected::Next(2), &["x"])], "k").must("the commit, decided again,");
     assert!(!retried.duplicate, "nothing was stored under this key");
     assert_eq!(texts_of(store, "order-1"), ["m0", "m1", "x"]);
 }

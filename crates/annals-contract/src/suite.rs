@@ -115,7 +115,7 @@ macro_rules! each_scenario {
             deleting_what_is_not_there_gives_0,
             positions_of_deleted_events_are_holes,
             deleted_events_are_not_found,
-            deleted_editions_may_begin_anew,
+            deleted_editions_may_begin_again,
             appends_deletes_and_reads_race,
         }
     };

@@ -131,7 +131,7 @@ fn opened(fs: &MemFs, dir: &str) -> (Vec<EventRecord>, Vec<u64>) {
     let verified = verify_in(fs, dir).expect("a store");
     // What a repair leaves to the next open.
     let left = |notice: &String| {
-        ["they are written over", "it will be made anew", "a newer version wrote it; it is not used"]
+        ["they will be overwritten", "it will be rebuilt", "a newer version wrote it; it is not used"]
             .iter()
             .any(|end| notice.ends_with(end))
     };

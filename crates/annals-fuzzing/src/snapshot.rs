@@ -189,7 +189,7 @@ fn changed(input: &Input) {
     let found = store.snapshots().latest(&of).expect("the events are good");
     let skipped = store.snapshots().skipped();
     if !tampered {
-        let found = found.expect("the older one is as it was");
+        let found = found.expect("the older one is unchanged");
         let right: (u64, &[u8]) = if bytes == unchanged { (last, &state) } else { (0, OLDER) };
         assert!((found.sequence(), found.bytes()) == right, "{found:?} is not what was put");
         let told = skipped != annals::snapshot::SkippedSnapshots::default();

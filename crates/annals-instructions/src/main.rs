@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     let measured = measure(OPERATIONS.iter().filter(|operation| wanted(operation.name)), &baseline);
     if accept {
         Baseline::write(&measured);
-        println!("\naccepted: {} is written anew", baseline::FILE);
+        println!("\naccepted: {} was rewritten", baseline::FILE);
         return ExitCode::SUCCESS;
     }
     judge(&measured, &baseline)

@@ -63,7 +63,7 @@ impl Opening<'_> {
             return Ok(());
         }
         if let ScanEnd::Sealed { junk: true, .. } = scanned.stop {
-            report.notices.push(format!("{}: bytes behind the seal; ignored", segment_name(last.number)));
+            report.notices.push(format!("{}: bytes after the seal; ignored", segment_name(last.number)));
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Opening<'_> {
         report: &mut OpenReport,
     ) -> Result<Scanned> {
         let name = segment_name(header.number);
-        report.notices.push(format!("{name}: its index was missing or not intact; made anew"));
+        report.notices.push(format!("{name}: its index was missing or not intact; rebuilt"));
         let vouches = match scanned.stop {
             ScanEnd::Sealed { .. } => false,
             _ => self.header_of(header.number + 1)?.is_some_and(|next| scanned.is_vouched_for_by(header, &next)),

@@ -81,11 +81,11 @@ impl fmt::Display for Action {
         match self {
             Action::Finish => f.write_str("finish the repair that was interrupted"),
             Action::CutTail(torn) => write!(f, "cut the torn tail: {torn}"),
-            Action::Rewrite { path, why } => write!(f, "make {} anew: {why}", path.display()),
+            Action::Rewrite { path, why } => write!(f, "rebuild {}: {why}", path.display()),
             Action::AcceptLoss(loss) => write!(f, "accept the loss: {}", loss.damage),
-            Action::RebuildIndex { path } => write!(f, "make the index {} anew", path.display()),
-            Action::RewriteHead { why } => write!(f, "write HEAD anew: {why}"),
-            Action::RewritePositions { why } => write!(f, "make POSITIONS anew of what is intact in it: {why}"),
+            Action::RebuildIndex { path } => write!(f, "rebuild the index {}", path.display()),
+            Action::RewriteHead { why } => write!(f, "rewrite HEAD: {why}"),
+            Action::RewritePositions { why } => write!(f, "rebuild POSITIONS from its intact entries: {why}"),
             Action::AcceptLostEntries(damage) => write!(f, "accept the loss of entries: {damage}"),
             Action::SetAside { path, why } => write!(f, "move {} to quarantine: {why}", path.display()),
         }
@@ -230,7 +230,7 @@ impl Repair {
                 _ => Error::invalid(
                     "report",
                     format!(
-                        "it names the positions {:?} and the bytes {:?} of POSITIONS, and others are lost now",
+                        "it names the positions {:?} and the bytes {:?} of POSITIONS, but the present losses differ",
                         self.accepted.as_deref().unwrap_or_default(),
                         self.accepted_entries.as_deref().unwrap_or_default()
                     ),
@@ -372,7 +372,7 @@ impl Look<'_> {
         rebuilt.parts.iter().for_each(|part| builder.add(&rebuilt, part));
         let why = match (rebuilt.losses.is_empty(), self.inventory.sound(n)) {
             (false, _) => "events in it are lost",
-            (true, Some(_)) => "the segment before it is made anew",
+            (true, Some(_)) => "the segment before it is rebuilt",
             (true, None) => "it is not intact, and no event in it is lost",
         };
         match &rebuilt.torn {
@@ -446,10 +446,10 @@ impl Look<'_> {
         self.plan.actions.extend(other.iter().cloned().map(Action::AcceptLoss));
         let bad = head::read(self.fs, self.dir).map_or(1, |slots| slots.map_or(0, |slots| slots.bad));
         let why = match self.inventory.head {
-            None => "it is missing, or says nothing that can be believed",
+            None => "it is missing, or not usable",
             Some(_) if bad > 0 => "a slot of it is not intact",
             Some(_) if other.is_some() => "it marks another log",
-            Some(_) if self.rewritten => "a segment is made anew",
+            Some(_) if self.rewritten => "a segment is rebuilt",
             Some(_) => return Ok(()),
         };
         self.plan.losses.extend(other);
@@ -478,7 +478,7 @@ impl Look<'_> {
             }
             if !replaced {
                 let left_out = self.inventory.left_out.iter().find(|left_out| left_out.path == *path);
-                let why = left_out.map_or("its events stand in another file", |left_out| &left_out.why).to_owned();
+                let why = left_out.map_or("its events are in another file", |left_out| &left_out.why).to_owned();
                 self.plan.actions.push(Action::SetAside { path: path.to_owned(), why });
             }
         }

@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Moves the checkpoint anywhere, and makes that durable. Removes it if nothing is done.
-    pub(crate) fn keep_anew(&self, name: &str, next: u64) -> Result<()> {
+    pub(crate) fn replace_checkpoint(&self, name: &str, next: u64) -> Result<()> {
         let positions = &self.inner.positions;
         match next.checked_sub(1) {
             Some(position) => {

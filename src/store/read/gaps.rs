@@ -223,7 +223,7 @@ impl Untold {
             sequences = here.map(|lost| overlap(&lost.sequences)).find(|range| !range.is_empty())?;
         }
         let told = match sequences.end {
-            u64::MAX => format!("{why}; {} may have had sequences from {} on there", of.stream, sequences.start),
+            u64::MAX => format!("{why}; {} may have had events from sequence {} on there", of.stream, sequences.start),
             _ => format!("{why}; {} lacks {}", of.stream, numbers("sequence", &sequences)),
         };
         Some(Error::damaged(path, bytes.clone(), positions.clone(), told))

@@ -95,7 +95,7 @@ impl Store {
 ///
 /// A state has up to 1 GiB; it is in memory twice while it is written.
 #[derive(Clone)]
-#[must_use = "a handle does nothing by itself"]
+#[must_use = "a handle does nothing on its own"]
 pub struct Snapshots {
     store: Store,
     retention: Retention,

@@ -722,7 +722,7 @@ fn a_search_that_goes_on_around_damage_sees_what_it_saw() {
 /// edition was deleted and begun again in one segment that does not hold, and the report of a loss
 /// named sequences that were not lost, or knew less than it could.
 #[test]
-fn a_loss_in_an_edition_that_was_begun_anew_is_named() {
+fn a_loss_in_an_edition_that_was_begun_again_is_named() {
     let fill = |store: &Store| {
         (0..4).for_each(|_| _ = put(store, "a-1", Expected::Any));
         (3..5).for_each(|next| _ = put(store, "a-1@x", Expected::Next(next)));

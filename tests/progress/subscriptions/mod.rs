@@ -233,12 +233,12 @@ fn deleted_editions_are_passed_over() {
     let mut edition = store.subscribe(Query::new().edition("x"));
     assert_eq!(some(&mut edition, 3), ["0", "1", "caught up"]);
     store.editions().delete("x", None).unwrap();
-    let mut anew = store.subscribe(Query::new().edition("x"));
-    assert_eq!(some(&mut anew, 3), ["1", "caught up", "nothing"]);
-    assert_eq!(anew.checkpoint(), store.head());
+    let mut again = store.subscribe(Query::new().edition("x"));
+    assert_eq!(some(&mut again, 3), ["1", "caught up", "nothing"]);
+    assert_eq!(again.checkpoint(), store.head());
     assert_eq!(next(&mut edition), "nothing");
     append(&store, "a-1@x", "T");
-    assert_eq!((next(&mut edition), next(&mut anew)), ("3".into(), "3".into()));
+    assert_eq!((next(&mut edition), next(&mut again)), ("3".into(), "3".into()));
 }
 
 /// A thousand that sleep cost no thread, and nobody is woken for nothing.

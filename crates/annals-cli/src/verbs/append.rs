@@ -62,7 +62,7 @@ fn expected(text: &str) -> Result<Expected, String> {
         "none" => Expected::NoStream,
         "exists" => Expected::Exists,
         "any" => Expected::Any,
-        number => Expected::Next(number.parse().map_err(|_| "none, exists, any, or a number is wanted".to_owned())?),
+        number => Expected::Next(number.parse().map_err(|_| "expected none, exists, any, or a number".to_owned())?),
     })
 }
 

@@ -53,7 +53,7 @@ impl Args {
         // First: it must not be newer than the events that follow.
         let mut gaps = opening::Gaps::default();
         let tracked = store.all_tracked().unwrap_or_else(|error| {
-            gaps.note("how far upstreams have been taken in", &error);
+            gaps.note("tracked positions of upstreams", &error);
             BTreeMap::new()
         });
         let events = store.read_all().from(self.from).to(self.to);
@@ -148,7 +148,7 @@ impl Target<'_> {
     /// Says that the file does not exist, or is unchanged.
     fn given_up(&self, failure: Failure) -> Failure {
         let Target::File(file) = self else { return failure };
-        let became = if file.new.replaces() { "is as it was" } else { "was not written" };
+        let became = if file.new.replaces() { "is unchanged" } else { "was not written" };
         failure.and_hint(format_args!("{} {became}", file.new.name()))
     }
 

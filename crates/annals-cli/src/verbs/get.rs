@@ -55,7 +55,7 @@ fn at(store: &Store, position: u64) -> Result<Event> {
             Failure::failed(format_args!("no event has the position {position}: the store has {count}, from 0 on"))
         }
         _ => Failure::failed(format_args!(
-            "no event has the position {position}: it is lost, was deleted with its edition, or is a record of the store's own"
+            "no event has the position {position}: it is lost, was deleted with its edition, or is a system record"
         )),
     };
     found.filter(|event| event.position() == position).ok_or_else(missing)

@@ -127,7 +127,7 @@ impl Args {
             false => "nothing was imported".to_owned(),
             true => {
                 let events = summary.events;
-                format!("{events} events are imported and stay; go on behind them with --skip {upto}")
+                format!("{events} events are imported and stay; continue after them with --skip {upto}")
             }
         };
         let fed = match fed.and_then(|fed| submitted.and(created).map(|()| fed)) {
@@ -416,7 +416,7 @@ impl Import<'_> {
             Some(time) if !self.allow_future && opening::ahead(time, now) => {
                 let (time, now) = (Time(time), Time(now));
                 let why = format!(
-                    "recorded_at {time} lies ahead of the clock ({now}), and all later events would be recorded with that time; --allow-future takes it all the same"
+                    "recorded_at {time} is ahead of the clock ({now}), and all later events would be recorded with that time; --allow-future accepts it"
                 );
                 Err(Failure::failed(why).at(place(&self.name, given.line)))
             }
@@ -526,7 +526,7 @@ impl Import<'_> {
             self.upto = waiting.number;
             if self.acknowledge {
                 let told = out.line(&format!("acknowledged {}", committed.positions.end)).and_then(|()| out.flush());
-                told.map_err(|_| Failure::failed("nobody reads the acknowledgements any more"))?;
+                told.map_err(|_| Failure::failed("the reader of the acknowledgements is gone"))?;
             }
         }
         Ok(())

@@ -98,9 +98,9 @@ fn lines(actions: &[Action]) -> Vec<String> {
         match (run.len(), first) {
             (1 | 2, _) => lines.extend(run.iter().map(Action::to_string)),
             (count, Action::Rewrite { why, .. }) => {
-                lines.push(format!("make {count} files anew, {} to {to}: {why}", from.display()));
+                lines.push(format!("rebuild {count} files, {} to {to}: {why}", from.display()));
             }
-            (count, _) => lines.push(format!("make {count} indexes anew, {} to {to}", from.display())),
+            (count, _) => lines.push(format!("rebuild {count} indexes, {} to {to}", from.display())),
         }
     }
     lines

@@ -124,7 +124,7 @@ fn parts(done: &Salvaged) -> Vec<(&'static str, String)> {
     if !done.unproven.is_empty() {
         let (first, last) = (done.unproven.start, done.unproven.end - 1);
         let kept = if first == last { format!("position {first}") } else { format!("positions {first} to {last}") };
-        let proof = format!("{kept}: kept, though nothing proves that it was acknowledged");
+        let proof = format!("{kept}: kept, although no evidence proves that it was acknowledged");
         parts.push(("unproven", proof));
     }
     parts.extend(done.torn.iter().map(|torn| ("torn tail", torn.to_string())));

@@ -92,7 +92,7 @@ struct Pace {
     /// The next change after that will be visible.
     quiet: bool,
     /// The newest segment must be looked for once more.
-    anew: bool,
+    relist: bool,
     pause: Duration,
     /// How long the store has been open elsewhere.
     locked: Duration,
@@ -102,7 +102,7 @@ impl Pace {
     /// Checks the store. A segment that is created at the same moment as a check of the directory
     /// does not change its time visibly, so that the directory is listed again after each opening.
     fn look(&mut self, dir: &Path) -> Sign {
-        let known = !std::mem::take(&mut self.anew);
+        let known = !std::mem::take(&mut self.relist);
         Sign::of(dir, self.seen.as_ref().filter(|_| known))
     }
 
@@ -114,7 +114,7 @@ impl Pace {
         let opens = self.seen.as_ref() != Some(&sign) || (quiet && !self.quiet);
         if opens {
             (self.seen, self.quiet, self.pause) = (Some(sign), quiet, SOON);
-            self.anew = true;
+            self.relist = true;
         }
         opens
     }
@@ -217,7 +217,7 @@ impl Args {
                         if pace.locked() {
                             note(
                                 "annals: note: ",
-                                "another process has the store open to write: its events are shown when it closes it",
+                                "another process has the store open for writing: its events are shown when it closes it",
                             );
                         }
                     }

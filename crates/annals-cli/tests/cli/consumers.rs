@@ -36,7 +36,7 @@ fn they_are_listed_and_shown() {
     assert_eq!([shown[0], shown[2], shown[4]], ["position\t2", "behind\t1", "dead letters\t1"]);
     assert!(shown[1].starts_with("version\t") && shown[3].starts_with("next\t20"), "{shown:?}");
     let missing = consumers(&place, &["show"], &["nobody"]).fails(1);
-    assert_eq!(missing, "annals: error: no consumer nobody has kept anything in the store\n");
+    assert_eq!(missing, "annals: error: no consumer nobody has stored anything\n");
     assert_eq!(consumers(&small(), &["list"], &[]).ok(), "");
 }
 

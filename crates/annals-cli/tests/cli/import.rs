@@ -72,7 +72,7 @@ fn a_bad_line_is_named_and_its_commit_is_not_stored() {
     let file = place.file("in.jsonl", &text);
     let said = place.run("import", &[&file, "--batch", "4"]).fails(1);
     assert!(said.contains(&format!("{file}:11: unknown field `tpye`")), "{said}");
-    assert!(said.contains("hint: 8 events are imported and stay; go on behind them with --skip 8\n"), "{said}");
+    assert!(said.contains("hint: 8 events are imported and stay; continue after them with --skip 8\n"), "{said}");
     assert_eq!(place.export().lines().count(), 8);
 
     // Corrected, it goes on where it was.
@@ -216,7 +216,7 @@ fn a_padded_archive_is_read_to_its_end() {
     content.extend_from_slice(b"more");
     let file = place.file("followed.gz", &content);
     let said = place.run("import", &[&file]).fails(1);
-    assert!(said.contains("what stands behind the end of the gzip data is not gzip"), "{said}");
+    assert!(said.contains("the bytes after the end of the gzip data are not gzip"), "{said}");
 }
 
 #[test]

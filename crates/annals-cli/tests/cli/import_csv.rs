@@ -86,10 +86,10 @@ fn what_is_not_well_formed_is_refused() {
     let cases = [
         ("when,case,activity,note\n,o-1,A,ok\n,o-2,A,\"open\n,o-3,A,b\n", "stdin:3: a quote is not closed"),
         ("when,case,activity,note\n,o-1,A,\"ok\"\n,o-2,A,\"cut off he", "stdin:3: a quote is not closed"),
-        ("when,case,activity,note\n,o-1,A,\"7\" wide\"\n,o-2,A,b\n", "stdin:2: text stands behind the closing quote;"),
+        ("when,case,activity,note\n,o-1,A,\"7\" wide\"\n,o-2,A,b\n", "stdin:2: there is text after the closing quote;"),
         (
             "when,case,activity,note\n,o-1,A,\"open\n,o-2,A,\"b\"\n",
-            "stdin:3: text stands behind the closing quote of the field that begins in line 2;",
+            "stdin:3: there is text after the closing quote of the field that begins in line 2;",
         ),
         ("when,case,activity,note\n,o-1,A, \"a, b\"\n", "stdin:2: spaces stand before a quote"),
         ("when,case,activity,note\n,o-1,A,\"a\"\n\n,o-1,A,b,c\n", "stdin:4: 5 fields where the header has 4"),

@@ -102,7 +102,7 @@ fn damage_shows_in_verify() {
     let none = place.file("none.json", r#"{"losses":[]}"#);
     assert_eq!(place.run("repair", &["--accept-loss", &none, "--yes"]).code, 3);
     let out = place.run("repair", &["--accept-loss", report, "--yes"]).ok();
-    assert!(out.contains("done\tmake POSITIONS anew"), "{out}");
+    assert!(out.contains("done\trebuild POSITIONS"), "{out}");
     place.run("verify", &[]).ok();
 }
 
@@ -133,7 +133,7 @@ fn what_is_about_another_history_is_told_and_can_be_reset() {
     copy_over(&backup, &place.store);
     append(&place.open(), "New");
 
-    let told = "the log has another event in its place";
+    let told = "the log has another event with its number";
     let list = positions(&place, "list", &["--json"]);
     assert_eq!((list.code, list.stderr.matches(told).count()), (0, 5), "{}", list.stderr);
     assert!(lines(&list.stdout).iter().all(|line| line.contains(told)), "{}", list.stdout);

@@ -7,7 +7,7 @@ fn says_what_it_would_do_and_does_it() {
     place.change(|bytes| bytes.extend_from_slice(b"half a commit"));
     let before = fs::read(place.segment()).unwrap();
     let out = place.run("repair", &[]).ok();
-    assert!(out.contains("to do\tcut the torn tail") && out.contains("to do\twrite HEAD anew"), "{out}");
+    assert!(out.contains("to do\tcut the torn tail") && out.contains("to do\trewrite HEAD"), "{out}");
     assert_eq!(lines(&out).last(), Some(&"verdict\tnothing was changed; --yes does it"));
     assert_eq!(fs::read(place.segment()).unwrap(), before);
     let out = place.run("repair", &["--yes"]).ok();
@@ -61,5 +61,5 @@ fn one_reason_is_one_line() {
     }
     let out = annals(["repair".as_ref(), dir.path().as_os_str()]).ok();
     assert_eq!(out.lines().count(), 2, "{out}");
-    assert!(out.contains("indexes anew"), "{out}");
+    assert!(out.contains("indexes"), "{out}");
 }

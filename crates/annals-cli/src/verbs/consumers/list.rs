@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// List the consumers that have stored something: the position up to which all is done, the number
 /// of events after it, and the number of dead letters
 ///
-/// `after` is the number of events that a consumer has not reached: 0 if it had caught up when it
+/// `behind` is the number of events that a consumer has not reached: 0 if it had caught up when it
 /// ended, and no event has come since. The store does not know which of them match its query.
 #[derive(clap::Args)]
 pub struct Args {

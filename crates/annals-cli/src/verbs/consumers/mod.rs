@@ -35,7 +35,7 @@ impl Verb {
 
 fn find(store: &Store, name: &str) -> Result<ConsumerInfo> {
     let found = store.consumers()?.into_iter().find(|info| info.name == name);
-    found.ok_or_else(|| Failure::failed(format_args!("no consumer {name} has kept anything in the store")))
+    found.ok_or_else(|| Failure::failed(format_args!("no consumer {name} has stored anything")))
 }
 
 fn position(info: &ConsumerInfo) -> Option<u64> {

@@ -56,7 +56,7 @@ impl Args {
         domains.retain(|domain, _| self.domain.as_ref().is_none_or(|wanted| wanted == domain));
         let events: u64 = domains.values().sum();
         let each = if domains.is_empty() { String::new() } else { format!(" ({})", by_domain(&domains)) };
-        let refused = format!("{events} events would go{each}, and nothing was deleted");
+        let refused = format!("{events} events would be deleted{each}; nothing was changed");
         Ok(Failure::usage(refused).hint("editions are deleted only with --yes"))
     }
 }

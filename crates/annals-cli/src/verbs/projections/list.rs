@@ -79,7 +79,7 @@ impl Args {
         }
         list.end()?;
         for (path, fault) in store.projections().unusable()? {
-            note("annals: note: ", &format!("{}: {fault}; the projection will begin anew", path.display()));
+            note("annals: note: ", &format!("{}: {fault}; the projection will be rebuilt", path.display()));
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ struct Dropped<'a> {
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         if !self.yes {
-            return Err(Failure::usage("this forgets what was not handled; add --yes to do it"));
+            return Err(Failure::usage("this removes events that were not handled; add --yes to do it"));
         }
         let store = opening::to_write(&self.store, Options::new().create(false))?;
         let consumer = store.consumer(&self.consumer);

@@ -1,5 +1,5 @@
-//! What is bound to an event: snapshots, states, checkpoints, positions, letters, and those who
-//! follow.
+//! Data that is bound to an event: snapshots, states, checkpoints, positions, dead letters, and
+//! subscriptions.
 
 use annals::consumer::Reset;
 use annals::fs::{Entry, Fs, FsLayer, MemFs};
@@ -42,7 +42,7 @@ fn copy_over(from: &Path, to: &Path) {
     }
 }
 
-/// A sink that stores its checkpoint, and when the event there was recorded.
+/// A sink that stores its checkpoint and the recorded time of the event there.
 #[derive(Clone, Default)]
 struct Sink {
     checkpoint: Option<u64>,
@@ -65,7 +65,7 @@ impl ExternalSink for Sink {
     }
 }
 
-/// A store over which a backup of its first 50 events was put back. The 50 events after those were
+/// A store over which a backup of its first 50 events was restored. The 50 events after those were
 /// seen by a consumer, `mailer`, which gave up the one at 60, by a handler, `billing`, and by a
 /// sink.
 struct Restored {
@@ -112,7 +112,7 @@ fn mailer(store: &Store) -> annals::Consumer {
     store.consumer("mailer").until_caught_up()
 }
 
-/// What opening has told of bindings, `verify` tells, and takes the store for sound.
+/// `verify` reports what opening has reported of bindings, and calls the store sound.
 fn as_opening(path: &Path, notices: &str) {
     let report = verify(path).unwrap();
     assert!(report.is_sound(), "{report:?}");
@@ -127,11 +127,11 @@ fn nothing(_: &Event) {
     panic!("nothing is handed out")
 }
 
-/// A backup was put back over the directory, which has grown past the old checkpoint by the time
-/// the consumer runs: it saw 10 of 60 new events, its dead letter was tried with another event, and
-/// the handler and the external state went on at their numbers. A checkpoint was a number, and a
-/// number says nothing of which event it was. Each is bound to its event now, and refused with the
-/// way out when the log has another one there.
+/// A backup was restored over the directory, which had grown past the old checkpoint when the
+/// consumer ran: it saw 10 of 60 new events, its dead letter was retried with another event, and
+/// the handler and the external state continued at their numbers. A checkpoint was a number, and a
+/// number does not identify an event. Now each is bound to its event, and refused, with the way
+/// out, if the log has another one there.
 #[test]
 fn what_is_about_events_of_another_history_is_refused() {
     let restored = Restored::new();
@@ -173,7 +173,7 @@ fn what_is_about_events_of_another_history_is_refused() {
     store.positions().reset("billing", &order, 49).unwrap();
     assert_eq!(store.positions().get("billing", &order).unwrap(), Some(49));
 
-    // The letter is about an event that is gone: it is shown without one, and not tried with
+    // The event of the dead letter no longer exists: it is listed without one, and not retried with
     // another.
     let letter = mailer(&store).dead_letters().unwrap().remove(0);
     assert_eq!((letter.position, letter.fault, letter.event.is_some()), (60, Some(BindingFault::Diverged), false));
@@ -189,9 +189,9 @@ fn what_is_about_events_of_another_history_is_refused() {
     assert!(restored.open().open_report().notices.is_empty());
 }
 
-/// `verify` looked at the bytes of POSITIONS, and not at what they are about: of a store over which
-/// a backup was put back it said nothing, and opening looks only at the newest. It tells of all,
-/// once for each name.
+/// `verify` checked the bytes of POSITIONS, but not what they are about: for a store over which a
+/// backup was restored it reported nothing, and opening checks only the newest entries. Now it
+/// reports all, once for each name.
 #[test]
 fn verify_tells_of_all_that_is_about_another_history() {
     let dir = tempfile::tempdir().unwrap();
@@ -200,7 +200,7 @@ fn verify_tells_of_all_that_is_about_another_history() {
     let store = Store::open(&common).unwrap();
     append(&store, "order-1", "Common", 2);
     append(&store, "order-2", "Common", 2);
-    // What has the name of an edition now is not what had it once.
+    // The present edition of a name is not an earlier one.
     append(&store, "order-1@dream", "Gone", 1);
     store.editions().delete("dream", None).unwrap();
     store.append(&dream("order-1"), Expected::Next(1), [NewEvent::new("Common", "")]).unwrap();
@@ -250,8 +250,7 @@ fn verify_tells_of_all_that_is_about_another_history() {
     assert!(report.notices.iter().any(|of| of.contains("of handler late") && of.contains("and 3 more")), "{report:?}");
     assert_eq!(report.notices.len(), 5, "{report:?}");
 
-    // The log has not come to what stands behind the backup; of one that is damaged, nobody knows
-    // what it had come to.
+    // The log does not reach the entries after the backup; the end of a damaged log is unknown.
     std::fs::copy(one.join("POSITIONS"), common.join("POSITIONS")).unwrap();
     let ahead = verify(&common).unwrap().notices;
     assert!(ahead.len() == 5 && ahead.iter().all(|of| of.contains("has not come to")), "{ahead:?}");
@@ -262,7 +261,7 @@ fn verify_tells_of_all_that_is_about_another_history() {
     std::fs::write(&segment, bytes).unwrap();
     let damaged = verify(&common).unwrap();
     assert!(!damaged.is_sound() && !damaged.notices.iter().any(|of| of.contains("POSITIONS")), "{damaged:?}");
-    // Of another store, nothing is said but that.
+    // For another store, only that is reported.
     let stranger = dir.path().join("stranger");
     let store = Store::open(&stranger).unwrap();
     append(&store, "order-1", "T", 20);
@@ -272,8 +271,9 @@ fn verify_tells_of_all_that_is_about_another_history() {
     assert!(found.damage.len() == 1 && found.notices.is_empty(), "{found:?}");
 }
 
-/// The same, with the store still shorter than the checkpoint: a consumer silently went back to the
-/// end. All say the same now, and opening says it first, also to those who only read.
+/// The same, while the store is shorter than the checkpoint: a consumer silently went back to the
+/// end. Now all report the same error, and opening reports it first, even in a store that is only
+/// read.
 #[test]
 fn what_is_ahead_of_a_restored_store_is_refused() {
     let restored = Restored::new();
@@ -300,9 +300,9 @@ fn what_is_ahead_of_a_restored_store_is_refused() {
     assert_eq!(mailer(&store).run(|_: &Event| ()).unwrap().handled, 50);
 }
 
-/// A subscription after a position that the store has not come to gave the same error for ever,
-/// also after it was stopped: 3.6 million of them in 8 seconds through an endpoint. It looked at
-/// the position before it looked whether it had ended. There is one error, and then it has ended.
+/// A subscription after a position that the store had not reached returned the same error forever,
+/// even after it was stopped: 3.6 million errors in 8 seconds through an endpoint. It checked the
+/// position before it checked whether it had ended. Now there is one error, and then it has ended.
 #[test]
 fn a_subscription_that_begins_behind_the_end_fails_once() {
     let store = Store::in_memory();
@@ -320,8 +320,8 @@ fn a_subscription_that_begins_behind_the_end_fails_once() {
     assert!(matches!(at_the_head.next(), Some(Ok(Delivery::CaughtUp(Some(0))))));
 }
 
-/// `after(u64::MAX)` was told as a place one lower: the place was kept as the position behind it,
-/// which the last number does not have. It is the number that was given, here as in a checkpoint.
+/// `after(u64::MAX)` was reported as one less: it was kept as the position after it, which the last
+/// number does not have. Now the given number is reported, here as for a checkpoint.
 #[test]
 fn the_last_number_is_told_as_it_is() {
     let store = Store::in_memory();
@@ -343,8 +343,8 @@ fn the_last_number_is_told_as_it_is() {
     }
 }
 
-/// A number that was committed before the log had come to it was taken for a place once the log had
-/// grown past it.
+/// A number that was committed before the log had reached it was taken for a position once the log
+/// had grown past it.
 #[test]
 fn a_number_that_was_no_position_is_none_later() {
     let store = Store::in_memory();
@@ -356,9 +356,9 @@ fn a_number_that_was_no_position_is_none_later() {
     assert_eq!(store.checkpoints().get("mailer").unwrap().map(|of| of.position), Some(5), "a number, as it was given");
 }
 
-/// A power cut takes events of a store that does not sync them. What is kept about events is after
-/// them on the disk, so it never is about one that is gone: nothing is refused then, and what comes
-/// is seen.
+/// A power cut loses events of a store that does not sync them. Data about events is written to the
+/// disk after them, so it is never about a missing one: nothing is refused then, and new events are
+/// seen.
 #[test]
 fn a_power_cut_leaves_nothing_that_is_about_lost_events() {
     let disk = SimFs::new();
@@ -388,7 +388,7 @@ fn a_power_cut_leaves_nothing_that_is_about_lost_events() {
     }
 }
 
-/// A projection that sets its state once, and is saved by itself.
+/// A projection that sets its state once, and is saved automatically.
 struct Keeps<S>(S);
 
 impl<S> Projection for Keeps<S>
@@ -437,8 +437,8 @@ fn busy() -> Tagged {
     Tagged::Busy { with: "x".into() }
 }
 
-/// What two loads give, and a projection that is started twice; with the default codec, or this
-/// one.
+/// The results of two loads, and a projection that is started twice; with the default codec, or
+/// this one.
 fn twice<S>(state: &S, codec: Option<Codec>) -> (bool, Start)
 where
     S: Serialize + for<'de> Deserialize<'de> + Default + Clone + Send + Sync + PartialEq + std::fmt::Debug + 'static,
@@ -474,9 +474,9 @@ where
 }
 
 /// bincode was the silent default for states, and writes no names: a struct with a field that may
-/// be left out was loaded as another one, and an enum with an internal tag could not be loaded at
-/// all, so that each load replayed everything and wrote it again. JSON is the default; and a state
-/// that does not come back as it is, is not kept, and anyone who loads is told.
+/// be left out was loaded with other values, and an internally tagged enum could not be loaded at
+/// all, so that each load replayed everything and wrote it again. Now JSON is the default; and a
+/// state that the codec does not return unchanged is not kept, and every load reports that.
 #[test]
 fn a_state_comes_back_as_it_was_or_is_not_kept() {
     let saved = Start::Saved(Some(9));
@@ -489,15 +489,15 @@ fn a_state_comes_back_as_it_was_or_is_not_kept() {
     assert_eq!(twice(&busy(), Some(Codec::Bincode)), not_kept);
     assert_eq!(twice(&Floats(vec![Some(f64::INFINITY)]), Some(Codec::Json)), not_kept);
     assert_eq!(twice(&Floats(vec![Some(f64::INFINITY), None]), Some(Codec::Bincode)), (true, saved));
-    // Numbers to the last bit: without care, JSON would lose it.
+    // Numbers to the last bit: by default, JSON would lose it.
     let floats = (1..2000u64)
         .map(|n| Some(f64::from_bits(n.wrapping_mul(0x9E37_79B9_7F4A_7C15))))
         .map(|of| of.filter(|f| f.is_finite()));
     assert_eq!(twice(&Floats(floats.collect()), None), (true, saved));
 }
 
-/// The same by hand, where the type that will be read is not known: what no type can read back is
-/// refused.
+/// The same for a put by hand, where the type that will be read is unknown: a state that no type
+/// can read back is refused.
 #[test]
 fn a_put_refuses_what_cannot_come_back() {
     let store = Store::in_memory();
@@ -512,7 +512,7 @@ fn a_put_refuses_what_cannot_come_back() {
     assert_eq!(snapshots.latest(&a).unwrap().unwrap().decode::<Optional>().unwrap(), optional());
     snapshots.clone().codec(Codec::Bincode).put(&a, 0, &Optional { note: Some(1), ..optional() }).unwrap();
 
-    // One that is of another type is told of, and replaced by one that is not.
+    // A snapshot of another type is reported, and replaced by one of this type.
     snapshots.put(&a, 0, "text").unwrap();
     let one_more = |n: &mut u64, _: &Event| {
         *n += 1;
@@ -524,7 +524,7 @@ fn a_put_refuses_what_cannot_come_back() {
     assert_eq!((load().skipped, load().replayed), (None, 0));
 }
 
-/// A saved state that cannot be decoded any more was made again at each start without a word.
+/// A saved state that could no longer be decoded was rebuilt at each start without a report.
 #[test]
 fn a_projection_tells_that_its_state_is_of_another_type() {
     let store = Store::in_memory();
@@ -536,9 +536,9 @@ fn a_projection_tells_that_its_state_is_of_another_type() {
     assert_eq!(store.projection(Keeps(7u64)).catch_up().unwrap().status().start, Start::Saved(Some(0)));
 }
 
-/// In a store that was salvaged, `put(&s, 3, …)` where the event with sequence 3 is lost stored the
-/// snapshot for event 4, which was the next one that a read gave, and loads left event 4 out. What
-/// asks for the event with a sequence gets that one, or none.
+/// In a store that was salvaged, `put(&s, 3, …)` with a lost event at sequence 3 stored the
+/// snapshot for event 4, the next one that a read returned, and loads left event 4 out. Now a
+/// request for the event with a sequence gets that event or none.
 #[test]
 fn there_is_no_snapshot_for_a_lost_event() {
     let dir = tempfile::tempdir().unwrap();
@@ -574,7 +574,7 @@ fn there_is_no_snapshot_for_a_lost_event() {
     assert!(store.snapshots().put_bytes(&a, 3, b"").is_err());
     store.snapshots().put(&a, 4, &7u64).unwrap();
     assert_eq!((count().state, count().replayed), (12, 1));
-    // A handler that had handled it has done so: nothing has taken its place.
+    // A handler that has handled it stays valid: no other event has its number.
     assert_eq!(store.positions().get("h", &a).unwrap(), Some(3));
     store.positions().reset("early", &a, 3).unwrap();
     assert_eq!(store.positions().list("early").unwrap()[0].recorded_at, None, "it is not that of event 4");
@@ -597,8 +597,8 @@ impl Projection for Count {
 }
 
 /// An inline read model did not see an event whose ticket was dropped, or whose future was
-/// cancelled, as when the client of a server has gone, until somebody appended the next one: only
-/// those who wait for their commits told it. Anyone who reads it takes in what nobody has.
+/// cancelled, as when the client of a server has gone, until the next append: only waits for
+/// commits notified it. Now its readers apply what no appender has.
 #[test]
 fn an_inline_model_shows_what_nobody_waits_for() {
     for maintenance in [true, false] {
@@ -633,7 +633,7 @@ fn an_inline_model_shows_what_nobody_waits_for() {
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// Memory, in which something happens right before a directory is listed for the nth time.
+/// Memory in which something happens right before a directory is listed for the nth time.
 #[derive(Clone)]
 struct Interrupted {
     fs: MemFs,
@@ -664,9 +664,9 @@ impl FsLayer for Interrupted {
     }
 }
 
-/// Deleting an edition without events of its own looked that there were none, and then removed its
-/// positions and snapshots, a persistent one too: also those of somebody who had begun it in
-/// between. What goes is what was there before, and so it is where the edition had events.
+/// Deleting an edition without events of its own checked that there were none, and then removed its
+/// positions and snapshots, even a persistent one: also those of a writer who had begun the edition
+/// in between. Now only data from before is removed, in editions with events, too.
 #[test]
 fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
     let mut left = 0;
@@ -677,7 +677,7 @@ fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
         append(&store, "a-1", "T", 2);
         append(&store, "a-1@what-if", "T", events);
         let own = stream("a-1@what-if");
-        // Of before: it is the edition's, and goes.
+        // From before: it belongs to the deleted edition.
         store.positions().put("old", &own, 1).unwrap();
         store.snapshots().retention(Retention::Persist).put(&own, 0, "old").unwrap();
         let began = Arc::new(AtomicBool::new(false));
@@ -704,7 +704,7 @@ fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
     assert!(left > 0, "it is begun behind the deletion, too");
 }
 
-/// What holds the last handle of a store, drops or closes it, and tells when it is gone.
+/// The holder of the last handle of a store, which drops or closes it, and signals when it is gone.
 struct Holds(Mutex<Option<Store>>, bool, mpsc::Sender<()>);
 
 impl Wake for Holds {
@@ -718,9 +718,9 @@ impl Wake for Holds {
     }
 }
 
-/// A task that held the last handle of a store dropped it when it was woken, by the maintenance
-/// thread: closing waited for that thread, which was itself, and panicked; the lock stayed for the
-/// life of the process. Another thread closes then.
+/// A task that held the last handle of a store dropped it when the maintenance thread woke it:
+/// closing waited for that thread, which was itself, and panicked; the lock stayed for the life of
+/// the process. Now another thread closes.
 #[test]
 fn a_waker_may_drop_or_close_the_last_handle() {
     for closes in [false, true] {
@@ -735,7 +735,7 @@ fn a_waker_may_drop_or_close_the_last_handle() {
         let polled = ticket.as_mut().poll(&mut Context::from_waker(&waker));
         drop(waker);
         if polled.is_ready() {
-            // The maintenance thread was faster than this one, and nobody was to be woken.
+            // The maintenance thread was faster than this one, and there was no waker to call.
             continue;
         }
         gone.recv().expect("closing does not panic in the thread that wakes");
@@ -750,11 +750,11 @@ fn a_waker_may_drop_or_close_the_last_handle() {
     }
 }
 
-/// A handler had come to sequence 3 of a stream in a named edition, an event of the main one. The
-/// edition diverged at 2, and lost its own event 3. The gap stood for the handler's event, and the
-/// handler went on behind it, though it had never seen the edition's events 2 and 3. What is lost
-/// is the edition's own event: the one that the handler has seen is still in the main edition,
-/// where the stream no longer goes.
+/// A handler had reached sequence 3 of a stream in a named edition, an event of the main one. The
+/// edition diverged at 2, and lost its own event 3. The gap counted as the handler's event, and the
+/// handler continued after it, although it had never seen the edition's events 2 and 3. The lost
+/// event is the edition's own: the one that the handler has seen is still in the main edition,
+/// which the stream has left.
 #[test]
 fn a_gap_does_not_stand_for_an_event_that_is_not_lost() {
     let bed = Bed::simulated();
@@ -784,13 +784,13 @@ fn a_gap_does_not_stand_for_an_event_that_is_not_lost() {
     assert_eq!(of.fault, Some(BindingFault::Diverged));
     assert_eq!(store.positions().get("main", &main).unwrap(), Some(3));
     store.close().unwrap();
-    // Where the event of the main one is lost, too, the gap may be the place where it stood.
+    // If the event of the main edition is lost, too, the gap may be that event.
     let store = lose(3);
     assert_eq!(store.positions().get("h", &edition).unwrap(), Some(3));
     assert_eq!(store.positions().get("main", &main).unwrap(), Some(3));
 }
 
-/// What is done when somebody is woken, once.
+/// What is done on a wake-up, once.
 struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl Wake for Does {
@@ -804,8 +804,8 @@ fn does(what: impl FnOnce() + Send + 'static) -> Waker {
     Waker::from(Arc::new(Does(Mutex::new(Some(Box::new(what))))))
 }
 
-/// A subscription that has come to the end of a store, and wakes this when there is more, or when
-/// the store is closed.
+/// A subscription at the end of a store, which wakes this when there is more, or when the store is
+/// closed.
 fn waits_for_more(store: &Store, wakes: &Waker) -> annals::subscription::SubscriptionStream {
     let mut waits = store.subscribe(Query::new()).from_now().into_stream();
     let mut poll = || waits.poll_next_unpin(&mut Context::from_waker(wakes));
@@ -814,9 +814,9 @@ fn waits_for_more(store: &Store, wakes: &Waker) -> annals::subscription::Subscri
     waits
 }
 
-/// One flag for all stores said that somebody is being woken: in a waker of one store, closing
-/// another one was refused, and dropping its last handle left its lock taken for a moment. Only the
-/// store that calls the waker cannot be waited for there.
+/// One flag for all stores said that something is being woken: in a waker of one store, closing
+/// another one was refused, and dropping its last handle left its lock taken for a moment. Now only
+/// the store that calls the waker cannot be waited for there.
 #[test]
 fn a_waker_closes_another_store_as_anybody_does() {
     for closes in [false, true] {
@@ -844,8 +844,8 @@ fn a_waker_closes_another_store_as_anybody_does() {
     }
 }
 
-/// Closing the other store wakes those who wait for it, and one of them closes the first: that is
-/// still at work below, and is not waited for.
+/// Closing the other store wakes its waiters, one of which closes the first store: that one is
+/// still working below, and is not waited for.
 #[test]
 fn a_store_is_known_below_another_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -871,10 +871,10 @@ fn a_store_is_known_below_another_one() {
     }
 }
 
-/// Who made the events durable that positions are about held the lock of their file meanwhile, and
-/// wrote the commits of others: a task that was woken by that and asked for the same lock, to keep
-/// a checkpoint of its own, waited for itself. So it was with the deletion of an edition. Tasks are
-/// woken when the lock is free.
+/// A thread that made events durable for positions held the lock of their file meanwhile, and wrote
+/// the commits of others: a task that it woke and that asked for the same lock, to store a
+/// checkpoint, waited for itself. So it was with the deletion of an edition. Now tasks are woken
+/// when the lock is free.
 #[test]
 fn what_a_waker_calls_waits_for_nobody_below_it() {
     type Call = fn(&Store);
@@ -914,7 +914,7 @@ fn what_a_waker_calls_waits_for_nobody_below_it() {
                 woken.send("woken").unwrap();
             }),
         );
-        // Nobody has written it: who waits for all that is accepted will.
+        // No thread has written it: a wait for everything that is accepted will.
         let ticket =
             store.transaction().append(&stream("a-1"), Expected::Any, [NewEvent::new("T", "")]).submit().unwrap();
         std::thread::spawn(move || {

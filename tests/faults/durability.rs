@@ -26,12 +26,11 @@ fn names(disk: &SimFs) -> Vec<String> {
     names
 }
 
-/// Closes a store while another thread is held at a call, in the middle of something. Closing does
-/// not come to its end before the other thread has gone on, and nothing reaches the directory after
-/// it.
+/// Closes a store while another thread is held at a call, in the middle of some work. Closing does
+/// not end before the other thread has continued, and nothing reaches the directory after it.
 ///
-/// (A close that did not wait would be through long before the pause ends; one that waits never is,
-/// however slow the machine.)
+/// (A close that did not wait would end long before the pause does; one that waits never does,
+/// however slow the machine is.)
 #[track_caller]
 fn closes_behind(fs: &HeldFs, hold: &Hold, store: Store) {
     let (tell, told) = channel();
@@ -48,7 +47,7 @@ fn closes_behind(fs: &HeldFs, hold: &Hold, store: Store) {
     assert!(late.is_empty(), "behind the lock: {late:#?}");
 }
 
-/// The next owner finds all events, writes, and what it leaves is sound.
+/// The next owner finds all events, writes, and leaves a sound store.
 #[track_caller]
 fn the_next_owner_is_alone(disk: &SimFs, before: u64) {
     let store = Options::new().file_system(disk.clone()).maintenance(false).open("store").unwrap();
@@ -63,11 +62,11 @@ fn the_next_owner_is_alone(disk: &SimFs, before: u64) {
     assert_same(&all_records(&store), &found, &"reopened");
 }
 
-/// The lock was given up while the thread that had led the last group still made a spare file. The
-/// next owner gave its own spare file the same name, made a segment of it, and acknowledged events
-/// into it; then the zeros of the first owner came down on them: 10 of 13 acknowledged events were
-/// left. Now closing waits for what a leader does after its commit, and numbers of spare files are
-/// of one owner only.
+/// The lock was released while the thread that had led the last group was still making a spare
+/// file. The next owner gave its own spare file the same name, made a segment of it, and
+/// acknowledged events in it; then the zeros of the first owner overwrote them: 10 of 13
+/// acknowledged events were left. Now closing waits for the work of a leader after its commit, and
+/// numbers of spare files are unique to an owner.
 #[test]
 fn closing_waits_for_the_spare_file_of_the_last_leader() {
     for call in [Call::Create, Call::Write, Call::Sync] {
@@ -92,8 +91,8 @@ fn closing_waits_for_the_spare_file_of_the_last_leader() {
     }
 }
 
-/// Two owners, one after the other, never give one name to two spare files, also if the first one
-/// never came to remove its own.
+/// Two successive owners never give two spare files the same name, even if the first one never
+/// removed its own.
 #[test]
 fn spare_files_of_two_owners_have_different_names() {
     let spare = |disk: &SimFs| names(disk).into_iter().find(|name| name.starts_with("SPARE."));
@@ -121,9 +120,9 @@ impl Wake for DropsOnWake {
     }
 }
 
-/// The thread that writes a commit wakes those who wait for it, and a waker may drop the last
-/// handle: closing then runs in the middle of the work of the leader that it would wait for, or in
-/// the maintenance thread whose end it would wait for.
+/// The thread that writes a commit wakes its waiters, and a waker may drop the last handle: closing
+/// then runs in the middle of the work of the leader that it would wait for, or in the maintenance
+/// thread whose end it would wait for.
 #[test]
 fn a_waker_may_drop_the_last_handle() {
     for maintenance in [false, true] {
@@ -176,8 +175,8 @@ impl Projection for Count {
     }
 }
 
-/// Whatever works on the directory, beside commits: closing waits for it, and it ends as if nobody
-/// had closed.
+/// All work on the directory besides commits: closing waits for it, and it ends as if the store had
+/// not been closed.
 #[test]
 fn closing_waits_for_all_work_on_the_directory() {
     type Job = fn(&Store) -> Result<()>;
@@ -224,14 +223,13 @@ fn closing_waits_for_all_work_on_the_directory() {
     }
 }
 
-/// A store with an index that covers only a part of its segment, and is not intact where the tag
-/// `a-wanted` stands in it: the tag of all events of `order-1`, of which there are as many as this
-/// gives.
+/// Returns a store with an index that covers only a part of its segment, and is damaged at the tag
+/// `a-wanted`: the tag of all events of `order-1`, whose number is returned.
 fn with_a_bad_index(disk: &SimFs) -> u64 {
     let options = Options::new().file_system(disk.clone()).maintenance(false).segment_size(2 << 20);
     let store = options.open("store").unwrap();
     let mut count = 0;
-    // As much as makes an index of a part of a segment worth while, on closing.
+    // Enough to make closing write an index of a part of a segment.
     while store.stats().unwrap().segments[0].bytes < (1 << 20) + 100_000 {
         append(&store, count);
         count += 1;
@@ -246,7 +244,7 @@ fn with_a_bad_index(disk: &SimFs) -> u64 {
 
 fn append(store: &Store, n: u64) {
     let event = NewEvent::with_data("T", vec![n as u8; 20_000]).tag("a-wanted").tag(format!("only-{n}"));
-    // Opening looks at the last terms of an index: the one that is not intact is to be another.
+    // Opening reads the last terms of an index: the damaged one must be another.
     let event = event.tag(format!("p-{n}")).tag(format!("q-{n}"));
     store.append(&stream("order-1"), Expected::Next(n), [event]).unwrap();
 }
@@ -255,8 +253,8 @@ fn by_tag(store: &Store, tag: &str) -> usize {
     store.query(&Query::new().tag(tag)).into_iter().inspect(|event| assert!(event.is_ok(), "{event:?}")).count()
 }
 
-/// A handle that was closed went on making index files again, under the name and beside the work of
-/// the next owner. Now it keeps them in memory, and its answers are as right as before.
+/// A closed handle continued to rebuild index files, under the name and beside the work of the next
+/// owner. Now it keeps them in memory, and its answers are as correct as before.
 #[test]
 fn a_closed_handle_rebuilds_indexes_in_memory() {
     let disk = SimFs::new();
@@ -279,7 +277,7 @@ fn a_closed_handle_rebuilds_indexes_in_memory() {
     assert_eq!(fs.changes_since_unlock(), []);
 }
 
-/// A reader that is about to make an index again when the store is closed: closing waits for it.
+/// A reader is about to rebuild an index when the store is closed: closing waits for it.
 #[test]
 fn closing_waits_for_a_reader_that_rebuilds_an_index() {
     for call in [Call::Create, Call::Sync, Call::Rename] {
@@ -300,12 +298,12 @@ fn closing_waits_for_a_reader_that_rebuilds_an_index() {
     }
 }
 
-/// A reader made the bad index of the active segment again while the segment was filled and sealed;
-/// both wrote to `….idx.new`, and the one that came last wrote into the file that had just been
-/// published, under maps that were in use: pieces of the wrong index, whose checksums held. A
-/// reader found 0 of 508 events, and a guard "no event has this tag" passed though one had. Now
-/// each writes a file of its own, and what is published under the name is decided by one thread at
-/// a time: the index that covers less is thrown away.
+/// A reader rebuilt the broken index of the active segment while the segment was filled and sealed;
+/// both wrote to `….idx.new`, and the last one wrote into the file that had just been published,
+/// under maps in use: pieces of the wrong index, with valid checksums. A reader found 0 of 508
+/// events, and a guard "no event has this tag" passed although one had. Now each writes a file of
+/// its own, and one thread at a time decides what is published under the name: the index that
+/// covers less is discarded.
 #[test]
 fn a_rebuilt_index_never_replaces_one_that_covers_more() {
     for (maintenance, call) in
@@ -361,7 +359,8 @@ fn a_rebuilt_index_never_replaces_one_that_covers_more() {
     }
 }
 
-/// Many readers come to a bad index at once. One index is published, whole, and all find the same.
+/// Many readers meet a broken index at once. One complete index is published, and all find the
+/// same.
 #[test]
 fn readers_that_rebuild_one_index_do_not_meet() {
     let disk = SimFs::new();
@@ -387,8 +386,8 @@ fn readers_that_rebuild_one_index_do_not_meet() {
 }
 
 /// Pieces of one index of a segment passed for pieces of another one of the same segment, as both
-/// had the same masks: an index that was made of two, by a torn write or a copy, answered with what
-/// the older one knew. Now each file has masks of its own.
+/// had the same masks: an index mixed of two, by a torn write or a copy, answered with the older
+/// content. Now each file has its own masks.
 #[test]
 fn two_indexes_of_one_segment_have_different_masks() {
     let disk = SimFs::new();
@@ -407,7 +406,7 @@ fn two_indexes_of_one_segment_have_different_masks() {
     let store = options().open("store").unwrap();
     fill(&store, (2 << 20) + 300_000);
     store.close().unwrap();
-    // The newer one, with the buckets of the older one, 256 bytes each, as far as they go.
+    // The newer one, with the buckets of the older one, 256 bytes each, up to its end.
     let mut mixed = disk.contents(INDEX).unwrap();
     let buckets = u32::from_le_bytes(older[100..104].try_into().unwrap()) as usize;
     mixed[512..][..buckets * 256].copy_from_slice(&older[512..][..buckets * 256]);
@@ -417,8 +416,8 @@ fn two_indexes_of_one_segment_have_different_masks() {
     assert_eq!(by_tag(&store, "a-wanted") as u64, count);
 }
 
-/// What a crash leaves of an index that never got its name is removed by the next owner; files of
-/// the user's that only look alike stay.
+/// The next owner removes indexes under temporary names that a crash leaves; files of the user with
+/// similar names stay.
 #[test]
 fn indexes_without_a_name_are_removed_by_the_next_owner() {
     let disk = SimFs::new();
@@ -448,8 +447,8 @@ fn indexes_without_a_name_are_removed_by_the_next_owner() {
     assert_eq!(new, ["00000000000000000001.idx.new", "a.0123456789abcdef-0.new", "notes.new"]);
 }
 
-/// Waits until a power cut would leave so many events: what is synced comes in its time, and a test
-/// that waits for ever says so.
+/// Waits until a power cut would leave this many events: syncs take their time, and a test that
+/// waited forever would say so.
 #[track_caller]
 fn until_durable(disk: &SimFs, events: u64) {
     for _ in 0..12_000 {
@@ -462,9 +461,9 @@ fn until_durable(disk: &SimFs, events: u64) {
     panic!("not all of {events} events are synced");
 }
 
-/// `Durability::Interval` with `maintenance(false)` synced only when a commit came by: of five
-/// commits in a row, four were lost in a power cut at any time after, if nothing followed. Now a
-/// thread syncs in every store that is opened so.
+/// `Durability::Interval` with `maintenance(false)` synced only when another commit came: of five
+/// commits in a row, four were lost in a power cut at any later time, if nothing followed. Now a
+/// thread syncs in every store that is opened with it.
 #[test]
 fn an_interval_is_kept_without_maintenance() {
     for maintenance in [false, true] {
@@ -484,9 +483,8 @@ fn an_interval_is_kept_without_maintenance() {
     }
 }
 
-/// The thread that synced also wrote the index files of full segments, and made spare files: as
-/// long as that took, nothing was synced, whatever the interval. Now syncing has a thread of its
-/// own.
+/// The thread that synced also wrote the index files of full segments, and made spare files:
+/// meanwhile nothing was synced, whatever the interval. Now syncing has its own thread.
 #[test]
 fn an_interval_is_kept_while_an_index_is_written() {
     let disk = SimFs::new();
@@ -509,17 +507,17 @@ fn an_interval_is_kept_while_an_index_is_written() {
     store.close().unwrap();
 }
 
-/// Bytes of memory that the indexes of a store take, and how many segments it has.
+/// Returns the bytes of memory that the indexes of a store take, and its number of segments.
 fn index_memory(store: &Store) -> (u64, usize) {
     let stats = store.stats().unwrap();
     (stats.segments.iter().map(|segment| segment.index_memory).sum(), stats.segments.len())
 }
 
 /// 60 MiB of commits with default options took 4.2 GiB of memory: each short tag that only one
-/// event has, 170 bytes, in an edition with a long name 400; a segment was sealed when its events
-/// had 64 MiB, whatever its index took. Now a term takes about 45 bytes beside its text, names and
-/// keys that terms share are held once, and a segment whose index has grown too large in memory is
-/// sealed, and its index written.
+/// event has took 170 bytes, in an edition with a long name 400; a segment was sealed when its
+/// events had 64 MiB, however large its index was. Now a term takes about 45 bytes besides its
+/// text, shared names and keys are stored once, and a segment is sealed, and its index written,
+/// when the index has grown too large in memory.
 #[test]
 fn a_segment_is_sealed_when_its_index_takes_too_much_memory() {
     for maintenance in [false, true] {
@@ -542,8 +540,8 @@ fn a_segment_is_sealed_when_its_index_takes_too_much_memory() {
                 most_at_once = most_at_once.max(index_memory(&store).0);
             }
         }
-        // What the thread has still to write is in memory, too: two segments that wait, and one at
-        // hand.
+        // Indexes that the thread has still to write are in memory, too: two segments that wait,
+        // and the active one.
         let waiting = if maintenance { 3 } else { 0 };
         assert!(most_at_once < (1 + waiting) * most + 100 * commit, "{most_at_once} bytes");
         let (_, segments) = index_memory(&store);
@@ -565,7 +563,7 @@ fn a_segment_is_sealed_when_its_index_takes_too_much_memory() {
     }
 }
 
-/// A long idempotency key over many streams was held once for each of them.
+/// A long idempotency key over many streams was stored once for each of them.
 #[test]
 fn an_idempotency_key_is_held_once() {
     let disk = SimFs::new();
@@ -586,7 +584,7 @@ fn an_idempotency_key_is_held_once() {
     assert!(!other.append(&streams[7], Expected::Any, [NewEvent::new("T", "")]).commit().unwrap().duplicate);
     store.close().unwrap();
     let store = Options::new().file_system(disk).maintenance(false).open("store").unwrap();
-    // It is found by any of them; that a part of the commit is not the commit is another matter.
+    // It is found by any of them; a part of the commit is not the commit.
     let again = store.transaction().idempotency_key(&key);
     let again = again.append(&streams[1999], Expected::Any, [NewEvent::new("T", "")]).commit();
     assert!(matches!(again, Err(Error::IdempotencyMismatch { positions, .. }) if positions == (0..2000)));

@@ -1,4 +1,4 @@
-//! Answers that rest on what is in flight, and limits together.
+//! Answers that depend on commits in flight, and combined limits.
 
 use annals::offline::verify_in;
 use annals::{ContentType, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Ticket};
@@ -25,7 +25,7 @@ fn event(text: &str) -> NewEvent<'_> {
     NewEvent::new("Said", text)
 }
 
-/// A commit that nobody writes before somebody waits.
+/// A commit that is not written before a thread waits.
 fn in_flight(store: &Store, root: &str) -> Ticket {
     store.transaction().append(&stream(root), Expected::Any, [event("first").tag("name:ann")]).submit().unwrap()
 }
@@ -34,9 +34,9 @@ fn next_write_fails(disk: &SimFs) {
     disk.fail(Fault { operation: Operation::Write, after: 0, times: 1, kind: ErrorKind::StorageFull });
 }
 
-/// An append that lost a race was told `Conflict { actual: 1 }` while a read still showed nothing,
-/// for as long as the winner's sync took: a retry as documented, read and decide again, spun
-/// thousands of times. The answer now comes when what caused it can be read.
+/// An append that lost a race got `Conflict { actual: 1 }` while a read still showed nothing, for
+/// the time of the winner's sync: a retry as documented, read and decide again, spun thousands of
+/// times. Now the answer comes when its cause can be read.
 #[test]
 fn what_a_refusal_rests_on_can_be_read() {
     type Attempt = fn(&Store) -> Result<annals::Committed, Error>;
@@ -63,7 +63,7 @@ fn what_a_refusal_rests_on_can_be_read() {
         assert!(told, "{name}: {refused:?}");
         assert_eq!(store.read(&stream("1")).into_iter().count(), 1, "{name}: what caused it can be read");
         first.wait().unwrap();
-        // What a refusal rested on has failed: it is no reason any more.
+        // The cause of a refusal has failed: it is no longer a cause.
         let disk = SimFs::new();
         let store = options(&disk).open("store").unwrap();
         let first = in_flight(&store, "1");
@@ -74,8 +74,8 @@ fn what_a_refusal_rests_on_can_be_read() {
     }
 }
 
-/// A message that was submitted and not yet durable made a second delivery of it `AlreadyTracked`,
-/// which says "was processed before, go on"; then the disk was full, and nobody had it.
+/// While a message was submitted and not yet durable, a second delivery of it got `AlreadyTracked`,
+/// which means "was processed before, continue"; then the disk was full, and the message was lost.
 #[test]
 fn a_message_is_tracked_when_it_is_durable() {
     for with_event in [true, false] {
@@ -94,7 +94,7 @@ fn a_message_is_tracked_when_it_is_durable() {
         assert!(first.wait().is_err());
         second.wait().unwrap();
         assert_eq!(store.tracked("inbox").unwrap(), Some(991));
-        // And where the first arrives, it can be seen when the second hears of it.
+        // If the first one succeeds, it is visible when the second gets its answer.
         let third = intake(992).unwrap();
         assert!(matches!(intake(992).map(drop), Err(Error::AlreadyTracked { tracked: 992, .. })));
         assert_eq!(store.tracked("inbox").unwrap(), Some(992));
@@ -102,8 +102,8 @@ fn a_message_is_tracked_when_it_is_durable() {
     }
 }
 
-/// An edition that is being deleted, and then is not: an append that found no stream there goes by
-/// what is there.
+/// An edition is being deleted, and the deletion fails: an append that found no stream there
+/// follows the present state.
 #[test]
 fn a_deletion_in_flight_is_no_fact_yet() {
     let disk = SimFs::new();
@@ -112,14 +112,15 @@ fn a_deletion_in_flight_is_no_fact_yet() {
     store.append(&stream("1"), Expected::Any, [event("a")]).unwrap();
     store.append(&dream, Expected::Any, [event("b")]).unwrap();
     disk.fail(Fault { operation: Operation::Sync, after: 0, times: 1, kind: ErrorKind::Other });
-    // Its sync fails; the store takes no more commits, and says so instead of a conflict.
+    // Its sync fails; the store accepts no more commits, and returns that error instead of a
+    // conflict.
     assert!(store.editions().delete("dream", None).is_err());
     let refused = store.append(&dream, Expected::Next(9), [event("c")]);
     assert!(matches!(refused, Err(Error::DurabilityUnknown { .. })), "{refused:?}");
     assert_eq!(store.read(&dream).into_iter().count(), 2);
 }
 
-/// What a reader can find out of a store.
+/// What a reader can find out about a store.
 fn shown(store: &Store) -> String {
     let positions = |events: annals::Events| events.map(|event| event.unwrap().position()).collect::<Vec<_>>();
     let streams = ["order-1@dream", "order-9@dream", "bill-1@dream", "order-1"].map(|name| name.parse().unwrap());
@@ -177,19 +178,19 @@ fn with_an_edition(options: &Options) -> Store {
     store
 }
 
-/// How a commit that a thread holds in its hands ends.
+/// The outcome of a commit that a thread holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ends {
     Arrives,
     /// It cannot be written, and is withdrawn.
     Withdrawn,
-    /// Its sync fails: nobody knows.
+    /// Its sync fails: the outcome is unknown.
     Unknown,
 }
 
-/// While a deletion waits for its disk, readers see all that it will delete, and whoever is to
-/// decide on something waits until it is a record: then the answer is that of a store in which it has
-/// been done, or of one in which it never was.
+/// While a deletion waits for the disk, readers see everything that it will delete, and a decision
+/// waits until it is durable: then the answer is that of a store in which it was done, or of one in
+/// which it never was.
 #[test]
 fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
     type Attempt = fn(&Store) -> Result<(), Error>;
@@ -200,7 +201,7 @@ fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
     fn no_late_event(store: &Store) -> annals::Transaction {
         store.transaction().guard(Guard::absent(Query::new().edition("dream").event_type("Late")))
     }
-    // What is attempted, and whether it is done where the deletion is, and where it is not.
+    // What is attempted, and whether it succeeds with the deletion, and without it.
     let attempts: [(&str, Attempt, bool, bool); 9] = [
         ("after its own events", |store| append(store, "order-1@dream", Expected::Next(4), &["New"]), false, true),
         ("a condition on them", |store| append(store, "order-1@dream", Expected::Next(4), &[]), false, true),
@@ -247,7 +248,7 @@ fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
             let store = with_an_edition(&options);
             let before = shown(&store);
             std::thread::scope(|scope| {
-                // In here, so that a test that fails lets the thread go.
+                // In here, so that a test that fails releases the thread.
                 let hold = fs.hold(if ends == Ends::Withdrawn { Call::Write } else { Call::Sync }, ".seg");
                 let deletes = scope.spawn(|| store.editions().delete("dream", domain));
                 hold.arrived();
@@ -281,7 +282,7 @@ fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
                     (Err(Error::Conflict { .. } | Error::GuardFailed { .. }), Ends::Arrives) => {
                         assert!(!done_after, "{context}: {outcome:?}");
                     }
-                    // What was accepted behind the deletion falls with it.
+                    // Commits accepted after the deletion fail with it.
                     (Err(Error::Conflict { .. } | Error::Io { .. }), Ends::Withdrawn) => {
                         assert!(!done_without, "{context}: {outcome:?}");
                     }
@@ -307,8 +308,8 @@ fn nothing_rests_on_a_deletion_that_waits_for_its_disk() {
     }
 }
 
-/// Two writers that retry as documented: each conflict stands for a commit of the other that could
-/// be read, so there are at most as many. Once, 200 appends took 7,496 tries.
+/// Two writers that retry as documented: each conflict stands for a readable commit of the other,
+/// so there are at most as many conflicts as commits. Once, 200 appends took 7,496 tries.
 #[test]
 fn a_retry_always_has_something_new_to_read() {
     const EACH: u64 = 100;
@@ -340,7 +341,7 @@ fn a_retry_always_has_something_new_to_read() {
 }
 
 /// `tracking("a", 1)` with a key, then `tracking("b", 1)` with the same key: the second was called
-/// a duplicate, and not stored. Both stand in the one stream that the store keeps for such commits,
+/// a duplicate, and not stored. Both are in the one stream that the store keeps for such commits,
 /// so the key counted there for all upstreams.
 #[test]
 fn keys_of_commits_that_only_track_belong_to_their_upstream() {
@@ -359,7 +360,7 @@ fn keys_of_commits_that_only_track_belong_to_their_upstream() {
     check(&store);
     store.close().unwrap();
     check(&options(&disk).open("store").unwrap());
-    // Also where the two are in flight together.
+    // Also if the two are in flight together.
     let tickets = ["c", "d"].map(|of| store_track(&options(&SimFs::new()).open("store").unwrap(), of));
     assert!(tickets.into_iter().all(|committed| !committed.duplicate));
 }
@@ -371,7 +372,7 @@ fn store_track(store: &Store, upstream: &str) -> annals::Committed {
     committed
 }
 
-/// A key that was used again for another payment was a duplicate, in silence.
+/// A key that was used again for another payment was a duplicate, silently.
 #[test]
 fn a_key_stands_for_one_content() {
     let disk = SimFs::new();
@@ -436,8 +437,8 @@ fn a_transaction_without_events_checks_its_conditions() {
     assert_eq!(store.len(), 1);
 }
 
-/// The attributes of a commit came on top of its limit: one within a few bytes of the longest body,
-/// with an idempotency key, was acknowledged and could not be read again.
+/// The attributes of a commit were not counted in its limit: one within a few bytes of the longest
+/// body, with an idempotency key, was acknowledged and could not be read again.
 #[test]
 fn attributes_count_towards_the_limit_of_a_commit() {
     const MOST: usize = 4096;
@@ -447,7 +448,7 @@ fn attributes_count_towards_the_limit_of_a_commit() {
         let event = NewEvent::with_data("T", vec![7; len]);
         store.transaction().append(&stream("1"), Expected::Any, [event]).idempotency_key(key).commit()
     };
-    // The most that fits without a key.
+    // The largest that fits without a key.
     let most = (1..MOST).rev().find(|&len| commit(len, "").is_ok()).unwrap();
     let refused = commit(most, "key");
     assert!(matches!(refused, Err(Error::LimitExceeded { limit: MOST, .. })), "{refused:?}");
@@ -456,8 +457,8 @@ fn attributes_count_towards_the_limit_of_a_commit() {
     assert!(commit(most - 64, "key").is_ok());
 }
 
-/// Nine million small numbers as bincode were stored, and refused by `decode` for ever: what
-/// decoding may allocate did not depend on how much there was. And JSON that nests deeper than the
+/// Nine million small numbers as bincode were stored, and `decode` refused them forever: the memory
+/// that decoding may allocate did not depend on their number. And JSON that nests deeper than the
 /// parser goes was stored, too.
 #[test]
 fn what_is_encoded_can_be_decoded() {
@@ -477,14 +478,14 @@ fn what_is_encoded_can_be_decoded() {
     assert_eq!(event.decode::<serde_json::Value>().unwrap(), most);
     let refused = NewEvent::json("Nested", &nested(128)).map(drop);
     assert!(matches!(refused, Err(Error::Codec { codec: "json", .. })), "{refused:?}");
-    // A length that is not there is not believed.
+    // A length beyond the data is not trusted.
     let lie = NewEvent::with_data("Lie", vec![253, 255, 255, 255, 255, 255, 255, 255, 127]);
     store.append(&stream("3"), Expected::Any, [lie.content_type(ContentType::Bincode)]).unwrap();
     let event = store.read(&stream("3")).into_iter().next().unwrap().unwrap();
     assert!(matches!(event.decode::<Vec<u8>>(), Err(Error::Codec { .. })));
 }
 
-/// A name of a length at the edge of what is allowed, or over it.
+/// A name of a length at the edge of the limit, or over it.
 fn name(most: usize) -> impl Strategy<Value = String> {
     prop_oneof![Just(1), Just(most / 2), Just(most - 1), Just(most), Just(most + 1)].prop_map(|len| "n".repeat(len))
 }
@@ -519,7 +520,7 @@ fn commit() -> impl Strategy<Value = Commit> {
         root: names.1,
         edition: names.2,
         event_type: labels.0,
-        // Tags that are different from each other.
+        // Tags that differ from each other.
         tags: labels.1.into_iter().enumerate().map(|(n, tag)| format!("{}{n}", &tag[1..])).collect(),
         correlation: labels.2,
         causation: labels.3,
@@ -561,7 +562,7 @@ impl Commit {
         .commit()
     }
 
-    /// Finds the commit by all that it can be found by.
+    /// Finds the commit by everything that it can be found by.
     fn is_found(&self, store: &Store, committed: &annals::Committed, n: u64) {
         let id = self.stream().unwrap();
         let sequences = committed.appends[0].sequences.clone();
@@ -596,8 +597,8 @@ impl Commit {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is accepted can be read, found and opened again: all limits together, each at its
-    /// edge, inside and outside.
+    /// Everything that is accepted can be read, found and opened again: all limits combined, each
+    /// at its edge, inside and outside.
     #[test]
     fn whatever_is_accepted_can_be_read(
         commits in prop::collection::vec(commit(), 1..6),
@@ -632,8 +633,8 @@ proptest! {
     }
 }
 
-/// A guard of a position that the store has not come to held in silence: the decision was made in a
-/// store that had grown further, before a backup was put back over it.
+/// A guard of a position that the store had not reached held silently: the decision was made in a
+/// store that had grown further, before a backup was restored over it.
 #[test]
 fn a_guard_that_is_ahead_is_refused() {
     let store = Store::in_memory();
@@ -647,7 +648,7 @@ fn a_guard_that_is_ahead_is_refused() {
         let told = matches!(&refused, Err(Error::PositionAhead { what, position, end: 2 }) if what == "seats" && *position == after);
         assert!(told, "{refused:?}");
     }
-    // What is in flight has been come to.
+    // Positions in flight count as reached.
     let ticket = in_flight(&store, "2");
     assert!(guarded(Some(2)).is_ok());
     ticket.wait().unwrap();

@@ -1,5 +1,5 @@
-//! Faults that use has shown, each told as a story and then tested: what went wrong, by which
-//! mechanism, and what holds now. A test here fails when its fault is planted again.
+//! Faults that use has shown, each told as a story and then tested: what went wrong, the mechanism,
+//! and what holds now. A test here fails when its fault is planted again.
 
 mod bindings;
 mod durability;

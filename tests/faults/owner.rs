@@ -1,4 +1,4 @@
-//! Who owns a directory: locks, names, foreign files, a directory that moves.
+//! The owner of a directory: locks, names, foreign files, a directory that moves.
 
 use annals::fs::{File, Fs, FsLayer, Mode, Paced, RealFs};
 use annals::offline::{Repair, verify, verify_in};
@@ -18,7 +18,7 @@ fn append(store: &Store, id: &str) -> Result<u64> {
     store.append(&stream(id), Expected::Any, [event]).map(|appended| appended.positions.start)
 }
 
-/// How many of so many appends are acknowledged, up to the first error.
+/// Returns how many of so many appends are acknowledged, up to the first error.
 fn appends(store: &Store, id: &str, count: usize) -> u64 {
     (0..count).take_while(|_| append(store, id).is_ok()).count() as u64
 }
@@ -43,9 +43,8 @@ fn puts_a_position(store: &Store) -> Result<()> {
 
 /// A directory was moved away under a running store, and another store was put in its place: a
 /// backup, or a new store. Each file was opened by its path, so the running store wrote its next
-/// segment, its indexes and POSITIONS into the other store, which did not open any more, and
-/// neither had all that was acknowledged. A store works relative to the directory that it has
-/// opened.
+/// segment, its indexes and POSITIONS into the other store, which no longer opened, and neither had
+/// everything acknowledged. Now a store works relative to the directory that it has opened.
 #[test]
 fn a_store_goes_on_in_its_own_directory_when_another_takes_the_name() {
     for restored in [false, true] {
@@ -80,7 +79,7 @@ fn a_store_goes_on_in_its_own_directory_when_another_takes_the_name() {
     }
 }
 
-/// The same on the simulated disk, with a power cut after it.
+/// The same on the simulated disk, followed by a power cut.
 #[test]
 fn two_directories_that_change_their_names_keep_what_each_store_has_acknowledged() {
     let disk = SimFs::new();
@@ -104,7 +103,7 @@ fn two_directories_that_change_their_names_keep_what_each_store_has_acknowledged
 }
 
 /// Two stores append, flush positions, and are closed and opened again, while their directories are
-/// renamed at random; each step ends in a power cut, of which all images must show what each store
+/// renamed at random; each step ends in a power cut, all images of which must show what each store
 /// has acknowledged, and nothing of the other one.
 #[test]
 fn stores_whose_directories_are_renamed_at_random() {
@@ -164,7 +163,7 @@ fn stores_whose_directories_are_renamed_at_random() {
 
 const PLACE: &str = "ANNALS_TEST_CHDIR";
 
-/// Not a test: what another process does, as the working directory is one of a process.
+/// Not a test: the part of another process, as a process has one working directory.
 #[test]
 fn what_a_process_with_another_working_directory_does() {
     let Some(place) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
@@ -176,7 +175,7 @@ fn what_a_process_with_another_working_directory_does() {
     puts_a_position(&store).unwrap();
     store.close().unwrap();
     std::env::set_current_dir(&place).unwrap();
-    // Also where damage shows when the store is open already, so that it is opened once more to
+    // Also if damage is found when the store is already open, so that it is opened once more to
     // read around it.
     let reader = Options::new().open_read_only("held").unwrap();
     let segment = place.join("held/00000000000000000001.seg");
@@ -190,7 +189,7 @@ fn what_a_process_with_another_working_directory_does() {
 
 /// A store was opened by a relative path, and the process changed its working directory (as a
 /// daemon does): the next segment could not be created, and in a directory of the same name it
-/// would have been created elsewhere. The path counts at the time of opening.
+/// would have been created elsewhere. Now the path is resolved when the store is opened.
 #[test]
 fn a_relative_path_counts_at_the_time_of_opening() {
     let dir = tempfile::tempdir().unwrap();
@@ -210,9 +209,9 @@ fn a_relative_path_counts_at_the_time_of_opening() {
 
 // ---------------------------------------------------------------- the lock
 
-/// Somebody took LOCK for a left-over and removed it while the store was open. The next process
-/// found no lock and opened the store, too: both acknowledged, and what one of them had
-/// acknowledged was lost. The directory is locked as well, so the second one is refused.
+/// A user took LOCK for a left-over and removed it while the store was open. The next process found
+/// no lock and opened the store, too: both acknowledged, and the commits of one of them were lost.
+/// Now the directory is locked as well, so the second one is refused.
 #[cfg(unix)]
 #[test]
 fn a_second_writer_is_refused_although_lock_was_removed() {
@@ -239,7 +238,7 @@ fn a_second_writer_is_refused_although_lock_was_removed() {
         let acknowledged = 5 + appends(&first, "first-1", 200);
         assert!(acknowledged < 30, "{acknowledged}");
         assert!(matches!(append(&first, "first-1"), Err(Error::LockLost { path: lost }) if lost == path.join("LOCK")));
-        // Nor does it take what could not be kept.
+        // It accepts nothing that could not be kept, either.
         let put = first.positions().put("billing", &stream("first-1"), 0);
         assert!(matches!(put, Err(Error::LockLost { .. })), "{put:?}");
         let moved = first.checkpoints().commit("mailer", 0, ExpectedVersion::Any);
@@ -250,7 +249,7 @@ fn a_second_writer_is_refused_although_lock_was_removed() {
     }
 }
 
-/// The same where a directory cannot be locked: there the second one opens. The first one notices
+/// The same if a directory cannot be locked: then the second one opens. The first one notices
 /// before it begins or ends a segment, and before it writes HEAD or POSITIONS, and writes nothing
 /// from then on.
 #[test]
@@ -298,8 +297,8 @@ fn a_store_whose_lock_was_removed_writes_nothing_once_it_looks() {
     }
 }
 
-/// The directory was removed under a running store, which went on acknowledging into files without
-/// a name. It notices, by itself.
+/// The directory was removed under a running store, which continued to acknowledge into files
+/// without a name. Now it notices on its own.
 #[cfg(unix)]
 #[test]
 fn a_store_whose_directory_was_removed_stops() {
@@ -308,7 +307,7 @@ fn a_store_whose_directory_was_removed_stops() {
     let store = Store::open(&path).unwrap();
     assert_eq!(appends(&store, "s-1", 3), 3);
     fs::remove_dir_all(&path).unwrap();
-    // The maintenance thread looks every 100 ms while there are commits. No segment is full and
+    // The maintenance thread checks every 100 ms while there are commits. No segment is full and
     // nothing is closed.
     let error = (0..5_000).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -319,10 +318,10 @@ fn a_store_whose_directory_was_removed_stops() {
     assert!(!path.exists());
 }
 
-/// A process that had a store open was forked, and the child dropped its copy of the handle: that
+/// A process with an open store was forked, and the child dropped its copy of the handle: that
 /// unlocked the open file, which both share, and another process could write beside the parent. The
-/// child also waited for a thread that only the parent has. A handle does nothing in another
-/// process than the one that opened it, and says so.
+/// child also waited for a thread that only the parent has. Now a handle does nothing in another
+/// process than the one that opened it, and returns an error.
 #[cfg(unix)]
 #[test]
 fn a_forked_child_does_nothing_with_the_handle() {
@@ -331,8 +330,8 @@ fn a_forked_child_does_nothing_with_the_handle() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
         let store = Options::new().maintenance(maintenance).segment_size(TINY).open(&path).unwrap();
-        // Few enough that the parent makes no spare file meanwhile. It may say in HEAD that they
-        // are durable.
+        // Few enough that the parent makes no spare file meanwhile. It may mark them durable in
+        // HEAD.
         assert_eq!(appends(&store, "parent-1", 1), 1);
         store.positions().put("billing", &stream("parent-1"), 0).unwrap();
         let files = || -> Vec<_> {
@@ -346,7 +345,7 @@ fn a_forked_child_does_nothing_with_the_handle() {
         let (copied, report) = (handle.clone(), told.clone());
         let in_child = move || {
             let store = copied.lock().unwrap().take().expect("it is in the memory that was copied");
-            // More than what is left of the segment, too.
+            // More than the rest of the segment, too.
             let big = NewEvent::with_data("T", vec![7; 3900]);
             let results = [
                 append(&store, "child-1").map(drop),
@@ -390,8 +389,8 @@ fn a_forked_child_does_nothing_with_the_handle() {
     }
 }
 
-/// A forked child may read. A reader that meets an index that is not intact makes it again, and
-/// writes it: not in the child.
+/// A forked child may read. A reader that meets a broken index rebuilds it, and writes it: not in
+/// the child.
 #[cfg(unix)]
 #[test]
 fn a_forked_child_that_reads_makes_no_index() {
@@ -403,7 +402,7 @@ fn a_forked_child_that_reads_makes_no_index() {
     assert_eq!(appends(&store, "s-1", 30), 30);
     let index = path.join("00000000000000000001.idx");
     let mut spoiled = fs::read(&index).unwrap();
-    // After the header, which is known by now.
+    // After the header, which is already known.
     spoiled[512..].iter_mut().for_each(|byte| *byte ^= 1);
     fs::write(&index, &spoiled).unwrap();
 
@@ -421,7 +420,7 @@ fn a_forked_child_that_reads_makes_no_index() {
 }
 
 /// A writer was killed while a reader had the store open, or left the lock to a process that it had
-/// forked. Who came next was told that the dead process holds the lock: its number, out of LOCK,
+/// forked. The next process got an error that the dead process holds the lock: its id, from LOCK,
 /// may be that of an innocent one by now.
 #[cfg(unix)]
 #[test]
@@ -454,7 +453,7 @@ fn who_is_locked_out_is_not_told_of_a_dead_process() {
         assert!(owner.starts_with("an unknown process") && owner.contains("does not run"), "{owner}");
     }
     drop(child);
-    // One on another host may well run.
+    // One on another host may be running.
     let far = format!("pid {} on another-host", dead.id());
     fs::write(path.join("LOCK"), &far).unwrap();
     let child = fs::File::open(path.join("LOCK")).unwrap();
@@ -464,8 +463,8 @@ fn who_is_locked_out_is_not_told_of_a_dead_process() {
     assert_eq!(Store::open(&path).unwrap().len(), 1);
 }
 
-/// The disk was quite full, and a store that had been closed in good order did not open: the text
-/// in LOCK, which is for people only, could not be written. The lock does not need it.
+/// The disk was completely full, and a store that had been closed cleanly did not open: the text in
+/// LOCK, which is for people only, could not be written. Now the lock does not need it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lock_is_had_although_its_text_cannot_be_written() {
@@ -501,9 +500,8 @@ impl FsLayer for Protected {
     }
 }
 
-/// Sealed segments were made read-only, to protect them, or lay on a read-only medium. They are
-/// never written to again, and yet the store did not open to write, as it opened all of them for
-/// writing.
+/// Sealed segments were made read-only, to protect them, or were on read-only media. They are never
+/// written to again, yet the store did not open for writing, as it opened all of them for writing.
 #[test]
 fn sealed_segments_may_be_read_only() {
     let dir = tempfile::tempdir().unwrap();
@@ -526,15 +524,15 @@ fn sealed_segments_may_be_read_only() {
     assert!(matches!(&opened, Err(Error::Io { operation: "open", .. })), "{opened:?}");
 }
 
-/// Opening removed every file whose name begins with `SPARE.`, also those of the user, and later
-/// those of zeros under a name with a number. Only what the store itself can have made is removed:
-/// by its name, which says which store made it, and by what is in it.
+/// Opening removed every file whose name begins with `SPARE.`, including those of the user, and
+/// later those of zeros under a name with a number. Now only files are removed that the store
+/// itself can have made: by name, which says which store made it, and by content.
 #[test]
 fn only_spare_files_of_the_store_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let header = |store: &Path| fs::read(store.join("00000000000000000001.seg")).unwrap()[..128].to_vec();
     append(&Store::open(dir.path()).unwrap(), "s-1").unwrap();
-    // The names that the store gives to its own.
+    // The names that the store assigns to its own.
     let store = Options::new().segment_size(TINY).maintenance(false).open(dir.path()).unwrap();
     let mut own = BTreeSet::new();
     while own.len() < 5 {
@@ -575,7 +573,7 @@ fn only_spare_files_of_the_store_are_removed() {
     fs::create_dir(dir.path().join("SPARE.9")).unwrap();
     let not_covered = verify(dir.path()).unwrap().not_covered;
     assert!(mine[..7].iter().all(|(name, _)| not_covered.iter().any(|other| other == name)), "{not_covered:?}");
-    // As many as there are files of others that a new spare file could get the name of.
+    // As many as there are files of others with which the name of a new spare file could collide.
     let store = Options::new().segment_size(TINY).open(dir.path()).unwrap();
     assert_eq!(store.open_report().notices.len(), 7, "{:?}", store.open_report());
     assert_eq!(appends(&store, "s-1", 60), 60);
@@ -588,9 +586,9 @@ fn only_spare_files_of_the_store_are_removed() {
     assert!(verify(dir.path()).unwrap().is_sound());
 }
 
-/// A store was opened in a directory that is something else by a slip, such as `.git`: its HEAD was
-/// overwritten, which ended the repository. Where a name of the store belongs to a foreign file,
-/// and nothing else is of a store, nothing is touched.
+/// A store was opened in another program's directory by mistake, such as `.git`: its HEAD was
+/// overwritten, which destroyed the repository. Now, if a name of the store belongs to a foreign
+/// file, and no file is of a store, nothing is touched.
 #[test]
 fn a_directory_of_something_else_is_left_alone() {
     let content = |dir: &Path| -> Vec<_> {
@@ -613,13 +611,13 @@ fn a_directory_of_something_else_is_left_alone() {
     }
 }
 
-/// A store shares its directory with files of other names, and what a crash leaves of its own is
-/// not foreign.
+/// A store shares its directory with files of other names, and what a crash leaves of its own files
+/// is not foreign.
 #[test]
 fn other_names_and_remains_of_a_store_are_no_hindrance() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), "[core]").unwrap();
-    // Directories that a store has too, of another program.
+    // Directories of another program with names that a store uses, too.
     for name in ["snapshots", "projections"] {
         fs::create_dir(dir.path().join(name)).unwrap();
         fs::write(dir.path().join(name).join("my_test.snap"), "---\nsource: tests/x.rs\n").unwrap();
@@ -627,7 +625,7 @@ fn other_names_and_remains_of_a_store_are_no_hindrance() {
     fs::write(dir.path().join("LOCK"), "pid 12 on this").unwrap();
     fs::write(dir.path().join("HEAD"), vec![0; 1024]).unwrap();
     append(&Store::open(dir.path()).unwrap(), "s-1").unwrap();
-    // Damage of HEAD is no reason either where there are segments.
+    // Damage of HEAD is no reason, either, if there are segments.
     fs::write(dir.path().join("HEAD"), "torn").unwrap();
     fs::write(dir.path().join("LOCK"), "torn").unwrap();
     assert_eq!(Store::open(dir.path()).unwrap().len(), 1);

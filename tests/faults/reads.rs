@@ -18,10 +18,10 @@ fn positions(read: impl IntoIterator<Item = annals::Result<Event>>) -> Vec<u64> 
     read.into_iter().map(|event| event.unwrap().position()).collect()
 }
 
-/// `read_all` gives the events of all editions, and `from_latest` looked for the newest event of
-/// its type in the main edition only: a read began before the newest `BooksClosed`, which stood in
-/// a named edition, or with the first event of all. It is looked for where the read looks; what was
-/// deleted does not count.
+/// `read_all` returns the events of all editions, but `from_latest` looked for the newest event of
+/// its type in the main edition only: a read began before the newest `BooksClosed`, which was in a
+/// named edition, or with the first event of all. Now it is looked for in all editions; deleted
+/// events do not count.
 #[test]
 fn the_latest_event_of_all_is_looked_for_in_all_editions() {
     let store = Store::in_memory();
@@ -40,8 +40,9 @@ fn the_latest_event_of_all_is_looked_for_in_all_editions() {
     assert_eq!(positions(store.read(&stream("book-1")).from_latest("Closed")), [1, 4]);
 }
 
-/// The main edition is also called `main`, names are read that way, and `streams("order-1@main")`
-/// found nothing: the part after the `@` was held against named editions only.
+/// The main edition is also called `main`, and names are parsed that way, but
+/// `streams("order-1@main")` found nothing: the part after the `@` was compared with named editions
+/// only.
 #[test]
 fn streams_of_the_main_edition_are_found_by_its_name() {
     let store = Store::in_memory();
@@ -59,10 +60,10 @@ fn streams_of_the_main_edition_are_found_by_its_name() {
     assert_eq!(found("order-3@main"), [""; 0]);
 }
 
-/// A query takes the name of an edition without looking at it, and its length went into one byte of
-/// the terms that the index is asked for: a name of 256 bytes asked for terms of the main edition
-/// that begin with these bytes, and hid or found what it should not. No edition has such a name,
-/// and anyone who is given the query says so.
+/// A query accepted any name of an edition, and its length went into one byte of the terms of the
+/// index: a name of 256 bytes asked for terms of the main edition that begin with these bytes, and
+/// hid or found the wrong events. No edition has such a name; now a search, guard or subscription
+/// with the query returns an error.
 #[test]
 fn a_query_of_an_edition_whose_name_is_too_long_is_refused() {
     let store = Store::in_memory();
@@ -90,7 +91,7 @@ fn a_query_of_an_edition_whose_name_is_too_long_is_refused() {
         assert!(stream("order-1").in_edition(&name).is_err_and(|error| is_refusal(&error)));
         assert!(store.editions().delete(&name, None).is_err_and(|error| is_refusal(&error)));
     }
-    // The longest name that there may be.
+    // The longest possible name.
     let name = "e".repeat(255);
     store.append(&stream("order-1").in_edition(&name).unwrap(), Expected::Any, [NewEvent::new("T", "")]).unwrap();
     assert_eq!(positions(store.query(&Query::new().edition(&name).event_type("T"))), [0, 1]);
@@ -98,8 +99,8 @@ fn a_query_of_an_edition_whose_name_is_too_long_is_refused() {
     assert_eq!(positions(store.query(&Query::new().edition("e").event_type("T"))), [0]);
 }
 
-/// `Stats::events` was the number of positions: with it counted events that were deleted with their
-/// edition, and system records that no reader sees. Each kind is counted by its name, and together
+/// `Stats::events` was the number of positions: it included events that were deleted with their
+/// edition, and system records that no reader sees. Now each kind has its own number, and together
 /// they are the positions.
 #[test]
 fn stats_count_events_that_a_reader_sees() {
@@ -131,10 +132,9 @@ fn stats_count_events_that_a_reader_sees() {
     check(&store, (41, 41, 3));
 }
 
-/// `domains()` left out what only a named edition has, so that an operator who looked for the
-/// domain of an edition did not find it. It names all that a reader can come by; types and tags are
-/// those of the main edition. All say how many events stand in the main edition and how many in
-/// named ones.
+/// `domains()` left out domains that only a named edition has, so that an operator who looked for
+/// one did not find it. Now it returns all that a reader can see; types and tags are those of the
+/// main edition. All say how many events are in the main edition and how many in named ones.
 #[test]
 fn names_that_only_a_named_edition_has_are_listed() {
     let store = Store::in_memory();
@@ -164,7 +164,7 @@ fn names_that_only_a_named_edition_has_are_listed() {
     };
     let (order, sketch) = (("order", 1, 1), ("sketch", 1, 0));
     check(&[("draft", 0, 2), ("note", 0, 1), order, sketch], &[("Drafted", 1, 2), ("Placed", 1, 1)]);
-    // Of a type, it depends on the domain whether the deletion has hit an event.
+    // For a type, it depends on the domain whether the deletion has hit an event.
     store.editions().delete("y", Some("draft")).unwrap();
     check(&[("draft", 0, 1), ("note", 0, 1), order, sketch], &[("Drafted", 1, 1), ("Placed", 1, 1)]);
     store.editions().delete("y", None).unwrap();
@@ -176,8 +176,8 @@ fn names_that_only_a_named_edition_has_are_listed() {
 }
 
 /// A copy keeps the id of its event, and is found by it. When the edition with the copy was
-/// deleted, the id led to what was gone, and not back to the event, whose id stands in no index as
-/// the store gave it. Of all that have an id, the newest that can be seen is found.
+/// deleted, the id led to the deleted copy, and not back to the event, whose id is in no index as
+/// the store assigned it. Now the newest visible event with an id is found.
 #[test]
 fn an_event_is_found_by_its_id_when_a_copy_of_it_is_gone() {
     let store = Store::in_memory();
@@ -213,10 +213,10 @@ fn an_event_is_found_by_its_id_when_a_copy_of_it_is_gone() {
     assert_eq!(store.event(given).unwrap().unwrap().position(), older);
 }
 
-/// A query or a guard in an edition made a table of all streams that diverge in it, 14 ms for
-/// 10,000 of them, and a guard made it once more under the commit lock. Where a stream diverges is
-/// looked up when an event of it is met. The reads of files are counted, as all that the edition
-/// has stands in sealed segments: they do not grow with the number of streams that diverge.
+/// A query or a guard in an edition built a table of all streams that diverge in it, 14 ms for
+/// 10,000 of them, and a guard built it once more under the commit lock. Now the divergence of a
+/// stream is looked up when an event of it is met. The test counts reads of files, as all events of
+/// the edition are in sealed segments: they do not grow with the number of streams that diverge.
 #[test]
 fn a_guard_in_an_edition_does_not_pay_for_the_streams_that_diverge_in_it() {
     let reads_with = |diverged: usize| {
@@ -236,7 +236,7 @@ fn a_guard_in_an_edition_does_not_pay_for_the_streams_that_diverge_in_it() {
         };
         all("Placed", "main", true);
         all("Changed", "what-if", false);
-        // Seals the segment: what follows is small, and stands in memory.
+        // Seals the segment: what follows is small, and in memory.
         for _ in 0..2 {
             let event = NewEvent::with_data("Filler", vec![0; 700 << 10]);
             store.append(&stream("filler-1"), Expected::Any, [event]).unwrap();
@@ -250,7 +250,7 @@ fn a_guard_in_an_edition_does_not_pay_for_the_streams_that_diverge_in_it() {
         let tagged = Query::new().edition("what-if").tag("n:7");
         let guarded = counted(&|| {
             let absent = Guard::absent(Query::new().edition("what-if").tag("n:8"));
-            // What stands before the divergence is seen in the edition; the position of the first
+            // Events before the divergence are visible in the edition; the position of the first
             // event is 7.
             let unchanged = Guard::unchanged(tagged.clone(), 7);
             let transaction = store.transaction().append(&stream("bill-1"), Expected::Any, [NewEvent::new("T", "")]);
@@ -270,8 +270,8 @@ fn a_guard_in_an_edition_does_not_pay_for_the_streams_that_diverge_in_it() {
     }
 }
 
-/// A search that meets more streams than the edition has events takes up where all of them diverge
-/// at once: it gives the same, and does not look each stream up.
+/// A search that meets more streams than the edition has events looks up all divergences at once:
+/// it returns the same, and does not look each stream up.
 #[test]
 fn a_search_over_many_streams_sees_each_divergence() {
     let store = Store::in_memory();
@@ -294,8 +294,8 @@ fn a_search_over_many_streams_sees_each_divergence() {
     );
     // As it was before the second one.
     assert_eq!(positions(store.query(&query).as_of(diverged - 1)), expected(&[53, 101]));
-    // A search that has begun does not see what comes, nor what goes: it begins with one event, and
-    // the others follow when all is different.
+    // A search that has begun sees neither later events nor later deletions: it begins with one
+    // event, and the others follow after everything has changed.
     let mut found = store.query(&query).into_iter();
     let first = found.next().unwrap().unwrap().position();
     store.append(&what_if(20), Expected::NoStream, [NewEvent::new("If", "")]).unwrap();
@@ -307,8 +307,8 @@ fn a_search_over_many_streams_sees_each_divergence() {
     assert!(!now.contains(&21) && !now.contains(&71) && now.contains(&40) && now.contains(&20), "{now:?}");
 }
 
-/// `NewEvent::tags` held each tag against all before it: 40,000 took 2.4 s, before the append
-/// refused the event for having so many. With a set it takes no time to speak of; with the fault
+/// `NewEvent::tags` compared each tag with all before it: 40,000 took 2.4 s, before the append
+/// refused the event for having so many. With a set it takes almost no time; with the fault
 /// planted, this test does not end.
 #[test]
 fn many_tags_are_no_work() {
@@ -335,9 +335,9 @@ fn many_tags_are_no_work() {
     }
 }
 
-/// Messages left open what they speak of: `domain: 256 is over the limit of 255`,
+/// Messages did not say what they are about: `domain: 256 is over the limit of 255`,
 /// `positions 3 to 3`. A name that is too long was documented as `Invalid` and refused as
-/// `LimitExceeded`: what is only too long or too large is the latter, everywhere.
+/// `LimitExceeded`: now everything that is only too long or too large is the latter.
 #[test]
 fn messages_say_what_they_speak_of() {
     let long = "n".repeat(256);
@@ -383,7 +383,7 @@ fn messages_say_what_they_speak_of() {
     assert!(matches!(format!("order-1@{long}").parse::<StreamId>(), Err(Error::LimitExceeded { .. })));
 }
 
-/// `Store::open("")` opened a store in the working directory, and a path that is a file gave
+/// `Store::open("")` opened a store in the working directory, and a path that is a file returned
 /// `create …: File exists`.
 #[test]
 fn a_path_that_cannot_be_a_store_is_refused_by_name() {
@@ -415,10 +415,10 @@ fn a_path_that_cannot_be_a_store_is_refused_by_name() {
     );
 }
 
-/// A consumer that sleeps is not woken by what is not for it, so that its checkpoint stayed where
-/// its last event was: one that had caught up was shown as after by all that came since, by events
-/// of other domains and editions and by records that nobody can read. It steps over what is not for
-/// it when it ends, and what is counted are events that a reader sees.
+/// A sleeping consumer is not woken by events that are not for it, so its checkpoint stayed at its
+/// last event: one that had caught up was shown as behind by everything that came since, including
+/// events of other domains and editions and records that no reader sees. Now it advances over what
+/// is not for it when it ends, and only events that a reader sees are counted.
 #[test]
 fn a_consumer_that_has_caught_up_is_not_behind() {
     let fs = MemFs::new();
@@ -440,7 +440,7 @@ fn a_consumer_that_has_caught_up_is_not_behind() {
     let status = handle.join().unwrap();
     assert_eq!((status.handled, status.position), (1, store.head()));
     assert_eq!((behind(), control.lag().unwrap().positions), (0, 0));
-    // What comes later it has not come to, if it is an event that can be seen.
+    // It has not reached later events that are visible.
     for n in 0..100 {
         put(&store, ["bill-1", "order-1@x"][n % 2], "T");
         assert_eq!(behind(), n as u64 + 1);
@@ -449,7 +449,7 @@ fn a_consumer_that_has_caught_up_is_not_behind() {
     assert_eq!(behind(), 50);
     store.transaction().tracking("inbox", 7).commit().unwrap();
     assert_eq!((behind(), control.lag().unwrap().positions), (50, 0));
-    // An event that is for it stops the step.
+    // An event that is for it stops the advance.
     let position = put(&store, "order-1", "T");
     put(&store, "bill-1", "T");
     let refusing =

@@ -1,5 +1,5 @@
-//! Calls that fail once, and would not the next time: what is told is right, or is the error of
-//! the call. It is never taken for what a file that is missing, or not intact, would tell.
+//! Calls that fail once, and would not the next time: the answer is right, or is the error of the
+//! call. A failure is never taken for a missing or damaged file.
 
 use annals::fs::{Entry, File, FileLayer, Fs, FsLayer, Mode};
 use annals::offline::verify_in;
@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 const SECOND: &str = "store/00000000000000000002.seg";
 
-/// A disk on which one call fails, of those that change nothing: the one before which so many have
-/// been made.
+/// A disk on which one call that changes nothing fails: the one after this many others.
 #[derive(Clone)]
 struct Failing {
     disk: SimFs,
@@ -101,8 +100,8 @@ impl FileLayer for FailingFile {
     }
 }
 
-/// Shows `run` a disk like this one on which the first call fails, then one on which the second one
-/// does, and so on, up to one whose calls all succeed. Returns the number of calls.
+/// Calls `run` with a disk like this one on which the first call fails, then one on which the
+/// second one does, and so on, up to one whose calls all succeed. Returns the number of calls.
 fn each_call_fails(disk: &SimFs, run: impl Fn(&Failing, i64)) -> i64 {
     for n in 0..10_000 {
         let fs = Failing::over(&disk.crash(Image::All));
@@ -126,11 +125,11 @@ fn append(store: &Store, name: &str, bytes: usize, count: usize) {
 }
 
 /// Records of one stream, and the candidates of a query, are read several at a time. When a read
-/// failed behind the first of them, what it had copied, zeros most often, stayed behind the whole
-/// records and counted as verified: a stream ended in `Invalid`, as if the index led nowhere, a
-/// query in damage at byte 0 of an intact segment; and where a large record failed half-way, its
-/// start and zeros were handed out as the event. What was copied of it is thrown away, and it is
-/// read again when its turn comes.
+/// failed after the first of them, what it had copied, mostly zeros, stayed after the whole records
+/// and counted as verified: a stream ended in `Invalid`, as if the index led nowhere, a query in
+/// damage at byte 0 of an intact segment; and if a large record failed half-way, its start and
+/// zeros were returned as the event. Now the copied part is discarded, and the record is read again
+/// when its turn comes.
 #[test]
 fn a_failed_read_behind_whole_records_leaves_nothing_of_itself() {
     let disk = SimFs::new();
@@ -171,17 +170,17 @@ fn a_failed_read_behind_whole_records_leaves_nothing_of_itself() {
                 let Ok(event) = event else { break };
                 found.push(seen(&event));
             }
-            // A read that fails is made again, or ends the iterator.
+            // A read that fails is repeated, or ends the iterator.
             assert!(right.starts_with(&found), "{what}, call {n}: not what was appended");
             assert!(found.len() == right.len() || fs.has_failed(), "{what}, call {n}: {} events", found.len());
         });
     }
 }
 
-/// When an open did not believe the index of one segment, as HEAD spoke of a commit in its middle,
-/// it asked the indexes of the others once more which editions were deleted. A read of them that
-/// failed meant none: events that were deleted were there again, as long as the store was open.
-/// What an index knows is taken when it is believed, and stays.
+/// When an open did not trust the index of one segment, because HEAD marked a commit in its middle,
+/// it asked the indexes of the others again which editions were deleted. A failed read of them
+/// meant none: deleted events were visible again, while the store was open. Now the deletions of an
+/// index are used when it is trusted, and stay.
 #[test]
 fn deletions_stay_when_the_index_of_another_segment_is_not_believed() {
     let disk = SimFs::new();
@@ -217,10 +216,9 @@ fn deletions_stay_when_the_index_of_another_segment_is_not_believed() {
     assert!(opened.load(SeqCst) > 5, "{opened:?} opens");
 }
 
-/// An index that could not be read was taken for one that is not there, also where it is the
-/// evidence that a log had events: an open accepted a log that had lost its end, or began a new one
-/// over what was left of the old one, as soon as the read of the index failed. It is the open that
-/// fails.
+/// An index that could not be read was taken for a missing one, even if it is the evidence that a
+/// log had events: an open accepted a log that had lost its end, or began a new one over the
+/// remains of the old one, as soon as the read of the index failed. Now the open fails.
 #[test]
 fn a_witness_that_cannot_be_read_is_not_missing() {
     let disk = SimFs::new();
@@ -266,8 +264,8 @@ fn a_witness_that_cannot_be_read_is_not_missing() {
     }
 }
 
-/// A file with the name of one of the store's, which is something else, counted as missing when it
-/// could not be read: the store was begun, and wrote over it.
+/// A foreign file with the name of one of the store's counted as missing if it could not be read:
+/// the store was created, and overwrote it.
 #[test]
 fn a_foreign_file_that_cannot_be_read_is_left_alone() {
     for name in ["HEAD", "POSITIONS"] {
@@ -283,8 +281,8 @@ fn a_foreign_file_that_cannot_be_read_is_left_alone() {
     }
 }
 
-/// A directory was listed twice to tell that it is no store: when the first listing failed and the
-/// second did not, a store was none.
+/// A directory was listed twice to find out that it is no store: when the first listing failed and
+/// the second did not, an existing store was denied.
 #[test]
 fn a_store_whose_directory_cannot_be_listed_is_one() {
     let disk = SimFs::new();
@@ -308,8 +306,8 @@ fn a_store_whose_directory_cannot_be_listed_is_one() {
     });
 }
 
-/// A load saves a snapshot on the way, but none in the place of one that is kept on purpose. One
-/// whose file could not be read counted as none, and was replaced by one that goes with the next.
+/// A load puts a snapshot, but never replaces one that is kept on purpose. One whose file could not
+/// be read counted as missing, and was replaced by one that the next put removes.
 #[test]
 fn a_snapshot_that_is_kept_on_purpose_is_not_replaced_when_it_cannot_be_read() {
     let disk = SimFs::new();
@@ -333,8 +331,8 @@ fn a_snapshot_that_is_kept_on_purpose_is_not_replaced_when_it_cannot_be_read() {
     });
 }
 
-/// A read that ends at a time looked up its end twice, once for the gaps that it has to name; when
-/// that failed, it named gaps behind its end.
+/// A read that ends at a time looked up its end twice, once for the gaps that it must report; when
+/// that failed, it reported gaps after its end.
 #[test]
 fn a_read_up_to_a_time_names_no_gap_behind_it() {
     let disk = SimFs::new();

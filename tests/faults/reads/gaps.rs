@@ -1,7 +1,6 @@
-//! Every form of reading a store that has lost events, held against a model of the store before it
-//! lost them: of what is intact, nothing is missing, nothing is in another order, and nothing is
-//! there that was not there before. In a salvaged store gaps are passed over; in one that is read
-//! around damage they are named.
+//! Every form of reading a store that has lost events, compared with a model of the store before:
+//! no intact event is missing, the order is the same, and nothing is added. In a salvaged store
+//! gaps are skipped; in one that is read around damage they are reported.
 
 use annals::offline::Salvage;
 use annals::subscription::Delivery;
@@ -17,7 +16,7 @@ const STREAMS: [&str; 3] = ["a-1", "a-2", "b-1"];
 const EDITIONS: [&str; 2] = ["x", "y"];
 const TYPES: [&str; 3] = ["One", "Two", "Three"];
 
-/// An event, as the model knows it.
+/// An event in the model.
 #[derive(Clone, Debug)]
 struct Known {
     position: u64,
@@ -37,18 +36,18 @@ impl Known {
     }
 }
 
-/// What stands in a store: events, and where deletions of editions do.
+/// The content of a store: events, and deletions of editions.
 #[derive(Clone, Default)]
 struct Model {
     events: Vec<Known>,
-    /// Events that are lost, while it is known that they were there: a store that is read around
-    /// damage knows by its indexes.
+    /// Events that are known to be lost: a store that is read around damage knows them from its
+    /// indexes.
     lost: BTreeSet<u64>,
     deletions: Vec<(u64, String, Option<String>)>,
     end: u64,
 }
 
-/// What is read of a stream, or of all.
+/// A read of a stream, or of all.
 #[derive(Clone, Debug)]
 struct Reading {
     stream: Option<StreamId>,
@@ -141,7 +140,7 @@ impl Model {
         self.all_live().filter(|event| event.stream == *stream && event.position < end).collect()
     }
 
-    /// What a stream is, below a position.
+    /// A stream, below a position.
     fn stream(&self, stream: &StreamId, end: u64, diverging_at: Option<u64>) -> Vec<&Known> {
         let mut own = self.own(stream, end);
         let is_there = |event: &&Known| !self.lost.contains(&event.position);
@@ -255,7 +254,7 @@ fn ask(store: &Store, question: &Question) -> Around {
         Question::Query(asking) => search(asking).into_iter().for_each(|item| answer.take(item)),
         Question::WithHead(asking) => {
             let (events, head) = search(asking).collect_with_head().unwrap();
-            // What the answer is not complete for tells of the first gap.
+            // An incomplete answer names the first gap.
             let mut end = store.len();
             if let Some(AsOf::Position(position)) = asking.as_of {
                 end = end.min(position + 1);
@@ -292,7 +291,7 @@ fn ask(store: &Store, question: &Question) -> Around {
             };
             match load.fold((), apply) {
                 Ok(_) => answer.events = events,
-                // A state that lacks an event is none.
+                // A state that lacks an event is not returned.
                 Err(error) => answer.take(Err(error)),
             }
         }
@@ -377,9 +376,9 @@ fn world(dice: &mut Dice) -> World {
     World { disk, model }
 }
 
-/// Breaks the records of some events, in all their segments. Those stay that a named edition begins
-/// with and that a stream of the main edition ends with, if that is asked for: without them nothing
-/// tells where one begins or how far the other had come.
+/// Breaks the records of some events, in all their segments. If `keep_ends`, the first event of a
+/// stream in a named edition and the last one in the main edition stay: without them nothing tells
+/// where one begins or where the other had ended.
 fn damage(world: &World, dice: &mut Dice, bounds: bool) -> (SimFs, BTreeSet<u64>) {
     let disk = world.disk.crash(Image::Killed);
     let mut kept = BTreeSet::new();
@@ -438,7 +437,7 @@ fn question(dice: &mut Dice, model: &Model) -> Question {
                 backwards: dice.below(2) == 0,
                 as_of: dice.maybe(3, point),
             };
-            // An item that names domains and streams asks for either.
+            // An item that names domains and streams matches either.
             let asking = Asking { stream: asking.stream.filter(|_| asking.domain.is_none()), ..asking };
             match kind {
                 4 | 5 => Question::Query(asking),
@@ -468,7 +467,7 @@ fn positions(events: &[&Known]) -> Vec<u64> {
     events.iter().map(|event| event.position).collect()
 }
 
-/// Holds an answer against the model of what is intact, and returns whether it named a gap.
+/// Compares an answer with the model of what is intact, and returns whether it named a gap.
 #[track_caller]
 fn check(answer: &Around, model: &Model, question: &Question, context: &str) {
     let expected = model.answer(question);
@@ -481,7 +480,7 @@ fn check(answer: &Around, model: &Model, question: &Question, context: &str) {
     }
 }
 
-/// What is said of the store and not of events.
+/// Answers about the store and not about events.
 fn check_lists(store: &Store, model: &Model, lost: u64, context: &str) {
     let mut streams: BTreeMap<StreamId, (u64, u64)> = BTreeMap::new();
     let mut names = [const { BTreeMap::<String, (u64, u64)>::new() }; 3];
@@ -535,10 +534,10 @@ fn seeds() -> Range<u64> {
     first..first + number("ANNALS_GAPS_SEEDS").unwrap_or(25)
 }
 
-/// A salvaged store has gaps, and there reads of streams take another path: in it, `from_latest`
-/// was ignored for streams of named editions, and `diverging_at` showed events across a gap. An
-/// undamaged store, a salvaged one, and one that is read around damage give the same to all
-/// questions, but for what is lost.
+/// A salvaged store has gaps, and reads of streams take another path there: it ignored
+/// `from_latest` for streams of named editions, and `diverging_at` showed events across a gap. Now
+/// an undamaged store, a salvaged one, and one that is read around damage give the same answers to
+/// all questions, except for lost events.
 #[test]
 fn a_store_with_gaps_answers_as_before_but_for_what_is_lost() {
     let mut seen = [0usize; 3];
@@ -556,10 +555,10 @@ fn a_store_with_gaps_answers_as_before_but_for_what_is_lost() {
         check_lists(&whole, &world.model, 0, &format!("seed {seed}, whole"));
         check_lists(&salvaged, &intact, lost.len() as u64, &format!("seed {seed}, salvaged"));
         let around = || options(&damaged.crash(Image::Killed)).open_read_only("store").unwrap();
-        // The newest segment has no index yet, which would know what stood there.
+        // The newest segment has no index yet, which would know its content.
         let known = world.model.knowing(&lost, whole.stats().unwrap().segments.last().unwrap().first_position);
         let opened = around();
-        // Before a read has met the damage, lists tell what the indexes know.
+        // Before a read has met the damage, lists show what the indexes know.
         let met = opened.read_all().into_iter().filter(Result::is_err).count();
         assert_eq!(met > 0, !lost.is_empty(), "seed {seed}");
         check_lists(&opened, &known, lost.len() as u64, &format!("seed {seed}, around"));
@@ -570,8 +569,7 @@ fn a_store_with_gaps_answers_as_before_but_for_what_is_lost() {
             let answer = ask(&salvaged, &question);
             assert_eq!(answer.gaps, [], "{context}: {question:?}");
             check(&answer, &intact, &question, &format!("{context}, salvaged"));
-            // When a lost event was recorded, nobody knows: it may have been at the time that is
-            // asked for.
+            // The recorded time of a lost event is unknown: it may be the requested one.
             if world.model.ends_at_one_of(&question, &lost) {
                 continue;
             }
@@ -591,8 +589,8 @@ fn a_store_with_gaps_answers_as_before_but_for_what_is_lost() {
     assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
 }
 
-/// Nothing but the loss itself can make a difference: what is asked for does not depend on how many
-/// events there are, or which is the last.
+/// Only the loss itself can make a difference: the questions do not depend on how many events there
+/// are, or which is the last.
 fn is_simple(question: &Question) -> bool {
     match question {
         Question::Read(Reading { limit, as_of, latest, .. }) => {
@@ -618,7 +616,7 @@ fn check_around(
     let named: BTreeSet<u64> = answer.gaps.iter().cloned().flatten().collect();
     let lacks = |model: &Model| positions(&model.answer(question)).into_iter().any(|position| lost.contains(&position));
     match question {
-        // A state, or an event by its id, is not there with a gap in it.
+        // A state, or an event by its id, is not returned across a gap.
         Question::Load { .. } | Question::Id(_) if !answer.gaps.is_empty() => {
             assert!(named.iter().all(|position| lost.contains(position)), "{context}: {question:?}");
             return;
@@ -632,8 +630,8 @@ fn check_around(
         _ => assert!(named.iter().all(|position| lost.contains(position)), "{context}: {question:?} names {named:?}"),
     }
     check(answer, known, question, context);
-    // Of several events with one id, an older one may be intact; and how far an answer as of a time
-    // goes, only the store knows.
+    // Of several events with one id, an older one may be intact; and only the store knows the end
+    // of an answer as of a time.
     let of_time = matches!(question, Question::WithHead(Asking { as_of: Some(AsOf::Time(_)), .. }));
     let may_lack = of_time || matches!(question, Question::Id(_));
     assert!(may_lack || !lacks(whole) || !named.is_empty(), "{context}: {question:?} is shorter without a word");
@@ -695,14 +693,14 @@ fn a_stream_goes_on_only_where_the_main_one_has_come() {
             assert_eq!(intact(store.read(&stream).diverging_at(diverging_at)).0, expected, "{diverging_at}");
         }
     }
-    // How far the main one had come is also known of an event that is lost.
+    // The end of the main edition is also known from a lost event.
     let last_is_lost = options(&broken(fill, &[3])).open_read_only("store").unwrap();
     assert_eq!(intact(last_is_lost.read(&stream).diverging_at(3)), (vec![1, 2, 6, 7, 8], 1));
     assert_eq!(intact(last_is_lost.read(&stream).diverging_at(4)).0, [1, 2]);
 }
 
-/// A search backwards as of a position that met damage in flight went on around it as of the
-/// position that it had come to: streams that had diverged after that were seen as if they had not.
+/// A search backwards as of a position that met damage in the middle continued around it as of the
+/// position that it had reached: streams that had diverged after that were seen as if they had not.
 #[test]
 fn a_search_that_goes_on_around_damage_sees_what_it_saw() {
     let fill = |store: &Store| {
@@ -718,9 +716,9 @@ fn a_search_that_goes_on_around_damage_sees_what_it_saw() {
     assert_eq!(intact(store.query(&query).as_of(3).backwards()), (vec![3, 2, 1], 1));
 }
 
-/// An index says the n-th event of a stream has the n-th sequence up to the last one. Where an
-/// edition was deleted and begun again in one segment that does not hold, and the report of a loss
-/// named sequences that were not lost, or knew less than it could.
+/// The report of a loss assumed that the n-th event of a stream in an index has the n-th sequence
+/// up to the last one. If an edition was deleted and begun again in one segment, that does not
+/// hold, and the report named sequences that were not lost, or fewer than it could.
 #[test]
 fn a_loss_in_an_edition_that_was_begun_again_is_named() {
     let fill = |store: &Store| {

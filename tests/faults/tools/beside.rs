@@ -1,11 +1,10 @@
 //! Tools beside a process that writes.
 //!
-//! The story: `verify` beside a writer of single commits called damage in 29 of 40 runs. What it
-//! had read of the end of a segment was older than what it read after that, so that a commit which
-//! was in flight looked like one that later commits vouch for. And `salvage` copied POSITIONS after
-//! the log: checkpoints in the copy were ahead of its events, and consumers waited there for ever.
-//! Now what a tool reads later never makes it doubt what it has read before, and POSITIONS and HEAD
-//! are read before the log.
+//! `verify` beside a writer of single commits reported damage in 29 of 40 runs. The end of a
+//! segment was read before what was compared with it, so that a commit in flight looked like one
+//! that later commits prove. And `salvage` copied POSITIONS after the log: checkpoints in the copy
+//! were ahead of its events, and consumers waited there forever. Now nothing that a tool reads
+//! later contradicts what it has read before, and POSITIONS and HEAD are read before the log.
 
 use super::busy::Busy;
 use annals::offline::{Salvage, verify_in};
@@ -24,8 +23,8 @@ fn work(store: &Store, n: u64) {
     store.checkpoints().flush().unwrap();
 }
 
-/// Calls a tool beside a writer that begins to work before the n-th call of the tool, for each n,
-/// and works before each of those that follow.
+/// Calls a tool beside a writer that begins to write before the n-th call of the tool, for each n,
+/// and writes before each later call.
 fn beside_a_writer(tool: impl Fn(&Busy) -> bool) {
     for first in 0.. {
         let disk = SimFs::new();

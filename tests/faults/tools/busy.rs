@@ -42,7 +42,7 @@ impl FsLayer for Busy {
         self.disk.list(dir)
     }
 
-    /// As where a sandbox forbids the call.
+    /// As if a sandbox forbids the call.
     fn available(&self, _: &Path) -> io::Result<Option<u64>> {
         Err(io::ErrorKind::PermissionDenied.into())
     }

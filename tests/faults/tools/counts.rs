@@ -1,4 +1,4 @@
-//! What is counted, and what is not known.
+//! Counts, and values that are unknown.
 
 use super::busy::Busy;
 use annals::offline::{Kind, dump_in, verify_in};
@@ -10,9 +10,8 @@ fn stream(n: u64) -> StreamId {
     StreamId::new("order", n.to_string()).unwrap()
 }
 
-/// The story: `verify` counted the events after a damaged commit by their headers, and their
-/// streams not at all: a store of 500 streams with one bad byte had a few. Now it looks into those
-/// commits.
+/// `verify` counted the events after a damaged commit by their headers, but not their streams: a
+/// store of 500 streams with one bad byte had a few. Now it reads those commits.
 #[test]
 fn streams_behind_damage_are_counted() {
     let disk = SimFs::new();
@@ -57,8 +56,8 @@ impl Projection for Count {
     }
 }
 
-/// The story: where the system does not say how much of the disk is free, appends went on, but
-/// snapshots and states of projections were refused. What is not known refuses nothing now.
+/// If the system does not report the free space of the disk, appends worked, but snapshots and
+/// states of projections were refused. Now an unknown value refuses nothing.
 #[test]
 fn unknown_free_space_refuses_nothing() {
     let disk = Busy { disk: SimFs::new(), each: Arc::new(|| {}) };

@@ -1,4 +1,4 @@
-//! What stands in the directory of a store and is no file of it.
+//! Entries in the directory of a store that are not files of it.
 
 use annals::offline::{Action, Repair, Salvage, verify};
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
@@ -30,9 +30,9 @@ fn replace(path: &Path) {
     }
 }
 
-/// The story: the lock of an editor, a link that leads nowhere, ended salvage and repair, and a
-/// pipe let them wait for ever: whatever was in the directory was opened. Now nothing is opened
-/// that is not a regular file, whatever its name.
+/// The lock of an editor, a link that leads nowhere, ended salvage and repair, and a pipe made them
+/// wait forever: everything in the directory was opened. Now only regular files are opened,
+/// whatever their names.
 #[test]
 fn what_is_no_file_is_left_alone() {
     type Make = fn(&Path);
@@ -59,7 +59,7 @@ fn what_is_no_file_is_left_alone() {
             let store = Store::open(&dir).unwrap();
             assert_eq!(store.read_all().into_iter().filter(Result::is_ok).count(), 60);
         }
-        // Where a file of the store is to be, it is in the way.
+        // In place of a file of the store, it is in the way.
         for name in ["HEAD", "POSITIONS", "00000000000000000002.idx", "snapshots", "00000000000000000002.seg"] {
             let (dir, out) =
                 (top.path().join(format!("{what} {name}")), top.path().join(format!("out of {what} {name}")));
@@ -79,14 +79,14 @@ fn what_is_no_file_is_left_alone() {
                     assert!(!is_segment, "{what} {name}");
                 }
                 Err(Error::Damaged(_)) => assert!(is_segment, "{what} {name}"),
-                // A link that leads nowhere is a file that is missing; of one to itself, the system
-                // says more.
+                // A link that leads nowhere is a missing file; for one to itself, the system
+                // reports more.
                 Err(error) => panic!("{what} {name}: {error}"),
             }
             let report = Salvage::new().run(&dir, &out).unwrap();
             assert_eq!(report.losses.is_empty(), !is_segment, "{what} {name}");
             let is_told = report.left_out.iter().any(|left| left.path == dir.join(name));
-            // Unless the store has written a file there: over a link, or where it led.
+            // Unless the store has written a file there: over a link, or to its target.
             assert!(is_told || dir.join(name).is_file(), "{what} {name}");
             let done = Repair::new().accept(&report).run(&dir).unwrap();
             let aside = |action: &Action| matches!(action, Action::SetAside { path, .. } if *path == dir.join(name));

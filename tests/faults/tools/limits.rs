@@ -6,8 +6,8 @@ use annals::{Error, Event, Expected, NewEvent, Options, Projection, Result, Stor
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Runs a test of this file once more, in a process of its own, with this limit of the shell. Gives
-/// the directory in which it finds a store, if this is that process.
+/// Runs a test of this file once more, in a process of its own, with this limit of the shell.
+/// Returns the directory in which it finds a store, if this is that process.
 fn limited(test: &str, limit: &str, fill: impl FnOnce(&Path)) -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os("ANNALS_LIMITED") {
         return Some(dir.into());
@@ -36,9 +36,9 @@ fn fill(dir: &Path) {
     store.close().unwrap();
 }
 
-/// The story: a store of more segments than a process may have open files could not be verified or
-/// salvaged: `verify` opened all of them at once. Now tools open one file after the other, and
-/// where there are too many all the same, the error says what to do.
+/// A store of more segments than a process may have open files could not be verified or salvaged:
+/// `verify` opened all of them at once. Now tools open one file after the other, and if there are
+/// still too many, the error says what to do.
 #[test]
 fn tools_need_few_files() {
     let Some(dir) = limited("tools_need_few_files", "-n 20", fill) else { return };
@@ -77,8 +77,8 @@ impl PerStream for Count {
     }
 }
 
-/// The story: `parallel(2000)` panicked where the system did not start so many threads. Now those
-/// that there are do the work.
+/// `parallel(2000)` panicked if the system did not start so many threads. Now the existing ones do
+/// the work.
 #[test]
 fn a_rebuild_makes_do_with_fewer_threads() {
     let Some(dir) = limited("a_rebuild_makes_do_with_fewer_threads", "-v 3000000", fill) else { return };

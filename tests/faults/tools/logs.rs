@@ -25,7 +25,7 @@ fn append_of(store: &Store, stream: &str, count: usize, bytes: usize) {
     }
 }
 
-/// A store that goes on from a disk; it ends with a close, or the process is killed.
+/// A store that continues from a disk; it ends with a close, or the process is killed.
 fn go_on(disk: &SimFs, stream: &str, count: usize, closes: bool) -> SimFs {
     let disk = disk.crash(Image::All);
     let store = options(&disk).open("store").unwrap();
@@ -42,10 +42,9 @@ fn is_damaged<T>(opened: annals::Result<T>) -> bool {
     matches!(opened, Err(Error::Damaged(_)))
 }
 
-/// The story: two copies of a store went on by themselves, and a segment of the one was put into
-/// the other. HEAD knew how far the log was durable and not which log, so the store opened, verify
-/// called it sound, and the newest events were others. Now HEAD has the digest of the log up to
-/// where it says that it is durable.
+/// Two copies of a store were both written to, and a segment of one was put into the other. HEAD
+/// knew how far the log was durable but not which log, so the store opened, verify called it sound,
+/// and the newest events were others. Now HEAD has the digest of the log up to its mark.
 #[test]
 fn a_segment_of_a_diverged_copy_is_damage() {
     let origin = SimFs::new();
@@ -58,7 +57,7 @@ fn a_segment_of_a_diverged_copy_is_damage() {
         let what = format!("index {with_index}, closes {closes}, {count} events");
         let (a, b) = (go_on(&origin, "a", 24, true), go_on(&origin, "b", count, closes));
         if !closes {
-            // The process was killed: what HEAD knows is from the open before.
+            // The process was killed: HEAD is from the open before.
             let store = options(&b).open("store").unwrap();
             append(&store, "b", 1);
             b.while_dead(|| drop(store));
@@ -78,7 +77,7 @@ fn a_segment_of_a_diverged_copy_is_damage() {
         assert!(!report.losses.is_empty(), "{what}");
         assert!(verify_in(&b, "out").unwrap().is_sound(), "{what}");
         assert!(options(&b).open("out").is_ok(), "{what}");
-        // Nobody gives up what he has not seen.
+        // No loss is accepted unseen.
         assert!(is_damaged(Repair::new().run_in(&b, "store")), "{what}");
         Repair::new().accept(&report).run_in(&b, "store").unwrap();
         assert!(verify_in(&b, "store").unwrap().is_sound(), "{what}");
@@ -87,8 +86,8 @@ fn a_segment_of_a_diverged_copy_is_damage() {
     }
 }
 
-/// A HEAD that lags is no other log, wherever the process was killed, and neither is one that is
-/// missing.
+/// A HEAD that lags does not mean another log, wherever the process was killed, nor does a missing
+/// one.
 #[test]
 fn head_may_lag() {
     let disk = SimFs::new();
@@ -110,8 +109,8 @@ fn head_may_lag() {
     }
 }
 
-/// The story: all segments were empty or missing (a copy that met a full disk, a restore that left
-/// them out) and HEAD with them, while indexes and positions still told of events. An open to write
+/// All segments were empty or missing (a copy that met a full disk, a restore that left them out)
+/// and HEAD with them, while indexes and positions still referred to events. An open for writing
 /// began an empty store at position 0, and acknowledged events. Now it refuses, and says what it
 /// found.
 #[test]
@@ -135,10 +134,10 @@ fn no_store_is_begun_over_what_is_left_of_one() {
         for which in 0..6 {
             let disk = origin.crash(Image::All);
             loses(&disk, Path::new("store/HEAD"));
-            // Of the newest one, which is not sealed, nothing would tell.
+            // Nothing would reveal the newest one, which is not sealed.
             let gone = if which == 5 { &segments[segments.len() - 2..] } else { &segments[..] };
             gone.iter().for_each(|path| loses(&disk, path));
-            // Each thing that is left tells.
+            // Each remaining file reveals it.
             if which != 0 && which != 5 {
                 files(&disk, "idx").iter().for_each(|path| disk.delete(path));
             }
@@ -156,7 +155,7 @@ fn no_store_is_begun_over_what_is_left_of_one() {
             }
             let Err(Error::Damaged(damage)) = opened else { panic!("{which}: {opened:?}") };
             let told = damage.why.contains("index") || damage.why.contains("another directory");
-            // Of several empty files, the first is no segment that was being created.
+            // Of several empty files, the first is not a segment that was being created.
             assert!(told || loses as usize == empties as usize, "{damage}");
             assert!(!verify_in(&disk, "store").unwrap().is_sound(), "{which}");
             if [0, 5].contains(&which) {
@@ -167,7 +166,7 @@ fn no_store_is_begun_over_what_is_left_of_one() {
             }
         }
     }
-    // An older copy of the newest segment, while its index is that of the last close.
+    // An older copy of the newest segment, with the index of the last close.
     let disk = SimFs::new();
     let store = options(&disk).open("store").unwrap();
     append(&store, "1", 2);

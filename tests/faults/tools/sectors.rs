@@ -1,10 +1,9 @@
-//! Pages that cannot be read.
+//! Unreadable pages.
 //!
-//! The story: a disk with one bad sector answered reads of one page with EIO, and salvage, verify,
-//! repair and a read-only open ended there, whichever file it was in: a read that failed was an
-//! error of the call and not damage, also where the page held nothing but an index. Now such a page
-//! is a hole in its file, whose bytes are damaged bytes: all else is rescued, and the hole is
-//! named.
+//! A disk with one bad sector answered reads of one page with EIO, and salvage, verify, repair and
+//! a read-only open ended there, in any file: a failed read was an error of the call and not
+//! damage, even if the page held only an index. Now such a page is a hole in its file, whose bytes
+//! are damaged bytes: everything else is salvaged, and the hole is reported.
 
 use annals::offline::{Kind, Repair, Salvage, dump_in, verify_in};
 use annals::progress::ExpectedVersion;
@@ -36,8 +35,7 @@ fn fill(store: &Store) {
         let events = (0..1 + n % 3).map(|k| NewEvent::new("Placed", &data[k..]).tag(format!("tag:{n}")));
         store.append(&stream(n % 5), Expected::Any, events).unwrap();
     }
-    // The second batch, which no mark vouches for before the store is closed, has a page of its
-    // own.
+    // The second batch, which no mark proves before the store is closed, has a page of its own.
     for batch in [0..20, 20..CHECKPOINTS] {
         for n in batch {
             store.checkpoints().commit(&format!("checkpoint-{n:0>60}"), 7, ExpectedVersion::Any).unwrap();
@@ -47,7 +45,7 @@ fn fill(store: &Store) {
     store.snapshots().put(&stream(1), 3, &vec![7u8; 5000]).unwrap();
 }
 
-/// The position of each event, and where its record stands.
+/// The position of each event, and the location of its record.
 fn records(disk: &SimFs) -> BTreeMap<u64, (PathBuf, Range<usize>)> {
     let mut found = BTreeMap::new();
     dump_in(disk, "store", |piece| {
@@ -123,7 +121,7 @@ fn each_page_of_a_closed_store() {
         assert!(found.torn.is_none(), "{what}");
 
         let report = Salvage::new().run_in(&disk, "store", "out").unwrap();
-        // Of an index, a salvage reads no more than it needs.
+        // A salvage reads only what it needs of an index.
         let is_index = path.extension().is_some_and(|of| of == "idx");
         let holes: Vec<_> = report.unreadable.iter().map(|hole| (&*hole.path, hole.bytes.clone())).collect();
         assert!(holes == [(path, page.clone())] || is_index && holes.is_empty(), "{what}: {holes:?}");
@@ -165,8 +163,8 @@ fn each_page_of_a_closed_store() {
     assert!(pages > 25, "{pages}");
 }
 
-/// A process was killed, so that zeros follow the last commit and HEAD lags: nobody knows what
-/// stood in a page of the end, and that is a loss and no torn write.
+/// A process was killed, so that zeros follow the last commit and HEAD lags: the content of a page
+/// at the end is unknown, and that is a loss and no torn write.
 #[test]
 fn each_page_of_a_store_that_was_not_closed() {
     let disk = SimFs::new();
@@ -184,14 +182,14 @@ fn each_page_of_a_store_that_was_not_closed() {
         let out = options(&disk).open("out").unwrap();
         let (rescued, errors) = positions(&out);
         assert_eq!(errors, 0);
-        // The last batch of POSITIONS may have been acknowledged, and is no torn write either.
+        // The last batch of POSITIONS may have been acknowledged, and is no torn write, either.
         let kept = out.checkpoints().list().unwrap().len();
         assert_eq!(
             (kept < CHECKPOINTS, report.lost_entries.is_empty()),
             (path.ends_with("POSITIONS"), !path.ends_with("POSITIONS"))
         );
         let lost: BTreeSet<u64> = records.keys().copied().filter(|at| !rescued.contains(at)).collect();
-        // Of a commit whose header is lost and that nothing proves, no part is taken.
+        // No part of a commit is used whose header is lost and that no evidence proves.
         let near = |of: &PathBuf, bytes: &Range<usize>| {
             of == path && bytes.start < page.end as usize + 2000 && (page.start as usize) < bytes.end + 100
         };

@@ -25,7 +25,7 @@ impl Clock {
     }
 }
 
-/// The append was refused, by an error of this kind, and the store is as it was and takes the next
+/// The append was refused, by an error of this kind; the store is unchanged and accepts the next
 /// event.
 #[track_caller]
 fn refused(store: &Store, what: &str, result: Result<Appended>, is_right: impl Fn(&Error) -> bool) {
@@ -48,8 +48,7 @@ fn invalid(error: &Error) -> bool {
     matches!(error, Error::Invalid { .. })
 }
 
-/// Seeded: `Exists` without a check, `Next(n)` that lets larger numbers through; both were seen
-/// here.
+/// Seeded: `Exists` without a check, `Next(n)` that accepts larger numbers; both were seen here.
 #[test]
 fn each_expectation_against_each_length() {
     on_all_beds(|bed| {
@@ -226,7 +225,7 @@ fn ten_thousand_events_in_one_commit() {
 }
 
 /// Data whose records are shorter than, as long as, and longer than the blocks of 8 KiB and 64 KiB
-/// that checksums and reads work with.
+/// of checksums and reads.
 #[test]
 fn data_of_all_sizes_come_back() {
     on_all_beds(|bed| {
@@ -454,11 +453,11 @@ fn a_tag_that_is_given_twice_is_kept_once() {
     assert_eq!(records(store.read_all())[0].tags, ["b", "a", "c"]);
 }
 
-/// Searches for the largest size that is not over a limit. The error for the next one tells the
-/// limit, and a size that is one more.
+/// Searches for the largest size within a limit. The error for the next one names the limit, and a
+/// size that is one more.
 ///
-/// Now and then a byte more of data takes some bytes more in all, for lengths and checksums. The
-/// limits here are not at such a place.
+/// Sometimes one more byte of data adds several bytes, for lengths and checksums. The limits here
+/// are not at such a size.
 fn largest_that_fits(limit: usize, append: impl Fn(usize) -> Result<Appended>) -> usize {
     let (mut fits, mut exceeds, mut least) = (0, limit, usize::MAX);
     while fits + 1 < exceeds {
@@ -505,14 +504,14 @@ fn a_commit_as_large_as_the_limit_and_one_beyond() {
         let limit = 100_000;
         let store = bed.open_with(|options| options.max_commit_bytes(limit));
         let id = stream("blob-1");
-        // Nine events of one size, and one that makes the commit as large as is wanted.
+        // Nine events of one size, and one that gives the commit the wanted size.
         let events =
             |last: usize| (0..10).map(move |n| NewEvent::with_data("T", noise(n, if n < 9 { 9_000 } else { last })));
         let fits = largest_that_fits(limit, |len| store.append(&id, Expected::Any, events(len)));
         refused(&store, "one byte more", store.append(&id, Expected::Any, events(fits + 1)), over_limit);
         let kept = store.len();
 
-        // In a transaction, what was given before and after the one that is too large is not stored
+        // In a transaction, events before and after the one that is too large are not stored,
         // either.
         let transaction = store.transaction().append(&stream("a-1"), Expected::Any, texts(["x"]));
         let transaction =
@@ -524,7 +523,7 @@ fn a_commit_as_large_as_the_limit_and_one_beyond() {
     });
 }
 
-/// The limits that nobody set: 16 MiB an event and 64 MiB a commit.
+/// The default limits: 16 MiB for an event and 64 MiB for a commit.
 #[test]
 fn the_limits_of_the_defaults() {
     let store = Store::in_memory();
@@ -546,8 +545,8 @@ fn the_limits_of_the_defaults() {
     assert!(found[0].data() == &blob[..fits] && found[1..].iter().all(|event| event.data() == &blob[..15 << 20]));
 }
 
-/// Positions count from the first of a segment, in 24 bits. A commit of more events than that was
-/// once acknowledged, and could not be read any more.
+/// Positions are relative to the first of a segment, in 24 bits. A commit of more events than that
+/// was once acknowledged, and could not be read.
 #[test]
 #[ignore = "takes two GiB of memory"]
 fn more_events_in_a_commit_than_a_segment_can_count() {
@@ -579,7 +578,7 @@ fn an_error_in_a_transaction_is_told_by_the_commit_and_the_first_one_counts() {
     };
     assert!(invalid(&bad().commit().unwrap_err()));
     assert!(invalid(&bad().submit().unwrap_err()));
-    // What is wrong with the input is wrong whatever the stream holds.
+    // Invalid input is refused whatever the stream holds.
     let both = store.transaction().append(&id, Expected::Exists, [NewEvent::new("", "")]).commit();
     assert!(invalid(&both.unwrap_err()));
     assert_eq!(store.len(), 0);
@@ -637,7 +636,7 @@ fn tickets_that_are_dropped_give_nothing_up() {
         for n in 0..30u64 {
             drop(store.transaction().append(&id, Expected::Next(n), texts(["x"])).submit().unwrap());
         }
-        // The next one who waits writes those before him.
+        // The next waiter writes those before its own.
         store.append(&id, Expected::Next(30), texts(["y"])).unwrap();
         assert_eq!(store.len(), 31);
         drop(store.transaction().append(&id, Expected::Next(31), texts(["z"])).submit().unwrap());
@@ -648,7 +647,7 @@ fn tickets_that_are_dropped_give_nothing_up() {
     });
 }
 
-/// A dropped ticket is written in the background, or by the drop: nobody else has to come.
+/// A dropped ticket is written in the background, or by the drop, without another caller.
 #[test]
 fn a_dropped_ticket_is_written_without_anybodys_help() {
     on_all_beds(|bed| {
@@ -740,7 +739,7 @@ fn a_panic_in_the_callers_iterator_leaves_nothing() {
     });
 }
 
-/// A clock that panics, or that asks the store itself, is the caller's as well.
+/// A clock that panics, or that asks the store itself, is the caller's, too.
 #[test]
 fn a_clock_may_panic_and_may_look_at_the_store() {
     use std::sync::OnceLock;

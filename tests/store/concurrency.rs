@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const WRITERS: usize = 8;
 
-/// So long may a call take that does not depend on what others do.
+/// Maximum time of a call that does not depend on other threads.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Beds on which threads meet: with and without a disk, a map, a maintenance thread.
@@ -26,7 +26,7 @@ fn beds() -> Vec<Bed> {
     ]
 }
 
-/// Runs a scenario on each bed. A thread that waits for ever fails the test and is left after.
+/// Runs a scenario on each bed. A thread that waits forever fails the test and is left behind.
 fn on_threads(scenario: impl Fn(&Bed) + Clone + Send + 'static) {
     for bed in beds() {
         let (name, scenario) = (format!("{bed:?}"), scenario.clone());
@@ -42,7 +42,7 @@ fn on_threads(scenario: impl Fn(&Bed) + Clone + Send + 'static) {
     }
 }
 
-/// Says to a thread that it is time to stop, also when the test fails.
+/// Tells a thread to stop, even if the test fails.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -89,7 +89,7 @@ fn of_eight_writers_one_wins_each_sequence() {
                             }
                             Err(error) => panic!("{error}"),
                         }
-                        // Everybody is through with this round before the next begins.
+                        // All threads finish this round before the next begins.
                         start.wait();
                     }
                 });
@@ -101,8 +101,8 @@ fn of_eight_writers_one_wins_each_sequence() {
     });
 }
 
-/// Without rounds: anyone who loses tries again from what was found, until each has won as often as
-/// the others.
+/// Without rounds: a loser tries again from what was found, until each thread has succeeded equally
+/// often.
 #[test]
 fn losers_retry_with_what_they_found() {
     const EACH: usize = 60;
@@ -150,7 +150,7 @@ fn losers_retry_with_what_they_found() {
     });
 }
 
-/// Each writer keeps several commits in flight. What a ticket says is what is there.
+/// Each writer keeps several commits in flight. The tickets return what is in the store.
 #[test]
 fn pipelines_of_tickets() {
     on_threads(move |bed| {
@@ -173,7 +173,7 @@ fn pipelines_of_tickets() {
                                 transaction.append(&own, Expected::Next(2 * n + 1), texts([text.as_str()]));
                             on_their_way.push_back((transaction.submit().unwrap(), text));
                             if on_their_way.len() > writer {
-                                // From the front, and now and then from the back.
+                                // From the front, and sometimes from the back.
                                 let next = if n % 5 == 4 { on_their_way.pop_back() } else { on_their_way.pop_front() };
                                 let (ticket, text) = next.unwrap();
                                 let committed = ticket.wait().unwrap();
@@ -203,8 +203,7 @@ fn pipelines_of_tickets() {
     });
 }
 
-/// Commits of the writers below: so many events to each of two streams, and what they say of
-/// themselves.
+/// Commits of the writers below: as many events to each of two streams, with data that name them.
 fn pair(store: &Store, writer: usize, n: u64) {
     let streams = ["left", "right"].map(|domain| StreamId::new(domain, writer.to_string()).unwrap());
     let count = 1 + n % 4;
@@ -215,7 +214,7 @@ fn pair(store: &Store, writer: usize, n: u64) {
     transaction.append(&streams[1], Expected::Any, events("R")).commit().unwrap();
 }
 
-/// Looks at events in rising order from 0 on: dense, in order, and commits whole. Returns their
+/// Checks events in ascending order from 0 on: dense, in order, and commits complete. Returns their
 /// number.
 fn check_whole(events: impl Iterator<Item = Event>) -> u64 {
     let mut sequences: BTreeMap<StreamId, u64> = BTreeMap::new();
@@ -241,7 +240,7 @@ fn check_whole(events: impl Iterator<Item = Event>) -> u64 {
     count
 }
 
-/// Runs writers, and beside them readers until they are done. Each reader is called again and
+/// Runs writers, with readers beside them until they are done. Each reader is called again and
 /// again.
 fn beside_writers(bed: &Bed, commits: u64, readers: &[&(dyn Fn(&Store) + Sync)]) -> Store {
     let store = bed.open();
@@ -268,8 +267,8 @@ fn beside_writers(bed: &Bed, commits: u64, readers: &[&(dyn Fn(&Store) + Sync)])
     store
 }
 
-/// Seeded: a watermark raised before the group is whole; a read that asks for the watermark again
-/// when it comes to a new segment. Both were seen here.
+/// Seeded: a watermark that rises before the group is complete; a read that takes the watermark
+/// again when it reaches a new segment. Both were seen here.
 #[test]
 fn readers_of_the_whole_store_beside_writers() {
     let forwards = |store: &Store| {
@@ -325,8 +324,8 @@ fn readers_of_streams_beside_writers() {
                 assert_eq!((event.sequence(), event.is_in(&id)), (n as u64, true), "sequences are dense");
             }
             assert!(events.is_sorted_by(|a, b| a.position() < b.position()));
-            // What the store has told of the stream can be read by a read that begins later, and
-            // nothing else can.
+            // Events that the store has reported of the stream are visible to a later read, and no
+            // others.
             assert!((known..=after).contains(&count), "{count} events, where {known} to {after} were told of");
             assert!(newest < store.len().max(1) && (count > 0 || head == store.len() || known == 0));
         }
@@ -339,8 +338,8 @@ fn readers_of_streams_beside_writers() {
     });
 }
 
-/// Two streams grow by the same number in each commit, so their reads agree if they see one
-/// watermark; what the store tells of its streams is never ahead of what can be read.
+/// Two streams grow by the same number in each commit, so their reads agree if they use one
+/// watermark; what the store reports of its streams is never ahead of what is visible.
 #[test]
 fn what_the_store_tells_can_be_read() {
     let told = |store: &Store| {
@@ -363,7 +362,7 @@ fn what_the_store_tells_can_be_read() {
     });
 }
 
-/// An acknowledged event can be read at once, by the thread that wrote it and by any other.
+/// An acknowledged event is visible at once, to the thread that wrote it and to any other.
 #[test]
 fn acknowledged_means_readable() {
     on_threads(move |bed| {
@@ -404,10 +403,10 @@ fn acknowledged_means_readable() {
     });
 }
 
-/// Anyone who is told `Closed` has stored nothing; all others find their events after a reopen.
+/// A caller that gets `Closed` has stored nothing; all others find their events after a reopen.
 ///
-/// Seeded: a close that does not write what was accepted; seen here. Those who append all the time
-/// once kept `close` from ever coming to an end.
+/// Seeded: a close that does not write what was accepted; seen here. Constant appends once kept
+/// `close` from ever ending.
 #[test]
 fn closing_while_others_append() {
     for round in 0..4 {
@@ -443,8 +442,8 @@ fn closing_while_others_append() {
     }
 }
 
-/// Appends to a stream of its own until the store is closed, and says at which position each text
-/// is. Half of the writers wait for each commit, the others for all at the end, when the close has
+/// Appends to a stream of its own until the store is closed, and returns the position of each text.
+/// Half of the writers wait for each commit, the others for all at the end, when the close has
 /// written them.
 fn append_until_closed(store: &Store, writer: usize, closing: &OnceLock<Instant>) -> BTreeMap<u64, String> {
     let id = StreamId::new("s", writer.to_string()).unwrap();
@@ -472,7 +471,7 @@ fn append_until_closed(store: &Store, writer: usize, closing: &OnceLock<Instant>
 }
 
 /// `sync` makes durable what was accepted before the call, and does not wait for what others append
-/// meanwhile. Nobody waits for ever who waits for the same commit as a sync does.
+/// meanwhile. A waiter for the same commit as a sync does not wait forever.
 #[test]
 fn syncing_while_others_append() {
     on_threads(move |bed| {
@@ -513,8 +512,7 @@ fn syncing_while_others_append() {
     });
 }
 
-/// Eight threads take tickets and drop them, in the end all handles: whatever was accepted is
-/// there.
+/// Eight threads take tickets and drop them, in the end all handles: everything accepted is there.
 #[test]
 fn dropped_tickets_of_many_threads() {
     on_threads(move |bed| {
@@ -548,8 +546,8 @@ fn dropped_tickets_of_many_threads() {
     });
 }
 
-/// The store is closed, and its lock given up, when the last handle is dropped: anyone who has
-/// dropped it can open it again, also when the maintenance thread is at work.
+/// When the last handle is dropped, the store is closed and its lock released: the caller can open
+/// it again, even if the maintenance thread is working.
 #[test]
 fn the_lock_is_gone_with_the_last_handle() {
     for disk in 0..3 {

@@ -1,9 +1,9 @@
-//! A store of format 1, written once and kept: `tests/data/golden/v1`. It must open for ever, and
-//! say the same.
+//! A store of format 1, written once and kept: `tests/data/golden/v1`. It must open forever, with
+//! the same content.
 //!
 //! `ANNALS_WRITE_GOLDEN=1 cargo test --test store golden::` writes a directory that is missing. An
-//! existing one is never written again: a change of the format needs a new version and a new
-//! directory beside it.
+//! existing one is never rewritten: a change of the format needs a new version and a new directory
+//! beside it.
 
 use annals::{ContentType, Event, Expected, NewEvent, Options, Store, StreamId, Timestamp, Uuid};
 use std::fmt::Write;
@@ -41,7 +41,7 @@ fn write(store: &Store) {
     }
 }
 
-/// All that an event says, but for what depends on the random store id.
+/// All fields of an event, except those that depend on the random store id.
 fn describe(event: &Event) -> String {
     let mut text = String::new();
     let checksum = event.data().iter().fold(0u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -105,7 +105,7 @@ fn format_1_says_the_same_for_ever() {
     assert!(contents(&store).starts_with(&expected));
 }
 
-/// What is written today is what was written then: the same events make the same contents.
+/// The same events give the same content today as then.
 #[test]
 fn todays_writer_agrees() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! Commits that are repeated, and what a store can be asked for.
+//! Repeated commits, and what a store can be asked about.
 //!
-//! Shown to see, each by running the tests against a library with that bug: commits in flight not
-//! looked at, or the index not asked again under the commit lock (`five_threads_at_once`); the key
-//! not written into the frame (`repeats_of_all_kinds`).
+//! These tests have failed with each of these bugs in the library: commits in flight not checked,
+//! or the index not asked again under the commit lock (`five_threads_at_once`); the key not written
+//! into the frame (`repeats_of_all_kinds`).
 
 use annals::{AsOf, Committed, Error, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp, Uuid};
 use annals_testkit::{Image, SimFs};
@@ -109,7 +109,7 @@ fn five_threads_at_once() {
     }
 }
 
-/// A repeat after a commit that fails is not a repeat: it goes.
+/// A repeat after a commit that fails is not a repeat: it is stored.
 #[test]
 fn a_first_commit_that_fails() {
     let disk = SimFs::new();
@@ -164,7 +164,7 @@ fn what_is_in_a_store() {
     assert_eq!((info.next_sequence, info.last_position), (4, 30));
     assert_eq!(store.streams("order-0").unwrap(), [info]);
 
-    // By id: the newest of those with the same one, and those whose id the store made.
+    // By id: the newest of those with the same one, and those whose id the store assigned.
     assert_eq!(store.event(given).unwrap().unwrap().position(), 23);
     for event in store.read_all() {
         let event = event.unwrap();
@@ -217,8 +217,8 @@ fn streams_at_other_times() {
     }
 }
 
-/// A repeat is not checked, also while the first commit is in flight and nobody can see yet what
-/// would break the guard of the repeat.
+/// A repeat is not checked, even while the first commit is in flight and what would break the guard
+/// of the repeat is not visible yet.
 #[test]
 fn a_repeat_with_a_stale_guard_while_the_first_is_pending() {
     let store = Store::in_memory();

@@ -1,5 +1,5 @@
 //! Commits that are read in pieces of 64 KiB. A piece that ended exactly between two events once
-//! ended the commit: the events after it were passed over without a word.
+//! ended the commit: the later events were skipped silently.
 
 use annals::{Expected, NewEvent, Store, StreamId};
 
@@ -16,7 +16,7 @@ fn pieces_that_end_between_two_events() {
         for _ in 0..2 {
             store.append(&stream, Expected::Any, (0..events).map(|_| NewEvent::new("T", &data))).unwrap();
         }
-        // The sizes are what the test is about: two frames of so many records.
+        // The sizes are what the test is about: two frames of as many records.
         let bytes = store.stats().unwrap().segments[0].bytes as usize;
         assert!((2 * record * events..2 * (record * events + 1024)).contains(&bytes), "{record}: {bytes}");
         for read in [store.read_all(), store.read_all().from(7), store.read_all().from(events as u64 + 3)] {

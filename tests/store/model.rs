@@ -1,11 +1,11 @@
-//! Random operations against a model that is a vector of events.
+//! Random operations compared with a model, a vector of events.
 //!
-//! The model knows what was accepted, in order, and how much of it is known to be visible. A ticket
-//! that nobody has waited for may have been written by others, so what is visible lies between the
-//! two, and ends with a commit. On the simulated disk the power is cut now and then: what was
-//! acknowledged is there afterwards, and of what was in flight whole commits from the front.
-//! Events are lost to damage now and then, and the store is salvaged or repaired: later answers
-//! lack these events and nothing else.
+//! The model knows what was accepted, in order, and how much of it is known to be visible. Another
+//! thread may have written a ticket that was not waited for, so what is visible lies between the
+//! two, and ends with a commit. On the simulated disk the power is cut sometimes: acknowledged
+//! events are there afterwards, and of those in flight whole commits from the front. Sometimes
+//! events are lost to damage, and the store is salvaged or repaired: later answers lack these
+//! events and nothing else.
 
 use annals::{
     Appended, Committed, ContentType, Error, Events, Expected, NewEvent, Options, Result, Store, StreamId, Ticket,
@@ -18,20 +18,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Events larger than this are refused here.
+/// Larger events are refused here.
 const MAX_EVENT: usize = 220 << 10;
-/// What the clock says when a store is created.
+/// The time when a store is created.
 const CREATED: i64 = -1_000_000_000_000;
 const STREAMS: [&str; 4] = ["a-1", "a-2", "b-%FF", "c-1@what-if"];
 
-/// An event, told by how long its data are and a number that everything else follows from.
+/// An event, given by the length of its data and a number that everything else follows from.
 #[derive(Clone, Copy, Debug)]
 struct Spec {
     len: usize,
     seed: u64,
 }
 
-/// What is expected of a stream, relative to what it holds.
+/// What is expected of a stream, relative to its content.
 #[derive(Clone, Copy, Debug)]
 enum Hope {
     Any,
@@ -58,17 +58,17 @@ enum Step {
     Append(Part),
     Commit(Vec<Part>),
     Submit(Vec<Part>),
-    /// One of the tickets that are held.
+    /// One of the tickets that are kept.
     Wait(usize),
     Drop(usize),
     TooLarge(usize, Vec<Spec>),
     Read(Query),
-    /// Begins a read, whose events are looked at some steps later.
+    /// Begins a read, whose events are checked some steps later.
     Begin(Query),
     Finish(usize),
     Clock(i64),
     Sync,
-    /// Of the steps below, all reads are finished first.
+    /// Before these steps, all reads are finished.
     Reopen {
         close: bool,
         way: usize,
@@ -77,7 +77,7 @@ enum Step {
         image: usize,
         way: usize,
     },
-    /// The index files are lost or spoiled while the store is closed.
+    /// The index files are lost or broken while the store is closed.
     Spoil(Spoil),
     /// Appends after a close are refused.
     Closed,
@@ -167,7 +167,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The event that a spec tells of, without what the store decides.
+/// The event of a spec, without what the store decides.
 fn record_of(spec: Spec, stream: &StreamId) -> EventRecord {
     let has = |bit: u32| spec.seed >> bit & 1 == 1;
     let small = (spec.seed >> 8) as usize % 50;
@@ -211,13 +211,13 @@ fn new_event(record: &EventRecord) -> NewEvent<'_> {
     event
 }
 
-/// A ticket that is held, and what it should say.
+/// A ticket that is kept, and its expected result.
 struct Held {
     ticket: Ticket,
     committed: Expectation,
 }
 
-/// What a commit should give: the ranges of each append.
+/// The expected result of a commit: the ranges of each append.
 #[derive(Clone, Debug, PartialEq)]
 struct Expectation {
     appends: Vec<(Range<u64>, Range<u64>)>,
@@ -244,24 +244,24 @@ struct Begun {
     heads: Range<u64>,
 }
 
-/// The events of a commit and what it should give, or the conflict.
+/// The events of a commit and its expected result, or the conflict.
 type Decision = Result<(Vec<EventRecord>, Expectation), (StreamId, Expected, u64)>;
 
 struct World {
     bed: Bed,
     store: Option<Store>,
     clock: Arc<AtomicI64>,
-    /// All that was accepted, in order; ids that the store gives are nil.
+    /// Everything accepted, in order; ids that the store assigns are nil.
     accepted: Vec<EventRecord>,
-    /// Where commits end.
+    /// The ends of commits.
     borders: Vec<u64>,
-    /// So many are known to be visible and durable.
+    /// Number of events known to be visible and durable.
     acknowledged: u64,
     held: Vec<Held>,
     begun: Vec<Begun>,
-    /// The ids that the store has given, once they were seen.
+    /// Ids that the store has assigned, once they were seen.
     ids: BTreeMap<u64, Uuid>,
-    /// The positions whose events are lost.
+    /// The positions of lost events.
     lost: BTreeSet<u64>,
 }
 
@@ -313,13 +313,13 @@ impl World {
         records.iter().filter(|record| !self.lost.contains(&record.position))
     }
 
-    /// The sequence behind the last event of a stream.
+    /// The sequence after the last event of a stream.
     fn next(&self, stream: &StreamId) -> u64 {
         let mut of_it = self.left(0..self.accepted.len() as u64).filter(|record| record.stream == *stream);
         of_it.next_back().map_or(0, |last| last.sequence + 1)
     }
 
-    /// Decides on a commit as the store should: its events, what it should give, or the conflict.
+    /// Decides on a commit as the store should: its events, its result, or the conflict.
     fn decide(&self, parts: &[Part]) -> (Vec<Expected>, Decision) {
         let mut records: Vec<EventRecord> = Vec::new();
         let mut appends = Vec::new();
@@ -366,7 +366,7 @@ impl World {
         }
         let recorded_at = Some(now);
         if records.is_empty() && conflict.is_none() {
-            // Nothing is stored; where the store stands is told by what is visible.
+            // Nothing is stored; the result depends on what is visible.
             return (
                 expectations,
                 Ok((records, Expectation { appends: Vec::new(), positions: 0..0, recorded_at: None })),
@@ -445,7 +445,7 @@ impl World {
         Begun { events, query, heads: before..store.len() + 1 }
     }
 
-    /// What a read should give if so many events were visible: their positions.
+    /// What a read should return if this many events were visible: their positions.
     fn answer(&self, query: Query, head: u64) -> Vec<u64> {
         let to = if query.open_end { u64::MAX } else { query.from.saturating_add(query.len) };
         let id = query.stream.map(|n| self.stream(n));
@@ -472,7 +472,7 @@ impl World {
         }
     }
 
-    /// An event is what was appended, and keeps the id that it was seen with.
+    /// An event is as it was appended, and keeps the id that it was seen with.
     fn compare(&mut self, found: &EventRecord) {
         let expected = &self.accepted[found.position as usize];
         let id = if expected.id == Uuid::nil() {
@@ -490,7 +490,7 @@ impl World {
         }
     }
 
-    /// Nothing is in flight: all that was accepted is there.
+    /// Nothing is in flight: everything accepted is there.
     fn check_all(&mut self) {
         assert_eq!(self.store().len(), self.accepted.len() as u64);
         for record in all_records_but(self.store(), &self.lost) {
@@ -524,7 +524,7 @@ impl World {
         self.check_all();
     }
 
-    /// Goes on with what a power cut leaves of the disk.
+    /// Continues with what a power cut leaves of the disk.
     fn power_cut(&mut self, image: usize, way: usize) {
         use annals_testkit::Image;
         let Disk::Simulated(disk) = &self.bed.disk else { return };
@@ -555,7 +555,7 @@ impl World {
         assert!(self.borders.contains(&head), "{head} is in the middle of a commit; they end at {:?}", self.borders);
         self.accepted.truncate(head as usize);
         self.borders.retain(|&border| border <= head);
-        // A position that was lost can be used again, with another event and another id.
+        // A lost position can be used again, with another event and another id.
         self.ids.retain(|&position, _| position < head);
         self.lost.retain(|&position| position < head);
         self.check_all();
@@ -573,7 +573,7 @@ impl World {
         self.tell_the_time();
     }
 
-    /// Nobody knows when lost events were recorded: where the newest ones are lost, the next commit
+    /// The recorded times of lost events are unknown: if the newest ones are lost, the next commit
     /// is no older than what is left of the log. That commit is made here.
     fn tell_the_time(&mut self) {
         let head = self.accepted.len() as u64;
@@ -693,7 +693,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Seeded, each found here: parts of a transaction that do not see each other, a clock that is
-    /// believed when it runs backwards, an inclusive `to`, a limit taken before the direction, a
+    /// trusted when it runs backwards, an inclusive `to`, a limit taken before the direction, a
     /// close that does not write what was accepted, an append without a sync, a segment whose name
     /// is not synced.
     #[test]

@@ -1,5 +1,5 @@
-//! Opening and closing: the lock, what is not a store, read-only opens, options outside their
-//! limits, a disk that fails or is full.
+//! Opening and closing: the lock, directories that are not stores, read-only opens, options outside
+//! their limits, a disk that fails or is full.
 
 use annals::{Durability, Error, Expected, NewEvent, Options, Result, Store};
 use annals_testkit::*;
@@ -14,8 +14,8 @@ use std::time::Duration;
 const ROLE: &str = "ANNALS_TEST_ROLE";
 const PLACE: &str = "ANNALS_TEST_PLACE";
 
-/// This program again, in another process, which plays a role in a directory and tells of it line
-/// by line.
+/// This program again, in another process, which plays a role in a directory and reports line by
+/// line.
 struct Other {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -36,8 +36,8 @@ impl Other {
         Other { process, lines }
     }
 
-    /// Waits for a line that begins with this, and returns what follows. The test harness of the
-    /// other process writes lines, too.
+    /// Waits for a line that begins with this, and returns the rest. The test harness of the other
+    /// process writes lines, too.
     fn hears(&mut self, start: &str) -> String {
         for line in self.lines.by_ref() {
             let line = line.unwrap();
@@ -54,7 +54,7 @@ impl Other {
         self.process.wait().unwrap();
     }
 
-    /// Lets it end by itself.
+    /// Lets it end on its own.
     fn end(mut self) {
         drop(self.process.stdin.take());
         assert!(self.process.wait().unwrap().success());
@@ -69,7 +69,7 @@ impl Drop for Other {
     }
 }
 
-/// Not a test: what this program does when it is started by one.
+/// Not a test: what this program does when another process of it starts it.
 #[test]
 fn what_the_other_process_does() {
     let (Ok(role), Some(place)) = (std::env::var(ROLE), std::env::var_os(PLACE)) else { return };
@@ -92,7 +92,7 @@ fn what_the_other_process_does() {
             Ok(_) => say("result", &"ok"),
             Err(error) => say("result", &error),
         },
-        // Appends, and says so, until it is killed.
+        // Appends, and reports it, until it is killed.
         "append" => {
             let store = Options::new().segment_size(TINY).open(place).unwrap();
             say("open", &store.len());
@@ -121,7 +121,7 @@ fn locked_by<T: std::fmt::Debug>(result: Result<T>, path: &Path) -> Option<Strin
     }
 }
 
-/// Whether a text names this process by its number.
+/// Returns whether a text names this process by its id.
 fn names_pid(text: &str, pid: u32) -> bool {
     text.split(|c: char| !c.is_ascii_digit()).any(|number| number == pid.to_string())
 }
@@ -141,11 +141,11 @@ fn a_store_is_open_once_in_a_process() {
             locked_by(bed.options().open_read_only(&path), &path);
         }
         if let Disk::Directory(dir) = &bed.disk {
-            // By another way to the same directory.
+            // By another path to the same directory.
             let around = dir.path().join("store").join("..").join("store");
             locked_by(Store::open(&around), &around);
         }
-        // Those who did not get it have not disturbed who has it.
+        // Those that did not get it have not disturbed its owner.
         assert_eq!(
             store.append(&stream("s-1"), Expected::Next(1), texts(["y"])).unwrap().positions,
             kept.positions.end..2
@@ -169,7 +169,7 @@ fn another_process_is_told_who_has_the_store_open() {
     assert!(names_pid(&second.as_ref().unwrap_err().to_string(), pid), "{second:?}");
     assert!(names_pid(&locked_by(second, &path).unwrap(), pid));
     locked_by(Options::new().open_read_only(&path), &path);
-    // Anyone who only looks needs no lock.
+    // A caller that only reads needs no lock.
     assert!(annals::offline::verify(&path).unwrap().is_sound());
     owner.end();
     let store = Store::open(&path).unwrap();
@@ -194,13 +194,13 @@ fn the_lock_is_gone_when_its_owner_is_killed() {
     owner.kill();
     let store = Store::open(&path).unwrap();
     assert_eq!(data_of(&all_records(&store)), ["from another process"]);
-    // The new owner is the one who is named, not the dead one.
+    // The new owner is named, not the dead one.
     let owner = locked_by(Store::open(&path), &path).unwrap();
     assert!(names_pid(&owner, std::process::id()), "{owner}");
     bed.close_and_check(store);
 }
 
-/// Whatever was acknowledged before a SIGKILL is there after it, whole, and nothing else but what
+/// Everything acknowledged before a SIGKILL is there after it, complete, and otherwise only what
 /// was in flight.
 #[test]
 fn acknowledged_events_survive_a_kill() {
@@ -231,8 +231,7 @@ fn acknowledged_events_survive_a_kill() {
     }
 }
 
-/// While others read, a writer is refused. The process that wrote last is gone, and has nothing to
-/// do with it.
+/// While others read, a writer is refused. The last writing process is gone, and does not matter.
 #[test]
 fn readers_are_not_mistaken_for_the_last_writer() {
     let bed = Bed::directory();
@@ -268,7 +267,7 @@ fn several_processes_may_read_at_once() {
     Store::open(&path).unwrap().close().unwrap();
 }
 
-/// The lock is not passed on to programs that are started while the store is open.
+/// Programs that are started while the store is open do not inherit the lock.
 #[test]
 fn a_child_process_does_not_inherit_the_lock() {
     let bed = Bed::directory();
@@ -410,7 +409,7 @@ fn the_report_tells_what_opening_found() {
     });
 }
 
-/// Bytes after the last commit that are none: cut, reported and kept.
+/// Bytes after the last commit that are not a commit: cut, reported and kept.
 #[test]
 fn a_torn_tail_is_cut_reported_and_kept() {
     on(vec![Bed::directory(), Bed::directory().without_map()], |bed| {
@@ -482,7 +481,7 @@ fn lost_and_broken_indexes_are_rebuilt() {
 
 // ---------------------------------------------------------------- read-only
 
-/// Makes directories of all sorts, and gives the events in each.
+/// Makes directories of all sorts, and returns the events in each.
 fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<EventRecord>)> {
     let fill = |bed: &Bed, store: &Store| {
         for n in 0..30 {
@@ -500,7 +499,7 @@ fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<EventRecord>)> {
         for entry in std::fs::read_dir(bed.path()).unwrap() {
             let entry = entry.unwrap();
             match std::fs::copy(entry.path(), copy.path().join(entry.file_name())) {
-                // A temporary file of the maintenance thread, which has its name by now.
+                // A temporary file of the maintenance thread, which has been renamed since.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 copied => _ = copied.unwrap(),
             }
@@ -529,8 +528,8 @@ fn sorts_of_stores() -> Vec<(&'static str, Bed, Vec<EventRecord>)> {
         let no_head = copy_of(&bed);
         std::fs::remove_file(no_head.path().join("HEAD")).unwrap();
         let unborn = copy_of(&bed);
-        // A roll ends with a seal, so a next segment can only be there after one: that of the tiny
-        // ones has it.
+        // A roll ends with a seal, so a next segment exists only after one: that of the tiny ones
+        // has it.
         sorts.extend(
             [("crashed", crashed), ("torn", torn), ("no LOCK", no_lock), ("no HEAD", no_head), ("copy", unborn)]
                 .map(|(sort, bed)| (sort, bed, records.clone())),
@@ -632,7 +631,7 @@ fn options_at_their_limits_and_one_beyond() {
     for options in at {
         options.open(&path).unwrap().close().unwrap();
     }
-    // All but those that leave no room for it take an event.
+    // All but those that leave no room for it accept an event.
     let append = |options: Options| options.open(&path).unwrap().append(&stream("s-1"), Expected::Any, texts(["x"]));
     assert!(matches!(append(Options::new().max_event_bytes(0)), Err(Error::LimitExceeded { limit: 0, .. })));
     assert!(matches!(append(Options::new().max_commit_bytes(0)), Err(Error::LimitExceeded { limit: 0, .. })));
@@ -658,8 +657,8 @@ fn the_size_of_segments_may_differ_from_one_open_to_the_next() {
 
 // ---------------------------------------------------------------- a disk that fails
 
-/// A workload of commits of one and of several streams, over several segments. What each commit
-/// holds can be told from its number.
+/// A workload of commits of one and of several streams, over several segments. The content of each
+/// follows from its number.
 fn commit(store: &Store, n: u64) -> Result<()> {
     let ids = ["a-1", "b-1"].map(stream);
     let data = noise(n, [10, 900, 4_300, 0][n as usize % 4]);
@@ -676,7 +675,7 @@ fn size_of(n: u64) -> u64 {
     2 * (1 + n % 3)
 }
 
-/// What is there are these commits, whole, in this order, and nothing else.
+/// Exactly these commits are there, complete, in this order.
 #[track_caller]
 fn holds_commits(store: &Store, commits: &[u64], context: &dyn std::fmt::Debug) {
     let records = all_records(store);
@@ -713,8 +712,8 @@ fn failing(operation: Operation, after: u64, times: u64, kind: ErrorKind) -> Fau
     Fault { operation, after, times, kind }
 }
 
-/// A call fails once: the commit gets the error, nothing of it is stored, not even after a crash,
-/// and the next one goes through.
+/// A call fails once: the commit gets the error, nothing of it is stored, even after a crash, and
+/// the next one succeeds.
 ///
 /// Seeded: a store that remembers what it had accepted; seen here.
 #[test]
@@ -762,8 +761,8 @@ fn a_write_that_fails_refuses_one_commit() {
     }
 }
 
-/// Every write fails for a while. The errors say so, the commits are not there, and when the disk
-/// is well again the store, or one that is opened again, goes on.
+/// Every write fails for a while. The errors say so, the commits are not there, and once the disk
+/// works again the store, or one that is opened again, continues.
 #[test]
 fn a_disk_that_is_ill_for_a_while() {
     for segment_size in [TINY, 64 << 20] {
@@ -783,7 +782,7 @@ fn a_disk_that_is_ill_for_a_while() {
                 if refused.iter().all(|error| matches!(error, Error::Io { .. })) {
                     crashes_leave(bed.sim(), &stored, &context);
                 } else {
-                    // What was written in part could not be taken back: nobody knows, and the store
+                    // A partial write could not be withdrawn: the outcome is unknown, and the store
                     // says so.
                     assert!(
                         matches!(refused.last(), Some(Error::DurabilityUnknown { .. })),
@@ -802,10 +801,10 @@ fn a_disk_that_is_ill_for_a_while() {
     }
 }
 
-/// Several commits in flight, and the write of the first fails: all fail, as those after stand on
-/// what is not there. A write that has stored half of them has stored some whole.
+/// Several commits in flight, and the write of the first fails: all fail, as the later ones build
+/// on it. A write that has stored half of them has stored some completely.
 ///
-/// Seeded: a failed write that is not taken back, or without a sync; both were seen here after a
+/// Seeded: a failed write that is not withdrawn, or without a sync; both were seen here after a
 /// crash.
 #[test]
 fn a_failed_write_takes_all_that_were_decided_against_it() {
@@ -831,7 +830,8 @@ fn a_failed_write_takes_all_that_were_decided_against_it() {
             assert_eq!(store.len(), acknowledged as u64);
             let records = all_records(&store);
             bed.survives_power_cuts(&records);
-            // What was decided against them is forgotten, and their sequences are used again.
+            // Commits that were decided against them are forgotten, and their sequences are used
+            // again.
             let stale = store.append(&id, Expected::Next(7), texts(["stale"]));
             if acknowledged < 7 {
                 assert_eq!(conflict(stale).2, acknowledged as u64);
@@ -842,10 +842,10 @@ fn a_failed_write_takes_all_that_were_decided_against_it() {
     }
 }
 
-/// A failed sync tells everybody that nobody knows, and the store takes nothing more until it is
+/// A failed sync returns `DurabilityUnknown` to all, and the store accepts nothing more until it is
 /// opened again.
 ///
-/// Seeded: a store that goes on after a failed sync, and a reopen that believes what it reads in
+/// Seeded: a store that continues after a failed sync, and a reopen that trusts what it reads from
 /// the cache; both were seen here.
 #[test]
 fn a_sync_that_fails_ends_the_appends() {
@@ -858,7 +858,7 @@ fn a_sync_that_fails_ends_the_appends() {
                 bed.sim().fail(failing(operation, after, 1, ErrorKind::Other));
                 let acknowledged: Vec<_> = (0..12).take_while(|&n| commit(&store, n).is_ok()).collect();
                 if acknowledged.len() == 12 {
-                    // The sync of a witness, which is no commit's business, or none of this kind.
+                    // The sync of HEAD, which concerns no commit, or none of this kind.
                     crashes_leave(bed.sim(), &acknowledged, &context);
                     continue;
                 }
@@ -873,7 +873,7 @@ fn a_sync_that_fails_ends_the_appends() {
                 assert!(matches!(store.sync(), Err(Error::DurabilityUnknown { .. })));
                 holds_commits(&store, &acknowledged, &context);
 
-                // At any crash, and after a reopen, the commit is there as a whole or not at all.
+                // After any crash, and after a reopen, the commit is complete or absent.
                 let with: Vec<_> = (0..=unknown).collect();
                 let is_one_of = |store: &Store, context: &dyn std::fmt::Debug| {
                     let acknowledged_events: u64 = acknowledged.iter().map(|&n| size_of(n)).sum();
@@ -891,7 +891,7 @@ fn a_sync_that_fails_ends_the_appends() {
                 let store = bed.open();
                 let mut there = is_one_of(&store, &context);
                 // What a reopened store shows is durable: the kernel takes the pages for clean, so
-                // they had to be written again.
+                // they must be written again.
                 crashes_leave(bed.sim(), &there, &context);
                 commit(&store, 50).unwrap();
                 there.push(50);
@@ -953,8 +953,8 @@ fn a_failed_sync_in_the_background_is_told_by_the_next_append() {
     }
 }
 
-/// The disk is full at each of many sizes, in the middle of frames and while rolling. Then there is
-/// room again, and the same store goes on.
+/// The disk is full at each of many sizes, in the middle of frames and during a roll. Then there is
+/// room again, and the same store continues.
 #[test]
 fn a_full_disk_at_any_point_and_then_room_again() {
     for segment_size in [TINY, 64 << 20] {
@@ -980,7 +980,7 @@ fn a_full_disk_at_any_point_and_then_room_again() {
             }
             assert!(refused > 0 || capacity > 8_000, "{context:?}");
             if capacity % 2 == 0 {
-                // Closed while the disk is full: an error, or none, but the lock is given up and
+                // Closed while the disk is full: with an error or without, the lock is released and
                 // nothing is lost.
                 let (Ok(()) | Err(_)) = store.clone().close();
                 bed.sim().heal();
@@ -1005,7 +1005,7 @@ fn a_full_disk_at_any_point_and_then_room_again() {
     }
 }
 
-/// Appends are refused before the disk is quite full, with the numbers that a person needs.
+/// Appends are refused before the disk is completely full, with the numbers that a person needs.
 #[test]
 fn a_reserve_is_kept_free() {
     let bed = Bed::simulated().tiny();
@@ -1062,8 +1062,8 @@ fn short_and_interrupted_calls_are_not_noticed() {
     }
 }
 
-/// `sync` and `close` write what was accepted. If that cannot be written, it is not only the ticket
-/// that says so: the ticket may have been dropped.
+/// `sync` and `close` write what was accepted. If that fails, they return the error as well as the
+/// ticket, which may have been dropped.
 #[test]
 fn a_sync_or_close_tells_of_what_it_could_not_write() {
     for closes in [false, true] {
@@ -1081,7 +1081,7 @@ fn a_sync_or_close_tells_of_what_it_could_not_write() {
     }
 }
 
-/// Each call of an open fails once. Whatever comes of it, the lock is free, and the next open finds
+/// Each call of an open fails once. In any case the lock is free, and the next open finds
 /// everything.
 #[test]
 fn an_open_that_fails_can_be_repeated() {
@@ -1142,8 +1142,8 @@ fn an_open_that_fails_can_be_repeated() {
     }
 }
 
-/// Each call of a close fails once: it is told or does not matter; the lock is given up, and
-/// everything is there.
+/// Each call of a close fails once: the error is returned or does not matter; the lock is released,
+/// and everything is there.
 #[test]
 fn a_close_that_fails_gives_up_the_lock() {
     let stored: Vec<_> = (0..7).collect();

@@ -1,11 +1,11 @@
-//! Queries and guards, against the same questions put to a plain list of all events, before and
+//! Queries and guards, compared with the same questions to a plain list of all events, before and
 //! after some are lost.
 //!
-//! Shown to see, each by running the tests against a library with that bug: a union of terms that
-//! is not merged in order, candidates that are not sorted, an item that is left out, an inclusive
-//! bound taken as exclusive, events of the same time cut at a time bound, candidates not held
-//! against the query (`every_query_form`); a guard that does not look at commits in flight, or not
-//! again under the lock (`racing_guards`).
+//! These tests have failed with each of these bugs in the library: a union of terms that is not
+//! merged in order, candidates that are not sorted, an item that is left out, an inclusive bound
+//! taken as exclusive, events of the same time cut at a time bound, candidates not checked against
+//! the query (`every_query_form`); a guard that does not check commits in flight, or not again
+//! under the lock (`racing_guards`).
 
 use annals::{AsOf, Error, Event, Expected, Guard, NewEvent, Options, Query, Store, StreamId, Timestamp};
 use annals_testkit::{Around, Bed, Gap, SimFs};
@@ -25,7 +25,7 @@ fn options(disk: &SimFs) -> Options {
     Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0).clock(clock)
 }
 
-/// What an event is to be: domain, root, type, tags (bits), correlation, occurred-at, bytes.
+/// The fields of an event: domain, root, type, tags (bits), correlation, occurred-at, bytes.
 type Plan = (usize, u8, usize, u8, u8, Option<i64>, usize);
 
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
@@ -49,7 +49,7 @@ fn event(plan: &Plan) -> NewEvent<'static> {
 /// Domains, streams (domain, root), types, tags, correlation.
 type Item = (Vec<usize>, Vec<(usize, u8)>, Vec<usize>, Vec<usize>, Option<u8>);
 
-/// A question, in a form that can be put to the store and to a list.
+/// A question, in a form for the store and for a list.
 #[derive(Clone, Debug)]
 struct Question {
     items: Vec<Item>,
@@ -114,7 +114,7 @@ impl Question {
         let within = |(since, until): (Option<i64>, Option<i64>), time: Timestamp| {
             since.is_none_or(|s| s <= time.as_nanos()) && until.is_none_or(|u| time.as_nanos() <= u)
         };
-        // An item without a condition does not count beside others.
+        // An item without a condition is ignored beside others.
         let says_something = |item: &&Item| **item != Item::default();
         let items: Vec<&Item> = self.items.iter().filter(says_something).collect();
         let fits = |event: &&Event| {
@@ -165,8 +165,8 @@ impl Question {
         self.search(store).into_iter().map(|event| event.unwrap().position()).collect()
     }
 
-    /// A guard holds if no event behind the position that it knows is found, and names the first
-    /// one that is. With nothing else to commit, only the guard decides.
+    /// A guard holds if no event after its position matches, and names the first one that does.
+    /// Without anything else to commit, only the guard decides.
     fn guards(&self, store: &Store, all: &[Event]) {
         let bare = Question { until: None, as_of: None, backwards: false, limit: Some(1), ..self.clone() };
         let guard = match self.after {
@@ -175,7 +175,7 @@ impl Question {
         };
         let committed = store.transaction().guard(guard).commit();
         match (bare.answer(all).first(), self.after.is_some_and(|seen| seen >= store.len())) {
-            // One that the store has not come to is refused.
+            // A position that the store has not reached is refused.
             (_, true) => assert!(matches!(committed, Err(Error::PositionAhead { .. })), "{committed:?}"),
             (None, false) => assert!(committed.is_ok(), "{self:?}: {committed:?}"),
             (Some(first), false) => {
@@ -236,8 +236,8 @@ proptest! {
                 let live: BTreeSet<u64> = (0..plans.len() as u64).collect();
                 let bed = Bed::on_disk(&disk);
                 lost = gap.lose(&bed, live.iter().copied(), &live);
-                // Around the damage, a gap is named if it held an event that is asked for. It may
-                // be named if it stands where the search goes.
+                // Around the damage, a gap is reported if it held a matching event. It may be
+                // reported if it is within the search.
                 let left: Vec<Event> = all.iter().filter(|&event| !lost.contains(&event.position())).cloned().collect();
                 let store = bed.read_only();
                 for question in questions.iter().filter(|of| of.limit.is_none() && !matches!(of.as_of, Some(Err(_)))) {
@@ -266,8 +266,8 @@ proptest! {
     }
 }
 
-/// Threads race for a name under a guard: exactly one wins each round, and the others are told of
-/// its event.
+/// Threads race for a name under a guard: exactly one wins each round, and the others get its
+/// event.
 #[test]
 fn racing_guards() {
     for durable_disk in [false, true] {
@@ -332,7 +332,7 @@ fn heads_of_answers() {
     assert_eq!(head(store.query(&query).limit(1)), (1, Some(0)));
     assert_eq!(head(store.query(&query).until(1)), (1, Some(1)));
     assert_eq!(head(store.query(&query).as_of(2)), (2, Some(2)));
-    // A guard from an answer: what came since breaks it, what was there does not.
+    // A guard from an answer: later events break it, existing ones do not.
     let (_, seen) = store.query(&query).collect_with_head().unwrap();
     let commit = |event_type: &'static str| {
         let transaction = store.transaction().append(&stream, Expected::Any, [NewEvent::new(event_type, "")]);
@@ -360,8 +360,8 @@ fn many(store: &Store, events: u64) {
     }
 }
 
-/// A segment is sealed, and its index goes from memory into a file, while a query is under way.
-/// Once, the plan was made for the one and asked the other: events were missing without a word.
+/// A segment is sealed, and its index moves from memory into a file, in the middle of a query.
+/// Once, the plan was made for one and used with the other: events were silently missing.
 #[test]
 fn a_seal_in_the_middle_of_a_query() {
     let disk = SimFs::new();
@@ -426,7 +426,7 @@ fn large_segments() {
 }
 
 /// Any byte of an index file, changed on a closed store: the answers are the same, and the file is
-/// whole again afterwards.
+/// intact again afterwards.
 #[test]
 fn broken_indexes_are_rebuilt() {
     let disk = SimFs::new();
@@ -454,8 +454,7 @@ fn broken_indexes_are_rebuilt() {
             143
         );
         store.close().unwrap();
-        // What was looked into has been rebuilt; what was not may still be broken, and is then
-        // found by verify.
+        // What was used has been rebuilt; the rest may still be broken, and verify finds it.
         let now = disk.contents(path).unwrap();
         let sound = annals::offline::verify_in(&disk, "store").unwrap().notices.is_empty();
         assert_eq!(sound, now == good, "byte {at}");

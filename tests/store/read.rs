@@ -1,5 +1,5 @@
 //! Reading: ranges, limits and directions, of a stream and of the whole store; the fixed watermark;
-//! what a read holds on to.
+//! what a read keeps.
 
 use annals::{Durability, Error, Expected, NewEvent, Read, Result, Store, StreamId};
 use annals_testkit::*;
@@ -28,7 +28,7 @@ fn size(n: u64) -> usize {
     [0, 10, 300, 41, 5_000, 90, 1, 20, 120, 64, 0, 33, 9_000][n as usize % 13]
 }
 
-/// What a read must give, said in terms of slices.
+/// The expected result of a read, in terms of slices.
 fn expected(all: &[EventRecord], from: u64, to: u64, limit: u64, backwards: bool) -> Vec<u64> {
     let len = all.len() as u64;
     let (from, to) = (from.min(len), to.min(len));
@@ -44,7 +44,7 @@ fn expected(all: &[EventRecord], from: u64, to: u64, limit: u64, backwards: bool
     found
 }
 
-/// What a read gives, and lends.
+/// What a read returns, and lends.
 fn positions(read: Read) -> Vec<u64> {
     let mut lent = Vec::new();
     let mut events = read.clone().into_iter();
@@ -56,7 +56,7 @@ fn positions(read: Read) -> Vec<u64> {
     given
 }
 
-/// The read gives these positions.
+/// The read returns these positions.
 #[track_caller]
 fn dense(expected: impl Iterator<Item = u64>, read: Read) {
     let found = positions(read);
@@ -79,14 +79,14 @@ fn every_range_limit_and_direction() {
             let read = read.from(from).to(to).limit(limit);
             positions(if backwards { read.backwards() } else { read })
         };
-        // Every border of the whole store would be tens of thousands of reads: each position once
-        // at each end, and the corners.
+        // Every bound of the whole store would be tens of thousands of reads: each position once at
+        // each end, and the corners.
         let ends = (0..len + 3).flat_map(|n| [(n, u64::MAX), (0, n), (n, n + 1), (n, n + 45), (n, n), (n + 1, n)]);
         let corners = [(u64::MAX, u64::MAX), (u64::MAX, 0), (len, len), (u64::MAX - 1, u64::MAX), (0, u64::MAX)];
         for (from, to) in ends.chain(corners) {
             for limit in [u64::MAX, 0, 1, 5, 300] {
                 for backwards in [false, true] {
-                    // Long reads are checked with no limit at one place of ten.
+                    // Long reads are checked without a limit at one position of ten.
                     if limit > 5 && from % 10 != 3 && to % 10 != 3 {
                         continue;
                     }
@@ -154,9 +154,9 @@ fn long_streams_read_whole_in_both_directions() {
     });
 }
 
-/// A commit is larger than what is read at a time, and one of its records ends exactly where a
-/// piece of 64 KiB does. A reader once took the end of the piece for the end of the commit, and
-/// passed over the rest without a word.
+/// A commit is larger than what is read at a time, and one of its records ends exactly at the end
+/// of a piece of 64 KiB. A reader once took the end of the piece for the end of the commit, and
+/// silently skipped the rest.
 #[test]
 fn records_that_end_with_a_piece_of_a_large_commit() {
     on(vec![Bed::memory(), Bed::directory()], |bed| {
@@ -181,8 +181,8 @@ fn records_that_end_with_a_piece_of_a_large_commit() {
     });
 }
 
-/// Anyone who keeps the events of a small commit while the read goes on into a large one once got
-/// `Damaged` from a sound store.
+/// A caller that kept the events of a small commit while the read continued into a large one once
+/// got `Damaged` from a sound store.
 #[test]
 fn events_can_be_kept_while_the_read_goes_on() {
     on_all_beds(|bed| {
@@ -200,7 +200,7 @@ fn events_can_be_kept_while_the_read_goes_on() {
         }
         let kept: Result<Vec<_>> = store.read_all().backwards().into_iter().collect();
         assert_eq!(kept.unwrap().len(), once.len());
-        // One event of each block, and two reads that go on in turn.
+        // One event of each block, and two reads that alternate.
         let mut kept = Vec::new();
         let (one, mut two) = (store.read_all().into_iter(), store.read_all().from(1).into_iter());
         for event in one {
@@ -231,7 +231,7 @@ fn a_read_sees_what_was_there_when_it_began() {
             transaction.append(&other, Expected::Next(n), texts(["y"])).commit().unwrap();
         };
         (0..10).for_each(append);
-        // A read that has not begun sees what comes before it does.
+        // A read that has not begun sees what comes before it begins.
         let later = store.read_all();
         let begun = [
             store.read_all().into_iter(),
@@ -255,8 +255,8 @@ fn a_read_sees_what_was_there_when_it_began() {
     });
 }
 
-/// Submitted and not yet durable: nobody reads it. Seeded: a stream's read that asks the pending
-/// heads; seen here.
+/// Submitted and not yet durable: not visible. Seeded: a stream's read that asks the pending heads;
+/// seen here.
 #[test]
 fn what_is_not_durable_cannot_be_read() {
     on(vec![Bed::memory(), Bed::memory().tiny(), Bed::simulated().tiny(), Bed::directory().maintained(false)], |bed| {
@@ -275,8 +275,8 @@ fn what_is_not_durable_cannot_be_read() {
     });
 }
 
-/// One process may have the store open, and a read keeps it open; when the last handle is gone, so
-/// is the lock.
+/// One process may have the store open, and a read keeps it open; when the last handle is gone, the
+/// lock is released.
 #[test]
 fn a_read_outlives_its_store_and_holds_it_open() {
     on_all_beds(|bed| {
@@ -311,7 +311,7 @@ fn reads_go_on_after_close() {
         assert_same(&all_records(&handle), &all, bed);
         let late = handle.append(&stream("a-1"), Expected::Any, texts(["late"]));
         assert!(matches!(late, Err(Error::Closed)), "{late:?}");
-        // Beside a new owner who writes on.
+        // Beside a new owner that keeps writing.
         let owner = bed.open();
         owner.append(&stream("a-1"), Expected::Any, (0..500).map(|_| NewEvent::new("T", "new"))).unwrap();
         assert_same(&records(handle.read_all()), &all, bed);
@@ -395,7 +395,7 @@ fn streams_are_found_by_how_their_names_begin() {
     });
 }
 
-/// A batch for each order, read back by anyone who has the root in another form.
+/// A batch for each order, read back by any caller that has the root in another form.
 #[test]
 fn stream_ids_are_the_same_however_they_were_made() {
     let store = Store::in_memory();

@@ -1,5 +1,5 @@
-//! Bugs that a review has found: each test fails with its bug. Races are made to happen by a file
-//! system that calls back in the middle of an operation.
+//! Bugs that a review has found: each test fails with its bug. Races are forced by a file system
+//! that calls back in the middle of an operation.
 
 use annals::fs::{Entry, File, FileLayer, Fs, FsLayer, MemFs, Mode};
 use annals::progress::ExpectedVersion;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 type Hook = Box<dyn FnMut(&str, &Path) -> bool + Send>;
-/// Calls the hook on each operation, until it says true.
+/// Calls the hook on each operation, until it returns true.
 #[derive(Clone)]
 struct HookFs<F> {
     inner: F,
@@ -282,8 +282,8 @@ fn stale_head_after_delete() {
     store.close().unwrap();
     let store = open(fs.clone()).unwrap();
     let st2 = store.clone();
-    // While the head of the stream is looked for in index files (read lock held), a deletion is in
-    // flight to be published.
+    // While the head of the stream is looked up in index files (read lock held), a deletion is in
+    // flight.
     let handle = Arc::new(Mutex::new(None));
     let h2 = handle.clone();
     fs.set(Box::new(move |op, p| {
@@ -371,7 +371,7 @@ fn hostile_sequences() {
     assert_eq!(types(store.read(&x)).len(), 3);
 }
 
-/// A backup of segments and HEAD is put back, and the index files of later are left.
+/// A backup of segments and HEAD is restored, and later index files stay.
 #[test]
 fn deletion_of_an_index_that_was_not_believed() {
     let disk = SimFs::new();
@@ -396,10 +396,12 @@ fn deletion_of_an_index_that_was_not_believed() {
     for (p, c) in kept {
         disk.set_contents(p, c);
     }
-    // The index tells of events that were durable, and the log has not: nothing is begun over that.
+    // The index covers events that were durable, which the log does not have: no log is begun over
+    // that.
     assert!(matches!(open(), Err(annals::Error::Damaged(_))));
     for p in disk.files() {
-        // Anyone who knows that it was a backup removes what is newer; or the index is damaged.
+        // An operator who knows that it was a backup removes the newer files; otherwise the index
+        // is damaged.
         if p.extension().is_some_and(|e| e == "idx") {
             let mut bytes = disk.contents(&p).unwrap();
             bytes[100] ^= 1;
@@ -456,8 +458,8 @@ fn snapshot_of_another_event_at_the_same_position_and_time() {
     assert_eq!(l.state.0, types(store.read(&m)));
 }
 
-/// What had been shared is cut by the point in time, and what the edition had of its own with it:
-/// there would be a gap.
+/// The shared part is cut by the point in time, and with it the edition's own part: there would be
+/// a gap.
 #[test]
 fn diverging_at_with_as_of() {
     let store = Store::in_memory();
@@ -489,7 +491,7 @@ fn a_consumer_with_a_nul_in_its_name() {
     assert_eq!(consumer().window(1 << 63).workers(2).run(|_: &Event| ()).unwrap().handled, 1);
 }
 
-/// The handler was called before the store said that nothing can be remembered.
+/// The handler was called before the store reported that nothing can be stored.
 #[test]
 fn dead_letters_in_a_store_that_is_only_read() {
     let disk = annals::fs::MemFs::new();
@@ -505,7 +507,7 @@ fn dead_letters_in_a_store_that_is_only_read() {
 }
 
 /// The process dies while it creates a segment; the next one opens, closes, and everything is in
-/// order. `verify` said that HEAD knew of more than there was.
+/// order. `verify` reported that HEAD knew of more than there was.
 #[test]
 fn a_segment_that_was_being_created() {
     let filler = [b'x'; 1500];

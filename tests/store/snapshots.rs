@@ -1,5 +1,5 @@
-//! Snapshots: what is put comes back, what stays, what is never used, and that an aggregate is the
-//! same with them, without them, and with damaged ones.
+//! Snapshots: what is put comes back, what is kept, what is never used, and that an aggregate is
+//! the same with them, without them, and with damaged ones.
 
 use annals::fs::Fs;
 
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The state of the streams of these tests: all that their events say.
+/// The state of the streams of these tests: the content of all their events.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Seen {
     count: u64,
@@ -33,7 +33,7 @@ fn grow(store: &Store, id: &StreamId, count: u64) {
     }
 }
 
-/// What the events up to this sequence add up to.
+/// The sum of the events up to this sequence.
 fn replay(store: &Store, id: &StreamId, sequence: u64) -> Seen {
     let mut seen = Seen::default();
     for event in store.read(id).to(sequence.saturating_add(1)) {
@@ -58,7 +58,7 @@ fn sequences(store: &Store, id: &StreamId) -> Vec<u64> {
     store.snapshots().list(id).unwrap().iter().map(|info| info.sequence).collect()
 }
 
-/// A store whose clock goes on by one with each look at it.
+/// A store whose clock advances by one each time it is read.
 fn ticking(bed: &Bed) -> Store {
     let now = Arc::new(AtomicI64::new(1_000));
     bed.open_with(|options| options.clock(move || Timestamp::from_nanos(now.fetch_add(1, Ordering::Relaxed))))
@@ -149,8 +149,7 @@ fn small_and_large_states_come_back_exactly() {
             store.snapshots().put_bytes(&id, 0, &state).unwrap();
             assert!(store.snapshots().latest(&id).unwrap().unwrap().bytes() == state, "{len} raw bytes");
         }
-        // As a value: bytes whose length stands before them, and numbers that take more room than
-        // their bytes.
+        // As a value: bytes after their length, and numbers that take more room than their bytes.
         let text = "x".repeat(64 << 20);
         store.snapshots().put(&id, 0, &text).unwrap();
         assert!(store.snapshots().latest(&id).unwrap().unwrap().decode::<String>().unwrap() == text);
@@ -350,7 +349,7 @@ fn an_aggregate_is_the_same_with_and_without() {
         assert_eq!((&loaded.state, loaded.next_sequence), (&expected, 40));
         assert_eq!((loaded.snapshot, loaded.replayed, loaded.put), (Some(33), 6, false));
 
-        // Not newer than the point that was asked for.
+        // Not newer than the requested point.
         for sequence in (0..42).chain([u64::MAX]) {
             let loaded = load(store.load(&id).at(sequence));
             let used = [4, 17, 33].into_iter().rfind(|&put| put <= sequence);
@@ -414,7 +413,7 @@ fn a_load_puts_a_snapshot_when_it_was_long() {
     });
 }
 
-/// What the application's fold refuses, the caller gets, in its own words.
+/// An error of the application's fold is returned unchanged.
 #[test]
 fn errors_of_the_fold_come_through() {
     #[derive(Debug)]
@@ -445,7 +444,7 @@ fn another_fingerprint_is_not_used() {
         grow(&store, &id, 6);
         let truth = replay(&store, &id, 2);
         store.snapshots().retention(Retention::Persist).fingerprint(1).put(&id, 2, &truth).unwrap();
-        // A state of another schema, which must not be taken for one of this.
+        // A state of another schema, which must not be taken for one of this schema.
         store.snapshots().fingerprint(2).put(&id, 4, &Seen::default()).unwrap();
         let loaded = load(store.load(&id).fingerprint(1));
         assert_eq!((loaded.snapshot, loaded.replayed), (Some(2), 3));
@@ -515,7 +514,7 @@ fn a_damaged_snapshot_is_skipped_and_counted() {
     write_file(bed.fs(), &path, &good);
     assert_eq!(load(store.load(&id)).snapshot, Some(6));
 
-    // What the operator is told.
+    // The report for the operator.
     write_file(bed.fs(), &path, &good[..good.len() - 1]);
     let report = store.snapshots().verify().unwrap();
     assert_eq!((report.files, report.usable), (2, 1));
@@ -577,7 +576,7 @@ fn a_snapshot_in_the_wrong_place_is_not_used() {
     }
     write_file(bed.fs(), &ours[1], &good);
     assert_eq!(load(store.load(&one)).snapshot, Some(6));
-    // Names that are none of ours do no harm.
+    // Foreign names do no harm.
     let dir = ours[0].parent().unwrap();
     for name in ["6.snap", "x.snap", "00000000000000000006.snap.bak", "99999999999999999999.snap"] {
         write_file(bed.fs(), &dir.join(name), b"junk");
@@ -588,7 +587,7 @@ fn a_snapshot_in_the_wrong_place_is_not_used() {
 }
 
 /// Events that were never synced are lost in a power cut; a snapshot that had been put may outlive
-/// them. Others come in their place, with the same sequences and positions.
+/// them. Others replace them, with the same sequences and positions.
 #[test]
 fn a_snapshot_that_outlived_its_events_is_not_used() {
     let bed = Bed::simulated();
@@ -620,7 +619,7 @@ fn a_snapshot_that_outlived_its_events_is_not_used() {
     let loaded = load(store.load(&id));
     assert_eq!((loaded.snapshot, loaded.state), (Some(1), replay(&store, &id, u64::MAX)));
     assert_eq!(store.snapshots().skipped().not_of_stream, 2);
-    // It does not count as newer, and goes with the next put.
+    // It does not count as newer, and the next put removes it.
     store.snapshots().retention(Retention::Transient).put(&id, 4, &replay(&store, &id, 4)).unwrap();
     assert_eq!(sequences(&store, &id), [1, 4]);
     assert_eq!(load(store.load(&id)).snapshot, Some(4));
@@ -641,7 +640,8 @@ fn a_check_finds_what_was_put_wrong() {
     });
 }
 
-/// What the system cannot read or write: reads go on without, puts tell, and leave what was there.
+/// What the system cannot read or write: reads continue without it, puts report it, and leave what
+/// was there.
 #[test]
 fn failing_calls() {
     let bed = Bed::simulated();
@@ -655,14 +655,14 @@ fn failing_calls() {
         let refused = store.snapshots().retention(Retention::Persist).put(&id, 7, &Seen::default());
         assert!(matches!(refused, Err(Error::Io { .. })), "{operation:?}: {refused:?}");
         let left = sequences(&store, &id);
-        // The name is there when the directory fails to be synced: as good as any other snapshot.
+        // The name exists when the sync of the directory fails: as good as any other snapshot.
         assert!(left == [2, 6] || operation == Operation::SyncDir, "{operation:?}: {left:?}");
         let leftovers = bed.sim().files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "new"));
         assert_eq!(leftovers.count(), 0, "{operation:?}");
         store.snapshots().delete(&id).unwrap();
         put_true(&store, &id, [2, 6]);
     }
-    // An older one cannot be removed: no error of the put, and the next one does it.
+    // An older one cannot be removed: no error of the put, and the next one removes it.
     store.snapshots().retention(Retention::Transient).put(&id, 3, &1).unwrap();
     bed.sim().fail(Fault { operation: Operation::Remove, after: 0, times: 1, kind: io::ErrorKind::Other });
     store.snapshots().retention(Retention::Transient).put(&id, 7, &1).unwrap();
@@ -716,7 +716,7 @@ fn what_a_crash_has_left_is_removed() {
     }
 }
 
-/// Several threads put, load and delete at once: each sees some state that is true.
+/// Several threads put, load and delete at once: each sees a true state.
 #[test]
 fn threads_do_not_disturb_each_other() {
     on(vec![Bed::directory(), Bed::memory()], |bed| {
@@ -746,7 +746,7 @@ fn threads_do_not_disturb_each_other() {
     });
 }
 
-/// `annals::offline::verify` knows the directory.
+/// `annals::offline::verify` reads the directory.
 #[test]
 fn the_check_of_the_store_knows_snapshots() {
     let bed = Bed::directory();

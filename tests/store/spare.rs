@@ -1,11 +1,11 @@
-//! Spare files: zeros that the next segment is made of, ahead of time.
+//! Spare files: zeros that become the next segment.
 //!
-//! That nothing acknowledged is lost with them, and that no zeros come down on events, the crash
-//! tests show: they make spare files as everything else does, and die at each step of it.
+//! The crash tests show that nothing acknowledged is lost with them, and that no zeros overwrite
+//! events: they make spare files as everything else does, and die at each step of it.
 //!
-//! Put in and seen: all spare files under one name, so that a new one truncates what a segment was
-//! made of (`tests/store/concurrency.rs`); the header of a segment that is made of one not synced
-//! (`tests/crash`, four of its tests).
+//! Planted and seen: all spare files under one name, so that a new one truncates the segment that
+//! was made of one (`tests/store/concurrency.rs`); the header of a segment that is made of one not
+//! synced (`tests/crash`, four of its tests).
 
 use annals::offline::{Salvage, verify_in};
 use annals::{Expected, NewEvent, Options, Store};
@@ -31,7 +31,7 @@ fn append(store: &Store, events: usize) {
     }
 }
 
-/// Commits of about 420 bytes: a segment takes nine of them.
+/// Commits of about 420 bytes: a segment has nine of them.
 #[test]
 fn one_is_made_when_a_segment_is_a_quarter_full_and_becomes_the_next() {
     let disk = SimFs::new();
@@ -71,9 +71,9 @@ fn what_is_left_of_one_belongs_to_nobody() {
 }
 
 /// A process that was killed left a spare file of 64 MiB, and the next open read all of it, to be
-/// sure that it holds zeros: 10 ms and more, or as long as a slow disk takes for 64 MiB. Its name
-/// proves which store made it, and its start and its end are enough to tell that nobody has put
-/// something else there.
+/// sure that it holds zeros: 10 ms and more, or as long as a slow disk takes for 64 MiB. Now its
+/// name proves which store made it, and its start and its end are enough to tell that the user has
+/// not put something else there.
 #[test]
 fn one_that_is_left_is_not_read_to_its_end() {
     let disk = SimFs::new();
@@ -90,7 +90,7 @@ fn one_that_is_left_is_not_read_to_its_end() {
     assert!(fs.made().iter().filter(is_read).count() <= 4, "of at most 64 KiB each");
 }
 
-/// Whatever fails while one is made or taken: the commit does not, and nothing is left.
+/// Any failure while one is made or used: the commit does not fail, and nothing is left.
 #[test]
 fn nobody_depends_on_one() {
     for operation in [Operation::Write, Operation::Sync, Operation::Rename] {
@@ -98,8 +98,8 @@ fn nobody_depends_on_one() {
             let disk = SimFs::new();
             let store = options(&disk).open("store").unwrap();
             append(&store, 2);
-            // Of the commit that makes the spare file, the calls after those for its own bytes; of
-            // the one that rolls, the renaming.
+            // In the commit that makes the spare file, the calls after those for its own bytes; in
+            // the one that rolls, the rename.
             let own = if operation == Operation::Rename { 0 } else { 2 };
             disk.fail(Fault { operation, after: after + own, times: 1, kind: ErrorKind::Other });
             let mut stored = 2;
@@ -124,7 +124,7 @@ fn nobody_depends_on_one() {
     }
 }
 
-/// A spare file must not take the room that commits want.
+/// A spare file must not take the room that commits need.
 #[test]
 fn its_room_is_given_back_where_room_is_wanting() {
     let disk = SimFs::new();

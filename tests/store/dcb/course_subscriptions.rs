@@ -1,6 +1,6 @@
-//! <https://dcb.events/examples/course-subscriptions>: a course has so many seats, and a student
-//! attends so many courses. A subscription is held against both rules, so it belongs to two
-//! entities, and neither of them alone can decide on it.
+//! <https://dcb.events/examples/course-subscriptions>: a course has a number of seats, and a
+//! student attends a number of courses. A subscription is checked against both rules, so it belongs
+//! to two entities, and neither of them alone can decide on it.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn define(store: &Store, course: &str, capacity: usize) -> Result<Committed, Ref
 }
 
 fn change_capacity(store: &Store, course: &str, new: usize) -> Result<Committed, Refusal> {
-    // Subscriptions are not asked for: students may come while the capacity is changed.
+    // Subscriptions are not part of it: students may come while the capacity is changed.
     let query = Query::new().types(["CourseDefined", "CourseCapacityChanged"]).tag(course_tag(course));
     decide(store, &stream("course", course), &query, |events| match capacity(events) {
         None => Err("course does not exist"),
@@ -44,7 +44,7 @@ fn change_capacity(store: &Store, course: &str, new: usize) -> Result<Committed,
     })
 }
 
-/// All that a subscription depends on.
+/// Everything that a subscription depends on.
 fn boundary(student: &str, course: &str) -> Query {
     courses_events(course).or().event_type("StudentSubscribedToCourse").tag(student_tag(student))
 }
@@ -126,8 +126,8 @@ fn a_student_has_a_limited_number_of_courses() {
     subscribe(&store, "s2", "c6").unwrap();
 }
 
-/// The boundary is as narrow as the rules are: what happens in other courses to other students does
-/// not make a decision stale.
+/// The boundary is as narrow as the rules: events of other courses and other students do not make a
+/// decision stale.
 #[test]
 fn a_decision_is_stale_only_if_something_came_that_it_depends_on() {
     let store = Store::in_memory();
@@ -143,7 +143,7 @@ fn a_decision_is_stale_only_if_something_came_that_it_depends_on() {
     subscribe(&store, "s2", "c2").unwrap();
     change_capacity(&store, "c2", 20).unwrap();
     let committed = try_it().unwrap();
-    // Now its own event stands in the way.
+    // Now its own event is in the way.
     let Err(Error::GuardFailed { guard, position }) = try_it() else { panic!() };
     assert_eq!((&*guard, position), ("seats", committed.positions.start));
 }

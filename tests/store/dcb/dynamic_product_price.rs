@@ -1,17 +1,17 @@
-//! <https://dcb.events/examples/dynamic-product-price>: an order is made at the prices that were
-//! displayed, if they still count. After a change, the price before it counts for a while. The
-//! boundary is as wide as the order: the prices of all products in it.
+//! <https://dcb.events/examples/dynamic-product-price>: an order is made at the displayed prices,
+//! if they are still valid. After a change, the earlier price is valid for a while. The boundary is
+//! as wide as the order: the prices of all products in it.
 
 use super::*;
 
 struct Shop {
     store: Store,
     clock: Clock,
-    /// So long after a change, the price before it counts.
+    /// How long after a change the earlier price is valid.
     grace: i64,
 }
 
-/// A product, and its price as it was displayed.
+/// A product, and its displayed price.
 type Item = (&'static str, u64);
 
 fn tag(product: &str) -> String {
@@ -20,10 +20,10 @@ fn tag(product: &str) -> String {
 
 const PRICING: [&str; 2] = ["ProductDefined", "ProductPriceChanged"];
 
-/// What sets the price of any of these products.
+/// The events that set the price of any of these products.
 fn pricing(items: &[Item]) -> Query {
-    // Not `or` before the first one: it would begin a second item beside an empty one, which finds
-    // everything.
+    // Not `or` before the first one: it would begin a second item beside an empty one, which
+    // matches everything.
     let (first, rest) = items.split_first().expect("an order has items");
     let query = Query::new().types(PRICING).tag(tag(first.0));
     rest.iter().fold(query, |query, item| query.or().types(PRICING).tag(tag(item.0)))
@@ -48,7 +48,7 @@ impl Shop {
         self.set_price("ProductPriceChanged", product, price);
     }
 
-    /// The price that is in force now, and those that were so less than the time of grace ago.
+    /// The current price, and those that were current within the grace period.
     fn valid_prices(&self, events: &[Event], product: &str) -> Vec<u64> {
         let events = events.iter().filter(|event| has_tag(event, &tag(product)));
         events.fold(Vec::new(), |mut prices, event| {
@@ -112,7 +112,7 @@ fn an_order_of_several_products_needs_all_prices_to_count() {
     assert_eq!(of_both.iter().map(Event::position).collect::<Vec<_>>(), [committed.positions.start]);
 }
 
-/// Without grace an order must have the very prices that were in force at its place in the log.
+/// Without grace an order must have the very prices that were current at its position in the log.
 #[test]
 fn no_order_that_races_with_changes_is_made_at_an_old_price() {
     const PRICES: u64 = 300;

@@ -1,6 +1,6 @@
-//! <https://dcb.events/examples/event-sourced-aggregate>: where one entity is boundary enough, it
-//! is a stream, and what was read of it is its length. The last test has the same aggregate with a
-//! tag and a guard in place of the stream.
+//! <https://dcb.events/examples/event-sourced-aggregate>: if one entity is boundary enough, it is a
+//! stream, and its length identifies what was read. The last test has the same aggregate with a tag
+//! and a guard instead of the stream.
 
 use super::*;
 
@@ -8,9 +8,9 @@ use super::*;
 struct Course {
     capacity: usize,
     subscriptions: usize,
-    /// How many events there were when it was loaded.
+    /// Number of events when it was loaded.
     version: u64,
-    /// What has happened since.
+    /// New events since.
     recorded: Vec<NewEvent<'static>>,
 }
 
@@ -69,7 +69,7 @@ fn save(store: &Store, id: &str, course: Course) -> Result<(), Error> {
     store.append(&stream("course", id), Expected::Next(course.version), course.recorded).map(drop)
 }
 
-/// Loads, changes and saves; again as long as somebody else has saved in between.
+/// Loads, changes and saves; again while others have saved in between.
 fn change(store: &Store, id: &str, change: impl Fn(&mut Course) -> Result<(), Refusal>) -> Result<(), Refusal> {
     loop {
         let mut course = load(store, id);
@@ -116,7 +116,7 @@ fn a_stale_aggregate_is_not_saved() {
     stale.change_capacity(20).unwrap();
     change(&store, "c1", |course| course.subscribe(1)).unwrap();
     assert!(matches!(save(&store, "c1", stale), Err(Error::Conflict { actual: 2, .. })));
-    // Nor one that was rebuilt over one that is there.
+    // Nor one that was rebuilt over an existing one.
     assert!(matches!(save(&store, "c1", Course::define(5)), Err(Error::Conflict { actual: 2, .. })));
 }
 
@@ -133,8 +133,8 @@ fn of_racing_students_as_many_get_in_as_there_are_seats() {
     }
 }
 
-/// So an application can leave its aggregates as they are and move to tags with its repository
-/// alone.
+/// So an application can leave its aggregates as they are and move to tags by changing only its
+/// repository.
 #[test]
 fn the_same_aggregate_is_kept_with_a_tag() {
     let store = Store::in_memory();

@@ -1,5 +1,5 @@
 //! <https://dcb.events/examples/invoice-number>: invoices have numbers without a gap. The newest
-//! invoice tells the next number, so it is the only one that is read.
+//! invoice determines the next number, so it is the only one that is read.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn numbers_begin_with_one_and_leave_no_gap() {
     let store = Store::in_memory();
     assert_eq!(create(&store), 1);
     assert_eq!(create(&store), 2);
-    // What is no invoice does not count.
+    // Other events do not count.
     pay(&store, 1);
     assert_eq!(create(&store), 3);
 }
@@ -63,7 +63,7 @@ fn numbers_of_racing_threads_leave_no_gap() {
     let store = Options::new().segment_size(4096).open(dir.path()).unwrap();
     let given = race(4, |_| {
         let numbers: Vec<_> = (0..25).map(|_| create(&store)).collect();
-        // Other events between the invoices make the head another one than the newest invoice.
+        // Other events between the invoices make the head differ from the newest invoice.
         numbers.iter().for_each(|&number| pay(&store, number));
         numbers
     });
@@ -71,7 +71,7 @@ fn numbers_of_racing_threads_leave_no_gap() {
     given.sort_unstable();
     let all: Vec<u64> = (1..=100).collect();
     assert_eq!(given, all);
-    // They stand in the log in this order, too, and still do after a reopen.
+    // They are in the log in this order, too, and still are after a reopen.
     store.close().unwrap();
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(find(&store, &invoices()).iter().map(number_of).collect::<Vec<_>>(), all);

@@ -1,10 +1,9 @@
 //! The examples of the site on Dynamic Consistency Boundaries (<https://dcb.events/examples>), one
 //! module each.
 //!
-//! They ask of a store what a rule needs that is about more than one stream: read the events that a
-//! decision depends on, decide, and have the commit go through only if nothing was added to them in
-//! between. Each module has the cases that the site gives, and one test in which threads race and
-//! the rule holds afterwards.
+//! They need rules about more than one stream: read the events that a decision depends on, decide,
+//! and commit only if no such event was added in between. Each module has the cases of the site,
+//! and one test in which threads race and the rule holds afterwards.
 
 mod course_subscriptions;
 mod dynamic_product_price;
@@ -20,18 +19,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// Why a command was turned down: a rule of the application, not an error of the store.
+/// Why a command was refused: a rule of the application, not an error of the store.
 type Refusal = &'static str;
 
-/// Most races are over before the threads have met: so often they are run.
+/// Most races are over before the threads have met: number of rounds.
 const ROUNDS: u64 = 100;
 
 const MINUTE: i64 = 60_000_000_000;
 const DAY: i64 = 24 * 60 * MINUTE;
 
-/// A command handler: reads what a decision depends on, decides, and stores the event that came of
-/// it. If something was added to what was read, somebody else was quicker, and the decision is made
-/// again, of the new events.
+/// A command handler: reads what a decision depends on, decides, and stores the resulting event. If
+/// a matching event was added in between, another handler was faster, and the decision is made
+/// again from the new events.
 fn decide(
     store: &Store,
     stream: &StreamId,
@@ -61,7 +60,7 @@ fn find(store: &Store, query: &Query) -> Vec<Event> {
     store.query(query).into_iter().collect::<Result<_>>().unwrap()
 }
 
-/// Does the same on several threads that begin at once. Returns what became of each.
+/// Does the same on several threads that begin at once. Returns the result of each.
 fn race<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let (barrier, run) = (&Barrier::new(threads), &run);
     thread::scope(|scope| {
@@ -76,14 +75,14 @@ fn race<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
     })
 }
 
-/// How often each refusal was given, and how often none.
+/// How often each refusal was returned, and how often none.
 fn count<T>(results: &[Result<T, Refusal>], refusal: Refusal) -> (usize, usize) {
     let refused = results.iter().filter(|r| r.as_ref().err() == Some(&refusal)).count();
     let stored = results.iter().filter(|r| r.is_ok()).count();
     (stored, refused)
 }
 
-/// A clock that stands still until somebody lets time pass.
+/// A clock that stands still until time is advanced.
 #[derive(Clone, Default)]
 struct Clock(Arc<AtomicI64>);
 

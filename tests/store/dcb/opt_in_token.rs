@@ -1,7 +1,7 @@
-//! <https://dcb.events/examples/opt-in-token>: anyone who signs up confirms the address with a
+//! <https://dcb.events/examples/opt-in-token>: whoever signs up confirms the address with a
 //! one-time password that was sent there. The password is a tag of the event, so no table of
-//! pending passwords is needed. (Somebody who may read the store must not learn passwords that
-//! still count: an application would tag with a hash.)
+//! pending passwords is needed. (Readers of the store must not learn valid passwords: an
+//! application would tag with a hash.)
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn initiate(store: &Store, email: &str, otp: &str, name: &str) {
 }
 
 fn confirm(store: &Store, clock: &Clock, email: &str, otp: &str) -> Result<Committed, Refusal> {
-    // An event has both tags or is not found: the password of somebody else is as good as none.
+    // An event has both tags or does not match: the password of another person is useless.
     let query = Query::new().types(["SignUpInitiated", "SignUpConfirmed"]).tags(tags(email, otp));
     decide(store, &stream("signup", email), &query, |events| {
         let is_confirmation = |event: &&Event| event.event_type() == "SignUpConfirmed";

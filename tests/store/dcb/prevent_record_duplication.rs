@@ -1,9 +1,9 @@
-//! <https://dcb.events/examples/prevent-record-duplication>: a client that did not hear of its
-//! request's success sends it again, with the same token, and it must not count twice.
+//! <https://dcb.events/examples/prevent-record-duplication>: a client that did not get the result
+//! of its request sends it again, with the same token, and it must not count twice.
 //!
-//! There are two ways. As a *tag*, a token is held against the whole store, and a repeat is
-//! refused. As the *idempotency key* of a commit it is held against the streams that the commit
-//! writes to, and a repeat is told what the first one has stored.
+//! There are two ways. A token as a *tag* is checked in the whole store, and a repeat is refused.
+//! As the *idempotency key* of a commit it is checked in the streams that the commit writes to, and
+//! a repeat returns what the first one has stored.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn place(store: &Store, order: &str, token: &str) -> Result<Committed, Refusal> 
 }
 
 /// The same with an idempotency key. All orders of a customer go to one stream: the key would not
-/// be looked for in that of another order.
+/// be found in that of another order.
 fn place_keyed(store: &Store, customer: &str, order: &str, token: &str) -> Committed {
     let event = NewEvent::new("OrderPlaced", "").tag(format!("order:{order}"));
     let transaction = store.transaction().append(&stream("customer", customer), Expected::Any, [event]);
@@ -45,7 +45,7 @@ fn a_repeat_with_a_key_is_told_what_the_first_one_has_stored() {
     let again = place_keyed(&store, "7", "o12345", "11111");
     assert!(!first.duplicate && !other.duplicate && again.duplicate);
     assert_eq!((again.positions, again.recorded_at), (first.positions, first.recorded_at));
-    // Another stream knows nothing of it.
+    // Another stream does not have it.
     assert!(!place_keyed(&store, "8", "o12345", "11111").duplicate);
     assert_eq!(store.len(), 3);
 }

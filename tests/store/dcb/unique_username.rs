@@ -1,11 +1,10 @@
-//! <https://dcb.events/examples/unique-username>: all events that touch a name are tagged with it,
-//! so that a decision on a name reads them and nothing else. (An application would normalize the
-//! names first, and perhaps tag with a hash of them.)
+//! <https://dcb.events/examples/unique-username>: all events about a name are tagged with it, so
+//! that a decision on a name reads exactly those. (An application would normalize the names first,
+//! and perhaps tag with a hash of them.)
 
 use super::*;
 
-/// A name that was given up stays reserved for so long, lest somebody takes it to pass for its last
-/// owner.
+/// How long a released name stays reserved, so that it is not taken to impersonate its last owner.
 const RETENTION: i64 = 3 * DAY;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -28,7 +27,7 @@ fn state(events: &[Event], name: &str) -> Name {
     events.fold(Name::Free, |_, event| match event.event_type() {
         "AccountRegistered" => Name::Held,
         "UsernameChanged" if event.decode::<String>().unwrap() == name => Name::Held,
-        // What was reported late counts from when it happened.
+        // A late report counts from when it happened.
         _ => Name::Released(event.occurred_at().unwrap_or(event.recorded_at())),
     })
 }

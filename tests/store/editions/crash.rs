@@ -9,8 +9,8 @@ fn options(disk: &SimFs) -> Options {
     Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0)
 }
 
-/// What was acknowledged, in order: each state is what `order-1@x` reads as, and how many events of
-/// its own editions hold.
+/// The acknowledged states, in order: the content of `order-1@x`, and the number of events of its
+/// own that editions hold.
 fn run(disk: &SimFs) -> (Vec<(Vec<String>, u64)>, bool) {
     let mut states = vec![(vec![], 0)];
     let mut step = |store: &Store, result: Result<()>, state: (&[&str], u64)| {
@@ -74,7 +74,7 @@ fn deletions_survive_crashes_at_any_point() {
                 let store = options(&crashed).open("store").unwrap_or_else(|e| panic!("{context}: {e}"));
                 let own = store.editions().list().unwrap().iter().map(|info| info.events).sum();
                 let state = (data(&store, "order-1@x"), own);
-                // The last one was not acknowledged, unless all was.
+                // The last one was not acknowledged, unless all were.
                 let allowed = &states[states.len() - if finished { 1 } else { 2.min(states.len()) }..];
                 assert!(allowed.contains(&state), "{context}, open {again}: {state:?} is none of {allowed:?}");
             }

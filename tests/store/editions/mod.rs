@@ -1,10 +1,10 @@
-//! Editions: where they diverge, what is read of them, and what deleting one leaves.
+//! Editions: where they diverge, what reads return of them, and what a deletion leaves.
 //!
-//! [`model`] runs random operations against plain maps. Shown to fail, each with that bug put into
+//! [`model`] runs random operations against plain maps. It has failed with each of these bugs in
 //! the library: deleted events counted among the live ones of a stream; the head of a stream kept
-//! after a deletion; deletions of sealed segments not read on open; a divergence taken as of now in
-//! an `as_of`; idempotency keys of deleted commits kept; a deletion in flight not seen by the
-//! appends after it; one that is no longer in flight still seen.
+//! after a deletion; deletions of sealed segments not read on open; the present divergence used in
+//! an `as_of`; idempotency keys of deleted commits kept; a deletion in flight not seen by later
+//! appends; one that is no longer in flight still seen.
 
 mod crash;
 mod model;
@@ -64,7 +64,7 @@ fn the_first_append_decides_where_an_edition_diverges() {
             let (_, _, actual) = conflict(append(&store, "order-1@beyond", Expected::Next(sequence), &["e"]));
             assert_eq!(actual, 5);
         }
-        // Later appends to main do not show through, once diverged.
+        // Later appends to main do not show in it, once it has diverged.
         append(&store, "order-1", Expected::Next(5), &["m5"]).unwrap();
         assert_eq!(data(&store, "order-1@two"), ["m0", "m1", "e0", "e1"]);
         assert_eq!(data(&store, "order-1@all"), ["m0", "m1", "m2", "m3", "m4", "e0", "e1"]);
@@ -141,7 +141,7 @@ fn diverging_at_reads_as_if() {
     assert_eq!(at("order-1@x", 2), ["m0", "m1", "e2", "e3"]);
     assert_eq!(at("order-1@x", 3), ["m0", "m1", "m2", "e3"]);
     assert_eq!(at("order-1@x", 5), ["m0", "m1", "m2", "m3", "m4"]);
-    // What it has of its own begins at 2: there would be a gap.
+    // Its own events begin at 2: there would be a gap.
     assert_eq!(at("order-1@x", 1), ["m0"]);
     assert_eq!(at("order-1", 1).len(), 5, "main does not diverge");
 }
@@ -202,7 +202,7 @@ fn guards_of_an_edition() {
     assert!(matches!(guarded("x", 4), Err(Error::GuardFailed { position: 5, .. })));
     assert!(matches!(guarded("main", 5), Err(Error::GuardFailed { position: 6, .. })));
 
-    // The same for what is in flight: the main stream is shadowed, so its event breaks nothing in
+    // The same for events in flight: the main stream is shadowed, so its event breaks nothing in
     // the edition.
     let ticket = store.transaction().append(&stream("order-1"), Expected::Any, texts(["m6"])).submit().unwrap();
     guarded("x", 7).unwrap();
@@ -250,7 +250,7 @@ fn deleting_leaves_holes() {
         bed.spoil_indexes(Spoil::Delete);
         let store = bed.open();
         check(&store);
-        // Begun again, at another place, and deleted with all that is left.
+        // Begun again, at another sequence, and deleted with all that is left.
         append(&store, "order-1@x", Expected::Next(4), &["n4", "n5"]).unwrap();
         assert_eq!(data(&store, "order-1@x"), ["m0", "m1", "m2", "m3", "n4", "n5"]);
         store.close().unwrap();
@@ -281,7 +281,7 @@ fn what_was_deleted_is_not_found_by_id_or_key() {
     assert!(store.event(derived).unwrap().is_none());
     assert!(!keyed().duplicate, "the first one is gone");
     assert!(keyed().duplicate);
-    // The id is of an older event that is still there.
+    // The id is of an older event that still exists.
     store.append(&stream("order-3"), Expected::Any, [NewEvent::new("Older", "").id(id)]).unwrap();
     store.append(&stream("order-3@x"), Expected::Any, [NewEvent::new("Newer", "").id(id)]).unwrap();
     assert_eq!(store.event(id).unwrap().unwrap().event_type(), "Newer");
@@ -375,8 +375,8 @@ fn tracking_sees_what_is_on_its_way() {
     assert!(empty().unwrap().duplicate);
 }
 
-/// What handlers and snapshots knew of an edition goes with it, also where the edition had no
-/// events in a stream; and does not come back when it is begun again.
+/// Handler positions and snapshots of an edition are deleted with it, even if the edition had no
+/// events in a stream; and do not come back when it is begun again.
 #[test]
 fn deleting_takes_snapshots_and_positions_along() {
     on_all_beds(|bed| {

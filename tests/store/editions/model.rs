@@ -1,4 +1,4 @@
-//! Random operations on editions, against maps. Events are lost to damage now and then, and the
+//! Random operations on editions, compared with maps. Sometimes events are lost to damage, and the
 //! store is salvaged or repaired.
 
 use super::*;
@@ -17,7 +17,7 @@ enum Hope {
     Any,
     NoStream,
     Exists,
-    /// The next sequence less so many.
+    /// The next sequence minus this.
     Back(u64),
     Beyond,
 }
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What each position holds; what was deleted or lost, and deletions, are `None`.
+/// The content of each position; deleted and lost events, and deletions, are `None`.
 #[derive(Clone, Default, Debug)]
 struct Model {
     log: Vec<Option<Entry>>,
@@ -83,20 +83,20 @@ fn id(name: Name) -> annals::StreamId {
 }
 
 impl Model {
-    /// What a stream has of its own among the first `end` positions: positions and sequences.
+    /// A stream's own events among the first `end` positions: positions and sequences.
     fn own(&self, name: Name, end: u64) -> Vec<(u64, u64)> {
         let entries = (0u64..end).zip(&self.log).filter_map(|(position, entry)| Some((position, entry.as_ref()?)));
         entries.filter(|(_, entry)| entry.name == name).map(|(position, entry)| (position, entry.sequence)).collect()
     }
 
-    /// A stream, as it is to be read: positions and sequences.
+    /// A stream as it must be read: positions and sequences.
     fn composite(&self, name: Name, end: u64) -> Vec<(u64, u64)> {
         let first = self.own(name, end).first().map_or(u64::MAX, |(_, sequence)| *sequence);
         self.diverging_at(name, end, first)
     }
 
-    /// The same as if it diverged behind this sequence of the main one. Its own events are seen
-    /// only where the main one has come to them, or where it has diverged in truth.
+    /// The same as if it diverged after this sequence of the main one. Its own events are visible
+    /// only where the main one has reached them, or where it has really diverged.
     fn diverging_at(&self, name: Name, end: u64, sequence: u64) -> Vec<(u64, u64)> {
         let mut own = self.own(name, end);
         if name.0 == 0 {
@@ -124,7 +124,7 @@ impl Model {
 
     fn lose(&mut self, lost: BTreeSet<u64>) {
         lost.iter().for_each(|&position| self.log[position as usize] = None);
-        // A key stands in its commit, which has no other event.
+        // A key is in its commit, which has no other event.
         self.keys.retain(|_, position| !lost.contains(position));
         self.lost.extend(lost);
     }
@@ -192,7 +192,7 @@ fn all_names() -> impl Iterator<Item = Name> {
     (0..3).flat_map(|edition| (0..2).flat_map(move |domain| (0..2).map(move |root| (edition, domain, root))))
 }
 
-/// Looks at everything.
+/// Checks everything.
 fn check(store: &Store, model: &Model) {
     let end = model.end();
     assert_eq!(store.len(), end);
@@ -232,7 +232,7 @@ fn check(store: &Store, model: &Model) {
     assert_eq!(counts, own);
 }
 
-/// Looks at parts of one stream.
+/// Checks parts of one stream.
 fn look(store: &Store, model: &Model, name: Name, from: u64, to: u64, point: u64) {
     let stream = id(name);
     let range = |all: &[(u64, u64)]| {
@@ -248,8 +248,7 @@ fn look(store: &Store, model: &Model, name: Name, from: u64, to: u64, point: u64
     let then = range(&model.composite(name, until));
     assert_eq!(positions(store.read(&stream).from(from).to(to).as_of(point)), then, "{stream} as of {point}");
     let query = Query::new().edition(EDITIONS[name.0]).stream(&stream);
-    // A shared event may stand behind one of the edition's own, where those before that one are
-    // lost.
+    // A shared event may come after one of the edition's own, if those before that one are lost.
     let mut then = model.positions(name, until);
     then.sort_unstable();
     assert_eq!(positions(store.query(&query).as_of(point)), then, "query of {stream} as of {point}");

@@ -3,8 +3,8 @@
 use super::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Readers see a composite that never has a gap, and of an edition's own events those of one life
-/// of it. What is left at the end is what was appended and not deleted.
+/// Readers see a composite without a gap, and the edition's own events of one life of it. At the
+/// end, exactly what was appended and not deleted is left.
 #[test]
 fn appends_deletes_and_reads() {
     on(vec![Bed::memory(), Bed::memory().tiny(), Bed::directory().tiny()], |bed| {

@@ -1,27 +1,25 @@
 //! Crashes at every call of every small workload, on the simulated disk.
 //!
 //! All workloads of one to three steps are run; at each changing call of the file system the
-//! process dies; of what is then on the disk every image of the fault model is built (see
-//! `annals_testkit::SimFs`); each image is opened and held against the oracle:
+//! process dies; every image of the disk in the fault model is built (see `annals_testkit::SimFs`);
+//! each image is opened and compared with the oracle:
 //!
-//! * every acknowledged commit is there, in order, equal to the byte;
-//! * every other commit is there as a whole, in order, or not at all; a commit that was refused is
-//!   not there;
+//! * every acknowledged commit is there, in order, identical in every byte;
+//! * every other commit is complete, in order, or absent; a commit that was refused is absent;
 //! * nothing else is there;
 //! * a second recovery changes nothing;
 //! * appends after recovery work, and survive the next power cut.
 //!
-//! What is done to one workload stands in `sweeps.rs`, which `crates/annals-campaign` runs at
-//! scale.
+//! `sweeps.rs` has what is done to one workload; `crates/annals-campaign` runs it at scale.
 //!
-//! The oracle was shown to see, each by running the tests against a library with that bug: the sync
-//! of a group left out, or done at the end of a segment only (all tests fail); the directory sync
-//! of a new segment left out (all); a failed write not withdrawn (`refused_commits_stay_away`,
-//! `full_disks`); the heads of refused commits not forgotten (the same); the unproven tail not
-//! written again on open (`failed_syncs`).
+//! The oracle has seen each of these bugs, planted in the library: the sync of a group left out, or
+//! done at the end of a segment only (all tests fail); the directory sync of a new segment left out
+//! (all); a failed write not withdrawn (`refused_commits_stay_away`, `full_disks`); the heads of
+//! refused commits not forgotten (the same); the unproven tail not written again on open
+//! (`failed_syncs`).
 //!
 //! `cargo test --release --test crash` runs workloads of up to 2 steps with 2 seeds an image mode.
-//! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4` runs the whole of it (minutes).
+//! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4` runs all of it (minutes).
 
 mod snapshots;
 
@@ -74,31 +72,30 @@ fn what_is_not_synced_is_lost_from_the_end() {
     sweep(steps(), "images of stores that do not sync", sweeps::without_syncs);
 }
 
-/// Longer workloads than those that can all be run, with failures and deaths by chance.
-/// `ANNALS_CRASH_SCHEDULES` says how many.
+/// Longer workloads than those that can all be run, with random failures and deaths.
+/// `ANNALS_CRASH_SCHEDULES` sets their number.
 #[test]
 fn random_schedules() {
     let built: u64 = (0..setting("ANNALS_CRASH_SCHEDULES", 3_000)).map(schedules::run).sum();
     println!("{built} images of random schedules, no violation");
 }
 
-/// Two threads, one of which is held before a call. `ANNALS_CRASH_HOLDS` says how many cases.
+/// Two threads, one of which is held before a call. `ANNALS_CRASH_HOLDS` sets the number of cases.
 #[test]
 fn held_threads() {
     let cases: u64 = (0..setting("ANNALS_CRASH_HOLDS", 500)).map(holds::run).sum();
     println!("{cases} cases of held threads, no violation");
 }
 
-/// Pages that cannot be read, of stores that random schedules leave. `ANNALS_CRASH_PAGES` says how
-/// many.
+/// Unreadable pages, in stores of random schedules. `ANNALS_CRASH_PAGES` sets their number.
 #[test]
 fn unreadable_pages() {
     let cases: u64 = (0..setting("ANNALS_CRASH_PAGES", 500)).map(pages::run).sum();
     println!("{cases} unreadable pages, no violation");
 }
 
-/// A sync in the background that failed was tried again: the second one succeeded and proved
-/// nothing, HEAD claimed what the disk did not hold, and the store did not open after a power cut.
+/// A background sync that failed was tried again: the second one succeeded and proved nothing, HEAD
+/// claimed what the disk did not hold, and the store did not open after a power cut.
 #[test]
 fn a_failed_background_sync_is_not_tried_again() {
     let disk = SimFs::new();
@@ -120,7 +117,7 @@ fn a_failed_background_sync_is_not_tried_again() {
     assert!(options(&after_power_cut).open("store").unwrap().is_empty());
 }
 
-/// A cut that was not synced was back after a power cut, after a HEAD that said "closed cleanly".
+/// A cut that was not synced was undone by a power cut, after a HEAD that said "closed cleanly".
 #[test]
 fn a_cut_stays_cut() {
     let run = Run::new(SimFs::new()).all(&[Step::One, Step::Reopen]);
@@ -134,8 +131,7 @@ fn a_cut_stays_cut() {
     assert_eq!((store.len(), &store.open_report().cut), (1, &None));
 }
 
-/// A store that was opened again is not closed cleanly any more, even if nothing but HEAD is left
-/// to say so.
+/// A store that was opened again is not closed cleanly, even if only HEAD is left to say so.
 #[test]
 fn a_store_that_is_opened_again_is_not_clean() {
     let disk = Run::new(SimFs::new()).all(&[Step::One, Step::Reopen]).disk;

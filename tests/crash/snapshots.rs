@@ -1,21 +1,21 @@
 //! Crashes at every call of every small workload that puts and deletes snapshots.
 //!
-//! What is then on the disk is opened and held against the oracle:
+//! Every image of the disk is then opened and compared with the oracle:
 //!
-//! * the events are what they would be without snapshots;
-//! * the latest snapshot is a state that was put for its sequence, to the byte, or there is none;
-//! * loading gives what replaying gives, also after events that were lost have been replaced by
-//!   others;
-//! * where snapshots are synced, and where only the process has died, one that was acknowledged is
-//!   there, and what was deleted is not;
-//! * putting works, and leaves no half-written file after.
+//! * the events are as they would be without snapshots;
+//! * the latest snapshot is a state that was put for its sequence, identical in every byte, or
+//!   there is none;
+//! * loading returns what replaying returns, also after lost events were replaced by others;
+//! * if snapshots are synced, and if only the process has died, an acknowledged one is there, and a
+//!   deleted one is not;
+//! * putting works, and leaves no partial file.
 //!
-//! The oracle was shown to see, each by running the tests against a library with that bug: a
-//! snapshot that is written under its own name; its sync left out; the sync of its directory left
-//! out; older ones removed before it is written (`acknowledged_snapshots_survive`, and others); the
-//! sync of a delete left out (the same); the checksum of the state not looked at
-//! (`snapshots_that_are_not_synced`); the event not looked at, or only whether there is one with
-//! that sequence (`snapshots_of_events_that_are_lost`); half-written files left after (all tests).
+//! The oracle has seen each of these bugs, planted in the library: a snapshot that is written under
+//! its final name; its sync left out; the sync of its directory left out; older ones removed before
+//! it is written (`acknowledged_snapshots_survive`, and others); the sync of a delete left out (the
+//! same); the checksum of the state not checked (`snapshots_that_are_not_synced`); the event not
+//! checked, or only whether there is one with that sequence (`snapshots_of_events_that_are_lost`);
+//! partial files left (all tests).
 
 use annals::snapshot::{Retention, SnapshotFault};
 use annals::{Durability, Error, Event, Expected, NewEvent, Options, Result, Store, StreamId, Timestamp};
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 enum Step {
     /// One event.
     Append,
-    /// A snapshot after the last event. None but the newest default one is kept, so this removes
+    /// A snapshot after the last event. Only the newest default one is kept, so this removes
     /// others.
     Put,
     Transient,
@@ -46,13 +46,13 @@ fn workloads(most: u64) -> Vec<Vec<Step>> {
     sequences(&[Step::Append, Step::Append, Step::Put], &STEPS, most)
 }
 
-/// Spans blocks of checksums and sectors, and differs from version to version.
+/// It spans blocks of checksums and sectors, and differs from version to version.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct State {
     count: u64,
     /// Folded from the data of the events.
     digest: u64,
-    /// The number of the put. Not a part of what events add up to.
+    /// The number of the put. Not part of the sum of events.
     version: u64,
     filler: Vec<u8>,
 }
@@ -72,7 +72,7 @@ fn id() -> StreamId {
     StreamId::new("s", "1").unwrap()
 }
 
-/// A store whose clock goes on from there.
+/// A store whose clock continues from there.
 fn open(disk: &SimFs, from: i64, set: impl Fn(Options) -> Options) -> Result<Store> {
     let now = Arc::new(AtomicI64::new(from));
     let options = options(disk).segment_size(1 << 20).snapshots_kept(0);
@@ -87,7 +87,7 @@ fn replay(store: &Store, until: u64) -> State {
     state
 }
 
-/// A snapshot that somebody tried to put.
+/// A snapshot that was attempted.
 #[derive(Clone, Debug)]
 struct Tried {
     sequence: u64,
@@ -101,7 +101,7 @@ struct How {
     durability: Durability,
 }
 
-/// A workload that has been run, as far as the process lived.
+/// A workload that has been run, up to the death of the process.
 struct Run {
     disk: SimFs,
     /// Data of the events, and whether they were acknowledged.
@@ -146,7 +146,7 @@ impl Run {
             Step::Persist => (Retention::Persist, false),
             Step::Replace => (Retention::Default, true),
         };
-        // Not from the store: a dead process has no say in what was tried.
+        // Not asked of the store: a dead process cannot say what was attempted.
         let last = self.tried.last().or(self.forgotten.last()).filter(|_| replace).map(|tried| tried.sequence);
         let next = store.read(&id()).into_iter().filter(|event| event.is_ok()).count() as u64;
         let Some(sequence) = last.or(next.checked_sub(1)) else { return };
@@ -163,7 +163,7 @@ impl Run {
         self.deleted = false;
     }
 
-    /// Holds what a crash has left against what may be there.
+    /// Compares what a crash has left with what may be there.
     fn check(&self, disk: &SimFs, how: How, image: Image, context: &str) {
         let set = |options: Options| options.sync_snapshots(how.sync);
         let store = open(disk, 1_000_000, set).unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -181,7 +181,7 @@ impl Run {
         }
         same_as_replay(&store, context);
 
-        // Other events take the places of those that were lost, and the next put finds order.
+        // Other events replace those that were lost, and the next put finds order.
         let next = store.stream(&id()).unwrap().map_or(0, |info| info.next_sequence);
         for n in 0..3 {
             store.append(&id(), Expected::Next(next + n), [NewEvent::new("T", "after")]).expect(context);
@@ -193,7 +193,7 @@ impl Run {
         assert_eq!((latest.sequence(), latest.decode::<State>().unwrap()), (next + 2, state), "{context}");
         let half = disk.files().into_iter().find(|path| path.extension().is_some_and(|e| e == "new"));
         assert_eq!(half, None, "{context}");
-        // A put looks at heads only: a torn state stays, and is no harm.
+        // A put reads headers only: a torn state stays, and does no harm.
         let report = store.snapshots().verify().expect(context);
         let torn = report.unusable.iter().all(|(_, fault)| *fault == SnapshotFault::Damaged);
         assert!(torn && report.usable > 0, "{context}: {report:?}");
@@ -215,7 +215,7 @@ impl Run {
             assert_eq!(latest, None, "{context}: it was deleted");
         }
         let next = store.stream(&id()).unwrap().map_or(0, |info| info.next_sequence);
-        // One whose event is lost has taken others with it before.
+        // One whose event is lost has replaced others before.
         let lost = self.tried.iter().any(|tried| tried.sequence >= next);
         let kept = self.tried.iter().filter(|tried| tried.acknowledged && !lost);
         let Some(kept) = kept.max_by_key(|tried| (tried.sequence, tried.state.version)) else { return };
@@ -225,7 +225,7 @@ impl Run {
     }
 }
 
-/// Loading is replaying, up to each sequence.
+/// Loading equals replaying, up to each sequence.
 fn same_as_replay(store: &Store, context: &str) {
     let next = store.stream(&id()).unwrap().map_or(0, |info| info.next_sequence);
     for at in (0..next).rev().take(2).chain([0, u64::MAX]) {
@@ -271,7 +271,7 @@ fn snapshots_of_events_that_are_lost() {
     die_everywhere(How { sync: false, durability: Durability::Os });
 }
 
-/// Every call fails once. What was there stays, and what is not there was refused.
+/// Every call fails once. What was there stays, and what is missing was refused.
 #[test]
 fn failed_calls_of_puts_and_deletes() {
     let mut built = 0u64;
@@ -291,7 +291,7 @@ fn failed_calls_of_puts_and_deletes() {
                 let disk = SimFs::new();
                 disk.fail(fault);
                 let run = Run::new(disk, &steps, how);
-                // The tests of commits look at those that were refused.
+                // The tests of commits check those that were refused.
                 let stored = run.events.iter().all(|(_, acknowledged)| *acknowledged);
                 let all = [Image::Killed, Image::Durable, Image::All, Image::Subset(after), Image::Bytes(after)];
                 for image in all.into_iter().filter(|_| stored) {

@@ -1,12 +1,12 @@
-//! Damage: flipped bits, cut files, segments that are missing, doubled, swapped, or from another
+//! Damage: flipped bits, cut files, segments that are missing, duplicate, swapped, or from another
 //! store.
 //!
-//! Of every damaged copy of a small store the tests demand that nothing panics and that no wrong
-//! event is ever handed out: whatever opens shows a prefix of what was written. And what the damage
-//! took is never passed over in silence: the open refuses, or the report tells what was cut.
+//! For every damaged copy of a small store the tests demand that nothing panics and that no wrong
+//! event is ever returned: whatever opens shows a prefix of what was written. And no loss is
+//! silent: the open refuses, or the report says what was cut.
 //!
-//! Shown to see, each by running the tests against a library with that bug: HEAD not asked in
-//! `Opening::finish` (`every_truncation`); later frames that vouch not asked in `Opening::ending`
+//! These tests have failed with each of these bugs in the library: HEAD not compared at the end of
+//! recovery (`every_truncation`); later intact frames not considered
 //! (`a_flip_before_acknowledged_commits_is_damage`); `Chain::accepts` always true
 //! (`stale_commits_end_the_log`); the checksum of a record not verified by `Segment::event_at`, or
 //! that of a body not by the cursor (`bytes_that_go_bad_under_an_open_store`).
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 type Written = (String, u64, Vec<u8>);
 
 fn options(disk: &SimFs) -> Options {
-    // The clock stands still: what is out of order must be seen by other marks.
+    // The clock stands still: wrong order must be detected by other marks.
     let clock = || Timestamp::from_nanos(1_000);
     Options::new().file_system(disk.clone()).maintenance(false).segment_size(4096).reserve(0).clock(clock)
 }
@@ -51,18 +51,18 @@ fn contents(store: &Store) -> Result<Vec<Written>, Error> {
         .collect()
 }
 
-/// What came of opening a damaged store.
+/// The result of opening a damaged store.
 #[derive(PartialEq, Eq, Debug)]
 enum Outcome {
     Refused,
     /// All events are there.
     Whole,
-    /// A prefix is there, and the report says what was cut, or that there is no evidence of what may
-    /// be gone.
+    /// A prefix is there, and the report says what was cut, or that there is no evidence of what
+    /// may be lost.
     Cut,
 }
 
-/// Opens a copy of the disk, and holds what it shows against what was written.
+/// Opens a copy of the disk, and compares it with what was written.
 fn open(disk: &SimFs, written: &[Written], context: &str) -> Outcome {
     let copy = disk.crash(Image::Killed);
     let store = match options(&copy).open("store") {
@@ -70,7 +70,7 @@ fn open(disk: &SimFs, written: &[Written], context: &str) -> Outcome {
         Err(Error::Damaged(_) | Error::UnsupportedFormat { .. } | Error::NotAStore { .. }) => return Outcome::Refused,
         Err(other) => panic!("{context}: {other}"),
     };
-    // Sealed segments are not read by opening: damage in them is met by reading, and then named.
+    // Opening does not read sealed segments: damage in them is found by reads, which report it.
     let found = match contents(&store) {
         Ok(found) => found,
         Err(Error::Damaged(_)) => {
@@ -97,7 +97,7 @@ fn open(disk: &SimFs, written: &[Written], context: &str) -> Outcome {
     Outcome::Cut
 }
 
-/// Whatever can be read, in whichever way, is what was written there.
+/// Whatever can be read, in any way, is what was written there.
 fn no_wrong_event(store: &Store, written: &[Written], context: &str) {
     let streams = store.streams("").unwrap_or_default();
     let by_stream = streams.iter().map(|info| store.read(&info.stream));
@@ -140,8 +140,8 @@ fn every_flipped_byte() {
                 let noticed =
                     verify_in(&disk, "store").map_or(true, |report| !report.is_sound() || !report.notices.is_empty());
                 assert!(noticed || path.ends_with("LOCK"), "{context}: verify does not see it");
-                // There are bytes that no event needs: trailers, seals, indexes. Opening does not
-                // look at all of them.
+                // Some bytes are not needed for any event: trailers, seals, indexes. Opening does
+                // not check all of them.
                 let sound = verify_in(&disk, "store").is_ok_and(|report| report.is_sound());
                 assert!(outcome == Outcome::Whole || !sound, "{context}: verify passes over what a read meets");
             }
@@ -152,7 +152,7 @@ fn every_flipped_byte() {
     println!("{changed} changes");
 }
 
-/// Every length of every segment, with nothing, zeros, junk, or older bytes after.
+/// Every length of every segment, followed by nothing, zeros, junk, or older bytes.
 #[test]
 fn every_truncation() {
     let (disk, written) = sample();
@@ -178,17 +178,17 @@ fn every_truncation() {
     }
 }
 
-/// Whether a cut at `len` takes nothing but the seal, whose loss takes no event with it.
+/// Whether a cut at `len` removes only the seal, whose loss costs no event.
 fn seal_only(segment: &[u8], len: usize) -> bool {
     const SEAL_FRAME: usize = 112;
     let end = segment.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     len >= end - SEAL_FRAME
 }
 
-/// Without HEAD, a cut at the end cannot be told from a torn write: then it is cut, and said so;
+/// Without HEAD, a cut at the end cannot be told from a torn write: then it is cut, and reported;
 /// and strict opening refuses. Anything before the last group is still damage.
 #[test]
-fn truncation_without_a_witness() {
+fn truncation_without_evidence() {
     let (disk, written) = sample();
     disk.delete("store/HEAD");
     let path = segments(&disk).pop().unwrap();
@@ -213,7 +213,7 @@ fn truncation_without_a_witness() {
     assert_eq!(quarantine, before.unwrap()[kept.bytes.start as usize..], "nothing is destroyed");
 }
 
-/// The places of the commits in the newest segment.
+/// The locations of the commits in the newest segment.
 fn commits_in_last(disk: &SimFs) -> (PathBuf, Vec<std::ops::Range<usize>>) {
     let path = segments(disk).pop().unwrap();
     let mut commits = Vec::new();
@@ -226,8 +226,8 @@ fn commits_in_last(disk: &SimFs) -> (PathBuf, Vec<std::ops::Range<usize>>) {
     (path, commits)
 }
 
-/// A flipped byte in the middle of the active segment, with acknowledged commits after it, is
-/// damage: never a torn tail. (tephra 0.4.1 cuts there.)
+/// A flipped byte in the middle of the active segment, followed by acknowledged commits, is damage:
+/// never a torn tail. (tephra 0.4.1 cuts there.)
 #[test]
 fn a_flip_before_acknowledged_commits_is_damage() {
     let disk = SimFs::new();
@@ -247,8 +247,8 @@ fn a_flip_before_acknowledged_commits_is_damage() {
     }
 }
 
-/// Frames of an earlier attempt that stand right after the last commit, whole and in their place,
-/// are not part of the log: they do not follow the commit that is now before them.
+/// Frames of an earlier attempt right after the last commit, complete and at their offsets, are not
+/// part of the log: they do not follow the commit that is now before them.
 #[test]
 fn stale_commits_end_the_log() {
     let disk = SimFs::new();
@@ -356,7 +356,7 @@ fn mixed_up_segments() {
     let copy = disk.crash(Image::Killed);
     copy.set_contents("store/HEAD", other.contents("store/HEAD").unwrap());
     assert_eq!(open(&copy, &written, "HEAD from another store"), Outcome::Refused);
-    // A commit that was copied to another place of the same segment, byte for byte.
+    // A commit that was copied to another offset of the same segment, byte for byte.
     let (path, commits) = commits_in_last(&disk);
     let mut bytes = disk.contents(&path).unwrap();
     let again = bytes[commits[0].clone()].to_vec();

@@ -1,4 +1,4 @@
-//! Damaged stores: what opening and reading make of them, salvage, and repair.
+//! Damaged stores: opening and reading, salvage, and repair.
 
 mod flips;
 mod repair;

@@ -1,9 +1,9 @@
-//! Repair: in place, and whatever a crash leaves of it, doing it again ends in the same: a store
-//! that is sound, with every intact event, and all that was replaced in quarantine.
+//! Repair in place: after any crash, doing it again has the same result: a sound store, with every
+//! intact event, and everything that was replaced in quarantine.
 //!
-//! Shown to see (`a_repair_survives_crashes`), each by running it against a library with that bug:
-//! new files in place before the old ones are durable in quarantine; the list of moves not synced
-//! before the first move.
+//! `a_repair_survives_crashes` has seen each of these bugs, planted in the library: new files in
+//! place before the old ones are durable in quarantine; the list of moves not synced before the
+//! first move.
 
 use annals::offline::{Action, Repair, Salvage, verify_in};
 use annals::{Error, Expected, NewEvent, Options, Store, Timestamp};
@@ -57,7 +57,7 @@ fn segments(disk: &SimFs) -> Vec<PathBuf> {
     files
 }
 
-/// Changes a file, and gives the disk again.
+/// Changes a file, and returns the disk.
 fn with(disk: &SimFs, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> SimFs {
     let copy = disk.crash(Image::All);
     let mut bytes = copy.contents(path).unwrap();
@@ -80,8 +80,8 @@ fn idx(number: u32) -> String {
     format!("store/{number:020}.idx")
 }
 
-/// Plans, which changes nothing; repairs; finds nothing more to do; and gives the actions and what
-/// can be read then.
+/// Plans, which changes nothing; repairs; finds nothing more to do; and returns the actions and
+/// what can be read then.
 #[track_caller]
 fn repair(disk: &SimFs, repair: &Repair) -> (Vec<String>, Vec<EventRecord>) {
     let before = files(disk);
@@ -127,7 +127,7 @@ fn what_takes_no_event_is_put_in_order() {
         ),
         ("make the index", with(&disk, &idx(1), |bytes| bytes[600] ^= 1)),
         ("make the index", with(&disk, &idx(1), Vec::clear)),
-        // The header of a segment, a trailer, a seal: all that they said can be found out.
+        // The header of a segment, a trailer, a seal: all of their content can be reconstructed.
         (": it is not intact, and no event in it is lost", with(&disk, &seg(2), |bytes| bytes[20] ^= 1)),
         (": it is not intact, and no event in it is lost", with(&disk, &seg(1), |bytes| bytes[..128].fill(0))),
         (
@@ -181,7 +181,7 @@ fn files_that_do_not_belong_there_are_set_aside() {
     assert!(copy.contents("store/notes.txt").is_some() && copy.contents(seg(2)).is_some());
 }
 
-/// Loss is accepted by anyone who has seen it, and by nobody else.
+/// A loss is accepted only by a caller that has seen it.
 #[test]
 fn loss_must_be_accepted_as_it_is() {
     let (disk, records) = sample();
@@ -228,7 +228,7 @@ fn segments_that_are_missing_are_given_up() {
 }
 
 /// Death at every changing call, every image: the store does not open before the repair is done,
-/// and doing it again ends in the same as if nothing had happened.
+/// and doing it again has the same result as without the crash.
 #[test]
 fn a_repair_survives_crashes() {
     let (disk, records) = sample();
@@ -250,9 +250,9 @@ fn a_repair_survives_crashes() {
         for image in images.into_iter().chain((0..6).map(Image::Subset)).chain((0..4).map(Image::Prefix)) {
             let context = format!("call {call}, {image:?}");
             let after = run.crash(image);
-            // Before the list is there, the damage is; then nothing opens; then all is done.
+            // Before the list exists, there is the damage; then nothing opens; then all is done.
             match options(&after.crash(Image::Killed)).open("store") {
-                // Damage in a sealed segment shows when it is read.
+                // Damage in a sealed segment is found when it is read.
                 Ok(store) => {
                     let found: Vec<_> = store.read_all().into_iter().take_while(Result::is_ok).collect();
                     assert!(found.len() < records.len(), "{context}");
@@ -322,7 +322,7 @@ fn bad_snapshots_are_set_aside() {
     assert_eq!(snapshots(&damaged), all[1..]);
 }
 
-/// The header takes no entry with it; a batch does, and that must be accepted.
+/// The header costs no entry; a batch does, and that must be accepted.
 #[test]
 fn positions_are_rebuilt() {
     let (disk, records) = kept();
@@ -343,7 +343,7 @@ fn positions_are_rebuilt() {
     assert_eq!(store.checkpoints().get("c").unwrap().map(|checkpoint| checkpoint.position), Some(9));
 }
 
-/// Of a torn batch at the end nothing was acknowledged: the store opens, and writes over it.
+/// A torn batch at the end was never acknowledged: the store opens, and overwrites it.
 #[test]
 fn a_torn_batch_needs_no_repair() {
     let (disk, _) = kept();

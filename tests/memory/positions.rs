@@ -1,5 +1,5 @@
-//! What a position takes in memory: all that the process has allocated, counted by the allocator,
-//! less what it had before.
+//! The memory of a position: everything that the process has allocated, counted by the allocator,
+//! minus what it had before.
 //!
 //! On demand: `cargo test --release --test memory positions -- --ignored --nocapture`.
 
@@ -12,17 +12,17 @@ static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
 struct Counting;
 
-// SAFETY: all calls go to the system's allocator as they come; only sizes are added up.
+// SAFETY: all calls are passed on to the system's allocator; only sizes are added up.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
+        // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
+        // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(at, layout) }
     }
 }

@@ -1,8 +1,8 @@
-//! Anonymous memory of an open store: it grows with the streams that are asked about, and not with
+//! Anonymous memory of an open store: it grows with the streams that are looked up, and not with
 //! the events.
 //!
 //! Needs Linux (`/proc/self/status`) and half a GiB of disk, so only on demand:
-//! `cargo test --release --test memory store -- --ignored --nocapture`. What is measured runs in a
+//! `cargo test --release --test memory store -- --ignored --nocapture`. The measurement runs in a
 //! process of its own, as the allocator keeps what building the store has used.
 
 use annals::{Durability, Expected, NewEvent, Options, Store, StreamId};
@@ -22,7 +22,7 @@ fn anonymous_bytes() -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// 1 M events in so many streams, closed.
+/// 1 M events in this many streams, closed.
 fn build(dir: &Path, streams: u64) {
     let store = Options::new().durability(Durability::Os).open(dir).unwrap();
     let data = [b'd'; 256];

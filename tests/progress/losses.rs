@@ -1,6 +1,6 @@
-//! States that are kept, of projections and of aggregates, in stores that lose events and go on: a
-//! state holds each intact event once and in order. Beside these it holds at most events that were
-//! lost after it had taken them in. A rebuilt one has what is intact.
+//! Stored states of projections and aggregates in stores that lose events and continue: a state
+//! includes each intact event once and in order. Besides these it includes at most events that were
+//! lost after it had applied them. A rebuilt one includes the intact ones.
 
 use annals::projection::ReadModel;
 use annals::{Error, Event, Expected, NewEvent, Options, Projection, Query, Result, Store};
@@ -13,7 +13,7 @@ const STREAMS: [&str; 3] = ["a-1", "a-1@x", "b-1"];
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize, usize),
-    /// The aggregate of this stream is loaded, and kept after so many events.
+    /// The aggregate of this stream is loaded, and a snapshot is put after this many events.
     Load(usize, u64),
     /// A snapshot of this sequence of this stream is put.
     Put(usize, u64),
@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The positions of the events that it was told of.
+/// The positions of the events that it has applied.
 struct Positions;
 
 impl Projection for Positions {
@@ -70,7 +70,7 @@ fn positions(events: impl IntoIterator<Item = Result<Event>>) -> Vec<u64> {
     events.into_iter().map(|event| event.unwrap().position()).collect()
 }
 
-/// Whether a state that ends there holds what it has to.
+/// Whether a state with this checkpoint includes what it must.
 #[track_caller]
 fn check(state: &[u64], intact: &[u64], lost: &BTreeSet<u64>, until: Option<u64>) {
     assert!(state.is_sorted_by(|a, b| a < b), "twice, or out of order: {state:?}");
@@ -131,7 +131,7 @@ impl World {
         assert_eq!(loaded.put_error, None, "{name}");
     }
 
-    /// A snapshot is put for just the event that was named, and for none that is not there.
+    /// A snapshot is put for exactly the named event, and for none that is missing.
     fn put(&self, name: &str, sequence: u64) {
         let id = stream(name);
         let until: Vec<Event> = self.store().read(&id).to(sequence + 1).into_iter().map(Result::unwrap).collect();
@@ -145,8 +145,8 @@ impl World {
         }
     }
 
-    /// The events stay that a stream in a named edition begins with and that it diverges from:
-    /// without them nothing tells where it did, and new ones come before what was there.
+    /// The first event of a stream in a named edition, and the one that it diverges from, stay:
+    /// without them nothing tells where it diverged, and new ones come before what was there.
     fn lose(&mut self, gap: Gap) {
         let live: BTreeSet<u64> = positions(self.store().read_all()).into_iter().collect();
         let events = || self.store().read_all().into_iter().map(Result::unwrap);

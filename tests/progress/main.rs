@@ -1,5 +1,4 @@
-//! How far readers have come: handler positions and checkpoints, subscriptions, consumers,
-//! projections.
+//! Progress of readers: handler positions and checkpoints, subscriptions, consumers, projections.
 
 mod consumers;
 mod losses;

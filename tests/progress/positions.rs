@@ -1,5 +1,5 @@
 //! Handler positions and checkpoints: each clause of their documentation, and random operations
-//! against plain maps, with events that come, and are lost.
+//! compared with plain maps, with events that come, and are lost.
 
 use annals::fs::MemFs;
 
@@ -153,7 +153,7 @@ fn the_last_handle_flushes() {
     });
 }
 
-/// Opening, reading, and asking for what is not there leave no file after.
+/// Opening, reading, and asking for what is missing leave no file behind.
 #[test]
 fn only_a_flush_makes_a_file() {
     let disk = SimFs::new();
@@ -168,7 +168,7 @@ fn only_a_flush_makes_a_file() {
     store.positions().put("h", &stream("order-1"), 1).unwrap();
     store.close().unwrap();
     let written = disk.contents("store/POSITIONS").unwrap();
-    // Nor does a clean one change by being read.
+    // Nor does reading change a clean one.
     let store = open();
     assert_eq!(store.positions().get("h", &stream("order-1")).unwrap(), Some(1));
     store.close().unwrap();
@@ -226,7 +226,7 @@ fn the_file_does_not_grow_for_ever() {
         store.positions().flush().unwrap();
         assert!(length() <= 64 << 10, "{}", length());
     }
-    // What is needed may take up to four times its bytes.
+    // The file may have up to four times the bytes that it needs.
     for round in 0..20 {
         for n in 0..5000u64 {
             store.positions().put("h", &StreamId::new("order", n.to_string()).unwrap(), 100_000 + round).unwrap();
@@ -242,7 +242,8 @@ fn the_file_does_not_grow_for_ever() {
     assert!(length() < 1000, "{}", length());
 }
 
-/// A position says nothing of what is in the store: a handler may be ahead of a restored backup.
+/// A position says nothing of the content of the store: a handler may be ahead of a restored
+/// backup.
 #[test]
 fn positions_do_not_hinder_the_store() {
     let disk = SimFs::new();
@@ -255,7 +256,7 @@ fn positions_do_not_hinder_the_store() {
     store.append(&stream("order-1"), Expected::NoStream, [NewEvent::new("T", "")]).unwrap();
     assert!(matches!(store.positions().get("h", &stream("order-1")), Err(Error::Damaged(_))));
     assert!(matches!(store.checkpoints().list(), Err(Error::Damaged(_))));
-    // As the documentation says: moved away, it is begun again.
+    // As documented: moved away, it begins again.
     disk.delete("store/POSITIONS");
     assert_eq!(store.positions().get("h", &stream("order-1")).unwrap(), None);
     store.close().unwrap();
@@ -274,14 +275,14 @@ enum Op {
     Many(u64),
     Reopen,
     Kill,
-    /// So many events. A stream of a named edition that begins diverges so far back.
+    /// This many events. A stream of a named edition that begins diverges this far back.
     Append(u8, u64, u64),
     Lose(Gap),
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let number = prop_oneof![3 => 0..8u64, 1 => 0..20u64, 1 => Just(u64::MAX), 1 => any::<u64>()];
-    // A stream and the same in a named edition more often than the others.
+    // One stream and the same in a named edition more often than the others.
     let name = || prop_oneof![2 => Just(0u8), 3 => Just(2), 2 => 0..6u8];
     prop_oneof![
         8 => (0..3u8, name(), number.clone()).prop_map(|(h, s, n)| Op::Put(h, s, n)),
@@ -308,7 +309,7 @@ fn streams(n: u8) -> StreamId {
 /// checkpoints.
 type Model = (BTreeMap<(String, StreamId), (u64, Option<u64>)>, BTreeMap<String, (u64, u64)>);
 
-/// What each position of the log holds, as a stream and a sequence; `None` if it is lost.
+/// The content of each position of the log, as a stream and a sequence; `None` if it is lost.
 #[derive(Default)]
 struct Log(Vec<Option<(StreamId, u64)>>);
 
@@ -336,8 +337,8 @@ impl Log {
         self.stream(stream).into_iter().find(|(_, of)| *of == sequence).map(|(position, _)| position)
     }
 
-    /// Why a position is not about an event of this log. One whose event is lost is, as long as the
-    /// stream goes on behind it and has nothing else in its place.
+    /// Why a position is not about an event of this log. One whose event is lost is, while the
+    /// stream continues after it and has no other event with its number.
     fn fault(&self, stream: &StreamId, (sequence, event): (u64, Option<u64>)) -> Option<BindingFault> {
         let event = event?;
         if sequence >= self.next(stream) {
@@ -365,8 +366,7 @@ fn check(store: &Store, model: &Model, log: &Log) {
     }
     let known = model.0.iter().map(|(key, &of)| (key.clone(), (of.0, log.fault(&key.1, of))));
     assert_eq!(told, known.collect::<Vec<_>>());
-    // Positions of the log are never used again, and one that is lost is one that a consumer has
-    // done with.
+    // Positions of the log are never used again, and a lost one counts as done for a consumer.
     let checkpoints = store.checkpoints().list().unwrap();
     assert!(checkpoints.iter().all(|of| of.fault.is_none()), "{checkpoints:?}");
     let told: BTreeMap<_, _> = checkpoints.into_iter().map(|c| (c.name, (c.position, c.version))).collect();

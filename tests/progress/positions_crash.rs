@@ -2,26 +2,25 @@
 //! letters, on the simulated disk.
 //!
 //! All workloads of one to three steps are run; at each changing call of the file system the
-//! process dies, or the call fails; of what is then on the disk every image of the fault model is
-//! built (see `annals_testkit::SimFs`), and held against the oracle. The file changes by flushes
-//! only, so what is found must be, as a whole, what was there at the last acknowledged flush, or at
-//! one that was tried after it: nothing that was flushed is lost or goes back, and nothing is
-//! mixed. Then a second open finds the same, a flush keeps it through a power cut, and so it does a
-//! change that is made after it.
+//! process dies, or the call fails; every image of the fault model is built (see
+//! `annals_testkit::SimFs`), and compared with the oracle. The file changes by flushes only, so
+//! what is found must be, as a whole, the content of the last acknowledged flush, or of one that
+//! was tried after it: nothing that was flushed is lost or goes back, and nothing is mixed. Then a
+//! second open finds the same, a flush keeps it through a power cut, and so it does a later change.
 //!
-//! The oracle was shown to see, each by running the tests against a library with that bug: no sync
-//! of the new file before its rename, no sync of the directory after it, no sync of a batch, a
-//! failed sync tried again; a batch added after the torn bytes of one that failed; what a failed
-//! flush took forgotten; after an open, the last batch not written again, or not synced, or the
-//! directory not synced; a deleted position written as one that is there
-//! (`what_was_flushed_survives`, `failed_calls_lose_nothing`); the chain not checked
-//! (`a_stale_batch_is_not_taken_for_its_successor`); a bad batch with good ones after it taken for
-//! a torn tail (`no_changed_byte_gives_a_wrong_position`); one that was there when the file got its
-//! name (`a_file_that_was_just_rewritten_has_no_torn_tail`). They found one of their own: a slot
-//! whose position was deleted by the file stayed there, and was written into the next file.
+//! The oracle has seen each of these bugs, planted in the library: no sync of the new file before
+//! its rename, no sync of the directory after it, no sync of a batch, a failed sync tried again; a
+//! batch added after the torn bytes of a failed one; the changes of a failed flush forgotten; after
+//! an open, the last batch not written again, or not synced, or the directory not synced; a deleted
+//! position written as an existing one (`what_was_flushed_survives`, `failed_calls_lose_nothing`);
+//! the chain not checked (`a_stale_batch_is_not_taken_for_its_successor`); a bad batch with intact
+//! ones after it taken for a torn tail (`no_changed_byte_gives_a_wrong_position`); one that was
+//! there when the file got its name (`a_file_that_was_just_rewritten_has_no_torn_tail`). They found
+//! a real one: a slot whose position the file had deleted stayed, and was written into the next
+//! file.
 //!
 //! `ANNALS_CRASH_STEPS=3 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress positions_crash::`
-//! runs the whole of it.
+//! runs all of it.
 
 use annals::progress::ExpectedVersion;
 use annals::{Error, Event, Expected, NewEvent, Options, Outcome, Query, Result, Store, StreamId};
@@ -43,11 +42,11 @@ enum Step {
     Lower,
     /// A position goes back.
     Reset,
-    /// A position is forgotten.
+    /// A position is deleted.
     Delete,
     /// A checkpoint moves.
     Commit,
-    /// The checkpoint is forgotten.
+    /// The checkpoint is deleted.
     Forget,
     /// A consumer gives an event up.
     GiveUp,
@@ -58,7 +57,7 @@ enum Step {
     Compact,
     /// Close, and open again.
     Reopen,
-    /// Let go without closing, as a killed process does, and open again.
+    /// Dropped without closing, as by a killed process, and opened again.
     Abandon,
 }
 
@@ -105,7 +104,7 @@ fn gave_up(position: u64) -> String {
     format!("d gave up {position}")
 }
 
-/// All that a store says.
+/// The content of a store.
 fn state(store: &Store) -> Result<State> {
     let positions = store.positions();
     let mut found = State::new();
@@ -129,8 +128,8 @@ fn state(store: &Store) -> Result<State> {
     Ok(found)
 }
 
-/// What may be found after a crash: what was there at the last flush that was acknowledged, and at
-/// those that were tried since.
+/// What may be found after a crash: the content of the last acknowledged flush, and of those that
+/// were tried since.
 #[derive(Clone)]
 struct Model {
     now: State,
@@ -138,7 +137,7 @@ struct Model {
     next: u64,
 }
 
-/// A store at work.
+/// A store in use.
 struct Run {
     disk: SimFs,
     model: Model,
@@ -149,7 +148,7 @@ impl Run {
     fn new() -> Run {
         let disk = SimFs::new();
         let store = options(&disk).open("store").unwrap();
-        // What is reset to is bound to one of these.
+        // Resets are bound to one of these.
         store.append(&stream("a-1"), Expected::Any, (0..97).map(|_| NewEvent::new("T", ""))).unwrap();
         store.close().unwrap();
         let model = Model { now: State::new(), allowed: vec![State::new()], next: 100 };
@@ -314,7 +313,7 @@ fn positions_of(state: &State) -> Vec<u64> {
     state.keys().filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect()
 }
 
-/// Holds a disk against what may be on it.
+/// Compares a disk with what may be on it.
 fn check(disk: &SimFs, model: &Model, context: &str) {
     let mut run = Run::resume(disk.clone(), model, context);
     let found = run.model.now.clone();
@@ -327,7 +326,7 @@ fn check(disk: &SimFs, model: &Model, context: &str) {
     run.flush().unwrap_or_else(|e| panic!("{context}: {e}"));
     Run::resume(disk.crash(Image::Durable), &run.model, context).abandon();
 
-    // It goes on, and what is flushed now survives the next power cut, whatever else it leaves.
+    // It continues, and what is flushed now survives the next power cut.
     for image in [Image::Durable, Image::All] {
         run.model.next += 1000;
         let next = run.model.next;
@@ -362,7 +361,7 @@ fn what_was_flushed_survives() {
     println!("{built} images, no violation");
 }
 
-/// The process that finds what a crash has left dies too, at each of its calls; and so does the
+/// The process that finds what a crash has left dies, too, at each of its calls; and so does the
 /// next one.
 #[test]
 fn recovery_survives_its_own_crashes() {
@@ -411,7 +410,7 @@ fn recover_to_depth(disk: &SimFs, model: &Model, depth: u32, context: &str) -> u
     built
 }
 
-/// Fewer, for tests that have many more disks to look at.
+/// Fewer, for tests that have many more disks to check.
 fn some_images(disk: &SimFs) -> Vec<Image> {
     let mut all = images(disk);
     if most_steps() <= 2 {
@@ -421,7 +420,7 @@ fn some_images(disk: &SimFs) -> Vec<Image> {
 }
 
 /// Every call fails, once or until the disk is healed, in every way. Nothing is lost in memory:
-/// when the cause is gone, a flush makes it durable.
+/// once the cause is gone, a flush makes it durable.
 #[test]
 fn failed_calls_lose_nothing() {
     let mut built = 0u64;
@@ -438,7 +437,7 @@ fn failed_calls_lose_nothing() {
         for (operation, times) in operations.into_iter().flat_map(|operation| [(operation, 1), (operation, u64::MAX)]) {
             let kinds = if operation == Operation::Write { &kinds[..] } else { &kinds[..1] };
             for &kind in kinds {
-                // A write that is cut short or interrupted for ever goes nowhere.
+                // A write that is cut short or interrupted forever makes no progress.
                 if times > 1 && matches!(kind, ErrorKind::WriteZero | ErrorKind::Interrupted) {
                     continue;
                 }
@@ -520,8 +519,8 @@ fn written(closed: bool) -> (SimFs, Vec<(usize, State)>) {
     (run.disk, ends)
 }
 
-/// What a file says that has other bytes than it should: `None` if that is refused. What is not
-/// refused can be gone on with.
+/// The content of a file with changed bytes: `None` if it is refused. A file that is not refused
+/// can be continued.
 fn reading(disk: &SimFs, bytes: Vec<u8>, context: &str) -> Option<State> {
     let disk = disk.crash(Image::Killed);
     disk.set_contents(FILE, bytes);
@@ -578,8 +577,8 @@ fn no_changed_byte_gives_a_wrong_position() {
     }
 }
 
-/// What stood in the file when it got its name was durable then: a bad batch is damage, though
-/// there be nothing after it.
+/// The content of the file when it got its name was durable then: a bad batch is damage, even with
+/// nothing after it.
 #[test]
 fn a_file_that_was_just_rewritten_has_no_torn_tail() {
     let mut run = Run::new().all(&[Step::Put, Step::Flush]);
@@ -605,7 +604,7 @@ fn every_truncation_is_refused_or_ends_with_a_flush() {
             for (name, fill) in [("nothing", vec![]), ("zeros", vec![0; rest]), ("junk", junk), ("stale", stale)] {
                 let context = format!("closed: {closed}, {len} of {} bytes, then {name}", bytes.len());
                 let changed = [&bytes[..len], &fill].concat();
-                // What is filled in may happen to be what was there.
+                // The filler may equal what was there.
                 let same = changed.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
                 let Some(found) = reading(&disk, changed, &context) else { continue };
                 let (_, kept) = ends.iter().rev().find(|(end, _)| *end <= same).expect(&context);
@@ -615,7 +614,7 @@ fn every_truncation_is_refused_or_ends_with_a_flush() {
     }
 }
 
-/// Batches that were moved, doubled or left out, and those of another file.
+/// Batches that were moved, duplicated or left out, and those of another file.
 #[test]
 fn batches_stay_in_their_place() {
     let (disk, ends) = written(true);
@@ -638,7 +637,7 @@ fn batches_stay_in_their_place() {
 }
 
 /// Two processes had the same file before them, one after the other, and wrote different batches to
-/// the same place: the older one validates there, but what follows does not follow it.
+/// the same place: the older one verifies there, but what follows does not follow it.
 #[test]
 fn a_stale_batch_is_not_taken_for_its_successor() {
     let mut run = Run::new().all(&[Step::Put, Step::Flush]);

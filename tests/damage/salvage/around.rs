@@ -1,9 +1,10 @@
-//! A damaged store that is opened read-only: every intact event is served, and each gap is named.
+//! A damaged store that is opened read-only: every intact event is served, and each gap is
+//! reported.
 
 use super::*;
 use annals::{Error, Query};
 
-/// What a read gave: events and named gaps, in order.
+/// The items of a read: events and reported gaps, in order.
 #[derive(Debug)]
 enum Item {
     Event(Box<EventRecord>),
@@ -29,7 +30,7 @@ fn events(items: &[Item]) -> Vec<&EventRecord> {
     events
 }
 
-/// Reads a damaged disk from all sides.
+/// Reads a damaged disk in all ways.
 #[track_caller]
 fn check(disk: &SimFs, intact: &[&Written], all: usize, context: &str) {
     let disk = disk.crash(Image::Killed);
@@ -86,7 +87,7 @@ fn flipped_bytes_are_read_around() {
     let all = sample.written.len();
     for path in segments(&sample.disk) {
         let good = sample.disk.contents(&path).unwrap();
-        // What seems to be of a newer version is refused before anything else is looked at.
+        // What appears to be of a newer version is refused before anything else is read.
         for at in (0..good.len()).step_by(11).filter(|at| !(8..12).contains(at)) {
             let mut bad = good.clone();
             bad[at] ^= 1 << (at % 8);
@@ -108,7 +109,7 @@ fn missing_segments_are_read_around() {
     }
 }
 
-/// A stream whose events are known to stand elsewhere is not troubled with a gap.
+/// A stream whose events are known to be elsewhere gets no gap.
 #[test]
 fn streams_that_a_gap_does_not_touch_read_as_ever() {
     let disk = SimFs::new();
@@ -138,11 +139,10 @@ fn streams_that_a_gap_does_not_touch_read_as_ever() {
     assert!(matches!(store.append(&busy, Expected::Any, annals_testkit::texts(["x"])), Err(Error::ReadOnly)));
 }
 
-/// A process is killed, and then the newest segment goes. HEAD knows that there was one, and
-/// nothing knows how far it went: each reader was told of an end at the segment before, as if
-/// nothing had been after it.
+/// A process is killed, and then the newest segment is lost. HEAD knows that it existed, but its
+/// end is unknown: each reader ended with the segment before, as if nothing had followed it.
 #[test]
-fn a_newest_segment_that_is_missing_is_told_of_though_nobody_knows_what_it_held() {
+fn a_missing_newest_segment_is_reported() {
     for commits in [1, 40] {
         let disk = SimFs::new();
         let store = options(&disk).open("store").unwrap();

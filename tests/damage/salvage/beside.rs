@@ -1,4 +1,4 @@
-//! What stands beside the log: handler positions, checkpoints, snapshots.
+//! Sidecar files: handler positions, checkpoints, snapshots.
 
 use super::*;
 use annals::StreamId;
@@ -7,8 +7,8 @@ use annals::progress::ExpectedVersion;
 
 const POSITIONS: &str = "store/POSITIONS";
 
-/// The sample, with a snapshot of `a-1` after its third event, and handlers that have come to its
-/// fifth and to its first. Each position and checkpoint is in a batch of its own.
+/// The sample, with a snapshot of `a-1` after its third event, and handlers at its fifth and at its
+/// first event. Each position and checkpoint is in a batch of its own.
 fn kept() -> Sample {
     let sample = sample();
     let store = options(&sample.disk).open("store").unwrap();
@@ -41,8 +41,8 @@ fn verify_counts_them() {
     assert!(report.is_sound() && report.notices.is_empty() && report.not_covered.is_empty(), "{report:?}");
 }
 
-/// Positions were acknowledged. Of the mark at the end, which holds nothing, nobody can tell that
-/// it is no torn write.
+/// Positions were acknowledged. The mark at the end, which has no entries, cannot be told from a
+/// torn write.
 #[test]
 fn verify_finds_damage_in_positions() {
     let sample = kept();
@@ -63,7 +63,7 @@ fn verify_finds_damage_in_positions() {
     assert!(report.damage[0].why.contains("another store"), "{report:?}");
 }
 
-/// A snapshot is a cache: no event is lost with it, and none that was acknowledged.
+/// A snapshot is a cache: no event is lost with it, and nothing acknowledged.
 #[test]
 fn a_bad_snapshot_is_a_notice() {
     let sample = kept();
@@ -82,7 +82,7 @@ fn a_bad_snapshot_is_a_notice() {
     assert!(report.notices[0].contains("does not stand where it belongs"), "{report:?}");
 }
 
-/// What the new store says.
+/// The content of the new store.
 fn kept_in(disk: &SimFs, dir: &str) -> (Vec<(String, StreamId, u64)>, Option<u64>, usize) {
     let store = options(disk).open(dir).unwrap();
     let mut positions = Vec::new();
@@ -107,7 +107,7 @@ fn salvage_takes_them_along() {
     assert_eq!(kept_in(&disk, "out"), before);
 }
 
-/// One batch is hit: the entries of the others are there, and the report tells the bytes.
+/// One batch is hit: the entries of the others are there, and the report names the bytes.
 #[test]
 fn salvage_tells_of_entries_that_are_lost() {
     let sample = kept();
@@ -127,7 +127,7 @@ fn salvage_tells_of_entries_that_are_lost() {
     }
 }
 
-/// A snapshot that is not intact stays after; who has seen events that are lost is named.
+/// A damaged snapshot is not copied; progress that includes lost events is reported.
 #[test]
 fn salvage_names_whom_a_loss_touches() {
     let sample = kept();

@@ -1,5 +1,5 @@
-//! Files that are missing, doubled, swapped, misnamed, from another store, or no files of a store
-//! at all.
+//! Files that are missing, duplicate, swapped, misnamed, from another store, or not files of a
+//! store at all.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn segments_that_are_missing() {
             let (report, _) = salvage(&copy, &sample.not_in(&path), &format!("{} missing", path.display()));
             let told = report.losses.iter().any(|loss| loss.damage.path == path);
             assert!(told, "{report:?}");
-            // The index alone knows of each stream what was in the segment.
+            // Only the index knows what of each stream was in the segment.
             let known = report.losses.iter().all(|loss| loss.all_known);
             assert_eq!(known, index && path.with_extension("idx").exists_on(&copy), "{report:?}");
         }
@@ -56,16 +56,16 @@ fn names_do_not_matter() {
     salvage(&copy, &sample.all(), "swapped");
 }
 
-/// Doubled segments: what is damaged in one is taken from the other, event by event.
+/// Duplicate segments: what is damaged in one is taken from the other, event by event.
 #[test]
-fn doubled_segments_help_one_another() {
+fn duplicate_segments_complete_each_other() {
     let sample = sample();
     for path in segments(&sample.disk) {
         let good = sample.disk.contents(&path).unwrap();
         let copy = sample.disk.crash(Image::Killed);
         let (mut first, mut second) = (good.clone(), good.clone());
         for at in (0..good.len()).step_by(64) {
-            // No event is longer than what lies between.
+            // No event is longer than what is between.
             match at / 512 % 4 {
                 0 => first[at] ^= 1,
                 2 => second[at] ^= 1,
@@ -97,7 +97,7 @@ fn foreign_files_are_left_out() {
     salvage(&copy, &sample.not_in(path), "a foreign segment in place of one of its own");
 }
 
-/// A file that has a name no segment has, and one that is too short to be one.
+/// A file with a name that no segment has, and one that is too short to be one.
 #[test]
 fn names_and_lengths_that_no_segment_has() {
     let sample = sample();
@@ -116,8 +116,8 @@ fn names_and_lengths_that_no_segment_has() {
     assert!(report.left_out.iter().any(|left_out| left_out.path == last), "{report:?}");
 }
 
-/// Without HEAD, index files and segment headers, the commits themselves tell all that is needed,
-/// but for the id of the store.
+/// Without HEAD, index files and segment headers, the commits themselves tell everything that is
+/// needed, except for the id of the store.
 #[test]
 fn headers_are_found_out() {
     let sample = sample();
@@ -147,7 +147,7 @@ fn headers_are_found_out() {
     salvage(&copy, &sample.all(), "no headers and no names");
 }
 
-/// Whatever stands in the directory: no panic, and no event that was not written.
+/// Whatever is in the directory: no panic, and no event that was not written.
 #[test]
 fn garbage() {
     let sample = sample();
@@ -161,7 +161,7 @@ fn garbage() {
         let end = (at + 64 * seed as usize).min(bytes.len());
         bytes[at..end].copy_from_slice(&noise[at..end]);
         if seed % 3 == 0 {
-            // Shifted: nothing after stands where it was written.
+            // Shifted: no later bytes are where they were written.
             bytes.splice(at..at, annals_testkit::noise(seed, 24));
         }
         copy.set_contents(path, bytes);

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A bit of every third byte of every segment, and of other files here and there; with
-/// `ANNALS_SALVAGE_BITS=1`, every bit of all, and each byte set to 0, to 255, and to another.
+/// A bit of every third byte of every segment, and of some bytes of other files; with
+/// `ANNALS_SALVAGE_BITS=1`, every bit of all, and each byte set to 0, to 255, and to another value.
 #[test]
 fn every_flipped_bit() {
     let sample = sample();
@@ -38,7 +38,7 @@ fn every_flipped_bit() {
     }
 }
 
-/// Every length of every segment, with nothing, zeros, junk, or older bytes after.
+/// Every length of every segment, followed by nothing, zeros, junk, or older bytes.
 #[test]
 fn every_truncation() {
     let sample = sample();
@@ -103,15 +103,15 @@ fn damage_everywhere() {
         let mut intact = sample.all();
         for (n, path) in all_files(&sample.disk).into_keys().enumerate() {
             let mut bytes = copy.contents(&path).unwrap();
-            // Without HEAD, a commit that is not whole at the end was perhaps never acknowledged:
-            // see below.
+            // Without HEAD, an incomplete commit at the end was perhaps never acknowledged: see
+            // below.
             if bytes.is_empty() || path.ends_with("HEAD") {
                 continue;
             }
             let noise = annals_testkit::noise(seed * 1000 + n as u64, 64);
             for hit in noise.chunks_exact(8).take(1 + seed as usize % 6) {
                 let at = u64::from_le_bytes(hit.try_into().unwrap()) as usize % bytes.len();
-                // A newer version is refused before anything else is looked at.
+                // A newer version is refused before anything else is read.
                 bytes[at] ^= 1 << (hit[7] % 8);
                 intact.retain(|written| written.path != path || !written.bytes.contains(&at));
             }
@@ -121,10 +121,10 @@ fn damage_everywhere() {
     }
 }
 
-/// Without evidence, what is left of a commit at the end of the log may be a torn write: half a
-/// commit is never salvaged then, and whole ones are.
+/// Without evidence, the rest of a commit at the end of the log may be a torn write: half a commit
+/// is never salvaged then, and complete ones are.
 #[test]
-fn truncation_without_a_witness() {
+fn truncation_without_evidence() {
     let sample = sample();
     sample.disk.delete("store/HEAD");
     let path = segments(&sample.disk).pop().unwrap();
@@ -142,8 +142,7 @@ fn truncation_without_a_witness() {
     assert!(torn > 10);
 }
 
-/// Any bytes of any length anywhere, many times over: with `ANNALS_SALVAGE_ROUNDS`, as often as
-/// that.
+/// Any bytes of any length anywhere, `ANNALS_SALVAGE_ROUNDS` times.
 #[test]
 fn holes_of_every_size() {
     let sample = sample();

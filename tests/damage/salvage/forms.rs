@@ -32,7 +32,7 @@ fn renumbered_stores_are_dense() {
                 let expected = next.entry(record.stream.clone()).or_insert(record.sequence.min(shared));
                 assert_eq!((record.position, record.sequence), (n as u64, *expected), "{record:?}");
                 *expected += 1;
-                // All else is as it was, the id that the store gave included.
+                // Everything else is unchanged, including the id that the store assigned.
                 let same =
                     EventRecord { position: record.position, sequence: record.sequence, ..written.record.clone() };
                 assert_eq!(*record, same);
@@ -67,8 +67,8 @@ fn of_a_large_commit_the_rest_is_kept() {
         let (_, disk) = salvage(&sample.disk, &sample.outside(path, hit.clone()), &format!("{hit:?}"));
         let store = options(&disk).open("out").unwrap();
         let commit = |n| store.transaction().append(&a, Expected::Any, events(n)).idempotency_key("large").commit();
-        // The key stands in the first block of the commit: if that is hit, nothing proves it. Else
-        // a repeat is one, and another content is told of, though not all of the first one is left.
+        // The key is in the first block of the commit: if that is hit, nothing proves it. Otherwise
+        // a repeat is one, and other content is refused, although part of the first one is lost.
         if hit.start > 9000 {
             assert!(commit(3000).unwrap().duplicate, "{hit:?}");
             assert!(matches!(commit(1), Err(annals::Error::IdempotencyMismatch { .. })), "{hit:?}");
@@ -76,8 +76,7 @@ fn of_a_large_commit_the_rest_is_kept() {
             assert!(!commit(1).unwrap().duplicate, "{hit:?}");
         }
     }
-    // Nothing but single events is left: header of the segment, of the commit, and all marks are
-    // gone.
+    // Only single events are left: headers of segment and commit, and all marks, are gone.
     let mut bad = good.clone();
     bad[..190].fill(0);
     bad[50_000] ^= 1;
@@ -140,10 +139,10 @@ fn salvaged_again() {
     }
 }
 
-/// A salvage was killed half-way. What it left was "sound" to `verify`, "not a store" to an open
-/// that creates nothing, and "not empty" to the next salvage, so that the beginning of a copy could
-/// be taken for the copy. Each of them says now what it is, and a salvage of it tells that it
-/// copies a beginning.
+/// A salvage was killed half-way. The beginning of the copy was "sound" for `verify`, "not a store"
+/// for an open that creates nothing, and "not empty" for the next salvage, so that it could be
+/// taken for the copy. Now each of them says what it is, and a salvage of it reports that it copies
+/// a beginning.
 fn says_what_it_is(disk: &SimFs, context: &str) {
     let outcomes = [
         options(disk).create(false).open("out").map(drop),
@@ -212,7 +211,7 @@ fn nothing_is_written_into_a_directory_that_holds_something() {
     assert!(matches!(Salvage::new().run_in(&sample.disk, "nowhere", "new"), Err(Error::NotAStore { .. })));
 }
 
-/// A deletion that is lost: what was begun again after it must not be taken for a contradiction.
+/// A lost deletion: what was begun again after it must not be taken for a contradiction.
 #[test]
 fn editions_that_were_deleted() {
     let disk = SimFs::new();
@@ -238,7 +237,7 @@ fn editions_that_were_deleted() {
         assert!(report.lost() <= 1, "byte {at}: {report:?}");
         let store = options(&copy).open("out").unwrap();
         let found = annals_testkit::data_of(&annals_testkit::records(store.read(&branch)));
-        // If the event that the edition diverges with is lost, nothing says that it had diverged
+        // If the event with which the edition diverges is lost, nothing shows that it had diverged
         // there.
         let shared = |data: &String| data == "1" && !found.contains(&"new 1".to_owned());
         assert!(found.iter().all(|data| visible.contains(data) || shared(data)), "byte {at}: {found:?}");
@@ -249,8 +248,8 @@ fn editions_that_were_deleted() {
 }
 
 /// A deletion of a whole edition is lost between two of a domain of it: it is put back as one of
-/// the domain and takes a number there, and the next one, which is intact, gets another. If an
-/// event is lost, too, nobody knows which of the two stood where: then both are told.
+/// the domain and gets a number there, and the next one, which is intact, gets another. If an event
+/// is lost, too, it is unknown which of the two was where: then both are reported.
 #[test]
 fn a_deletion_of_an_edition_between_two_of_a_domain() {
     let disk = SimFs::new();
@@ -292,8 +291,8 @@ fn a_deletion_of_an_edition_between_two_of_a_domain() {
     );
 }
 
-/// A commit of an earlier attempt, whole, in its place, with just the position that comes next: it
-/// does not follow the commit that is now before it, so it was never acknowledged.
+/// A commit of an earlier attempt, complete, at its offset, with exactly the next position: it does
+/// not follow the commit that is now before it, so it was never acknowledged.
 #[test]
 fn stale_commits_are_left_behind() {
     let disk = SimFs::new();

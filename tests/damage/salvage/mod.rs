@@ -1,13 +1,13 @@
-//! Salvage: of a damaged store, every event that the damage did not touch comes back, equal in all
-//! fields, in a store that verifies sound and opens clean; and the damaged one is left as it was.
+//! Salvage: of a damaged store, every event that the damage does not touch comes back, equal in all
+//! fields, in a store that verifies sound and opens clean; and the damaged one is unchanged.
 //!
-//! Shown to see, each by running the tests against a library with that bug: stopping at the first
-//! damage; records believed without their CRC; single events of broken commits dropped (all three:
-//! `every_flipped_bit` and nearly all others); half a commit kept that nothing proves to have been
-//! acknowledged (`truncation_without_a_witness`); only the first of several files of a segment
-//! looked at (`doubled_segments_help_one_another`); gaps not told (`around`); the mark of an
-//! unfinished copy removed too early (`a_salvage_that_is_interrupted_leaves_nothing_that_opens`). A
-//! commit that does not follow the one before it was taken, and no test saw that, before
+//! These tests have failed with each of these bugs in the library: stopping at the first damage;
+//! records trusted without their CRC; single events of damaged commits dropped (all three:
+//! `every_flipped_bit` and nearly all others); half a commit kept that no evidence proves
+//! acknowledged (`truncation_without_evidence`); only the first of several files of a segment used
+//! (`duplicate_segments_complete_each_other`); gaps not reported (`around`); the mark of an unfinished
+//! copy removed too early (`a_salvage_that_is_interrupted_leaves_nothing_that_opens`). A commit
+//! that does not follow the one before it was accepted, and no test saw that, before
 //! `stale_commits_are_left_behind`.
 
 mod around;
@@ -143,7 +143,7 @@ fn salvage(disk: &SimFs, intact: &[&Written], context: &str) -> (Salvaged, SimFs
     (report, disk)
 }
 
-/// Opens and reads the new store from all sides.
+/// Opens and reads the new store in all ways.
 #[track_caller]
 fn check_out(disk: &SimFs, report: &Salvaged, context: &str) -> Vec<EventRecord> {
     let verified = verify_in(disk, "out").unwrap();
@@ -164,7 +164,7 @@ fn check_out(disk: &SimFs, report: &Salvaged, context: &str) -> Vec<EventRecord>
     found
 }
 
-/// Reads of each stream, in both directions and from each sequence on, find the same.
+/// Reads of each stream, in both directions and from each sequence on, agree.
 #[track_caller]
 fn by_stream(store: &Store, found: &[EventRecord], context: &str) {
     let mut backwards = annals_testkit::records(store.read_all().backwards());
@@ -204,7 +204,7 @@ fn by_stream(store: &Store, found: &[EventRecord], context: &str) {
 }
 
 impl Sample {
-    /// The events that stand outside of these bytes of a file.
+    /// The events outside of these bytes of a file.
     fn outside(&self, path: &Path, bytes: Range<usize>) -> Vec<&Written> {
         let touched = |written: &&Written| {
             written.path == path && written.bytes.start < bytes.end && bytes.start < written.bytes.end
@@ -212,7 +212,7 @@ impl Sample {
         self.written.iter().filter(|written| !touched(written)).collect()
     }
 
-    /// The events that stand in other files.
+    /// The events in other files.
     fn not_in(&self, path: &Path) -> Vec<&Written> {
         self.outside(path, 0..usize::MAX)
     }

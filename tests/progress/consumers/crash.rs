@@ -1,10 +1,10 @@
 //! Crashes and failing calls while consumers run, on the simulated disk.
 //!
 //! All workloads of two to three steps are run; at each changing call of the file system the
-//! process dies, or the call fails; of what is then on the disk every image is opened again. What
-//! is found must be true: each event up to the checkpoint was acknowledged by the handler, or
-//! stands in a dead letter, or its letter was dropped or handled; a consumer that ended well has
-//! lost nothing of that. Then the consumer runs on, and at the end each event was acknowledged at
+//! process dies, or the call fails; every image of the disk is then opened again. What is found
+//! must be true: each event up to the checkpoint was acknowledged by the handler, or is a dead
+//! letter, or its dead letter was dropped or handled; a consumer that ended without an error has
+//! lost nothing of that. Then the consumer continues, and at the end each event was acknowledged at
 //! least once or is a dead letter.
 //!
 //! `ANNALS_CRASH_STEPS=4 ANNALS_CRASH_SEEDS=4 cargo test --release --test progress consumers::crash -- --nocapture`
@@ -56,13 +56,13 @@ fn images(disk: &SimFs) -> Vec<Image> {
 #[derive(Clone, Default, Debug)]
 struct Model {
     appended: u64,
-    /// Written down by the handler before it says so.
+    /// Recorded by the handler before it returns.
     acknowledged: BTreeSet<u64>,
-    /// Reasons that were given.
+    /// Reasons that were returned.
     given_up: BTreeMap<u64, BTreeSet<String>>,
-    /// Letters that were to be dropped.
+    /// Dead letters that were to be dropped.
     dropped: BTreeSet<u64>,
-    /// The least checkpoint that there must be.
+    /// The lowest checkpoint that must be there.
     kept: Option<u64>,
     rounds: u64,
 }
@@ -108,7 +108,7 @@ impl Run {
         }
     }
 
-    /// What the handler says. Every other round, what was given up is acknowledged.
+    /// The handler's outcome. In every other round, what was given up is acknowledged.
     fn handler(&self, stop: Option<u64>) -> impl Fn(&Event) -> Outcome + Send + Sync + use<> {
         let (model, tried) = (self.model.clone(), Mutex::new(BTreeSet::new()));
         let round = {
@@ -132,7 +132,7 @@ impl Run {
                     Outcome::Park(reason)
                 }
                 2 if tried.lock().unwrap().insert(position) => {
-                    // Of a dead letter, it becomes the reason.
+                    // For a dead letter, it becomes the reason.
                     give_up(&mut model, position, "once");
                     Outcome::Retry("once".into())
                 }
@@ -197,7 +197,7 @@ impl Run {
     }
 }
 
-/// Holds what is on a disk against what is known.
+/// Compares a disk with what is known.
 fn look(store: &Store, model: &Model, context: &str) {
     let at = store.checkpoints().get("mailer").unwrap().map(|of| of.position);
     assert!(at >= model.kept, "{context}: checkpoint {at:?}, it was {:?}", model.kept);
@@ -219,7 +219,7 @@ fn check(disk: &SimFs, model: &Model, context: &str) {
     let mut model = model.clone();
     model.appended = store.len();
     look(&store, &model, context);
-    // It goes on, and misses nothing.
+    // It continues, and misses nothing.
     let status = consumer(&store).run(|event: &Event| _ = model.acknowledged.insert(event.position()));
     status.unwrap_or_else(|e| panic!("{context}: {e}"));
     let letters: BTreeSet<u64> = consumer(&store).dead_letters().unwrap().iter().map(|of| of.position).collect();
@@ -227,7 +227,7 @@ fn check(disk: &SimFs, model: &Model, context: &str) {
         let known = [&model.acknowledged, &letters, &model.dropped].iter().any(|set| set.contains(&position));
         assert!(known, "{context}: {position} was missed");
     }
-    // What it has kept survives the next power cut.
+    // What it has stored survives the next power cut.
     model.kept = model.appended.checked_sub(1);
     let after = disk.crash(Image::Durable);
     disk.while_dead(|| drop(store));
@@ -280,7 +280,7 @@ fn failing_calls() {
                     }
                     let struck = run.disk.has_failed();
                     run.disk.heal();
-                    // In the same process, when the cause is gone.
+                    // In the same process, once the cause is gone.
                     if let Some(store) = &run.store {
                         look(store, &model, &context);
                         let acknowledged = run.model.clone();

@@ -1,4 +1,4 @@
-//! Dead letters: what they say, and what can be done with them.
+//! Dead letters: their content, and what can be done with them.
 
 use super::*;
 use annals::consumer::Retried;
@@ -80,7 +80,7 @@ fn counted(handled: u64, failed: u64) -> Retried {
     retried
 }
 
-/// An event that is handled after all, after a reset, is no dead letter any more; one that is not
+/// An event that is handled after all, after a reset, is no longer a dead letter; one that is not
 /// seen again stays one.
 #[test]
 fn a_reset_and_a_success_take_the_letter_away() {
@@ -123,7 +123,7 @@ fn those_of_a_deleted_edition_go() {
     assert!(letters(&store).is_empty());
 }
 
-/// With room for two only, what is parked makes room as soon as it is kept.
+/// With room for two only, parked events make room as soon as they are stored.
 #[test]
 fn parked_events_make_room() {
     let store = filled(50);

@@ -1,13 +1,13 @@
 //! Consumers: each clause of their documentation. At random against a model: `model.rs`; crashes:
 //! `crash.rs`; many threads: `stress.rs`.
 //!
-//! Shown to fail, each with that bug put into the library: the checkpoint is what was seen last,
-//! not what is done without a gap; an event counts as done when it is handed out; letters are not
-//! stored, or in another batch than the checkpoint that steps over them, or are forgotten when the
-//! file is rewritten; a retry releases its key; the reader begins one position late; the checkpoint
-//! is flushed at the end only. The crash tests found one of their own: after a flush that had
-//! failed, the next run took the checkpoint in memory for a durable one, and said at its end that
-//! all was kept.
+//! These tests have failed with each of these bugs in the library: the checkpoint is the last event
+//! seen, not the end of what is done without a gap; an event counts as done when it is handed out;
+//! dead letters are not stored, or in another batch than the checkpoint that steps over them, or
+//! are forgotten when the file is rewritten; a retry releases its key; the reader begins one
+//! position late; the checkpoint is flushed at the end only. The crash tests found a real one:
+//! after a failed flush, the next run took the checkpoint in memory for a durable one, and reported
+//! at its end that everything was stored.
 
 mod crash;
 mod letters;
@@ -32,7 +32,7 @@ fn append(store: &Store, name: &str, event_type: &str) -> u64 {
     appended.positions.start
 }
 
-/// A store with so many events in three streams.
+/// A store with this many events in three streams.
 fn filled(count: usize) -> Store {
     let store = Store::in_memory();
     fill(&store, count);
@@ -55,7 +55,7 @@ fn checkpoint(store: &Store) -> Option<u64> {
     store.checkpoints().get("mailer").unwrap().map(|of| of.position)
 }
 
-/// Waits until it holds.
+/// Waits until the condition holds.
 #[track_caller]
 fn wait(what: &str, mut is: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -239,8 +239,8 @@ fn the_handler_can_stop() {
         };
         let position = status.unwrap().position;
         assert_eq!(checkpoint(&store), position, "{workers} workers");
-        // Of several workers, one may come to the event while others have not come to some before
-        // it: those wait for the next run, and nothing of them was handled.
+        // With several workers, one may reach the event while others have not finished earlier
+        // ones: those wait for the next run, and none of them was handled.
         let next = position.map_or(0, |position| position + 1);
         assert!(next == 10 || workers > 1 && next < 10, "{workers} workers: {position:?}");
         assert!(next == 10 || !seen.lock().unwrap().contains(&next), "{workers} workers: {position:?}");
@@ -280,7 +280,7 @@ fn one_name_runs_once() {
     assert!(store.consumer("other").until_caught_up().run(|_: &Event| ()).is_ok());
     wait("it is done", || done(running.control(), 2));
     let [info, other] = &store.consumers().unwrap()[..] else {
-        // The checkpoint of the running one may not have been kept yet.
+        // The checkpoint of the running one may not have been stored yet.
         drop(running);
         return assert_eq!(store.consumers().unwrap().len(), 2);
     };
@@ -460,7 +460,7 @@ fn keys_are_in_order_over_workers() {
     }
 }
 
-/// With four workers, four events of different keys are at work at the same time.
+/// With four workers, four events of different keys are handled at the same time.
 #[test]
 fn workers_work_at_the_same_time() {
     let store = Store::in_memory();
@@ -500,7 +500,7 @@ fn a_store_that_is_only_read_has_none() {
     assert_eq!(mailer(&store).control().position().unwrap(), Some(0));
 }
 
-/// Positions beyond the end come, with events that nobody has seen.
+/// Positions after the end come, with events that no consumer has seen.
 #[test]
 fn a_checkpoint_beyond_the_end_is_refused_until_it_is_reset() {
     let store = filled(3);

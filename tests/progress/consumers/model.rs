@@ -1,5 +1,5 @@
-//! Random runs against a model: what the handler says, panics, pauses, stops, restarts and kills,
-//! with one thread and several.
+//! Random runs compared with a model: outcomes, panics, pauses, stops, restarts and kills, with one
+//! thread and several.
 //!
 //! Events are lost to damage between runs, and the store is salvaged or repaired: no later run sees
 //! those, and they count as done.
@@ -22,9 +22,9 @@ struct Life {
     every: u64,
     window: usize,
     by_tag: bool,
-    /// What the handler says is made of this.
+    /// The handler's outcomes are made of this.
     seed: u64,
-    /// After so many calls the handler stops it, or the process is killed.
+    /// After this many calls the handler stops it, or the process is killed.
     calls: Option<(u64, bool)>,
     back: Option<u64>,
     /// Events are lost before it.
@@ -47,7 +47,7 @@ struct Seen {
     acknowledged: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
     lost: BTreeSet<u64>,
-    /// Of each key, the event that was handed out last in this life, how often, and whether it is
+    /// For each key, the event that was handed out last in this life, how often, and whether it is
     /// closed.
     keys: BTreeMap<String, (u64, u64, bool)>,
     calls: u64,
@@ -103,7 +103,7 @@ fn handle(event: &Event, life: &Life, disk: &SimFs, keys: &[Vec<u64>; 2], seen: 
     {
         seen.keys.insert(key, (position, attempt, false));
         if kill && seen.killed.is_none() {
-            // What a power cut leaves, with all that may have been acknowledged until now.
+            // What a power cut leaves, with everything that may have been acknowledged so far.
             seen.killed = Some(disk.crash(Image::Durable));
         }
         return Outcome::Stop;

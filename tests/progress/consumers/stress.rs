@@ -1,4 +1,4 @@
-//! Consumers with many threads while others append, stopped and begun again at random.
+//! Consumers with many threads while others append, stopped and started again at random.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 const WRITERS: u64 = 3;
 
-/// Of each stream, the sequences in the order in which they were done.
+/// For each stream, the sequences in the order in which they were done.
 type Done = Mutex<BTreeMap<String, Vec<u64>>>;
 
 fn write(store: &Store, writer: u64, count: u64) {
@@ -19,7 +19,7 @@ fn write(store: &Store, writer: u64, count: u64) {
     }
 }
 
-/// All events of the domain, as often as it takes. Within a life they come in order and without a
+/// All events of the domain, however often it takes. Within a life they come in order and without a
 /// gap.
 fn consume(store: &Store, name: &str, workers: usize, domain: &str, finished: &AtomicBool) -> Done {
     let all = Done::default();

@@ -1,4 +1,4 @@
-//! The modes, saving, pausing, rebuilding, and what a status says.
+//! The modes, saving, pausing, rebuilding, and the status.
 
 use super::*;
 use annals::projection::Start;
@@ -58,7 +58,7 @@ fn live_and_continuous_follow_what_comes() {
         for n in 1000..1200 {
             last = append(&store, n);
         }
-        // Nobody waits in a way that would help: the threads do it.
+        // No caller waits in a way that would help: the threads do it.
         let begun = std::time::Instant::now();
         while live.position() < Some(last) && begun.elapsed() < LATE {
             std::thread::sleep(SOON);
@@ -70,7 +70,7 @@ fn live_and_continuous_follow_what_comes() {
     });
 }
 
-/// A thread that no event wakes still moves on, so that the lag does not grow for ever.
+/// A thread that no event wakes still advances, so that the lag does not grow without end.
 #[test]
 fn events_of_others_are_stepped_over() {
     let store = Store::in_memory();
@@ -83,7 +83,7 @@ fn events_of_others_are_stepped_over() {
     assert_eq!((model.position(), model.state().unwrap()), (last, Seen::default()));
 }
 
-/// A query that ends at a time finds nothing more, and the position moves on all the same.
+/// A query that ends at a time finds nothing more, and the position still advances.
 #[test]
 fn a_query_that_ends_at_a_time() {
     let store = filled(&Bed::memory(), 3);
@@ -189,7 +189,7 @@ fn a_rebuild_begins_at_the_first_event_and_swaps_at_once() {
     holds(&store, &model, &Query::new());
 }
 
-/// What is appended while a rebuild reads is in the state before and after the swap.
+/// Events that are appended while a rebuild reads are in the state before and after the swap.
 #[test]
 fn a_rebuild_is_not_behind_what_it_replaces() {
     struct Gated(Store, Arc<AtomicBool>);
@@ -204,7 +204,7 @@ fn a_rebuild_is_not_behind_what_it_replaces() {
         fn apply(&self, seen: &mut Seen, event: &Event) -> Result<()> {
             seen.take(event);
             if self.1.swap(false, Ordering::SeqCst) {
-                // The present state takes it in, as nobody has the turn.
+                // The present state applies it, as no thread has the turn.
                 std::thread::scope(|scope| scope.spawn(|| append(&self.0, 100)).join().unwrap());
             }
             Ok(())
@@ -246,7 +246,7 @@ fn what_cannot_be_run_is_refused() {
     store.projection(watch()).catch_up().unwrap();
 }
 
-/// Nothing is written in a store that is opened read-only, and what is saved is used.
+/// Nothing is written in a store that is opened read-only, and the saved state is used.
 #[test]
 fn read_only_stores() {
     let bed = Bed::directory();
@@ -266,7 +266,7 @@ fn read_only_stores() {
     assert_eq!(snapshot(&bed.path()), before);
 }
 
-/// Closing the store saves what runs, and readers keep what they had.
+/// Closing the store saves running projections, and readers keep what they had.
 #[test]
 fn closing_saves() {
     on(vec![Bed::memory(), Bed::directory()], |bed| {
@@ -320,7 +320,7 @@ fn named_editions() {
     assert_eq!(model.state().unwrap().count, 7, "what the main stream got after the divergence is not shown");
 }
 
-/// JSON is the default, and a state is found by whichever codec it was saved with.
+/// JSON is the default, and a state is found whichever codec it was saved with.
 #[cfg(feature = "json")]
 #[test]
 fn codecs() {

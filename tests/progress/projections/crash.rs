@@ -1,14 +1,14 @@
 //! Death at every call of the file system while projections run, and every image that a crash can
 //! leave of the disk.
 //!
-//! What is then on the disk is opened, and held against this: what is saved is the fold of all
-//! events up to its checkpoint, and the log has that checkpoint; after catching up, the state is
-//! the fold of all events; each acknowledged event of a store that syncs is in it, once. Then it
-//! goes on: more is appended and saved, and the next power cut is survived.
+//! Every image is then opened, and checked: a saved state is the fold of all events up to its
+//! checkpoint, and the log has that checkpoint; after catching up, the state is the fold of all
+//! events; each acknowledged event of a store that syncs is in it, once. Then it continues: more is
+//! appended and saved, and the next power cut is survived.
 //!
-//! Shown to see, each by running the tests against a library with that bug: state and checkpoint in
-//! two files, each synced and renamed; a saved state not synced before it gets its name; its
-//! directory not synced; events not made durable before the state that knows them
+//! These tests have failed with each of these bugs in the library: state and checkpoint in two
+//! files, each synced and renamed; a saved state not synced before it gets its name; its directory
+//! not synced; events not made durable before the state that includes them
 //! (`logs_that_do_not_sync`).
 
 use super::*;
@@ -70,8 +70,7 @@ fn start(store: &Store, inline: bool, every: u64) -> Result<ReadModel<Watch>> {
     if inline { project.inline() } else { project.catch_up() }
 }
 
-/// Runs a workload as far as the process lives. Returns the number of events that were
-/// acknowledged.
+/// Runs a workload up to the death of the process. Returns the number of acknowledged events.
 fn run(disk: &SimFs, steps: &[Step], durability: Durability, inline: bool, every: u64) -> u64 {
     let mut acknowledged = 0;
     let mut opened = options(disk, durability, 3000).open("store").ok();
@@ -134,7 +133,7 @@ fn check(disk: &SimFs, durability: Durability, acknowledged: u64, image: Image, 
     assert_eq!(position, store.head(), "{context}");
     assert_eq!(seen, expected(&store, &Query::new(), position), "{context}: saved up to {saved:?}");
 
-    // It goes on, and what is saved now survives.
+    // It continues, and what is saved now survives.
     let last = append(&store, 0);
     assert!(model.wait_for(last, LATE).expect(context));
     model.stop().expect(context);
@@ -182,8 +181,8 @@ fn logs_that_do_not_sync() {
     die_everywhere(Durability::Os, false, 2);
 }
 
-/// Every call fails once, in every way that matters: what is saved then is right all the same, and
-/// the next save heals.
+/// Every call fails once, in every way that matters: saved states are right all the same, and the
+/// next save heals.
 #[test]
 fn failed_calls() {
     let mut built = 0u64;
@@ -203,7 +202,7 @@ fn failed_calls() {
                 run(&disk, &steps, Durability::Sync, true, 1);
                 for image in [Image::Killed, Image::Durable, Image::All, Image::Subset(after), Image::Bytes(after)] {
                     let context = format!("{steps:?}, {operation:?} {after} fails, {image:?}");
-                    // Which appends were refused, the tests of commits look at.
+                    // The tests of commits check which appends were refused.
                     check(&disk.crash(image), Durability::Sync, 0, image, &context);
                     built += 1;
                 }

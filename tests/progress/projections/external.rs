@@ -53,8 +53,7 @@ fn every_event_once_in_batches() {
     });
 }
 
-/// It dies before, between and after transactions; anyone who comes next goes on after what is
-/// committed.
+/// It dies before, between and after transactions; the next run continues after what is committed.
 #[test]
 fn transactions_that_fail() {
     let store = filled(&Bed::memory(), 30);
@@ -102,7 +101,7 @@ fn checkpoints_of_other_stores() {
     assert!(matches!(other, Err(Error::PositionAhead { .. })), "{other:?}");
 }
 
-/// What is handed out is durable, also where the store does not sync.
+/// Only durable events are applied, even if the store does not sync.
 #[test]
 fn only_what_is_durable_is_handed_out() {
     let bed = Bed::simulated();

@@ -1,4 +1,4 @@
-//! What goes wrong in `apply`, in saving, and in files.
+//! Failures of `apply`, of saving, and of files.
 
 use super::*;
 use annals::Error;
@@ -51,8 +51,8 @@ fn failed_at<T: std::fmt::Debug>(result: Result<T>, at: u64) {
     }
 }
 
-/// An event that cannot be taken in ends the projection, in every mode; appends go on, and after a
-/// restart it goes on where it was saved.
+/// An event that cannot be applied ends the projection, in every mode; appends continue, and after
+/// a restart it continues from its saved state.
 #[test]
 fn an_error_or_a_panic_in_apply() {
     for panics in [false, true] {
@@ -89,7 +89,7 @@ fn an_error_or_a_panic_in_apply() {
     }
 }
 
-/// All who wait are told of a failure at once, no matter who met it.
+/// All waiters get a failure at once, whichever thread met it.
 #[test]
 fn all_who_wait_are_told() {
     let store = filled(&Bed::memory(), 10_000);
@@ -104,7 +104,7 @@ fn all_who_wait_are_told() {
     assert!(begun.elapsed() < LATE);
 }
 
-/// A rebuild ends a failure when the cause is gone, and a thread of its own goes on.
+/// A rebuild ends a failure once the cause is gone, and the projection's own thread continues.
 #[test]
 fn a_rebuild_ends_a_failure() {
     let store = filled(&Bed::memory(), 10);
@@ -118,8 +118,8 @@ fn a_rebuild_ends_a_failure() {
     assert_eq!(model.state().unwrap(), (0..=10).collect::<Vec<_>>());
 }
 
-/// With several threads, the failure told is that of the lowest position, as one thread would have
-/// met it.
+/// With several threads, the reported failure is that of the lowest position, as one thread would
+/// have met it.
 #[test]
 fn failures_in_parallel() {
     let store = filled(&Bed::memory(), 1000);
@@ -133,7 +133,7 @@ fn failures_in_parallel() {
     assert_eq!(model.state().unwrap().len(), 1000, "the present state stays");
 }
 
-/// Saves that fail are told, tried again, and cost nothing but time.
+/// Failed saves are reported, tried again, and cost only time.
 #[test]
 fn saves_that_fail() {
     let operations = [Operation::Create, Operation::Write, Operation::Sync, Operation::Rename, Operation::SyncDir];

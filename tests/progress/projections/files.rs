@@ -1,4 +1,4 @@
-//! The files of saved states: what of them is used, and what they are listed as.
+//! The files of saved states: which are used, and how they are listed.
 
 use super::*;
 use annals::Error;
@@ -19,7 +19,7 @@ fn with_saved(count: u64) -> Bed {
     bed
 }
 
-/// Starts it, and returns what it began with: whatever that is, the state is right.
+/// Starts it, and returns what it began with: in any case the state is right.
 fn start(bed: &Bed) -> Start {
     let store = bed.open();
     let model = store.projection(watch()).catch_up().unwrap();
@@ -71,8 +71,8 @@ fn files_of_others() {
     assert_eq!(start(&bed), Start::Unusable(SavedFault::NotInPlace));
 }
 
-/// The log was replaced by an older copy of itself, and went on: the state has events that are not
-/// there.
+/// The log was replaced by an older copy of itself, and continued: the state has events that do not
+/// exist.
 #[test]
 fn states_that_are_ahead_of_the_log() {
     for more in 0..5 {
@@ -145,9 +145,9 @@ fn large_states() {
     assert!(model.state().unwrap() == state && state.len() == 2_000_000);
 }
 
-/// A plain file named `projections` was an error of listing and an unreadable state, and nobody was
-/// told what is in the way. Nothing is saved there, as with snapshots; opening tells of it, and so
-/// does the error of saving.
+/// A plain file named `projections` was an error of listing and an unreadable state, without a
+/// report of what is in the way. Nothing is saved there, as with snapshots; opening reports it, and
+/// so does the error of saving.
 #[test]
 fn a_file_in_the_place_of_the_directory() {
     for name in ["projections", "snapshots"] {

@@ -1,5 +1,5 @@
-//! Inline projections: what was appended is in the state when `append` returns, no matter who
-//! appends, each event once and in order.
+//! Inline projections: an appended event is in the state when `append` returns, whoever appends,
+//! each event once and in order.
 
 use super::*;
 use annals::{Durability, Options, Ticket};
@@ -22,7 +22,7 @@ fn an_append_returns_when_the_state_has_it() {
     });
 }
 
-/// Also when a commit has several streams, is waited for by its ticket, or is a repeat of another
+/// Also if a commit has several streams, is waited for by its ticket, or is a repeat of another
 /// one.
 #[test]
 fn every_way_to_commit() {
@@ -102,8 +102,7 @@ fn registered_while_others_append() {
             .map(|writer| {
                 scope.spawn(move || {
                     let mut n = 0;
-                    // Not without end: on a slow machine, each model that is added makes the next
-                    // one slower.
+                    // Bounded: on a slow machine, each added model makes the next one slower.
                     while !done.load(Ordering::SeqCst) && n < 3000 {
                         append(store, writer + n);
                         n += 1;

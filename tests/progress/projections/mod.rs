@@ -1,13 +1,13 @@
 //! Projections: every clause of their documentation, on a directory, in memory and on the simulated
 //! disk.
 //!
-//! Shown to fail, each with that bug put into the library: an inline projection that takes in what
-//! it is told of, and not what comes next (`many_threads_append`, `every_way_to_commit`); a state
-//! read on after a failed `apply` (`an_error_or_a_panic_in_apply`); streams dealt to threads by
-//! their keys, editions and all (`in_a_named_edition`); the binding in a saved state not looked at
-//! (`states_that_are_ahead_of_the_log`); events handed to a database before they are durable
-//! (`only_what_is_durable_is_handed_out`). The old version went on for a moment after a switch,
-//! once, and `under_writes` saw answers go back.
+//! These tests have failed with each of these bugs in the library: an inline projection that
+//! applies what it is notified of, and not what comes next (`many_threads_append`,
+//! `every_way_to_commit`); a state read after a failed `apply` (`an_error_or_a_panic_in_apply`);
+//! streams distributed to threads by their keys, editions included (`in_a_named_edition`); the
+//! binding in a saved state not checked (`states_that_are_ahead_of_the_log`); events handed to a
+//! database before they are durable (`only_what_is_durable_is_handed_out`). The old version once
+//! continued for a moment after a switch, and `under_writes` saw answers go back.
 
 mod caught_up;
 mod crash;
@@ -30,13 +30,13 @@ use std::time::Duration;
 pub const SOON: Duration = Duration::from_millis(20);
 pub const LATE: Duration = Duration::from_secs(20);
 
-/// A state that tells any event apart that is missing, comes twice, or out of order.
+/// A state that reveals any event that is missing, comes twice, or out of order.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     pub count: u64,
     pub last: Option<u64>,
     pub digest: u64,
-    /// By stream, how many, and a digest.
+    /// By stream, the number and a digest.
     pub streams: BTreeMap<String, (u64, u64)>,
 }
 
@@ -55,7 +55,7 @@ impl Seen {
     }
 }
 
-/// What all events of a query up to a position add up to.
+/// The fold of all events of a query up to a position.
 pub fn expected(store: &Store, query: &Query, until: Option<u64>) -> Seen {
     let mut seen = Seen::default();
     let Some(until) = until else { return seen };
@@ -98,7 +98,7 @@ impl Projection for Watch {
     }
 }
 
-/// What each stream alone adds up to.
+/// The fold of each stream alone.
 pub struct ByStream;
 
 impl Projection for ByStream {
@@ -126,7 +126,7 @@ impl PerStream for ByStream {
     }
 }
 
-/// The state is the fold of what the store has up to the position that the model tells.
+/// The state is the fold of the store up to the position that the model reports.
 #[track_caller]
 pub fn holds(store: &Store, model: &ReadModel<Watch>, query: &Query) {
     let (seen, position) = model.read_at(|seen, position| (seen.clone(), position)).unwrap();
@@ -141,7 +141,7 @@ pub fn append(store: &Store, n: u64) -> u64 {
     appended.positions.start
 }
 
-/// The same for many. Gives the last position.
+/// The same for many. Returns the last position.
 pub fn append_all(store: &Store, range: Range<u64>) -> u64 {
     range.fold(0, |_, n| append(store, n))
 }

@@ -1,4 +1,4 @@
-//! Several threads make the same state as one.
+//! Several threads compute the same state as one.
 
 use super::*;
 
@@ -61,7 +61,7 @@ fn in_a_named_edition() {
     assert!(state.len() == 50 && state.values().all(|(count, _)| *count == 3), "{state:?}");
 }
 
-/// What comes while several threads work is taken in after them.
+/// Events that come while several threads work are applied after them.
 #[test]
 fn writers_go_on_meanwhile() {
     let store = filled(&Bed::memory(), 5000);

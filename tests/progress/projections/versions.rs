@@ -1,5 +1,5 @@
-//! Versions side by side: one answers, the next one catches up, and the switch is seen by nobody
-//! but as a switch.
+//! Versions side by side: one answers, the next one catches up, and the switch is atomic for every
+//! caller.
 
 use super::*;
 use annals::Error;
@@ -112,8 +112,8 @@ fn who_begins() {
     assert!(matches!(mixed, Err(Error::Invalid { .. })));
 }
 
-/// While writers write and readers read: answers never go back, and inline ones have what was just
-/// appended, before, at and after the switch.
+/// While writers write and readers read: answers never go back, and inline ones include the latest
+/// append, before, at and after the switch.
 #[test]
 fn under_writes() {
     for (round, inline) in [(0, false), (1, true), (2, true), (3, false), (4, true)] {
@@ -160,7 +160,7 @@ fn under_writes() {
     }
 }
 
-/// A new one that cannot take in an event never answers; the old one does, and keeps its file.
+/// A new one that cannot apply an event never answers; the old one does, and keeps its file.
 #[test]
 fn a_new_one_that_fails() {
     let store = used(&Bed::memory(), 10);
@@ -176,8 +176,8 @@ fn a_new_one_that_fails() {
     assert!(saved(&store).contains(&1));
 }
 
-/// A view that is dropped while a version catches up ends, and what that version has come to is
-/// kept.
+/// Dropping the model while a version catches up ends it, and the progress of that version is
+/// saved.
 #[test]
 fn dropped_on_the_way() {
     let store = used(&Bed::memory(), 30_000);

@@ -25,7 +25,7 @@ fn an_event_that_is_there_is_read_at_once() {
     }
 }
 
-/// The query finds none of them: the position moves on all the same.
+/// The query matches none of them: the position still advances.
 #[test]
 fn events_of_others_count() {
     let store = Store::in_memory();
@@ -60,8 +60,8 @@ fn an_event_that_is_not_there_is_waited_for() {
     }
 }
 
-/// Many who wait while one takes in a long history: each returns when its position is reached, or
-/// its time is over.
+/// Many waiters while one applies a long history: each returns when its position is reached, or its
+/// time is over.
 #[test]
 fn many_wait_for_one_that_catches_up() {
     let store = filled(&Bed::memory(), 20_000);

@@ -55,7 +55,7 @@ fn on_tokio() {
     runtime.block_on(scenario(&Bed::directory().open()));
 }
 
-/// Tasks append and await their tickets; others read along. Every commit arrives, also those whose
+/// Tasks append and await their tickets; others read along. Every commit arrives, even those whose
 /// futures were dropped.
 #[test]
 fn tickets_are_futures() {
@@ -119,7 +119,7 @@ fn a_ticket_tells_of_failures() {
     assert!(matches!(failed, Err(Error::DurabilityUnknown { .. })), "{failed:?}");
 }
 
-/// Streams that are dropped while they sleep leave nobody after to be woken.
+/// Streams that are dropped while they sleep leave no waiter behind.
 #[test]
 fn dropped_streams() {
     let store = Store::in_memory();
@@ -143,8 +143,8 @@ impl std::task::Wake for Panics {
     }
 }
 
-/// It once took the store with it: the thread that wrote the commit panicked, and all later commits
-/// were refused.
+/// A panic in a waker once broke the store: the thread that wrote the commit panicked, and all
+/// later commits were refused.
 #[test]
 fn a_waker_that_panics_harms_nobody() {
     use futures_util::Stream;

@@ -1,9 +1,10 @@
-//! Subscriptions: history, then live, without a gap or a duplicate, whatever happens meanwhile.
+//! Subscriptions: history, then live events, without a gap or a duplicate, whatever happens
+//! meanwhile.
 //!
-//! Shown to see, each by running the tests against a library with that bug: events passed over that
-//! come while it catches up for the last time (`stress::under_stress`, and nothing else); the last
-//! event handed out twice when it has caught up (many). Not seen: going to sleep without a second
-//! look, a window too small for these tests. That no wake-up is lost, `loom` shows
+//! These tests have failed with each of these bugs in the library: events skipped that come while
+//! it catches up for the last time (`stress::under_stress`, and nothing else); the last event
+//! returned twice when it has caught up (many). Not seen: going to sleep without a second check, a
+//! window too small for these tests. `loom` shows that no wake-up is lost
 //! (`src/store/notify/signal.rs`), and sees that bug.
 
 mod asynchronous;
@@ -23,8 +24,8 @@ fn append(store: &Store, name: &str, event_type: &str) -> u64 {
     appended.positions.start
 }
 
-/// What comes next, as text: the position of an event, `caught up`, `after`, or `nothing` for now
-/// or for good.
+/// The next item, as text: the position of an event, `caught up`, `behind`, or `nothing` for now or
+/// for good.
 fn next(subscription: &mut Subscription) -> String {
     match subscription.next_timeout(SOON).unwrap() {
         Some(Delivery::Event(event)) => event.position().to_string(),
@@ -73,8 +74,8 @@ fn history_then_live() {
     });
 }
 
-/// A query that ends at a time finds nothing more, and its subscription sleeps: it once looked for
-/// more without end.
+/// A query that ends at a time finds nothing more, and its subscription sleeps: it once searched
+/// without end.
 #[test]
 fn a_query_that_ends_at_a_time() {
     let store = Store::in_memory();
@@ -197,7 +198,7 @@ fn a_slow_reader_is_told_that_it_fell_behind() {
     assert_eq!(next(&mut subscription), "4");
     append(4);
     assert_eq!(some(&mut subscription, 7), ["behind", "5", "6", "7", "8", "caught up", "nothing"]);
-    // Sleeping while others write what it does not want is not falling after.
+    // Sleeping while others write events that do not match is not falling behind.
     let mut idle = store.subscribe(Query::new().domain("b")).lag_limit(3);
     assert_eq!(some(&mut idle, 2), ["caught up", "nothing"]);
     append(10);
@@ -217,14 +218,14 @@ fn a_closed_disk_is_an_error_and_the_end() {
         kind: std::io::ErrorKind::Other,
     });
     match subscription.next() {
-        // Where the map was made before, the disk is not asked.
+        // If the map was made before, the disk is not read.
         Some(Ok(Delivery::Event(_))) => {}
         Some(Err(Error::Io { .. })) => assert!(subscription.next().is_none() && subscription.is_ended()),
         other => panic!("{other:?}"),
     }
 }
 
-/// Holes are stepped over, and the checkpoint with them.
+/// Deleted positions are skipped, and the checkpoint advances over them.
 #[test]
 fn deleted_editions_are_passed_over() {
     let store = Store::in_memory();
@@ -241,7 +242,7 @@ fn deleted_editions_are_passed_over() {
     assert_eq!((next(&mut edition), next(&mut again)), ("3".into(), "3".into()));
 }
 
-/// A thousand that sleep cost no thread, and nobody is woken for nothing.
+/// A thousand sleeping subscriptions cost no thread, and none is woken for nothing.
 #[test]
 fn many_idle_subscriptions() {
     let store = Store::in_memory();

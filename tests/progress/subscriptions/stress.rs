@@ -44,7 +44,7 @@ fn write(store: &Store, writer: u64, count: u64) {
 }
 
 /// Reads until `end` says that there is nothing more, in subscriptions that are stopped at random
-/// and begun again after what was seen. Returns the positions, and how often it caught up and how
+/// and started again after what was seen. Returns the positions, and how often it caught up and how
 /// often it slept and was woken.
 fn read(store: &Store, reader: u64, done: &AtomicBool, caught_up: &AtomicU64) -> (u64, Vec<u64>) {
     let mut random = Random(reader ^ 0xABCD);

@@ -48,7 +48,7 @@ fn bench(
             _ => took((0..threads).map(|_| || together.commit()).collect(), iterations),
         });
     });
-    // What the floor has left to be written is not to slow down what comes next.
+    // The floor's unwritten pages must not slow down the next measurement.
     zeroed.sync();
 
     let dir = common::temp_dir();
@@ -61,7 +61,7 @@ fn bench(
     });
 }
 
-/// How long so many commits take, shared out among threads.
+/// The time of this many commits, shared among threads.
 fn took<C: FnMut() + Send>(threads: Vec<C>, commits: u64) -> Duration {
     common::run(threads, Duration::MAX, commits).took
 }

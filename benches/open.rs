@@ -13,7 +13,7 @@ fn open(c: &mut Criterion) {
     let set = DataSet::build(&Workload::new(), events, streams);
     let mut group = c.benchmark_group("open");
     group.bench_function("floor", |bencher| bencher.iter(|| Records::map(&set.records()).scan()));
-    // A store that is returned is dropped, and so closed, outside of the time that is taken.
+    // A store that is returned is dropped, and so closed, outside of the measured time.
     group.bench_function("annals, closed cleanly", |bencher| {
         bencher.iter_batched(|| (), |()| common::open(&set.store(), Durability::Os), BatchSize::PerIteration);
     });
@@ -23,7 +23,7 @@ fn open(c: &mut Criterion) {
             common::copy(&set.crashed(), copy.path());
             copy
         };
-        // The directory goes after the store.
+        // The directory is removed after the store.
         let open = |copy: tempfile::TempDir| (common::open(copy.path(), Durability::Os), copy);
         bencher.iter_batched(another, open, BatchSize::PerIteration);
     });

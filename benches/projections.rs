@@ -1,8 +1,7 @@
 //! Projections: how fast one catches up, what a save costs, and what inline ones cost an append.
 //!
-//! `cargo bench --bench projections -- [--rounds N] [--events N]`. Each line gives the median of
-//! what it is compared with, that of the projection, and the ratio of the rounds: median, lowest
-//! and highest.
+//! `cargo bench --bench projections -- [--rounds N] [--events N]`. Each line has the median of the
+//! comparison, that of the projection, and the ratio of the rounds: median, lowest and highest.
 
 mod common;
 
@@ -39,7 +38,7 @@ fn main() {
     bench.inline(Durability::Os, "not synced");
 }
 
-/// Counts, as cheap as can be.
+/// Counts, as cheaply as possible.
 struct Count;
 
 impl Projection for Count {
@@ -83,7 +82,7 @@ impl PerStream for Digests {
     }
 }
 
-/// Has so many bytes.
+/// A state of this many bytes.
 struct Bulk(usize);
 
 impl Projection for Bulk {
@@ -128,7 +127,7 @@ impl Bench {
         line("catching up, 10,000 digests: one thread, two and a reader", "M/s", &rounds);
     }
 
-    /// Against the same bytes, written and synced under a new name, and renamed.
+    /// Compared with the same bytes, written and synced under a new name, and renamed.
     fn save(&self) {
         for (name, bytes) in [("1 KiB", 1 << 10), ("100 KiB", 100 << 10), ("16 MiB", 16 << 20)] {
             let dir = common::temp_dir();
@@ -180,7 +179,7 @@ impl Bench {
     }
 }
 
-/// Without what was saved.
+/// Without the saved state.
 fn anew(store: &Store, name: &str, run: impl Fn() -> Result<u64>) -> u64 {
     store.projections().delete(name, 1).expect("it is deleted");
     run().expect("it catches up")

@@ -1,5 +1,5 @@
 //! Finding events by type and by tag, guards, discovery, and opening with indexes. The floor of a
-//! find is one read of an event whose place is known: `Read` of one event of a stream.
+//! query is one read of an event at a known location: `Read` of one event of a stream.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 const TYPES: u64 = 50;
 const TAGS: u64 = 10_000;
 
-/// Events spread over streams, types and tags by multiplication, so that none of them comes at
+/// Events distributed over streams, types and tags by multiplication, so that none of them comes at
 /// regular distances.
 fn build(dir: &std::path::Path, events: u64) {
     let store = Options::new().durability(Durability::Os).open(dir).expect("a new store");

@@ -5,9 +5,9 @@
 //! cargo bench --bench ratio -- [FILTER …] [--rounds N] [--seconds S] [--events N]
 //! ```
 //!
-//! FILTER is a part of a workload's name, such as `W1` or `durable`. A line gives the median of the
-//! floor, that of Annals, and the ratio: median, lowest and highest of the rounds. More is better
-//! but where it is a time. The floors are those of `common/floor.rs`.
+//! FILTER is a part of a workload's name, such as `W1` or `durable`. A line has the median of the
+//! floor, that of Annals, and the ratio: median, lowest and highest of the rounds. More is better,
+//! except for times. The floors are those of `common/floor.rs`.
 
 mod common;
 
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// The argument with which this program calls itself to open a store in a process of its own.
 const OPEN: &str = "--open-and-tell";
-/// Bytes that an event of the workload has: type, metadata, data, and a name of 10.
+/// Bytes of an event of the workload: type, metadata, data, and a name of 10.
 const CONTENT: f64 = 16.0 + 32.0 + 256.0 + 10.0;
 
 struct Bench {
@@ -31,7 +31,7 @@ struct Bench {
     /// In the data set that is read.
     events: u64,
     streams: u64,
-    /// Bytes of zeros that the floor overwrites.
+    /// Number of zeros that the floor overwrites.
     zeros: u64,
     workload: Workload,
     zeroed: OnceCell<Zeroed>,
@@ -114,7 +114,7 @@ impl Bench {
         self.set.get_or_init(|| DataSet::build(&self.workload, self.events, self.streams))
     }
 
-    /// Measures the floor and Annals in turn, so that what else happens on the machine meets both.
+    /// Measures the floor and Annals in turn, so that other load on the machine affects both.
     fn rounds<T>(&self, mut floor: impl FnMut() -> T, mut annals: impl FnMut() -> T) -> Vec<(T, T)> {
         (0..self.rounds).map(|_| (floor(), annals())).collect()
     }
@@ -152,7 +152,7 @@ impl Append {
             1 => self.side(bench, vec![|| alone.commit()]),
             _ => self.side(bench, (0..self.threads).map(|_| || together.commit()).collect()),
         };
-        // What is left to be written is not to slow down the other side.
+        // Unwritten pages must not slow down the other side.
         zeroed.sync();
         side
     }
@@ -162,7 +162,7 @@ impl Append {
         let store = common::open(dir.path(), self.durability);
         let writer = |thread| Writer::new(&store, &bench.workload, thread, self.streams_each, self.batch);
         let mut writers: Vec<Writer<'_>> = (0..self.threads).map(writer).collect();
-        // The first commit makes the file.
+        // The first commit creates the file.
         writers[0].commit();
         let side = self.side(bench, writers.iter_mut().map(|writer| || writer.commit()).collect());
         store.close().expect("the store closes");
@@ -245,7 +245,7 @@ fn open_clean(bench: &Bench) {
 
 fn open_crashed(bench: &Bench) {
     let set = bench.set();
-    // Opening mends, so each time needs a copy of its own.
+    // Opening recovers, so each time needs a copy of its own.
     open("W7 open, after a crash", bench, || {
         if set.scratch().exists() {
             std::fs::remove_dir_all(set.scratch()).expect("the last copy can be removed");
@@ -255,7 +255,7 @@ fn open_crashed(bench: &Bench) {
     });
 }
 
-/// The floor maps all that was stored again and scans it, in this process.
+/// The floor maps everything that was stored again and scans it, in this process.
 fn open(name: &str, bench: &Bench, store: impl Fn() -> PathBuf) {
     let scan = || {
         let started = Instant::now();
@@ -270,14 +270,14 @@ fn open(name: &str, bench: &Bench, store: impl Fn() -> PathBuf) {
     println!("    anonymous memory that it added               {memory:>10.2} MiB");
 }
 
-/// What a process tells that has opened a store: milliseconds, and MiB.
+/// The output of a process that has opened a store: milliseconds, and MiB.
 struct Opened {
     open: f64,
     ready: f64,
     memory: f64,
 }
 
-/// Opens a store in a process of its own, which has no memory in use or at hand from before.
+/// Opens a store in a process of its own, which has no memory left from before.
 fn opened(store: &Path, events: u64) -> Opened {
     let program = std::env::current_exe().expect("this program's path");
     let output = Command::new(program).arg(OPEN).arg(store).output().expect("this program can be started");
@@ -321,7 +321,7 @@ fn disk(bench: &Bench) {
     println!("{:<37} {CONTENT:>11.1} B {each:>11.1} B   {:.3}", "W8 disk an event, 1 a commit", CONTENT / each);
 }
 
-/// Bytes that the files of a directory take on the disk.
+/// Returns the bytes that the files of a directory take on the disk.
 fn allocated(dir: &Path) -> f64 {
     let entries = std::fs::read_dir(dir).expect("the directory can be listed");
     let sizes = entries.map(|entry| {
@@ -336,8 +336,8 @@ fn allocated(dir: &Path) -> f64 {
 
 // ---- figures ----
 
-/// A line with the medians of both sides and the ratio. A time is better when it is short, so its
-/// ratio is turned round.
+/// A line with the medians of both sides and the ratio. A shorter time is better, so its ratio is
+/// inverted.
 fn tell<T>(name: &str, rounds: &[(T, T)], value: impl Fn(&T) -> f64, unit: &str) {
     let time = unit != "/s";
     let mut ratios: Vec<f64> = rounds
@@ -374,7 +374,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Seconds of processor time that this process has used, as Linux tells in hundredths; 0 elsewhere.
+/// Returns the seconds of processor time that this process has used, as Linux reports in
+/// hundredths; 0 elsewhere.
 fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name of the program, in parentheses, may hold spaces.
@@ -383,7 +384,7 @@ fn processor_time() -> f64 {
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// KiB of memory that is no file's, as Linux tells; 0 elsewhere.
+/// KiB of anonymous memory, as Linux reports; 0 elsewhere.
 fn anonymous_memory() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));

@@ -31,7 +31,7 @@ fn read(c: &mut Criterion) {
     group.bench_function("floor", |bencher| bencher.iter(|| readers.newest_floor(any(), &mut sum)));
     group.bench_function("annals", |bencher| bencher.iter(|| readers.newest(any(), &mut sum)));
     group.finish();
-    // So that nothing of it can be left out.
+    // So that the compiler can leave nothing of it out.
     std::hint::black_box(sum);
 }
 

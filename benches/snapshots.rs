@@ -1,5 +1,5 @@
-//! Snapshots: putting and finding one, small and large, beside its floor, which is a file that is
-//! written or read as it is; and loading an aggregate of 10,000 events with and without one.
+//! Snapshots: putting and finding one, small and large, against its floor, a file that is written
+//! or read as it is; and loading an aggregate of 10,000 events with and without one.
 
 mod common;
 
@@ -34,8 +34,8 @@ fn put_and_find(c: &mut Criterion, dir: &Path, stream: &StreamId) {
         group.throughput(Throughput::Bytes(bytes as u64));
         fs::write(floor(0), &state).expect("room on the disk");
         let (new, mut n) = (dir.join("floor.new"), 0);
-        // As a put does: a new file, and the one before the last goes. (Replacing a file is slower:
-        // some file systems flush the new one then.)
+        // As a put does: a new file, and the one before the last is removed. (Replacing a file is
+        // slower: some file systems flush the new one then.)
         group.bench_function("floor", |bencher| {
             bencher.iter(|| {
                 n += 1;
@@ -74,7 +74,7 @@ fn put_and_find(c: &mut Criterion, dir: &Path, stream: &StreamId) {
     }
 }
 
-/// What an aggregate may remember.
+/// A plausible state of an aggregate.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Order {
     events: u64,

@@ -1,8 +1,8 @@
-//! Subscriptions and consumers: how soon an event is handed out, what idle ones cost an append, and
-//! how fast one catches up. Consumers keep a checkpoint every 1,000 events.
+//! Subscriptions and consumers: how soon an event is delivered, what idle ones cost an append, and
+//! how fast one catches up. Consumers store a checkpoint every 1,000 events.
 //!
-//! `cargo bench --bench subscribe -- [--rounds N] [--events N]`. Each line gives the median of what
-//! it is compared with, that of Annals, and the ratio of the rounds: median, lowest and highest.
+//! `cargo bench --bench subscribe -- [--rounds N] [--events N]`. Each line has the median of the
+//! comparison, that of Annals, and the ratio of the rounds: median, lowest and highest.
 
 mod common;
 
@@ -41,8 +41,8 @@ fn main() {
 }
 
 impl Bench {
-    /// From the return of a durable append to the reader's hands. The floor: from unparking a
-    /// thread to its next statement.
+    /// From the return of a durable append to the delivery to the reader. The floor: from unparking
+    /// a thread to its next statement.
     fn latency(&self) {
         let rounds: Vec<_> = (0..self.rounds).map(|_| (wake_up(self.appends), self.delivery())).collect();
         line("append returned to handler, p50: a parked thread, annals", "us", &rounds);
@@ -83,7 +83,7 @@ impl Bench {
         self.appends_to(&store, follow, || control.stop())
     }
 
-    /// The median of the times from the return of an append until `follow` tells of it, in
+    /// The median of the times from the return of an append until `follow` reports it, in
     /// microseconds.
     fn appends_to(&self, store: &Store, follow: impl FnOnce(&(dyn Fn() + Sync)) + Send, stop: impl Fn()) -> f64 {
         let handed = AtomicU64::new(0);
@@ -112,7 +112,7 @@ impl Bench {
         median(latencies).0
     }
 
-    /// Appends with 1,000 subscriptions that sleep, against appends without.
+    /// Appends with 1,000 sleeping subscriptions, compared with appends without.
     fn idle(&self, durability: Durability, name: &str) {
         let count = if durability == Durability::Sync { self.appends } else { self.appends * 20 };
         let rate = |subscriptions: usize| {
@@ -131,7 +131,7 @@ impl Bench {
         line(&format!("appends, {name}: without, with 1,000 idle subscriptions"), "k/s", &rounds);
     }
 
-    /// All events through a subscription, against a plain read.
+    /// All events through a subscription, compared with a plain read.
     fn catch_up(&self) {
         let set = common::DataSet::build(&self.workload, self.events, (self.events / 100).max(1));
         let store = common::open(&set.store(), Durability::Sync);
@@ -176,7 +176,7 @@ fn idle_subscription(store: &Store) -> impl Fn(usize) -> Subscription + '_ {
     }
 }
 
-/// How long it takes from unparking a thread until it runs.
+/// Returns how long it takes from unparking a thread until it runs.
 fn wake_up(count: u64) -> f64 {
     let (done, woken, begun) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
     let mut latencies = Vec::new();

@@ -2,10 +2,10 @@
 //!
 //! * **Writing**: the bytes of a commit, as Annals writes them, go to a file that was filled with
 //!   zeros and synced beforehand: one positioned write, and one `fdatasync` if they are to be
-//!   durable. Nothing is encoded, checked or remembered. Threads share both through the smallest
-//!   group commit that there is.
-//! * **Reading**: the same events in a file with as many bytes an event, which is mapped. A
-//!   checksum is verified for each, and all of it is added up.
+//!   durable. Nothing is encoded, checked or indexed. Threads share both through a minimal group
+//!   commit.
+//! * **Reading**: the same events in a file with as many bytes per event, which is mapped. A
+//!   checksum is verified for each, and all bytes are added up.
 
 use super::{DataSet, METADATA, Sum, Workload, stream};
 use std::collections::HashMap;
@@ -15,13 +15,13 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex};
 use tempfile::TempDir;
 
-/// Zeros that are written at a time. A page cache that keeps what one call has written in one large
-/// folio makes each small write into it dearer: after calls of 4 MiB, a write of 400 bytes takes
-/// six times as long as after calls of 64 KiB (ext4, Linux 6.18).
+/// Number of zeros written at a time. A page cache that keeps the bytes of one call in one large
+/// folio makes each small write into it more expensive: after calls of 4 MiB, a write of 400 bytes
+/// takes six times as long as after calls of 64 KiB (ext4, Linux 6.18).
 const CHUNK: usize = 64 << 10;
 
-/// A file of zeros, which are overwritten from the front; at the end it begins again. What a write
-/// costs does not depend on what it overwrites.
+/// A file of zeros that is overwritten from the front, and again when the end is reached. The cost
+/// of a write does not depend on what it overwrites.
 pub struct Zeroed {
     file: File,
     size: u64,
@@ -39,7 +39,7 @@ impl Zeroed {
         Zeroed { file, size, _dir: dir }
     }
 
-    /// Where to write `len` bytes after those that end at `end`.
+    /// Returns where to write `len` bytes after those that end at `end`.
     fn place(&self, end: u64, len: usize) -> u64 {
         if end + len as u64 > self.size { 0 } else { end }
     }
@@ -88,8 +88,8 @@ impl<'a> Alone<'a> {
     }
 }
 
-/// The commits of many threads. Anyone who finds nobody writing writes all that has gathered; the
-/// others wait, and are all woken.
+/// The commits of many threads. A thread that finds no other writing writes all that has gathered;
+/// the others wait, and all are woken.
 pub struct Together<'a> {
     zeroed: &'a Zeroed,
     frame: &'a [u8],
@@ -145,8 +145,8 @@ impl<'a> Together<'a> {
 }
 
 /// A record: length and checksum, the lengths of type, metadata, name and padding in a byte each;
-/// then type, metadata, name of the stream, data, and the padding, which makes it as long as those
-/// of Annals are on average.
+/// then type, metadata, name of the stream, data, and padding that makes it as long as those of
+/// Annals are on average.
 const HEADER: usize = 12;
 
 /// Writes the events of a data set as records.
@@ -180,17 +180,17 @@ pub struct Records {
 }
 
 impl Records {
-    /// Maps the file, and knows nothing of it yet.
+    /// Maps the file, without an index.
     pub fn map(path: &Path) -> Self {
         let file = File::open(path).expect("the file opens");
-        // SAFETY: the file lies in a directory of this process's own, and nothing writes to it
-        // while it is mapped.
+        // SAFETY: the file is in a directory of this process, and nothing writes to it while it is
+        // mapped.
         #[allow(unsafe_code, reason = "the only way to map a file")]
         let map = unsafe { memmap2::Mmap::map(&file) }.expect("the file can be mapped");
         Records { map, offsets: HashMap::new() }
     }
 
-    /// The same, and where the records of each stream are.
+    /// Maps the file, with the locations of each stream's records.
     pub fn open(path: &Path) -> Self {
         let mut records = Records::map(path);
         let (mut at, mut offsets) = (0, HashMap::<String, Vec<usize>>::new());
@@ -203,7 +203,7 @@ impl Records {
         records
     }
 
-    /// The record at an offset, and where it ends.
+    /// Returns the record at an offset, and its end.
     #[inline]
     fn record(&self, at: usize) -> (Record<'_>, usize) {
         let word = |at: usize| u32::from_le_bytes(self.map[at..at + 4].try_into().expect("four bytes"));

@@ -1,4 +1,4 @@
-//! What all benches do, and against what: one workload, and the floors in [`floor`].
+//! The common workload of all benches, and the floors in [`floor`].
 //!
 //! The events: 256 bytes of data that look like JSON, 32 of metadata, a type of 16, in streams
 //! `order-<n>`.
@@ -18,13 +18,12 @@ pub const TYPES: [&str; 4] = ["OrderLineAdded__", "OrderLineRemoved", "OrderConf
 pub const METADATA: &[u8; 32] = b"{\"cid\":\"0123456789abcdef\",\"u\":7}";
 const DATA_BYTES: usize = 256;
 
-/// Whether this is a test that the benches still run (`cargo test --benches`), and nobody wants
-/// figures.
+/// Whether this only tests that the benches still run (`cargo test --benches`), without figures.
 pub fn is_test() -> bool {
     !std::env::args().any(|argument| argument == "--bench")
 }
 
-/// A directory beside the build's output: on a disk, where the system's temporary directory may be
+/// A directory beside the build's output: on a disk, as the system's temporary directory may be in
 /// memory.
 pub fn temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("annals-bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
@@ -38,7 +37,7 @@ pub fn stream(n: u64) -> StreamId {
     StreamId::new("order", n.to_string()).expect("a short name")
 }
 
-/// Numbers that look random and are the same in every run (xorshift64*).
+/// Pseudorandom numbers, the same in every run (xorshift64*).
 pub struct Random(u64);
 
 impl Random {
@@ -54,7 +53,7 @@ impl Random {
     }
 }
 
-/// The events, made in advance: making them is not what is measured.
+/// The events, made in advance, so that making them is not measured.
 pub struct Workload {
     data: Vec<Vec<u8>>,
 }
@@ -88,8 +87,7 @@ fn data(random: &mut Random) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What became of the events that were read. Adding up the words makes sure that each byte was
-/// there.
+/// A digest of the events that were read. Adding up the words ensures that each byte was read.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Sum {
     pub events: u64,
@@ -146,7 +144,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The bytes that one commit of `batch` events takes in the log: read from a log.
+/// Returns the bytes that one commit of `batch` events takes in the log, read from a log.
 pub fn frame(workload: &Workload, batch: u64) -> Vec<u8> {
     let dir = temp_dir();
     let store = open(dir.path(), Durability::Os);
@@ -161,11 +159,11 @@ pub fn frame(workload: &Workload, batch: u64) -> Vec<u8> {
     std::fs::read(path).expect("the segment can be read")[frame].to_vec()
 }
 
-/// What some threads did.
+/// The result of some threads.
 pub struct Run {
     pub commits: u64,
     pub took: Duration,
-    /// How long each commit took, sorted.
+    /// The time of each commit, sorted.
     pub latencies: Vec<Duration>,
 }
 
@@ -195,7 +193,7 @@ pub fn run<C: FnMut() + Send>(threads: Vec<C>, time: Duration, most: u64) -> Run
     Run { commits: latencies.len() as u64, took, latencies }
 }
 
-/// One thread of a run: how long it took in all, and each time.
+/// One thread of a run: its total time, and each time.
 fn repeat(mut commit: impl FnMut(), barrier: &Barrier, time: Duration, most: u64) -> (Duration, Vec<Duration>) {
     let mut latencies = Vec::new();
     barrier.wait();
@@ -222,7 +220,7 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// `events` in turn to so many streams, 1,000 a commit. The store is copied before it is
+    /// `events` in turn to this many streams, 1,000 a commit. The store is copied before it is
     /// closed: that is what a crash leaves.
     pub fn build(workload: &Workload, events: u64, streams: u64) -> Self {
         let dir = temp_dir();
@@ -269,7 +267,7 @@ impl DataSet {
         self.dir.path().join("records")
     }
 
-    /// A place for another copy.
+    /// Returns a directory for another copy.
     pub fn scratch(&self) -> PathBuf {
         self.dir.path().join("scratch")
     }
@@ -283,7 +281,7 @@ pub fn copy(from: &Path, to: &Path) {
         if entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let copy = to.join(entry.file_name());
             std::fs::copy(entry.path(), &copy).expect("the file can be copied");
-            // Opening syncs what it writes again, and is not to pay for the copy.
+            // Opening syncs what it writes again, and must not pay for the copy.
             std::fs::File::open(copy).and_then(|file| file.sync_all()).expect("the copy can be synced");
         }
     }
@@ -303,7 +301,7 @@ impl Readers {
         let names = ids.iter().map(StreamId::to_string).collect();
         let readers =
             Readers { records: Records::open(&set.records()), store: open(&set.store(), Durability::Os), names, ids };
-        // Once before it counts: so both sides are seen to be right, and their maps are there.
+        // Once before measuring: so both sides are checked, and their maps exist.
         assert_eq!((readers.records.scan(), readers.replay()), (set.sum, set.sum));
         readers
     }
@@ -343,13 +341,13 @@ fn add_all(read: Read, sum: &mut Sum) {
     }
 }
 
-/// The median, the lowest and the highest.
+/// Returns the median, the lowest and the highest.
 pub fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     (values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
-/// Tells what was compared: the medians of both sides, and the ratio of the rounds.
+/// Prints what was compared: the medians of both sides, and the ratio of the rounds.
 pub fn line(name: &str, unit: &str, rounds: &[(f64, f64)]) {
     let of = |n: fn(&(f64, f64)) -> f64| median(rounds.iter().map(n).collect());
     let (ratio, low, high) = of(|(base, annals)| annals / base);

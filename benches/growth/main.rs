@@ -5,10 +5,10 @@
 //! cargo bench --bench growth -- [--max EVENTS] [--rounds N]
 //! ```
 //!
-//! A table of medians comes out, and the same as a picture in `docs/growth.svg`. Ten million events
-//! take 4 GB of disk beside the build's output. Each round measures in processes of their own,
-//! which have no memory in use or at hand from before, and on a copy of the store that they may
-//! change. What is in the store, and what is done to it, stands in `work.rs`.
+//! The output is a table of medians, and the same as a picture in `docs/growth.svg`. Ten million
+//! events take 4 GB of disk beside the build's output. Each round measures in processes of their
+//! own, which have no memory left from before, and on a copy of the store that they may change.
+//! `work.rs` has the content of the store, and what is done to it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -25,7 +25,7 @@ use work::Shape;
 /// The argument with which this program calls itself to do one piece of work.
 const DO: &str = "--do";
 const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
-/// Of the store in which each event has a stream of its own.
+/// For the store in which each event has a stream of its own.
 const LONE: u64 = 1_000_000;
 
 #[rustfmt::skip]
@@ -85,7 +85,7 @@ fn main() {
     println!("\n{}", picture.display());
 }
 
-/// Builds a store and measures it, in so many rounds.
+/// Builds a store and measures it, in this many rounds.
 fn measure(shape: Shape, rounds: u64) -> Figures {
     let started = Instant::now();
     let dir = common::temp_dir();

@@ -6,13 +6,13 @@ use std::fmt::Write;
 pub struct Panel {
     pub title: &'static str,
     pub unit: &'static str,
-    /// What each line is called, and its key.
+    /// The label of each line, and its key.
     pub lines: &'static [(&'static str, &'static str)],
 }
 
 pub struct Series {
     pub line: Vec<(f64, f64)>,
-    /// Points that stand for themselves.
+    /// Single points without a line.
     pub lone: Vec<(f64, f64)>,
 }
 
@@ -29,7 +29,7 @@ const DASHES: [&str; 5] = ["none", "6 3", "2 3", "8 3 2 3", "12 4"];
 const COLUMNS: usize = 2;
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 300.0;
-/// Where the axes stand in a panel.
+/// The position of the axes in a panel.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = WIDTH - 20.0;
 const TOP: f64 = 112.0;
@@ -103,7 +103,7 @@ fn text(svg: &mut String, x: f64, y: f64, class: &str, text: &str) {
     writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{text}</text>").expect("text");
 }
 
-/// Whole decades, and where on the page they lie.
+/// Whole decades, and their position on the page.
 struct Axis {
     low: f64,
     high: f64,
@@ -121,7 +121,7 @@ impl Axis {
         Axis { low, high, from, to }
     }
 
-    /// What is 0 stands at the lower end.
+    /// A value of 0 is at the lower end.
     fn at(&self, value: f64) -> f64 {
         let share = (value.log10().max(self.low) - self.low) / (self.high - self.low);
         self.from + share * (self.to - self.from)
@@ -132,7 +132,7 @@ impl Axis {
     }
 }
 
-/// A power of ten as one says it.
+/// Formats a power of ten for people.
 pub fn short(value: f64) -> String {
     match value {
         _ if value >= 1e6 => format!("{} M", value / 1e6),

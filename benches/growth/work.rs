@@ -1,17 +1,17 @@
-//! What is in the stores, and what one process does to one of them: it prints a line with a key and
-//! a number for each thing that it has measured.
+//! The content of the stores, and what one process does to one of them: it prints a line with a key
+//! and a number for each measurement.
 //!
-//! Events stand in streams of equal length, in turn in one of two kinds: half of the streams are
-//! there from the first event to the last, so that their events are *spread* over all segments; of
-//! the other half a thousand at a time are written to, until they are full, so that the events of
-//! each are *near* one another. Each event has a tag that about 99 others have, anywhere.
+//! Events are in streams of equal length, alternately of two kinds: half of the streams exist from
+//! the first event to the last, so that their events are *spread* over all segments; of the other
+//! half a thousand at a time are written to, until they are full, so that the events of each are
+//! *near* one another. Each event has a tag that about 99 others have, anywhere.
 
 use crate::common::{self, Random, Workload};
 use annals::{Durability, Expected, Guard, Query, Store, StreamId};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Streams that are written to at a time, of those whose events are near one another.
+/// Number of streams that are written to at a time, of those whose events are near one another.
 const AT_A_TIME: u64 = 1000;
 /// Events that have the same tag.
 const EVENTS_A_TAG: u64 = 100;
@@ -108,7 +108,7 @@ fn build(dir: &Path, shape: Shape) {
     store.close().expect("the store closes");
 }
 
-/// Waits until all segments but the newest have their index, as they have but for moments after
+/// Waits until all segments but the newest have their index, as they have except for moments after
 /// they were filled.
 fn indexed(store: &Store) -> Vec<annals::info::SegmentStats> {
     loop {
@@ -151,7 +151,7 @@ fn read(dir: &Path, shape: Shape) {
     let before = mebibytes("RssAnon:");
     let store = open(dir, "open", Durability::Os, shape);
     tell("opened", mebibytes("RssAnon:") - before);
-    // The first read of a page costs the process a fault, so what is read twice is told apart.
+    // The first read of a page costs the process a fault, so first and second reads are separate.
     if shape.each > 1 {
         for (key, near) in [("near", true), ("near again", true), ("spread", false), ("spread again", false)] {
             let mut random = Random::new(1);
@@ -174,15 +174,14 @@ fn read(dir: &Path, shape: Shape) {
         let tag = shape.tag(random.below(shape.events));
         count(store.query(&Query::new().tag(tag)).limit(1), 1);
     });
-    // All that this process ever had in memory, also what belongs to files and goes when others
-    // need it.
+    // The highest memory of this process, including pages of files, which go when others need them.
     tell("peak", mebibytes("VmHWM:"));
 }
 
 fn append(dir: &Path, shape: Shape) {
     let before = mebibytes("RssAnon:");
     let store = common::open(dir, Durability::Os);
-    // Reads first, so that what they leave after counts.
+    // Reads first, so that what they leave counts.
     let mut random = Random::new(2);
     for _ in 0..READS {
         count(store.read(&common::stream(random.below(2 * shape.streams()))), shape.each);
@@ -196,7 +195,7 @@ fn append_durably(dir: &Path, shape: Shape) {
     appends(&store, shape, ["durable unchanged", "durable append", "durable absent", "durable idle"], DURABLE_APPENDS);
 }
 
-/// Appends of four kinds in turn, so that what else happens on the machine meets all of them.
+/// Appends of four kinds in turn, so that other load on the machine affects all of them.
 fn appends(store: &Store, shape: Shape, keys: [&str; 4], times: u64) {
     let workload = Workload::new();
     let in_use: Vec<StreamId> = (0..100).map(|n| StreamId::new("busy", n.to_string()).expect("a short name")).collect();
@@ -207,7 +206,7 @@ fn appends(store: &Store, shape: Shape, keys: [&str; 4], times: u64) {
     let mut took = [const { Vec::new() }; 4];
     for n in 0..times {
         let (busy, idle) = (&in_use[(n % 100) as usize], shape.near(random.below(shape.streams())));
-        // The first guard speaks of the head as it is now.
+        // The first guard names the present head.
         let unchanged = Guard::unchanged(Query::new().tag(shape.tag(n)), store.head());
         let absent = Guard::absent(Query::new().tag(format!("nobody:{n}")));
         let kinds = [(busy, Some(unchanged)), (busy, None), (busy, Some(absent)), (&idle, None)];
@@ -247,7 +246,7 @@ fn count(events: impl IntoIterator<Item = annals::Result<annals::Event>>, expect
     assert_eq!(found, expected);
 }
 
-/// Tells the median in microseconds.
+/// Prints the median in microseconds.
 fn median(key: &str, times: u64, mut once: impl FnMut()) {
     let took = (0..times).map(|_| {
         let started = Instant::now();
@@ -257,7 +256,7 @@ fn median(key: &str, times: u64, mut once: impl FnMut()) {
     tell(key, common::median(took.collect()).0);
 }
 
-/// A line of what Linux tells of this process's memory, in MiB; 0 elsewhere.
+/// A line of what Linux reports of this process's memory, in MiB; 0 elsewhere.
 fn mebibytes(name: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));

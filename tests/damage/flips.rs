@@ -335,7 +335,7 @@ fn segments_that_are_missing_doubled_or_swapped() {
     let copy = disk.crash(Image::Killed);
     let beyond = format!("store/{:020}.seg", all.len() + 1);
     copy.set_contents(&beyond, disk.contents(all.last().unwrap()).unwrap());
-    assert_eq!(open(&copy, &written, "doubled behind the last"), Outcome::Refused);
+    assert_eq!(open(&copy, &written, "duplicated after the last"), Outcome::Refused);
     copy.delete(&beyond);
     copy.set_contents(format!("store/{:020}.seg", all.len() + 2), vec![1]);
     assert_eq!(open(&copy, &written, "a gap in the numbers"), Outcome::Refused);

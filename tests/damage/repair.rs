@@ -125,8 +125,8 @@ fn what_takes_no_event_is_put_in_order() {
             "rewrite HEAD",
             with(&disk, "store/HEAD", |bytes| bytes.iter_mut().skip(100).step_by(512).for_each(|b| *b ^= 1)),
         ),
-        ("make the index", with(&disk, &idx(1), |bytes| bytes[600] ^= 1)),
-        ("make the index", with(&disk, &idx(1), Vec::clear)),
+        ("rebuild the index", with(&disk, &idx(1), |bytes| bytes[600] ^= 1)),
+        ("rebuild the index", with(&disk, &idx(1), Vec::clear)),
         // The header of a segment, a trailer, a seal: all of their content can be reconstructed.
         (": it is not intact, and no event in it is lost", with(&disk, &seg(2), |bytes| bytes[20] ^= 1)),
         (": it is not intact, and no event in it is lost", with(&disk, &seg(1), |bytes| bytes[..128].fill(0))),

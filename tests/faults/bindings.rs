@@ -253,7 +253,7 @@ fn verify_tells_of_all_that_is_about_another_history() {
     // The log does not reach the entries after the backup; the end of a damaged log is unknown.
     std::fs::copy(one.join("POSITIONS"), common.join("POSITIONS")).unwrap();
     let ahead = verify(&common).unwrap().notices;
-    assert!(ahead.len() == 5 && ahead.iter().all(|of| of.contains("has not come to")), "{ahead:?}");
+    assert!(ahead.len() == 5 && ahead.iter().all(|of| of.contains("has not reached")), "{ahead:?}");
     let segment = common.join("00000000000000000001.seg");
     let mut bytes = std::fs::read(&segment).unwrap();
     let at = bytes.windows(6).rposition(|of| of == b"Common").unwrap();
@@ -278,7 +278,7 @@ fn verify_tells_of_all_that_is_about_another_history() {
 fn what_is_ahead_of_a_restored_store_is_refused() {
     let restored = Restored::new();
     let notices = annals::Options::new().open_read_only(restored.path()).unwrap().open_report().notices.join("\n");
-    assert!(notices.contains("mailer") && notices.contains("has not come to"), "{notices}");
+    assert!(notices.contains("mailer") && notices.contains("has not reached"), "{notices}");
     as_opening(&restored.path(), &notices);
     let store = restored.open();
     let ahead = |result: Result<()>| match result {
@@ -701,7 +701,7 @@ fn deleting_an_edition_leaves_what_is_begun_meanwhile() {
         assert_eq!((kept, snapshot.as_deref()), expected, "{nth}, {events} events");
         assert_eq!(store.positions().get("old", &own).unwrap(), None, "{nth}, {events} events");
     }
-    assert!(left > 0, "it is begun behind the deletion, too");
+    assert!(left > 0, "it is begun after the deletion, too");
 }
 
 /// The holder of the last handle of a store, which drops or closes it, and signals when it is gone.

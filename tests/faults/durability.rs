@@ -44,7 +44,7 @@ fn closes_behind(fs: &HeldFs, hold: &Hold, store: Store) {
     hold.go();
     closer.join().unwrap().unwrap();
     let late = fs.changes_since_unlock();
-    assert!(late.is_empty(), "behind the lock: {late:#?}");
+    assert!(late.is_empty(), "after the lock was released: {late:#?}");
 }
 
 /// The next owner finds all events, writes, and leaves a sound store.

@@ -1,10 +1,10 @@
-//! Bits, bytes and lengths of a closed store that are not what they were.
+//! Changed bits, bytes and lengths of a closed store.
 //!
 //! Nothing is copied for a case: [`Patched`] is a directory that cannot be written to and shows one
-//! file with the change. The store is opened to be read, which judges as any open does, and
-//! verified as a whole. Then the events of the segment at hand are read in order, and one stream of
-//! them; what stands in other files has been read before, and those files are the same. One case in
-//! 64 is opened to be written, too, on a copy, and all of it is read in all ways, twice.
+//! file with the change. The store is opened for reading, which judges as any open does, and
+//! verified as a whole. Then the events of the changed segment are read in order, and one stream of
+//! them; other files have been read before, and are unchanged. One case in 64 is also opened for
+//! writing, on a copy, and all of it is read in all ways, twice.
 
 use crate::pool::{Case, Pool};
 use crate::salvage;
@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is changed.
+/// The kind of change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Damage {
     Bits,
@@ -42,7 +42,7 @@ enum What {
     Set(u8),
     /// The file ends here.
     Cut,
-    /// What follows is zeros, or noise, or what stood at the start of the file.
+    /// Followed by zeros, or noise, or the start of the file.
     Zeros,
     Noise(u64),
     Stale,
@@ -50,11 +50,11 @@ enum What {
 
 const FILLS: [What; 4] = [What::Cut, What::Zeros, What::Noise(0), What::Stale];
 
-/// One in so many cases is looked at from all sides.
+/// One in this many cases is checked in all ways.
 const THOROUGH: u64 = 64;
 
 impl Change {
-    /// Makes of bytes that were read from `offset` on what is there now.
+    /// Applies the change to bytes that were read from `offset` on.
     fn apply(&self, good: &[u8], offset: usize, out: &mut [u8]) {
         let changed = |at: usize| match self.what {
             What::Set(value) => (at == self.at).then_some(value),
@@ -168,7 +168,7 @@ impl Fs for Patched {
         if is_out(dir) || dir == Path::new(".") { Ok(()) } else { refused() }
     }
 
-    /// As on a medium that cannot be written to, in a copy without its lock file.
+    /// As on read-only media, in a copy without its lock file.
     fn lock(&self, _: &Path, _: LockMode) -> io::Result<Lock> {
         Err(io::ErrorKind::NotFound.into())
     }
@@ -233,13 +233,13 @@ pub struct Base {
 }
 
 pub fn options(segment_size: u64) -> Options {
-    // The clock stands still: what is out of order must be seen by other marks.
+    // The clock stands still: wrong order must be detected by other marks.
     let clock = || Timestamp::from_nanos(1_000);
     Options::new().maintenance(false).segment_size(segment_size).reserve(0).clock(clock)
 }
 
 impl Base {
-    /// A store of about so many bytes in four segments and a rest, with events of about so many
+    /// A store of about this many bytes in four segments and a rest, with events of about this many
     /// bytes.
     fn new(bytes: u64, event: u64) -> Base {
         let disk = SimFs::new();
@@ -270,13 +270,13 @@ impl Base {
         Base { files: Arc::new(files.collect()), disk, written, segments }
     }
 
-    /// Where what is in a file stands: all events for HEAD, those of the segment for its index.
+    /// The positions that a file concerns: all for HEAD, those of the segment for its index.
     fn positions(&self, file: &Path) -> Range<u64> {
         let segment = file.with_extension("seg");
         self.segments.get(&segment).cloned().unwrap_or(0..self.written.len() as u64)
     }
 
-    /// Holds the store with a change against what was written. Says what became of it.
+    /// Compares the changed store with what was written. Returns the outcome.
     fn check(&self, change: &Change, thorough: bool) -> &'static str {
         let fs = Patched::new(self.files.clone(), Some(change.clone()));
         let report = verify_in(&fs, "store");

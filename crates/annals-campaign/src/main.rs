@@ -114,7 +114,7 @@ fn at_random(settings: &Settings, pool: &Pool, run: fn(u64) -> u64) {
     pool.run_while(
         || most.map_or(Instant::now() < end, |most| pool.cases() < most),
         |n| {
-            // Seeds of two campaigns that begin with neighbouring numbers do not meet.
+            // Campaigns with neighbouring seeds do not overlap.
             let seed = schedules::Random(settings.seed ^ n.wrapping_mul(0xD134_2543_DE82_EF95)).next();
             Case { name: format!("--case {seed}"), run: Box::new(move || (run(seed), "")) }
         },

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So many violations are told of in full.
+/// Number of violations that are printed in full.
 const TOLD: u64 = 10;
 
-/// Something to run. It gives how much it counts for, and what came of it; the empty word is not
-/// counted by itself.
+/// A case. It returns how much it counts for, and its outcome; the empty word is not counted
+/// separately.
 pub struct Case<'a> {
     /// How to run it again.
     pub name: String,
@@ -28,7 +28,7 @@ thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Panics are told by the pool, once and with the name of the case.
+/// The pool prints panics, once and with the name of the case.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| LAST_PANIC.with(|last| *last.borrow_mut() = info.to_string())));
 }
@@ -56,7 +56,7 @@ impl Pool {
         self.on_threads(|| Some(taken.fetch_add(1, Ordering::Relaxed)).filter(|&n| n < count), case);
     }
 
-    /// Runs cases from 0 on as long as `on` says so.
+    /// Runs cases from 0 on while `on` returns true.
     pub fn run_while<'a>(&self, on: impl Fn() -> bool + Sync, case: impl Fn(u64) -> Case<'a> + Sync) {
         let taken = AtomicU64::new(0);
         self.on_threads(|| on().then(|| taken.fetch_add(1, Ordering::Relaxed)), case);

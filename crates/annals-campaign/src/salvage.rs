@@ -1,6 +1,6 @@
-//! The same changes of a closed store, salvaged: every event whose own bytes are what they were
-//! comes back equal, each at its position; nothing else does; and the report names just the one
-//! that was hit.
+//! The same changes of a closed store, salvaged: every event whose own bytes are unchanged comes
+//! back equal, at its position; nothing else does; and the report names exactly the one that was
+//! hit.
 //!
 //! The copy is made in memory. The store itself cannot be written to.
 
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// All that the events of these stores say.
+/// All fields of the events of these stores.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct EventRecord {
     position: u64,
@@ -45,7 +45,7 @@ impl EventRecord {
 /// What a salvage must bring back.
 pub struct Expected {
     records: Vec<EventRecord>,
-    /// Where each stands.
+    /// The location of each.
     places: BTreeMap<PathBuf, Vec<(Range<usize>, u64)>>,
 }
 
@@ -74,7 +74,7 @@ impl Expected {
         Expected { records, places }
     }
 
-    /// Salvages the store with a change. Says what became of it.
+    /// Salvages the changed store. Returns the outcome.
     pub fn check(&self, base: &Base, change: &Change) -> &'static str {
         let fs = Patched::new(base.files.clone(), Some(change.clone()));
         let hit = self.places.get(&change.file).and_then(|places| {
@@ -100,7 +100,7 @@ impl Expected {
     }
 }
 
-/// Bytes of the record at the start of `bytes`, whose length stands before it as a varint.
+/// Bytes of the record at the start of `bytes`, whose length is before it as a varint.
 fn len(bytes: &[u8]) -> usize {
     let field = bytes.iter().position(|byte| byte & 0x80 == 0).expect("a good record") + 1;
     field + bytes[..field].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7F))

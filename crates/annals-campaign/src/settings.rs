@@ -11,7 +11,7 @@ pub struct Settings {
     pub minutes: f64,
     /// Images of random schedules, instead of a time.
     pub images: Option<u64>,
-    /// One in so many cases of damage is run.
+    /// One in this many cases of damage is run.
     pub sample: u64,
     pub only: Vec<String>,
     /// A random schedule to be run again.
@@ -59,12 +59,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Whether a harness is to be run.
+    /// Returns whether a harness is run.
     pub fn runs(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
-    /// The same with workloads of at most so many steps.
+    /// The same with workloads of at most this many steps.
     pub fn up_to(&self, steps: u64) -> Settings {
         Settings { steps: self.steps.min(steps), ..self.clone() }
     }

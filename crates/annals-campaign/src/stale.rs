@@ -1,5 +1,5 @@
-//! Commits of another history of the same store: whole, in their place, with the positions that
-//! come next, and not what followed. Only the chain of checksums tells.
+//! Commits of another history of the same store: complete, at their offsets, with the next
+//! positions, and yet not what followed. Only the chain of checksums reveals them.
 
 use crate::pool::{Case, Pool};
 use crate::settings::Settings;
@@ -9,7 +9,7 @@ use annals_testkit::{Image, SimFs};
 const SEGMENT: &str = "store/00000000000000000001.seg";
 const INDEX: &str = "store/00000000000000000001.idx";
 
-/// Histories that have so many commits in common, and then so many of their own.
+/// Histories that have this many commits in common, and then this many of their own.
 const COMMON: u64 = 12;
 const OWN: u64 = 5;
 
@@ -18,7 +18,7 @@ fn options(disk: &SimFs) -> Options {
     Options::new().file_system(disk.clone()).maintenance(false).reserve(0).clock(|| Timestamp::from_nanos(1_000))
 }
 
-/// Another history: the commits have the lengths that they have in all of them.
+/// Another history: the commits have the same lengths in all of them.
 fn go_on(disk: &SimFs, count: u64, with: u8) -> SimFs {
     let disk = disk.crash(Image::Killed);
     let store = options(&disk).open("store").expect("a good store");
@@ -35,7 +35,7 @@ fn contents(store: &Store) -> Result<Vec<Vec<u8>>, Error> {
     store.read_all().into_iter().map(|event| Ok(event?.data().to_vec())).collect()
 }
 
-/// One history followed by what stands at that place in another one.
+/// One history followed by the bytes of another one at that offset.
 fn check(common: u64, own: u64, head: bool, index: bool) -> &'static str {
     let disk = go_on(&SimFs::new(), common, 1);
     let (now, stale) = (go_on(&disk, own, 2), go_on(&disk, OWN + 1, 3));

@@ -419,15 +419,15 @@ mod tests {
             (r#"{"stream":"a-1","type":"T","data":1,"content_type":"text"}"#, "data: the content type is not json"),
             (
                 r#"{"stream":"a-1","type":"T","sequence":-1}"#,
-                "sequence: integer `-1` where a whole number from 0 on is wanted (column 40)",
+                "sequence: integer `-1` instead of a whole number from 0 on (column 40)",
             ),
             (
                 r#"{"stream":"a-1","type":"T","schema_version":5000000000}"#,
-                "schema_version: integer `5000000000` where a whole number from 0 to 4294967295 is wanted",
+                "schema_version: integer `5000000000` instead of a whole number from 0 to 4294967295",
             ),
-            (r#"{"stream":5,"type":"T"}"#, "stream: integer `5` where a string is wanted (column 11)"),
-            (r#"{"stream":"a-1","type":"T","tags":["a",7]}"#, "tags[1]: integer `7` where a string is wanted"),
-            (r#"{"stream":"a-1","type":"T","tags":"a"}"#, "tags: string \"a\" where a list is wanted"),
+            (r#"{"stream":5,"type":"T"}"#, "stream: integer `5` instead of a string (column 11)"),
+            (r#"{"stream":"a-1","type":"T","tags":["a",7]}"#, "tags[1]: integer `7` instead of a string"),
+            (r#"{"stream":"a-1","type":"T","tags":"a"}"#, "tags: string \"a\" instead of a list"),
             (r#"[0,"a-1",0,"T"]"#, "a list instead of an object with the fields of an event (column 1)"),
             ("17", "a number instead of an object with the fields of an event"),
             ("{", "the line ends in the middle of an object; is it cut off? (column 1)"),
@@ -438,18 +438,18 @@ mod tests {
             (r#"{"stream":"a-1","type":nope}"#, "this is not JSON: \"nope}\" (column 24)"),
             (r#"{"stream" "a-1"}"#, "a colon is missing before \"\"a-1\"}\" (column 11)"),
             (r#"{"stream":"a-1" "type":"T"}"#, "a comma is missing before \"\"type\":\"T\"}\" (column 17)"),
-            (r#"{"stream":"a-1",}"#, "a comma stands before the end"),
+            (r#"{"stream":"a-1",}"#, "there is a comma before the end"),
             (r#"{stream:"a-1"}"#, "the name of a field must be in double quotes: \"stream:\"a-1\"}\" (column 2)"),
-            (r#"{"stream":"a\q"}"#, "no escape of JSON"),
+            (r#"{"stream":"a\q"}"#, "not an escape of JSON"),
             (r#"{"stream":"a-1","type":"T"} x"#, "there is more text after the event: \"x\" (column 29)"),
             (r#"{"upstream":"inbox"}"#, "missing field `tracked`"),
-            (r#"{"upstream":"inbox","tracked":"x"}"#, "tracked: string \"x\" where a whole number from 0 on is wanted"),
+            (r#"{"upstream":"inbox","tracked":"x"}"#, "tracked: string \"x\" instead of a whole number from 0 on"),
         ];
         for (line, what) in cases {
             assert!(refused(line).contains(what), "{line}: {}", refused(line));
         }
         assert!(!refused("{").contains("at line"));
-        assert!(refused("{\"stream\":\"\u{1}\"}").contains("a control character stands in a text"));
+        assert!(refused("{\"stream\":\"\u{1}\"}").contains("a text has a control character"));
         let tags = vec!["\"t\""; 1025].join(",");
         assert!(refused(&format!(r#"{{"stream":"a-1","type":"T","tags":[{tags}]}}"#)).contains("1025"));
         assert!(parse(b"\xFF").is_err());

@@ -291,9 +291,9 @@ mod tests {
         is("a,b\nc,\"open\nd,e\n", 2, "not closed");
         is("a,b\r\nc,\"cut o", 2, "not closed");
         is("a,b\nc,\"even\"\"", 2, "not closed");
-        is("a,b\nc,\"7\" wide\"\n", 2, "behind the closing quote;");
+        is("a,b\nc,\"7\" wide\"\n", 2, "after the closing quote;");
         is("a,b\nc,\"open\nd,\"e\"\n", 3, "of the field that begins in line 2");
-        is("a,b\nc,\"d\" ,e\n", 2, "behind the closing quote");
+        is("a,b\nc,\"d\" ,e\n", 2, "after the closing quote");
         is("a,b\nc, \"d\"\n", 2, "before a quote");
         assert_eq!(bad(b"a,b\n\nc,\xC3\n").0, 3);
         // Two halves of a letter are none.

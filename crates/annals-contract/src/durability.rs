@@ -1,11 +1,12 @@
-//! What is there after a reopen. Each scenario opens the same place several times.
+//! Durability: what is there after a reopen. Each scenario opens the same place several times.
 
 use super::verbs::{Must, append, begin, everything, next_sequence, part, refused, texts_of};
 use super::{EventData, EventStore};
 use crate::verbs::{append_events, stream};
 use annals::{Expected, Timestamp};
 
-/// All that was acknowledged is there after a reopen, as it was, and positions and sequences go on.
+/// Everything acknowledged is there after a reopen, unchanged, and positions and sequences
+/// continue.
 pub fn events_are_there_after_a_reopen<B: EventStore>(open: impl Fn() -> B) {
     let store = open();
     begin(&store, 3);

@@ -1,4 +1,4 @@
-//! What becomes of positions when an edition is deleted.
+//! Positions of handlers when an edition is deleted.
 
 use super::verbs::{Must, append, begin, stream};
 use super::{EventStore, PositionStore};
@@ -21,7 +21,7 @@ fn positions<B: PositionStore>(store: &B) -> [Option<u64>; 4] {
     found
 }
 
-/// The positions of an edition's streams go when it is deleted, and those of others stay.
+/// The positions of an edition's streams are deleted with it, and those of others stay.
 pub fn positions_go_with_their_edition<B: EventStore + PositionStore>(store: &B) {
     prepared(store);
     store.delete_edition("x", None).must("deleting an edition");
@@ -33,7 +33,7 @@ pub fn positions_go_with_their_edition<B: EventStore + PositionStore>(store: &B)
     assert_eq!(positions(store), [Some(0), Some(0), None, Some(3)], "and can be put again");
 }
 
-/// Where one domain of an edition is deleted, the positions of the others stay.
+/// If one domain of an edition is deleted, the positions of the others stay.
 pub fn positions_go_with_their_domain<B: EventStore + PositionStore>(store: &B) {
     prepared(store);
     store.delete_edition("x", Some("order")).must("deleting a domain of an edition");

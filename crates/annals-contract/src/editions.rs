@@ -31,7 +31,7 @@ fn diverged<B: EventStore>(store: &B) {
     append(store, "order-1@x", Expected::Next(2), &["e2", "e3"]);
 }
 
-/// The main timeline is the unnamed edition, also called `main`: both names are the same,
+/// The main timeline is the unnamed edition, also called `main`: both names mean the same,
 /// everywhere.
 pub fn main_has_two_names<B: EventStore>(store: &B) {
     append(store, "order-1@main", Expected::NoStream, &["a"]);
@@ -52,8 +52,7 @@ pub fn main_has_two_names<B: EventStore>(store: &B) {
     assert!(listed(store).is_empty(), "main is no named edition");
 }
 
-/// An edition without events of its own in a stream reads as main, what comes to main later
-/// included.
+/// A stream without events of its own in an edition reads as main, including later events of main.
 pub fn an_edition_reads_as_main_until_it_diverges<B: EventStore>(store: &B) {
     begin(store, 3);
     assert_eq!(texts_of(store, "order-1@x"), ["m0", "m1", "m2"]);
@@ -81,8 +80,8 @@ pub fn the_first_event_sets_the_point<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-1"), ["m0", "m1", "m2", "m3"]);
 }
 
-/// Of the expectations that name no sequence, `NoStream` shadows main completely, and the others
-/// share all of it. The point is that of the moment.
+/// Of the expectations without a sequence, `NoStream` shadows main completely, and the others share
+/// all of it at that moment.
 pub fn an_expectation_sets_the_point<B: EventStore>(store: &B) {
     begin(store, 3);
     assert_eq!(append(store, "order-1@none", Expected::NoStream, &["e"]), 0..1, "NoStream shadows main");
@@ -90,7 +89,7 @@ pub fn an_expectation_sets_the_point<B: EventStore>(store: &B) {
     assert_eq!(append(store, "order-1@exists", Expected::Exists, &["e"]), 3..4, "Exists shares all of main");
     assert_eq!(texts_of(store, "order-1@none"), ["e"]);
     assert_eq!(texts_of(store, "order-1@exists"), ["m0", "m1", "m2", "e"]);
-    // Where main has nothing, there is nothing to share.
+    // If main has no events, there is nothing to share.
     refused(
         store,
         &[part("order-9@x", Expected::Exists, &["e"])],
@@ -99,7 +98,7 @@ pub fn an_expectation_sets_the_point<B: EventStore>(store: &B) {
     refused(store, &[part("order-9@x", Expected::Next(1), &["e"])], "a future sequence of an unknown stream");
     assert_eq!(append(store, "order-9@x", Expected::Any, &["e"]), 0..1);
     assert_eq!(next_sequence(store, "order-9"), 0, "main has still nothing");
-    // The same call may extend main and diverge from it after that.
+    // One call may extend main and then diverge from it.
     let call = [part("order-1", Expected::Next(3), &["m3"]), part("order-1@late", Expected::Next(4), &["e4"])];
     store.commit(&call, "").must("extending main and diverging behind that");
     assert_eq!(texts_of(store, "order-1@late"), ["m0", "m1", "m2", "m3", "e4"]);
@@ -116,8 +115,8 @@ pub fn nothing_diverges_beyond_main<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-1@x"), ["m0", "m1", "m2", "e"]);
 }
 
-/// Once it has diverged, an edition's stream has expectations like any other, and nothing of main
-/// counts in them.
+/// Once it has diverged, an edition's stream has expectations like any other, and events of main do
+/// not count in them.
 pub fn an_edition_goes_on_like_any_stream<B: EventStore>(store: &B) {
     diverged(store);
     for (expected, why) in [
@@ -135,7 +134,7 @@ pub fn an_edition_goes_on_like_any_stream<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-1@x"), ["m0", "m1", "e2", "e3", "e4", "e5", "e6"]);
 }
 
-/// Once an edition has diverged, later appends to main do not show through.
+/// Once an edition has diverged, later appends to main do not show in it.
 pub fn later_appends_to_main_do_not_show_through<B: EventStore>(store: &B) {
     begin(store, 2);
     append(store, "order-1@all", Expected::Next(2), &["e2"]);
@@ -150,7 +149,7 @@ pub fn later_appends_to_main_do_not_show_through<B: EventStore>(store: &B) {
     assert_eq!(found(store, &in_edition("some")), ["m0", "e1"]);
 }
 
-/// Main sees nothing of what is appended to editions.
+/// Main shows no event of an edition.
 pub fn main_sees_nothing_of_editions<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "order-2@x", Expected::Any, &["other"]);
@@ -161,7 +160,7 @@ pub fn main_sees_nothing_of_editions<B: EventStore>(store: &B) {
     assert_eq!(append(store, "order-2", Expected::NoStream, &["m0"]), 0..1);
 }
 
-/// Editions see nothing of one another.
+/// Editions do not show each other's events.
 pub fn editions_are_apart<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "order-1@y", Expected::Next(1), &["y1"]);
@@ -171,7 +170,8 @@ pub fn editions_are_apart<B: EventStore>(store: &B) {
     assert_eq!(found(store, &in_edition("y")), ["m0", "y1"]);
 }
 
-/// Ranges, limits and backwards are those of the whole that an edition shows, wherever they fall.
+/// Ranges, limits and backwards reads apply to the composite of main and edition, wherever they
+/// fall.
 pub fn ranges_limits_and_backwards_of_composites<B: EventStore>(store: &B) {
     begin(store, 5);
     append(store, "order-1@x", Expected::Next(2), &["e2", "e3"]);
@@ -181,8 +181,8 @@ pub fn ranges_limits_and_backwards_of_composites<B: EventStore>(store: &B) {
     grid(store, "order-1@none", &["m0", "m1", "m2", "m3", "m4"]);
 }
 
-/// A stream can be read as if it diverged elsewhere: main below that, then what the edition has of
-/// its own from there on, if no gap is between.
+/// A stream can be read as if it diverged elsewhere: main below that, then the edition's own events
+/// from there on, if there is no gap in between.
 pub fn diverging_at_reads_as_if<B: EventStore>(store: &B) {
     diverged(store);
     let at = |name: &str, sequence| {
@@ -205,8 +205,7 @@ pub fn diverging_at_reads_as_if<B: EventStore>(store: &B) {
     assert_eq!(at("order-1", 1), ["m0", "m1", "m2", "m3", "m4"], "main does not diverge");
 }
 
-/// A read as of a point gives what was to be seen then: main, as long as the edition had not
-/// diverged.
+/// A read as of a point returns what was visible then: main, while the edition had not diverged.
 pub fn as_of_sees_what_had_diverged_by_then<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "order-1", Expected::Any, &["m5"]);
@@ -233,8 +232,8 @@ pub fn as_of_sees_what_had_diverged_by_then<B: EventStore>(store: &B) {
     assert_eq!(texts(&read(store, "order-1@x", &by_time)), ["m0", "m1", "e2", "e3", "e4"]);
 }
 
-/// A fold that goes on where it stopped sees what one from the beginning sees, over the point where
-/// an edition diverges.
+/// A fold that continues where it stopped equals one from the beginning, across the point where an
+/// edition diverges.
 pub fn folds_agree_with_reads<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "order-1@x", Expected::Next(4), &["e4", "e5"]);
@@ -269,7 +268,7 @@ pub fn queries_see_main_unless_an_edition_is_named<B: EventStore>(store: &B) {
     assert_eq!(found(store, &Criteria { domain: Some("bill".to_owned()), ..Criteria::default() }), [""; 0]);
 }
 
-/// A query of an edition sees of each stream what a read of it would give.
+/// A query of an edition sees of each stream what a read of it returns.
 pub fn queries_of_an_edition_see_the_composite<B: EventStore>(store: &B) {
     begin(store, 5);
     append_events(
@@ -323,7 +322,7 @@ pub fn editions_are_listed<B: EventStore>(store: &B) {
     assert_eq!(listed(store), [("x".to_owned(), 3), ("y".to_owned(), 1)], "reading makes no edition");
 }
 
-/// Main cannot be deleted, by neither of its names, as a whole or in part.
+/// Main cannot be deleted, under either name, as a whole or in part.
 pub fn main_cannot_be_deleted<B: EventStore>(store: &B) {
     diverged(store);
     let before = everything(store);
@@ -334,8 +333,8 @@ pub fn main_cannot_be_deleted<B: EventStore>(store: &B) {
     assert!(everything(store) == before, "what is refused leaves nothing");
 }
 
-/// Deleting an edition gives the number of its events; then its streams read as main, and go on as
-/// if it had never been.
+/// Deleting an edition returns the number of its events; then its streams read as main, and
+/// continue as if it had never existed.
 pub fn deleting_gives_back_main<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "bill-1@x", Expected::Any, &["b0"]);
@@ -367,7 +366,7 @@ pub fn deleting_one_domain_leaves_the_others<B: EventStore>(store: &B) {
     assert_eq!(listed(store), [("y".to_owned(), 1)]);
 }
 
-/// Deleting what is not there gives 0, and no error.
+/// Deleting something that does not exist returns 0, and no error.
 pub fn deleting_what_is_not_there_gives_0<B: EventStore>(store: &B) {
     assert_eq!(delete(store, "x", None), 0);
     diverged(store);
@@ -380,7 +379,7 @@ pub fn deleting_what_is_not_there_gives_0<B: EventStore>(store: &B) {
     assert_eq!(delete(store, "x", None), 0, "it is gone already");
 }
 
-/// The positions of deleted events become holes that readers step over; they are not given again.
+/// Readers skip the positions of deleted events; they are not assigned again.
 pub fn positions_of_deleted_events_are_holes<B: EventStore>(store: &B) {
     diverged(store);
     append(store, "order-1", Expected::Any, &["m5"]);
@@ -402,7 +401,7 @@ pub fn positions_of_deleted_events_are_holes<B: EventStore>(store: &B) {
     assert!(last > before.last().map(|event| event.position), "positions are not given again");
 }
 
-/// Deleted events are found by nothing.
+/// Deleted events are never found.
 pub fn deleted_events_are_not_found<B: EventStore>(store: &B) {
     begin(store, 2);
     let fact = |text: &str| EventData {
@@ -424,7 +423,7 @@ pub fn deleted_events_are_not_found<B: EventStore>(store: &B) {
     assert_eq!(texts(&read(store, "order-1@x", &as_of)), ["m0", "m1"], "nor by going back in time");
 }
 
-/// What was deleted may be begun again, with another point, and with the same keys.
+/// A deleted edition may be begun again, at another point, and with the same keys.
 pub fn deleted_editions_may_begin_again<B: EventStore>(store: &B) {
     begin(store, 5);
     let keyed = |sequence, text| store.commit(&[part("order-1@x", Expected::Next(sequence), &[text])], "k");
@@ -442,8 +441,8 @@ pub fn deleted_editions_may_begin_again<B: EventStore>(store: &B) {
 
 const ROUNDS: u64 = 40;
 
-/// Appends, deletes and reads of editions race: each reader sees a whole, and each event is deleted
-/// once or still there.
+/// Appends, deletes and reads of editions race: each reader sees a consistent stream, and each
+/// event is deleted once or still there.
 pub fn appends_deletes_and_reads_race<B: EventStore>(store: &B) {
     begin(store, 5);
     let (appended, deleted, done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));

@@ -25,8 +25,7 @@ pub fn events_come_back_in_order<B: EventStore>(store: &B) {
     assert_eq!(read(store, "order-1", &Reading::default()), of_stream, "a stream holds the events that the store does");
 }
 
-/// All that a writer said comes back as it was: empty data, text, zeros, any bytes, and what stands
-/// beside the data.
+/// All fields come back unchanged: empty data, text, zeros, any bytes, and the other fields.
 pub fn content_comes_back_to_the_byte<B: EventStore>(store: &B) {
     let facts = [
         EventData::new("Empty", ""),
@@ -56,7 +55,7 @@ pub fn content_comes_back_to_the_byte<B: EventStore>(store: &B) {
     }
 }
 
-/// Data of 1 MiB come back to the byte.
+/// Data of 1 MiB come back identical.
 pub fn a_mebibyte_comes_back<B: EventStore>(store: &B) {
     let data: Vec<u8> = (0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     append_events(
@@ -70,7 +69,7 @@ pub fn a_mebibyte_comes_back<B: EventStore>(store: &B) {
     assert_eq!((&*events[0].fact.data, &*events[2].fact.data), (&b"before"[..], &b"after"[..]));
 }
 
-/// The bytes of roots that are hard to keep apart, or to keep at all.
+/// Roots whose bytes are hard to keep apart, or to store at all.
 pub(super) fn odd_roots() -> Vec<Vec<u8>> {
     let mut roots: Vec<Vec<u8>> = [
         "", " ", "1", "01", "1 ", "a-b", "a@b", "@main", "%", "%00", "a/../b", "'; --", "A", "a", "é", "e\u{301}", "\n",
@@ -106,7 +105,7 @@ pub fn odd_roots_are_roots<B: EventStore>(store: &B) {
     }
 }
 
-/// Streams that differ in domain, root or edition only are others, also where the parts run
+/// Streams that differ only in domain, root or edition are different, even if the parts run
 /// together to the same text.
 pub fn streams_are_apart<B: EventStore>(store: &B) {
     let of = |domain: &str, root: &str| StreamId::new(domain, root).expect("a sound name");
@@ -141,7 +140,7 @@ pub fn streams_are_apart<B: EventStore>(store: &B) {
     assert_eq!(everything(store).len(), streams.len());
 }
 
-/// Reads of unknown streams, past the end and of empty ranges give nothing, and no error.
+/// Reads of unknown streams, past the end and of empty ranges return nothing, and no error.
 pub fn nothing_is_read_where_nothing_is<B: EventStore>(store: &B) {
     assert!(read(store, "order-1", &Reading::default()).is_empty(), "an empty store holds nothing");
     assert!(everything(store).is_empty(), "an empty store holds nothing");
@@ -161,8 +160,8 @@ pub fn nothing_is_read_where_nothing_is<B: EventStore>(store: &B) {
     }
 }
 
-/// `from` and `to` bound a read, `to` itself left out; a limit counts from where the read begins;
-/// backwards is the same, turned round.
+/// `from` and `to` bound a read, `to` excluded; a limit counts from where the read begins;
+/// backwards is the same in reverse.
 pub fn ranges_limits_and_backwards<B: EventStore>(store: &B) {
     begin(store, 4);
     grid(store, "order-1", &["m0", "m1", "m2", "m3"]);
@@ -212,7 +211,7 @@ pub fn the_next_sequence_counts<B: EventStore>(store: &B) {
     assert_eq!(next_sequence(store, "order-3"), 0);
 }
 
-/// Who expects a sequence that is taken is refused with a conflict, and nothing is stored.
+/// A writer that expects a sequence that is taken gets a conflict, and nothing is stored.
 pub fn a_stale_writer_is_refused<B: EventStore>(store: &B) {
     begin(store, 3);
     for stale in 0..3 {
@@ -222,7 +221,7 @@ pub fn a_stale_writer_is_refused<B: EventStore>(store: &B) {
     assert_eq!(append(store, "order-1", Expected::Next(3), &["in time"]), 3..4, "what was refused takes no sequence");
 }
 
-/// Who expects a sequence that is not reached is refused with a conflict, and nothing is stored.
+/// A writer that expects a sequence that is not reached gets a conflict, and nothing is stored.
 pub fn a_future_sequence_is_refused<B: EventStore>(store: &B) {
     refused(store, &[part("order-1", Expected::Next(1), &["early"])], "a future sequence of an unknown stream");
     begin(store, 3);
@@ -232,8 +231,8 @@ pub fn a_future_sequence_is_refused<B: EventStore>(store: &B) {
     assert_eq!(append(store, "order-1", Expected::Next(3), &["in time"]), 3..4, "what was refused takes no sequence");
 }
 
-/// The parts of a call that name a stream must follow each other: where one leaves a gap, all of
-/// them are refused.
+/// The parts of a call that name the same stream must follow each other: if one leaves a gap, all
+/// of them are refused.
 pub fn a_gap_inside_a_call_is_refused_whole<B: EventStore>(store: &B) {
     begin(store, 1);
     let call = [part("order-1", Expected::Next(1), &["1"]), part("order-1", Expected::Next(3), &["3"])];
@@ -246,7 +245,7 @@ pub fn a_gap_inside_a_call_is_refused_whole<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-1"), ["m0", "1", "2"]);
 }
 
-/// Where a part of a call repeats a sequence that another has taken, all of them are refused.
+/// If a part of a call repeats a sequence of another part, all of them are refused.
 pub fn a_repeat_inside_a_call_is_refused_whole<B: EventStore>(store: &B) {
     begin(store, 1);
     let call = [part("order-1", Expected::Next(1), &["1"]), part("order-1", Expected::Next(1), &["1"])];
@@ -262,7 +261,7 @@ pub fn a_repeat_inside_a_call_is_refused_whole<B: EventStore>(store: &B) {
     assert_eq!(append(store, "order-1", Expected::Next(1), &["1"]), 1..2, "what was refused takes no sequence");
 }
 
-/// What an expectation lets through, for streams of 0, 1 and 2 events.
+/// What each expectation accepts, for streams of 0, 1 and 2 events.
 pub fn expectations_hold<B: EventStore>(store: &B) {
     use Expected::{Any, Exists, Next, NoStream};
     for (count, expected, goes_through) in [
@@ -294,7 +293,7 @@ pub fn expectations_hold<B: EventStore>(store: &B) {
     }
 }
 
-/// An append without events checks its expectation, alone and beside others, and changes nothing.
+/// An append without events checks its expectation, alone and with others, and changes nothing.
 pub fn an_append_of_nothing_changes_nothing<B: EventStore>(store: &B) {
     begin(store, 2);
     let before = everything(store);
@@ -330,7 +329,7 @@ pub fn a_commit_of_several_streams_is_stored<B: EventStore>(store: &B) {
     assert!(times.windows(2).all(|two| two[0] == two[1]), "the events of a commit are recorded at one time");
 }
 
-/// If one part of a commit is not as expected, nothing of it is stored, in no stream.
+/// If one part of a commit is not as expected, nothing of it is stored in any stream.
 pub fn a_commit_of_several_streams_is_refused_whole<B: EventStore>(store: &B) {
     begin(store, 2);
     let call = [
@@ -348,7 +347,7 @@ pub fn a_commit_of_several_streams_is_refused_whole<B: EventStore>(store: &B) {
     assert_eq!(stored.positions, 2..4, "what was refused takes no position");
 }
 
-/// A read as of a position gives what had been stored up to it, it included.
+/// A read as of a position returns what had been stored up to it, included.
 pub fn as_of_a_position<B: EventStore>(store: &B) {
     for n in 0..6 {
         append(store, &format!("order-{}", n % 2), Expected::Any, &[&n.to_string()]);
@@ -356,7 +355,7 @@ pub fn as_of_a_position<B: EventStore>(store: &B) {
     as_of_gives(store, AsOf::Position, |event| event.position, [0, 1, 2, 3, 4, 5, 6, u64::MAX]);
 }
 
-/// A read as of a time gives what had been recorded by then, at that very time included.
+/// A read as of a time returns what had been recorded by then, included.
 pub fn as_of_a_time<B: EventStore>(store: &B) {
     for n in 0..6 {
         append(store, &format!("order-{}", n % 2), Expected::Any, &[&n.to_string()]);
@@ -390,7 +389,7 @@ fn as_of_gives<B: EventStore, P: PartialOrd + Copy>(
     }
 }
 
-/// A commit that is repeated with its key stores nothing, whatever else it says, and returns what
+/// A commit that is repeated with its key stores nothing, whatever else it has, and returns what
 /// the first one has stored.
 pub fn a_repeated_key_stores_nothing<B: EventStore>(store: &B) {
     begin(store, 2);
@@ -448,7 +447,7 @@ pub fn the_key_of_a_refused_commit_is_free<B: EventStore>(store: &B) {
     assert_eq!(texts_of(store, "order-1"), ["m0", "m1", "x"]);
 }
 
-/// A query finds the events that have all that it asks for, and no others.
+/// A query finds the events that match all of its conditions, and no others.
 pub fn queries_find_what_fits<B: EventStore>(store: &B) {
     let fact = |event_type: &str, text: &str, tags: &[&str]| EventData {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
@@ -482,7 +481,8 @@ pub fn queries_find_what_fits<B: EventStore>(store: &B) {
     }
 }
 
-/// All events of one correlation id, of all domains, grouped by stream. The empty id finds nothing.
+/// All events of one correlation id, of all domains, grouped by stream. The empty id matches
+/// nothing.
 pub fn correlated_events_come_by_stream<B: EventStore>(store: &B) {
     let fact = |id: &str, text: &str| EventData {
         correlation_id: (!id.is_empty()).then(|| id.to_owned()),

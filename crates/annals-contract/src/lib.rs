@@ -1,10 +1,10 @@
 //! The contract of an event store, as scenarios that any backend can be run against.
 //!
-//! [`EventStore`], [`PositionStore`] and [`SnapshotStore`] are what a backend does, in plain types.
-//! Each function of [`events`], [`editions`], [`positions`], [`snapshots`] and so on is a scenario:
-//! it takes a new, empty backend, and panics with what the contract wants if the backend does
-//! otherwise. [`Store`](annals::Store) implements the traits, and [`contract!`](crate::contract!)
-//! makes tests of the scenarios:
+//! [`EventStore`], [`PositionStore`] and [`SnapshotStore`] are the operations of a backend, in
+//! plain types. Each function of [`events`], [`editions`], [`positions`], [`snapshots`] and so on
+//! is a scenario: it takes a new, empty backend, and panics with the violated clause if the backend
+//! breaks the contract. [`Store`](annals::Store) implements the traits, and
+//! [`contract!`](crate::contract!) makes tests of the scenarios:
 //!
 //! ```
 //! use annals::Store;
@@ -38,71 +38,72 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Range;
 
-/// What the contract must be able to tell of a backend's errors.
+/// What the contract must know of a backend's errors.
 pub trait BackendError: Debug {
-    /// Whether the stream was not as the writer expected. Nothing was stored then, and the writer
-    /// may decide again.
+    /// Returns whether the stream was not as the writer expected. Nothing was stored then, and the
+    /// writer may decide again.
     fn is_conflict(&self) -> bool;
 }
 
-/// Streams of events: what the kinds `events`, `writers`, `editions` and `durability` are about.
+/// Streams of events: for the kinds `events`, `writers`, `editions` and `durability`.
 ///
-/// What a call gives is what was stored when it began, or a little later; what a call has stored,
-/// every later one sees.
+/// A call returns what was stored when it began, or a little later; what a call has stored, every
+/// later one sees.
 pub trait EventStore: Sync {
-    /// What can go wrong.
+    /// The error type.
     type Error: BackendError;
 
-    /// Stores all of it, or nothing. The expectation of each part is held against the stream as
-    /// those before it leave it.
+    /// Stores all of it, or nothing. The expectation of each part is compared with the stream as
+    /// the earlier parts leave it.
     ///
     /// With a key that is not empty, a repeat stores nothing and checks no expectation: if one of
-    /// the streams has a commit with this key that says the same (streams, types, data and tags in
-    /// the same order), the result is that of the first one, marked as a duplicate.
+    /// the streams has a commit with this key and the same content (streams, types, data and tags
+    /// in the same order), the result is that of the first one, marked as a duplicate.
     ///
     /// # Errors
     ///
     /// A conflict, if a stream is not as expected; any error, if an earlier commit with this key
-    /// says something else.
+    /// has other content.
     fn commit(&self, appends: &[Append], key: &str) -> Result<Stored, Self::Error>;
 
-    /// The events of a stream, as its edition shows them.
+    /// Returns the events of a stream, as its edition shows them.
     ///
     /// # Errors
     ///
-    /// Those of the backend. That there is nothing is none.
+    /// Those of the backend. A stream without events is no error.
     fn read(&self, stream: &StreamId, reading: &Reading) -> Result<Vec<RecordedEvent>, Self::Error>;
 
-    /// The events of all streams of all editions, by position. `from` and `to` are positions then.
+    /// Returns the events of all streams of all editions, by position. `from` and `to` are
+    /// positions then.
     ///
     /// # Errors
     ///
     /// Those of the backend.
     fn read_all(&self, reading: &Reading) -> Result<Vec<RecordedEvent>, Self::Error>;
 
-    /// The events that fit, by position.
+    /// Returns the events that match, by position.
     ///
     /// # Errors
     ///
     /// Those of the backend.
     fn query(&self, criteria: &Criteria) -> Result<Vec<RecordedEvent>, Self::Error>;
 
-    /// The events with this correlation id, of all domains and editions, by stream, each in order.
-    /// The empty id finds nothing.
+    /// Returns the events with this correlation id, of all domains and editions, by stream, each in
+    /// order. The empty id matches nothing.
     ///
     /// # Errors
     ///
     /// Those of the backend.
     fn correlated(&self, id: &str) -> Result<BTreeMap<StreamId, Vec<RecordedEvent>>, Self::Error>;
 
-    /// The sequence that the next event of a stream will have: 0 if it has none.
+    /// Returns the next sequence of a stream: 0 if it has no event.
     ///
     /// # Errors
     ///
     /// Those of the backend.
     fn next_sequence(&self, stream: &StreamId) -> Result<u64, Self::Error>;
 
-    /// The named editions that have events of their own, and how many.
+    /// Returns the named editions that have events of their own, and their number.
     ///
     /// # Errors
     ///
@@ -114,45 +115,45 @@ pub trait EventStore: Sync {
     ///
     /// # Errors
     ///
-    /// The main edition, by either name, is refused.
+    /// The main edition, under either name, is refused.
     fn delete_edition(&self, edition: &str, domain: Option<&str>) -> Result<u64, Self::Error>;
 }
 
-/// How far handlers have come in streams: what the kind `positions` is about. Whether the stream
-/// has events does not matter.
+/// Positions of handlers in streams: for the kind `positions`. Whether the stream has events does
+/// not matter.
 pub trait PositionStore: Sync {
-    /// What can go wrong.
+    /// The error type.
     type Error: Debug;
 
-    /// The sequence that was put, or `None` if none was, which is not the same as 0.
+    /// Returns the sequence that was put, or `None` if none was, which is not the same as 0.
     ///
     /// # Errors
     ///
     /// Those of the backend.
     fn position(&self, handler: &str, stream: &StreamId) -> Result<Option<u64>, Self::Error>;
 
-    /// Says that a handler has come to this sequence. A lower one than that before is ignored.
+    /// Puts the sequence that a handler has reached. A lower one than before is ignored.
     ///
     /// # Errors
     ///
-    /// Those of the backend. That the sequence is lower is none.
+    /// Those of the backend. A lower sequence is no error.
     fn put_position(&self, handler: &str, stream: &StreamId, sequence: u64) -> Result<(), Self::Error>;
 
-    /// The same, but may go back.
+    /// Does the same, but may go back.
     ///
     /// # Errors
     ///
     /// Those of the backend.
     fn reset_position(&self, handler: &str, stream: &StreamId, sequence: u64) -> Result<(), Self::Error>;
 
-    /// Forgets what a handler has put for a stream, if it has.
+    /// Deletes the position of a handler in a stream, if there is one.
     ///
     /// # Errors
     ///
-    /// Those of the backend. That there was nothing is none.
+    /// Those of the backend. A missing position is no error.
     fn delete_position(&self, handler: &str, stream: &StreamId) -> Result<(), Self::Error>;
 
-    /// All that a handler has put.
+    /// Returns all positions of a handler.
     ///
     /// # Errors
     ///
@@ -160,15 +161,15 @@ pub trait PositionStore: Sync {
     fn positions_of(&self, handler: &str) -> Result<BTreeMap<StreamId, u64>, Self::Error>;
 }
 
-/// States of streams: what the kind `snapshots` is about. It goes with the events, as a state is
-/// that after one of them.
+/// States of streams: for the kind `snapshots`. It needs events, as a state is that after one of
+/// them.
 pub trait SnapshotStore: EventStore {
-    /// Stores the state of a stream after the event with this sequence; one that is there for this
-    /// sequence is replaced. Then others go, as their retention says.
+    /// Stores the state of a stream after the event with this sequence; replaces the one of this
+    /// sequence. Then others are removed according to their retention.
     ///
     /// # Errors
     ///
-    /// A sequence that the stream has no event for is refused.
+    /// A sequence for which the stream has no event is refused.
     fn put_snapshot(
         &self,
         stream: &StreamId,
@@ -177,28 +178,28 @@ pub trait SnapshotStore: EventStore {
         state: &[u8],
     ) -> Result<(), Self::Error>;
 
-    /// The one with the highest sequence.
+    /// Returns the one with the highest sequence.
     ///
     /// # Errors
     ///
-    /// Those of the backend. That there is none is no error.
+    /// Those of the backend. A missing one is no error.
     fn latest_snapshot(&self, stream: &StreamId) -> Result<Option<Snapshot>, Self::Error>;
 
-    /// The one with the highest sequence that is not above this one.
+    /// Returns the one with the highest sequence up to this one.
     ///
     /// # Errors
     ///
-    /// Those of the backend.
+    /// Those of the backend. A missing one is no error.
     fn snapshot_at(&self, stream: &StreamId, sequence: u64) -> Result<Option<Snapshot>, Self::Error>;
 
-    /// The one with the highest sequence whose event was recorded at this time or before.
+    /// Returns the one with the highest sequence whose event was recorded at this time or before.
     ///
     /// # Errors
     ///
     /// Those of the backend.
     fn snapshot_at_time(&self, stream: &StreamId, time: Timestamp) -> Result<Option<Snapshot>, Self::Error>;
 
-    /// The sequences of those that there are, lowest first, and how long each is kept.
+    /// Returns their sequences, lowest first, and how long each is kept.
     ///
     /// # Errors
     ///
@@ -209,11 +210,11 @@ pub trait SnapshotStore: EventStore {
     ///
     /// # Errors
     ///
-    /// Those of the backend. That there is none is no error.
+    /// Those of the backend. Missing ones are no error.
     fn delete_snapshots(&self, stream: &StreamId) -> Result<u64, Self::Error>;
 }
 
-/// What a writer says: an event that has no place yet.
+/// An event before it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct EventData {
     /// The type.
@@ -224,34 +225,33 @@ pub struct EventData {
     pub metadata: Vec<u8>,
     /// The tags, in order, each once.
     pub tags: Vec<String>,
-    /// What the event belongs to.
+    /// The correlation id.
     pub correlation_id: Option<String>,
-    /// What caused it.
+    /// The causation id.
     pub causation_id: Option<String>,
-    /// When it happened, if the writer says so.
+    /// When it happened, if the writer gave that time.
     pub occurred_at: Option<Timestamp>,
 }
 
 impl EventData {
-    /// One that has only type and data.
+    /// Returns one that has only type and data.
     pub fn new(event_type: &str, data: impl Into<Vec<u8>>) -> EventData {
         EventData { event_type: event_type.to_owned(), data: data.into(), ..EventData::default() }
     }
 }
 
-/// What a reader gets: a fact, and its place.
+/// A stored event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// The stream in which it was stored; of an edition's stream, what it shares is of the main
-    /// one.
+    /// The stream in which it was stored; an event that an edition shares is in the main one.
     pub stream: StreamId,
-    /// Its number in the stream.
+    /// Its sequence in the stream.
     pub sequence: u64,
-    /// Its number in the store.
+    /// Its position in the store.
     pub position: u64,
-    /// When it was stored.
+    /// When it was recorded.
     pub recorded_at: Timestamp,
-    /// What the writer said.
+    /// What the writer gave.
     pub fact: EventData,
 }
 
@@ -260,9 +260,9 @@ pub struct RecordedEvent {
 pub struct Append {
     /// The stream.
     pub stream: StreamId,
-    /// What it must look like.
+    /// The expected state of the stream.
     pub expected: Expected,
-    /// What is added. Without any, only the expectation is checked.
+    /// The events to add. Without any, only the expectation is checked.
     pub facts: Vec<EventData>,
 }
 
@@ -277,21 +277,21 @@ pub struct Stored {
     pub duplicate: bool,
 }
 
-/// Which events are to be read. The default is all of them.
+/// Which events are read. The default is all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The first sequence.
     pub from: u64,
     /// The one after the last.
     pub to: u64,
-    /// At most so many.
+    /// At most this many.
     pub limit: u64,
     /// The newest first.
     pub backwards: bool,
-    /// Only what had been recorded then, it included.
+    /// Only what had been recorded by then, included.
     pub as_of: Option<AsOf>,
-    /// Of a stream in a named edition: as if it diverged there. What it has of its own counts only
-    /// if it goes on there without a gap.
+    /// In a named edition: as if the stream diverged there. Its own events count only if they
+    /// follow without a gap.
     pub diverging_at: Option<u64>,
 }
 
@@ -301,7 +301,7 @@ impl Default for Reading {
     }
 }
 
-/// Which events are wanted. All that is said must hold.
+/// Which events match. All conditions must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Criteria {
     /// The edition; empty or `main` for the main one.
@@ -312,7 +312,7 @@ pub struct Criteria {
     pub event_type: Option<String>,
     /// One of the tags.
     pub tag: Option<String>,
-    /// Only what had been recorded then, it included.
+    /// Only what had been recorded by then, included.
     pub as_of: Option<AsOf>,
     /// The newest first.
     pub backwards: bool,

@@ -1,4 +1,4 @@
-//! How far handlers have come in streams.
+//! Positions of handlers in streams.
 
 use super::PositionStore;
 use super::events::odd_roots;
@@ -33,14 +33,14 @@ fn list<B: PositionStore>(store: &B, handler: &str) -> Vec<(String, u64)> {
     positions.into_iter().map(|(stream, sequence)| (stream.to_string(), sequence)).collect()
 }
 
-/// Where nothing was put there is none, and that is not the same as 0.
+/// Without a put there is no position, and that is not the same as 0.
 pub fn nothing_put_is_not_0<B: PositionStore>(store: &B) {
     assert_eq!(get(store, "billing", "order-1"), None);
     put(store, "billing", "order-1", 0);
     assert_eq!(get(store, "billing", "order-1"), Some(0), "0 is not nothing");
 }
 
-/// What is put never goes back: a lower sequence is ignored, without an error.
+/// A put never goes back: a lower sequence is ignored, without an error.
 pub fn put_never_goes_back<B: PositionStore>(store: &B) {
     for (sequence, wanted) in [(5, 5), (3, 5), (5, 5), (0, 5), (6, 6), (5, 6), (1 << 40, 1 << 40), (7, 1 << 40)] {
         put(store, "billing", "order-1", sequence);
@@ -48,7 +48,7 @@ pub fn put_never_goes_back<B: PositionStore>(store: &B) {
     }
 }
 
-/// A reset goes back, and forth, and needs nothing to be there.
+/// A reset goes back and forth, and needs no earlier position.
 pub fn reset_goes_back<B: PositionStore>(store: &B) {
     put(store, "billing", "order-1", 9);
     for sequence in [4, 0, 7, 7, 1] {
@@ -61,7 +61,7 @@ pub fn reset_goes_back<B: PositionStore>(store: &B) {
     assert_eq!(get(store, "billing", "order-2"), Some(3), "where nothing was put, too");
 }
 
-/// Any sequence can be put, the largest too.
+/// Any sequence can be put, including the largest.
 pub fn any_sequence_can_be_put<B: PositionStore>(store: &B) {
     for (n, sequence) in
         [0, 1, u64::from(u32::MAX), i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX].into_iter().enumerate()
@@ -74,7 +74,7 @@ pub fn any_sequence_can_be_put<B: PositionStore>(store: &B) {
     assert_eq!(get(store, "billing", "order-5"), Some(u64::MAX), "it never goes back");
 }
 
-/// Changes one of several keys, and finds the others as they were.
+/// Changes one of several keys, and finds the others unchanged.
 #[track_caller]
 fn apart<B: PositionStore>(store: &B, keys: &[(&str, StreamId)]) {
     let get = |(handler, stream): &(&str, StreamId)| store.position(handler, stream).must("asking for a position");
@@ -98,8 +98,7 @@ pub fn handlers_are_apart<B: PositionStore>(store: &B) {
     apart(store, &["billing", "Billing", "billing ", "bill", "shipping", "é"].map(|name| (name, stream("order-1"))));
 }
 
-/// Domains have positions of their own, also where the parts of a key run together to the same
-/// text.
+/// Domains have positions of their own, even if the parts of a key run together to the same text.
 pub fn domains_are_apart<B: PositionStore>(store: &B) {
     let of = |domain: &str, root: &str| ("billing", StreamId::new(domain, root).expect("a sound name"));
     apart(
@@ -131,7 +130,7 @@ pub fn main_has_two_names<B: PositionStore>(store: &B) {
     assert_eq!(list(store, "billing"), [("order-1".to_owned(), 6)]);
 }
 
-/// A list gives all that a handler has put, and nothing of others.
+/// A list returns all positions of a handler, and none of others.
 pub fn list_gives_all_of_a_handler<B: PositionStore>(store: &B) {
     assert_eq!(list(store, "billing"), []);
     let mut wanted = BTreeMap::new();
@@ -149,7 +148,8 @@ pub fn list_gives_all_of_a_handler<B: PositionStore>(store: &B) {
     assert_eq!(list(store, "bill"), [], "handlers are not found by the beginnings of their names");
 }
 
-/// What is deleted is none again, and can be put again, lower. Deleting nothing is no error.
+/// A deleted position is `None` again, and a lower one can be put. Deleting a missing one is no
+/// error.
 pub fn delete_forgets<B: PositionStore>(store: &B) {
     delete(store, "billing", "order-1");
     put(store, "billing", "order-1", 9);
@@ -162,7 +162,7 @@ pub fn delete_forgets<B: PositionStore>(store: &B) {
     assert_eq!(get(store, "billing", "order-1"), Some(4), "what was before is forgotten");
 }
 
-/// Of those who put at the same time the highest stays.
+/// Of several concurrent puts the highest stays.
 pub fn racing_puts_leave_the_highest<B: PositionStore>(store: &B) {
     thread::scope(|scope| {
         for n in 0..4 {

@@ -43,7 +43,7 @@ fn delete<B: SnapshotStore>(store: &B, name: &str) -> u64 {
     store.delete_snapshots(&stream(name)).must("deleting snapshots")
 }
 
-/// A state comes back to the byte, with its sequence and how long it is kept; an empty one, too.
+/// A state comes back identical, with its sequence and retention; an empty one, too.
 pub fn a_state_comes_back<B: SnapshotStore>(store: &B) {
     begin(store, 3);
     let order = stream("order-1");
@@ -57,7 +57,7 @@ pub fn a_state_comes_back<B: SnapshotStore>(store: &B) {
     }
 }
 
-/// A state of 100 KiB comes back to the byte.
+/// A state of 100 KiB comes back identical.
 pub fn a_hundred_kibibytes_come_back<B: SnapshotStore>(store: &B) {
     begin(store, 1);
     let state: Vec<u8> = (0..100u32 << 10).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -66,7 +66,7 @@ pub fn a_hundred_kibibytes_come_back<B: SnapshotStore>(store: &B) {
     assert!(found.state == state, "100 KiB come back to the byte");
 }
 
-/// Where there is none, that is no error, whatever is asked.
+/// A missing snapshot is no error, in any call.
 pub fn none_is_no_error<B: SnapshotStore>(store: &B) {
     for name in ["order-1", "order-9"] {
         assert_eq!(latest(store, name), None);
@@ -92,7 +92,7 @@ pub fn the_latest_has_the_highest_sequence<B: SnapshotStore>(store: &B) {
     }
 }
 
-/// `at` gives the one with the highest sequence that is not above what is asked for.
+/// `at` returns the one with the highest sequence up to the given one.
 pub fn at_gives_the_highest_not_above<B: SnapshotStore>(store: &B) {
     begin(store, 8);
     for sequence in [2, 5, 6] {
@@ -105,8 +105,7 @@ pub fn at_gives_the_highest_not_above<B: SnapshotStore>(store: &B) {
     assert_eq!(at(store, "order-1", u64::MAX), Some(6));
 }
 
-/// `at_time` gives the newest of those whose event was recorded by then, at that very time
-/// included.
+/// `at_time` returns the newest of those whose event was recorded by then, included.
 pub fn at_a_time_gives_what_was_recorded_by_then<B: SnapshotStore>(store: &B) {
     for n in 0..6 {
         append(store, "order-1", Expected::Next(n), &["x"]);
@@ -127,7 +126,7 @@ pub fn at_a_time_gives_what_was_recorded_by_then<B: SnapshotStore>(store: &B) {
     }
 }
 
-/// A snapshot that is there for the same sequence is replaced.
+/// A snapshot of the same sequence is replaced.
 pub fn one_of_the_same_sequence_is_replaced<B: SnapshotStore>(store: &B) {
     begin(store, 2);
     let order = stream("order-1");
@@ -139,7 +138,7 @@ pub fn one_of_the_same_sequence_is_replaced<B: SnapshotStore>(store: &B) {
     }
 }
 
-/// A state is that after an event: where the stream has none of this sequence, the snapshot is
+/// A state is that after an event: if the stream has none of this sequence, the snapshot is
 /// refused.
 pub fn a_snapshot_needs_its_event<B: SnapshotStore>(store: &B) {
     begin(store, 2);
@@ -151,8 +150,8 @@ pub fn a_snapshot_needs_its_event<B: SnapshotStore>(store: &B) {
     put(store, "order-1", 1, Usual);
 }
 
-/// Deleting takes all snapshots of a stream, of any retention, and tells their number; it takes
-/// none of another.
+/// Deleting removes all snapshots of a stream, of any retention, and returns their number; it
+/// removes none of another stream.
 pub fn delete_takes_all_of_a_stream<B: SnapshotStore>(store: &B) {
     begin(store, 4);
     append(store, "order-2", Expected::Any, &["x"]);
@@ -169,7 +168,7 @@ pub fn delete_takes_all_of_a_stream<B: SnapshotStore>(store: &B) {
     assert_eq!(list(store, "order-1"), [(1, Usual)], "and others can be put");
 }
 
-/// Transient ones go as soon as there is a newer one, of any kind.
+/// Transient ones are removed as soon as there is a newer one, of any kind.
 pub fn a_newer_one_removes_transient_ones<B: SnapshotStore>(store: &B) {
     begin(store, 6);
     put(store, "order-1", 0, Transient);
@@ -187,7 +186,7 @@ pub fn a_newer_one_removes_transient_ones<B: SnapshotStore>(store: &B) {
     );
 }
 
-/// Persistent ones stay, whatever comes, and keep their tag.
+/// Persistent ones always stay, and keep their retention.
 pub fn persistent_ones_stay_and_keep_their_tag<B: SnapshotStore>(store: &B) {
     begin(store, 12);
     put(store, "order-1", 0, Persist);
@@ -201,7 +200,7 @@ pub fn persistent_ones_stay_and_keep_their_tag<B: SnapshotStore>(store: &B) {
     assert_eq!(found.map(|found| found.retention), Some(Persist), "they keep their tag");
 }
 
-/// Of usual ones the newest stays beside the latest of all; older ones go.
+/// Of default ones the newest stays besides the latest of all; older ones are removed.
 pub fn the_newest_default_ones_stay<B: SnapshotStore>(store: &B) {
     begin(store, 8);
     for (sequence, wanted) in [(0, vec![0]), (1, vec![0, 1]), (2, vec![1, 2]), (5, vec![2, 5])] {
@@ -215,7 +214,7 @@ pub fn the_newest_default_ones_stay<B: SnapshotStore>(store: &B) {
     assert_eq!(list(store, "order-1"), [(5, Usual), (6, Persist), (7, Usual)]);
 }
 
-/// The newest is never removed, of whatever kind it and what is put below it are.
+/// The newest is never removed, whatever its kind and the kinds of older ones put later.
 pub fn the_newest_is_never_removed<B: SnapshotStore>(store: &B) {
     for (n, newest) in [Usual, Transient, Persist].into_iter().enumerate() {
         let name = format!("order-{n}");
@@ -253,8 +252,7 @@ fn apart<B: SnapshotStore>(store: &B, streams: &[StreamId]) {
     }
 }
 
-/// Domains have snapshots of their own, also where the parts of a name run together to the same
-/// text.
+/// Domains have snapshots of their own, even if the parts of a name run together to the same text.
 pub fn domains_are_apart<B: SnapshotStore>(store: &B) {
     let of = |domain: &str, root: &str| StreamId::new(domain, root).expect("a sound name");
     apart(
@@ -269,7 +267,7 @@ pub fn roots_are_apart<B: SnapshotStore>(store: &B) {
     apart(store, &odd_roots().iter().map(of).collect::<Vec<_>>());
 }
 
-/// Editions have snapshots of their own: also those that read as main do not have main's.
+/// Editions have snapshots of their own: even those that read as main do not have main's.
 pub fn editions_are_apart<B: SnapshotStore>(store: &B) {
     apart(store, &["order-1", "order-1@x", "order-1@X", "order-1@y", "order-1%40x"].map(stream));
     begin_more(store);
@@ -295,7 +293,7 @@ pub fn main_has_two_names<B: SnapshotStore>(store: &B) {
 }
 
 /// A snapshot of an edition is one of what the edition shows: if its event is shadowed later, it is
-/// not used any more.
+/// no longer used.
 pub fn what_an_edition_shadows_is_not_used<B: SnapshotStore>(store: &B) {
     begin(store, 5);
     put(store, "order-1@x", 1, Persist);
@@ -310,7 +308,7 @@ pub fn what_an_edition_shadows_is_not_used<B: SnapshotStore>(store: &B) {
     assert_eq!(latest(store, "order-1@x"), Some(4));
 }
 
-/// The snapshots of an edition go when it is deleted, and those of others stay.
+/// The snapshots of an edition are deleted with it, and those of others stay.
 pub fn snapshots_go_with_their_edition<B: SnapshotStore>(store: &B) {
     begin(store, 5);
     for name in ["order-1@x", "bill-1@x", "order-1@y"] {

@@ -1,20 +1,20 @@
-//! Which scenarios there are, and the macro that makes tests of them.
+//! The list of scenarios, and the macro that makes tests of them.
 
 use super::{EventStore, PositionStore, SnapshotStore};
 
-/// A scenario: its name, and what it does with a backend that is new and empty.
+/// A scenario: its name, and a function that takes a new and empty backend.
 pub type Scenario<B> = (&'static str, fn(&B));
 
-/// A scenario that opens the same place again and again. Each call of what it is given opens it;
-/// what was opened before is dropped by then.
+/// A scenario that opens the same place several times. Each call of its argument opens it, after
+/// what was opened before has been dropped.
 pub type Place<B> = (&'static str, fn(&dyn Fn() -> B));
 
 /// Makes tests of the scenarios: a module of this name, in it one for each kind, and in that a test
 /// for each scenario.
 ///
-/// The last argument is evaluated for each test, and must give a function that opens a backend. It
-/// is called once, on a new place, and lives as long as the backend does, so a directory that it
-/// holds stays. In the kind `durability` it is called several times, and must then open the same
+/// The last argument is evaluated for each test, and must return a function that opens a backend.
+/// It is called once, on a new place, and lives as long as the backend does, so a directory that it
+/// owns stays. In the kind `durability` it is called several times, and must then open the same
 /// place again.
 ///
 /// | kind | is about | needs |
@@ -48,8 +48,7 @@ macro_rules! contract {
     };
 }
 
-/// Hands the names of the scenarios of a kind to another macro of this crate, after what it is
-/// given.
+/// Passes the names of the scenarios of a kind to another macro of this crate, after its arguments.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! each_scenario {
@@ -217,8 +216,7 @@ macro_rules! contract_list {
     };
 }
 
-/// The scenarios of the kinds `events` and `writers`, for those who want to run them otherwise than
-/// as tests.
+/// The scenarios of the kinds `events` and `writers`, for other uses than tests.
 pub fn of_events<B: EventStore>() -> Vec<Scenario<B>> {
     let mut scenarios: Vec<Scenario<B>> = each_scenario!(events, contract_list, events);
     scenarios.extend::<Vec<Scenario<B>>>(each_scenario!(writers, contract_list, writers));

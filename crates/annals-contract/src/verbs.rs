@@ -1,4 +1,4 @@
-//! What scenarios are written in, so that each is a few lines.
+//! Helpers of the scenarios, so that each is a few lines.
 
 use super::{Append, BackendError, Criteria, EventData, EventStore, Reading, RecordedEvent, Stored};
 use annals::{Expected, StreamId};
@@ -9,7 +9,7 @@ pub fn stream(name: &str) -> StreamId {
     name.parse().expect("the names of scenarios are sound")
 }
 
-/// What must not fail.
+/// A result that must not be an error.
 pub trait Must<T> {
     fn must(self, what: &str) -> T;
 }
@@ -21,7 +21,7 @@ impl<T, E: Debug> Must<T> for Result<T, E> {
     }
 }
 
-/// A part of a commit, whose facts have these texts as data.
+/// A part of a commit, whose events have these texts as data.
 pub fn part(name: &str, expected: Expected, texts: &[&str]) -> Append {
     let facts = texts.iter().map(|text| EventData::new("T", *text)).collect();
     Append { stream: stream(name), expected, facts }
@@ -36,7 +36,7 @@ pub fn try_append<B: EventStore>(
     store.commit(&[part(name, expected, texts)], "")
 }
 
-/// Appends what must go through. Gives the sequences.
+/// Appends, which must succeed. Returns the sequences.
 #[track_caller]
 pub fn append<B: EventStore>(store: &B, name: &str, expected: Expected, texts: &[&str]) -> Range<u64> {
     let stored = try_append(store, name, expected, texts).must("an append that is as expected");
@@ -45,14 +45,14 @@ pub fn append<B: EventStore>(store: &B, name: &str, expected: Expected, texts: &
     stored.sequences[0].clone()
 }
 
-/// Appends facts as they are.
+/// Appends events as they are.
 #[track_caller]
 pub fn append_events<B: EventStore>(store: &B, stream: &StreamId, facts: &[EventData]) {
     let append = Append { stream: stream.clone(), expected: Expected::Any, facts: facts.to_vec() };
     store.commit(&[append], "").must("an append without an expectation");
 }
 
-/// A commit that must meet a conflict, and must leave the store as it was.
+/// A commit that must meet a conflict, and must leave the store unchanged.
 #[track_caller]
 pub fn refused<B: EventStore>(store: &B, appends: &[Append], why: &str) {
     let before = everything(store);

@@ -1,4 +1,4 @@
-//! Those who write at the same time.
+//! Concurrent writers.
 
 use super::verbs::{Must, append, dense, everything, part, read, texts, texts_of, try_append};
 use super::{BackendError, EventStore, Reading};
@@ -9,7 +9,7 @@ use std::thread;
 const WRITERS: usize = 4;
 const ROUNDS: u64 = 20;
 
-/// Runs it in several threads, with their numbers, and returns what they gave.
+/// Runs it in several threads, with their numbers, and returns their results.
 fn together<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(WRITERS);
     thread::scope(|scope| {
@@ -25,7 +25,8 @@ fn together<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     })
 }
 
-/// Of those who expect the same sequence exactly one wins, and the others get a conflict.
+/// Of several writers that expect the same sequence exactly one succeeds, and the others get a
+/// conflict.
 pub fn of_those_who_expect_the_same_one_wins<B: EventStore>(store: &B) {
     for round in 0..ROUNDS {
         let won = together(|n| match try_append(store, "order-1", Expected::Next(round), &[&format!("{round} {n}")]) {
@@ -44,8 +45,8 @@ pub fn of_those_who_expect_the_same_one_wins<B: EventStore>(store: &B) {
     }
 }
 
-/// Those who expect nothing all win, and their events stand in the stream one after the other, each
-/// writer's in its order.
+/// Writers without an expectation all succeed, and their events are in the stream one after the
+/// other, each writer's in its order.
 pub fn of_those_who_expect_nothing_all_win<B: EventStore>(store: &B) {
     together(|n| {
         for round in 0..ROUNDS {
@@ -75,7 +76,7 @@ pub fn of_racing_repeats_one_is_stored<B: EventStore>(store: &B) {
     }
 }
 
-/// Of commits that race for two streams, named in either order, exactly one wins in both.
+/// Of commits that race for two streams, named in either order, exactly one succeeds in both.
 pub fn racing_commits_of_several_streams_are_whole<B: EventStore>(store: &B) {
     for round in 0..ROUNDS {
         let won = together(|n| {

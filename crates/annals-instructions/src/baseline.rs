@@ -17,7 +17,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// What was accepted last, or nothing.
+    /// The accepted figures, or nothing.
     pub fn read() -> Self {
         let mut baseline = Baseline::default();
         for line in std::fs::read_to_string(FILE).unwrap_or_default().lines() {

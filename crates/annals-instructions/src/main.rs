@@ -1,5 +1,5 @@
-//! A guard against decay: how many instructions an operation takes, compared with a baseline that
-//! stands beside this program.
+//! A guard against decay: the number of instructions of each operation, compared with a baseline in
+//! the repository.
 //!
 //! ```text
 //! cargo run --release -p annals-instructions -- [--accept] [FILTER …]
@@ -8,12 +8,12 @@
 //! The program runs each operation under `valgrind --tool=callgrind`, a few times and many times,
 //! and divides the difference by the operations in between: so neither starting up nor what is
 //! loaded or built first counts. Instructions are those of the process, not of the kernel. They do
-//! not depend on what else the machine does, so a change of a few percent is one of the code.
-//! `--accept` writes the baseline again; FILTER is a part of an operation's name. The profiles stay
+//! not depend on other load on the machine, so a change of a few percent is one of the code.
+//! `--accept` rewrites the baseline; FILTER is a part of an operation's name. The profiles stay
 //! where the program says, for `callgrind_annotate`.
 //!
-//! What is fixed: the events, the clock, one thread, no maintenance thread. What is not: the seeds
-//! of hash tables and of index files, which move the figures by less than one percent.
+//! Fixed: the events, the clock, one thread, no maintenance thread. Not fixed: the seeds of hash
+//! tables and of index files, which move the figures by less than one percent.
 
 mod baseline;
 mod operations;
@@ -27,8 +27,8 @@ use std::process::{Command, ExitCode};
 const DO: &str = "--do";
 /// Percent above the baseline that are a failure, and below that are worth a note.
 const TOLERANCE: f64 = 5.0;
-/// For glibc not to copy and fill with string instructions, of which valgrind counts each byte, and
-/// from a length that depends on the processor.
+/// Keeps glibc from copying and filling with string instructions, of which valgrind counts each
+/// byte, and from a length that depends on the processor.
 const NO_STRINGS: &str = "glibc.cpu.x86_rep_movsb_threshold=0x40000000:glibc.cpu.x86_rep_stosb_threshold=0x40000000";
 const ACCEPT: &str = "cargo run --release -p annals-instructions -- --accept";
 
@@ -92,7 +92,7 @@ fn in_the_way(baseline: &Baseline, accept: bool) -> Option<String> {
     })
 }
 
-/// Instructions of each operation, told as they come.
+/// Instructions of each operation, printed as they come.
 fn measure(operations: impl Iterator<Item = &'static Operation>, baseline: &Baseline) -> Vec<(&'static str, f64)> {
     let stores = Stores::build();
     let profiles = std::env::current_exe().expect("this program's path").with_file_name("instructions");
@@ -115,7 +115,7 @@ fn measure(operations: impl Iterator<Item = &'static Operation>, baseline: &Base
     measured
 }
 
-/// All instructions of a process that does an operation so many times, on a store of its own.
+/// All instructions of a process that does an operation this many times, on a store of its own.
 fn instructions(operation: &Operation, stores: &Stores, times: u64, profile: &Path) -> u64 {
     let store: PathBuf = stores.copy(operation.store, times);
     let output = Command::new("valgrind")

@@ -15,7 +15,7 @@ pub struct Operation {
     pub run: fn(&Path, u64),
 }
 
-/// What an operation finds in its directory.
+/// The content of an operation's directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Nothing,
@@ -111,7 +111,8 @@ fn fill(dir: &Path, events: u64) -> Store {
     store
 }
 
-/// Nothing is synced: that is the kernel's work. The clock goes a millisecond at each look.
+/// Nothing is synced: that is the kernel's work. The clock advances a millisecond each time it is
+/// read.
 fn open(dir: &Path, segment: u64) -> Store {
     let clock = AtomicI64::new(1_750_000_000_000_000_000);
     let options = Options::new().durability(Durability::Os).maintenance(false).segment_size(segment);
@@ -137,7 +138,7 @@ fn scattered(times: u64) -> impl Iterator<Item = u64> {
     (0..times).map(|n| n.wrapping_mul(7919))
 }
 
-/// How many events there are, each of which could be read.
+/// Number of events, each of which could be read.
 fn intact(events: impl IntoIterator<Item = Result<Event, Error>>) -> u64 {
     events.into_iter().fold(0, |count, event| {
         event.expect("intact");
@@ -219,7 +220,7 @@ fn open_crashed(dir: &Path, times: u64) {
     }
 }
 
-/// That each does what it says, without a count.
+/// Checks that each does what it says, without counting.
 #[test]
 fn every_operation_runs() {
     let stores = Stores::build();

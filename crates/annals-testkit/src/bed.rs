@@ -1,9 +1,9 @@
-//! Beds: the places that a store can lie in, and what must hold in each of them.
+//! Beds: the file systems that a store can be on, and what must hold on each of them.
 //!
 //! A scenario is a function of a [`Bed`]. [`on_all_beds`] runs it on a directory, in memory and on
 //! the simulated disk, with and without memory maps and maintenance, with tiny segments and with
-//! the default ones. [`Bed::close_and_check`] ends it: it reads the whole store in every way, closes it,
-//! opens it again, and finds the same.
+//! the default ones. [`Bed::close_and_check`] ends it: it reads the whole store in every way,
+//! closes it, opens it again, and finds the same.
 
 use crate::records::{EventRecord, all_records_but, assert_same};
 use crate::{Image, SimFs, noise};
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Segments of this size are begun all the time.
+/// Segments of this size begin all the time.
 pub const TINY: u64 = 4096;
 
 pub enum Disk {
@@ -23,13 +23,13 @@ pub enum Disk {
     Simulated(SimFs),
 }
 
-/// What happens to an index file.
+/// Damage to an index file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spoil {
     Delete,
-    /// One bit is another.
+    /// One bit is flipped.
     Flip(u64),
-    /// So many eighths are left.
+    /// This many eighths are left.
     Cut(u64),
     Zeros,
 }
@@ -99,7 +99,7 @@ impl Bed {
         ]
     }
 
-    /// Those without a real disk: for scenarios that are many and need no files.
+    /// Those without a real disk: for many scenarios that need no files.
     pub fn quick() -> Vec<Bed> {
         vec![Bed::memory(), Bed::memory().tiny(), Bed::simulated().tiny(), Bed::directory().tiny()]
     }
@@ -126,8 +126,8 @@ impl Bed {
         }
     }
 
-    /// What can be rebuilt can be lost: deletes the index files of a store that is closed, or
-    /// spoils them. Returns their number.
+    /// Deletes the index files of a store that is closed, or damages them, as they can be rebuilt.
+    /// Returns their number.
     pub fn spoil_indexes(&self, how: Spoil) -> usize {
         let entries = self.fs().list(&self.path()).unwrap().into_iter().filter(|entry| entry.name.ends_with(".idx"));
         let mut count = 0;
@@ -144,7 +144,7 @@ impl Bed {
                 Spoil::Flip(seed) => {
                     let at = noise(seed, 8).iter().fold(0, |n, &byte| n << 8 | u64::from(byte)) % entry.size.max(1);
                     // Not in the versions of the format: a newer file is refused before its
-                    // checksums are looked at.
+                    // checksums are verified.
                     let at = if (8..12).contains(&at) { at + 4 } else { at };
                     let mut byte = [0];
                     file.read_at(at, &mut byte).unwrap();
@@ -180,16 +180,16 @@ impl Bed {
         self.options().open_read_only(self.path()).unwrap()
     }
 
-    /// Looks at the whole store from all sides, closes it, opens it again and finds the same: the
-    /// end of a scenario. Returns what is there.
+    /// Checks the whole store in all ways, closes it, opens it again and finds the same: the end of
+    /// a scenario. Returns its content.
     ///
-    /// On the simulated disk, power cuts at the end leave the same after: what was acknowledged is
+    /// On the simulated disk, power cuts at the end leave the same: what was acknowledged is
     /// durable.
     pub fn close_and_check(&self, store: Store) -> Vec<EventRecord> {
         self.close_and_check_but(store, &BTreeSet::new())
     }
 
-    /// The same for a store that has lost the events at these positions.
+    /// Does the same for a store that has lost the events at these positions.
     pub fn close_and_check_but(&self, store: Store, lost: &BTreeSet<u64>) -> Vec<EventRecord> {
         let records = all_records_but(&store, lost);
         self.survives_power_cuts_but(&records, lost);
@@ -198,8 +198,8 @@ impl Bed {
         records
     }
 
-    /// The store was closed and holds these events: as a check from outside, a read-only open and
-    /// an open tell.
+    /// The store was closed and holds these events, according to a check from outside, a read-only
+    /// open and an open.
     pub fn holds(&self, records: &[EventRecord]) {
         self.holds_but(records, &BTreeSet::new());
     }

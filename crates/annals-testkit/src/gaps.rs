@@ -1,8 +1,8 @@
-//! Gaps: events that a store loses to damage, and how it goes on without them.
+//! Gaps: events that a store loses to damage, and how it continues without them.
 //!
 //! A model test calls [`Gap::open`] on a store that is closed. One byte of the record of some
 //! events is changed; the damaged store is read around the damage, and salvaged or repaired. The
-//! model is told which positions are lost, and holds each later answer against what is left.
+//! model gets the lost positions, and compares each later answer with what is left.
 
 use crate::Bed;
 use annals::fs::{Fs, Mode, read_full};
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Numbers that look like nothing, the same for each seed.
+/// Pseudorandom numbers, the same for each seed.
 pub struct Dice(u64);
 
 impl Dice {
@@ -51,9 +51,9 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Loses some of the positions that `can_go`, in a store that is closed, and repairs or salvages it. `live`
-    /// are the positions of all events that a read of the whole store gives. Returns those that are
-    /// lost.
+    /// Loses some of the positions that satisfy `can_go`, in a store that is closed, and repairs or
+    /// salvages it. `live` are the positions of all events that a read of the whole store returns.
+    /// Returns the lost ones.
     pub fn open(self, bed: &Bed, can_go: impl IntoIterator<Item = u64>, live: &BTreeSet<u64>) -> BTreeSet<u64> {
         let lost = self.lose(bed, can_go, live);
         self.apply(bed, &lost);
@@ -74,7 +74,7 @@ impl Gap {
     pub fn apply(self, bed: &Bed, lost: &BTreeSet<u64>) {
         let (fs, dir) = (bed.fs(), bed.path());
         if self.repair {
-            // It refuses a loss that is not just the one that there is.
+            // It refuses a loss that is not exactly the present one.
             Repair::new().accept_loss(lost.iter().map(|&at| at..at + 1)).run_in(fs, &dir).unwrap();
         } else {
             let out = dir.with_file_name("salvaged");
@@ -88,7 +88,8 @@ impl Gap {
     }
 }
 
-/// A damaged store is read around the damage: what is intact is there, and what is lost is named.
+/// A damaged store is read around the damage: what is intact is there, and what is lost is
+/// reported.
 fn look_around(bed: &Bed, lost: &BTreeSet<u64>, live: &BTreeSet<u64>) {
     let intact: BTreeSet<u64> = live.difference(lost).copied().collect();
     let store = bed.read_only();
@@ -105,7 +106,7 @@ fn look_around(bed: &Bed, lost: &BTreeSet<u64>, live: &BTreeSet<u64>) {
     store.close().unwrap();
 }
 
-/// What a read of a damaged store gives: events, and the positions of the gaps that it names.
+/// The items of a read of a damaged store: events, and the positions of reported gaps.
 #[derive(Debug, Default)]
 pub struct Around {
     pub events: Vec<Event>,
@@ -134,7 +135,7 @@ impl Around {
     }
 }
 
-/// Changes one byte of the record that stands at each of these positions.
+/// Changes one byte of the record at each of these positions.
 pub fn break_records(fs: &dyn Fs, dir: &Path, positions: &BTreeSet<u64>, dice: &mut Dice) {
     let records = records(fs, dir);
     for position in positions {
@@ -148,8 +149,8 @@ pub fn break_records(fs: &dyn Fs, dir: &Path, positions: &BTreeSet<u64>, dice: &
     }
 }
 
-/// Where each record of a store stands, found as docs/FORMAT.md says and not by the code of the
-/// store.
+/// The location of each record of a store, found as docs/FORMAT.md defines and not by the code of
+/// the store.
 pub fn records(fs: &dyn Fs, dir: &Path) -> BTreeMap<u64, (PathBuf, Range<u64>)> {
     const HEADER: usize = 56;
     let mut commits = Vec::new();
@@ -173,7 +174,7 @@ pub fn records(fs: &dyn Fs, dir: &Path) -> BTreeMap<u64, (PathBuf, Range<u64>)> 
     found
 }
 
-/// Puts all files of a directory in the place of those of another one.
+/// Replaces all files of a directory by those of another one.
 fn replace(fs: &dyn Fs, dir: &Path, by: &Path) {
     for entry in fs.list(dir).unwrap() {
         let path = dir.join(&entry.name);

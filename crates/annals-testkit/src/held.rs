@@ -1,8 +1,8 @@
-//! A file system that holds threads at chosen calls until a test lets them go, and remembers in
-//! which order calls were made.
+//! A file system that holds threads at chosen calls until a test releases them, and records the
+//! order of calls.
 //!
-//! So a test decides what a scheduler, a page fault or a paused machine decides elsewhere: which
-//! thread stands where while another one goes on.
+//! So a test decides what otherwise a scheduler, a page fault or a paused machine decides: where
+//! each thread is while another one continues.
 //!
 //! ```text
 //! let fs = HeldFs::over(SimFs::new());
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The calls that a thread can be held at. All but the first two change something.
+/// The calls at which a thread can be held. All but the first two change something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
     /// [`Fs::open`] with [`Mode::Read`].
@@ -81,28 +81,28 @@ struct State {
 
 #[derive(Debug)]
 struct Point {
-    /// Any, if it is none.
+    /// Any, if it is empty.
     call: Option<Call>,
     name: String,
     thread: Option<String>,
-    /// Calls that pass before.
+    /// Number of calls that pass before.
     after: u64,
     arrived: bool,
     open: bool,
 }
 
-/// A place where one thread is held, once. When it is dropped, the thread goes on.
+/// A point at which one thread is held, once. When it is dropped, the thread continues.
 #[derive(Debug)]
 pub struct Hold {
     number: usize,
     shared: Arc<Shared>,
 }
 
-/// No test waits longer for a thread to come to a call: it never will.
+/// No test waits longer for a thread to reach a call: it never will.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Hold {
-    /// Waits until a thread stands before the call.
+    /// Waits until a thread is before the call.
     pub fn arrived(&self) {
         let missing = |state: &mut State| !state.holds[self.number].arrived;
         let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), PATIENCE, missing);
@@ -114,7 +114,7 @@ impl Hold {
         assert!(arrived, "{why}");
     }
 
-    /// Whether a thread stands before the call, or comes to it in this time.
+    /// Returns whether a thread is before the call, or reaches it in this time.
     pub fn arrives_within(&self, time: Duration) -> bool {
         let missing = |state: &mut State| !state.holds[self.number].arrived;
         let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), time, missing);
@@ -151,7 +151,7 @@ impl HeldFs {
         self.add(Point { call, name: name.to_owned(), thread, after: 0, arrived: false, open: false })
     }
 
-    /// Holds the thread with this name before any call, after so many others of its own.
+    /// Holds the thread with this name before any call, after this many others of its own.
     pub fn hold_after(&self, calls: u64, thread: &str) -> Hold {
         let thread = Some(thread.to_owned());
         self.add(Point { call: None, name: String::new(), thread, after: calls, arrived: false, open: false })
@@ -163,12 +163,12 @@ impl HeldFs {
         Hold { number: state.holds.len() - 1, shared: self.shared.clone() }
     }
 
-    /// The calls that were made so far, in order of their ends.
+    /// Returns the calls so far, in order of their ends.
     pub fn made(&self) -> Vec<Made> {
         self.shared.lock().made.clone()
     }
 
-    /// The calls that changed something since a lock was released the last time.
+    /// Returns the calls that changed something since the last release of a lock.
     pub fn changes_since_unlock(&self) -> Vec<Made> {
         let made = self.made();
         let unlocked = made.iter().rposition(|made| made.call == Call::Unlock).expect("a lock was released");
@@ -177,7 +177,7 @@ impl HeldFs {
 }
 
 impl Shared {
-    /// Also after a test that has failed: threads that it leaves go on.
+    /// Also after a failed test: threads that it leaves continue.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -277,7 +277,7 @@ impl Held for HeldLock {}
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        // Before it is gone: the next owner's calls come after.
+        // Before it is released: the next owner's calls come after.
         self.shared.note(Call::Unlock, &self.path);
         self.lock = None;
     }

@@ -15,7 +15,7 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// All that an event says, taken out of the store.
+/// All fields of an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EventRecord {
     pub position: u64,
@@ -71,7 +71,7 @@ pub fn records(read: Read) -> Vec<EventRecord> {
     drain(read.into_iter())
 }
 
-/// What is left of a read: some events given, some lent.
+/// The rest of a read: some events returned, some lent.
 pub fn drain(mut events: Events) -> Vec<EventRecord> {
     let mut found = Vec::new();
     loop {
@@ -86,13 +86,13 @@ pub fn drain(mut events: Events) -> Vec<EventRecord> {
     }
 }
 
-/// All events of a store that nobody writes to, read forwards and backwards, as a whole and stream
-/// by stream, and found the same each time. What the store says of itself agrees.
+/// Returns all events of a store that is not written to, read forwards and backwards, as a whole
+/// and stream by stream, and found the same each time. The store's own figures agree.
 pub fn all_records(store: &Store) -> Vec<EventRecord> {
     all_records_but(store, &BTreeSet::new())
 }
 
-/// The same of a store that has lost the events at these positions.
+/// Does the same for a store that has lost the events at these positions.
 pub fn all_records_but(store: &Store, lost: &BTreeSet<u64>) -> Vec<EventRecord> {
     let all = records(store.read_all());
     check_order_but(&all, lost);
@@ -133,8 +133,8 @@ pub fn check_order(all: &[EventRecord]) {
     check_order_but(all, &BTreeSet::new());
 }
 
-/// The same of a store that has lost the events at these positions. A stream lacks at most as many
-/// sequences as there are lost positions between its events.
+/// Checks the same for a store that has lost the events at these positions. A stream lacks at most
+/// as many sequences as there are lost positions between its events.
 #[track_caller]
 pub fn check_order_but(all: &[EventRecord], lost: &BTreeSet<u64>) {
     // The next sequence and the next position of each stream.

@@ -1,4 +1,4 @@
-//! Small words that tests are written in.
+//! Helpers of tests.
 
 use crate::records::EventRecord;
 use annals::{Error, Expected, NewEvent, Result, StreamId};
@@ -20,7 +20,7 @@ pub fn data_of(records: &[EventRecord]) -> Vec<String> {
     records.iter().map(|record| String::from_utf8_lossy(&record.data.0).into_owned()).collect()
 }
 
-/// Bytes that look like nothing and differ from seed to seed.
+/// Pseudorandom bytes that differ from seed to seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);

@@ -156,7 +156,7 @@ fn a_missing_newest_segment_is_reported() {
         let last = |read: annals::Read| read.into_iter().last().unwrap().unwrap_err().to_string();
         assert!(last(left.read_all()).contains(&format!("positions from {end}")));
         assert!(last(left.read_all().from(end)).contains("the newest segment is missing"));
-        assert!(last(left.read(&stream("a-1"))).contains("a-1 may have had sequences from"));
+        assert!(last(left.read(&stream("a-1"))).contains("a-1 may have had events from"));
         assert!(matches!(left.read_all().backwards().into_iter().next(), Some(Err(Error::Damaged(_)))));
         assert!(matches!(left.query(&annals::Query::new()).into_iter().last(), Some(Err(Error::Damaged(_)))));
         if let Some(last) = end.checked_sub(1) {

@@ -79,7 +79,7 @@ fn a_bad_snapshot_is_a_notice() {
     sample.disk.set_contents(path.with_file_name("00000000000000000003.snap"), good);
     let report = verify_in(&sample.disk, "store").unwrap();
     assert_eq!(report.snapshots, 1);
-    assert!(report.notices[0].contains("does not stand where it belongs"), "{report:?}");
+    assert!(report.notices[0].contains("in the wrong place"), "{report:?}");
 }
 
 /// The content of the new store.

@@ -1,13 +1,13 @@
-//! A writer for the scripts in `crates/annals-campaign/scripts`: it appends for ever and says what
-//! became of each commit; and the check of what is there afterwards against what was said.
+//! A writer for the scripts in `crates/annals-campaign/scripts`: it appends without end and logs
+//! the outcome of each commit; and the check of the store against the log afterwards.
 //!
 //! ```text
 //! annals-workload write DIR SEGMENT-SIZE SECONDS   lines: acknowledged|refused|unknown FROM END ATTEMPT
 //! annals-workload check DIR LOG
 //! ```
 //!
-//! Each event says its position and the attempt that it was written in, so that a commit that was
-//! refused and came back all the same is told from the one that was tried again.
+//! Each event has its position and the attempt that it was written in, so that a refused commit
+//! that has come back is told from the one that was tried again.
 
 use annals::{Error, Expected, NewEvent, Options, Store, StreamId};
 use std::collections::BTreeMap;
@@ -42,11 +42,11 @@ fn stream(position: u64) -> StreamId {
     StreamId::new("s", format!("{}", position % 13)).expect("a good name")
 }
 
-/// Opens the store, again and again for some seconds where calls fail.
+/// Opens the store, repeatedly for some seconds if calls fail.
 fn open(dir: &Path, segment_size: u64) -> Result<Store, Error> {
     let begin = Instant::now();
     loop {
-        // Not a byte is held back: the disk is to be quite full.
+        // No reserve: the disk must be completely full.
         match Options::new().segment_size(segment_size).reserve(0).open(dir) {
             Err(Error::Io { .. } | Error::DiskFull { .. }) if begin.elapsed() < Duration::from_secs(20) => {
                 std::thread::sleep(Duration::from_millis(20));
@@ -110,13 +110,13 @@ fn check(dir: &Path, log: &Path) -> ExitCode {
     }
 }
 
-/// Holds the store against the log: what was acknowledged is there, what was refused is not, and
-/// every commit is there as a whole.
+/// Compares the store with the log: acknowledged commits are there, refused ones are not, and every
+/// commit is complete.
 fn compare(dir: &Path, log: &Path) -> Result<String, String> {
     let text = fs::read_to_string(log).map_err(|e| format!("{}: {e}", log.display()))?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     // A commit may be refused under a number under which another one was written before the process
-    // died: the last word counts.
+    // died: the last entry counts.
     let mut said: BTreeMap<(u64, u64), (&str, u64)> = BTreeMap::new();
     let mut acknowledged = 0;
     for line in whole.lines() {

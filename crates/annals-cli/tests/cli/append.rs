@@ -151,7 +151,7 @@ fn a_store_that_is_ahead_of_the_clock_is_worth_a_warning() {
     store.close().unwrap();
     let run = place.run("append", &["a-1", "--type", "T"]);
     assert_eq!(run.code, 0);
-    assert!(run.stderr.starts_with("annals: warning: the store has come to 2262-04-11T"), "{}", run.stderr);
+    assert!(run.stderr.starts_with("annals: warning: the time of the store is 2262-04-11T"), "{}", run.stderr);
 }
 
 #[test]

@@ -73,11 +73,11 @@ fn nothing_is_deleted_without_yes() {
     let place = orders();
     let before = place.export();
     let said = editions(&place, "delete", &["what-if"]).fails(2);
-    assert!(said.contains("3 events would go (bill 1, order 2)") && said.contains("hint: "), "{said}");
+    assert!(said.contains("3 events would be deleted (bill 1, order 2)") && said.contains("hint: "), "{said}");
     let said = editions(&place, "delete", &["what-if", "--domain", "order"]).fails(2);
-    assert!(said.contains("2 events would go (order 2)"), "{said}");
+    assert!(said.contains("2 events would be deleted (order 2)"), "{said}");
     let said = editions(&place, "delete", &["nobody"]).fails(2);
-    assert!(said.contains("0 events would go, "), "{said}");
+    assert!(said.contains("0 events would be deleted; "), "{said}");
     assert_eq!(place.export(), before);
 }
 

@@ -103,7 +103,7 @@ fn a_failed_export_leaves_the_file_as_it_was() {
     fs::write(from.segment(), bytes).unwrap();
     let run = from.run("export", &["--output", &file]);
     assert_eq!(run.code, 3, "{}", run.stderr);
-    assert!(run.stderr.ends_with(&format!("; {file} is as it was\n")), "{}", run.stderr);
+    assert!(run.stderr.ends_with(&format!("; {file} is unchanged\n")), "{}", run.stderr);
     assert_eq!(fs::read_to_string(&file).unwrap(), "old\n");
     // Where there is none, it is written with its gaps.
     let other = from.dir.path().join("other.jsonl");

@@ -249,7 +249,7 @@ fn a_time_to_come_must_be_meant() {
     place.run_with("import", &["--allow-future"], at(late).as_bytes()).ok();
     // From now on, anyone who appends is told.
     let run = place.run_with("import", &[], line("a-1", 0).as_bytes());
-    assert!(run.code == 0 && run.stderr.starts_with("annals: warning: the store has come to 20"), "{}", run.stderr);
+    assert!(run.code == 0 && run.stderr.starts_with("annals: warning: the time of the store is 20"), "{}", run.stderr);
 }
 
 /// The store was created before its first commit was checked, and stayed when that was refused.
@@ -273,7 +273,7 @@ fn a_refused_first_commit_makes_no_store() {
 fn what_is_not_json_is_said_in_plain_words() {
     let cases = [
         ("  when,case", "stdin:2: this is not JSON: \"when,case\" (column 3)"),
-        ("{\"stream\":7,\"type\":\"T\"}", "stdin:2: stream: integer `7` where a string is wanted (column 11)"),
+        ("{\"stream\":7,\"type\":\"T\"}", "stdin:2: stream: integer `7` instead of a string (column 11)"),
         ("{\"stream\":\"a-1\",\"ty", "stdin:2: the line ends in the middle of a string; is it cut off? (column 19)"),
     ];
     for (bad, what) in cases {

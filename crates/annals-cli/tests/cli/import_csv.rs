@@ -75,7 +75,7 @@ fn a_quote_that_is_left_open_does_not_fill_the_memory() {
     text.resize(70 << 20, b'x');
     let arguments: Vec<&str> = ["-"].iter().chain(&COLUMNS).copied().collect();
     let said = place.run_with("import", &arguments, &text).fails(1);
-    assert!(said.contains("stdin:2: the record is longer than 64 MiB; is the quote closed"), "{said}");
+    assert!(said.contains("stdin:2: the record is longer than 64 MiB; is the quote in this line closed"), "{said}");
 }
 
 /// A quote that was not closed swallowed all rows after it, a file that was cut off within quotes
@@ -91,7 +91,7 @@ fn what_is_not_well_formed_is_refused() {
             "when,case,activity,note\n,o-1,A,\"open\n,o-2,A,\"b\"\n",
             "stdin:3: there is text after the closing quote of the field that begins in line 2;",
         ),
-        ("when,case,activity,note\n,o-1,A, \"a, b\"\n", "stdin:2: spaces stand before a quote"),
+        ("when,case,activity,note\n,o-1,A, \"a, b\"\n", "stdin:2: there are spaces before a quote"),
         ("when,case,activity,note\n,o-1,A,\"a\"\n\n,o-1,A,b,c\n", "stdin:4: 5 fields where the header has 4"),
     ];
     for (text, what) in cases {

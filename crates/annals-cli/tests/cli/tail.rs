@@ -86,7 +86,7 @@ fn following_waits_for_a_writer_and_says_so() {
     let store = place.open();
     let following = Following::new(&place, &["--after", "1", "--type", "Wanted", "--type", "Counted"]);
     let note = following.notes.recv_timeout(Duration::from_secs(20)).unwrap();
-    assert!(note.starts_with("annals: note: another process has the store open to write"), "{note}");
+    assert!(note.starts_with("annals: note: another process has the store open for writing"), "{note}");
     for event_type in ["Wanted", "Other"] {
         store.append(&stream("order-2"), Expected::Any, [NewEvent::new(event_type, "")]).unwrap();
     }

@@ -1,4 +1,4 @@
-//! A store of this library, as the contract sees it: through its public face only.
+//! A store of this library as a backend of the contract, through the public API only.
 
 mod events;
 mod positions;

@@ -1,4 +1,4 @@
-//! How far handlers have come in its streams.
+//! Positions of handlers in its streams.
 
 use crate::PositionStore;
 use annals::{Error, Store, StreamId};

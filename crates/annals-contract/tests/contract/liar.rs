@@ -1,7 +1,7 @@
-//! A backend that breaks the contract in one way: what it is told or what it tells is twisted in
-//! flight to the honest one.
+//! A backend that breaks the contract in one way: calls or results are changed between the caller
+//! and the honest backend.
 //!
-//! For each scenario there must be a lie that it sees, and each lie must be seen.
+//! For each scenario there must be a lie that it detects, and each lie must be detected.
 
 use super::naive::{Fault, Naive};
 use annals::snapshot::Retention;
@@ -427,7 +427,7 @@ impl EventStore for Liar {
         if self.is(Lie::SnapshotsStay) {
             for (stream, sequence) in kept {
                 let state = format!("{stream} {sequence}");
-                // What follows an event that is gone cannot be put back.
+                // What follows a deleted event cannot be put back.
                 self.honest.put_snapshot(&stream, sequence, Retention::Persist, state.as_bytes()).ok();
             }
         }
@@ -585,7 +585,7 @@ impl SnapshotStore for Liar {
     }
 }
 
-/// Each scenario sees one of the lies, and each lie is seen by one of the scenarios.
+/// Each scenario detects one of the lies, and each lie is detected by one of the scenarios.
 fn all_is_seen(lies: &[Lie], scenarios: &[Scenario<Liar>]) {
     let sees =
         |lie: Lie, (_, scenario): Scenario<Liar>| catch_unwind(AssertUnwindSafe(|| scenario(&Liar::new(lie)))).is_err();
@@ -613,7 +613,7 @@ fn lies_about_snapshots_are_seen() {
     all_is_seen(&SNAPSHOTS, &annals_contract::of_snapshots());
 }
 
-/// A backend that forgets all when it is closed.
+/// A backend that forgets everything when it is closed.
 #[test]
 fn forgetting_is_seen() {
     for (name, scenario) in annals_contract::of_durability() {

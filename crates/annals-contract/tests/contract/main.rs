@@ -1,7 +1,7 @@
-//! The contract, held against the stores of this library and against a backend that has nothing to
+//! The contract, run against the stores of this library and against a backend that has nothing to
 //! do with them.
 //!
-//! The scenarios stand in `crates/annals-contract/src`, where other backends find them.
+//! The scenarios are in `crates/annals-contract/src`, where other backends find them.
 
 mod liar;
 mod naive;

@@ -1,5 +1,4 @@
-//! Another backend: the contract in maps after one lock. It has nothing in common with the library
-//! but the names.
+//! Another backend: the contract in maps under one lock. It shares only the names with the library.
 
 use annals::snapshot::Retention;
 use annals::{AsOf, Expected, StreamId, Timestamp};
@@ -14,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Fault {
     Conflict,
     Refused,
-    /// The key was used for something else.
+    /// The key was used for other content.
     Mismatch,
 }
 
@@ -26,7 +25,7 @@ impl BackendError for Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// What a commit says.
+/// The content of a commit.
 type Said = Vec<(StreamId, EventData)>;
 
 #[derive(Clone, Default)]
@@ -36,7 +35,7 @@ pub struct Naive(Arc<Mutex<State>>);
 struct State {
     /// By position. A deleted event leaves a hole.
     log: Vec<Option<RecordedEvent>>,
-    /// What the first commit with a key has said, and stored.
+    /// The content of the first commit with a key, and what it has stored.
     keys: HashMap<(StreamId, String), (Said, Stored)>,
     positions: BTreeMap<(String, StreamId), u64>,
     /// With the position of the event that each follows.
@@ -145,7 +144,7 @@ impl EventStore for Naive {
             Some(_) => return Err(Fault::Mismatch),
             None => {}
         }
-        // What is refused leaves the state as it was.
+        // A refused call leaves the state unchanged.
         let mut after = state.clone();
         let begin = state.log.len() as u64;
         let mut sequences = Vec::new();

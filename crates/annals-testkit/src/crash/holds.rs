@@ -1,12 +1,12 @@
 //! Two threads on one store, one of which is held before any of its calls of the file system while
-//! the other goes on. Which threads do what, and where the one is held, follows from one number;
-//! what the other comes to meanwhile does not, so a case that has found something may have to be
-//! run again.
+//! the other continues. The acts of the threads, and where the one is held, follow from one number;
+//! how far the other gets meanwhile does not, so a case that has found something may have to be run
+//! again.
 //!
-//! * What was acknowledged to either is there, once; what was refused is not.
-//! * What a refusal tells of can be read when the caller hears of it.
+//! * Commits acknowledged to either are there, once; refused ones are not.
+//! * The cause of a refusal can be read when the caller gets it.
 //! * A tag that was acknowledged before a query began is found by it.
-//! * After one of them has closed the store, nothing of the other reaches the directory, and the
+//! * After one of them has closed the store, the other changes nothing in the directory, and the
 //!   next owner finds a store that was closed cleanly.
 
 use super::oracle;
@@ -22,31 +22,31 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// An append to a stream of one's own.
+    /// An append to a stream of its own.
     Own,
-    /// An append of so many bytes to the stream that both write to, with the expectation that one
-    /// has read.
+    /// An append of this many bytes to the stream that both write to, with the expectation that a
+    /// read has given.
     Shared(usize),
     /// A commit under a guard that the other one's commits break.
     Guarded,
-    /// A message that the other one takes in as well.
+    /// A message that the other one processes as well.
     Track(u64),
     /// A commit with a key that both use, and one content.
     Keyed(u8),
     /// A query for a tag that was acknowledged.
     Find,
     Positions,
-    /// What the threads of the store do when it is idle, in this one.
+    /// What the threads of the store do when it is idle, in this thread.
     Idle,
     Close,
 }
 
-/// Who does what can be done off the commit path.
+/// Which thread does what can be done off the commit path.
 #[derive(Clone, Copy, Debug)]
 enum Upkeep {
     Callers,
     Thread,
-    /// Anyone who comes to [`Act::Idle`]: it may be held at any call of it.
+    /// A thread that reaches [`Act::Idle`]: it may be held at any call of it.
     Acts,
 }
 
@@ -86,7 +86,7 @@ fn plan(random: &mut Random) -> Plan {
     Plan { held, other, call: random.below(24), segment_size, upkeep, durability }
 }
 
-/// What one thread was told.
+/// The results of one thread.
 #[derive(Default)]
 struct Told {
     /// How often events with these data must be there: once, or never.
@@ -113,7 +113,7 @@ impl Actor<'_> {
         format!("{}-{}-{}", self.name, self.written, "x".repeat(len))
     }
 
-    /// Notes what became of a commit. Anyone who is refused may read what it was refused for.
+    /// Records the outcome of a commit. A refused caller may read the cause.
     fn note(&mut self, data: String, outcome: Result<annals::Committed, Error>) {
         match outcome {
             Ok(_) => {
@@ -244,7 +244,7 @@ pub fn run(seed: u64) -> u64 {
         let held = run("held", &plan.held);
         hold.arrives_within(Duration::from_micros(200));
         let other = run("other", &plan.other);
-        // As long as the other one can go on; it may have to wait for the one that is held.
+        // While the other one can continue; it may have to wait for the one that is held.
         for _ in 0..50 {
             if other.is_finished() {
                 break;
@@ -256,7 +256,7 @@ pub fn run(seed: u64) -> u64 {
     });
     let outcomes = outcomes.map(|told| told.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
     store.close().unwrap_or_else(|e| panic!("{context}: {e}"));
-    assert_eq!(fs.changes_since_unlock(), [], "{context}: behind the lock");
+    assert_eq!(fs.changes_since_unlock(), [], "{context}: after the lock was released");
 
     let report = verify_in(&disk, "store").expect("a good store");
     assert!(report.is_sound() && report.torn.is_none(), "{context}: {report:?}");

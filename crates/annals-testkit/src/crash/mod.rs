@@ -1,4 +1,4 @@
-//! Crashes of small workloads on the simulated disk, and the oracle that says what may be left.
+//! Crashes of small workloads on the simulated disk, and the oracle of what may be left.
 //!
 //! The tests run them at a small scale, `annals-campaign` by the million.
 

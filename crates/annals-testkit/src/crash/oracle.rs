@@ -1,4 +1,4 @@
-//! Workloads, what became of their commits, and what may be on the disk after that.
+//! Workloads, the outcome of their commits, and what may be on the disk after that.
 
 use crate::{Fault, Image, Operation, SimFs};
 use annals::internals;
@@ -8,12 +8,12 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// A whole number from the environment.
+/// Returns a whole number from the environment.
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |value| value.parse().expect(name))
 }
 
-/// What a workload can do.
+/// A step of a workload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// One event.
@@ -22,31 +22,32 @@ pub enum Step {
     Batch,
     /// Two commits in one group.
     Group,
-    /// A commit that is too large for what is left of the segment, so that a new one is begun.
+    /// A commit that is too large for the rest of the segment, so that a new one begins.
     Roll,
     /// Close, and open again.
     Reopen,
-    /// Let go without closing (as a killed process does), and open again.
+    /// Dropped without closing (as by a killed process), and opened again.
     Abandon,
     /// A commit of several blocks of checksums, which needs a segment of its own.
     Large,
     /// A commit with an idempotency key, sent twice.
     Repeat,
-    /// One call fails: of this kind, after so many others of it.
+    /// One call fails: of this kind, after this many others of it.
     Fail(Operation, u64, ErrorKind),
-    /// The disk has room for so many bytes more.
+    /// The disk has room for this many bytes more.
     Full(u64),
-    /// Calls fail no more, and the disk has room.
+    /// Calls no longer fail, and the disk has room.
     Heal,
     /// Another owner opens the store while this one has it.
     Second,
-    /// The handle that was closed last is used again: by a thread that has not heard of it, say.
+    /// The handle that was closed last is used again, as by a thread that does not know that it was
+    /// closed.
     Late,
     /// Time passes: all that the threads of the store do until they sleep.
     Idle,
     /// Time passes while two commits are accepted and not written.
     IdleBetween,
-    /// A commit for which nobody waits.
+    /// A commit without a waiter.
     Orphan,
     /// The user puts files of their own beside those of the store.
     Foreign,
@@ -55,7 +56,7 @@ pub enum Step {
 /// Files of the user, with names that look like those of the store.
 const FOREIGN: [&str; 5] = ["notes.txt", "SPARE.txt", "SPARE.7.bak", "00000000000000000001.seg.bak", "LOCK.orig"];
 
-/// What the clock of a store does.
+/// The behaviour of a store's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Clock {
     Ticks,
@@ -64,7 +65,7 @@ pub enum Clock {
     Jumps,
 }
 
-/// How a store is opened. Options are tried together, as a fault may need two of them.
+/// How a store is opened. Options are combined, as a fault may need two of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setup {
     pub durability: Durability,
@@ -72,8 +73,8 @@ pub struct Setup {
     pub memory_map: bool,
     pub max_commit: usize,
     pub clock: Clock,
-    /// The threads of the store are there, and have their time in the steps that let it pass:
-    /// without them, callers do their work inline.
+    /// The threads of the store exist, and run in the steps that let time pass: without them,
+    /// callers do their work inline.
     pub by_hand: bool,
 }
 
@@ -124,7 +125,7 @@ pub fn sequences<S: Copy>(start: &[S], steps: &[S], most: u64) -> Vec<Vec<S>> {
     all
 }
 
-/// All that a crash can leave of the disk.
+/// Everything that a crash can leave of the disk.
 pub fn images(disk: &SimFs) -> Vec<Image> {
     let mut all = vec![
         Image::Killed,
@@ -148,7 +149,7 @@ pub fn options(disk: &SimFs) -> Options {
     options.clock(move || Timestamp::from_nanos(now.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// What was written, as far as it can be told apart: stream, sequence, data.
+/// A written event, as far as it can be told apart: stream, sequence, data.
 type Written = (String, Vec<u8>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,7 +165,7 @@ enum Fate {
 #[derive(Default)]
 pub struct History {
     commits: Vec<(Vec<Written>, Fate)>,
-    /// So many of them are decided for good: a power cut takes none that was acknowledged.
+    /// This many of them are decided for good: a power cut takes none that was acknowledged.
     durable: usize,
     /// Whether the user has put files of their own beside those of the store.
     foreign: bool,
@@ -175,13 +176,14 @@ impl History {
         self.commits.iter().filter(|(_, fate)| *fate == Fate::Acknowledged).count()
     }
 
-    /// The same, but what was acknowledged and not synced since may be lost from some commit on.
+    /// The same, but commits that were acknowledged and not synced since may be lost from some
+    /// commit on.
     pub fn any_prefix(&self) -> impl Iterator<Item = History> {
         (self.durable..=self.commits.len()).map(|kept| History { commits: self.commits[..kept].to_vec(), ..*self })
     }
 
-    /// Whether `found` is what may be there: the acknowledged commits and, at any of their places,
-    /// those whose fate is unknown, as a whole.
+    /// Returns whether `found` is what may be there: the acknowledged commits and, at any of their
+    /// places, those of unknown outcome, as a whole.
     fn allows(&self, found: &[Written]) -> bool {
         fn fits(commits: &[(Vec<Written>, Fate)], found: &[Written]) -> bool {
             let Some(((commit, fate), rest)) = commits.split_first() else { return found.is_empty() };
@@ -196,7 +198,7 @@ impl History {
     }
 }
 
-/// A store at work.
+/// A store in use.
 pub struct Run {
     pub disk: SimFs,
     pub history: History,
@@ -205,9 +207,9 @@ pub struct Run {
     /// The handle that was closed last.
     closed: Option<Store>,
     written: u32,
-    /// Calls are to fail, or the disk is to be full, or was.
+    /// Calls will fail, or the disk is full, or was.
     troubled: bool,
-    /// Commits that nobody waits for, by their number, in this handle.
+    /// Commits without a waiter, by their number, in this handle.
     orphans: Vec<usize>,
 }
 
@@ -234,7 +236,7 @@ impl Run {
         self
     }
 
-    /// Lets go of the store as a process does that dies: without closing.
+    /// Drops the store as a dying process does: without closing.
     fn abandon(&mut self) {
         self.orphans.clear();
         let gone = (self.store.take(), self.closed.take());
@@ -248,7 +250,7 @@ impl Run {
         }
     }
 
-    /// All that is there is durable: a store was opened, or an interval of syncs is over.
+    /// Everything is durable: a store was opened, or an interval of syncs is over.
     fn is_durable(&mut self) {
         if !self.disk.is_dead() {
             self.history.durable = self.history.commits.len();
@@ -274,7 +276,7 @@ impl Run {
         }
     }
 
-    /// Nobody waits: the store writes it when it comes to it.
+    /// Without a waiter, the store writes it in its own time.
     fn orphan(&mut self) {
         match self.submit(&[("a", 1, 50), ("d", 1, 500)]) {
             (written, Ok(ticket)) => {
@@ -294,8 +296,7 @@ impl Run {
         }
     }
 
-    /// A handle that was closed writes nothing, whatever is asked of it, and anyone who has the
-    /// store now.
+    /// A closed handle writes nothing, whatever is asked of it, whoever owns the store now.
     fn late_calls(&self) {
         let Some(closed) = &self.closed else { return };
         let stream = StreamId::new("s", "late").expect("a good name");

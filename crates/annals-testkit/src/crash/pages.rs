@@ -5,7 +5,7 @@
 //! * Every event that was acknowledged and has no byte on the page, or near it, is in the salvaged
 //!   copy, and in what a read-only open shows, in order, equal to the byte.
 //! * Nothing is there that was never written.
-//! * What is missing of what was acknowledged is named by the report.
+//! * The report names missing acknowledged events.
 
 use super::oracle::{self, Run, Step};
 use super::schedules::{Random, schedule};
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 const PAGE: u64 = 4096;
 
-/// A commit whose header is on the page, and that nothing proves to be acknowledged, is given up as
-/// a whole.
+/// A commit whose header is on the page, and that no evidence proves acknowledged, is given up as a
+/// whole.
 const COMMIT: usize = 12_000;
 
 type Written = (String, Vec<u8>);
@@ -27,7 +27,7 @@ fn events(store: &Store) -> Vec<Written> {
     events.map(|event| (event.stream().to_string(), event.data().to_vec())).collect()
 }
 
-/// Where the events of a good store stand.
+/// The locations of the events of a sound store.
 fn places(disk: &SimFs, all: &[Written]) -> Vec<(PathBuf, usize, usize)> {
     let files: Vec<_> =
         disk.files().into_iter().filter(|path| path.extension().is_some_and(|end| end == "seg")).collect();
@@ -42,7 +42,7 @@ fn places(disk: &SimFs, all: &[Written]) -> Vec<(PathBuf, usize, usize)> {
     all.iter().map(|(_, data)| place(data)).collect()
 }
 
-/// Whether `found` are some of `all`, in order.
+/// Returns whether `found` are some of `all`, in order.
 fn are_among(found: &[Written], all: &[Written]) -> bool {
     let mut all = all.iter();
     found.iter().all(|event| all.any(|other| other == event))
@@ -59,7 +59,7 @@ pub fn run(seed: u64) -> u64 {
         plan.steps.push(Step::Reopen);
     }
     let disk = Run::set_up(SimFs::new(), plan.setup).all(&plan.steps).disk;
-    // What a recovery finds, without a change of the disk at hand.
+    // What a recovery finds, without changing this disk.
     let all = events(&oracle::options(&disk.crash(Image::All)).open("store").expect("a good store"));
     let disk = disk.crash(Image::All);
     let files: Vec<_> = disk.files().into_iter().filter(|path| path.starts_with("store")).collect();

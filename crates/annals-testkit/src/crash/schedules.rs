@@ -1,5 +1,5 @@
 //! Random schedules: a workload, failing calls, full disks and idle times in between, a death, an
-//! image, and deaths of the recoveries from that. All of it follows from one number.
+//! image, and deaths of the recoveries from that. Everything follows from one number.
 
 use super::oracle::{self, Clock, Run, Setup, Step, check, check_prefix};
 use super::sweeps::KINDS;
@@ -49,24 +49,24 @@ impl Random {
     }
 }
 
-/// A schedule that is to be run.
+/// A schedule that is run.
 #[derive(Debug)]
 pub struct Schedule {
     pub steps: Vec<Step>,
     pub setup: Setup,
-    /// How many images are built of the disk that it leaves.
+    /// Number of images of the disk that it leaves.
     images: u64,
 }
 
-/// Up to twelve steps. Without syncs nothing fails but the process: anyone who waits for no sync is
-/// told of no failure.
+/// Up to twelve steps. Without syncs only the process fails: a caller that waits for no sync gets
+/// no failure.
 pub fn schedule(random: &mut Random) -> Schedule {
     let durability = match random.below(10) {
         0 | 1 => Durability::Os,
         2..5 => Durability::Interval(Duration::from_secs(1)),
         _ => Durability::Sync,
     };
-    // The thread that syncs has its time when the others have.
+    // The thread that syncs runs when the others do.
     let by_hand = matches!(durability, Durability::Interval(_)) || random.one_in(2);
     let fails = durability == Durability::Sync && random.one_in(2);
     let steps = (0..1 + random.below(12)).map(|_| {
@@ -106,8 +106,8 @@ pub fn schedule(random: &mut Random) -> Schedule {
     Schedule { steps, setup, images: 4 + random.below(8) }
 }
 
-/// Runs the schedule that follows from a number. Returns how many images were built of it, and
-/// panics at a violation.
+/// Runs the schedule that follows from a number. Returns the number of images, and panics at a
+/// violation.
 pub fn run(seed: u64) -> u64 {
     let mut random = Random(seed);
     let Schedule { steps, setup, images } = schedule(&mut random);
@@ -122,7 +122,7 @@ pub fn run(seed: u64) -> u64 {
         let mut disk = run.disk.crash(image);
         let mut context = format!("schedule {seed}: {steps:?}, {setup:?}, death at call {call} of {calls}, {image:?}");
         // What a power cut takes from a store that does not sync, it takes once: nothing more may
-        // be gone after the recovery.
+        // be lost after the recovery.
         let lossy = durability != Durability::Sync && image != Image::Killed;
         let mut depth = if lossy { 0 } else { random.below(3) };
         while depth > 0 {

@@ -1,5 +1,5 @@
-//! All that can happen to one workload. Each sweep gives the number of images that it has built,
-//! and panics at a violation.
+//! Everything that can happen to one workload. Each sweep returns the number of images that it has
+//! built, and panics at a violation.
 
 use super::oracle::{self, Run, Step, check, check_prefix, images};
 use crate::{Crash, Fault, Image, Operation, SimFs};
@@ -23,8 +23,8 @@ pub fn deaths(steps: &[Step]) -> u64 {
     built
 }
 
-/// Recovery itself dies, at each of its calls, and so does the recovery from that, as deep as is
-/// asked for.
+/// Recovery itself dies, at each of its calls, and so does the recovery from that, as deep as
+/// requested.
 pub fn crashed_recoveries(steps: &[Step], depth: u32) -> u64 {
     let mut built = 0;
     let calls = Run::new(SimFs::new()).all(steps).disk.calls();
@@ -69,7 +69,7 @@ fn recover_to_depth(run: &Run, disk: &SimFs, depth: u32, context: &str) -> u64 {
 pub const KINDS: [ErrorKind; 4] =
     [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::WriteZero, ErrorKind::Interrupted];
 
-/// Every call fails once, in every way. The store goes on where it can, and what it refused never
+/// Every call fails once, in every way. The store continues if it can, and what it refused never
 /// comes back.
 pub fn failed_calls(steps: &[Step]) -> u64 {
     let mut built = 0;
@@ -93,8 +93,8 @@ pub fn failed_calls(steps: &[Step]) -> u64 {
     built
 }
 
-/// Every sync fails once. Nobody knows then what is durable: but what a reopen shows stays, through
-/// a power cut right after it.
+/// Every sync fails once. It is then unknown what is durable: but what a reopen shows stays,
+/// through a power cut right after it.
 pub fn failed_syncs(steps: &[Step]) -> u64 {
     let mut built = 0;
     for operation in [Operation::Sync, Operation::SyncDir] {

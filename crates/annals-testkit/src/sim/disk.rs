@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What of the unsynced changes a crash leaves after.
+/// What a crash leaves of the unsynced changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Image {
     /// The process died, the system lives on: all is there, and still unsynced.
@@ -107,7 +107,7 @@ impl Disk {
     fn apply_in_pieces(&mut self, inode: Inode, at: u64, bytes: &[u8], piece: usize, random: &mut Random) {
         let mut start = 0;
         while start < bytes.len() {
-            // Pieces lie on multiples of their size in the file, as sectors do.
+            // Pieces are aligned to their size in the file, as sectors are.
             let into = (at as usize + start) % piece;
             let end = bytes.len().min(start + piece - into);
             if random.coin() {

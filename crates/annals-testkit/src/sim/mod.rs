@@ -2,8 +2,8 @@
 //!
 //! # Fault model
 //!
-//! The disk keeps, beside what a reader sees (the *cache*), what is *durable*, and the list of all
-//! changes since that have not been synced. A sync of a file makes the changes of its bytes and
+//! The disk keeps, besides what a reader sees (the *cache*), what is *durable*, and the list of all
+//! later changes that have not been synced. A sync of a file makes the changes of its bytes and
 //! length durable; a sync of a directory makes the names in it durable; nothing else does. There is
 //! no order between unsynced changes.
 //!
@@ -19,10 +19,10 @@
 //!
 //! **Failed sync.** The unsynced changes of that file leave the list without becoming durable: the
 //! kernel has marked the pages clean. A reader still sees them, a later sync succeeds and proves
-//! nothing about them, and a power cut takes them away for ever. They become durable only if they
+//! nothing about them, and a power cut takes them away for good. They become durable only if they
 //! are written again.
 //!
-//! **Errors.** A call of a kind, the n-th from now on, once or for ever, fails with an error, or is
+//! **Errors.** A call of a kind, the n-th from now on, once or forever, fails with an error, or is
 //! short, or is interrupted; a disk of a certain size is full.
 //!
 //! **Unreadable bytes.** [`SimFs::make_unreadable`]: a read that begins among them fails as one of
@@ -55,7 +55,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Which calls a [`Fault`] is about.
+/// The calls that a [`Fault`] is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
     /// [`File::write_at`].
@@ -81,7 +81,7 @@ pub enum Operation {
 pub struct Fault {
     /// Calls of this kind fail.
     pub operation: Operation,
-    /// This many of them go through before.
+    /// This many of them succeed before.
     pub after: u64,
     /// Then this many fail.
     pub times: u64,
@@ -108,7 +108,7 @@ struct State {
     /// The numbers of the locks that are held, by the names of their files.
     locks: BTreeMap<PathBuf, u64>,
     locks_taken: u64,
-    /// Where the directories are now that somebody holds.
+    /// Where the directories that are held are now.
     held: Vec<PathBuf>,
     calls: u64,
     crash: Crash,
@@ -176,7 +176,7 @@ impl SimFs {
         self.state.lock().faults.push(fault);
     }
 
-    /// Takes all faults away.
+    /// Removes all faults.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.faults.clear();
@@ -184,8 +184,8 @@ impl SimFs {
         state.capacity = None;
     }
 
-    /// Lets reads of these bytes of a file fail, as those of a bad sector do: with an error that
-    /// says so on the first of them, and short before.
+    /// Makes reads of these bytes of a file fail, as those of a bad sector do: with an error on the
+    /// first of them, and short before.
     ///
     /// # Panics
     ///
@@ -196,12 +196,12 @@ impl SimFs {
         state.unreadable.entry(inode).or_default().push(bytes);
     }
 
-    /// Lets the disk hold at most this many bytes in all files together.
+    /// Limits the bytes of all files together.
     pub fn set_capacity(&self, bytes: u64) {
         self.state.lock().capacity = Some(bytes);
     }
 
-    /// Number of changing calls so far: the crash points.
+    /// Returns the number of changing calls so far: the crash points.
     pub fn calls(&self) -> u64 {
         self.state.lock().calls
     }
@@ -217,8 +217,8 @@ impl SimFs {
     }
 
     /// Runs `f`, which drops what a process holds, as if that process were dead: whatever it still
-    /// tries fails and changes nothing. Then its locks are gone, and the disk is there for the next
-    /// process (unless it was dead before).
+    /// tries fails and changes nothing. Then its locks are released, and the disk is available to
+    /// the next process (unless it was dead before).
     pub fn while_dead(&self, f: impl FnOnce()) {
         let before = std::mem::replace(&mut self.state.lock().dead, true);
         f();
@@ -227,24 +227,24 @@ impl SimFs {
         state.locks.clear();
     }
 
-    /// Number of changes that are not durable: how many prefixes there are.
+    /// Returns the number of changes that are not durable: how many prefixes there are.
     pub fn unsynced(&self) -> usize {
         self.state.lock().unsynced.len()
     }
 
-    /// The names of all files that a reader sees.
+    /// Returns the names of all files that a reader sees.
     pub fn files(&self) -> Vec<PathBuf> {
         self.state.lock().cache.names.keys().cloned().collect()
     }
 
-    /// The bytes of a file, as a reader sees them.
+    /// Returns the bytes of a file, as a reader sees them.
     pub fn contents(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let state = self.state.lock();
         let inode = *state.cache.names.get(path.as_ref())?;
         Some(state.cache.contents[inode].to_vec())
     }
 
-    /// Gives a file other bytes, durably; creates it if need be.
+    /// Gives a file other bytes, durably; creates it if necessary.
     pub fn set_contents(&self, path: impl AsRef<Path>, bytes: Vec<u8>) {
         let mut state = self.state.lock();
         let path = path.as_ref().to_owned();
@@ -268,8 +268,8 @@ impl SimFs {
         state.durable.names.remove(path.as_ref());
     }
 
-    /// The disk as it is after a crash now. It has no faults (but bytes that cannot be read stay
-    /// so), no locks, and (but for [`Image::Killed`]) nothing unsynced.
+    /// Returns the disk as it is after a crash now. It has no faults (except that unreadable bytes
+    /// stay so), no locks, and (except for [`Image::Killed`]) nothing unsynced.
     pub fn crash(&self, image: Image) -> SimFs {
         let state = self.state.lock();
         let mut next = State::new(state.durable.clone());
@@ -287,7 +287,7 @@ impl SimFs {
 }
 
 impl State {
-    /// A disk that shows this and holds nothing durable yet, without faults.
+    /// Returns a disk that shows this and holds nothing durable yet, without faults.
     fn new(cache: Disk) -> Self {
         State {
             cache,
@@ -312,13 +312,13 @@ impl State {
         self.cache.contents.len() - 1
     }
 
-    /// Applies a change to what readers see, and remembers that it is not durable.
+    /// Applies a change to what readers see, and records that it is not durable.
     fn change(&mut self, change: Change) {
         self.cache.apply(&change);
         self.unsynced.push(change);
     }
 
-    /// Takes the changes that `which` picks from the list; makes them durable if `kept`.
+    /// Removes the changes that satisfy `which` from the list; makes them durable if `kept`.
     fn decide(&mut self, kept: bool, which: impl Fn(&Change) -> bool) {
         let (decided, rest) = std::mem::take(&mut self.unsynced).into_iter().partition(which);
         self.unsynced = rest;
@@ -329,7 +329,7 @@ impl State {
         }
     }
 
-    /// The error that waits for this call, if any.
+    /// Returns the error that waits for this call, if any.
     fn fault(&mut self, operation: Operation) -> Option<io::ErrorKind> {
         let mut found = None;
         for fault in self.faults.iter_mut().filter(|fault| fault.operation == operation) {
@@ -344,7 +344,7 @@ impl State {
         found
     }
 
-    /// Counts a changing call. `true` if the process dies at this one.
+    /// Counts a changing call. Returns `true` if the process dies at this one.
     fn step(&mut self) -> io::Result<bool> {
         if self.dead {
             return Err(dead());
@@ -383,7 +383,7 @@ fn missing(path: &Path) -> io::Error {
 }
 
 impl Fs for SimFs {
-    /// Directories are always there: the crash tests are about files.
+    /// Directories always exist: the crash tests are about files.
     fn create_dir(&self, _: &Path) -> io::Result<()> {
         self.state.lock().alive()
     }

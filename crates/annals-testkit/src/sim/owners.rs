@@ -26,8 +26,8 @@ impl Drop for SimLock {
 }
 
 impl SimFs {
-    /// Renames a directory with all that is in it, durably, as another process would. Whoever
-    /// [holds](Fs::hold) it goes on in it under its new name.
+    /// Renames a directory with all that is in it, durably, as another process would. An owner that
+    /// [holds](Fs::hold) it continues in it under its new name.
     pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -58,7 +58,7 @@ struct HeldDir {
     disk: SimFs,
     /// Its path when it was held.
     path: PathBuf,
-    /// Its place in the list of held directories, which renaming changes.
+    /// Its place in the list of held directories, which a rename changes.
     number: usize,
 }
 

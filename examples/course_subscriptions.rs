@@ -1,5 +1,5 @@
-//! Rules that no single stream can keep: courses with so many seats, and students who attend so
-//! many courses.
+//! Rules that no single stream can keep: courses with a number of seats, and students who attend a
+//! number of courses.
 //!
 //! ```text
 //! cargo run --example course_subscriptions
@@ -12,8 +12,8 @@
 //!
 //! 1. ask a **query** for all events that the decision depends on, whatever their streams;
 //! 2. decide;
-//! 3. append with a **guard**, which lets the commit through only if nothing that the query finds
-//!    has come since. If something has, begin again.
+//! 3. append with a **guard**, which lets the commit succeed only if no event that the query finds
+//!    has been added since. Otherwise, begin again.
 //!
 //! (It is the first example of <https://dcb.events/examples>. The others are in `tests/store/dcb`.)
 
@@ -24,12 +24,12 @@ const DEFINED: &str = "CourseDefined";
 const CAPACITY_CHANGED: &str = "CourseCapacityChanged";
 const SUBSCRIBED: &str = "StudentSubscribedToCourse";
 
-/// So many courses may a student attend.
+/// Maximum number of courses of a student.
 const MAX_COURSES: usize = 5;
 
-/// Why a command came to nothing.
+/// Why a command has failed.
 enum Failure {
-    /// A rule speaks against it. That is an answer.
+    /// A rule forbids it. That is an answer.
     Refused(&'static str),
     /// The store could not do it. That is an error.
     Store(Error),
@@ -43,7 +43,7 @@ impl From<Error> for Failure {
 
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// The three steps. `decision` makes an event of those that the query has found, or refuses.
+/// The three steps. `decision` returns an event, given those that the query has found, or refuses.
 fn decide(
     store: &Store,
     stream: &StreamId,
@@ -56,7 +56,7 @@ fn decide(
         let event = decision(&events)?;
         let guard = Guard::unchanged(query.clone(), head);
         match store.transaction().append(stream, Expected::Any, [event]).guard(guard).commit() {
-            // Somebody else was quicker, and what was decided may be wrong now. Nothing has been
+            // Another thread was faster, and the decision may be wrong now. Nothing has been
             // stored.
             Err(Error::GuardFailed { .. }) => continue,
             result => return Ok(result.map(drop)?),
@@ -73,8 +73,8 @@ fn define_course(store: &Store, course: &str, capacity: usize) -> Result<()> {
 }
 
 fn change_capacity(store: &Store, course: &str, capacity: usize) -> Result<()> {
-    // Subscriptions are not asked for, so students who come in the meantime do not disturb: the
-    // narrower the query, the fewer repetitions.
+    // Subscriptions are not part of the query, so students who come in the meantime do not disturb:
+    // the narrower the query, the fewer repetitions.
     let query = Query::new().types([DEFINED, CAPACITY_CHANGED]).tag(course_tag(course));
     decide(store, &StreamId::new("course", course)?, &query, |found| {
         let last = found.last().ok_or(Failure::Refused("there is no such course"))?;
@@ -87,7 +87,7 @@ fn change_capacity(store: &Store, course: &str, capacity: usize) -> Result<()> {
 
 fn subscribe(store: &Store, student: &str, course: &str) -> Result<()> {
     let (course_tag, student_tag) = (course_tag(course), student_tag(student));
-    // All about the course, and also the subscriptions of the student to others.
+    // Everything about the course, and also the student's subscriptions to others.
     let query = Query::new()
         .types([DEFINED, CAPACITY_CHANGED, SUBSCRIBED])
         .tag(&course_tag)
@@ -112,7 +112,7 @@ fn subscribe(store: &Store, student: &str, course: &str) -> Result<()> {
             Some(_) if subscribed => Err(Failure::Refused("subscribed already")),
             Some(capacity) if taken >= capacity => Err(Failure::Refused("the course is full")),
             Some(_) if attended >= MAX_COURSES => Err(Failure::Refused("the student attends enough courses")),
-            // The event carries both tags, so that later decisions on either find it.
+            // The event has both tags, so that later decisions on either find it.
             Some(_) => Ok(NewEvent::new(SUBSCRIBED, "").tag(course_tag.clone()).tag(student_tag.clone())),
         }
     })
@@ -127,12 +127,12 @@ fn student_tag(student: &str) -> String {
 }
 
 fn main() -> Result<(), Error> {
-    // `Store::open("a-directory")` gives one that stays.
+    // `Store::open("a-directory")` returns one that stays.
     let store = Store::in_memory();
     tell("history is given", define_course(&store, "history", 2))?;
     tell("history is given twice", define_course(&store, "history", 9))?;
 
-    // Five students at once for two seats. Who gets them is chance; that two of them do is not.
+    // Five students at once for two seats. Chance decides who gets them, but exactly two do.
     thread::scope(|scope| {
         let students = ["ann", "ben", "cem", "dia", "eve"];
         let subscribing = students.map(|name| (name, scope.spawn(|| subscribe(&store, name, "history"))));
@@ -151,7 +151,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// A refusal is told like a success; an error of the store ends the program.
+/// A refusal is printed like a success; an error of the store ends the program.
 fn tell(what: &str, result: Result<()>) -> Result<(), Error> {
     match result {
         Ok(()) => println!("{what}: yes"),

@@ -4,9 +4,9 @@
 //! cargo run --release --example git_history -- [PATH] [--store DIR] [--as-of TIME]
 //! ```
 //!
-//! It reads `git log` of the repository at PATH (or the one it stands in), appends what happened to
-//! each file, and then asks the store: which files changed most, what is there now, and what was
-//! there at an earlier time. The state of now is compared with what git itself says.
+//! It reads `git log` of the repository at PATH (or of the current directory), appends what
+//! happened to each file, and then asks the store: which files changed most, what is there now, and
+//! what was there at an earlier time. The present state is compared with git's own.
 //!
 //! * A **stream** is `file-<path>`. Paths are the roots of streams as git has them: any bytes.
 //! * An **event** is `FileAdded`, `FileChanged` or `FileDeleted`. It occurred when its author wrote
@@ -14,7 +14,7 @@
 //!   is deleted under one name and added under the other: git does not record more than that.
 //! * A **commit** of git is one commit of the store, so no crash leaves half of it.
 //!
-//! History is walked along first parents, where a merge is one change with all that it brought.
+//! History is followed along first parents, where a merge is one change with all that it brought.
 //! Only so do the changes, one after the other, lead to the tree at HEAD: the branches beside it
 //! changed the same files at the same time.
 
@@ -38,7 +38,7 @@ usage: git_history [PATH] [--store DIR] [--as-of TIME]
 
 /// The domain of the streams.
 const FILE: &str = "file";
-/// What a tag with the author of a change begins with.
+/// Prefix of the tag with the author of a change.
 const AUTHOR: &str = "author:";
 
 /// Changes in one commit of the store. One takes less than 5 KiB even if its path is as long as it
@@ -50,11 +50,11 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 /// The data of every event, stored as JSON.
 #[derive(Serialize, Deserialize)]
 struct Change {
-    /// What the file has become; `None` if it has been deleted.
+    /// The new content of the file; `None` if it was deleted.
     content: Option<Content>,
     lines: Lines,
-    /// The time of the change as the author's clock showed it, with its time zone: that is not in
-    /// the event's occurred-at, which is the same point in time for everybody.
+    /// The time of the change as the author's clock showed it, with its time zone: the event's
+    /// occurred-at is the same point in time without the zone.
     authored: String,
 }
 
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Anyone who reads the output has seen enough, as `head` has after ten lines.
+/// The reader of the output has seen enough, as `head` has after ten lines.
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -125,14 +125,14 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
         writeln!(out, "\nState as of {why}, replayed from the {} events until then", then.events)?;
         tell_state(out, &then)?;
     }
-    // A store that is dropped is closed as well, but cannot tell of errors.
+    // A store that is dropped is closed as well, but cannot report errors.
     store.close()?;
     Ok(())
 }
 
 // ---- storing ----
 
-/// What an import has found and done.
+/// The result of an import.
 #[derive(Default)]
 struct Imported {
     commits: u64,
@@ -148,10 +148,10 @@ struct Imported {
 
 /// Appends the history that leads to `head`, as far as the store does not have it yet.
 ///
-/// Nothing need be remembered for that: positions are dense and git tells its history in the same
+/// Nothing need be remembered for that: positions are dense and git lists its history in the same
 /// order each time, so the store's head is the number of changes that it has, and the next one goes
 /// after them. That it has *this* history is checked twice: by the commit of its last event, and by
-/// what each append expects of its stream.
+/// the expectations of each append.
 fn import(store: &Store, git: &Git, head: &str) -> Result<Imported> {
     let started = Instant::now();
     let mut imported = Imported { found: store.len(), ..Default::default() };
@@ -293,7 +293,7 @@ fn replay(store: &Store, until: Option<Timestamp>) -> Result<State> {
     Ok(state)
 }
 
-/// The time that was asked for, or the one in the middle of the history; and how to call it.
+/// The requested time, or the one in the middle of the history; and its label.
 fn earlier_time(arguments: &Arguments, git: &Git, store: &Store) -> Result<Option<(Timestamp, String)>> {
     if let Some(text) = &arguments.as_of {
         let seconds = git.seconds(text)?;
@@ -305,7 +305,7 @@ fn earlier_time(arguments: &Arguments, git: &Git, store: &Store) -> Result<Optio
     Ok(middle.map(|time| (time, "the commit in the middle".to_owned())))
 }
 
-/// When the commits were written, one time each. The events of a commit stand side by side.
+/// When the commits were written, one time each. The events of a commit are adjacent.
 fn commit_times(store: &Store) -> Result<Vec<Timestamp>> {
     let mut times = Vec::new();
     let mut last = String::new();
@@ -320,8 +320,7 @@ fn commit_times(store: &Store) -> Result<Vec<Timestamp>> {
     Ok(times)
 }
 
-/// Whether the replayed files are those in git's tree, to the byte: same names, same modes, same
-/// hashes.
+/// Returns whether the replayed files are those in git's tree: same names, same modes, same hashes.
 fn compare(state: &State, tree: &BTreeMap<Vec<u8>, Content>) -> String {
     let differs = |path: &&Vec<u8>| state.files.get(*path).map(|file| &file.content) != tree.get(*path);
     let only_replayed = state.files.keys().filter(|path| !tree.contains_key(*path));
@@ -389,7 +388,7 @@ fn tell_state(out: &mut impl Write, state: &State) -> Result<()> {
         writeln!(out, "  changes      from {earliest} to {latest}")?;
     }
     let mut authors: Vec<(&String, &u64)> = state.changes_by.iter().collect();
-    // By name where numbers are equal, so that two runs tell the same.
+    // By name if numbers are equal, so that two runs print the same.
     authors.sort_by_key(|&(author, changes)| (std::cmp::Reverse(changes), author));
     let busiest: Vec<String> =
         authors.iter().take(3).map(|(author, changes)| format!("{author} ({changes} changes)")).collect();
@@ -407,7 +406,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// `None` if help was asked for.
+    /// `None` if help was requested.
     fn parse(mut given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Arguments>> {
         let mut repository = None;
         let mut arguments = Arguments::default();
@@ -429,8 +428,8 @@ impl Arguments {
     }
 }
 
-/// Where the store is. If it is temporary, its directory goes when this is dropped, also after an
-/// error: the store, which was opened later, is closed by then.
+/// The place of the store. If it is temporary, its directory is removed when this is dropped, also
+/// after an error: the store, which was opened later, is closed by then.
 struct Place {
     path: PathBuf,
     temporary: bool,
@@ -465,7 +464,7 @@ struct Commit {
     time: Option<Timestamp>,
     authored: String,
     author: String,
-    /// By path, so that the same commit always gives its events in the same order.
+    /// By path, so that the same commit always has its events in the same order.
     changes: BTreeMap<Vec<u8>, FileChange>,
 }
 
@@ -506,7 +505,7 @@ impl Git {
 
     /// The commit at HEAD, or `None` if there is none yet.
     fn head(&self) -> Result<Option<String>> {
-        // This fails, with git's own words, where there is no repository.
+        // This fails, with git's own message, if there is no repository.
         self.output(&["rev-parse", "--git-dir"])?;
         Ok(self.line(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).ok())
     }
@@ -515,7 +514,7 @@ impl Git {
         Ok(self.line(&["rev-parse", "--is-shallow-repository"])? == "true")
     }
 
-    /// The time that a text means, in seconds since 1970: git reads dates, so this program need
+    /// The time that a text means, in seconds since 1970: git parses dates, so this program need
     /// not.
     fn seconds(&self, text: &str) -> Result<i64> {
         let option = self.line(&["rev-parse", &format!("--since={text}")])?;
@@ -551,8 +550,8 @@ struct History {
 }
 
 impl History {
-    /// The next part. A line feed stands between the head of a commit and its changes; no part but
-    /// a path can begin with one, and paths are not read with this function.
+    /// The next part. A line feed is between the head of a commit and its changes; no part but a
+    /// path can begin with one, and paths are not read with this function.
     fn part(&mut self) -> Result<Vec<u8>> {
         let mut part = self.parts.next().ok_or("git log ended in the middle of a commit")??;
         if part.first() == Some(&b'\n') {
@@ -569,7 +568,7 @@ impl History {
     fn at_commit(&mut self) -> bool {
         match self.parts.peek() {
             Some(Ok(part)) => part == b"commit",
-            // An error is told by anyone who takes the part.
+            // The caller that takes the part returns the error.
             Some(Err(_)) => false,
             None => true,
         }
@@ -594,9 +593,9 @@ impl History {
         Ok(commit)
     }
 
-    /// Reads a part of a commit: what a file has become (`:old-mode new-mode old-id new-id status`,
-    /// and its path in a part of its own), or how many lines have changed (`added removed path`,
-    /// with tabs).
+    /// Parses a part of a commit: the new content of a file
+    /// (`:old-mode new-mode old-id new-id status`, and its path in a part of its own), or how many
+    /// lines have changed (`added removed path`, with tabs).
     fn change(&mut self, commit: &mut Commit) -> Result<()> {
         let part = self.part()?;
         if let Some(raw) = part.strip_prefix(b":") {
@@ -619,7 +618,7 @@ impl Iterator for History {
         if self.parts.peek().is_some() {
             return Some(self.commit());
         }
-        // git has said on the error output why.
+        // git has printed the reason on stderr.
         match self.git.wait() {
             Ok(status) if status.success() => None,
             Ok(status) => Some(Err(format!("git log failed: {status}").into())),

@@ -5,11 +5,11 @@
 //! cargo run --release --example live_read_model -- [PATH]
 //! ```
 //!
-//! One thread appends the history of the git repository at PATH (or of the one it stands in), a
+//! One thread appends the history of the git repository at PATH (or of the current directory), one
 //! commit of git after the other, oldest first. A projection follows on a thread of its own, and
-//! the main thread prints the state whenever it has changed. At the end, the state is held against
-//! a plain count over all events, and again after the store was closed and opened: then it goes on
-//! where it was saved.
+//! the main thread prints the state whenever it has changed. At the end, the state is compared with
+//! a plain count over all events, and again after the store was closed and opened: then it
+//! continues from its saved state.
 
 use annals::projection::{ReadModel, Start};
 use annals::{Event, Expected, NewEvent, Projection, Query, Store, StreamId, Timestamp};
@@ -34,7 +34,7 @@ struct Authors;
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Board {
     commits: BTreeMap<String, u64>,
-    /// The day of the newest commit, as git tells it.
+    /// The day of the newest commit, as git prints it.
     day: String,
 }
 
@@ -84,7 +84,7 @@ fn main() -> Result<()> {
         println!("{path} has no history.");
         return Ok(());
     };
-    // Read your writes: the state knows the last event now.
+    // Read your own writes: the state now includes the last event.
     assert!(board.wait_for(last, Duration::from_secs(60))?);
     print_board(&board)?;
 
@@ -109,7 +109,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One event a commit of git, in the order in which they were made.
+/// One event per commit of git, in the order in which they were made.
 fn write_history(store: &Store, path: &str) -> Result<u64> {
     let format = "--pretty=format:%H%x09%at%x09%as%x09%an";
     let mut git = Command::new("git").args(["-C", path, "log", "--reverse", format]).stdout(Stdio::piped()).spawn()?;

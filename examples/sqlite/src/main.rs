@@ -1,4 +1,4 @@
-//! A read model in SQLite that takes in every event exactly once: its checkpoint is a row of the
+//! A read model in SQLite that applies every event exactly once: its checkpoint is a row of the
 //! same database, written in the same transaction.
 //!
 //! ```text
@@ -26,7 +26,7 @@ const BATCH: usize = 16;
 /// The balance of each account, and the checkpoint, in one database.
 struct Balances {
     database: Connection,
-    /// Batches until the process dies, and where in the last one.
+    /// Number of batches until the process dies, and where in the last one.
     death: Option<(u64, Moment)>,
 }
 
@@ -83,7 +83,7 @@ impl ExternalSink for Balances {
         Ok(nanos.map(Timestamp::from_nanos))
     }
 
-    /// Balances and checkpoint, and which event that is: all or nothing.
+    /// Balances and checkpoint, with the event's time: all or nothing.
     fn apply(&mut self, events: &[Event], checkpoint: u64) -> Result<()> {
         self.die_at(Moment::Before);
         let dies_within = self.death == Some((0, Moment::Within));
@@ -114,11 +114,12 @@ impl ExternalSink for Balances {
 }
 
 fn open_store(dir: &Path) -> Result<Store> {
-    // The store does not sync its appends. What it hands out is durable all the same.
+    // The store does not sync its appends. Events are made durable before they are applied all the
+    // same.
     Ok(Options::new().durability(Durability::Os).open(dir.join("store"))?)
 }
 
-/// What a process does that may die: appends a little, and brings the database up to date.
+/// The part of a process that may die: appends a little, and brings the database up to date.
 fn work(dir: &Path, death: Option<(u64, Moment)>) -> Result<()> {
     let store = open_store(dir)?;
     for _ in 0..EVENTS / 10 {

@@ -1,4 +1,4 @@
-//! The example kills itself between and within batches, and holds what is left against the events.
+//! The example kills itself between and within batches, and compares what is left with the events.
 
 use std::process::Command;
 

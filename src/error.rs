@@ -389,7 +389,8 @@ impl fmt::Display for Error {
             Error::AlreadyTracked { upstream, tracked, position } => {
                 write!(
                     f,
-                    "{upstream} is already tracked up to {tracked}, and {position} is not after that; nothing was stored"
+                    "{upstream} is already tracked up to {tracked}, and {position} is not after that; nothing was \
+                        stored"
                 )
             }
             Error::IdempotencyMismatch { key, positions } => write!(
@@ -405,7 +406,8 @@ impl fmt::Display for Error {
             }
             Error::PositionAhead { what, position, end } => write!(
                 f,
-                "{what} is at {position}, and the log has not reached it: the next position is {end}; the store was restored from a backup, or is another one: reset it, or use a newer copy"
+                "{what} is at {position}, and the log has not reached it: the next position is {end}; the store was \
+                    restored from a backup, or is another one: reset it, or use a newer copy"
             ),
             Error::Diverged { what, position, recorded_at, found } => {
                 write!(f, "{what} is at {position}, and ")?;
@@ -415,7 +417,8 @@ impl fmt::Display for Error {
                 }
                 write!(
                     f,
-                    "the one there was recorded at {found}; a backup was restored over the store, or the log is another one: reset it"
+                    "the one there was recorded at {found}; a backup was restored over the store, or the log is \
+                        another one: reset it"
                 )
             }
             Error::ConsumerRunning { name } => write!(f, "the consumer {name} is already running"),
@@ -437,7 +440,8 @@ impl fmt::Display for Error {
             }
             Error::LockLost { path } => write!(
                 f,
-                "{} was removed or replaced while the store was open; the store takes no more appends: close it, make sure \
+                "{} was removed or replaced while the store was open; the store takes no more appends: close it, make \
+                    sure \
                  that no other process has it open, and open it again",
                 path.display()
             ),
@@ -465,7 +469,8 @@ impl fmt::Display for Error {
             ),
             Error::DurabilityUnknown { why } => write!(
                 f,
-                "a sync failed ({why}): whether the commit is durable is unknown; reopen the store and read before retrying"
+                "a sync failed ({why}): whether the commit is durable is unknown; reopen the store and read before \
+                    retrying"
             ),
             Error::Unfinished { path, what } => write!(f, "{}: a {what} was interrupted", path.display()),
             Error::ProjectionFailed { projection, version, position, why } => {

@@ -18,6 +18,6 @@ impl Location {
 /// Returns the first position of the bound, for comparisons with positions of the log. No event has
 /// the highest number, so a bound after it is as empty as one at it; but errors name the number
 /// that was given, and not the one before it.
-pub(crate) fn behind(position: impl Into<Option<u64>>) -> u64 {
+pub(crate) fn after(position: impl Into<Option<u64>>) -> u64 {
     position.into().map_or(0, |position| position.saturating_add(1))
 }

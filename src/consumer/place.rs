@@ -55,7 +55,7 @@ impl Store {
             found.entry(name).or_default().1 = count;
         }
         let info = |(name, (checkpoint, dead_letters)): (String, (Option<Checkpoint>, _))| {
-            let next = position::behind(checkpoint.as_ref().map(|checkpoint| checkpoint.position));
+            let next = position::after(checkpoint.as_ref().map(|checkpoint| checkpoint.position));
             let (running, behind) = (self.is_consuming(&name), self.events_from(next)?);
             Ok(ConsumerInfo { name, checkpoint, behind, dead_letters, running })
         };

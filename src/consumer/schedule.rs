@@ -57,7 +57,7 @@ impl Schedule {
         self.pass(event.position() + 1);
         let key = self.keys.of(&event);
         match self.busy.get_mut(&key) {
-            Some(behind) => behind.push_back(event),
+            Some(after) => after.push_back(event),
             None => {
                 self.busy.insert(key, VecDeque::new());
                 self.ready.push_back(Job { event, key, failed: 0 });
@@ -105,8 +105,8 @@ impl Schedule {
 
     fn release(&mut self, job: Job) -> bool {
         self.open.remove(&job.event.position());
-        let Some(behind) = self.busy.get_mut(&job.key) else { return false };
-        match behind.pop_front() {
+        let Some(after) = self.busy.get_mut(&job.key) else { return false };
+        match after.pop_front() {
             Some(event) => {
                 self.ready.push_back(Job { event, key: job.key, failed: 0 });
                 true

@@ -3,10 +3,10 @@
 //!
 //! | what happens | what is done |
 //! |---|---|
-//! | the handler has acknowledged an event | the event is closed. The checkpoint stands before the first open event, whatever is done after it |
-//! | the handler fails or panics | the event waits for its next attempt, and all of its key after it |
-//! | it has failed too often, or is to be parked | a letter is written, and closes the event. It becomes durable in one batch with the first checkpoint that steps over it |
-//! | a checkpoint cannot be kept, the log cannot be read | the run ends with that error. What was acknowledged since the last checkpoint is seen again |
+//! | the handler has acknowledged an event | the event is done. The checkpoint is before the first event that is not, whatever is done after it |
+//! | the handler fails or panics | the event waits for a retry, and later events of its key wait for it |
+//! | it has failed too often, or is parked | the event becomes a dead letter, and counts as done. The dead letter becomes durable in one batch with the first checkpoint that steps over it |
+//! | a checkpoint cannot be stored, the log cannot be read | the run ends with that error. Events since the last checkpoint are seen again |
 //! | the process dies | the same |
 
 use super::control::{ControlShared, ControlState, Ending};

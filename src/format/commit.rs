@@ -76,7 +76,8 @@ impl Frame<'_> {
         at == end
     }
 
-    /// Returns whether all records are intact, and their positions and times are those of the frame.
+    /// Returns whether all records are intact, and their positions and times are those of the
+    /// frame.
     ///
     /// # Errors
     ///

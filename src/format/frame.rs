@@ -449,7 +449,8 @@ mod tests {
         }
     }
 
-    /// The chain of frames rests on this: the header of a frame depends on the bytes of its records.
+    /// The chain of frames rests on this: the header of a frame depends on the bytes of its
+    /// records.
     #[test]
     fn headers_depend_on_records() {
         use crate::event::NewEvent;

@@ -27,7 +27,8 @@ pub struct DurableMark {
 }
 
 /// The reason when a commit does not match HEAD.
-pub const OTHER_LOG: &str = "HEAD marks another log: the commit there is not the one that was durable; a file of another copy of this store may have replaced one of this copy";
+pub const OTHER_LOG: &str = "HEAD marks another log: the commit there is not the one that was durable; a file of \
+    another copy of this store may have replaced one of this copy";
 
 /// The content of a HEAD file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,9 +42,9 @@ pub struct Slots {
 impl DurableMark {
     /// Returns whether a commit is consistent with this mark: it ends at the marked position with
     /// the marked digest, or ends elsewhere.
-    pub fn is_of(&self, before: u64, behind: &Chain) -> bool {
-        let is_marked = before < self.position && self.position <= behind.next_position;
-        !is_marked || (behind.next_position, behind.digest) == (self.position, self.digest)
+    pub fn is_of(&self, before: u64, after: &Chain) -> bool {
+        let is_marked = before < self.position && self.position <= after.next_position;
+        !is_marked || (after.next_position, after.digest) == (self.position, self.digest)
     }
 
     /// Returns the offset of this generation in the file.

@@ -415,8 +415,8 @@ impl Beginning {
         }
         let (this, last) = (&bytes[at..at + self.len], &bytes[self.at..][..self.len]);
         // Where streams alternate, most differ in the last byte of their keys.
-        let behind = usize::from(self.names.key + self.names.key_len);
-        this[behind - 1] == last[behind - 1] && this == last
+        let after = usize::from(self.names.key + self.names.key_len);
+        this[after - 1] == last[after - 1] && this == last
     }
 
     /// Decodes that of the record whose flags are at `at`; `None` if its stream or its type break

@@ -150,7 +150,7 @@ mod tests {
         /// Calls under one token: all are made, or none.
         fn work(&self, calls: u32) {
             if let Some(work) = self.gate.work() {
-                assert!(!self.is_gone(), "a token behind the end");
+                assert!(!self.is_gone(), "a token after the end");
                 assert!((0..calls).all(|_| self.call()), "work is cut short by an end that did not wait");
                 assert!(!self.is_gone(), "the end has not waited for a token");
                 drop(work);
@@ -159,7 +159,7 @@ mod tests {
 
         fn leave(&self) {
             self.gone.store(true, Ordering::SeqCst);
-            assert!(self.gate.work().is_none() && !self.call(), "behind the end");
+            assert!(self.gate.work().is_none() && !self.call(), "after the end");
         }
     }
 

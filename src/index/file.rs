@@ -201,8 +201,8 @@ impl IndexFile {
 
     /// Appends the offsets of an entry within `range` to `out`.
     pub fn offsets(&self, entry: &EntryHead, range: &Range<u64>, out: &mut Vec<u32>) -> Lookup<()> {
-        let behind = |bound: u64| entry.chunks.partition_point(|chunk| u64::from(chunk.first) < bound);
-        let (first, end) = (behind(range.start + 1).saturating_sub(1), behind(range.end));
+        let after = |bound: u64| entry.chunks.partition_point(|chunk| u64::from(chunk.first) < bound);
+        let (first, end) = (after(range.start + 1).saturating_sub(1), after(range.end));
         let start = out.len();
         let mut scratch = Vec::new();
         for number in first..end {

@@ -280,18 +280,18 @@ impl Memory {
     }
 
     /// Returns this, continued by `later`.
-    pub fn followed_by(mut self, behind: Option<Memory>) -> Memory {
-        let Some(behind) = behind else { return self };
+    pub fn followed_by(mut self, after: Option<Memory>) -> Memory {
+        let Some(after) = after else { return self };
         let mut term = Vec::new();
-        for number in behind.sorted() {
-            let (value, offsets) = behind.put_term(number, &mut term);
+        for number in after.sorted() {
+            let (value, offsets) = after.put_term(number, &mut term);
             self.scratch.set_bytes(&term);
             let ours = self.number();
             offsets.iter().for_each(|&offset| self.post_to(ours, offset.into(), value));
         }
-        self.waypoints.extend(behind.waypoints);
-        self.newest = behind.newest.or(self.newest);
-        self.events += behind.events;
+        self.waypoints.extend(after.waypoints);
+        self.newest = after.newest.or(self.newest);
+        self.events += after.events;
         self
     }
 

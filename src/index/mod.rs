@@ -243,8 +243,8 @@ impl Index {
         std::mem::take(&mut self.notices.lock())
     }
 
-    /// Adds events, and calls `raise` before any reader sees them. Returns the position of the first
-    /// event that does not continue its stream.
+    /// Adds events, and calls `raise` before any reader sees them. Returns the position of the
+    /// first event that does not continue its stream.
     pub(crate) fn add(&self, events: &mut dyn FnMut(Each<'_>), raise: &dyn Fn()) -> Option<u64> {
         let (mut wrong, mut last) = (None, 0);
         let mut parts = self.parts.write();
@@ -445,8 +445,8 @@ impl Index {
     /// Rebuilds the index of a segment, whose index file is broken, from the segment.
     fn rebuild(&self, segment: u64) -> Result<()> {
         let Some(file) = self.parts.read().file(segment) else { return Ok(()) };
-        // `close` waits for this token. After it the rebuilt index stays in memory, as the directory
-        // may belong to another owner.
+        // `close` waits for this token. After it the rebuilt index stays in memory, as the
+        // directory may belong to another owner.
         let work = self.fs.work().ok().filter(|_| !self.read_only);
         let (end, chain) = file.covered();
         let (header, memory) = self.read_segment(segment, end, chain)?;

@@ -96,8 +96,8 @@ impl Pieces<'_> {
         let mut left = prefix;
         let same = self.all().into_iter().all(|piece| {
             let len = piece.len().min(left.len());
-            let (here, behind) = left.split_at(len);
-            left = behind;
+            let (here, after) = left.split_at(len);
+            left = after;
             piece[..len] == *here
         });
         same && left.is_empty()

@@ -51,9 +51,9 @@ use std::time::Duration;
 ///
 /// | | an append returns when its bytes are | survives a crash of the process | survives a power cut | cost |
 /// |---|---|---|---|---|
-/// | `Sync` | on the disk (`fdatasync`, shared by all who wait) | yes | yes | a disk flush a group |
+/// | `Sync` | on the disk (`fdatasync`, shared by all waiters) | yes | yes | a disk flush a group |
 /// | `Interval(d)` | with the operating system; synced every `d` | yes | all but the last `d` and one sync | a system call |
-/// | `Os` | with the operating system, which syncs when it likes (often within 30 s) | yes | what it has synced | a system call |
+/// | `Os` | with the operating system, which syncs at times of its own (often within 30 s) | yes | what it has synced | a system call |
 ///
 /// In all three, a commit is complete or absent after any crash, and what survives is a prefix of
 /// what was acknowledged. [`Store::sync`](crate::Store::sync) makes all of it durable at once, and

@@ -122,16 +122,16 @@ impl LogReader {
     /// of its first event; the first segment if none does.
     pub(crate) fn segment_at_time(&self, time: i64) -> (u64, u64) {
         let segments = self.segments.read();
-        let behind = segments.partition_point(|segment| segment.header.base_time <= time);
-        let header = &segments[behind.saturating_sub(1)].header;
+        let after = segments.partition_point(|segment| segment.header.base_time <= time);
+        let header = &segments[after.saturating_sub(1)].header;
         (header.number, header.first_position)
     }
 
     /// Returns the segment that has the event at this position, if it has been written.
     fn segment_of(&self, position: u64) -> Arc<Segment> {
         let segments = self.segments.read();
-        let behind = segments.partition_point(|segment| segment.header.first_position <= position);
-        segments[behind - 1].clone()
+        let after = segments.partition_point(|segment| segment.header.first_position <= position);
+        segments[after - 1].clone()
     }
 
     /// Returns a cursor that begins with the event at this position.

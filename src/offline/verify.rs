@@ -71,9 +71,9 @@ impl Report {
 }
 
 /// Reads a whole store: frames, events, the chain of checksums, sequences, positions, seals, HEAD;
-/// handler positions and snapshots. Checkpoints, handler positions and dead letters whose events are
-/// not in this log, as after a backup was restored, are notices. Changes nothing and takes no lock,
-/// so it may run beside a process that writes.
+/// handler positions and snapshots. Checkpoints, handler positions and dead letters whose events
+/// are not in this log, as after a backup was restored, are notices. Changes nothing and takes no
+/// lock, so it may run beside a process that writes.
 ///
 /// ```
 /// let dir = tempfile::tempdir()?;
@@ -147,7 +147,7 @@ pub(super) fn read_all(fs: &dyn Fs, dir: &Path) -> Result<(Report, Sequences)> {
     }
     check.end(head, newest, dir);
     let left = match &check.before {
-        Some(before) => claims.behind(dir, &before.header, check.position),
+        Some(before) => claims.after(dir, &before.header, check.position),
         None if check.position == 0 && check.report.damage.is_empty() => remains::of_a_log(fs, dir)?,
         None => None,
     };
@@ -299,8 +299,8 @@ impl Check {
         self.number = named.number.saturating_add(1);
         let (mut found, mut content) = (source.header()?, false);
         if found.is_none() {
-            // Another process may be creating it. Bytes after the header are written once the header
-            // is complete.
+            // Another process may be creating it. Bytes after the header are written once the
+            // header is complete.
             source.size = file.size().map_err(|e| Error::io("stat", &named.path, e))?;
             content = source.content_end(START.min(source.size))? > START;
             found = source.header()?;
@@ -441,8 +441,8 @@ impl Check {
             (_, SegmentVerdict::Damage(why)) => why,
             (_, SegmentVerdict::CutTornGroup | SegmentVerdict::CutTornTail) => unreachable!("only a bad frame is torn"),
         };
-        let behind = later.iter().filter(|found| found.header.first_position > position);
-        let next = behind.clone().next();
+        let after = later.iter().filter(|found| found.header.first_position > position);
+        let next = after.clone().next();
         let positions = position..next.map_or(u64::MAX, |found| found.header.first_position);
         let bytes = scanned.end..next.map_or(source.size, |found| found.offset);
         let damage = Damage { path: source.path.to_owned(), bytes, positions, why: why.into() };
@@ -452,7 +452,7 @@ impl Check {
         }
         self.holes = true;
         self.report.damage.push(damage);
-        for found in behind {
+        for found in after {
             source.records(found, |event| {
                 let lost = System::of(event.key) == Some(System::Lost);
                 self.report.lost += u64::from(lost);

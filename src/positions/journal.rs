@@ -3,10 +3,10 @@
 //!
 //! | what happens | what is done |
 //! |---|---|
-//! | a write fails | nothing: the next batch goes to the same place |
-//! | the sync of a batch fails | nobody knows what the disk holds: the file is rewritten, from memory, under another name, and nothing is added to this one any more |
-//! | rewriting fails before the rename | the file stays what it was |
-//! | the rename or the sync of the directory fails | nobody knows which file the name will lead to: it is rewritten by the next flush |
+//! | a write fails | nothing: the next batch goes to the same offset |
+//! | the sync of a batch fails | the content of the disk is unknown: the file is rewritten, from memory, under another name, and nothing more is added to this one |
+//! | rewriting fails before the rename | the file is unchanged |
+//! | the rename or the sync of the directory fails | it is unknown which file the name will lead to: the next flush rewrites it |
 //! | the process before this one ended without closing | the last batch is written again and synced, and so is the directory, before anything is added |
 
 use super::SyncEvents;

@@ -3,14 +3,14 @@
 //! A batch is written only after all earlier ones are durable, and the file gets its name only
 //! after everything in it is. So:
 //!
-//! | what the file holds | verdict |
+//! | content of the file | verdict |
 //! |---|---|
-//! | good batches to the end, or to a mark | keep |
+//! | intact batches to the end, or to a mark | keep |
 //! | a bad header, or that of another store | damage |
 //! | fewer bytes than were durable when it got its name, or a bad batch among these | damage |
-//! | a bad batch, and some good header of a batch after it, which was written when the bad one was durable | damage |
-//! | a good batch that does not follow the one before | damage |
-//! | a bad batch, and nothing good after it | torn tail: cut. Not provable if it was the very last batch |
+//! | a bad batch, followed by an intact header of a later batch, which was written when the bad one was durable | damage |
+//! | an intact batch that does not follow the one before | damage |
+//! | a bad batch, and nothing intact after it | torn tail: cut. It cannot be proven if it was the very last batch |
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Mask;

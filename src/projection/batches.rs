@@ -35,7 +35,7 @@ impl Batches {
             bytes += event.data().len() + event.metadata().len();
             events.push(event);
         }
-        let behind = events.last().map_or(self.end, |last| last.position() + 1);
-        Ok(Some((events, behind)))
+        let after = events.last().map_or(self.end, |last| last.position() + 1);
+        Ok(Some((events, after)))
     }
 }

@@ -319,9 +319,9 @@ impl<P: Projection> Engine<P> {
 
     fn fold_on(&self, store: &Store, value: &mut P::State, next: &mut u64) -> Result<()> {
         let mut batches = Batches::new(store, &self.query, *next);
-        while let Some((events, behind)) = batches.next()? {
+        while let Some((events, after)) = batches.next()? {
             self.fold(value, &events)?;
-            *next = behind;
+            *next = after;
             if self.is_stopped() {
                 return Err(Error::Closed);
             }

@@ -126,12 +126,12 @@ impl Store {
 
 /// A projection that is not running yet. From [`Store::projection`].
 ///
-/// | | who takes events in | when |
+/// | | which thread applies events | when |
 /// |---|---|---|
-/// | [`catch_up`](Project::catch_up) | the caller | all there are, now; then whenever [`ReadModel::catch_up`] is called |
-/// | [`live`](Project::live) | the caller, then a thread of its own | all there are, now; then as they come |
-/// | [`continuous`](Project::continuous) | a thread of its own | from now on, first all there are, then as they come |
-/// | [`inline`](Project::inline) | the caller, then those who append | all there are, now; then before `append` returns |
+/// | [`catch_up`](Project::catch_up) | the caller | existing events, now; then whenever [`ReadModel::catch_up`] is called |
+/// | [`live`](Project::live) | the caller, then its own thread | existing events, now; then new ones as they come |
+/// | [`continuous`](Project::continuous) | its own thread | from now on, existing events, then new ones as they come |
+/// | [`inline`](Project::inline) | the caller, then each appending thread | existing events, now; then new ones before `append` returns |
 ///
 /// In a store that is opened read-only, states are computed and not saved.
 ///

@@ -196,7 +196,8 @@ impl<Q: ?Sized + 'static, A: 'static> VersionSet<Q, A> {
     ///
     /// # Errors
     ///
-    /// * [`Error::Invalid`] if there is no version, if two have the same number, or if names differ;
+    /// * [`Error::Invalid`] if there is no version, if two have the same number, or if names
+    ///   differ;
     /// * as for [`Project`](Project#errors), of the version that answers. A newer one that fails
     ///   never answers; [`VersionedModel::wait_switched`] returns why.
     pub fn open(mut self) -> Result<VersionedModel<Q, A>> {

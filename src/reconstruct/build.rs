@@ -52,9 +52,9 @@ impl Builder {
                 let mut rest = records;
                 let mut draft = draft();
                 while let Some(len) = record::len(rest).filter(|&len| len <= rest.len()) {
-                    let (record, behind) = rest.split_at(len);
+                    let (record, after) = rest.split_at(len);
                     assert!(draft.adopt(record, None), "the record was verified");
-                    rest = behind;
+                    rest = after;
                 }
                 draft.set_attributes(attributes);
                 // Claims nothing about later frames, unless the bytes were crafted.

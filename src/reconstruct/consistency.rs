@@ -110,8 +110,8 @@ impl SequenceCheck {
         expected_sequence(key, sequence, next(key), next)
     }
 
-    /// Puts back the deletion that must have preceded an event of a named edition whose sequence its
-    /// stream already had. Returns `false` if no lost position can have been its.
+    /// Puts back the deletion that must have preceded an event of a named edition whose sequence
+    /// its stream already had. Returns `false` if no lost position can have been its.
     fn imply_deletion(&mut self, position: u64, key: &[u8]) -> bool {
         let parts = split_key(key).and_then(|parts| Some((parts.edition?.to_owned(), parts.domain.to_owned())));
         let (Some((edition, domain)), Some(last)) = (parts, self.streams.get(key)) else { return false };

@@ -67,7 +67,7 @@ pub(super) fn name_lost_events(
             let is_deleted = deleted_upto.is_some_and(|upto| offset < upto);
             // The entry has the sequence after the last one.
             let sequence =
-                entry.value.checked_add(n).and_then(|behind| behind.checked_sub(count)).filter(|_| !is_deleted);
+                entry.value.checked_add(n).and_then(|after| after.checked_sub(count)).filter(|_| !is_deleted);
             let before = known.intact.partition_point(|bytes| bytes.start <= offset as usize);
             if before > 0 && known.intact[before - 1].contains(&(offset as usize)) {
                 continue;

@@ -130,9 +130,13 @@ impl Inventory {
         for (position, Implied { edition, domain, .. }) in &self.findings.implied {
             let of = domain.as_ref().map_or(String::new(), |domain| format!(" in the domain {domain}"));
             self.notices.push(match self.findings.bad.contains(position) {
-                true => format!("the deletion of the edition {edition}{of} at position {position} now has another number"),
+                true => format!(
+                    "the deletion of the edition {edition}{of} at position {position} now has another \
+                    number"
+                ),
                 false => format!(
-                    "the edition {edition} was deleted{of} at a lost position; the deletion is repeated at position {position}"
+                    "the edition {edition} was deleted{of} at a lost position; the deletion is repeated at position \
+                        {position}"
                 ),
             });
         }
@@ -453,7 +457,8 @@ fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
     });
     let tell = |positions| {
         format!(
-            "positions {positions}: the header of the commit is lost, with the idempotency key and the position of an upstream that it may have had"
+            "positions {positions}: the header of the commit is lost, with the idempotency key and the position of an \
+                upstream that it may have had"
         )
     };
     bare.map(tell).collect()
@@ -476,7 +481,7 @@ fn follows(bytes: &[u8], rebuilt: &RebuiltSegment, at: usize) -> bool {
 
 /// Returns whether a seal is at `at`, and nothing after it.
 fn is_seal(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
-    let (seal, behind) = bytes.split_at(bytes.len().min(Seal::FRAME as usize));
+    let (seal, after) = bytes.split_at(bytes.len().min(Seal::FRAME as usize));
     let header = FrameHeader::decode(seal, segment.mask(), at as u64);
-    header.is_some_and(|header| header.kind == SEAL) && is_zero(behind)
+    header.is_some_and(|header| header.kind == SEAL) && is_zero(after)
 }

@@ -104,9 +104,9 @@ impl Inventory {
         let digest = |candidate: &SegmentCandidate| candidate.scanned.as_ref().map(|scanned| scanned.chain.digest);
         let others = self.candidates.iter().filter(|other| other.known.exact);
         let fits = others.filter(|other| {
-            let behind = other.known.header.number == header.number + 1;
+            let after = other.known.header.number == header.number + 1;
             let before = other.known.header.number + 1 == header.number;
-            (behind && digest(candidate) == Some(other.known.header.previous_digest))
+            (after && digest(candidate) == Some(other.known.header.previous_digest))
                 || (before && digest(other) == Some(header.previous_digest))
         });
         (fits.count(), candidate.events)
@@ -142,13 +142,13 @@ impl Inventory {
         while end <= in_head.min(next + MAX_MISSING) || is_indexed(end) {
             end += 1;
         }
-        for (_, header, behind) in &self.index_evidence {
+        for (_, header, after) in &self.index_evidence {
             let place = self.places.iter().find(|place| place.number == header.number);
             let own =
                 |place: &SegmentSlot| place.candidates.iter().all(|&n| self.candidates[n].known.mask == header.mask());
             // An index may have been left by an earlier use of the number.
             if header.number < end && place.is_none_or(own) {
-                self.proven = self.proven.max(*behind);
+                self.proven = self.proven.max(*after);
             }
         }
         if end > next {

@@ -119,10 +119,10 @@ impl SegmentCursor {
         if !all && self.verified.key(&next).first() == Some(&0) {
             return None;
         }
-        if let Some((map, behind)) = &self.ahead {
+        if let Some((map, after)) = &self.ahead {
             // Each line once: that of the end of the record before has been prefetched.
             let (start, end) = (self.verified.at.next_multiple_of(LINE), next.end());
-            map.prefetch(behind + start as u64, end.saturating_sub(start));
+            map.prefetch(after + start as u64, end.saturating_sub(start));
         }
         self.verified.pass(&next);
         self.position += 1;

@@ -53,7 +53,8 @@ pub(crate) fn of_a_log(fs: &dyn Fs, dir: &Path) -> Result<Option<Damage>> {
         bytes: 0..0,
         positions: 0..if end > 0 { end } else { u64::MAX },
         why: format!(
-            "the segments are missing or empty, and these files of the store remain: {}; restore them from a backup, salvage what is left, or begin a new store in another directory",
+            "the segments are missing or empty, and these files of the store remain: {}; restore them from a backup, \
+                salvage what is left, or begin a new store in another directory",
             left.join(", ")
         ),
     }))
@@ -117,7 +118,7 @@ impl Claims {
     }
 
     /// Returns the damage if an index covers positions after the end of the log.
-    pub(crate) fn behind(&self, dir: &Path, newest: &SegmentHeader, end: u64) -> Option<Damage> {
+    pub(crate) fn after(&self, dir: &Path, newest: &SegmentHeader, end: u64) -> Option<Damage> {
         let ours = self.0.iter().filter(|index| {
             // An index may have been left by an earlier use of the number.
             let own = index.segment > newest.number || index.salt == newest.salt;

@@ -3,17 +3,17 @@
 //!
 //! How a segment ends ([`judge`]); the first row that matches counts:
 //!
-//! | segment | its good frames end | and | verdict |
+//! | segment | after its intact frames | and | verdict |
 //! |---|---|---|---|
-//! | followed by another | in a seal | | keep |
-//! | followed by another | in anything else | the next header says that only a seal stood there | keep; the seal is lost |
-//! | followed by another | in anything else | | damage |
-//! | newest | anywhere | HEAD marks a later position as durable | damage |
-//! | newest | at a bad frame | an index covers later bytes, or a later good frame vouches for these | damage |
-//! | newest | in a seal, in zeros, with the file | | keep |
-//! | newest | at a bad frame | opening is strict | damage |
-//! | newest | at a bad frame | later good frames, none of which vouches for it | torn group: cut |
-//! | newest | at a bad frame | no good frame after it | torn tail: cut |
+//! | followed by another | a seal | | keep |
+//! | followed by another | anything else | the next header proves that only a seal was there | keep; the seal is lost |
+//! | followed by another | anything else | | damage |
+//! | newest | anything | HEAD marks a later position as durable | damage |
+//! | newest | a bad frame | an index covers later bytes, or a later intact frame proves these durable | damage |
+//! | newest | a seal, zeros, the end of the file | | keep |
+//! | newest | a bad frame | opening is strict | damage |
+//! | newest | a bad frame | later intact frames, none of which proves it durable | torn group: cut |
+//! | newest | a bad frame | no intact frame after it | torn tail: cut |
 //!
 //! An intact frame with an unexpected position or predecessor is stale, and counts as bad.
 //!
@@ -27,10 +27,10 @@
 //! What is written back before the log continues ([`write_back`]): after a failed sync, the page
 //! cache may show what the disk does not hold.
 //!
-//! | HEAD marks just this end | a tail was cut | a header like this was durable | written back |
+//! | HEAD marks exactly this end | a tail was cut | a header like this was durable | written back |
 //! |---|---|---|---|
 //! | yes | no | yes | nothing |
-//! | | | yes | the commits that nothing vouches for |
+//! | | | yes | the commits that no evidence proves durable |
 //! | | | no | the header too |
 //!
 //! A segment of another store or another history, or one that does not follow the one before, is
@@ -203,7 +203,7 @@ mod tests {
                     SegmentRole::Newest if later => (8, verdict == SegmentVerdict::CutTornGroup),
                     SegmentRole::Newest => (9, verdict == SegmentVerdict::CutTornTail),
                 };
-                assert!(row.1, "row {}: {role:?} {end:?} gives {verdict:?}", row.0);
+                assert!(row.1, "row {}: {role:?} {end:?} is {verdict:?}", row.0);
                 *seen.entry(row.0).or_default() += 1;
             }
         }

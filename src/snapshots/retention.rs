@@ -5,7 +5,7 @@ use crate::format::snapshot_file::Retention;
 /// Returns the sequences of those to remove, given all of them, in any order, and the one that has
 /// just been put. Neither that one nor the newest is ever removed.
 ///
-/// | | goes when |
+/// | | removed when |
 /// |---|---|
 /// | transient | there is a newer one |
 /// | default | there are more than `kept` newer default ones, the newest of all not counted |

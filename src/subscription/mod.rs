@@ -8,7 +8,7 @@ pub use stream::SubscriptionStream;
 
 use crate::Event;
 use crate::error::{Error, Result};
-use crate::position::behind;
+use crate::position::after;
 use crate::store::notify::waiters::Seat;
 use crate::store::{Events, Query, Store};
 use crate::waker::this_thread;
@@ -175,7 +175,7 @@ impl Subscription {
 
     /// Returns the number of positions that it has not reached.
     pub fn lag(&self) -> u64 {
-        self.store.len().saturating_sub(behind(self.reached))
+        self.store.len().saturating_sub(after(self.reached))
     }
 
     /// Returns a handle that stops it from another thread.

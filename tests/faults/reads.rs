@@ -411,7 +411,8 @@ fn a_path_that_cannot_be_a_store_is_refused_by_name() {
     }
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
     assert!(
-        matches!(annals::offline::verify("").map(drop), Err(error) if error.to_string() == "an empty path is not a store")
+        matches!(annals::offline::verify("").map(drop), Err(error) if error.to_string() == "an empty path is not a \
+            store")
     );
 }
 

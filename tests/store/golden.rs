@@ -48,7 +48,8 @@ fn describe(event: &Event) -> String {
     let given = event.id().get_version_num() != 7;
     write!(
         text,
-        "{} {} {} {} recorded {} occurred {:?} id {} correlation {:?} causation {:?} tags {:?} {:?} v{} metadata {:?} data {} bytes {checksum:x}",
+        "{} {} {} {} recorded {} occurred {:?} id {} correlation {:?} causation {:?} tags {:?} {:?} v{} metadata {:?} \
+            data {} bytes {checksum:x}",
         event.position(),
         event.stream(),
         event.sequence(),

@@ -23,7 +23,8 @@ pub enum Exit {
 }
 
 /// What to do about damage.
-const DAMAGED: &str = "keep a copy of the directory; `annals verify` shows all of the damage, and `annals salvage` copies what is intact; both change nothing";
+const DAMAGED: &str = "keep a copy of the directory; `annals verify` shows all of the damage, and `annals salvage` \
+    copies what is intact; both change nothing";
 
 /// Why a verb ends early.
 #[derive(Debug)]
@@ -125,7 +126,8 @@ impl From<Error> for Failure {
             Error::CheckpointConflict { .. } => (Exit::Conflict, "read the checkpoint again, and decide again"),
             Error::PositionAhead { .. } | Error::Diverged { .. } => (
                 Exit::Failed,
-                "`annals consumers reset` and `annals positions reset` set where to continue; events after the point where the histories diverge were not seen",
+                "`annals consumers reset` and `annals positions reset` set where to continue; events after the point \
+                    where the histories diverge were not seen",
             ),
             Error::Damaged(_) => (Exit::Damaged, DAMAGED),
             Error::UnsupportedFormat { .. } => {

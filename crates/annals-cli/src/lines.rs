@@ -2,7 +2,7 @@
 //!
 //! | field | |
 //! |---|---|
-//! | `position` | left out of account by `import`: the store gives its own, and the same ones, if it was empty |
+//! | `position` | ignored by `import`: the store assigns its own, which are the same if it was empty |
 //! | `stream` | the text form, `order-123@what-if` |
 //! | `sequence` | `import` refuses the line if it is not the next one of the stream |
 //! | `type` | |

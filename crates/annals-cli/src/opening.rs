@@ -54,7 +54,8 @@ pub fn warn_ahead(recorded_at: Timestamp) {
     let now = Timestamp::now();
     if ahead(recorded_at, now) {
         let text = format!(
-            "the time of the store is {}, ahead of the clock ({}): all events are recorded with that time until the clock has reached it",
+            "the time of the store is {}, ahead of the clock ({}): all events are recorded with that time until the \
+                clock has reached it",
             Time(recorded_at),
             Time(now)
         );

@@ -20,11 +20,11 @@ pub type Place<B> = (&'static str, fn(&dyn Fn() -> B));
 /// | kind | is about | needs |
 /// |---|---|---|
 /// | `events` | streams, commits, queries | [`EventStore`](crate::EventStore) |
-/// | `writers` | those who write at the same time | the same |
+/// | `writers` | concurrent writers | the same |
 /// | `editions` | timelines that diverge from the main one | the same |
 /// | `durability` | what is there after a reopen | the same |
-/// | `positions` | how far handlers have come | [`PositionStore`](crate::PositionStore) |
-/// | `edition_positions` | what becomes of them when an edition is deleted | both |
+/// | `positions` | positions of handlers | [`PositionStore`](crate::PositionStore) |
+/// | `edition_positions` | positions when an edition is deleted | both |
 /// | `snapshots` | states of streams | [`SnapshotStore`](crate::SnapshotStore) |
 /// | `large_snapshots` | one of 64 MiB: takes a second | the same |
 ///

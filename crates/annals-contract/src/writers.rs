@@ -89,6 +89,6 @@ pub fn racing_commits_of_several_streams_are_whole<B: EventStore>(store: &B) {
         });
         assert_eq!(won.iter().filter(|won| **won).count(), 1, "of those who race for two streams, one gets both");
     }
-    assert_eq!(texts_of(store, "order-1"), texts_of(store, "bill-1"), "whoever won one stream won the other");
+    assert_eq!(texts_of(store, "order-1"), texts_of(store, "bill-1"), "the winner of one stream won the other");
     assert_eq!(everything(store).len() as u64, 2 * ROUNDS);
 }

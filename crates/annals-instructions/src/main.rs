@@ -86,7 +86,8 @@ fn in_the_way(baseline: &Baseline, accept: bool) -> Option<String> {
     let here = baseline::compiler();
     (!accept && baseline.compiler != here).then(|| {
         format!(
-            "the baseline is for {}, and this is {here}: another compiler makes other instructions. `{ACCEPT}` makes a baseline for it",
+            "the baseline is for {}, and this is {here}: another compiler makes other instructions. `{ACCEPT}` makes a \
+                baseline for it",
             baseline.compiler
         )
     })
@@ -148,13 +149,15 @@ fn judge(measured: &[(&'static str, f64)], baseline: &Baseline) -> ExitCode {
             }
             Some(change) if change > TOLERANCE => {
                 eprintln!(
-                    "FAILED: `{name}` takes {change:.1} % more instructions than the baseline; {TOLERANCE} % are allowed. If that is worth it, say why in the commit that has the new baseline: {ACCEPT}"
+                    "FAILED: `{name}` takes {change:.1} % more instructions than the baseline; {TOLERANCE} % are \
+                        allowed. If that is worth it, say why in the commit that has the new baseline: {ACCEPT}"
                 );
                 code = ExitCode::FAILURE;
             }
             Some(change) if change < -TOLERANCE => {
                 println!(
-                    "note: `{name}` takes {:.1} % fewer instructions. To keep what was won, lower the baseline: {ACCEPT}",
+                    "note: `{name}` takes {:.1} % fewer instructions. To keep what was won, lower the baseline: \
+                        {ACCEPT}",
                     -change
                 );
             }

@@ -109,7 +109,7 @@ impl Hold {
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let Point { call, name, arrived, .. } = &state.holds[self.number];
         let (arrived, last) = (*arrived, state.made.iter().rev().take(20).rev());
-        let why = format!("nobody came to {call:?} of {name}; the last calls: {:#?}", last.collect::<Vec<_>>());
+        let why = format!("no thread came to {call:?} of {name}; the last calls: {:#?}", last.collect::<Vec<_>>());
         drop(state);
         assert!(arrived, "{why}");
     }

@@ -81,7 +81,7 @@ impl Opening<'_> {
         if self.settings.reconstructed {
             return Ok(());
         }
-        let known = Claims::read(self.fs, self.dir, newest.number)?.behind(self.dir, newest, end);
+        let known = Claims::read(self.fs, self.dir, newest.number)?.after(self.dir, newest, end);
         known.map_or(Ok(()), |damage| Err(Error::Damaged(Box::new(damage))))
     }
 

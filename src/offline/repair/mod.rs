@@ -328,7 +328,7 @@ impl Look<'_> {
             if named {
                 self.kept.push(path);
             } else {
-                self.plan.actions.push(Action::Rewrite { path, why: format!("it stands in {}", file.display()) });
+                self.plan.actions.push(Action::Rewrite { path, why: format!("it is in {}", file.display()) });
                 if let Some(moves) = &mut self.moves {
                     moves.make(self.fs, self.dir, &segment_name(place.number), &read(self.fs, file)?)?;
                 }

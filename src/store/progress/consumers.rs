@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::expected::ExpectedVersion;
 use crate::format::event::Event;
 use crate::format::positions_file::UNBOUND;
-use crate::position::behind;
+use crate::position::after;
 use crate::store::{AsOf, BindingFault, Store};
 use crate::stream::check_name;
 use crate::time::Timestamp;
@@ -74,7 +74,7 @@ impl Store {
             return Err(parting.error(checkpoint_of(name), reached.position, UNBOUND));
         }
         // The log has the event there, so there is a next position.
-        Ok(Some(StoredCheckpoint { next: behind(reached.position), version: reached.version }))
+        Ok(Some(StoredCheckpoint { next: after(reached.position), version: reached.version }))
     }
 
     /// Moves checkpoint and dead letters, and makes them durable, together, after the events that
@@ -176,7 +176,7 @@ impl Store {
 
     /// Returns the event at a position, of any edition. `None` if it is no longer visible.
     pub(crate) fn event_at(&self, position: u64) -> Result<Option<Event>> {
-        let events = self.read_all().from(position).to(behind(position));
+        let events = self.read_all().from(position).to(after(position));
         events.into_iter().next().transpose()
     }
 

@@ -168,8 +168,8 @@ impl Candidates {
             bounds.start = before.map_or(0, |waypoint| waypoint.record.into());
         }
         if self.positions.end < whole.end.min(store.log.watermark()) {
-            let (_, behind) = around(self.positions.end - 1)?;
-            bounds.end = behind.map_or(bounds.end, |waypoint| waypoint.record.into());
+            let (_, after) = around(self.positions.end - 1)?;
+            bounds.end = after.map_or(bounds.end, |waypoint| waypoint.record.into());
         }
         Ok(bounds)
     }

@@ -6,7 +6,7 @@ use super::candidates::Candidates;
 use super::visibility::Visible;
 use crate::error::{Error, Result};
 use crate::format::event::Event;
-use crate::position::behind;
+use crate::position::after;
 use crate::store::read::gaps::Untold;
 use crate::store::read::{Cursor, Events, Filter, Parts, QueryFilter, Resume};
 use crate::store::{Inner, Store};
@@ -181,7 +181,7 @@ impl Search {
         for bound in [self.until.map(AsOf::Position), self.query.recorded().1.map(AsOf::Time)].into_iter().flatten() {
             end = end.min(store.position_behind(bound, end)?);
         }
-        let mut start = behind(self.after);
+        let mut start = after(self.after);
         if let Some(since) = self.query.recorded().0 {
             let before = since.as_nanos().checked_sub(1).map(Timestamp::from_nanos);
             let before = before.map_or(Ok(0), |time| store.position_behind(AsOf::Time(time), end))?;
@@ -206,7 +206,7 @@ impl Inner {
     /// Returns the position after the last event at or before a point; at most `end`.
     pub(crate) fn position_behind(self: &Arc<Self>, point: AsOf, end: u64) -> Result<u64> {
         let time = match point {
-            AsOf::Position(position) => return Ok(behind(position).min(end)),
+            AsOf::Position(position) => return Ok(after(position).min(end)),
             AsOf::Time(time) => time,
         };
         if end == 0 {
@@ -217,14 +217,14 @@ impl Inner {
         let (last, _) = self.catalog.index.waypoints(segment, |waypoint| waypoint.recorded_at <= time.as_nanos())?;
         let start = first + last.map_or(0, |waypoint| u64::from(waypoint.ordinal));
         let mut events = self.log.forwards(start.min(end)..end);
-        let mut behind = start.min(end);
+        let mut after = start.min(end);
         while let Some(event) = events.next()? {
             if event.recorded_at() > time {
                 break;
             }
-            behind = event.position() + 1;
+            after = event.position() + 1;
         }
-        Ok(behind)
+        Ok(after)
     }
 }
 
@@ -262,7 +262,7 @@ impl Search {
             Err(error) => (Cursor::Failed(Some(error)), None, 0),
         };
         let gaps = &self.store.gaps;
-        let positions = behind(self.after)..end;
+        let positions = after(self.after)..end;
         let mut gaps =
             (!gaps.is_empty() && self.names_gaps).then(|| Untold::of_positions(gaps, positions, self.backwards));
         if let Some(gaps) = &mut gaps {

@@ -142,8 +142,8 @@ impl StreamCursor {
                 false => sequence,
                 true => held.start.max(start).max((sequence + 1).saturating_sub(most)),
             };
-            let behind = if backwards { sequence + 1 } else { held.end.min(end) };
-            held.contains(&sequence).then(|| (first, (behind - first).min(most) as usize))
+            let after = if backwards { sequence + 1 } else { held.end.min(end) };
+            held.contains(&sequence).then(|| (first, (after - first).min(most) as usize))
         };
         self.places = PLACES;
         self.offsets.clear();

@@ -37,7 +37,7 @@ impl Store {
     ///
     /// let account = store.load(&id).snapshot_every(100).fold(Account::default(), apply)?;
     /// assert_eq!(account.state.balance, 12);
-    /// // Decide, and store what was decided, unless somebody else was faster.
+    /// // Decide, and store what was decided, unless another writer was faster.
     /// store.append(&id, Expected::Next(account.next_sequence), [deposit(-12)?])?;
     /// # Ok::<(), Error>(())
     /// ```

@@ -5,9 +5,9 @@
 //! records trusted without their CRC; single events of damaged commits dropped (all three:
 //! `every_flipped_bit` and nearly all others); half a commit kept that no evidence proves
 //! acknowledged (`truncation_without_evidence`); only the first of several files of a segment used
-//! (`duplicate_segments_complete_each_other`); gaps not reported (`around`); the mark of an unfinished
-//! copy removed too early (`a_salvage_that_is_interrupted_leaves_nothing_that_opens`). A commit
-//! that does not follow the one before it was accepted, and no test saw that, before
+//! (`duplicate_segments_complete_each_other`); gaps not reported (`around`); the mark of an
+//! unfinished copy removed too early (`a_salvage_that_is_interrupted_leaves_nothing_that_opens`). A
+//! commit that does not follow the one before it was accepted, and no test saw that, before
 //! `stale_commits_are_left_behind`.
 
 mod around;

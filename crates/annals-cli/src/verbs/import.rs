@@ -416,7 +416,8 @@ impl Import<'_> {
             Some(time) if !self.allow_future && opening::ahead(time, now) => {
                 let (time, now) = (Time(time), Time(now));
                 let why = format!(
-                    "recorded_at {time} is ahead of the clock ({now}), and all later events would be recorded with that time; --allow-future accepts it"
+                    "recorded_at {time} is ahead of the clock ({now}), and all later events would be recorded with \
+                        that time; --allow-future accepts it"
                 );
                 Err(Failure::failed(why).at(place(&self.name, given.line)))
             }

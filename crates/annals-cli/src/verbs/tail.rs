@@ -217,7 +217,8 @@ impl Args {
                         if pace.locked() {
                             note(
                                 "annals: note: ",
-                                "another process has the store open for writing: its events are shown when it closes it",
+                                "another process has the store open for writing: its events are shown when it closes \
+                                    it",
                             );
                         }
                     }

@@ -56,7 +56,8 @@ fn real(name: &str, events: usize, streams: usize) {
     copy.run_with("import", &[], exported.as_bytes()).ok();
     assert!(copy.export() == exported, "the copy of {name} differs");
     println!(
-        "{name}: {events} events of {streams} streams imported, exported, equal line by line, and verified; so is a copy"
+        "{name}: {events} events of {streams} streams imported, exported, equal line by line, and verified; so is a \
+            copy"
     );
 }
 

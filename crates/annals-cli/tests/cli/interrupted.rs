@@ -51,7 +51,8 @@ fn an_import_stores_what_it_has_read_and_says_how_to_go_on() {
         assert_eq!(signal, Some(TERM), "{stderr}");
         let upto = from + 10;
         let said = format!(
-            "annals: error: interrupted\nhint: 10 events are imported and stay; continue after them with --skip {upto}\n"
+            "annals: error: interrupted\nhint: 10 events are imported and stay; continue after them with --skip \
+                {upto}\n"
         );
         assert_eq!(stderr, said);
         place.run_with("import", &["--skip", &upto.to_string()], numbered(0..upto + 5).as_bytes()).ok();

@@ -123,7 +123,8 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         stored = found;
     }
     println!(
-        "{rounds} rounds, {killed} killed at work, {stores} stores, {torn} torn tails cut, {acknowledged_in_all} events acknowledged: all there, \
+        "{rounds} rounds, {killed} killed at work, {stores} stores, {torn} torn tails cut, {acknowledged_in_all} \
+            events acknowledged: all there, \
          whole commits only"
     );
 }

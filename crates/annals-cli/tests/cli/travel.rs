@@ -270,7 +270,8 @@ fn what_is_left_behind_is_said() {
     assert_eq!(run.code, 0);
     assert_eq!(
         run.stderr,
-        "annals: note: not exported: 2 idempotency keys, 3 positions without an event (later ones move up), 1 handler with its positions, 1 checkpoint of a consumer, 1 dead letter\n"
+        "annals: note: not exported: 2 idempotency keys, 3 positions without an event (later ones move up), 1 handler \
+            with its positions, 1 checkpoint of a consumer, 1 dead letter\n"
     );
     let to = super::place();
     let copied = to.run_with("import", &[], run.stdout.as_bytes());

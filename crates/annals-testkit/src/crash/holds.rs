@@ -129,10 +129,7 @@ impl Actor<'_> {
                     }
                     Error::GuardFailed { position, .. } => assert!(self.store.len() > position, "an unseen event"),
                     Error::AlreadyTracked { tracked, .. } => {
-                        assert!(
-                            self.store.tracked("inbox").expect("a good store") >= Some(tracked),
-                            "not taken in yet"
-                        );
+                        assert!(self.store.tracked("inbox").expect("a good store") >= Some(tracked), "not tracked yet");
                     }
                     Error::Closed => {}
                     error => panic!("{error}"),
@@ -189,7 +186,7 @@ impl Actor<'_> {
                     store.transaction().append(&stream("keyed"), Expected::Any, [NewEvent::new("K", &data)]);
                 match transaction.idempotency_key(format!("key {key}")).commit() {
                     Ok(committed) => {
-                        assert!(store.len() > committed.positions.start, "a duplicate that nobody can read");
+                        assert!(store.len() > committed.positions.start, "a duplicate that is not visible");
                         self.told.fates.insert(data, true);
                     }
                     Err(Error::Closed) => {}
@@ -282,6 +279,6 @@ pub fn run(seed: u64) -> u64 {
     }
     let found = store.query(&Query::new().tag("any")).into_iter().count() as u64;
     assert_eq!(found, tags.load(Ordering::SeqCst), "{context}: by tag");
-    assert!(there.len() as u64 <= stored, "{context}: nobody has stored that");
+    assert!(there.len() as u64 <= stored, "{context}: no commit has stored that");
     1
 }

@@ -400,7 +400,7 @@ impl Run {
         let fate = match result {
             Ok(()) => Fate::Acknowledged,
             Err(Error::DurabilityUnknown { .. }) => Fate::Unknown,
-            // A dead process tells nobody that it refused.
+            // A dead process reports no refusal.
             Err(_) if self.disk.is_dead() => Fate::Unknown,
             Err(_) => Fate::Refused,
         };
@@ -416,8 +416,8 @@ impl Run {
         self.note(written, result);
     }
 
-    /// If the first one is there, the second one is told so; if not, the second one may be. One of
-    /// a dead process is told nothing.
+    /// If the first one is there, the second one is a duplicate; if not, the second one may be
+    /// stored. A dead process reports nothing.
     fn repeat(&mut self) {
         let key = format!("key {}", self.written);
         let events = self.events(&[("a", 1, 40)]);

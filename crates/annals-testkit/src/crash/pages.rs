@@ -80,7 +80,7 @@ pub fn run(seed: u64) -> u64 {
     let rescued = events(&copy);
     assert!(are_among(&rescued, &all), "{context}: not written");
     assert!(are_among(&safe, &rescued), "{context}: {} of {} events are rescued", rescued.len(), all.len());
-    assert!(rescued.len() == all.len() || !report.losses.is_empty(), "{context}: a loss that nobody is told of");
+    assert!(rescued.len() == all.len() || !report.losses.is_empty(), "{context}: a loss that is not reported");
     drop(copy);
 
     match oracle::options(&disk).open_read_only("store") {

@@ -113,12 +113,13 @@ impl Bench {
             self.events as f64 / begun.elapsed().as_secs_f64() / 1e6
         };
         let plain = || store.read_all().into_iter().map(|event: Result<Event>| u64::from(event.is_ok())).sum();
-        let counted = || anew(&store, "count", || store.projection(Count).catch_up().and_then(|model| model.state()));
+        let counted =
+            || rebuilt(&store, "count", || store.projection(Count).catch_up().and_then(|model| model.state()));
         let rounds: Vec<_> = (0..self.rounds).map(|_| (rate(&plain), rate(&counted))).collect();
         line("catching up: plain read, projection that counts", "M/s", &rounds);
 
         let digests = |threads: usize| {
-            anew(&store, "digests", || {
+            rebuilt(&store, "digests", || {
                 let model = store.projection(Digests).parallel(threads).catch_up()?;
                 Ok(model.position().map_or(0, |position| position + 1))
             })
@@ -180,7 +181,7 @@ impl Bench {
 }
 
 /// Without the saved state.
-fn anew(store: &Store, name: &str, run: impl Fn() -> Result<u64>) -> u64 {
+fn rebuilt(store: &Store, name: &str, run: impl Fn() -> Result<u64>) -> u64 {
     store.projections().delete(name, 1).expect("it is deleted");
     run().expect("it catches up")
 }

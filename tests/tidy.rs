@@ -1,8 +1,8 @@
-//! The shape of the code: which layer may import which, where `unsafe` stands, and that nothing
-//! unfinished is left.
+//! The shape of the code: which room and which package may import which, where `unsafe` is, how
+//! wide lines are, which words have been retired, and that nothing unfinished is left.
 //!
-//! The table is the picture in ARCHITECTURE.md. A module that is not in it, or an import that is
-//! not in its row, fails the test.
+//! The table of rooms is the picture in ARCHITECTURE.md. A module that is not in it, or an import
+//! that is not in its row, fails the test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,11 +41,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("internals", &["format", "fs", "index", "positions", "segment", "snapshots"]),
 ];
 
-/// What each file of the library is called in the table, and its text without comments and tests.
+/// Each file of the library: its room in the table, its path, and its text without comments and
+/// tests.
 fn modules() -> Vec<(String, PathBuf, String)> {
     let mut found = Vec::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for path in rust_files(&root) {
+    for path in files(&root, "rs") {
         let below = path.strip_prefix(&root).unwrap();
         let module = below.components().next().unwrap().as_os_str().to_str().unwrap();
         let module = module.trim_end_matches(".rs").to_owned();
@@ -58,13 +59,18 @@ fn modules() -> Vec<(String, PathBuf, String)> {
     found
 }
 
-fn rust_files(dir: &Path) -> Vec<PathBuf> {
+/// The files with this extension below a directory, without build output and hidden directories.
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            found.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
+            let left_out = name.starts_with('.') || ["target", "corpus", "data"].contains(&&*name);
+            if !left_out {
+                found.extend(files(&path, extension));
+            }
+        } else if path.extension().is_some_and(|e| e == extension) {
             found.push(path);
         }
     }
@@ -75,7 +81,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 /// The first part of each path that begins with `crate::`, also in a group: `crate::{a, b::c}`.
 fn imports(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    // A macro for other crates names things as those do, from outside.
+    // A macro for other crates names items from outside.
     let code = code.replace("$crate::", "");
     for after in code.split("crate::").skip(1) {
         let names: Vec<&str> = match after.strip_prefix('{') {
@@ -84,7 +90,7 @@ fn imports(code: &str) -> BTreeSet<String> {
         };
         for name in names {
             let name: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            // A macro names modules by its variables.
+            // A macro may name modules by its variables.
             if !name.is_empty() {
                 found.insert(name);
             }
@@ -102,7 +108,7 @@ fn arrows_go_down_only() {
         let row = MAY_IMPORT.iter().find(|(name, _)| *name == module);
         let (_, allowed) = row.unwrap_or_else(|| panic!("{module} is not in the table"));
         for import in imports(&code) {
-            // Types that `lib.rs` re-exports are named by their paths in docs only.
+            // Types that `lib.rs` re-exports are only named in docs by their paths.
             let own = import == module || import.starts_with(char::is_uppercase);
             let known = own || VOCABULARY.contains(&&*import) || allowed.contains(&&*import);
             assert!(known, "{}: {module} must not import {import}", path.display());
@@ -111,7 +117,7 @@ fn arrows_go_down_only() {
 }
 
 #[test]
-fn unsafe_stands_in_one_file() {
+fn unsafe_is_in_one_file() {
     for (_, path, code) in modules() {
         let used = code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
         assert!(!used || path == Path::new("fs/map.rs"), "{}", path.display());
@@ -132,6 +138,148 @@ fn files_answer_one_question() {
     for (_, path, code) in modules() {
         let lines = code.lines().count();
         assert!(lines <= 480, "{}: {lines} lines of code; look for the seam", path.display());
+    }
+}
+
+/// Each package, and the packages of this workspace that it may depend on.
+const MAY_DEPEND: &[(&str, &[&str])] = &[
+    (".", &["annals-contract", "annals-testkit"]),
+    ("crates/annals-cli", &["annals", "annals-testkit"]),
+    ("crates/annals-contract", &["annals", "annals-testkit"]),
+    ("crates/annals-testkit", &["annals"]),
+    ("crates/annals-fuzzing", &["annals", "annals-testkit"]),
+    ("crates/annals-campaign", &["annals", "annals-testkit"]),
+    ("crates/annals-instructions", &["annals"]),
+    ("crates/annals-peers", &["annals"]),
+    ("examples/sqlite", &["annals"]),
+    ("fuzz", &["annals-fuzzing"]),
+];
+
+/// The library itself depends on no other package of the workspace, except for its tests.
+#[test]
+fn packages_depend_downwards_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = 0;
+    for path in files(root, "toml").into_iter().filter(|path| path.ends_with("Cargo.toml")) {
+        let place = path.parent().unwrap().strip_prefix(root).unwrap();
+        let place = if place == Path::new("") { Path::new(".") } else { place };
+        let row = MAY_DEPEND.iter().find(|(name, _)| place == Path::new(name));
+        let (_, allowed) = row.unwrap_or_else(|| panic!("{} is not in the table", place.display()));
+        let text = fs::read_to_string(&path).unwrap();
+        let mut section = "";
+        for line in text.lines() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            let name = line.split(['=', '.', ' ']).next().unwrap();
+            if !section.contains("dependencies]") || !name.starts_with("annals") {
+                continue;
+            }
+            assert!(allowed.contains(&name), "{}: must not depend on {name}", path.display());
+            let tests_only = section == "[dev-dependencies]" || place != Path::new(".");
+            assert!(tests_only, "{}: the library depends on {name}", path.display());
+        }
+        found += 1;
+    }
+    assert_eq!(found, MAY_DEPEND.len(), "a package of the table is missing");
+}
+
+/// Comments end at column 100, code of published packages at 120. Tables, code blocks, addresses
+/// and command lines in comments may be wider.
+#[test]
+fn lines_are_not_too_wide() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in files(root, "rs") {
+        let below = path.strip_prefix(root).unwrap();
+        let published = ["src", "crates/annals-cli/src", "crates/annals-contract/src"];
+        let published = published.iter().any(|dir| below.starts_with(dir));
+        let text = fs::read_to_string(&path).unwrap();
+        let mut in_code_block = false;
+        for (number, line) in (1..).zip(text.lines()) {
+            let content = line.trim_start();
+            let most = if let Some(comment) = content.strip_prefix("//") {
+                let comment = comment.trim_start_matches(['/', '!']).trim_start();
+                in_code_block ^= comment.starts_with("```");
+                let free = ["|", "```", "`"].iter().any(|start| comment.starts_with(start));
+                if in_code_block || free || comment.contains("://") { usize::MAX } else { 100 }
+            } else {
+                in_code_block = false;
+                if published { 120 } else { usize::MAX }
+            };
+            assert!(line.chars().count() <= most, "{}:{number} is wider than {most}", below.display());
+        }
+    }
+}
+
+/// Words that this project has used in a sense of its own, or that nobody says: the glossary in
+/// ARCHITECTURE.md has others for them.
+const RETIRED: &[&str] = &[
+    "anew",
+    "mend",
+    "mended",
+    "sift",
+    "sifted",
+    "survey",
+    "vestige",
+    "vestiges",
+    "witness",
+    "witnesses",
+    "unless said otherwise",
+    "on its way",
+    "of the store's own",
+    "for ever",
+    "held against",
+    "told of",
+    "tells of",
+    "gives an error",
+    "behind position",
+    "has come to",
+    "been taken in",
+];
+
+#[test]
+fn retired_words_do_not_come_back() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = files(root, "md").into_iter().filter(|path| !path.ends_with("CHANGELOG.md"));
+    let code = files(root, "rs").into_iter().filter(|path| !path.ends_with("tests/tidy.rs"));
+    for path in pages.chain(code) {
+        let below = path.strip_prefix(root).unwrap();
+        for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
+            let words: String =
+                line.chars().map(|c| if c.is_alphanumeric() || "'_".contains(c) { c } else { ' ' }).collect();
+            let words = format!(" {} ", words.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
+            for retired in RETIRED {
+                assert!(!words.contains(&format!(" {retired} ")), "{}:{number}: {retired:?}", below.display());
+            }
+        }
+    }
+}
+
+/// A public type has a name that no other type of the library has.
+#[test]
+fn public_types_have_unique_names() {
+    let mut public: Vec<(String, PathBuf)> = Vec::new();
+    let mut all: Vec<(String, PathBuf)> = Vec::new();
+    for (_, path, code) in modules() {
+        for line in code.lines() {
+            let line = line.trim_start();
+            let (is_public, line) = match line.strip_prefix("pub ") {
+                Some(rest) => (true, rest),
+                None => (false, line.strip_prefix("pub(crate) ").or(line.strip_prefix("pub(super) ")).unwrap_or(line)),
+            };
+            let kinds = ["struct ", "enum ", "trait "];
+            let Some(rest) = kinds.iter().find_map(|kind| line.strip_prefix(kind)) else { continue };
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if is_public {
+                public.push((name.clone(), path.clone()));
+            }
+            all.push((name, path.clone()));
+        }
+    }
+    assert!(public.len() > 100, "the public types are somewhere else");
+    for (name, path) in &public {
+        let others: Vec<_> = all.iter().filter(|(other, at)| other == name && at != path).collect();
+        assert!(others.is_empty(), "{name} of {} is also in {others:?}", path.display());
     }
 }
 

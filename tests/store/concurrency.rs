@@ -37,7 +37,7 @@ fn on_threads(scenario: impl Fn(&Bed) + Clone + Send + 'static) {
         });
         // Nothing is ever sent: the channel ends with the thread.
         let hangs = is_done.recv_timeout(12 * PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
-        assert!(!hangs, "somebody waits for ever; {name}");
+        assert!(!hangs, "a thread waits forever; {name}");
         assert!(run.join().is_ok(), "{name}");
     }
 }
@@ -326,7 +326,7 @@ fn readers_of_streams_beside_writers() {
             assert!(events.is_sorted_by(|a, b| a.position() < b.position()));
             // Events that the store has reported of the stream are visible to a later read, and no
             // others.
-            assert!((known..=after).contains(&count), "{count} events, where {known} to {after} were told of");
+            assert!((known..=after).contains(&count), "{count} events, where {known} to {after} were reported");
             assert!(newest < store.len().max(1) && (count > 0 || head == store.len() || known == 0));
         }
     };
@@ -354,7 +354,7 @@ fn what_the_store_tells_can_be_read() {
         assert!(stats.events <= store.len());
         let sum: u64 = store.streams("").unwrap().iter().map(|info| info.next_sequence).sum();
         let head = store.len();
-        assert!(sum <= head, "{sum} events are told of, where {head} can be read");
+        assert!(sum <= head, "{sum} events are reported, but {head} are visible");
     };
     on_threads(move |bed| {
         let store = beside_writers(bed, 150, &[&told, &told]);

@@ -938,7 +938,7 @@ fn a_failed_sync_in_the_background_is_told_by_the_next_append() {
         let error = loop {
             match store.append(&id, Expected::Any, texts(["y"])) {
                 Ok(_) if tries < 2000 => tries += 1,
-                Ok(_) => panic!("no append is told of it"),
+                Ok(_) => panic!("no append returns it"),
                 Err(error) => break error,
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -222,7 +222,7 @@ fn close_with_untold_failure() {
     disk.fail(Fault { operation: Operation::Write, after: 0, times: 1, kind: io::ErrorKind::StorageFull });
     drop(store.transaction().append(&m, Expected::Any, [ev("b")]).submit().unwrap());
     let other = store.clone();
-    assert!(store.close().is_err(), "a commit has failed that nobody was told of");
+    assert!(store.close().is_err(), "a failed commit was not reported");
     // The lock is free: another process opens the store.
     let second = Options::new().file_system(disk.clone()).maintenance(false).open("s").unwrap();
     second.positions().put("h", &m, 3).unwrap();

@@ -320,7 +320,8 @@ mod tests {
             let found: Vec<Vec<String>> = good(&text).into_iter().map(|(_, fields)| fields).collect();
             prop_assert_eq!(&found, &records);
             let mut reader = ::csv::ReaderBuilder::new().flexible(true).has_headers(false).from_reader(text.as_bytes());
-            let others: Vec<Vec<String>> = reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect();
+            let fields = |record: ::csv::StringRecord| record.iter().map(str::to_owned).collect();
+            let others: Vec<Vec<String>> = reader.records().map(|record| fields(record.unwrap())).collect();
             prop_assert_eq!(found, others);
         }
 

@@ -1,5 +1,5 @@
-//! A file system in memory that asserts of some files that nobody asks for more bytes of them than
-//! they have: a length that a file tells is not believed before it is compared with the file.
+//! A file system in memory that asserts, for some files, that no more bytes of them are requested
+//! than they have: a length in a file is not trusted before it is compared with the file.
 
 use annals::fs::{File, FileLayer, Fs, FsLayer, MemFs, Mode};
 use std::io;

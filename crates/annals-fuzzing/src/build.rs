@@ -1,5 +1,5 @@
-//! Small stores, made of the parts of the format and the same each time: what the mutations begin
-//! with.
+//! Small stores, built from the parts of the format and the same each time: the start of all
+//! mutations.
 
 use super::noise;
 use annals::StreamId;
@@ -24,10 +24,10 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A commit of so many events is one that this code does not write: see [`odd`].
+/// A commit of as many events as this code does not write: see [`odd`].
 const ODD: u64 = 7;
 
-/// A commit of no events is a system record: it only says how far an upstream was taken in, or
+/// A commit of no events is a system record: it only sets the tracked position of an upstream, or
 /// deletes an edition, or a domain of it.
 pub(super) const TRACKED: (u64, usize) = (0, 0);
 pub(super) const DELETED: (u64, usize) = (0, 1);
@@ -49,7 +49,7 @@ pub(super) struct Built {
     pub records: Vec<EventRecord>,
     /// Where the edition was deleted, or which domain of it.
     pub deletions: Vec<(u64, Option<&'static str>)>,
-    /// Where it is said how far the upstream was taken in, and how far.
+    /// Where the position of the upstream is tracked, and its value.
     pub tracked: Vec<(u64, u64)>,
     /// The position after all.
     pub end: u64,
@@ -58,7 +58,7 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// The events that are to be seen if the log ends before this position.
+    /// The events that are visible if the log ends before this position.
     pub(super) fn live(&self, end: u64) -> Vec<EventRecord> {
         let is_gone = |record: &EventRecord| {
             self.deletions.iter().any(|(position, domain)| {
@@ -70,7 +70,7 @@ impl Built {
         self.records.iter().filter(|record| record.position < end && !is_gone(record)).cloned().collect()
     }
 
-    /// How far the upstream has been taken in if the log ends before this position.
+    /// The tracked position of the upstream if the log ends before this position.
     pub(super) fn tracked(&self, end: u64) -> Option<u64> {
         self.tracked.iter().rev().find(|(position, _)| *position < end).map(|(_, upto)| *upto)
     }
@@ -107,17 +107,17 @@ impl Built {
     }
 }
 
-/// The state that a snapshot after this event holds.
+/// The state of a snapshot after this event.
 pub(super) fn state(record: &EventRecord) -> Vec<u8> {
     format!("{} {} {}", record.stream, record.sequence, record.position).repeat(3).into_bytes()
 }
 
-/// How a store came to its end.
+/// How a store has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ended {
     /// Closed: HEAD knows all, and all segments have an index.
     Closed,
-    /// The process died: HEAD knows of the last roll, and zeros stand after the last commit.
+    /// The process died: HEAD knows of the last roll, and zeros follow the last commit.
     Killed,
 }
 
@@ -138,7 +138,7 @@ pub(super) fn stream(n: usize) -> StreamId {
     STREAMS[n % STREAMS.len()].parse().expect("a good name")
 }
 
-/// An event that has all that an event can have, some of it, or nothing: by the bits of a number.
+/// An event that has all fields, some, or none: by the bits of a number.
 pub(super) fn event(number: u64, len: usize) -> NewEvent<'static> {
     let has = |bit: u64| number >> bit & 1 == 1;
     let mut event = NewEvent::with_data(["Placed", "Paid", "Shipped"][number as usize % 3], noise(number, len));
@@ -164,8 +164,8 @@ pub(super) fn put_file(fs: &MemFs, path: &Path, bytes: &[u8]) -> Arc<dyn File> {
     file
 }
 
-/// A store whose segments hold commits of so many events, with data of so many bytes each. Commits
-/// of two events have an idempotency key.
+/// A store whose segments hold commits of this many events, with data of this many bytes each.
+/// Commits of two events have an idempotency key.
 pub(super) fn store(segments: &[&[(u64, usize)]], ended: Ended) -> Built {
     let mut built = Built::default();
     let (mut next, mut next_own) = (BTreeMap::new(), BTreeMap::new());
@@ -287,7 +287,7 @@ fn head(segment: &SegmentHeader, clean: bool, (position, digest): (u64, u64), le
     bytes
 }
 
-/// The events of a segment, read one by one from where its frames say that they stand.
+/// The events of a segment, read one by one from where its frames say that they are.
 fn records(header: &SegmentHeader, bytes: &[u8]) -> Vec<EventRecord> {
     let path = Path::new("x.seg");
     let segment = Segment::new(path.to_owned(), *header, put_file(&MemFs::new(), path, bytes), false);
@@ -306,7 +306,7 @@ fn records(header: &SegmentHeader, bytes: &[u8]) -> Vec<EventRecord> {
     found
 }
 
-/// The small store that most seeds are taken from: three segments, with short and long commits.
+/// The small store that most seeds are made from: three segments, with short and long commits.
 pub(super) fn small(ended: Ended) -> Built {
     store(&[&[(1, 20), (2, 40), (3, 0)], &[(2, 9000), (1, 10)], &[(1, 5), (2, 30), (1, 300)]], ended)
 }
@@ -318,8 +318,8 @@ pub(super) fn edited(ended: Ended) -> Built {
     store(&[&first, &second, &[TRACKED, (3, 5), (1, 10), DELETED_IN_A, (4, 9)]], ended)
 }
 
-/// A store that this code does not write, and would not mind if somebody else had: an event has the
-/// same tag many times, and one stands in a wide record.
+/// A store that this code does not write, but accepts: an event has the same tag many times, and
+/// one is in a wide record.
 pub(super) fn odd() -> Built {
     store(&[&[(1, 10), (ODD, 20)], &[(1, 20)]], Ended::Closed)
 }

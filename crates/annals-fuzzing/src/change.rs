@@ -1,4 +1,4 @@
-//! What happens to the bytes of one file.
+//! Changes of the bytes of one file.
 
 use super::noise;
 use arbitrary::Arbitrary;

@@ -1,4 +1,4 @@
-//! A whole store that something has happened to: bytes, files and names.
+//! A whole store with changes of bytes, files and names.
 
 use super::build::{self, Built, stream};
 use super::edits::{self, BASES, DIR, Edit, bases, disk};
@@ -16,8 +16,7 @@ use std::path::Path;
 #[derive(Arbitrary, Debug)]
 struct Input {
     base: u8,
-    /// What happens before the checksums are made right again; nothing is made right if this is
-    /// empty.
+    /// Changes before the checksums are corrected; nothing is corrected if this is empty.
     tampered: Vec<Edit>,
     damaged: Vec<Edit>,
     read_only: bool,
@@ -28,10 +27,10 @@ pub(super) fn options(fs: &MemFs) -> Options {
     Options::new().file_system(fs.clone()).maintenance(false).segment_size(16 << 10).reserve(0).clock(clock)
 }
 
-/// The input says what happens to a small store: bytes, files and names change, and the checksums
-/// may be made right in between. Nothing panics. If no checksum was made right, whatever is handed
-/// out is what was written, and what is gone is told by the open or the read, and by verify; and
-/// what opens once opens again and shows the same.
+/// The input changes a small store: bytes, files and names, with the checksums possibly corrected
+/// in between. Nothing panics. If no checksum was corrected, every returned event is one that was
+/// written, and a missing one is reported by the open or the read, and by verify; and what opens
+/// once opens again and shows the same.
 pub fn open_directory(input: &[u8]) {
     if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(input)) {
         run(&input);
@@ -54,15 +53,14 @@ fn run(input: &Input) {
     // Whatever the first open has made of it stays.
     let second = open(&fs, false, Some((base, end)));
     if input.read_only && !matches!(second, Seen::Store { error: None, .. }) {
-        // It was read around damage that takes no event with it, such as that of a header.
+        // It was read around damage that costs no event, such as that of a header.
         return;
     }
     let Seen::Store { records: again, end: end_again, error: None, .. } = second else {
         panic!("what was opened once does not open again");
     };
     assert_eq!((records, end), (again.clone(), end_again));
-    // Damage that takes no event with it is not repaired by opening, and shows when an index is
-    // rebuilt.
+    // Damage that costs no event is not repaired by opening, and shows when an index is rebuilt.
     if verified.is_ok_and(|report| report.is_sound()) {
         go_on(&fs, &again);
     }
@@ -80,8 +78,8 @@ enum Seen {
     },
 }
 
-/// Opens the store and reads it in every way. Holds what it shows against what was written, up to
-/// some position.
+/// Opens the store and reads it in every way. Compares it with what was written, up to some
+/// position.
 fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
     let options = options(fs);
     let opened = if read_only { options.open_read_only(DIR) } else { options.open(DIR) };
@@ -102,10 +100,10 @@ fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
     if let Some((built, all)) = written {
         let live = built.live(end);
         // A store that is only read is read around damage: all that is intact is there, after gaps
-        // that are named. What was deleted is there again if the deletion is in a gap.
+        // that are reported. Deleted events are there again if the deletion is in a gap.
         let around = read_only && error.is_some();
         let mut live = if around { built.records.clone() } else { live };
-        // Of the id of the store the ids are made that nobody gave; if it is lost, that is told.
+        // Ids that the store assigned are derived from its id; if it is lost, that is reported.
         let renamed = store.open_report().notices.iter().any(|notice| notice.contains("id of the store is lost"));
         let (mut records, mut others) = (records.clone(), others);
         for record in live.iter_mut().chain(&mut records).chain(&mut others).filter(|_| renamed) {
@@ -130,8 +128,8 @@ fn open(fs: &MemFs, read_only: bool, written: Option<(&Built, u64)>) -> Seen {
     Seen::Store { records, end, error, shorter }
 }
 
-/// Whether the store looks as it did before the last commits were made, which nothing proves to
-/// have been durable: the process was killed, and where they stood are zeros to the end.
+/// Whether the store looks as it did before the last commits were made, which no evidence proves
+/// durable: the process was killed, and there are zeros in their place to the end.
 fn was_never_written(fs: &MemFs, built: &Built, end: u64, clean: bool) -> bool {
     let gone = |path: &Path| {
         let file = fs.open(path, Mode::Read).expect("it is listed");
@@ -147,8 +145,8 @@ fn was_never_written(fs: &MemFs, built: &Built, end: u64, clean: bool) -> bool {
     !clean && end >= built.proven && newest.is_some_and(|name| gone(&Path::new(DIR).join(name)))
 }
 
-/// Handler positions and snapshots: refused, or as they were put; and loading gives what reading
-/// gives.
+/// Handler positions and snapshots: refused, or as they were put; and loading returns what reading
+/// returns.
 fn caches(store: &Store, written: Option<&Built>, records: &[EventRecord]) {
     match positions::is_of_sample(store) {
         Ok(is_known) => {
@@ -188,7 +186,7 @@ fn is_refusal(error: &Error) -> bool {
 
 /// Everything that can be read in other ways. If nothing is damaged, those find the same events.
 fn others(store: &Store, records: &[EventRecord], tampered: bool) -> Vec<EventRecord> {
-    // An index that somebody has made can lead anywhere, and is told to be wrong.
+    // A crafted index can lead anywhere, and is reported as wrong.
     let misled = |error: &Error| tampered && matches!(error, Error::Invalid { what: "index", .. });
     let is_refusal = |error: &Error| is_refusal(error) || misled(error);
     let mut all = Vec::new();
@@ -221,7 +219,7 @@ fn others(store: &Store, records: &[EventRecord], tampered: bool) -> Vec<EventRe
     all
 }
 
-/// What is missing is told by verify, too; and what it finds no fault with can be opened and read.
+/// Verify reports what is missing, too; and a store without a finding can be opened and read.
 fn is_told(report: &Report, seen: &Seen, all: u64) {
     let silent = report.is_sound() && report.torn.is_none() && report.notices.is_empty();
     match seen {
@@ -283,7 +281,7 @@ mod tests {
             go_on(&fs, &records);
         }
     }
-    /// An index of events that stand before its segment: checksums can be made by anybody.
+    /// An index of events before its segment: checksums can be crafted.
     #[test]
     fn an_index_that_contradicts_its_segment_is_not_believed() {
         let next_position = Edit::Field { file: 2, frame: 0, at: 16, value: 0 };

@@ -1,5 +1,5 @@
-//! What can happen to the files of a small store: bytes, files and names change. Inputs that are
-//! kept mean what stands here, so that none of it can be taken away or put in another order.
+//! Changes of the files of a small store: bytes, files and names. Kept inputs depend on this list,
+//! so that nothing may be removed or reordered.
 
 use super::build::{self, Built, Ended, put_file};
 use super::{noise, seal};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Where the store stands.
+/// The directory of the store.
 pub(super) const DIR: &str = "store";
 
 /// Names that files can get.
@@ -91,7 +91,7 @@ pub(super) enum Edit {
     },
 }
 
-/// Number of stores to begin with. Another number would give each kept input another meaning.
+/// Number of initial stores. Another number would give each kept input another meaning.
 pub(super) const BASES: u8 = 12;
 
 pub(super) fn bases() -> &'static [Built] {
@@ -115,10 +115,10 @@ pub(super) fn bases() -> &'static [Built] {
     })
 }
 
-/// The files of a store while things happen to them.
+/// The files of a store while they are changed.
 pub(super) struct Files {
     pub files: BTreeMap<String, Vec<u8>>,
-    /// Whether values are taken as they are. What damages a store does not compute checksums.
+    /// Whether values are used as they are. Real damage does not compute checksums.
     pub tampering: bool,
 }
 
@@ -140,7 +140,7 @@ impl Files {
         }
     }
 
-    /// `None` if there is nothing that this could happen to.
+    /// `None` if there is nothing to change.
     pub(super) fn apply(&mut self, edit: &Edit) -> Option<()> {
         match *edit {
             Edit::Flip { file, at, bit } => {
@@ -208,7 +208,7 @@ impl Files {
         Some(())
     }
 
-    /// Makes all checksums right, of one segment after the other.
+    /// Corrects all checksums, of one segment after the other.
     pub(super) fn seal(&mut self) {
         let mut before = None;
         for (name, bytes) in &mut self.files {
@@ -229,8 +229,7 @@ impl Files {
     }
 }
 
-/// Where the header after the one at `start` stands, if that one is a good segment header or a
-/// frame.
+/// Where the next header is, if the one at `start` is a good segment header or a frame.
 fn next_header(bytes: &[u8], start: usize) -> usize {
     let len = match bytes.get(start..start + 20) {
         _ if start == 0 => START as usize,
@@ -240,8 +239,8 @@ fn next_header(bytes: &[u8], start: usize) -> usize {
     start.saturating_add(len).min(bytes.len())
 }
 
-/// The files of a store after all that an input says: what happens before the checksums are made
-/// right, if anything does, and what happens after that.
+/// The files of a store after all changes of an input: those before the checksums are corrected, if
+/// there are any, and those after.
 pub(super) fn after(base: &Built, tampered: &[Edit], damaged: &[Edit]) -> BTreeMap<String, Vec<u8>> {
     let mut files = Files { files: base.files.clone(), tampering: true };
     for edit in tampered.iter().take(6) {

@@ -14,9 +14,9 @@ use annals_testkit::EventRecord;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Takes the input, but for its first byte, for a frame at the start of a segment, sealed if the
-/// first byte is odd. What verifies comes back the same when it is encoded again, and does not
-/// verify any more with one bit flipped.
+/// Uses the input, without its first byte, as a frame at the start of a segment, sealed if the
+/// first byte is odd. Verified bytes are the same when they are encoded again, and no longer verify
+/// with one bit flipped.
 pub fn frame(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
@@ -51,7 +51,7 @@ pub fn frame(input: &[u8]) {
     }
 }
 
-/// Decodes the bytes as everything that has a decoder of its own, at whatever length they have.
+/// Decodes the bytes as everything that has a decoder of its own, at any length.
 fn pieces(bytes: &[u8], path: &Path) {
     if let Ok(Some(header)) = SegmentHeader::decode(bytes, path) {
         assert_eq!(SegmentHeader::decode(&header.encode(), path).ok().flatten(), Some(header));
@@ -84,7 +84,7 @@ fn pieces(bytes: &[u8], path: &Path) {
     }
 }
 
-/// A record that verifies and can be read says the same when it is written again.
+/// A record that verifies and can be decoded is the same when it is encoded again.
 fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     if !record::verify(bytes, segment.mask(), offset) {
         return;
@@ -94,7 +94,7 @@ fn one_record(bytes: &[u8], offset: u64, segment: &SegmentHeader) {
     let block = Arc::new(Block { bytes: bytes.to_vec(), id_seed: segment.id_seed() });
     let Some(event) = annals::internals::event(&block, &parts, segment) else { return };
     if System::of(stream_key(&event)).is_some() {
-        // One of the system: no reader is handed it, and it stands in no stream that has a name.
+        // A system record: no reader gets it, and its stream has no name.
         return;
     }
     let record = EventRecord::of(&event);

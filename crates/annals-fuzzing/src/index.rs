@@ -1,5 +1,5 @@
-//! An index file: whatever it says, looking into it ends, and an answer that no one has tampered
-//! with is right.
+//! An index file: whatever its bytes are, lookups end, and an answer is right unless checksums were
+//! crafted.
 
 use super::build::{self, Ended, put_file};
 use super::seal;
@@ -55,9 +55,8 @@ fn offsets(file: &IndexFile, entry: &EntryHead) -> Result<Vec<u32>, IndexBroken>
     Ok(found)
 }
 
-/// The first byte says what the rest is: an index file; one that is sealed before it is looked
-/// into; changes to a good one, two bytes for the place and one for what is there instead; offsets
-/// for an entry.
+/// The first byte says what the rest is: an index file; one that is sealed before it is used;
+/// changes to a good one, two bytes for the place and one for the new value; offsets for an entry.
 pub fn index_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 4 {
@@ -68,14 +67,14 @@ pub fn index_file(input: &[u8]) {
     }
 }
 
-/// Looks at everything in the file, in every way there is.
+/// Reads everything in the file, in every way.
 fn look(bytes: &[u8], sealed: bool) {
     let base = base();
     let mut bytes = bytes.to_vec();
     let mut segment = base.segment;
     if sealed {
         seal::index(&mut bytes);
-        // The index of whatever segment it says that it is of.
+        // The index of whatever segment it names.
         if let Some(IndexHeader { store, segment: number, salt, .. }) = IndexHeader::decode(&bytes) {
             segment = SegmentHeader { store, number, salt, ..segment };
         }
@@ -112,19 +111,19 @@ fn look(bytes: &[u8], sealed: bool) {
     let _ = file.waypoints_before(|waypoint| waypoint.ordinal < 10);
 }
 
-/// The offsets within a range are those of all that lie in it.
+/// The offsets within a range are those of all that are in it.
 fn within(file: &IndexFile, entry: &EntryHead, range: &Range<u64>, all: Option<&Vec<u32>>) {
     let mut found = Vec::new();
     if let (Ok(()), Some(all)) = (file.offsets(entry, range, &mut found), all) {
-        // Offsets that do not rise are nothing that this code writes.
+        // This code does not write offsets that do not rise.
         if all.is_sorted() {
             assert!(found.iter().eq(all.iter().filter(|&&offset| range.contains(&offset.into()))));
         }
     }
 }
 
-/// Looks up all terms in a good file that some bytes of are others. Unless the checksums fail, the
-/// answers are the right ones.
+/// Looks up all terms in a good file with some changed bytes. Unless the checksums fail, the
+/// answers are right.
 fn changed(changes: &[u8]) {
     let base = base();
     let mut bytes = base.index.clone();

@@ -1,11 +1,11 @@
-//! What damage has left of a small store: found out by comparing bytes with those that were
-//! written, and not by the checksums that a salvage goes by.
+//! What damage has left of a small store: found by comparing bytes with those that were written,
+//! and not by the checksums that a salvage uses.
 //!
-//! An event is demanded back if its record stands at its place in a file that may be a segment and
-//! still has the header of that segment. One in a commit that is not whole is demanded only below
-//! what is left to prove that it was acknowledged; above, it may be half of a commit that never
-//! was. Of a commit that only tracks an upstream, nothing is demanded: without its header, its
-//! record says nothing.
+//! An event must come back if its record is at its offset in a file that may be a segment and still
+//! has the header of that segment. One in a damaged commit must come back only below what is left
+//! to prove that it was acknowledged; above, it may be half of a commit that never was. Of a commit
+//! that only tracks an upstream, nothing must come back: without its header, its record has no
+//! content.
 
 use super::build::Built;
 use annals::internals::format::commit::frames;
@@ -20,15 +20,15 @@ use std::path::Path;
 
 /// A commit of a segment, or its seal.
 struct Commit {
-    /// From its header to after its body and the checksums of that: the trailer says nothing new.
+    /// From its header to after its body and the checksums of that: the trailer adds nothing.
     bytes: Range<usize>,
-    /// The position that was to come next when it was written.
+    /// The next position when it was written.
     position: u64,
     /// Its records, in order of positions.
     records: Vec<Range<usize>>,
 }
 
-/// What stands where in a segment as it was written.
+/// The layout of a segment as it was written.
 struct Written<'a> {
     bytes: &'a [u8],
     header: SegmentHeader,
@@ -43,7 +43,7 @@ impl<'a> Written<'a> {
             commits.push(Commit::new(bytes, frame.offset as usize, &frame.header));
             (position, end) = (frame.header.end_position(), frame.offset as usize + frame.bytes.len());
         }
-        // The seal, if there is one, stands where the next commit would.
+        // The seal, if there is one, is where the next commit would be.
         if bytes.get(end + 8) == Some(&SEAL) {
             commits.push(Commit { bytes: end..end + Seal::FRAME as usize, position, records: Vec::new() });
         }
@@ -121,14 +121,15 @@ impl Intact {
             }
         }
         found.demanded = whole;
-        // What a commit tracks stands in its attributes, so that its record alone says nothing.
+        // The tracked position of a commit is in its attributes, so that its record alone has no
+        // content.
         let is_tracking = |position: &&u64| base.tracked.iter().any(|(at, _)| at == *position);
         found.demanded.extend(single.range(..found.proven).filter(|position| !is_tracking(position)));
         found
     }
 }
 
-/// As salvage has it: files that are something else by their names are not taken for segments.
+/// As in salvage: files that are something else by their names are not taken for segments.
 fn may_be_segment(name: &str) -> bool {
     let others = ["HEAD", "LOCK", "POSITIONS"].iter().any(|other| name.starts_with(other));
     !others && !name.contains('/') && !name.ends_with(".idx")

@@ -1,12 +1,12 @@
-//! What the fuzz targets in `fuzz/` run, with the oracles in it:, and no part of the API.
+//! The code of the fuzz targets in `fuzz/`, with their oracles.
 //! `crates/annals-fuzzing/tests/corpus.rs` runs the same functions on the inputs that are kept.
 //!
-//! Random bytes never get past a checksum, but who attacks a file can compute one. So each target
-//! has a form in which the input is *sealed* first (`seal.rs`): all checksums are made right, and
-//! what stands after them is believed as far as it is believed of any file.
+//! Random bytes never get past a checksum, but an attacker can compute one. So each target has a
+//! form in which the input is *sealed* first (`seal.rs`): all checksums are corrected, and the
+//! bytes behind them are trusted as far as those of any file.
 //!
-//! A target is a function of bytes that panics if it finds something, a file in `fuzz/fuzz_targets`
-//! that calls it, and its line in [`TARGETS`].
+//! A target is a function of bytes that panics on a finding, a file in `fuzz/fuzz_targets` that
+//! calls it, and its line in [`TARGETS`].
 
 mod bounded;
 mod build;
@@ -57,7 +57,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "operations", run: operations, seeds: operations::seeds, show: operations::show },
 ];
 
-/// The first byte says how the others are taken.
+/// The first byte says how the others are used.
 fn bytes(input: &[u8]) -> String {
     format!("{} bytes, {:?} …", input.len(), input.get(..16).unwrap_or(input))
 }

@@ -1,5 +1,5 @@
-//! The positions file: whatever it says, opening it ends, and what it hands out was flushed, unless
-//! somebody has made checksums.
+//! The positions file: whatever its bytes are, opening ends, and the result was flushed, unless
+//! checksums were crafted.
 
 use super::bounded::Bounded;
 use super::build::{self, Built, Ended, first_header, put_file};
@@ -29,14 +29,13 @@ const NAMES: [&str; 2] = ["mailer", "c"];
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    /// What each flush has written.
+    /// The content of each flush.
     batches: Vec<Vec<Written>>,
-    /// So many of them stood in the file when it got its name.
+    /// Number of them that were in the file when it got its name.
     durable: u8,
     /// Whether it was closed.
     mark: bool,
-    /// What happens before the checksums are made right again; nothing is made right if this is
-    /// empty.
+    /// Changes before the checksums are corrected; nothing is corrected if this is empty.
     tampered: Vec<Tampering>,
     damaged: Vec<Change>,
     read_only: bool,
@@ -105,7 +104,7 @@ fn time(bound: i8) -> i64 {
     if bound == 0 { UNBOUND } else { i64::from(bound) * 1_000 }
 }
 
-/// Whether what is about another event is refused, and the rest is given.
+/// Whether entries about another event are refused, and the rest is returned.
 fn given<T: PartialEq + std::fmt::Debug>(got: Result<Option<T>, Error>, listed: T, fault: Option<BindingFault>) {
     match (got, fault) {
         (Ok(got), None) => assert_eq!(got, Some(listed)),
@@ -115,7 +114,7 @@ fn given<T: PartialEq + std::fmt::Debug>(got: Result<Option<T>, Error>, listed: 
     }
 }
 
-/// All that a file says: positions by handler, stream and epoch, and checkpoints.
+/// The content of a file: positions by handler, stream and epoch, and checkpoints.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 struct State {
     positions: BTreeMap<(String, StreamId, u64), u64>,
@@ -123,8 +122,8 @@ struct State {
 }
 
 impl State {
-    /// What the store shows of it: its log knows no deletion, and so only editions that never were
-    /// deleted.
+    /// The content that the store shows: its log has no deletion, and so only editions that never
+    /// were deleted.
     fn shown(mut self) -> State {
         self.positions.retain(|(_, _, epoch), _| *epoch == 0);
         self
@@ -135,7 +134,7 @@ impl State {
         ProgressEntry::Put { root, sequence, recorded_at: time(bound) }.encode(out);
     }
 
-    /// Does what was written, and encodes it. Returns the number of entries.
+    /// Applies what was written, and encodes it. Returns the number of entries.
     fn write(&mut self, written: Written, current: &mut Option<HandlerGroup<'static>>, out: &mut Vec<u8>) -> u32 {
         let mut entries = 1;
         let mut enter = |group: HandlerGroup<'static>, out: &mut Vec<u8>| {
@@ -180,11 +179,11 @@ impl State {
     }
 }
 
-/// A file, and what it says up to each place where a batch ends.
+/// A file, and its content up to each end of a batch.
 struct File {
     bytes: Vec<u8>,
     states: Vec<(usize, State)>,
-    /// So many of the batches were there when the file got its name.
+    /// Number of the batches that were there when the file got its name.
     durable: usize,
     mark: bool,
 }
@@ -219,14 +218,14 @@ impl File {
         File { bytes, states, durable, mark }
     }
 
-    /// Where the header of a batch stands, the mark among them.
+    /// The offsets of the headers of batches, the mark included.
     fn batch(&self, number: u8) -> usize {
         self.states[usize::from(number) % self.states.len()].0
     }
 }
 
-/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written
-/// into one, and what then happens to it.
+/// The first byte says what the rest is: the bytes of a file; sealed ones; the content of a file,
+/// and changes to it.
 pub fn positions_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 3 {
@@ -289,8 +288,8 @@ fn salvaged(fs: &MemFs) -> Option<State> {
     Some(State { positions: positions.collect(), checkpoints: checkpoints.collect() })
 }
 
-/// Opens a store with this file. Returns what it shows, if the file is not refused. It is what is
-/// salvaged, too, and stays: through a flush, a change, closing, and opening again.
+/// Opens a store with this file. Returns its content, if the file is not refused. It equals what is
+/// salvaged, and stays: through a flush, a change, closing, and opening again.
 fn anything(bytes: &[u8], read_only: bool) -> Option<State> {
     let fs = MemFs::new();
     for (name, bytes) in &base().files {
@@ -352,8 +351,8 @@ fn go_on(fs: &MemFs, store: Store, mut right: State) {
     }
 }
 
-/// A file that batches were written into, and that things have happened to. If no checksum was made
-/// right, it is refused, or shows all that the batches say before the first one that is another.
+/// A file of batches that was changed. If no checksum was corrected, it is refused, or shows all
+/// batches before the first changed one.
 fn changed(input: &Input) {
     let file = File::new(&input.batches, input.durable, input.mark);
     let mut bytes = file.bytes.clone();
@@ -402,16 +401,16 @@ fn samples() -> [Vec<Written>; 4] {
     ]
 }
 
-/// A file as it may stand in a store.
+/// A file as it may be in a store.
 pub(super) fn sample() -> Vec<u8> {
     File::new(&samples(), 2, true).bytes
 }
 
-/// Whether what the store shows stood in that file after some flush.
+/// Whether the store shows the content of that file after some flush.
 pub(super) fn is_of_sample(store: &Store) -> Result<bool, Error> {
     let found = state(store)?;
     let states = File::new(&samples(), 2, true).states;
-    // Of an edition that was deleted, nothing is shown, nor of one that its name has got since.
+    // Nothing is shown of an edition that was deleted, nor of a later one of its name.
     Ok(states.iter().any(|(_, known)| {
         let in_main = |((_, stream, _), _): &(&(String, StreamId, u64), &u64)| stream.edition().is_none();
         let positions = found.positions.iter();

@@ -1,4 +1,4 @@
-//! A store that something has happened to, salvaged and repaired.
+//! A changed store, salvaged and repaired.
 
 use super::build::{self, Built, stream};
 use super::directory::options;
@@ -14,27 +14,26 @@ use arbitrary::{Arbitrary, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Of a store that claims to have lost more, no copy with all positions is made here: it is as long
-/// as it claims.
+/// If a store claims to have lost more, no copy with all positions is made here: it is as long as
+/// it claims.
 const MOST_LOST: u64 = 1 << 12;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
     base: u8,
-    /// What happens before the checksums are made right again; nothing is made right if this is
-    /// empty.
+    /// Changes before the checksums are corrected; nothing is corrected if this is empty.
     tampered: Vec<Edit>,
     damaged: Vec<Edit>,
 }
 
-/// The input says what happens to a small store: bytes, files and names change, and the checksums
-/// may be made right in between. Then it is salvaged, with its positions and without, and repaired.
+/// The input changes a small store: bytes, files and names, with the checksums possibly corrected
+/// in between. Then it is salvaged, with its positions and without, and repaired.
 ///
-/// The damaged store stays as it was. The copy is sound, opens clean, takes events, and a salvage
-/// of it loses nothing. A repair does what its plan says, refuses what was not accepted without
-/// having touched anything, comes to the same events as the salvage, and finds nothing to do when
-/// it is done again. If no checksum was made right, each event in the copy is one that was written,
-/// those that the damage did not touch (`intact.rs`) are there, and what is not there is told.
+/// The damaged store stays unchanged. The copy is sound, opens clean, accepts events, and a salvage
+/// of it loses nothing. A repair does what its plan says, refuses unaccepted losses without having
+/// touched anything, leads to the same events as the salvage, and finds nothing to do when it is
+/// done again. If no checksum was corrected, each event in the copy is one that was written, those
+/// that the damage did not touch (`intact.rs`) are there, and missing ones are reported.
 pub fn salvage(input: &[u8]) {
     if let Ok(input) = Input::arbitrary_take_rest(Unstructured::new(input)) {
         run(&input);
@@ -62,7 +61,7 @@ fn run(input: &Input) {
     if let Some(base) = written {
         is_what_was_written(base, &files, plain.as_ref().ok());
     }
-    // With new numbers, POSITIONS stays after, whatever it is.
+    // With new numbers, POSITIONS is not copied.
     let newer = matches!(&plain, Err(Error::UnsupportedFormat { path, .. }) if path.ends_with("POSITIONS"));
     assert!(newer || plain.is_ok() == renumbered.is_ok(), "{:?}, {:?}", plain.err(), renumbered.err());
     if let (Ok(plain), Ok(renumbered)) = (&plain, &renumbered) {
@@ -97,7 +96,7 @@ struct Copy {
     records: Vec<EventRecord>,
     /// The files of the copy before it was opened.
     files: BTreeMap<String, Vec<u8>>,
-    /// Positions that the copy says are lost.
+    /// Positions that the copy reports as lost.
     losses: Vec<u64>,
 }
 
@@ -106,7 +105,7 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::UnsupportedFormat { .. } | Error::NotAStore { .. } | Error::ForeignFile { .. })
 }
 
-/// Salvages, and looks at the copy from all sides.
+/// Salvages, and checks the copy in all ways.
 fn salvaged(fs: &MemFs, out: &str, renumber: bool) -> Result<Copy> {
     let report = Salvage::new().renumber(renumber).run_in(fs, DIR, out);
     let report = report.inspect_err(|error| assert!(is_refusal(error), "{error}"))?;
@@ -125,8 +124,8 @@ fn salvaged(fs: &MemFs, out: &str, renumber: bool) -> Result<Copy> {
     Ok(Copy { report, records, files, losses })
 }
 
-/// Opens a store that must be in order, and after a salvage also closed. Gives its events, and the
-/// positions that it says are lost.
+/// Opens a store that must be in order, and after a salvage also closed. Returns its events, and
+/// the positions that it reports as lost.
 fn opened(fs: &MemFs, dir: &str) -> (Vec<EventRecord>, Vec<u64>) {
     let verified = verify_in(fs, dir).expect("a store");
     // What a repair leaves to the next open.
@@ -179,7 +178,7 @@ fn go_on(fs: &MemFs, dir: &str, records: &[EventRecord]) {
     assert_eq!((more.len(), &more[..records.len()]), (records.len() + 1, records));
 }
 
-/// Holds the copy against what was written, and against what the damage has left of it.
+/// Compares the copy with what was written, and with what the damage has left of it.
 fn is_what_was_written(base: &Built, files: &BTreeMap<String, Vec<u8>>, copy: Option<&Copy>) {
     let intact = Intact::of(base, files);
     let Some(Copy { report, records, files: copied, losses }) = copy else {
@@ -189,10 +188,10 @@ fn is_what_was_written(base: &Built, files: &BTreeMap<String, Vec<u8>>, copy: Op
         assert!(intact.demanded.is_empty() || newer, "there are events, and none is salvaged");
         return;
     };
-    // Of a newest segment that is missing, nobody may know where it ended.
+    // The end of a missing newest segment may be unknown.
     let known = report.losses.iter().map(|loss| &loss.damage.positions).filter(|positions| positions.end < u64::MAX);
     let told: Vec<u64> = known.flat_map(Clone::clone).collect();
-    // Where something else stands now than what is lost: a deletion that is said again.
+    // Where something else is now than what is lost: a repeated deletion.
     let mut others = told.iter().filter(|position| !losses.contains(position));
     assert!(others.all(|_| !base.deletions.is_empty()), "the report and the copy tell of other losses");
     assert!(losses.iter().all(|position| told.contains(position)), "the report does not tell of all losses");
@@ -215,7 +214,7 @@ fn is_what_was_written(base: &Built, files: &BTreeMap<String, Vec<u8>>, copy: Op
         let deleted = gone.clone().any(|(at, _)| intact.demanded.contains(at));
         match visible {
             Some(shown) => {
-                // Ids that the store gave are made of its own, which is lost.
+                // Ids that the store assigned are derived from its own, which is lost.
                 let id = if same_store { shown.id } else { record.id };
                 assert_eq!(&EventRecord { id, ..shown.clone() }, record, "an event that was not written");
                 assert!(!deleted && !lost.contains(&record.position), "an event that is gone: {record:?}");
@@ -227,7 +226,7 @@ fn is_what_was_written(base: &Built, files: &BTreeMap<String, Vec<u8>>, copy: Op
         }
     }
     assert_eq!(shown.next(), None, "an event that was not written");
-    // What is intact beside the log is taken along as it is.
+    // Intact sidecar files are copied unchanged.
     for (name, bytes) in &base.files {
         let is_beside = name == "POSITIONS" || name.ends_with(".snap");
         if is_beside && same_store && files.get(name) == Some(bytes) {
@@ -246,8 +245,8 @@ fn is_dense(plain: &Copy, dense: &Copy, tampered: bool) {
     let (mut position, same_store) = (0, plain.report.store == dense.report.store);
     for (plain, dense) in plain.records.iter().zip(&dense.records) {
         let id = if same_store { dense.id } else { plain.id };
-        // Times that fall, which nobody writes, are raised to those before them; and what is lost
-        // may have one.
+        // Falling times, which this code does not write, are raised to those before them; and a
+        // lost event may have one.
         let recorded_at = if tampered { plain.recorded_at } else { dense.recorded_at };
         let id = if tampered { plain.id } else { id };
         let same = EventRecord { position: plain.position, sequence: plain.sequence, id, recorded_at, ..dense.clone() };
@@ -262,10 +261,10 @@ fn is_dense(plain: &Copy, dense: &Copy, tampered: bool) {
     }
 }
 
-/// Repairs a copy of the store: with nothing accepted, and with what the salvage has told.
+/// Repairs a copy of the store: with nothing accepted, and with the losses of the salvage.
 fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: bool) {
     let fs = disk(files);
-    // Anyone who takes the lock makes its file.
+    // Taking the lock creates its file.
     let untouched = |fs: &MemFs| {
         let (mut now, mut before) = (contents(fs, DIR), files.clone());
         now.remove("LOCK");
@@ -282,7 +281,7 @@ fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: 
         assert!(untouched(&fs), "a repair that was refused has changed something");
         return;
     };
-    assert_eq!(plan.losses, salvaged.report.losses, "the salvage has told of other losses");
+    assert_eq!(plan.losses, salvaged.report.losses, "the salvage has reported other losses");
     assert_eq!(plan.lost_entries, salvaged.report.lost_entries);
     assert_eq!(plan.accepted, plan.losses.is_empty() && plan.lost_entries.is_empty());
     let done = Repair::new().run_in(&fs, DIR);
@@ -296,7 +295,7 @@ fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: 
     let after = contents(&fs, DIR);
     let again = Repair::new().plan_in(&fs, DIR).expect("it is repaired");
     if tampered && !again.actions.is_empty() {
-        // Files that were made up may say something else when others are gone.
+        // Crafted files may read differently when others are gone.
         return;
     }
     assert!(again.actions.is_empty() && again.accepted, "a repair leaves something to do: {again:?} after {plan:?}");
@@ -304,8 +303,8 @@ fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: 
     assert!(again.actions.is_empty(), "{again:?}");
     assert!(contents(&fs, DIR) == after, "a second repair has changed something");
     if tampered {
-        // The index of the newest segment stays as it is: somebody has made its checksums right,
-        // and it may lead anywhere.
+        // The index of the newest segment stays as it is: its checksums are crafted, and it may
+        // lead anywhere.
         let newest = after.keys().rfind(|name| name.ends_with(".seg") && !name.contains('/')).expect("a store");
         drop(fs.remove(&Path::new(DIR).join(newest).with_extension("idx")));
     }
@@ -314,8 +313,7 @@ fn repair(files: &BTreeMap<String, Vec<u8>>, salvaged: Option<&Copy>, tampered: 
         assert_eq!((records.len(), &losses), (salvaged.records.len(), &salvaged.losses));
         let same_store = salvaged.report.store.as_bytes() == &build::first_header().store;
         for (repaired, salvaged) in records.iter().zip(&salvaged.records) {
-            // An id of the store that is lost is another each time, and so are the ids that it
-            // gave.
+            // A lost id of the store is another each time, and so are the ids derived from it.
             let id = if same_store { repaired.id } else { salvaged.id };
             let repaired = &EventRecord { id, ..repaired.clone() };
             assert_eq!(repaired, salvaged, "repair and salvage come to other events");

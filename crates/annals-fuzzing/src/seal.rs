@@ -1,4 +1,4 @@
-//! Makes the checksums of bytes right, whatever the bytes are.
+//! Corrects the checksums of any bytes.
 
 use annals::internals::format::checksum::{self, BLOCK, CRC, Mask, crc};
 use annals::internals::format::frame::{self, ALIGN, HEADER, MAGIC, SEAL, Seal, TRAILER};
@@ -10,7 +10,7 @@ use annals::internals::format::segment_header::{self, LEN as SEGMENT_HEADER, Seg
 use annals::internals::format::{head, put, record, u16_at, u32_at, u64_at, varint};
 use std::path::Path;
 
-/// What the bytes of a body or a record are covered by: the table, if there is one.
+/// What the checksum of a body or a record covers: the table, if there is one.
 fn table_of(piece: &[u8]) -> Vec<u8> {
     let mut out = piece.to_vec();
     checksum::put_table(&mut out, 0..piece.len());
@@ -80,7 +80,7 @@ pub(super) fn segment_header(bytes: &mut [u8]) {
 }
 
 /// Seals a segment: its header, and its frames one after the other, chained, up to the first place
-/// where there is none. Gives the digest of the frames with events, and where all ends.
+/// where there is none. Returns the digest of the frames with events, and the end of all.
 pub(super) fn segment(bytes: &mut [u8]) -> Option<(u64, u64)> {
     segment_header(bytes);
     let header = SegmentHeader::decode(bytes, Path::new("")).ok()??;
@@ -126,7 +126,7 @@ pub(super) fn index(bytes: &mut [u8]) {
     let sum = crc(&bytes[..index_file::HEADER - CRC]);
     put(bytes, index_file::HEADER - CRC, &sum.to_le_bytes());
     let Some(header) = IndexHeader::decode(bytes) else { return };
-    // As `index_file::mask`, of what the file says of its segment.
+    // As `index_file::mask`, for the segment that the file names.
     let mask = Mask::new(&header.store, header.segment, !header.salt ^ header.generation);
     let end = bytes.len();
     for n in 0..header.buckets as usize {
@@ -149,7 +149,7 @@ pub(super) fn index(bytes: &mut [u8]) {
     }
 }
 
-/// Seals the entry at the start of `bytes`. Gives the length of head and postings, if they lie
+/// Seals the entry at the start of `bytes`. Returns the length of head and postings, if they are
 /// within.
 fn entry(bytes: &mut [u8], mask: Mask, at: u64) -> Option<usize> {
     let (head, postings) = index_file::entry_lens(bytes);
@@ -191,8 +191,8 @@ pub(super) fn follow(bytes: &mut [u8], (digest, end): (u64, u64)) {
     }
 }
 
-/// Seals a snapshot file, as far as it has the length that it tells; with `fit`, it tells the
-/// length that it has.
+/// Seals a snapshot file, as far as it has the length in its header; with `fit`, the header gets
+/// the length of the file.
 pub(super) fn snapshot(bytes: &mut [u8], fit: bool) {
     const HEAD: usize = annals::internals::format::state_file::LEN;
     if bytes.len() < HEAD {

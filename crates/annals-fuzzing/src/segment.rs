@@ -26,9 +26,9 @@ struct Shown {
     records: Vec<u64>,
 }
 
-/// Takes the input, but for its first byte, for a segment, sealed if the first byte is odd. A scan
-/// ends; what it shows stands in the file, follows each other, and is found again by all other ways
-/// to read: one by one, in blocks, from the middle, and by a scan that resumes.
+/// Uses the input, without its first byte, as a segment, sealed if the first byte is odd. A scan
+/// ends; its frames are in the file, follow each other, and are found again by all other ways to
+/// read: one by one, in blocks, from the middle, and by a scan that resumes.
 pub fn segment_scan(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
@@ -73,7 +73,7 @@ pub fn segment_scan(input: &[u8]) {
     reads(&header, file, &scanned, &shown, &memory);
 }
 
-/// What a scan says of itself is what it has shown.
+/// The result of a scan matches the frames that it has visited.
 fn hold(scanned: &Scanned, header: &SegmentHeader, shown: &[Shown], chain: Chain, size: u64) {
     assert_eq!(scanned.chain, chain);
     assert!(scanned.end <= size.max(START) && scanned.unproven <= scanned.end && scanned.events_end() <= scanned.end);
@@ -158,7 +158,7 @@ mod tests {
     use annals::internals::format::index_file::Waypoint;
 
     /// A waypoint before its own frame, or after its end, took the reader out of its buffer:
-    /// checksums of an index file can be made by anybody.
+    /// checksums of an index file can be crafted.
     #[test]
     fn waypoints_that_cannot_be_lead_nowhere() {
         let built = build::store(&[&[(1, 10), (4, 30_000), (1, 10)]], Ended::Killed);
@@ -172,7 +172,7 @@ mod tests {
         for (frame, record) in [(large, 128), (large, large), (large, u32::MAX), (u32::MAX, 0), (0, u32::MAX)] {
             let waypoint = Waypoint { ordinal: 0, frame, record, recorded_at: 0 };
             let mut found = 0;
-            // Where no frame stands is damage; otherwise all events are there.
+            // A place without a frame is damage; otherwise all events are there.
             let Ok(mut cursor) = SegmentCursor::new(segment.clone(), 0, Some(waypoint)) else { continue };
             while cursor.next().unwrap().is_some() {
                 found += 1;

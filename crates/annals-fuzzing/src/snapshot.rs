@@ -1,5 +1,5 @@
-//! Snapshot files: whatever they say, what is used of them was put, or follows an event that the
-//! stream has.
+//! Snapshot files: whatever their bytes are, a snapshot that is used was put, or follows an event
+//! that the stream has.
 
 use super::bounded::Bounded;
 use super::build::{self, Built, Ended, put_file, stream};
@@ -24,10 +24,9 @@ struct Input {
     state: u16,
     retention: u8,
     codec: u8,
-    /// What happens before the checksums are made right again; nothing is made right if this is
-    /// empty.
+    /// Changes before the checksums are corrected; nothing is corrected if this is empty.
     tampered: Vec<Change>,
-    /// Whether the length that the head tells is made that of the file, too.
+    /// Whether the length in the header is set to that of the file, too.
     fit: bool,
     damaged: Vec<Change>,
     /// Where the file gets another name besides.
@@ -65,8 +64,8 @@ fn base() -> &'static Built {
     BASE.get_or_init(|| build::small(Ended::Closed))
 }
 
-/// The first byte says what the rest is: the bytes of a file; such that are sealed; what is written
-/// and read again; what happens to a file in a store.
+/// The first byte says what the rest is: the bytes of a file; sealed ones; one that is written and
+/// read again; changes to a file in a store.
 pub fn snapshot_file(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     match mode % 4 {
@@ -89,7 +88,7 @@ pub fn snapshot_file(input: &[u8]) {
     }
 }
 
-/// What is written comes back, and does not with one bit flipped, nor with another length.
+/// A written snapshot comes back, and does not with one bit flipped, nor with another length.
 fn round_trip(whole: &Whole) {
     let state = noise(whole.numbers[0], whole.state.into());
     let key = noise(whole.numbers[1], usize::from(whole.key) % 4610);
@@ -127,7 +126,7 @@ fn open(fs: &MemFs) -> Store {
 }
 
 /// A store with two snapshots of a stream: `older` of its first event, and this one of its last,
-/// and where that stands.
+/// with its location.
 fn prepared(of: &StreamId, state: &[u8], keep: Retention) -> (MemFs, PathBuf, u64) {
     let fs = MemFs::new();
     for (name, bytes) in &base().files {
@@ -144,7 +143,7 @@ fn prepared(of: &StreamId, state: &[u8], keep: Retention) -> (MemFs, PathBuf, u6
     (fs, listed[1].path.clone(), last)
 }
 
-/// Puts the bytes in the place of a snapshot, and looks at everything.
+/// Puts the bytes in the place of a snapshot, and checks everything.
 fn in_a_store(bytes: &[u8]) {
     let of = stream(0);
     let (fs, path, _) = prepared(&of, b"newer", Retention::Default);
@@ -208,8 +207,8 @@ fn contents(fs: &MemFs, path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Everything that can be asked of the snapshots of a stream. What is handed out follows an event
-/// that the stream has.
+/// Everything that can be asked of the snapshots of a stream. A returned one follows an event that
+/// the stream has.
 fn look(store: &Store, of: &StreamId) {
     let snapshots = store.snapshots();
     let events: Vec<Event> = store.read(of).into_iter().map(|event| event.expect("a good log")).collect();

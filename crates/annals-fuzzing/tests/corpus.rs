@@ -1,11 +1,10 @@
-//! The kept inputs of the fuzz targets, and the seeds that they began with: run again, without a
-//! fuzzer.
+//! The kept inputs of the fuzz targets, and their seeds: run again, without a fuzzer.
 //!
 //! `fuzz/corpus/<target>` holds seeds and what a fuzzer made of them that reaches other code;
 //! `fuzz/regressions/<target>` each input that has shown a fault, named after it.
 //! `ANNALS_WRITE_CORPUS=1 cargo test -p annals-fuzzing --test corpus` writes the seeds.
 //! `ANNALS_INPUT=fuzz/artifacts/<target>/crash-… cargo test -p annals-fuzzing --test corpus one`
-//! shows what one input means, and runs it.
+//! prints what one input means, and runs it.
 
 use annals_fuzzing::TARGETS;
 use std::fs;

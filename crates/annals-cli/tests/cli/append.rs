@@ -113,7 +113,7 @@ fn what_cannot_be_stored() {
 }
 
 /// A refused append to a mistyped name left a new, empty store there, which the next one with the
-/// same slip found. A store is created only for an event that goes through.
+/// same mistake found. A store is created only for an event that is accepted.
 #[test]
 fn a_refused_append_leaves_no_store() {
     let place = place();
@@ -128,7 +128,7 @@ fn a_refused_append_leaves_no_store() {
     for (arguments, code) in refused {
         place.run("append", &[&["a-1"], arguments].concat()).fails(code);
         assert!(!place.store.exists(), "{arguments:?}");
-        // A directory that was there stays as it was.
+        // An existing directory stays unchanged.
         fs::create_dir(&place.store).unwrap();
         place.run("append", &[&["a-1"], arguments].concat()).fails(code);
         assert_eq!(fs::read_dir(&place.store).unwrap().count(), 0, "{arguments:?}");
@@ -141,8 +141,8 @@ fn a_refused_append_leaves_no_store() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "x");
 }
 
-/// Times never decrease: one clock that was wrong once decides on the times of all that follows,
-/// which nobody was told.
+/// Times never decrease: a clock that was wrong once decides on the times of all later events,
+/// which was not reported.
 #[test]
 fn a_store_that_is_ahead_of_the_clock_is_worth_a_warning() {
     let place = place();

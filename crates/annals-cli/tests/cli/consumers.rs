@@ -1,7 +1,7 @@
 use super::*;
 use annals::{Event, Outcome};
 
-/// `annals consumers …`, the store after so many words.
+/// `annals consumers …`, with the store after these words.
 fn consumers(place: &Place, verbs: &[&str], rest: &[&str]) -> Run {
     annals(["consumers"].iter().chain(verbs).chain(&[place.store.to_str().unwrap()]).chain(rest))
 }
@@ -80,10 +80,10 @@ fn dead_letters_are_listed_shown_and_dropped() {
     assert_eq!(letters(&place, "list", &[]).ok(), "");
 }
 
-/// A consumer that had caught up was shown as after by all positions that came while it slept and
-/// were not for it, and by records that nobody can read: events of other domains and of named
-/// editions, and the deletion of one. It steps over what is not for it when it ends, and what is
-/// counted are events that a reader sees.
+/// A consumer that had caught up was shown as behind by all positions that came while it slept and
+/// were not for it, including records that no reader sees: events of other domains and of named
+/// editions, and the deletion of one. Now it advances over what is not for it when it ends, and
+/// only events that a reader sees are counted.
 #[test]
 fn a_consumer_that_has_caught_up_is_not_behind() {
     let place = small();
@@ -104,7 +104,7 @@ fn a_consumer_that_has_caught_up_is_not_behind() {
     assert_eq!((behind(&store), control.lag().unwrap().positions), (0, 0));
     store.close().unwrap();
     assert_eq!(consumers(&place, &["list"], &[]).ok(), format!("mailer\t{}\t0\t0\n", 7));
-    // What comes later it has not come to, if it is an event that can be seen.
+    // It has not reached later events that are visible.
     let store = place.open();
     store.append(&stream("order-1@x"), Expected::Any, ["A", "B"].map(|of| NewEvent::new(of, ""))).unwrap();
     assert_eq!(behind(&store), 2);

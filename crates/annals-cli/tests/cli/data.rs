@@ -1,4 +1,4 @@
-//! Real event logs, where they are present: imported, counted, exported and compared line by line.
+//! Real event logs, if they are present: imported, counted, exported and compared line by line.
 
 use super::*;
 use flate2::read::MultiGzDecoder;
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
-/// What an input line has, and an exported one, too.
+/// The fields of an input line, and of an exported one.
 #[derive(Deserialize)]
 struct Given {
     stream: String,

@@ -23,7 +23,7 @@ fn editions(place: &Place, verb: &str, rest: &[&str]) -> Run {
     annals(["editions", verb, store].iter().chain(rest))
 }
 
-/// The data of what is read, as text.
+/// The data of the events, as text.
 fn data(place: &Place, rest: &[&str]) -> Vec<String> {
     let out = place.run("read", rest).ok();
     out.lines().map(|line| line.rsplit('\t').next().unwrap().to_owned()).collect()
@@ -123,12 +123,12 @@ fn without_a_store_or_with_its_lock_taken() {
     drop(store);
 }
 
-/// An export has each event where it stands, so that an import diverges where the original does,
-/// whatever the batch, into a new store and after a part of it.
+/// An export has each event in order, so that an import diverges where the original does, whatever
+/// the batch, into a new store and after a part of it.
 #[test]
 fn a_copy_diverges_where_the_original_does() {
     let original = orders();
-    // Deleted and begun again at another place, and main goes on.
+    // Deleted and begun again at another place, while main continues.
     editions(&original, "delete", &["other", "--yes"]).ok();
     original.run("append", &["order-1@other", "--type", "T", "--expect", "2", "--data", "o2"]).ok();
     original.run("append", &["order-1", "--type", "T", "--data", "m3"]).ok();

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The whole point: what `export` writes, `import` turns into an equal store.
+/// `import` turns what `export` writes into an equal store.
 #[test]
 fn export_and_import_give_an_equal_store() {
     let from = varied();
@@ -90,13 +90,13 @@ fn an_empty_store_is_exported_and_imported() {
     assert_eq!(to.export(), "");
 }
 
-/// `--output` wrote in place: an export that failed took the one before with it.
+/// `--output` wrote in place: an export that failed destroyed the one before.
 #[test]
 fn a_failed_export_leaves_the_file_as_it_was() {
     let from = varied();
     let file = from.file("backup.jsonl", "old\n");
-    // An event in the middle fails its checksum: what is there may be whole, and the new one is
-    // not.
+    // An event in the middle fails its checksum: the existing file may be complete, and the new one
+    // is not.
     let mut bytes = fs::read(from.segment()).unwrap();
     let at = bytes.windows(5).position(|at| at == b"order").unwrap();
     bytes[at] ^= 1;
@@ -105,7 +105,7 @@ fn a_failed_export_leaves_the_file_as_it_was() {
     assert_eq!(run.code, 3, "{}", run.stderr);
     assert!(run.stderr.ends_with(&format!("; {file} is unchanged\n")), "{}", run.stderr);
     assert_eq!(fs::read_to_string(&file).unwrap(), "old\n");
-    // Where there is none, it is written with its gaps.
+    // A missing file is written, with gaps.
     let other = from.dir.path().join("other.jsonl");
     assert_eq!(from.run("export", &["--output", other.to_str().unwrap()]).code, 3);
     assert!(fs::read_to_string(&other).unwrap().lines().count() > 10);
@@ -113,7 +113,7 @@ fn a_failed_export_leaves_the_file_as_it_was() {
     assert_eq!(names.len(), 3, "{names:?}");
 }
 
-/// Nothing keeps a name in the directory of a store from being that of one of its files.
+/// A name in the directory of a store could be that of one of its files.
 #[test]
 fn no_file_is_written_into_a_store() {
     let from = small();

@@ -75,7 +75,7 @@ fn a_bad_line_is_named_and_its_commit_is_not_stored() {
     assert!(said.contains("hint: 8 events are imported and stay; continue after them with --skip 8\n"), "{said}");
     assert_eq!(place.export().lines().count(), 8);
 
-    // Corrected, it goes on where it was.
+    // Corrected, it continues.
     let file = place.file("in.jsonl", text.replace("tpye", "type"));
     place.run("import", &[&file, "--skip", "8"]).ok();
     assert_eq!(place.export().lines().count(), 12);
@@ -93,7 +93,7 @@ fn a_bad_first_line_makes_no_store() {
     assert!(!place.store.exists());
 }
 
-/// The store looks at a whole commit; the line that it does not like must be found all the same.
+/// The store checks a whole commit; the line that it refuses must be found all the same.
 #[test]
 fn what_the_store_refuses_has_a_line_number() {
     let long = "x".repeat(2000);
@@ -186,9 +186,9 @@ fn time_is_another_name_for_occurred_at() {
     assert_eq!(json(&place.export())["occurred_at"], "2010-03-31T14:59:42Z");
 }
 
-/// What `export` wrote, `import` refused: bytes take a third more room as base64, so that an event
-/// of 48 MiB had a line over the limit of 64 MiB; and an event of a store with higher limits was
-/// refused by the store. The limits are those of the largest event that any store can have.
+/// `import` refused what `export` wrote: bytes take a third more room as base64, so that an event
+/// of 48 MiB had a line over the limit of 64 MiB; and the store refused an event of a store with
+/// higher limits. Now the limits are those of the largest event of any store.
 #[test]
 fn every_event_comes_through_export_and_import() {
     let place = place();
@@ -232,8 +232,8 @@ fn a_byte_order_mark_is_passed_over() {
     assert!(said.starts_with("annals: error: stdin: the text is UTF-16"), "{said}");
 }
 
-/// One line with a time in 2200 fixed the times of all later events for good, without a word. It is
-/// refused, unless it is meant.
+/// One line with a time in 2200 silently fixed the times of all later events for good. Now it is
+/// refused, unless it is allowed.
 #[test]
 fn a_time_to_come_must_be_meant() {
     let at = |time: jiff::Timestamp| format!("{{\"stream\":\"a-1\",\"type\":\"T\",\"recorded_at\":\"{time}\"}}\n");
@@ -247,7 +247,7 @@ fn a_time_to_come_must_be_meant() {
     let said = place.run_with("import", &["--batch", "1"], [at(now), at(soon), at(late)].concat().as_bytes()).fails(1);
     assert!(said.contains("stdin:3: ") && said.contains("--skip 2\n"), "{said}");
     place.run_with("import", &["--allow-future"], at(late).as_bytes()).ok();
-    // From now on, anyone who appends is told.
+    // From now on, every append warns.
     let run = place.run_with("import", &[], line("a-1", 0).as_bytes());
     assert!(run.code == 0 && run.stderr.starts_with("annals: warning: the time of the store is 20"), "{}", run.stderr);
 }
@@ -268,7 +268,7 @@ fn a_refused_first_commit_makes_no_store() {
     }
 }
 
-/// "expected ident" is a riddle: what is wrong is said in plain words, with line and column.
+/// "expected ident" is a riddle: now the mistake is described in plain words, with line and column.
 #[test]
 fn what_is_not_json_is_said_in_plain_words() {
     let cases = [

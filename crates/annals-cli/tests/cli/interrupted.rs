@@ -1,4 +1,4 @@
-//! Verbs that write and are asked to end while they are at work.
+//! Verbs that write and are interrupted.
 #![cfg(unix)]
 
 use super::*;
@@ -24,10 +24,9 @@ fn numbered(lines: std::ops::Range<usize>) -> String {
     lines.map(|n| format!("{{\"stream\":\"a-1\",\"type\":\"T\",\"data\":{n}}}\n")).collect()
 }
 
-/// An import that was interrupted said nothing: neither how many events it had stored, nor how to
-/// go on, so that the same command again stored them twice. And what it had read of a pipe and not
-/// stored was gone. It stores what it has read, also while it waits for more, and says the number
-/// for `--skip`.
+/// An interrupted import did not say how many events it had stored, nor how to continue, so that
+/// the same command stored them twice. And what it had read of a pipe and not stored was lost. Now
+/// it stores what it has read, even while it waits for more, and prints the number for `--skip`.
 #[test]
 fn an_import_stores_what_it_has_read_and_says_how_to_go_on() {
     for (from, skip) in [(0, None), (10, Some("10"))] {
@@ -39,7 +38,7 @@ fn an_import_stores_what_it_has_read_and_says_how_to_go_on() {
         command.arg("import").arg(&place.store).args(["-", "--batch", "4", "--acknowledge"]);
         command.args(skip.iter().flat_map(|skip| ["--skip", skip]));
         let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
-        // Half of a line is no event.
+        // Half of a line is not an event.
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(format!("{}{{\"stream\":", numbered(0..from + 10)).as_bytes()).unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -70,8 +69,7 @@ fn an_import_that_has_read_nothing_leaves_nothing() {
         let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()));
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(begun.as_bytes()).unwrap();
-        // Before it listens, it ends without a word; there is nothing that shows from when on it
-        // does.
+        // Before it listens, it ends silently; nothing shows from when on it does.
         std::thread::sleep(Duration::from_millis(300));
         terminate(&child);
         let (signal, stderr) = ended(child);
@@ -81,8 +79,8 @@ fn an_import_that_has_read_nothing_leaves_nothing() {
     }
 }
 
-/// An export wrote over the file of the one before: interrupted, it left half of a file that looked
-/// like a whole one. The old file stays, and nothing else is left.
+/// An export overwrote the previous file: interrupted, it left half of a file that looked like a
+/// complete one. Now the old file stays, and nothing else is left.
 #[test]
 fn an_export_leaves_the_file_as_it_was() {
     let place = place();

@@ -1,8 +1,8 @@
-//! An import that is killed at any moment: what was acknowledged is there, whole commits only, in
-//! order, as it was given.
+//! An import that is killed at any moment: acknowledged events are there, whole commits only, in
+//! order.
 //!
-//! `ANNALS_KILL_ROUNDS` says how often. A round goes on with the store of the round before, as a
-//! user would with `--skip`, until all lines are in it.
+//! `ANNALS_KILL_ROUNDS` sets the number of rounds. A round continues with the store of the round
+//! before, as a user would with `--skip`, until all lines are in it.
 
 use super::*;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const LINES: u64 = 30_000;
 
-/// Line `n` of an input whose lines say when they were recorded, or do not.
+/// Line `n` of an input whose lines have a recorded time, or not.
 fn line(n: u64, timed: bool) -> String {
     let (stream, event_type, pad) = (n * 7 % 101, n % 5, "x".repeat((n * 31 % 400) as usize));
     let time = if timed { format!("\"recorded_at\":\"{}\",", time(n)) } else { String::new() };
@@ -19,7 +19,7 @@ fn line(n: u64, timed: bool) -> String {
     )
 }
 
-/// When line `n` was recorded. Lines of one second are stored together: 9, 24 or 27 of them, so
+/// The recorded time of line `n`. Lines of one second are stored together: 9, 24 or 27 of them, so
 /// that commits have many sizes.
 fn time(n: u64) -> jiff::Timestamp {
     let second = n / 60 * 3 + [0, 9, 33].iter().filter(|&&from| n % 60 >= from).count() as u64;
@@ -107,7 +107,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
             assert_eq!(acknowledged, 0);
             continue;
         }
-        // Killed before the store was whole, it is created here, and must not begin with a later
+        // Killed before the store was complete, it is created here, and must not begin with a later
         // time than the lines have.
         let store = place.open_with(Options::new().clock(|| Timestamp::from_nanos(0)));
         torn += u32::from(store.open_report().cut.is_some());

@@ -40,7 +40,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
-/// What a run has left.
+/// The result of a run.
 struct Run {
     code: i32,
     stdout: String,
@@ -52,8 +52,8 @@ fn command() -> Command {
 }
 
 /// Held while a process is started: until it has become `annals`, it is a copy of this one, and
-/// holds the locks of all stores that are open here. Who opens a store that was closed in another
-/// place, or starts a process that will, must wait until there is no such copy.
+/// holds the locks of all stores that are open here. Opening a store that was closed in another
+/// thread, or starting a process that will, must wait until there is no such copy.
 static STARTING: Mutex<()> = Mutex::new(());
 
 fn start(command: &mut Command) -> Child {
@@ -72,7 +72,7 @@ fn annals_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>, stdin: &
     let mut child = start(&mut command);
     let mut pipe = child.stdin.take().unwrap();
     let stdin = stdin.to_vec();
-    // Who ends early does not read all of it.
+    // A process that ends early does not read all of it.
     let writer = std::thread::spawn(move || pipe.write_all(&stdin).ok());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     writer.join().unwrap();
@@ -81,14 +81,14 @@ fn annals_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>, stdin: &
 }
 
 impl Run {
-    /// The output of a run that must have gone well, and quietly.
+    /// The output of a run that must have succeeded without a message.
     #[track_caller]
     fn ok(self) -> String {
         assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{}", self.stdout);
         self.stdout
     }
 
-    /// What a run says that must have failed with this code.
+    /// The message of a run that must have failed with this code.
     #[track_caller]
     fn fails(self, code: i32) -> String {
         assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
@@ -122,14 +122,14 @@ impl Place {
         annals_with([verb, store].iter().chain(rest), stdin)
     }
 
-    /// Writes a file, and gives its path.
+    /// Writes a file, and returns its path.
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.dir.path().join(name);
         fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// What is left after may be noted.
+    /// What is left afterwards may be reported.
     #[track_caller]
     fn export(&self) -> String {
         let run = self.run("export", &[]);
@@ -138,7 +138,7 @@ impl Place {
         run.stdout
     }
 
-    /// The lines of the export without the data, which may be what `Value` has no room for.
+    /// The lines of the export without the data, which `Value` may not be able to represent.
     fn exported(&self) -> Vec<serde_json::Value> {
         let without_data = |line: &str| {
             let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(line).unwrap();
@@ -183,7 +183,7 @@ fn stream(text: &str) -> StreamId {
     text.parse().unwrap()
 }
 
-/// A store with all that an event can have, closed, and made of several segments.
+/// A store with all fields that an event can have, closed, and made of several segments.
 fn varied() -> Place {
     let place = place();
     let store = Options::new().segment_size(4 << 10).open(&place.store).unwrap();
@@ -245,7 +245,7 @@ fn json(line: &str) -> serde_json::Value {
     serde_json::from_str(line).unwrap()
 }
 
-/// The real event logs, where they are present.
+/// The real event logs, if they are present.
 fn shared_data(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
     path.exists().then_some(path)

@@ -72,7 +72,7 @@ fn damage_is_code_3_and_the_events_can_be_read() {
     assert_eq!(lines(&place.export()).len(), 3);
 }
 
-/// Positions were acknowledged: `annals verify` says so, as of the log.
+/// Positions were acknowledged: `annals verify` reports them as it reports the log.
 #[test]
 fn damage_shows_in_verify() {
     let place = kept();
@@ -87,7 +87,7 @@ fn damage_shows_in_verify() {
     assert_eq!(run.code, 3);
     assert!(run.stdout.contains("POSITIONS, bytes 64 to "), "{}", run.stdout);
 
-    // Only with a report that names them are the entries given up.
+    // Entries are given up only with a report that names them.
     assert!(place.run("repair", &["--yes"]).stdout.contains("positions are lost"));
     let (report, rescued) = (place.dir.path().join("report.json"), place.dir.path().join("rescued"));
     let (report, rescued) = (report.to_str().unwrap(), rescued.to_str().unwrap());
@@ -106,8 +106,8 @@ fn damage_shows_in_verify() {
     place.run("verify", &[]).ok();
 }
 
-/// A backup was put back over the store, which has grown since: what was kept is about events that
-/// are gone. All verbs say so, and the resets are the way out.
+/// A backup was restored over the store, which has grown since: progress is about events that no
+/// longer exist. All verbs say so, and the resets are the way out.
 #[test]
 fn what_is_about_another_history_is_told_and_can_be_reset() {
     let place = small();

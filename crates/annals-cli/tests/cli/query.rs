@@ -19,7 +19,7 @@ fn orders() -> Place {
     place
 }
 
-/// The positions of what is found, in order.
+/// The positions of the events, in order.
 fn found(place: &Place, rest: &[&str]) -> Vec<u64> {
     let out = place.run("query", &[rest, &["--json"]].concat()).ok();
     out.lines().map(|line| json(line)["position"].as_u64().unwrap()).collect()
@@ -60,7 +60,7 @@ fn since_and_until_are_when_it_occurred() {
         (&["--until", "1990-05-01T02:00:00+02:00"], &[0]),
         (&["--until", "1990-04-30 23:59:59.999999999"], &[]),
         (&["--since", "1990-05-02", "--until", "1999-01-01"], &[2]),
-        // An event that does not say when it occurred did so when it was recorded.
+        // An event without an occurrence time counts with its recorded time.
         (&["--since", "2002-01-01"], &[1, 3]),
         (&["--since", "2002-01-01", "--until", "2002-01-01T00:00:00Z"], &[1]),
         (&["--since", "yesterday"], &[]),

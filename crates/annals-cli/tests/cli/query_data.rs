@@ -1,5 +1,4 @@
-//! Questions about a real event log, where it is present: the answers are those that its lines
-//! give.
+//! Questions about a real event log, if it is present: the answers follow from its lines.
 
 use super::*;
 use flate2::read::MultiGzDecoder;
@@ -89,7 +88,7 @@ fn incidents() {
         asked += 1;
     }
 
-    // From, to, and what else is asked.
+    // From, to, and other conditions.
     let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
     let (may, whole) = ("2012-05-01", "2012-05-01T00:00:00Z");
     let (week, behind) = ("2012-05-08 12:30", "2012-05-08T12:30:00Z");

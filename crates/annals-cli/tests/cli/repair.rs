@@ -42,8 +42,7 @@ fn loss_is_accepted_with_its_report() {
     store.close().unwrap();
 }
 
-/// A line for each of many files that are rebuilt for one reason says nothing that one line for all
-/// of them does not.
+/// If many files are rebuilt for one reason, one line says so for all of them.
 #[test]
 fn one_reason_is_one_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -35,7 +35,7 @@ fn loss_is_code_4_and_in_the_report() {
     let verified = annals(["verify", rescued]).ok();
     assert!(lines(&verified).contains(&"lost earlier\t1"), "{verified}");
     annals(["append", rescued, "order-1", "--type", "T", "--expect", "3"]).ok();
-    // Not over what is there.
+    // Not over an existing one.
     place.run("salvage", &[rescued]).fails(1);
 
     let dense = place.dir.path().join("dense");
@@ -65,9 +65,9 @@ fn a_rate_slows_down() {
     place.run("verify", &["--rate", "fast"]).fails(2);
 }
 
-/// An export of a salvaged store has gaps in its sequences, and no import took it: each event after
-/// a gap was in conflict, and so was an edition that diverges after one. With `--renumber` the
-/// events come one after the other, and streams of editions show what they showed; without it, the
+/// An export of a salvaged store has gaps in its sequences, and no import accepted it: each event
+/// after a gap was in conflict, and so was an edition that diverges after one. With `--renumber`
+/// the events are consecutive, and streams of editions show what they showed; without it, the
 /// message says what to do.
 #[test]
 fn an_export_with_gaps_can_be_imported() {
@@ -112,8 +112,8 @@ fn an_export_with_gaps_can_be_imported() {
     copy.run_with("import", &["--renumber"], export.as_bytes()).fails(6);
 }
 
-/// What a salvage leaves that was killed: `verify` found it sound and ended with 0, and the next
-/// salvage said that the directory is not empty. All verbs say what it is and what to do, and
+/// The remains of a killed salvage: `verify` found them sound and ended with 0, and the next
+/// salvage said that the directory is not empty. Now all verbs say what it is and what to do, and
 /// nothing is touched.
 #[test]
 fn the_beginning_of_a_copy_is_told_of() {

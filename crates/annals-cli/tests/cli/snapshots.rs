@@ -85,7 +85,7 @@ fn verify_counts_and_damage_is_code_3() {
     assert_eq!(json(&place.run("verify", &["--json"]).ok())["not_covered"], serde_json::json!([]));
 
     let files = files(&place);
-    // Where another one belongs: it is intact, and of no use.
+    // In the place of another one: it is intact, and not used.
     fs::copy(&files[0], files[0].with_file_name("00000000000000000002.snap")).unwrap();
     let found = run(&place, "verify", &[]).ok();
     assert!(found.contains("00000000000000000002.snap: the stream does not have the event that it names"), "{found}");

@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// The positions of what is shown.
+/// The positions of the events.
 fn shown(place: &Place, rest: &[&str]) -> Vec<u64> {
     let out = place.run("tail", &[rest, &["--json"]].concat()).ok();
     out.lines().map(|line| json(line)["position"].as_u64().unwrap()).collect()
@@ -41,7 +41,7 @@ impl Following {
         Following { child, lines, notes }
     }
 
-    /// Position and type of what comes next.
+    /// Position and type of the next event.
     #[track_caller]
     fn next(&self) -> String {
         let line = self.lines.recv_timeout(Duration::from_secs(20)).expect("something comes");
@@ -96,8 +96,8 @@ fn following_waits_for_a_writer_and_says_so() {
     assert!(following.notes.try_recv().is_err(), "it is said once");
 }
 
-/// A damaged store was followed up to its first gap: there it ended, and what is intact behind it
-/// was not shown.
+/// A damaged store was followed up to its first gap: there it ended, and intact later events were
+/// not shown.
 #[test]
 fn following_names_a_gap_and_goes_on() {
     for (begin, shown) in [(["--last", "10"], &["0 Counted", "2 Counted"][..]), (["--after", "0"], &["2 Counted"])] {
@@ -128,7 +128,7 @@ fn following_names_a_gap_and_goes_on() {
     }
 }
 
-/// A gap without an end is met each time that the store is looked at.
+/// A gap without an end is met each time that the store is read.
 #[test]
 fn a_gap_is_named_once() {
     let place = place();
@@ -137,7 +137,7 @@ fn a_gap_is_named_once() {
     while store.stats().unwrap().segments.len() < 2 {
         store.append(&stream("order-1"), Expected::Any, [NewEvent::with_data("Counted", vec![b'1'; 900])]).unwrap();
     }
-    // As a process leaves it that is killed, and without its newest segment.
+    // As after a kill, and without its newest segment.
     fs::create_dir(&place.store).unwrap();
     for name in ["HEAD", "00000000000000000001.seg"] {
         fs::copy(written.join(name), place.store.join(name)).unwrap();

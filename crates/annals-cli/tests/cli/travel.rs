@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// What is done to a store.
+/// An operation on a store.
 #[derive(Clone, Debug)]
 enum Step {
     Append { stream: String, back: u64, events: Vec<Given>, tracking: Option<(&'static str, u64)>, later: i64 },
@@ -15,7 +15,7 @@ enum Step {
     Delete(&'static str, Option<&'static str>),
 }
 
-/// An event with all that one can have.
+/// An event with all fields.
 #[derive(Clone, Debug)]
 struct Given {
     event_type: String,
@@ -124,7 +124,7 @@ fn built(steps: &[Step]) -> Place {
             Step::Append { stream: name, back, events, tracking, later } => {
                 clock.fetch_add(*later, Ordering::Relaxed);
                 let name = stream(name);
-                // In an edition that has nothing of its own there yet, it diverges so far behind
+                // In an edition that has nothing of its own there yet, it diverges this far before
                 // the end of the main one.
                 let next = store.stream(&name).unwrap().map_or(0, |info| info.next_sequence);
                 let own = store.read(&name).backwards().limit(1).into_iter().next();
@@ -154,7 +154,7 @@ fn built(steps: &[Step]) -> Place {
     place
 }
 
-/// All that an event has, but for its position.
+/// All fields of an event, except its position.
 fn parts(event: &Event) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         (event.stream(), event.sequence(), event.event_type().to_owned(), event.id()),
@@ -169,9 +169,9 @@ fn all(events: impl IntoIterator<Item = annals::Result<Event>>) -> Vec<impl Part
     events.into_iter().map(|event| parts(&event.unwrap())).collect()
 }
 
-/// Everything that the help of `export` does not name as left out comes through: of any store that
-/// can be, all events with all their parts, each stream as each edition has it, what queries find,
-/// and how far upstreams have been taken in.
+/// Everything that the help of `export` does not name as left out comes through, for any store: all
+/// events with all fields, each stream as each edition has it, the answers of queries, and the
+/// tracked positions of upstreams.
 #[test]
 fn a_copy_has_everything_that_travels() {
     let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
@@ -184,7 +184,7 @@ fn a_copy_has_everything_that_travels() {
             assert_eq!(exported.code, 0, "{}", exported.stderr);
             let to = place();
             to.run("import", &[&file, "--batch", batch]).ok();
-            // Once more: what is exported of the copy is the same, but for positions where the
+            // Once more: the export of the copy is the same, except for positions where the
             // original has holes.
             let again = to.export();
             let (from, to) = (from.open(), to.open());
@@ -232,7 +232,7 @@ fn upstreams_travel_behind_the_events() {
     assert_eq!(out, "events\t4\ncommits\t6\nnext_position\t6\ntracked\t2\n");
     let tracked = |place: &Place| place.open().all_tracked().unwrap();
     assert_eq!(tracked(&to), tracked(&from));
-    // Again: what has been taken in stays so, also where it is more.
+    // Again: tracked positions stay, even if they are higher.
     let out = to.run_with("import", &[], tail.replace("991", "17").as_bytes()).ok();
     assert_eq!(out, "events\t0\ncommits\t0\nnext_position\t6\n");
     to.run_with("import", &[], tail.replace("991", "992").as_bytes()).ok();
@@ -248,7 +248,7 @@ fn upstreams_travel_behind_the_events() {
     assert!(part.stderr.contains("not exported: 2 upstreams that are tracked"), "{}", part.stderr);
 }
 
-/// An export left after what a store has besides its events without a word.
+/// An export silently left out what a store has besides its events.
 #[test]
 fn what_is_left_behind_is_said() {
     let place = varied();
@@ -279,8 +279,7 @@ fn what_is_left_behind_is_said() {
     assert_eq!(to.run("export", &[]).stderr, "");
 }
 
-/// A salvaged store has gaps where events are lost, and what was exported of it could not be
-/// imported at all.
+/// A salvaged store has gaps where events are lost, and its export could not be imported at all.
 #[test]
 fn gaps_are_closed_on_demand() {
     let place = small();

@@ -28,7 +28,7 @@ fn damage_is_shown_and_is_code_3() {
     assert_eq!(report["sound"], false);
     assert_eq!((&report["damage"][0]["from_position"], &report["damage"][0]["to_position"]), (&1.into(), &2.into()));
 
-    // Nobody gets the event, and nobody takes the store for a good one.
+    // No reader gets the event, and no tool calls the store sound.
     let run = place.run("read", &["order-1"]);
     assert!(
         run.code == 3 && run.stderr.contains("error: damaged: ") && run.stderr.contains("annals verify"),
@@ -37,7 +37,7 @@ fn damage_is_shown_and_is_code_3() {
     );
     assert_eq!(run.stdout.lines().count(), 2);
     assert_eq!(place.run("export", &[]).code, 3);
-    // What can be counted is counted, with a word about the damage.
+    // What can be counted is counted, with a note about the damage.
     for verb in ["stats", "streams"] {
         let run = place.run(verb, &[]);
         assert!(run.code == 0 && run.stderr.starts_with("annals: warning: damaged: "), "{}", run.stderr);
@@ -59,13 +59,13 @@ fn a_torn_tail_is_no_damage() {
     let out = place.run("verify", &[]).ok();
     assert!(out.contains("\ntorn tail\t"), "{out}");
 
-    // Reading leaves it where it is, and says so.
+    // Reading leaves it in place, and says so.
     let run = place.run("read", &["order-1"]);
     assert_eq!((run.code, run.stdout.lines().count()), (0, 3));
     assert!(run.stderr.starts_with("annals: warning: "), "{}", run.stderr);
     assert!(run.stderr.contains("13 bytes") && run.stderr.contains("left where they are"), "{}", run.stderr);
 
-    // Writing puts it into quarantine, and says where.
+    // Writing moves it to quarantine, and says where.
     let run = place.run("append", &["order-1", "--type", "T"]);
     assert_eq!(run.code, 0);
     let kept = run.stderr.trim_end().rsplit_once("are kept in ").unwrap().1;

@@ -1,4 +1,4 @@
-//! What stands beside the events: deletions of editions, lists, snapshots, handler positions.
+//! Operations besides appends: deletions of editions, lists, snapshots, handler positions.
 
 use super::World;
 use super::model::{Accepted, Places, Says};
@@ -39,7 +39,7 @@ impl World {
     }
 
     /// Deletes an edition, or a domain of it. Whether it is deleted is known in the end; whether
-    /// its handler positions have gone with it in the file, only if no call has failed.
+    /// its handler positions are deleted in the file, only if no call has failed.
     pub(super) fn delete(&mut self, edition: u8, domain: Option<u8>) {
         if self.trouble {
             self.wait_for_all();
@@ -56,7 +56,7 @@ impl World {
         let dead = self.disk.is_dead();
         let (is_there, acknowledged) = match &deleted {
             Ok(count) => {
-                // What was in flight may not have arrived.
+                // Commits in flight may have failed.
                 assert!(*count == hit || dead, "{count} events are gone, and not {hit}");
                 (true, *count == hit)
             }

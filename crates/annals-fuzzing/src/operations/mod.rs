@@ -1,4 +1,4 @@
-//! Operations on the simulated disk against a model that is a list of commits, and a map of handler
+//! Operations on the simulated disk compared with a model, a list of commits and a map of handler
 //! positions.
 //!
 //! Snapshots have no model: a state is the list of the positions of its events, and whatever is
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use steps::{Commit, Step, step_image, steps, stream};
 
 const DIR: &str = "store";
-/// So many commits may be in flight while calls fail.
+/// Maximum number of commits in flight while calls fail.
 const HELD: usize = 3;
 
 struct World {
@@ -34,14 +34,14 @@ struct World {
     clock: Arc<AtomicI64>,
     large_segments: bool,
     model: Model,
-    /// Tickets with the number of their commit and the ranges that it should get.
+    /// Tickets with the number of their commit and the expected ranges.
     held: Vec<(Ticket, usize, Vec<Range<u64>>)>,
     /// Calls may fail.
     trouble: bool,
 }
 
-/// Runs the input as a list of steps. Whatever was acknowledged is there, in order and equal;
-/// whatever was refused never is; all answers are those of the model, or errors where calls fail.
+/// Runs the input as a list of steps. Acknowledged commits are there, in order and equal; refused
+/// ones never are; all answers are those of the model, or errors if calls fail.
 pub fn operations(input: &[u8]) {
     let mut world = World::new();
     for step in steps(input) {
@@ -79,15 +79,15 @@ impl World {
         options.clock(move || Timestamp::from_nanos(clock.load(Ordering::Relaxed)))
     }
 
-    /// Calls do not fail any more. What has failed before is told first.
+    /// Calls no longer fail. Earlier failures are reported first.
     fn heal(&mut self) {
         self.disk.heal();
         self.wait_for_all();
         self.trouble = false;
     }
 
-    /// Opens the store. What is there is what was acknowledged, and of what was in flight whole
-    /// commits from the front; it stays.
+    /// Opens the store. Its content is what was acknowledged, and of commits in flight whole ones
+    /// from the front; it stays.
     fn open(&mut self) {
         let mut opened = self.options().open(DIR);
         if opened.is_err() && self.trouble && !self.disk.is_dead() {
@@ -126,7 +126,7 @@ impl World {
         self.store = Some(store);
     }
 
-    /// Holds what an open store has against the commits, and forgets those that are not there.
+    /// Compares an open store with the commits, and forgets those that are missing.
     fn keep(&mut self, store: &Store, found: &[EventRecord]) {
         let end = store.len();
         let (mut kept, mut upto) = (Vec::new(), 0);
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// Lets go as a process does that dies, and opens again.
+    /// Drops the store as a dying process does, and opens it again.
     fn abandon(&mut self) {
         let (store, held) = (self.store.take(), std::mem::take(&mut self.held));
         self.disk.while_dead(|| drop((held, store)));
@@ -181,7 +181,7 @@ impl World {
         self.wait_for_all();
     }
 
-    /// Whether calls that fail may lead to this error.
+    /// Whether failing calls may lead to this error.
     fn trouble_allows(&self, error: &Error) -> bool {
         let failing = self.trouble || self.disk.is_dead();
         match error {
@@ -195,7 +195,7 @@ impl World {
     fn commit(&mut self, Commit { parts, guard, key, tracking, wait }: &Commit) {
         let (asked, key, says) = (guard.as_ref(), *key, tracking.map(Says::tracked));
         // A repeat waits for the first commit, and takes its place if that fails; and if many
-        // groups wait, submitting writes them, and what is accepted then does not stand on those
+        // groups wait, submitting writes them, and what is accepted then does not depend on those
         // that fail.
         if self.trouble && (key != 0 || self.held.len() >= HELD) {
             self.wait_for_all();
@@ -206,7 +206,7 @@ impl World {
         let mut number = self.model.written;
         let visible = self.store().len();
         let (mut hopes, mut answer) = self.model.decide(parts, asked, key, says.as_ref(), visible);
-        // A refusal waits for the commits that it rests on, and is decided again if they fail.
+        // A refusal waits for the commits that it depends on, and is decided again if they fail.
         if self.trouble && !matches!(answer, Answer::Accepted(..)) && !self.held.is_empty() {
             self.wait_for_all();
             if self.disk.is_dead() || self.store.is_none() {
@@ -246,7 +246,7 @@ impl World {
         }
     }
 
-    /// Holds what the store says to a commit against what it should say.
+    /// Compares the store's result of a commit with the expected one.
     fn compare(&mut self, submitted: Result<Ticket>, answer: Answer) {
         let ticket = match submitted {
             Err(error) if self.trouble_allows(&error) => return self.after_failure(&error),
@@ -268,7 +268,7 @@ impl World {
                 assert!(others.iter().any(is_first), "{positions:?}");
             }
             (Ok(ticket), Answer::Repeat { same, .. }) => {
-                // The first commit may still be in flight, and the process dies over it.
+                // The first commit may still be in flight, and the process dies during it.
                 let first = match ticket.wait() {
                     Err(_) if self.disk.is_dead() => return,
                     other => other.expect("it was stored before"),
@@ -287,8 +287,8 @@ impl World {
                 self.model.commits.push(accepted);
                 self.held.push((ticket, self.model.commits.len() - 1, ranges));
             }
-            // It died over commits before this one, which then were judged as if they had never
-            // been. Nobody hears of this one.
+            // It died during earlier commits, which then were judged as if they had never been.
+            // This one gets no result.
             _ if self.disk.is_dead() => {}
             (Ok(_), _) => panic!("the store accepts what it should refuse"),
             (Err(error), _) => panic!("{error}"),
@@ -325,7 +325,7 @@ impl World {
             }
         }
         let Some(error) = failed else { return };
-        // A process that is dead tells nobody that it refused.
+        // A dead process reports no refusal.
         if !self.disk.is_dead() {
             let mut number = 0;
             self.model.commits.retain(|_| {
@@ -344,8 +344,7 @@ impl World {
         commit.records.iter_mut().for_each(|record| record.recorded_at = committed.recorded_at);
     }
 
-    /// The position after all that can be seen now: whole commits, all acknowledged ones among
-    /// them.
+    /// The position after all that is visible now: whole commits, all acknowledged ones among them.
     fn visible(&self) -> u64 {
         let visible = self.store().len();
         assert!(visible >= self.model.acknowledged());
@@ -373,8 +372,8 @@ impl World {
             Step::Flush => self.flush(),
             Step::WaitForAll => self.wait_for_all(),
             Step::DropTicket => {
-                // Without a thread of maintenance, a ticket that is dropped writes its commit; its
-                // fate is seen later.
+                // Without a maintenance thread, a ticket that is dropped writes its commit; its
+                // outcome is seen later.
                 if !self.trouble && !self.held.is_empty() {
                     drop(self.held.remove(0));
                 }
@@ -448,7 +447,7 @@ impl World {
         let kinds = [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::WriteZero, ErrorKind::Interrupted];
         let operation = operations[usize::from(operation) % operations.len()];
         let mut kind = kinds[usize::from(kind) % kinds.len()];
-        // Only a write can be cut short; and what is interrupted for ever never ends.
+        // Only a write can be cut short; and a call that is interrupted forever never ends.
         if operation != Write && kind == ErrorKind::WriteZero {
             kind = ErrorKind::Other;
         }

@@ -19,11 +19,11 @@ pub(super) struct Accepted {
     pub(super) len: u64,
     pub(super) says: Option<Says>,
     pub(super) key: u8,
-    /// Anyone who asked has been told that it is durable, or has seen it after an open.
+    /// Its durability was acknowledged, or it was seen after an open.
     pub(super) acknowledged: bool,
 }
 
-/// What a commit says beside its events.
+/// The side effects of a commit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Says {
     Deleted { edition: &'static str, domain: Option<&'static str> },
@@ -31,7 +31,7 @@ pub(super) enum Says {
 }
 
 impl Accepted {
-    /// Whether a commit with these events says what this one does.
+    /// Whether a commit with these events has the same content.
     fn says_the_same(&self, records: &[EventRecord], says: Option<&Says>) -> bool {
         let content = |record: &EventRecord| {
             let EventRecord { stream, event_type, tags, data, content_type, schema_version, .. } = record.clone();
@@ -54,17 +54,17 @@ impl Says {
     }
 }
 
-/// What the store should say to a commit.
+/// The expected result of a commit.
 pub(super) enum Answer {
     Nothing,
-    /// Of the commits with the key, by number: a duplicate of one that says the same, or a mismatch
-    /// with one that does not. Where both are there, the order of streams decides.
+    /// For commits with the key, by number: a duplicate of one with the same content, or a mismatch
+    /// with one without. If both exist, the order of streams decides.
     Repeat {
         same: Vec<usize>,
         others: Vec<usize>,
     },
     GuardFailed(u64),
-    /// The guard is of a position that there is not.
+    /// The guard has a position that does not exist.
     Ahead,
     AlreadyTracked(u64),
     Conflict(u64),
@@ -75,16 +75,16 @@ pub(super) enum Answer {
 pub(super) type Place = (&'static str, StreamId, u64);
 pub(super) type Places = BTreeMap<Place, u64>;
 
-/// What should be there.
+/// The expected content.
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) commits: Vec<Accepted>,
-    /// Events that were ever tried: each is another one.
+    /// Number of events ever tried: each is another one.
     pub(super) written: u64,
     /// The handler positions as they are in memory.
     pub(super) places: Places,
-    /// What may be found of them after a crash: what was there at the last flush that was
-    /// acknowledged, and at those that were tried since.
+    /// What may be found of them after a crash: the content of the last acknowledged flush, and of
+    /// those that were tried since.
     pub(super) flushed: Vec<Places>,
 }
 
@@ -96,7 +96,7 @@ fn in_main(stream: &StreamId) -> StreamId {
     stream.in_edition("").expect("the main edition")
 }
 
-/// What a stream has, the newest last, if these events are all there are.
+/// The content of a stream, the newest last, if these events are all there are.
 fn composite(records: &[EventRecord], stream: &StreamId) -> Vec<EventRecord> {
     let own: Vec<EventRecord> = records.iter().filter(|record| record.stream == *stream).cloned().collect();
     if stream.edition().is_none() {
@@ -136,14 +136,14 @@ impl Model {
             .collect()
     }
 
-    /// What a stream has of the events before `end`, as of `until`.
+    /// The events of a stream before `end`, as of `until`.
     pub(super) fn stream(&self, stream: &StreamId, end: u64, until: u64) -> Vec<EventRecord> {
         let mut live = self.live(end);
         live.retain(|record| record.position <= until);
         composite(&live, stream)
     }
 
-    /// What is seen in an edition, of the events before `end`.
+    /// The visible events of an edition, of those before `end`.
     pub(super) fn seen(&self, edition: Option<&str>, end: u64) -> Vec<EventRecord> {
         let live = self.live(end);
         let Some(edition) = edition else {
@@ -156,7 +156,7 @@ impl Model {
         seen
     }
 
-    /// How far each upstream was taken in before `end`.
+    /// The tracked position of each upstream before `end`.
     pub(super) fn tracked(&self, end: u64) -> BTreeMap<String, u64> {
         let commits = self.commits.iter().filter(|commit| commit.first < end);
         let tracked = commits.filter_map(|commit| match commit.says {
@@ -172,20 +172,20 @@ impl Model {
         places.iter().filter(|(place, _)| is_current(place)).map(|(place, at)| (place.clone(), *at)).collect()
     }
 
-    /// Those, without what goes with an edition.
+    /// Those, without what is deleted with an edition.
     pub(super) fn places_without(&self, edition: &str, domain: Option<&str>) -> Places {
         let mut places = self.places.clone();
         places.retain(|(_, stream, _), _| !covers(edition, domain, stream));
         places
     }
 
-    /// How many events a deletion takes away.
+    /// Number of events that a deletion removes.
     pub(super) fn hit(&self, edition: &str, domain: Option<&str>) -> u64 {
         self.live(u64::MAX).iter().filter(|record| covers(edition, domain, &record.stream)).count() as u64
     }
 
-    /// What the store should say, with the events up to `visible` to be seen, and what to expect of
-    /// each part.
+    /// The expected result, with the events up to `visible` visible, and the expectation of each
+    /// part.
     pub(super) fn decide(
         &mut self,
         parts: &[Part],
@@ -233,7 +233,7 @@ impl Model {
         (hopes, answer)
     }
 
-    /// What the store says before it looks at what is expected of streams.
+    /// The result before the expectations of streams are checked.
     fn answer(
         &self,
         live: &[EventRecord],
@@ -268,8 +268,8 @@ impl Model {
             }
             let breaks =
                 |record: &EventRecord| asked.finds(record) && after.is_none_or(|after| record.position > after.into());
-            // What can be seen is looked at first. An edition that diverges in flight hides nothing
-            // before it has arrived.
+            // What is visible is checked first. An edition that diverges in flight hides nothing
+            // before it is visible.
             for end in [visible, u64::MAX] {
                 if let Some(record) = self.seen(asked.edition(), end).iter().find(|record| breaks(record)) {
                     return Some(Answer::GuardFailed(record.position));
@@ -285,7 +285,7 @@ impl Model {
 }
 
 /// An event of a commit. Those of commits with a key depend on the key alone, so that repeats can
-/// say the same.
+/// have the same content.
 pub(super) fn numbered(key: u8, fresh: u64, n: usize, bits: u8, len: u16) -> NewEvent<'static> {
     let number = match key {
         0 => fresh << 4 | u64::from(bits % 16),
@@ -316,7 +316,7 @@ pub(super) fn record_of(event: &NewEvent<'_>, stream: &StreamId, position: u64, 
     }
 }
 
-/// Whether an event that was found is this one, which may not know yet what the store gave it.
+/// Whether an event that was found is this one, whose id may not be known yet.
 pub(super) fn same(found: &EventRecord, known: &EventRecord) -> bool {
     let id = if known.id == Uuid::nil() { found.id } else { known.id };
     let recorded_at = if known.recorded_at == Timestamp::MIN { found.recorded_at } else { known.recorded_at };

@@ -7,7 +7,7 @@ use annals_testkit::EventRecord;
 use annals_testkit::Image;
 use arbitrary::{Arbitrary, Unstructured};
 
-/// Most steps of one input.
+/// Maximum number of steps of one input.
 const STEPS: usize = 32;
 
 /// Streams that are written to. Three of them diverge from others.
@@ -126,7 +126,7 @@ pub(super) struct Part {
     pub(super) events: Vec<(u8, u16)>,
 }
 
-/// Not derived: most commits are to go through, and to have something in them.
+/// Not derived: most commits must succeed, and have events.
 impl<'a> Arbitrary<'a> for Commit {
     fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Commit> {
         let has: u8 = input.arbitrary()?;
@@ -190,12 +190,12 @@ impl Asked {
         }
     }
 
-    /// Whether it finds this one, of the events that are seen in its edition.
+    /// Whether it matches this one, of the visible events of its edition.
     pub(super) fn finds(self, record: &EventRecord) -> bool {
         let has_tag = |tag: &str| record.tags.iter().any(|have| have == tag);
         let is_in = |n: u8| (record.stream.domain(), record.stream.root()) == (stream(n).domain(), stream(n).root());
         let first = match self.what % 8 {
-            // A query without a condition finds all, but beside another item it does not count.
+            // A query without a condition matches all, but beside another item it is ignored.
             0 | 5 => self.or_type.is_none(),
             1 => has_tag(&format!("n:{}", self.which % 5)) && has_tag("all"),
             2 => record.event_type == Self::type_name(self.which),
@@ -251,7 +251,7 @@ pub(super) fn step_image(image: u8, seed: u8) -> Image {
     images[usize::from(image) % images.len()]
 }
 
-/// What to expect of a stream that has so many events.
+/// The expectation of a stream that has this many events.
 pub(super) fn expected(hope: u8, next: u64) -> Expected {
     match hope % 12 {
         0 => Expected::NoStream,

@@ -166,7 +166,7 @@ mod tests {
     /// The end waits for the work of two threads, or it does not begin: there is neither a call nor
     /// a token after it, and a lost wake-up is a deadlock, which loom reports.
     #[test]
-    fn nothing_is_done_behind_the_end() {
+    fn nothing_is_done_after_the_end() {
         loom::model(|| {
             let owner = Owner::new();
             let workers = [(); 2].map(|()| {

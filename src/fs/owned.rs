@@ -164,7 +164,7 @@ mod tests {
     use crate::fs::MemFs;
 
     #[test]
-    fn nothing_is_changed_behind_the_end() {
+    fn nothing_is_changed_after_the_end() {
         let fs = MemFs::new();
         let owned = Owned::new(Arc::new(fs.clone()));
         let path = Path::new("d/file");

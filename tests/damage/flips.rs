@@ -416,7 +416,7 @@ fn newer_formats_are_left_alone() {
 /// Junk after the end of the log, which a crash can leave there, does not stop the store from
 /// opening. (salamander-db 0.2.0 stops.)
 #[test]
-fn junk_behind_the_end_is_cut() {
+fn junk_after_the_end_is_cut() {
     let (disk, written) = sample();
     let path = segments(&disk).pop().unwrap();
     for junk in [vec![1], vec![0xA7; 300], b"\0\0\0\0\0\0\0\0\xA7FR\n".repeat(20), vec![255; 5000]] {

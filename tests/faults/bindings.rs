@@ -304,7 +304,7 @@ fn what_is_ahead_of_a_restored_store_is_refused() {
 /// even after it was stopped: 3.6 million errors in 8 seconds through an endpoint. It checked the
 /// position before it checked whether it had ended. Now there is one error, and then it has ended.
 #[test]
-fn a_subscription_that_begins_behind_the_end_fails_once() {
+fn a_subscription_that_begins_after_the_end_fails_once() {
     let store = Store::in_memory();
     append(&store, "a-1", "T", 1);
     let mut ahead = store.subscribe(Query::new()).after(1000);

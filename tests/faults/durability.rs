@@ -32,7 +32,7 @@ fn names(disk: &SimFs) -> Vec<String> {
 /// (A close that did not wait would end long before the pause does; one that waits never does,
 /// however slow the machine is.)
 #[track_caller]
-fn closes_behind(fs: &HeldFs, hold: &Hold, store: Store) {
+fn closes_after(fs: &HeldFs, hold: &Hold, store: Store) {
     let (tell, told) = channel();
     let closer = named("closer", move || {
         let closed = store.close();
@@ -84,7 +84,7 @@ fn closing_waits_for_the_spare_file_of_the_last_leader() {
         };
         hold.arrived();
         assert_eq!(store.len(), 3, "visible, as the spare file comes behind it");
-        closes_behind(&fs, &hold, store);
+        closes_after(&fs, &hold, store);
         leader.join().unwrap();
         assert!(names(&disk).iter().all(|name| !name.starts_with("SPARE")), "{:?}", names(&disk));
         the_next_owner_is_alone(&disk, 3);
@@ -217,7 +217,7 @@ fn closing_waits_for_all_work_on_the_directory() {
             named("worker", move || job(&store))
         };
         hold.arrived();
-        closes_behind(&fs, &hold, store);
+        closes_after(&fs, &hold, store);
         worker.join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
         the_next_owner_is_alone(&disk, events);
     }
@@ -292,7 +292,7 @@ fn closing_waits_for_a_reader_that_rebuilds_an_index() {
             named("reader", move || by_tag(&store, "a-wanted"))
         };
         hold.arrived();
-        closes_behind(&fs, &hold, store);
+        closes_after(&fs, &hold, store);
         assert_eq!(reader.join().unwrap() as u64, count);
         the_next_owner_is_alone(&disk, count);
     }

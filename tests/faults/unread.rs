@@ -131,7 +131,7 @@ fn append(store: &Store, name: &str, bytes: usize, count: usize) {
 /// zeros were returned as the event. Now the copied part is discarded, and the record is read again
 /// when its turn comes.
 #[test]
-fn a_failed_read_behind_whole_records_leaves_nothing_of_itself() {
+fn a_failed_read_after_whole_records_leaves_nothing_of_itself() {
     let disk = SimFs::new();
     let store = Failing::over(&disk).options().open("store").unwrap();
     for bytes in [3000, 10, 700, 100, 2000, 511, 512, 513, 40_000, 5, 3000] {
@@ -334,7 +334,7 @@ fn a_snapshot_that_is_kept_on_purpose_is_not_replaced_when_it_cannot_be_read() {
 /// A read that ends at a time looked up its end twice, once for the gaps that it must report; when
 /// that failed, it reported gaps after its end.
 #[test]
-fn a_read_up_to_a_time_names_no_gap_behind_it() {
+fn a_read_up_to_a_time_names_no_gap_after_it() {
     let disk = SimFs::new();
     let store = Failing::over(&disk).options().segment_size(4096).open("store").unwrap();
     append(&store, "a-1", 300, 60);

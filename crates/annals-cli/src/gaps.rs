@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn editions_diverge_behind_the_events_that_are_left() {
+    fn editions_diverge_after_the_events_that_are_left() {
         let mut gaps = Gaps::default();
         let main: StreamId = "order-1".parse().unwrap();
         let named = main.in_edition("x").unwrap();

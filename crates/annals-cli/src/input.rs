@@ -264,7 +264,7 @@ mod tests {
     /// Tapes and block copies fill up with zeros. The decoder took them for a member with a broken
     /// header; gzip skips them.
     #[test]
-    fn zeros_behind_a_member_are_no_member() {
+    fn zeros_after_a_member_are_no_member() {
         let (a, b, zeros) = (packed("a\n"), packed("b\n"), vec![0; 3000]);
         assert_eq!(all(&[a.clone(), b.clone()].concat()).unwrap(), ["a", "b"]);
         assert_eq!(all(&[a.clone(), zeros.clone()].concat()).unwrap(), ["a"]);

@@ -175,7 +175,7 @@ impl Record {
                 self.bytes.push(byte);
                 Ok(At::Quoted(from))
             }
-            (At::Quote(from), _) => Err(behind_quote(from, line)),
+            (At::Quote(from), _) => Err(after_quote(from, line)),
             (At::Spaces, b'"') => {
                 let why = "there are spaces before a quote: is the field quoted, or does it begin with spaces?";
                 Err(Wrong { line, why: why.into() })
@@ -204,7 +204,7 @@ impl Record {
     }
 }
 
-fn behind_quote(from: u64, line: u64) -> Wrong {
+fn after_quote(from: u64, line: u64) -> Wrong {
     let begun = match from == line {
         true => String::new(),
         false => format!(" of the field that begins in line {from}"),

@@ -150,7 +150,7 @@ impl Store {
     /// Returns the number of events that were recorded before a time.
     pub(crate) fn recorded_before(&self, time: Timestamp) -> Result<u64> {
         match time.as_nanos().checked_sub(1) {
-            Some(before) => self.inner.position_behind(AsOf::Time(Timestamp::from_nanos(before)), self.len()),
+            Some(before) => self.inner.position_after(AsOf::Time(Timestamp::from_nanos(before)), self.len()),
             None => Ok(0),
         }
     }

@@ -173,18 +173,18 @@ impl Search {
         let mut visible = Visible::now(store, &self.query);
         let mut end = visible.watermark();
         if let Some(point) = self.as_of {
-            end = store.position_behind(point, end)?;
+            end = store.position_after(point, end)?;
             visible.before(end);
         }
         // When a search continues, its streams diverge as they did when it began.
         end = end.min(self.before.unwrap_or(u64::MAX));
         for bound in [self.until.map(AsOf::Position), self.query.recorded().1.map(AsOf::Time)].into_iter().flatten() {
-            end = end.min(store.position_behind(bound, end)?);
+            end = end.min(store.position_after(bound, end)?);
         }
         let mut start = after(self.after);
         if let Some(since) = self.query.recorded().0 {
             let before = since.as_nanos().checked_sub(1).map(Timestamp::from_nanos);
-            let before = before.map_or(Ok(0), |time| store.position_behind(AsOf::Time(time), end))?;
+            let before = before.map_or(Ok(0), |time| store.position_after(AsOf::Time(time), end))?;
             start = start.max(before);
         }
         let positions = start..end;
@@ -204,7 +204,7 @@ impl Search {
 
 impl Inner {
     /// Returns the position after the last event at or before a point; at most `end`.
-    pub(crate) fn position_behind(self: &Arc<Self>, point: AsOf, end: u64) -> Result<u64> {
+    pub(crate) fn position_after(self: &Arc<Self>, point: AsOf, end: u64) -> Result<u64> {
         let time = match point {
             AsOf::Position(position) => return Ok(after(position).min(end)),
             AsOf::Time(time) => time,

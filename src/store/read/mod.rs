@@ -235,7 +235,7 @@ impl Read {
     fn begin(&self, mut end: u64) -> Result<(Cursor, u64, u64)> {
         let (store, log) = (&self.store, &self.store.log);
         if let Some(point) = self.as_of {
-            end = store.position_behind(point, end)?;
+            end = store.position_after(point, end)?;
         }
         let mut range = self.range.clone();
         let before = self.as_of.map(|_| end);
@@ -298,7 +298,7 @@ impl Read {
                     (ReadSource::Stream(stream), backwards) => {
                         let mut held = range.clone();
                         if self.as_of.is_some() {
-                            held.end = held.end.min(store.sequence_behind(stream, end)?);
+                            held.end = held.end.min(store.sequence_after(stream, end)?);
                         }
                         Cursor::Stream(StreamCursor::new(store, stream.clone(), held, backwards)?.limit(self.limit))
                     }

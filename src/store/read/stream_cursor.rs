@@ -220,7 +220,7 @@ impl EditionCursor {
         let main = stream.in_main().unwrap_or_else(|| stream.clone());
         let mut shareable = own.main;
         if let Some(position) = before {
-            shareable = shareable.min(store.sequence_behind(&main, position)?);
+            shareable = shareable.min(store.sequence_after(&main, position)?);
         }
         // There would be a gap.
         if diverges < held.start || diverges > shareable {
@@ -371,7 +371,7 @@ impl Inner {
 
     /// Returns the sequence after the last event of a stream of the main edition below a position:
     /// positions rise with sequences.
-    pub(crate) fn sequence_behind(&self, stream: &StreamId, position: u64) -> Result<u64> {
+    pub(crate) fn sequence_after(&self, stream: &StreamId, position: u64) -> Result<u64> {
         bisect(0..self.catalog.index.next_sequence(stream.key())?, |sequence| {
             let mut one = StreamCursor::new(self, stream.clone(), sequence..sequence + 1, false)?.limit(1);
             Ok(one.next(self)?.is_some_and(|event| event.position() < position))

@@ -13,7 +13,7 @@ fn stream(n: u64) -> StreamId {
 /// `verify` counted the events after a damaged commit by their headers, but not their streams: a
 /// store of 500 streams with one bad byte had a few. Now it reads those commits.
 #[test]
-fn streams_behind_damage_are_counted() {
+fn streams_after_damage_are_counted() {
     let disk = SimFs::new();
     let store =
         Options::new().file_system(disk.clone()).maintenance(false).segment_size(16 << 10).open("store").unwrap();

@@ -161,7 +161,7 @@ fn stopping_wakes_and_ends() {
 }
 
 #[test]
-fn closing_ends_behind_the_last_event() {
+fn closing_ends_after_the_last_event() {
     on(vec![Bed::memory(), Bed::directory()], |bed| {
         let store = bed.open();
         append(&store, "a-1", "T");

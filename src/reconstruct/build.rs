@@ -1,4 +1,4 @@
-//! The builder: assembles a segment from parts, whose bytes an open accepts as its own.
+//! The builder: assembles a segment from parts. An open accepts its bytes.
 
 use super::{Implied, RebuiltSegment, SlotPart};
 use crate::event::NewEvent;
@@ -12,7 +12,7 @@ use crate::segment::succession::SegmentExtent;
 use crate::system::System;
 use std::ops::Range;
 
-/// Number of records of lost events in one commit.
+/// Maximum number of lost records in one commit.
 const LOST_AT_ONCE: u64 = 4096;
 
 /// A segment that is being built.
@@ -23,7 +23,7 @@ pub(crate) struct Builder {
     pub bytes: Vec<u8>,
 }
 
-/// A draft without limits: it takes whatever was a commit already.
+/// Returns a draft with the limits of the format: it accepts the content of every existing commit.
 pub(crate) fn draft() -> Draft {
     Draft::new(Limits { event: MAX_RECORD, commit: MAX_BODY as usize })
 }
@@ -33,16 +33,16 @@ impl Builder {
         Builder { mask: header.mask(), chain: Chain::start(&header), bytes: header.encode().to_vec(), header }
     }
 
-    /// Returns the segment as it is now, not sealed.
+    /// Returns the extent of the segment so far, without a seal.
     pub(crate) fn extent(&self) -> SegmentExtent {
         SegmentExtent { segment: self.header, end: self.bytes.len() as u64, chain: self.chain }
     }
 
-    /// Adds a part, with its positions.
+    /// Adds a part at its positions.
     ///
     /// # Panics
     ///
-    /// If it does not follow.
+    /// If the part does not follow the last one.
     pub(crate) fn add(&mut self, rebuilt: &RebuiltSegment, part: &SlotPart) {
         match part {
             SlotPart::Commit { file, at, header } => {
@@ -57,7 +57,8 @@ impl Builder {
                     rest = after;
                 }
                 draft.set_attributes(attributes);
-                // Claims nothing about later frames, unless the bytes were crafted.
+                // A commit claims nothing about its own and later positions, unless the bytes were
+                // crafted.
                 self.commit(draft, header.recorded_at, header.durable_upto.min(header.first_position));
             }
             SlotPart::Events { file, first, recorded_at, records, attributes } => {
@@ -92,7 +93,7 @@ impl Builder {
         }
     }
 
-    /// Adds records of lost events for these positions.
+    /// Adds lost records at these positions.
     pub(crate) fn lose(&mut self, positions: Range<u64>) {
         assert_eq!(self.chain.next_position, positions.start, "parts follow one another");
         let (key, event) = (System::Lost.key(), NewEvent::new(System::Lost.event_type(), ""));
@@ -134,7 +135,7 @@ impl Builder {
         self.bytes.extend_from_slice(&frame);
     }
 
-    /// Returns what a scan of it would find, if it is not sealed.
+    /// Returns what a scan of the segment would find before it is sealed.
     pub(crate) fn scanned(&self) -> Scanned {
         Scanned::known(&self.header, self.bytes.len() as u64, self.chain)
     }

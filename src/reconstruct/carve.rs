@@ -1,5 +1,5 @@
-//! Carving: finds what is intact in the bytes of one segment: whole commits, and single events of
-//! damaged commits.
+//! Carving: finds the intact pieces in the bytes of one segment, which are whole commits and single
+//! events of damaged commits.
 
 use super::files::KnownSegment;
 use crate::error::Result;
@@ -14,16 +14,16 @@ use std::path::Path;
 /// Minimum length of a record: length, flags, key, type, length of the metadata, tail.
 const SHORTEST: usize = 1 + 2 + 3 + 2 + 1 + 18;
 
-/// Something intact in a segment.
+/// An intact piece of a segment.
 #[derive(Clone, Debug)]
 pub(super) enum Find {
-    /// A commit: its header and everything in it.
+    /// An intact commit.
     Commit {
         at: usize,
         header: FrameHeader,
     },
-    /// The header of a damaged commit. `attributes` has all of its attributes if they are intact,
-    /// otherwise none.
+    /// The header of a damaged commit. `attributes` is the range of its attributes if they are
+    /// intact, and otherwise empty.
     Broken {
         at: usize,
         header: FrameHeader,
@@ -38,7 +38,7 @@ pub(super) enum Find {
     Seal(Seal),
 }
 
-/// Returns everything that is intact in the bytes of a segment file, in order of offsets.
+/// Returns the intact pieces in the bytes of a segment file, in order of offsets.
 ///
 /// # Errors
 ///
@@ -85,8 +85,8 @@ fn zeros(bytes: &[u8]) -> usize {
     blocks + rest
 }
 
-/// Returns the commit with this header, if its body is intact. Padding and trailer add nothing
-/// then.
+/// Returns the commit or seal with this header, if its body is intact. Its padding and trailer need
+/// not be intact.
 fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, path: &Path) -> Result<Option<Find>> {
     let end = at as u64 + header.table_at() + header.table_len();
     if end > bytes.len() as u64 {
@@ -112,8 +112,8 @@ fn commit(bytes: &[u8], at: usize, header: FrameHeader, known: &KnownSegment, pa
     Ok(whole.then_some(Find::Commit { at, header }))
 }
 
-/// Returns the attributes of a damaged commit, if they are intact: the header proves the table, and
-/// the table the blocks that they are in.
+/// Returns the range of the attributes of a damaged commit; empty if they are not intact. The
+/// header proves that the table is intact, and the table that the blocks with the attributes are.
 fn attributes(bytes: &[u8], at: usize, header: &FrameHeader, mask: Mask) -> Range<usize> {
     let body = at + HEADER;
     let len = header.attributes_len as usize;

@@ -1,5 +1,5 @@
-//! The second piece of evidence: the index of a segment knows the locations of streams, even if the
-//! segment itself is damaged.
+//! The evidence in an index: it has the offsets of the events of each stream, even if the segment
+//! itself is damaged.
 
 use super::{Loss, LostEvents};
 use crate::format::segment_header::SegmentHeader;
@@ -16,14 +16,14 @@ use std::path::Path;
 pub(super) struct KnownBytes {
     /// The ranges of intact bytes, sorted.
     pub intact: Vec<Range<usize>>,
-    /// All of the segment is lost.
+    /// Whether all of the segment is lost.
     pub whole: bool,
-    /// Length of the file in bytes; anything after it is lost with its end.
+    /// Length of the file in bytes; events at later offsets are part of the loss at its end.
     pub size: u64,
 }
 
 /// Names the lost events of each loss in a segment, as far as the index of the segment is intact
-/// and knows them.
+/// and has them.
 pub(super) fn name_lost_events(
     fs: &dyn Fs,
     dir: &Path,
@@ -32,7 +32,7 @@ pub(super) fn name_lost_events(
     losses: &mut [Loss],
 ) {
     let Some(index) = IndexFile::open(fs, dir, segment, false) else { return };
-    // In a segment that has lost events before, the n-th event of a stream need not have the n-th
+    // In a segment that already had lost events, the n-th event of a stream need not have the n-th
     // sequence.
     let lossy = index.find(Term::stream(&System::Lost.key()).bytes()).map_or(true, |entry| entry.is_some());
     if lossy {
@@ -65,7 +65,7 @@ pub(super) fn name_lost_events(
         let count = offsets.len() as u64;
         for (&offset, n) in offsets.iter().zip(0..) {
             let is_deleted = deleted_upto.is_some_and(|upto| offset < upto);
-            // The entry has the sequence after the last one.
+            // The value of the entry is the sequence after the last event.
             let sequence =
                 entry.value.checked_add(n).and_then(|after| after.checked_sub(count)).filter(|_| !is_deleted);
             let before = known.intact.partition_point(|bytes| bytes.start <= offset as usize);

@@ -1,5 +1,5 @@
-//! The files of a directory that hold segments, whatever their names, and what their headers say,
-//! or must have said.
+//! The files of a directory that hold segments, whatever their names, with the headers that they
+//! have or must have had.
 
 use super::carve::{Find, finds};
 use crate::directory::{HEAD, LOCK, NEW, POSITIONS, REPAIRING, SPARE, is_like_index, segment_name, segment_number};
@@ -16,11 +16,11 @@ use crate::segment::scan::{ScanEnd, ScanSource, Scanned};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Maximum number of possible commits that are tried to find a lost header: a file may be crafted
-/// to look like many.
+/// Maximum number of possible commits that are tried to find a lost header: a crafted file may look
+/// like many.
 const MAX_TRIES: u32 = 4096;
 
-/// Maximum number of bytes of a segment.
+/// Maximum length of a segment in bytes.
 const MAX_SEGMENT: u64 = u32::MAX as u64;
 
 /// A file that looks like part of a store, but is not part of this one.
@@ -33,13 +33,13 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// What must be known of a segment to read its content.
+/// What must be known about a segment to read its content.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownSegment {
     pub mask: Mask,
-    /// If it is not exact, unknown fields are 0.
+    /// If the header is not exact, unknown fields are 0.
     pub header: SegmentHeader,
-    /// The header is identical to the original.
+    /// Whether the header is identical to the original.
     pub exact: bool,
 }
 
@@ -48,10 +48,10 @@ pub(super) struct KnownSegment {
 pub(super) struct SegmentCandidate {
     pub path: PathBuf,
     pub size: u64,
-    /// The header is in the file, and intact.
+    /// Whether the file has an intact header.
     pub has_header: bool,
     pub known: KnownSegment,
-    /// The number is known: from the header, an index, or the name of the file.
+    /// The number of the segment, if the header, an index, or the name of the file has it.
     pub number: Option<u64>,
     /// The result of a scan, if nothing in the file is damaged.
     pub scanned: Option<Scanned>,
@@ -61,12 +61,12 @@ pub(super) struct SegmentCandidate {
     pub events: u64,
     /// Positions below this one were durable, according to the file.
     pub proven: u64,
-    /// It has another commit than HEAD says was durable.
+    /// Whether the file has a different commit from the one that HEAD marks as durable.
     pub is_other: bool,
 }
 
 impl SegmentCandidate {
-    /// A scan has found only zeros after the last commit.
+    /// Returns whether a scan has found only zeros after the last commit.
     pub(super) fn ends_in_zeros(&self) -> bool {
         self.scanned.as_ref().is_some_and(|scanned| scanned.stop == ScanEnd::End)
     }
@@ -82,10 +82,10 @@ pub(super) fn open(fs: &dyn Fs, path: &Path) -> Result<(std::sync::Arc<dyn fs::F
     opened.map(|(size, file)| (file, size)).map_err(|e| Error::io("open", path, e))
 }
 
-/// Returns all bytes of a file, up to the maximum of a segment.
+/// Returns all bytes of a file, up to the maximum length of a segment.
 pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
     let (file, size) = open(fs, path)?;
-    // No segment is longer: offsets in one have 32 bits.
+    // No segment is longer: offsets in a segment have 32 bits.
     let mut bytes = vec![0; size.min(MAX_SEGMENT) as usize];
     let read = fs::read_full(&*file, 0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
@@ -97,7 +97,7 @@ struct Raw {
     path: PathBuf,
     size: u64,
     header: Option<SegmentHeader>,
-    /// It is in the file as it was written.
+    /// Whether the header is in the file as it was written.
     intact: bool,
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Files {
     /// The headers of index files.
     pub indexes: Vec<(PathBuf, IndexHeader)>,
     pub left_out: Vec<LeftOut>,
-    /// Files of unknown owners that could not be read.
+    /// Notices about files without the name of a segment that could not be opened.
     pub notices: Vec<String>,
 }
 
@@ -117,9 +117,10 @@ pub(super) struct Files {
 ///
 /// # Errors
 ///
-/// [`Error::NotAStore`] if nothing in it is a segment, [`Error::UnsupportedFormat`], [`Error::Io`].
+/// [`Error::NotAStore`] if the directory is missing or nothing in it is part of a store,
+/// [`Error::UnsupportedFormat`], [`Error::Io`].
 pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
-    // HEAD first: beside a process that writes, it must not be newer than the segments.
+    // HEAD is read first: while a process writes, it must not be newer than the segments.
     let head_bytes = crate::segment::head::bytes(fs, dir)?.unwrap_or_default();
     let head = head::decode_damaged(&head_bytes, &dir.join(HEAD))?;
     let mut entries = match fs.list(dir) {
@@ -134,8 +135,8 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     for entry in entries.iter().filter(|entry| may_be_segment(&entry.name)) {
         let path = dir.join(&entry.name);
         let (file, size) = match open(fs, &path) {
-            // Another program's. A file of ours may be made readable later, and holds what would
-            // otherwise be lost.
+            // A file of another program is left out. A file with the name of a segment is an error:
+            // it may become readable later, and its events would count as lost.
             Err(Error::Io { source, .. }) if segment_number(&entry.name).is_none() && !fs::is_out_of_files(&source) => {
                 unread.push(format!("{}: it cannot be opened, and is left out: {source}", entry.name));
                 continue;
@@ -166,7 +167,7 @@ pub(super) fn files(fs: &dyn Fs, dir: &Path) -> Result<Files> {
     Ok(found)
 }
 
-/// Files of a store that have other roles, according to their names.
+/// Returns whether a file may hold a segment: its name is not that of another file of a store.
 fn may_be_segment(name: &str) -> bool {
     let others = [HEAD, LOCK, POSITIONS, REPAIRING, SPARE];
     let endings = [NEW, ".snap", ".cut"];
@@ -180,7 +181,7 @@ fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(Path
     for entry in entries.iter().filter(|entry| is_like_index(&entry.name)) {
         let path = dir.join(&entry.name);
         let file = match open(fs, &path) {
-            // It is not needed.
+            // An index is not needed.
             Err(Error::Io { source, .. }) if !fs::is_out_of_files(&source) => continue,
             opened => opened?.0,
         };
@@ -192,13 +193,14 @@ fn index_headers(fs: &dyn Fs, dir: &Path, entries: &[Entry]) -> Result<Vec<(Path
 }
 
 /// Returns the id of the store: the one that HEAD names, if a segment agrees; otherwise the one
-/// that most segments name; otherwise the one that any file names.
+/// that most segments name; otherwise the one in HEAD; otherwise the one in an index. All zeros if
+/// no file names one.
 fn store_of(raw: &[Raw], head: Option<&head::DurableMark>, indexes: &[(PathBuf, IndexHeader)]) -> [u8; 16] {
     let stores: Vec<[u8; 16]> = raw.iter().filter_map(|raw| Some(raw.header?.store)).collect();
     let mut counted: HashMap<[u8; 16], usize> = HashMap::new();
     stores.iter().for_each(|store| *counted.entry(*store).or_default() += 1);
     let votes = |store: &[u8; 16]| counted.get(store).copied().unwrap_or(0);
-    // Among equals, the first one.
+    // Among equally frequent ids, the first one.
     let most = stores.iter().rev().max_by_key(|store| votes(store)).copied();
     let head = head.map(|head| head.store);
     let index = indexes.first().map(|(_, header)| header.store);
@@ -253,8 +255,8 @@ impl Files {
         Ok(())
     }
 
-    /// Returns what the lost header of a segment said, as far as an index file or the later commits
-    /// tell.
+    /// Returns the lost header of a segment, as far as an index file or the commits of the segment
+    /// imply it.
     fn guess(&self, bytes: &[u8]) -> Option<KnownSegment> {
         let mut tries = 0;
         for at in (START as usize..bytes.len().saturating_sub(HEADER)).step_by(ALIGN as usize) {
@@ -291,8 +293,9 @@ impl Files {
     }
 }
 
-/// Returns the first position and the base time of a segment with a single commit whose header is
-/// lost, too: its seal proves the mask, and has the time of the last event.
+/// Returns the first position and the base time of a segment from its seal, even if the headers of
+/// its commits are lost, too: the seal proves the mask, and has the recorded time of the last
+/// event.
 fn base_of_seal(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64, i64)> {
     let body = bytes.get(at + HEADER..at + frame.table_at() as usize).filter(|_| frame.kind == SEAL)?;
     let seal = Seal::decode(body).filter(|_| frame.vouches_for(body, mask, at as u64))?;
@@ -320,14 +323,14 @@ fn base(bytes: &[u8], at: usize, frame: &FrameHeader, mask: Mask) -> Option<(u64
     Some((frame.first_position.checked_sub(parts.ordinal)?, frame.recorded_at.checked_sub_unsigned(parts.time)?))
 }
 
-/// Returns the positions that a commit says were durable when it was written: never its own, unless
-/// the bytes were crafted.
+/// Returns the position below which everything was durable when a commit was written, according to
+/// the commit. It never claims its own positions, unless the bytes were crafted.
 fn durable_upto(header: &FrameHeader) -> u64 {
     header.durable_upto.min(header.first_position)
 }
 
 impl SegmentCandidate {
-    /// Finds out how far the file is intact, and its content.
+    /// Determines how far the file is intact, and what it holds.
     fn look(&mut self, fs: &dyn Fs, head: Option<&head::DurableMark>) -> Result<()> {
         let (file, size) = open(fs, &self.path)?;
         let source = ScanSource { path: &self.path, file: &*file, size };
@@ -345,7 +348,7 @@ impl SegmentCandidate {
             match scanned.stop {
                 ScanEnd::Sealed { .. } => self.proven = self.end,
                 ScanEnd::End => {}
-                // The end of what follows is found below.
+                // `look_closely` finds the end of the intact content after the bad bytes.
                 ScanEnd::Bad { .. } => return self.look_closely(fs),
             }
             self.scanned = Some(scanned);
@@ -382,8 +385,8 @@ impl SegmentCandidate {
         Ok(())
     }
 
-    /// Fills in what a lost header said of the segment before. Returns whether it is exact then:
-    /// the first commit repeats the checksum of the header.
+    /// Fills in the fields of a lost header that describe the segment before. Returns whether the
+    /// header is then exact, which the first commit shows: it repeats the checksum of the header.
     pub(super) fn complete(&mut self, fs: &dyn Fs, before: Option<(u64, u64)>) -> Result<bool> {
         let (previous_digest, previous_len) = before.unwrap_or_default();
         let header = SegmentHeader { previous_digest, previous_len, ..self.known.header };

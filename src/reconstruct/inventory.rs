@@ -27,7 +27,7 @@ pub(crate) struct SegmentSlot {
     pub number: u64,
     /// The positions that it must hold.
     pub positions: Range<u64>,
-    /// The files that hold it, the best one first. Empty if it is missing.
+    /// The files that hold it, the best one first; empty if the segment is missing.
     pub(super) candidates: Vec<usize>,
     pub(super) newest: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct SegmentSlot {
 pub(crate) struct Inventory {
     dir: PathBuf,
     pub store: [u8; 16],
-    /// The content of HEAD, if it is intact and of this store.
+    /// The content of HEAD, if it is intact and belongs to this store.
     pub head: Option<DurableMark>,
     pub places: Vec<SegmentSlot>,
     pub left_out: Vec<LeftOut>,
@@ -94,7 +94,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Compares events with one another. They may contradict each other even if no byte is damaged:
+    /// Checks whether events contradict each other, which they may even if no byte is damaged:
     /// crafted bytes have valid checksums.
     fn check_sequences(&mut self, fs: &Holes<'_>) -> Result<()> {
         let mut check = SequenceCheck::default();
@@ -116,7 +116,7 @@ impl Inventory {
                     let record = &rebuilt.files[part.file()][bytes];
                     let Some(parts) = record::decode(record, 0, record.len()) else { continue };
                     let key = parts.layout.key(record);
-                    // The tracked position of a commit is not in its events.
+                    // A tracked position is in the attributes of its commit, not in the events.
                     let is_bare = matches!(part, SlotPart::Events { attributes, .. } if attributes.is_empty());
                     if is_bare && System::of(key) == Some(System::Tracking) {
                         check.refuse(position);
@@ -132,7 +132,7 @@ impl Inventory {
             self.notices.push(match self.findings.bad.contains(position) {
                 true => format!(
                     "the deletion of the edition {edition}{of} at position {position} now has another \
-                    number"
+                    sequence"
                 ),
                 false => format!(
                     "the edition {edition} was deleted{of} at a lost position; the deletion is repeated at position \
@@ -143,12 +143,12 @@ impl Inventory {
         Ok(())
     }
 
-    /// Sequences that streams lack, according to the neighbouring events.
+    /// Returns the sequences that streams are missing, according to the neighbouring events.
     pub(crate) fn missing(&self) -> &[LostEvents] {
         &self.findings.missing
     }
 
-    /// Finds the end of the log, and corrects the slots accordingly.
+    /// Finds the end of the log, and adjusts the slots to it.
     fn end(&mut self, fs: &dyn Fs) -> Result<()> {
         for n in 0..self.places.len() {
             let next = self.places.get(n + 1).map(|next| next.positions.start);
@@ -161,7 +161,7 @@ impl Inventory {
         let Some(last) = self.places.len().checked_sub(1) else { return Ok(()) };
         let place = self.places[last].clone();
         let end = match place.candidates.first() {
-            // If there are several files, another one may have more.
+            // If there are several files, another one may have more events.
             Some(&first) if self.candidates[first].scanned.is_none() || place.candidates.len() > 1 => {
                 let open = SegmentSlot { positions: place.positions.start..u64::MAX, ..place };
                 self.pick(fs, &open)?.0.end().unwrap_or(0)
@@ -179,7 +179,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Tries to find all of a lost header.
+    /// Tries to complete a lost header.
     fn complete(&mut self, fs: &dyn Fs, n: usize) -> Result<()> {
         let first = self.places[n].candidates[0];
         if self.candidates[first].known.exact {
@@ -198,7 +198,8 @@ impl Inventory {
         Ok(())
     }
 
-    /// The loss if HEAD marks another log than the one that is here: its extent is unknown.
+    /// Returns the loss if HEAD marks a log other than this one. The extent of that loss is
+    /// unknown.
     pub(crate) fn other_log(&self) -> Option<Loss> {
         let at = self.head?.position.checked_sub(1)?;
         let place = self.places.iter().find(|place| place.positions.contains(&at))?;
@@ -210,8 +211,8 @@ impl Inventory {
         })
     }
 
-    /// Returns the header of a slot whose first file holds exactly what belongs there, and the
-    /// result of a scan. Whether it fits the slot before is another question.
+    /// Returns the header and the scan result of a slot whose first file holds exactly what belongs
+    /// there. Does not check whether the header follows the slot before.
     pub(crate) fn sound(&self, n: usize) -> Option<(SegmentHeader, &Scanned)> {
         let place = &self.places[n];
         let candidate = &self.candidates[*place.candidates.first()?];
@@ -232,22 +233,22 @@ impl Inventory {
         Some((&candidate.path, candidate.is_named(place.number)))
     }
 
-    /// Returns the header that a slot had, if it is known exactly.
+    /// Returns the original header of a slot, if it is known exactly.
     pub(crate) fn header(&self, n: usize) -> Option<SegmentHeader> {
         let known = self.known(n)?;
         known.exact.then_some(known.header)
     }
 
-    /// Returns when the segment began, if that is known.
+    /// Returns the base time of a slot, if it is known.
     pub(crate) fn base_time(&self, n: usize) -> Option<i64> {
         Some(self.known(n)?.header.base_time)
     }
 
-    /// Returns the header of the rebuilt segment of a slot, after `next`, the header that the
-    /// segment before it implies. It has a salt of its own, so that no index of the damaged segment
-    /// is taken for one of this segment.
+    /// Returns the header for the rebuilt segment of a slot. `next` is the header that the segment
+    /// before it implies. The salt is new, so that an index of the damaged segment is not taken for
+    /// one of the rebuilt segment.
     pub(crate) fn rebuilt_header(&self, n: usize, next: Option<SegmentHeader>) -> SegmentHeader {
-        // If the first segment is missing, the next one knows the time best.
+        // If the first segment is missing, the time of the next one is the best approximation.
         let later = || (n..self.places.len()).find_map(|n| self.base_time(n));
         let time = self.base_time(n).or(next.map(|next| next.base_time)).or_else(later).unwrap_or_default();
         match next {
@@ -267,7 +268,7 @@ impl Inventory {
         self.candidates.iter().map(|candidate| &*candidate.path).chain(left_out)
     }
 
-    /// Returns the number of bytes of the files of this store.
+    /// Returns the size in bytes of the files that hold segments of this store.
     pub(crate) fn bytes(&self) -> u64 {
         self.candidates.iter().map(|candidate| candidate.size).sum()
     }
@@ -292,7 +293,7 @@ impl Inventory {
         Ok((picked.choose(), all))
     }
 
-    /// Returns what is intact of a slot, and what is lost.
+    /// Returns the intact parts of a slot, and its losses.
     pub(crate) fn rebuild(&self, fs: &Holes<'_>, n: usize) -> Result<RebuiltSegment> {
         let place = &self.places[n];
         let (picked, files) = self.pick(fs, place)?;
@@ -310,7 +311,7 @@ impl Inventory {
         }
         let bad = &self.findings.bad;
         parts = parts.into_iter().flat_map(|part| consistency::without(&rebuilt.files, part, bad)).collect();
-        // The end of the last part that was taken from the first file.
+        // The position after the last part, and the end of the last part of the first file.
         let (mut position, mut at) = (place.positions.start, START as usize);
         for part in parts {
             let (positions, bytes) = (part.positions(), part.bytes(&rebuilt.files));
@@ -332,8 +333,8 @@ impl Inventory {
         let unread =
             place.newest && place.candidates.first().is_some_and(|&n| fs.is_met(&self.candidates[n].path, &rest));
         if unread {
-            // HEAD has the end of the log when it was closed. Otherwise there may be unreadable
-            // commits after it.
+            // If the store was closed, HEAD has the end of the log. Otherwise, unreadable commits
+            // may follow.
             if !closed {
                 let path = self.candidates[place.candidates[0]].path.clone();
                 let why = "the end of the log cannot be read, and the number of its events is unknown".into();
@@ -341,7 +342,7 @@ impl Inventory {
                 rebuilt.losses.push(Loss::new(Damage { path, bytes: rest, positions, why }));
             }
         } else if place.newest && place.candidates.is_empty() && !closed {
-            // A process that is killed leaves HEAD as it was when the segment began.
+            // A killed process leaves HEAD as it was when the segment began.
             let path = self.dir.join(segment_name(place.number));
             let why = "the newest segment is missing, and the number of its events is unknown".into();
             let end = place.positions.end;
@@ -349,7 +350,7 @@ impl Inventory {
         } else if position >= place.positions.end
             && let Some(bytes) = rebuilt.files.first().filter(|_| place.newest)
             && let Some(torn) = bytes.get(at..).filter(|torn| !is_zero(torn) && !is_seal(torn, &rebuilt.sources[0], at))
-            // Not what a process has written since the inventory found the end of the log.
+            // Excludes what a process has written since the inventory found the end of the log.
             && !self.candidates[place.candidates[0]].ends_in_zeros()
             && !follows(torn, &rebuilt, at)
         {
@@ -364,7 +365,7 @@ impl Inventory {
         Ok(rebuilt)
     }
 
-    /// Adds lost positions, except for implied deletions among them.
+    /// Adds lost positions, and the implied deletions among them.
     fn lose(
         &self,
         place: &SegmentSlot,
@@ -423,7 +424,7 @@ impl Inventory {
         Loss::new(Damage { path, bytes, positions, why: why.into() })
     }
 
-    /// Asks the index of the segment which events are lost.
+    /// Names the lost events, as far as the index of the segment has them.
     fn ask_index(&self, fs: &dyn Fs, n: usize, picked: &Picked, rebuilt: &mut RebuiltSegment) {
         if rebuilt.losses.is_empty() {
             return;
@@ -447,7 +448,8 @@ impl Inventory {
     }
 }
 
-/// Returns notices of events whose commits have lost their headers, and with them their attributes.
+/// Returns notices about events whose commits have lost their headers, and with them their
+/// attributes.
 fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
     let bare = parts.iter().filter_map(|part| match part {
         SlotPart::Events { first, records, .. } if picked.broken_at(*first).is_none() => {
@@ -464,7 +466,8 @@ fn bare(parts: &[SlotPart], picked: &Picked) -> Vec<String> {
     bare.map(tell).collect()
 }
 
-/// Returns whether an intact commit is at `at`, and follows the one before it.
+/// Returns whether the bytes at offset `at` begin with an intact commit that follows the one
+/// before.
 fn follows(bytes: &[u8], rebuilt: &RebuiltSegment, at: usize) -> bool {
     let (mask, offset) = (rebuilt.sources[0].mask(), at as u64);
     let previous = match rebuilt.parts.last() {
@@ -479,7 +482,7 @@ fn follows(bytes: &[u8], rebuilt: &RebuiltSegment, at: usize) -> bool {
     })
 }
 
-/// Returns whether a seal is at `at`, and nothing after it.
+/// Returns whether the bytes at offset `at` are a seal, with only zeros after it.
 fn is_seal(bytes: &[u8], segment: &SegmentHeader, at: usize) -> bool {
     let (seal, after) = bytes.split_at(bytes.len().min(Seal::FRAME as usize));
     let header = FrameHeader::decode(seal, segment.mask(), at as u64);

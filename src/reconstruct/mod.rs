@@ -1,12 +1,12 @@
-//! What is intact in the directory of a store that may be damaged, in order of positions, and what
-//! is lost: the common core of salvage, repair, and reads around damage.
+//! Reconstruction: finds what is intact and what is lost in the directory of a store that may be
+//! damaged, in order of positions. Salvage, repair, and reads around damage share it.
 //!
-//! Files are identified by their content, not by their names. An [`Inventory`] examines each once,
-//! and finds the *slots*: the segments that the log had, each with the files that hold it and the
-//! positions that it must hold. A slot is then [rebuilt](Inventory::rebuild) on its own, so that
-//! memory is bounded by one segment: whole commits first, then, where a commit is damaged, each of
-//! its events whose own checksum holds. Positions between them are lost. [`Builder`] makes a
-//! segment of all that.
+//! Files are identified by their content, not by their names. An [`Inventory`] examines each file
+//! once and finds the *slots*: the segments that the log had, each with the files that hold it and
+//! the positions that it must hold. Each slot is then [rebuilt](Inventory::rebuild) on its own, so
+//! that memory is bounded by one segment. Whole commits come first; of a damaged commit, each event
+//! whose own checksum matches is kept. The positions between them are lost. A [`Builder`] makes a
+//! segment from these parts.
 
 mod build;
 mod carve;
@@ -33,17 +33,17 @@ use crate::format::segment_header::SegmentHeader;
 use crate::stream::StreamId;
 use std::ops::Range;
 
-/// Positions whose events are lost, and what is known of them. If the newest segment is missing,
-/// the number of its events is unknown: the positions of the last loss then have no end
-/// (`u64::MAX`).
+/// Positions whose events are lost, and what is known about them. If the end of the log is unknown,
+/// for example because the newest segment is missing, the positions of the last loss end at
+/// `u64::MAX`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
     /// The damaged bytes, and the reason.
     pub damage: Damage,
-    /// The lost events of each stream, as far as the index of the segment tells.
+    /// The lost events of each stream, as far as the index of the segment names them.
     pub streams: Vec<LostEvents>,
-    /// The index names everything that is lost here: no other stream is affected.
+    /// Whether the index names every event that is lost here, so that no other stream is affected.
     pub all_known: bool,
 }
 
@@ -59,40 +59,41 @@ impl Loss {
 pub struct LostEvents {
     /// The stream.
     pub stream: StreamId,
-    /// Their sequences.
+    /// The sequences of the lost events.
     pub sequences: Range<u64>,
 }
 
 /// A part of a segment, in order of positions.
 #[derive(Clone, Debug)]
 pub(crate) enum SlotPart {
-    /// A commit that is intact.
+    /// An intact commit.
     Commit { file: usize, at: usize, header: FrameHeader },
-    /// Events of a damaged commit: recorded at one time, at consecutive positions.
+    /// Intact events of a damaged commit, at consecutive positions and with the same recorded time.
     Events { file: usize, first: u64, recorded_at: i64, records: Vec<Range<usize>>, attributes: Range<usize> },
     /// Positions whose events are lost.
     Lost { positions: Range<u64> },
-    /// An implied deletion of an edition, which is lost.
+    /// A lost deletion of an edition that other events imply.
     Implied { position: u64, deletion: Implied },
 }
 
 /// The content of a segment slot.
 #[derive(Debug, Default)]
 pub(crate) struct RebuiltSegment {
-    /// The bytes of the files that parts are in, and the headers that they have or must have had.
+    /// The bytes of the files that hold the parts, and the headers that these files have or must
+    /// have had.
     pub files: Vec<Vec<u8>>,
     pub sources: Vec<SegmentHeader>,
     pub parts: Vec<SlotPart>,
     pub losses: Vec<Loss>,
-    /// Bytes that were left out at the end of the log: no whole commit, and not proven to have been
-    /// acknowledged.
+    /// Bytes that were left out at the end of the log: they are not a complete commit, and no
+    /// evidence proves that they were acknowledged.
     pub torn: Option<Damage>,
     /// What else may be lost.
     pub notices: Vec<String>,
 }
 
 impl RebuiltSegment {
-    /// Removes everything after a position, at which a commit begins.
+    /// Removes everything from position `end` on, where a commit begins.
     fn end_at(&mut self, end: u64) {
         self.parts.retain(|part| part.positions().start < end);
         if let Some(SlotPart::Lost { positions }) = self.parts.last_mut() {

@@ -1,12 +1,12 @@
-//! The order of segments: which files hold the same one, its number and positions, and which are
-//! missing.
+//! The order of segments: which files hold the same segment, its number and positions, and which
+//! segments are missing.
 
 use super::files::{LeftOut, SegmentCandidate};
 use super::inventory::{Inventory, SegmentSlot};
 use crate::format::segment_header::MAX_EVENTS;
 use std::ops::Range;
 
-/// Maximum number of consecutive missing segments. A higher number is not trusted.
+/// Maximum number of consecutive missing segments. A number beyond that is not trusted.
 const MAX_MISSING: u64 = 1 << 16;
 
 /// The files of one segment.
@@ -27,8 +27,9 @@ impl Inventory {
         }
     }
 
-    /// Groups the files that hold the same segment, which the mask tells. The one with a header and
-    /// most events comes first, and lends the others what it knows.
+    /// Groups the files that hold the same segment, which have the same mask. The best file comes
+    /// first: with an intact header, not in contradiction to HEAD, undamaged, with the most events.
+    /// If its header is known exactly, the others get it, too.
     pub(super) fn groups(&mut self) -> Vec<SegmentFiles> {
         let mut groups: Vec<SegmentFiles> = Vec::new();
         for n in 0..self.candidates.len() {
@@ -48,7 +49,7 @@ impl Inventory {
                     std::cmp::Reverse(candidate.events),
                 )
             });
-            // There is no segment 0, whatever a file is called.
+            // Segments are numbered from 1, whatever a file is called.
             group.number = group.members.iter().find_map(|&n| self.candidates[n].number.filter(|&number| number > 0));
             let known = self.candidates[group.members[0]].known;
             for &n in group.members.iter().filter(|_| known.exact) {
@@ -60,7 +61,7 @@ impl Inventory {
 
     /// Orders the segments, and leaves out those that contradict others.
     pub(super) fn order(&mut self, mut groups: Vec<SegmentFiles>) -> Vec<SegmentFiles> {
-        // The number in a header counts more than the one in a name.
+        // The number in a header takes precedence over the one in a name.
         groups.sort_by_key(|group| {
             let known = self.candidate(group).known;
             (known.header.first_position, known.header.number == 0, group.number)
@@ -97,7 +98,7 @@ impl Inventory {
         ordered
     }
 
-    /// Returns how well the files of a number fit those before and after.
+    /// Returns how well a group of files fits the segments before and after it.
     fn rank(&self, group: &SegmentFiles) -> (usize, u64) {
         let candidate = self.candidate(group);
         let header = candidate.known.header;
@@ -122,7 +123,7 @@ impl Inventory {
             let begins = self.places.last().map_or(0, |before| before.positions.start);
             // Positions in between belong to missing segments, or else to the one before.
             let room = (number - next + u64::from(next > 1)).saturating_mul(MAX_EVENTS);
-            // None of them was empty.
+            // No missing segment was empty.
             let too_few = first.saturating_sub(begins) < number - next;
             if first < begins || first.saturating_sub(position) > room || too_few {
                 self.leave_out(&group, "its positions contradict those of the others");
@@ -146,21 +147,21 @@ impl Inventory {
             let place = self.places.iter().find(|place| place.number == header.number);
             let own =
                 |place: &SegmentSlot| place.candidates.iter().all(|&n| self.candidates[n].known.mask == header.mask());
-            // An index may have been left by an earlier use of the number.
+            // An index may be left over from an earlier use of the number.
             if header.number < end && place.is_none_or(own) {
                 self.proven = self.proven.max(*after);
             }
         }
         if end > next {
             self.believe_up_to(position.saturating_add((end - next).saturating_mul(MAX_EVENTS)), position);
-            // None of them was empty, except perhaps the last.
+            // No missing segment was empty, except perhaps the last one.
             let end = end.min((next + 1).saturating_add(self.proven.saturating_sub(position)));
             self.add_missing(next..end, position..self.proven.max(position));
         }
     }
 
-    /// Rejects a claim that more positions were durable than the segments can have had: then
-    /// nothing after `end` is proven.
+    /// Rejects a claim that more positions were durable than the segments can have held. Only the
+    /// positions below `end` are proven then.
     pub(super) fn believe_up_to(&mut self, most: u64, end: u64) {
         if self.proven > most {
             let claimed = self.proven;
@@ -172,13 +173,13 @@ impl Inventory {
         }
     }
 
-    /// Returns the number that the next segment would have, and its first position, as far as the
+    /// Returns the number and the first position that the next segment would have, as far as the
     /// end of the last one is known.
     fn reached(&self) -> (u64, u64) {
         self.places.last().map_or((1, 0), |last| (last.number + 1, last.positions.end))
     }
 
-    /// Adds segments without a file.
+    /// Adds slots for missing segments.
     fn add_missing(&mut self, numbers: Range<u64>, positions: Range<u64>) {
         let (mut first, mut left) = (positions.start, numbers.end - numbers.start);
         for number in numbers {

@@ -1,5 +1,5 @@
-//! A file system that shows a damaged store as a sound one: damaged files are replaced by rebuilt
-//! ones in memory; all others are read from where they are.
+//! The overlay: a file system that shows a damaged store as a sound one. Rebuilt files in memory
+//! replace the damaged ones; all other files are shown unchanged.
 
 use crate::fs::{Entry, File, Fs, Held, Lock, LockMode, Map, Mode};
 use std::collections::{HashMap, HashSet};
@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Nothing can be written through it.
+/// A read-only file system in which some files are replaced and some are hidden.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     under: Arc<dyn Fs>,
@@ -16,7 +16,7 @@ pub(crate) struct Overlay {
     locks: bool,
 }
 
-/// A lock that another handle holds for us.
+/// Stands in for a lock that the open store holds already.
 #[derive(Debug)]
 struct HeldAlready;
 
@@ -36,7 +36,7 @@ impl Overlay {
         self.images.insert(path, Arc::new(Image(bytes)));
     }
 
-    /// Shows a file again that was hidden.
+    /// Shows a hidden file again.
     pub(crate) fn reveal(&mut self, path: &Path) {
         self.hidden.remove(path);
     }

@@ -1,12 +1,12 @@
-//! The parts of a rebuilt segment: whole commits, single events of damaged commits, and what is
-//! lost between them.
+//! The parts of a rebuilt segment: whole commits, single events of damaged commits, and the lost
+//! positions between them.
 
 use super::SlotPart;
 use super::select::{FragmentKind, Item, Picked};
 use std::ops::Range;
 
 impl SlotPart {
-    /// The index of the file that it is in.
+    /// Returns the index of the file that holds the part; `usize::MAX` for a part without bytes.
     pub(super) fn file(&self) -> usize {
         match self {
             SlotPart::Commit { file, .. } | SlotPart::Events { file, .. } => *file,
@@ -23,7 +23,7 @@ impl SlotPart {
         }
     }
 
-    /// Its bytes in that file.
+    /// Returns the bytes of the part in that file.
     pub(super) fn bytes(&self, files: &[Vec<u8>]) -> Option<Range<usize>> {
         match self {
             SlotPart::Commit { file, at, header } => {
@@ -49,7 +49,7 @@ pub(super) fn take(parts: &mut Vec<SlotPart>, item: &Item, picked: &Picked) {
                 records.push(item.bytes.clone());
                 return;
             }
-            // The attributes of a commit go with the first of its events that are left.
+            // The attributes of a commit go with the first of its intact events.
             let told = broken.is_some_and(|broken| {
                 let within = |part: &&SlotPart| part.positions().start >= broken.positions.start;
                 parts.iter().rev().take_while(within).any(|part| matches!(part, SlotPart::Events { .. }))

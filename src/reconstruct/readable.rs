@@ -1,4 +1,4 @@
-//! A damaged store as one that can be opened for reading.
+//! Shows a damaged store as one that can be opened for reading.
 
 use super::{Builder, Inventory, Loss, Overlay, SlotPart};
 use crate::directory::{HEAD, segment_name};
@@ -9,11 +9,11 @@ use crate::fs::{Fs, Holes};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Maximum number of lost positions that are filled in memory, which takes some 250 bytes for each:
-/// a damaged file can claim any number.
+/// Maximum number of lost positions that are filled in memory, at about 250 bytes each: a damaged
+/// file can claim any number.
 const MOST_LOST: u64 = 1 << 20;
 
-/// What can be opened instead of a damaged store.
+/// The store that is opened instead of a damaged one.
 pub(crate) struct ReadableStore {
     pub fs: Arc<dyn Fs>,
     /// What is lost, in order of positions.
@@ -21,15 +21,15 @@ pub(crate) struct ReadableStore {
     /// The torn write at the end that is left out.
     pub torn: Option<Damage>,
     pub notices: Vec<String>,
-    /// There are bytes that the disk does not return.
+    /// Whether there are bytes that the disk does not return.
     pub unreadable: bool,
 }
 
-/// Shows what is intact of a damaged store. Sound segments are read from where they are, the others
-/// from memory.
+/// Shows the intact content of a damaged store. Sound segments are read from their files, rebuilt
+/// ones from memory.
 ///
-/// With `open_to`, the store is already open, holds its lock, and has shown positions up to there.
-/// What it took for a torn write after that is not shown now.
+/// With `open_to`, the store is already open, holds its lock, and has shown the positions below
+/// `open_to`. Bytes after these, which it took for a torn write, are not shown now.
 pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Result<ReadableStore> {
     let holes = Holes::new(&**fs);
     let inventory = Inventory::new(&holes, dir)?;
@@ -39,7 +39,7 @@ pub(crate) fn overlay(fs: &Arc<dyn Fs>, dir: &Path, open_to: Option<u64>) -> Res
         inventory.left_out.iter().map(|left_out| format!("{}: {}; left out", left_out.path.display(), left_out.why)),
     );
     inventory.files().for_each(|path| overlay.hide(path.to_owned()));
-    // The header of the next segment, as the one before it implies.
+    // The header that the last segment implies for the next one.
     let mut before: Option<SegmentHeader> = None;
     let (mut head, mut lost) = (None, 0u64);
     let end = open_to.unwrap_or(u64::MAX);

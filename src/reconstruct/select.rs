@@ -5,7 +5,7 @@ use crate::format::frame::FrameHeader;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// An item that is selected.
+/// An intact commit or event, which may be selected.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub positions: Range<u64>,
@@ -20,7 +20,7 @@ pub(super) enum FragmentKind {
     Event { recorded_at: i64 },
 }
 
-/// A damaged commit whose header is left.
+/// A damaged commit whose header is intact.
 #[derive(Clone, Debug)]
 pub(super) struct BrokenCommit {
     pub positions: Range<u64>,
@@ -32,27 +32,27 @@ pub(super) struct BrokenCommit {
 #[derive(Debug, Default)]
 pub(super) struct Picked {
     pub items: BTreeMap<u64, Item>,
-    /// By first position; those of the first file that has one.
+    /// Damaged commits by first position; of several files that have one, the first file counts.
     pub broken: BTreeMap<u64, BrokenCommit>,
     /// Items that have not been selected yet.
     commits: Vec<Item>,
     events: Vec<Item>,
 }
 
-/// The item before the next one in a file, if the next one continues it.
+/// What the next item of a file must follow.
 struct LastKept {
     position: u64,
-    /// Where the next commit begins, and the CRC of its predecessor, if that is known.
+    /// The offset of the next commit, and the CRC of its predecessor, if they are known.
     next: Option<(usize, u32)>,
 }
 
 impl Picked {
     /// Adds the items of one file. If two files disagree, the first one counts.
     ///
-    /// Items of a file in descending order of positions, or right after a commit that they do not
-    /// follow, were left by an earlier use of the file: such bytes end the log when a store is
-    /// opened, and are skipped here. Single events are selected only below `proven`: above, they
-    /// may be half of a commit that was never acknowledged.
+    /// An item at a lower position than the one before it, or right after a commit that it does not
+    /// follow, is left over from an earlier use of the file. Such bytes end the log when a store is
+    /// opened; here, they are skipped. Single events are selected only below `proven`: from there
+    /// on, they may be part of a commit that was never acknowledged.
     pub(super) fn add(
         &mut self,
         file: usize,
@@ -103,7 +103,7 @@ impl Picked {
         self.events.append(&mut events);
     }
 
-    /// Selects from all files: whole commits first, then, where there is none, single events.
+    /// Selects from all files: whole commits first, then single events at the remaining positions.
     pub(super) fn choose(mut self) -> Self {
         for item in std::mem::take(&mut self.commits).into_iter().chain(std::mem::take(&mut self.events)) {
             if self.is_free(&item.positions) {

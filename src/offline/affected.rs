@@ -1,4 +1,4 @@
-//! Readers and states that know of events that a salvage could not copy.
+//! Readers and snapshots that may have seen events that a salvage could not copy.
 
 use super::salvage::Salvaged;
 use super::sidecars::CopiedProgress;
@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
-/// A reader that may have seen lost events: its position is that of a lost event, or after one, or
-/// after the end.
+/// A reader or snapshot that may have seen lost events: its position is at or after a lost event,
+/// or after the end of the copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Affected {
-    /// A handler, and in how many streams.
+    /// A handler, with the number of streams.
     Handler {
         /// Its name.
         name: String,
@@ -29,11 +29,11 @@ pub enum Affected {
     },
     /// A snapshot whose state includes lost events.
     Snapshot {
-        /// Its file, by its name in the store.
+        /// Its file, relative to the directory of the store.
         path: PathBuf,
         /// The stream.
         stream: StreamId,
-        /// The sequence of the last event in it.
+        /// The sequence of the last event that it includes.
         sequence: u64,
     },
 }
@@ -49,7 +49,8 @@ impl fmt::Display for Affected {
     }
 }
 
-/// The losses of a report, and the ends of streams in the copy.
+/// Returns what the losses of a report affect. `sequences` has the next sequence of each stream in
+/// the copy.
 pub(super) fn affected(kept: &CopiedProgress, report: &Salvaged, sequences: &Sequences) -> Vec<Affected> {
     let mut first_lost: HashMap<&[u8], u64> = HashMap::new();
     for lost in report.losses.iter().flat_map(|loss| &loss.streams).chain(&report.missing) {

@@ -1,5 +1,5 @@
-//! The check that entries of POSITIONS are about events of this log. The file is read before the
-//! log, and the bound events are collected as the log is read.
+//! Checks that entries of POSITIONS refer to events of this log. The file is read before the log,
+//! and the bound events are collected while the log is read.
 
 use super::sidecars;
 use crate::error::Result;
@@ -27,12 +27,12 @@ enum Place {
     Recorded(i64),
 }
 
-/// A stream in which handlers have positions, or from which such a stream shares events.
+/// A stream in which handlers have positions, or whose events such a stream shares.
 #[derive(Default)]
 struct Stream {
-    /// The position of the newest deletion that has hit it.
+    /// The position of the newest deletion that covers the stream.
     epoch: u64,
-    /// Its first sequence since then, and the one after its last.
+    /// Its first sequence since that deletion, and the sequence after its last event.
     first: Option<u64>,
     next: u64,
     /// The events at the bound sequences, in order.
@@ -48,8 +48,8 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
-    /// Reads POSITIONS. Beside a process that writes, it must be read before the log: its entries
-    /// were stored after their events, so that none is ahead of the log.
+    /// Reads POSITIONS. While a process writes, it must be read before the log: entries are stored
+    /// after their events, so that none is then ahead of the log.
     pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<Self> {
         let found = salvage(fs, dir)?;
         let checkpoints = found.checkpoints.iter().map(|(_, reached)| (reached.position, reached.recorded_at));
@@ -58,7 +58,7 @@ impl Bindings {
         let positions = bound.map(|(position, _)| (position, Place::Unseen)).collect();
         let mut streams: HashMap<Arc<[u8]>, Stream> = HashMap::new();
         for (_, stream, _, of) in found.positions.iter().filter(|(.., of)| of.recorded_at != UNBOUND) {
-            // The shared events of an edition are in the main one.
+            // The events that an edition shares are in the main edition.
             for stream in [Some(stream.clone()), stream.in_main()].into_iter().flatten() {
                 let asked = streams.entry(stream.shared_key()).or_default();
                 asked.places.push((of.sequence, Place::Unseen));
@@ -97,8 +97,8 @@ impl Bindings {
         }
     }
 
-    /// Returns the entries of POSITIONS of this store that are not about events of its log, which
-    /// ends here. `None` for a damaged log, whose end is unknown.
+    /// Returns the entries of POSITIONS, and notices about those that do not refer to events of the
+    /// log. `end` is the end of the log; `None` if the log is damaged, so that its end is unknown.
     pub(super) fn finish(
         self,
         fs: &Holes<'_>,
@@ -120,7 +120,8 @@ impl Bindings {
         };
         let of_handler = |stream: &StreamId, epoch: u64, sequence: u64, recorded_at: i64| {
             let own = streams.get(stream.key()).filter(|_| recorded_at != UNBOUND)?;
-            // The damage may have been its deletion, or the event from which it diverges.
+            // The damage may have hit the deletion of the edition, or the event at which the stream
+            // diverges.
             if own.epoch != epoch || end.is_none() && stream.edition().is_some() {
                 return None;
             }
@@ -146,7 +147,7 @@ impl Bindings {
     }
 }
 
-/// The first of each kind, name and fault, and the number of the others.
+/// The first faulty entry of each kind, name and fault, and the number of the others.
 #[derive(Default)]
 struct Told<'a>(BTreeMap<(u8, &'a str, bool), (Bound<'a>, BindingFault, u64)>);
 

@@ -1,4 +1,4 @@
-//! Dump: each piece of each segment.
+//! Dump: lists each piece of each segment.
 
 use super::segments;
 use crate::error::Result;

@@ -1,16 +1,18 @@
-//! Work on a store from outside. No lock is taken and nothing is changed, so it works where
-//! [`Store::open`](crate::Store::open) refuses, and beside a process that has the store open: what
-//! that process is writing may appear as a torn tail, but never as damage.
+//! Tools for a store that is not opened. Except for [`Repair`], they take no lock and change
+//! nothing, so they work where [`Store::open`](crate::Store::open) returns an error, and while a
+//! process has the store open: what that process is writing may appear as a torn tail, but never as
+//! damage.
 //!
 //! [`verify`] reads everything and reports what is wrong; [`dump`] lists each piece of each
-//! segment; [`Salvage`] copies every intact event into a new store. [`Repair`] alone changes a
-//! store, takes the lock, and only runs on demand. `docs/RECOVERY.md` says which one to use when.
+//! segment; [`Salvage`] copies every intact event into a new store. Only [`Repair`] changes a
+//! store; it takes the lock, and runs only on demand. `docs/RECOVERY.md` says which tool to use
+//! when.
 //!
-//! Bytes that the disk does not return, as those of a bad sector, are damage, in any file:
-//! everything else is read, and they are reported. Directory entries that are not regular files are
+//! Bytes that the disk does not return, such as those of a bad sector, are damage in any file: they
+//! are reported, and everything else is read. Directory entries that are not regular files are
 //! never opened.
 //!
-//! To read slowly beside a process that serves, and to follow the progress, pass a
+//! To read slowly while another process uses the disk, and to observe the progress, pass a
 //! [`Paced`](crate::fs::Paced) file system.
 
 mod affected;
@@ -43,8 +45,8 @@ struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// Opens it, and returns its length. A store may have more segments than a process may have
-    /// open files.
+    /// Opens the file, and returns it with its length. Files are opened one by one: a store may
+    /// have more segments than a process may have open files.
     fn open(&self, fs: &dyn Fs) -> Result<(Arc<dyn File>, u64)> {
         let opened = fs.open(&self.path, Mode::Read).and_then(|file| Ok((file.size()?, file)));
         opened.map(|(size, file)| (file, size)).map_err(|e| Error::io("open", &self.path, e))
@@ -74,8 +76,8 @@ fn is_incomplete(fs: &dyn Fs, dir: &Path) -> bool {
     fs.list(dir).is_ok_and(|entries| entries.iter().any(|entry| entry.name == INCOMPLETE && entry.is_file))
 }
 
-/// Says which bytes of the damage cannot be read at all, and adds holes that no damage covers. A
-/// `torn` tail with a hole in it is not a torn write.
+/// Adds to each damage which of its bytes cannot be read at all, and adds the holes that touch no
+/// damage. A `torn` tail with a hole in it is damage, not a torn write.
 fn tell_holes(holes: &Holes<'_>, damage: &mut Vec<Damage>, torn: &mut Option<Damage>) {
     let met = holes.met();
     let touches = |damage: &Damage, hole: &Damage| {

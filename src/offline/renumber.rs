@@ -1,4 +1,4 @@
-//! Renumbering: positions and sequences without gaps.
+//! Renumbering: assigns positions and sequences without gaps.
 
 use crate::error::{Error, Result};
 use crate::event::NewEvent;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// The numbers of a stream: its next sequence, and where gaps were closed.
 #[derive(Default)]
 struct Numbers {
-    /// The old and new sequence of the first event after each gap, the first event of the stream
-    /// included.
+    /// The old and the new sequence of the first event of the stream, and of the first event after
+    /// each gap.
     runs: Vec<(u64, u64)>,
     old_next: u64,
     next: u64,
@@ -37,7 +37,7 @@ impl Numbers {
         new
     }
 
-    /// Returns the number of events below an old sequence.
+    /// Returns the number of events whose old sequence is lower than `old`.
     fn below(&self, old: u64) -> u64 {
         let run = self.runs.partition_point(|&(first, _)| first < old);
         let Some(&(first, new)) = run.checked_sub(1).map(|run| &self.runs[run]) else { return 0 };
@@ -52,8 +52,8 @@ pub(super) struct Renumber {
 }
 
 impl Renumber {
-    /// Adds a part with the next numbers. Ids that were derived from a position are stored with
-    /// their events, so that they do not change.
+    /// Adds a part with the next positions and sequences. Ids that were derived from a position are
+    /// stored with their events, so that they do not change.
     pub(super) fn add(&mut self, builder: &mut Builder, rebuilt: &RebuiltSegment, part: &SlotPart) -> Result<()> {
         let (file, recorded_at, records, attributes) = match part {
             SlotPart::Lost { .. } => return Ok(()),
@@ -121,7 +121,7 @@ impl Renumber {
     }
 }
 
-/// Returns the consecutive records in these bytes.
+/// Returns the ranges of the consecutive records in `all`.
 fn split(bytes: &[u8], all: std::ops::Range<usize>) -> Vec<std::ops::Range<usize>> {
     let (mut at, mut records) = (all.start, Vec::new());
     while let Some(len) = record::len(&bytes[at..all.end]).filter(|&len| len <= all.end - at) {

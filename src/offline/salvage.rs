@@ -1,4 +1,4 @@
-//! Salvage: copying every intact event of a damaged store into a new one.
+//! Salvage: copies every intact event of a damaged store into a new one.
 
 use super::affected::{self, Affected};
 use super::renumber::Renumber;
@@ -21,49 +21,49 @@ const LOST_AT_ONCE: u64 = 1 << 20;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Salvaged {
-    /// The id of the store. The new store has the same, so that ids that the store assigned to
-    /// events do not change.
+    /// The id of the store. The new store has the same id, so that the ids that the store assigned
+    /// to events do not change.
     pub store: Uuid,
     /// Number of events copied.
     pub events: u64,
-    /// Number of streams that they belong to.
+    /// Number of streams of the copied events.
     pub streams: u64,
-    /// Number of positions of the new store, including lost ones unless it was renumbered.
+    /// Number of positions of the new store, including lost ones unless it is renumbered.
     pub positions: u64,
     /// Number of segments of the new store.
     pub segments: u64,
-    /// Number of bytes of the old one.
+    /// Size of the segments of the old store in bytes.
     pub bytes: u64,
     /// Losses, in order of positions.
     pub losses: Vec<Loss>,
-    /// Sequences that streams lack according to their neighbours: they existed, whatever the
-    /// reason.
+    /// Sequences that streams are missing according to the neighbouring events: these events
+    /// existed, whatever the reason for their absence.
     pub missing: Vec<LostEvents>,
-    /// Positions that were copied although no evidence proves them acknowledged: complete commits
-    /// at the end of the log.
+    /// Positions that were copied although no evidence proves that they were acknowledged: complete
+    /// commits at the end of the log.
     pub unproven: Range<u64>,
-    /// Bytes at the end of the log that are no complete commit, and were not copied: a torn write,
-    /// which an open would cut.
+    /// Bytes at the end of the log that are not a complete commit, and were not copied: a torn
+    /// write, which an open would cut.
     pub torn: Option<Damage>,
     /// Damaged bytes of POSITIONS. Their content is unknown: positions and checkpoints may be older
-    /// than acknowledged, or missing, or back after they were deleted.
+    /// than acknowledged, or missing, or restored after they were deleted.
     pub lost_entries: Vec<Damage>,
-    /// Readers and states that know of lost events.
+    /// Readers and snapshots that may have seen lost events.
     pub affected: Vec<Affected>,
     /// Files that were not used, and why.
     pub left_out: Vec<LeftOut>,
     /// Other files that were copied, by their names in the new store: snapshots unchanged, and
-    /// POSITIONS with all intact entries. Empty if it was renumbered.
+    /// POSITIONS with all intact entries. Empty if the new store is renumbered.
     pub copied: Vec<PathBuf>,
     /// Bytes that the disk does not return, in any file of the store. `losses` and `lost_entries`
     /// name what is lost with them.
     pub unreadable: Vec<Damage>,
-    /// Irregularities that cost no event.
+    /// Irregularities without a loss of events.
     pub notices: Vec<String>,
 }
 
 impl Salvaged {
-    /// Returns the number of positions whose events are lost, as far as their end is known.
+    /// Returns the number of lost positions, without losses whose end is unknown.
     pub fn lost(&self) -> u64 {
         let positions = self.losses.iter().map(|loss| &loss.damage.positions);
         positions.filter(|positions| positions.end < u64::MAX).map(|positions| positions.end - positions.start).sum()
@@ -71,14 +71,14 @@ impl Salvaged {
 }
 
 /// Copies every intact event of a store that may be damaged, before and after the damage, into a
-/// new store that opens clean. The old store is only read, without a lock; no process should have
-/// it open.
+/// new store that opens without damage. The old store is only read, without a lock; no process
+/// should have it open.
 ///
-/// Intact commits are copied whole; of a damaged commit, each event whose own checksum holds.
-/// Positions and sequences do not change: a system record replaces each lost event,
-/// [`Store::losses`](crate::Store::losses) lists them, and readers skip them. Files are identified
-/// by their content: wrong names, duplicate and missing segments, and files of other stores do no
-/// harm.
+/// Intact commits are copied whole; of a damaged commit, each event whose own checksum matches is
+/// copied. Positions and sequences do not change: a lost record replaces each lost event,
+/// [`Store::losses`](crate::Store::losses) lists the lost positions, and readers skip them. Files
+/// are identified by their content: wrong names, duplicate and missing segments, and files of other
+/// stores do no harm.
 ///
 /// ```
 /// use annals::{Expected, NewEvent, Store, StreamId, offline::Salvage};
@@ -111,31 +111,31 @@ pub struct Salvage {
 }
 
 impl Salvage {
-    /// Copies with unchanged positions and sequences.
+    /// Returns a salvage that does not change positions and sequences.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Assigns positions and sequences without gaps instead. Positions and sequences that are
-    /// remembered elsewhere, outside of the store or in snapshots and handler positions, are then
-    /// wrong. Events keep their ids, which are stored with them from then on.
+    /// Sets whether positions and sequences are assigned again, without gaps. Those that are stored
+    /// elsewhere, outside of the store or in snapshots and handler positions, are then wrong.
+    /// Events keep their ids, which are stored with them from then on.
     pub fn renumber(mut self, renumber: bool) -> Self {
         self.renumber = renumber;
         self
     }
 
-    /// Copies into a directory that is empty or missing. The copy is verified before this returns.
+    /// Copies `store` into the directory `out`, which must be empty or missing. The copy is
+    /// verified before this returns.
     ///
-    /// If it is interrupted, the directory stays marked: opening it, verifying it and salvaging
-    /// into it return [`Error::Unfinished`]. Remove it and begin again. Salvaging *from* it copies
-    /// what it holds, with a notice.
+    /// If the salvage is interrupted, the directory stays marked: opening it, verifying it and
+    /// salvaging into it return [`Error::Unfinished`]. Remove it, and salvage again. Salvaging
+    /// *from* it copies what it holds, with a notice.
     ///
     /// # Errors
     ///
     /// [`Error::NotAStore`] if there is nothing to copy, [`Error::Invalid`] if the directory is not
-    /// empty, [`Error::Unfinished`] if it holds the beginning of another copy,
-    /// [`Error::UnsupportedFormat`], [`Error::Io`], [`Error::Damaged`] if the copy is found to be
-    /// wrong.
+    /// empty, [`Error::Unfinished`] if it holds an interrupted copy, [`Error::UnsupportedFormat`],
+    /// [`Error::Io`], [`Error::Damaged`] if the copy fails its verification.
     pub fn run(self, store: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Salvaged> {
         self.run_in(&RealFs, store, out)
     }
@@ -170,7 +170,7 @@ impl Salvage {
         };
         if is_incomplete(fs, dir) {
             let why =
-                "the source is itself the beginning of an interrupted copy: look for the store that it was made from";
+                "the source is itself an interrupted copy, and incomplete: look for the store that it was made from";
             copy.report.notices.push(format!("{INCOMPLETE}: {why}"));
         }
         for n in 0..inventory.places.len() {
@@ -190,7 +190,7 @@ impl Salvage {
     }
 }
 
-/// Marks the directory as unfinished.
+/// Creates the directory, and marks it as unfinished.
 fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
     if is_incomplete(fs, out) {
         return Err(Error::Unfinished { path: out.to_owned(), what: "salvage" });
@@ -211,7 +211,7 @@ fn begin(fs: &dyn Fs, out: &Path) -> Result<()> {
     write::sync_dir(fs, parent)
 }
 
-/// Reads the copy as any reader would. Returns the next sequence of each stream.
+/// Verifies the copy by reading all of it. Returns the next sequence of each stream.
 fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
     let (found, sequences) = read_all(fs, out)?;
     (report.events, report.streams) = (found.events, found.streams);
@@ -220,7 +220,7 @@ fn check(fs: &dyn Fs, out: &Path, report: &mut Salvaged) -> Result<Sequences> {
         None if found.events + found.lost == report.positions => Ok(sequences),
         None => {
             let why =
-                format!("{} positions were copied, and {} are there", report.positions, found.events + found.lost);
+                format!("{} positions were copied, but the copy has {}", report.positions, found.events + found.lost);
             Err(Error::damaged(out, 0..0, 0..report.positions, why))
         }
     }
@@ -232,8 +232,8 @@ struct Copy<'a> {
     inventory: &'a Inventory,
     renumber: Option<Renumber>,
     report: Salvaged,
-    /// The last segment that was built. It is written when the next one begins, or as the active
-    /// one.
+    /// The last segment that was built. It is written when the next one is built, or at the end, as
+    /// the active segment.
     before: Option<Builder>,
 }
 
@@ -255,14 +255,14 @@ impl Copy<'_> {
         self.report.torn = torn.or(self.report.torn.take());
         if builder.chain.frames > 0 || self.before.is_none() {
             self.write_before(true)?;
-            // What its header says of the segment before is only known now.
+            // Another segment follows, so that the one before is written sealed.
             self.before = Some(builder);
         }
         Ok(())
     }
 
     /// Fills lost positions, in as many segments as needed: a damaged file can claim any number of
-    /// them, and a segment is built in memory.
+    /// positions, and a segment is built in memory.
     fn lose(&mut self, n: usize, mut builder: Builder, mut positions: Range<u64>) -> Result<Builder> {
         loop {
             let end = positions.end.min(positions.start.saturating_add(LOST_AT_ONCE));

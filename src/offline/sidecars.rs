@@ -1,5 +1,5 @@
-//! Sidecar files: POSITIONS and the snapshots. POSITIONS holds acknowledged bytes; the others are a
-//! cache.
+//! Sidecar files: POSITIONS and the snapshots. POSITIONS holds acknowledged entries; the snapshots
+//! are a cache.
 
 use super::salvage::Salvaged as Copied;
 use super::{Report, write};
@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 #[derive(Default)]
 pub(super) struct Early {
     found: SalvagedProgress,
-    /// `None` if there is no file, or it is larger than what is held in memory.
+    /// `None` if there is no file, or if it is too large to be held in memory.
     bytes: Option<Vec<u8>>,
 }
 
 impl Early {
-    /// Reads the file, once. Beside a process that writes, it must be read before the log: its
-    /// entries were stored after their events, so that none is ahead of the log.
+    /// Reads the file, once. While a process writes, it must be read before the log: entries are
+    /// stored after their events, so that none is then ahead of the log.
     pub(super) fn read(fs: &Holes<'_>, dir: &Path) -> Result<Self> {
         let path = dir.join(POSITIONS);
         let size = match fs.open(&path, Mode::Read) {
@@ -44,7 +44,8 @@ pub(super) fn positions(fs: &Holes<'_>, dir: &Path, store: Option<[u8; 16]>) -> 
     Ok(of_store(fs, dir, store, salvage(fs, dir)?))
 }
 
-/// A POSITIONS of another store counts as damaged from its header on: nothing in it is of use here.
+/// Returns what was found if POSITIONS belongs to this store. A file of another store counts as
+/// damaged from its header on, and its entries are dropped.
 pub(super) fn of_store(
     fs: &Holes<'_>,
     dir: &Path,
@@ -62,13 +63,13 @@ pub(super) fn of_store(
         found.damage.push(damage);
     }
     if found.torn && found.damage.iter().any(|torn| fs.is_met(&torn.path, &torn.bytes)) {
-        // Its content is unknown: it need not be a torn write.
+        // The content of the tail is unknown: it need not be a torn write.
         (found.torn, found.entries_lost) = (false, true);
     }
     found
 }
 
-/// Reads each snapshot for a report, which also gets what was found of POSITIONS.
+/// Reads each snapshot, and adds the result and the content of POSITIONS to a report.
 pub(super) fn verify(
     fs: &Holes<'_>,
     dir: &Path,
@@ -106,7 +107,7 @@ pub(super) fn verify(
     })
 }
 
-/// The entries that were copied, to find out which of them a loss concerns.
+/// The entries and snapshots that were copied, kept to find out which of them a loss concerns.
 #[derive(Default)]
 pub(super) struct CopiedProgress {
     pub positions: SalvagedProgress,
@@ -115,7 +116,8 @@ pub(super) struct CopiedProgress {
 }
 
 /// Copies snapshots unchanged, and POSITIONS as it was read or, if it is not intact, all of its
-/// intact entries. Copies nothing if nothing was read: with new numbers, both would be wrong.
+/// intact entries. Copies nothing without `early`: the new store is then renumbered, so that both
+/// would be wrong.
 pub(super) fn copy(
     fs: &Holes<'_>,
     dir: &Path,

@@ -1,4 +1,4 @@
-//! Writing a store that was rebuilt: segments with their indexes, and HEAD.
+//! Writes a rebuilt store: segments with their indexes, and HEAD.
 
 use crate::directory::{HEAD, index_name, segment_name};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub(super) fn sync_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {
     fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
 }
 
-/// The index file of a segment that is about to be sealed.
+/// Returns the index file of a segment that is about to be sealed.
 pub(super) fn index(builder: &Builder) -> Result<Vec<u8>> {
     let mut memory = Memory::default();
     let path = Path::new("");
@@ -50,7 +50,7 @@ pub(super) fn head_bytes(newest: DurableMark) -> Vec<u8> {
     bytes
 }
 
-/// Rewrites HEAD.
+/// Writes HEAD.
 pub(super) fn head(fs: &dyn Fs, dir: &Path, newest: DurableMark) -> Result<()> {
     file(fs, &dir.join(HEAD), &head_bytes(newest))
 }

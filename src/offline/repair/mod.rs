@@ -1,9 +1,9 @@
 //! Repair: restores a store in place.
 //!
-//! Replacements are made first, in `rebuilt/`, and synced. Then `REPAIR`, a list of what is moved
-//! where, is written and synced: from then on no store opens here until the repair is finished. Old
-//! files move to `quarantine/`, all of them before the first replacement moves in; then the list is
-//! removed. After any crash, doing it again from the list has the same result.
+//! Replacements are made first, in `rebuilt/`, and synced. Then `REPAIR`, the list of all moves, is
+//! written and synced: from then on, the store does not open until the repair is finished. All old
+//! files move to `quarantine/` before the first replacement moves in; then the list is removed.
+//! After any crash, carrying out the list again has the same result.
 
 use super::salvage::Salvaged;
 use super::write;
@@ -31,11 +31,11 @@ mod sidecars;
 
 use moves::Moves;
 
-/// What a repair does, or would do.
+/// A step of a repair, done or planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// An earlier repair was interrupted, and is finished.
+    /// An interrupted repair is finished.
     Finish,
     /// Bytes after the last complete commit are cut; no evidence proves that they were
     /// acknowledged.
@@ -47,7 +47,7 @@ pub enum Action {
         /// The reason.
         why: String,
     },
-    /// The events at these positions are given up: records of lost events replace them.
+    /// The events at these positions are given up: lost records replace them.
     AcceptLoss(Loss),
     /// The index of a segment is rebuilt.
     RebuildIndex {
@@ -65,7 +65,7 @@ pub enum Action {
         why: String,
     },
     /// The entries in these bytes of POSITIONS are given up: positions and checkpoints may be older
-    /// than acknowledged, or missing, or back after they were deleted.
+    /// than acknowledged, or missing, or restored after they were deleted.
     AcceptLostEntries(Damage),
     /// A file is moved to quarantine.
     SetAside {
@@ -96,7 +96,7 @@ impl fmt::Display for Action {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The actions, in order. Empty if the store is in order.
+    /// The actions, in order; empty if there is nothing to repair.
     pub actions: Vec<Action>,
     /// Losses that must be accepted first.
     pub losses: Vec<Loss>,
@@ -104,8 +104,8 @@ pub struct Plan {
     pub lost_entries: Vec<Damage>,
     /// Bytes that the disk does not return, in any file of the store.
     pub unreadable: Vec<Damage>,
-    /// The losses equal what [`Repair::accept_loss`] and [`Repair::accept_lost_entries`] were
-    /// given.
+    /// Whether nothing is lost, or exactly what was passed to [`Repair::accept_loss`] and
+    /// [`Repair::accept_lost_entries`].
     pub accepted: bool,
 }
 
@@ -113,8 +113,8 @@ pub struct Plan {
 /// moves bad snapshots to quarantine, and, on demand, accepts a loss that a [`Salvaged`] report
 /// names.
 ///
-/// Replaced files are kept in `quarantine/`. A repair that is interrupted, at any moment, is
-/// finished by the next one; until then no store opens there. Repeating it changes nothing.
+/// Replaced files are kept in `quarantine/`. If a repair is interrupted, at any moment, the next
+/// one finishes it; until then, the store does not open. Repeating a repair changes nothing.
 ///
 /// ```
 /// use annals::{Store, offline::Repair};
@@ -134,26 +134,25 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Returns a repair that loses nothing.
+    /// Returns a repair that accepts no loss.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives up the events at these positions, which must be exactly those that are lost, as a
-    /// [`Salvage`](super::Salvage) of the store reports them. So no loss is accepted unseen.
+    /// Gives up the events at these positions, which must be exactly the lost ones that a
+    /// [`Salvage`](super::Salvage) of the store reports, so that no loss is accepted unseen.
     pub fn accept_loss(mut self, positions: impl IntoIterator<Item = Range<u64>>) -> Self {
         self.accepted = Some(joined(positions));
         self
     }
 
-    /// Gives up the entries in these bytes of POSITIONS, which must be exactly those that are
-    /// damaged.
+    /// Gives up the entries in these bytes of POSITIONS, which must be exactly the damaged ones.
     pub fn accept_lost_entries(mut self, bytes: impl IntoIterator<Item = Range<u64>>) -> Self {
         self.accepted_entries = Some(joined(bytes));
         self
     }
 
-    /// Accepts both, from the report of a salvage.
+    /// Accepts the lost events and entries in the report of a salvage.
     pub fn accept(self, report: &Salvaged) -> Self {
         let entries = report.lost_entries.iter().map(|damage| damage.bytes.clone());
         self.accept_loss(report.losses.iter().map(|loss| loss.damage.positions.clone())).accept_lost_entries(entries)
@@ -163,8 +162,9 @@ impl Repair {
     ///
     /// # Errors
     ///
-    /// [`Error::NotAStore`] also if nothing is left of a log, [`Error::Damaged`] if more than four
-    /// million positions are lost, [`Error::UnsupportedFormat`], [`Error::Io`].
+    /// [`Error::NotAStore`], also if nothing is left of the log. [`Error::Damaged`] if more than
+    /// 4,194,304 positions are lost, or if the list of an interrupted repair is damaged.
+    /// [`Error::UnsupportedFormat`], [`Error::Io`].
     pub fn plan(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.plan_in(&RealFs, path)
     }
@@ -186,9 +186,10 @@ impl Repair {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if events or entries are lost and the loss was not accepted,
-    /// [`Error::Invalid`] if another loss was accepted; then nothing was touched. [`Error::Locked`]
-    /// if the store is open. Otherwise as [`Repair::plan`]; after [`Error::Io`], do it again.
+    /// [`Error::Damaged`] if events or entries are lost and no loss was accepted,
+    /// [`Error::Invalid`] if a different loss was accepted; in both cases, nothing is changed,
+    /// except that an interrupted repair is finished. [`Error::Locked`] if the store is open.
+    /// Otherwise as [`Repair::plan`]; after [`Error::Io`], run the repair again.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<Plan> {
         self.run_in(&RealFs, path)
     }
@@ -203,8 +204,8 @@ impl Repair {
         if fs.list(dir).map_or(true, |entries| entries.is_empty()) {
             return Err(Error::NotAStore { path: dir.to_owned() });
         }
-        // The directory that was examined is the one that is repaired, whatever gets its name
-        // meanwhile.
+        // The directory that is examined is the one that is repaired, even if another one gets its
+        // name meanwhile.
         let held = fs.hold(dir).map_err(|e| Error::io("open", dir, e))?;
         let fs = &Holes::new(held.as_deref().unwrap_or(fs));
         foreign::check(fs, dir)?;
@@ -279,7 +280,7 @@ impl Repair {
     }
 }
 
-/// Merges ranges that touch.
+/// Sorts ranges, and merges those that touch.
 fn joined(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
     ranges.sort_by_key(|range| range.start);
@@ -293,7 +294,7 @@ fn joined(ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     joined
 }
 
-/// The segment before the current one, as it will be.
+/// The segment before the current one, as it will be after the repair.
 #[derive(Clone, Copy)]
 struct PlannedPredecessor {
     extent: SegmentExtent,
@@ -310,7 +311,7 @@ struct Look<'a> {
     moves: Option<&'a mut Moves>,
     plan: Plan,
     before: Option<PlannedPredecessor>,
-    /// A segment was rebuilt.
+    /// Whether a segment is rebuilt.
     rewritten: bool,
     /// Files that stay where they are.
     kept: Vec<PathBuf>,
@@ -365,8 +366,8 @@ impl Look<'_> {
             return Err(Error::damaged(path, 0..0, place.positions.clone(), why));
         }
         let own = self.inventory.header(n).filter(|header| rebuilt.losses.is_empty() && self.follows(header));
-        // The same header makes the same bytes of the same commits: then the later segments may
-        // stay.
+        // With the same header, the same commits have the same bytes, so that the later segments
+        // may stay.
         let header = own.unwrap_or_else(|| self.new_header(n));
         let mut builder = Builder::new(header);
         rebuilt.parts.iter().for_each(|part| builder.add(&rebuilt, part));
@@ -409,7 +410,7 @@ impl Look<'_> {
         SegmentHeader { number: place.number, first_position: place.positions.start, ..header }
     }
 
-    /// Rebuilds the index of a sealed segment if it differs from the segment.
+    /// Rebuilds the index of a sealed segment if it does not match the segment.
     fn check_index(&mut self, header: &SegmentHeader, scanned: &Scanned, file: &Path, newest: bool) -> Result<()> {
         let name = index_name(header.number);
         let path = self.dir.join(&name);
@@ -466,7 +467,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Files that hold segments and are no longer part of the store.
+    /// Moves files to quarantine that hold segments and are no longer part of the store.
     fn aside(&mut self) {
         let files: BTreeSet<&Path> = self.inventory.files().collect();
         for path in files.into_iter().filter(|path| !self.kept.iter().any(|kept| kept == path)) {

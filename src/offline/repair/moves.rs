@@ -1,4 +1,5 @@
-//! Moves: which files go where, as a list that survives a crash: `docs/FORMAT.md`, REPAIR.
+//! Moves: a list, which survives a crash, of the files that a repair moves. See `docs/FORMAT.md`,
+//! REPAIR.
 
 use super::super::write;
 use crate::directory::{QUARANTINE, REBUILT, REPAIRING};
@@ -9,12 +10,12 @@ use crate::reconstruct::read;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What is to be moved.
+/// The files that are to be moved.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub(super) struct Moves {
-    /// Names, and the names that they get in quarantine.
+    /// Names of files that move to quarantine, and their names there.
     aside: Vec<(String, String)>,
-    /// Names of files that come from `rebuilt/`.
+    /// Names of files that move in from `rebuilt/`.
     place: Vec<String>,
     /// Names that are taken in quarantine.
     taken: BTreeSet<String>,
@@ -38,7 +39,7 @@ fn all_names(fs: &dyn Fs, dir: &Path) -> Result<BTreeSet<String>> {
     Ok(entries.into_iter().map(|entry| entry.name).collect())
 }
 
-/// Returns the name of a file in quarantine, where these names are taken.
+/// Returns a name for a file in quarantine that is not taken.
 pub(super) fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
     let kept = (0..).map(|n| format!("{name}-{n}.repair")).find(|kept| !taken.contains(kept));
     kept.expect("there is always another number")
@@ -56,7 +57,8 @@ pub(super) fn pending(fs: &dyn Fs, dir: &Path) -> Result<Option<Moves>> {
 }
 
 impl Moves {
-    /// Begins again: removes what an attempt has left that did not reach its list.
+    /// Begins a repair, and removes the files of an earlier attempt that ended before its list was
+    /// durable.
     pub(super) fn begin(fs: &dyn Fs, dir: &Path) -> Result<Self> {
         let workshop = dir.join(REBUILT);
         for path in [&workshop, &dir.join(QUARANTINE)] {
@@ -88,7 +90,7 @@ impl Moves {
         self.aside.push((name.to_owned(), kept));
     }
 
-    /// Makes the list durable: from now on, the repair is decided.
+    /// Makes the list durable. From then on, the repair will be finished, even after a crash.
     pub(super) fn commit(self, fs: &dyn Fs, dir: &Path) -> Result<Self> {
         write::sync_dir(fs, &dir.join(REBUILT))?;
         let (path, new) = (dir.join(REPAIRING), dir.join(format!("{REPAIRING}.new")));
@@ -99,7 +101,7 @@ impl Moves {
         Ok(self)
     }
 
-    /// Does what the list says and is not done yet, and removes it.
+    /// Makes the moves that have not been made yet, and removes the list.
     pub(super) fn carry_out(&self, fs: &dyn Fs, dir: &Path) -> Result<()> {
         let (quarantine, workshop) = (dir.join(QUARANTINE), dir.join(REBUILT));
         let rename = |from: &PathBuf, to: &PathBuf| fs.rename(from, to).map_err(|e| Error::io("rename", from, e));
@@ -146,7 +148,8 @@ impl Moves {
         }
         let mut texts = str::from_utf8(listed).ok()?.split('\0');
         let mut moves = Moves::default();
-        // Returns whether these are names of files in the directory that do not lead out of it.
+        // Returns the next text, if it is the name of a file and does not lead out of the
+        // directory.
         let name = |texts: &mut std::str::Split<'_, char>| {
             texts.next().filter(|name| !name.is_empty() && !name.contains(['/', '\\'])).map(str::to_owned)
         };
@@ -166,8 +169,8 @@ mod tests {
     use super::*;
     use crate::directory::{INCOMPLETE, LOCK};
 
-    /// The list of an interrupted repair was called `REPAIR`, and its directory `repair`: the same
-    /// name where case does not count.
+    /// The list of an interrupted repair is called `REPAIR`, and its directory was called `repair`:
+    /// the same name on a file system that ignores case.
     #[test]
     fn names_differ_where_case_does_not_count() {
         let names = [REPAIRING, REBUILT, QUARANTINE, INCOMPLETE, LOCK];

@@ -1,8 +1,8 @@
 //! Sidecar files: POSITIONS is rebuilt from its intact entries, and bad snapshots are moved to
 //! quarantine.
 //!
-//! Snapshots need no place in the list of moves: nothing depends on them, each is moved whole or
-//! not at all, and the next repair finds one that a crash has left where it was.
+//! Snapshots are not in the list of moves: nothing depends on them, each is moved completely or not
+//! at all, and the next repair finds those that a crash has left in place.
 
 use super::super::{sidecars, write};
 use super::moves::{free_name, names};
@@ -43,7 +43,7 @@ pub(super) fn set_aside_snapshots(fs: &dyn Fs, dir: &Path, actions: &[Action]) -
     let quarantine = dir.join(QUARANTINE);
     let mut sources = BTreeSet::new();
     for action in actions {
-        // The directory of the store has other files.
+        // Files directly in the directory of the store are not snapshots.
         let Action::SetAside { path, .. } = action else { continue };
         let Some(stream) = path.parent().filter(|parent| *parent != dir) else { continue };
         if sources.is_empty() {

@@ -1,10 +1,10 @@
-//! Bindings: how an entry about an event that the log does not have is reported.
+//! Bindings: reports of entries whose events the log does not have.
 
 use crate::directory::POSITIONS;
 use crate::stream::StreamId;
 use std::fmt;
 
-/// Why an entry is not about an event of this log.
+/// Why an entry does not refer to an event of this log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum BindingFault {
@@ -33,8 +33,8 @@ pub(crate) enum Bound<'a> {
 }
 
 impl Bound<'_> {
-    /// Returns the notice that it is not about an event of the log, and that `more` of the same
-    /// name are not, either.
+    /// Returns the notice that this entry, and `more` others of the same name, do not refer to
+    /// events of the log.
     pub(crate) fn notice(&self, fault: BindingFault, more: u64) -> String {
         match more {
             0 => format!("{POSITIONS}: {self}: {fault}; it is refused until it is reset"),

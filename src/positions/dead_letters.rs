@@ -20,7 +20,7 @@ pub struct DeadLetterEntry {
 }
 
 impl DeadLetterEntry {
-    /// The reason is cut if it is too long, but not within a character.
+    /// Cuts a reason that is too long, but not within a character.
     pub(crate) fn new(attempts: u64, time: i64, recorded_at: i64, reason: &str) -> Self {
         let end = (0..=reason.len().min(MAX_REASON)).rev().find(|&end| reason.is_char_boundary(end));
         DeadLetterEntry { attempts, time, recorded_at, reason: reason[..end.unwrap_or(0)].into() }
@@ -32,12 +32,12 @@ impl DeadLetterEntry {
 }
 
 struct StoredDeadLetter {
-    /// `None` if it is deleted. It keeps its entry until the file has the deletion.
+    /// `None` if the dead letter is deleted. The entry stays until the file has the deletion.
     letter: Option<DeadLetterEntry>,
     dirty: bool,
 }
 
-/// By consumer and position.
+/// All dead letters, by consumer and position.
 #[derive(Default)]
 pub(super) struct DeadLetters {
     held: BTreeMap<Box<str>, BTreeMap<u64, StoredDeadLetter>>,
@@ -46,7 +46,7 @@ pub(super) struct DeadLetters {
     bytes: u64,
 }
 
-/// A dead letter as a flush has found it.
+/// A dead letter as it was when a flush took it.
 pub(super) struct Moved {
     name: Box<str>,
     position: u64,
@@ -74,12 +74,12 @@ impl DeadLetters {
         self.changes
     }
 
-    /// Approximate size of all of them in the file.
+    /// Returns the approximate size of all dead letters in the file.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Returns those of a consumer, by position.
+    /// Returns the dead letters of a consumer, by position.
     pub(super) fn of(&self, name: &str) -> impl Iterator<Item = (u64, &DeadLetterEntry)> {
         let held = self.held.get(name).into_iter().flatten();
         held.filter_map(|(&position, held)| Some((position, held.letter.as_ref()?)))
@@ -89,12 +89,13 @@ impl DeadLetters {
         self.held.keys().flat_map(|name| self.of(name).map(move |(position, letter)| (&**name, position, letter)))
     }
 
-    /// Returns how many a consumer has, including deleted ones that the file still has.
+    /// Returns the number of dead letters of a consumer, including deleted ones that the file still
+    /// has.
     pub(super) fn count(&self, name: &str) -> usize {
         self.held.get(name).map_or(0, BTreeMap::len)
     }
 
-    /// Returns the consumers that have some, sorted, with their numbers.
+    /// Returns the consumers that have dead letters, sorted, with the number of each.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
         let counts = self.held.keys().map(|name| (&**name, self.of(name).count() as u64));
         counts.filter(|&(_, count)| count > 0)
@@ -105,7 +106,7 @@ impl DeadLetters {
         self.set(name, position, Some(letter), true);
     }
 
-    /// Returns whether there was one.
+    /// Deletes a dead letter. Returns whether there was one.
     pub(super) fn delete(&mut self, name: &str, position: u64) -> bool {
         let held = self.held.get(name).and_then(|held| held.get(&position));
         let there = held.is_some_and(|held| held.letter.is_some());
@@ -138,7 +139,7 @@ impl DeadLetters {
         }
     }
 
-    /// Adds an entry of the file.
+    /// Applies an entry of the file.
     pub(super) fn load(&mut self, entry: ProgressEntry<'_>) {
         match entry {
             ProgressEntry::DeadLetter { name, position, attempts, time, recorded_at, reason } => {
@@ -178,8 +179,8 @@ impl DeadLetters {
         }
     }
 
-    /// Appends the dead letters after `last`, up to this many bytes, and sets `last`. Returns their
-    /// number; 0 at the end.
+    /// Appends the dead letters after `last`, until there are `most` bytes, and sets `last`.
+    /// Returns their number; 0 at the end.
     pub(super) fn encode_next(&self, last: &mut Option<(Box<str>, u64)>, most: usize, out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         let (name, position) = last.clone().unwrap_or_default();
@@ -216,7 +217,8 @@ mod tests {
         assert_eq!(DeadLetterEntry::new(0, 0, 0, &format!("x{}", "ü".repeat(600))).reason().len(), 1023);
     }
 
-    /// In pieces of any size, all of them are written once, the highest position included.
+    /// In pieces of any size, each dead letter is written once, including the one at the highest
+    /// position.
     #[test]
     fn all_are_written_in_pieces() {
         let mut letters = DeadLetters::default();

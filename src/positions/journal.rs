@@ -26,7 +26,7 @@ use std::sync::Arc;
 const SMALL: u64 = 64 << 10;
 /// Maximum ratio of the length of a file to the length that it needs.
 const SLACK: u64 = 4;
-/// With more than this to write, the file is rewritten.
+/// Maximum number of bytes in a batch; with more to write, the file is rewritten.
 const MAX_APPEND: usize = 8 << 20;
 
 pub(super) struct Journal {
@@ -39,7 +39,7 @@ pub(super) struct Journal {
     state: JournalState,
     /// Number of changes that are durable.
     pub flushed: u64,
-    /// The file may grow to this length, whatever it needs: it could not be rewritten.
+    /// The length to which the file may grow after it could not be rewritten.
     tolerated: u64,
 }
 
@@ -49,7 +49,7 @@ type FlushFailed = (&'static str, io::Error);
 enum JournalState {
     /// There is no file.
     Missing,
-    /// There may be a file, and it is unknown what the disk holds of it.
+    /// There may be a file, but what the disk holds of it is unknown.
     Unknown,
     Open(JournalTail),
 }
@@ -58,12 +58,12 @@ enum JournalState {
 struct JournalTail {
     file: Arc<dyn File>,
     end: End,
-    /// Whether all of it, and its name, is proven durable.
+    /// Whether all of the file, and its name, is proven durable.
     proven: bool,
 }
 
 /// Writes a whole file. `next` adds entries to a batch and returns their number, 0 at the end;
-/// `write` writes bytes at an offset. The header comes last.
+/// `write` writes bytes at an offset. The header is written last.
 pub(super) fn write_whole<E>(
     store: [u8; 16],
     mut next: impl FnMut(&mut Vec<u8>) -> u32,
@@ -114,7 +114,7 @@ impl Journal {
         Ok(Journal { fs, dir, store, sync_events, state, flushed: table.changes(), tolerated: 0 })
     }
 
-    /// Returns whether only new changes must be made durable.
+    /// Returns whether the whole file is durable, so that only new changes must be flushed.
     pub(super) fn is_durable(&self) -> bool {
         match &self.state {
             JournalState::Missing => true,
@@ -127,7 +127,7 @@ impl Journal {
         Error::io(operation, &self.dir.join(POSITIONS), error)
     }
 
-    /// Makes the changes that were taken durable, and all earlier ones.
+    /// Makes the taken changes, and all earlier ones, durable.
     pub(super) fn write(&mut self, table: &Mutex<Table>, taken: &mut FlushBatch) -> Result<()> {
         match self.state {
             JournalState::Missing if taken.is_empty() => return Ok(()),
@@ -173,8 +173,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes durable what may not be: after a failed sync, readers may see bytes that are in the
-    /// cache only.
+    /// Makes the existing file durable, unless it is proven to be: after a failed sync, reads may
+    /// return bytes that are only in the cache.
     fn make_durable(&mut self, table: &Mutex<Table>) -> Result<()> {
         let JournalState::Open(tail) = &mut self.state else { return Ok(()) };
         if tail.proven {
@@ -201,7 +201,7 @@ impl Journal {
         let (new, path) = (self.dir.join(NEW_POSITIONS), self.dir.join(POSITIONS));
         let written = self.write_new(table);
         let (file, end) = written.map_err(|(operation, e)| {
-            // It only takes room; the next attempt would truncate it.
+            // The new file only takes space; the next attempt would truncate it.
             let (Ok(()) | Err(_)) = self.fs.remove(&new);
             Error::io(operation, &new, e)
         })?;
@@ -227,7 +227,7 @@ impl Journal {
     }
 
     /// Writes the mark that all of the file is durable, so that the last batch is not taken for a
-    /// torn write if it is damaged later. It is only evidence: an error has no consequence.
+    /// torn write if it is damaged later. The mark is only evidence: an error is ignored.
     pub(super) fn mark(&mut self) {
         let JournalState::Open(JournalTail { file, end, proven: true }) = &mut self.state else { return };
         if end.marked {

@@ -1,8 +1,9 @@
-//! Handler positions, checkpoints and dead letters: a table in memory, and the file that keeps it.
+//! Handler positions, checkpoints and dead letters: a table in memory, and the file that stores it.
 //!
 //! Changes are made in memory, under one short lock. A flush takes the changes that the file does
-//! not have, writes them outside of that lock, and syncs; threads that come meanwhile wait for the
-//! next flush, which serves all of them. Nothing is read before the first use.
+//! not have, writes them outside of that lock, and syncs; threads that arrive meanwhile wait for
+//! the next flush, which serves all of them. The table is loaded at the first use; an open checks
+//! the newest entries of a short file, and keeps nothing.
 
 mod bindings;
 mod dead_letters;
@@ -34,10 +35,10 @@ use table::Table;
 
 /// Makes all visible events durable.
 pub(crate) type SyncEvents = Arc<dyn Fn() -> Result<()> + Send + Sync>;
-/// Whether the store may still change positions.
+/// Returns an error if the store may no longer change positions.
 pub(crate) type CheckOwner = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
-/// The positions and checkpoints of one store.
+/// The handler positions, checkpoints and dead letters of one store.
 pub(crate) struct Register {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
@@ -45,15 +46,16 @@ pub(crate) struct Register {
     read_only: bool,
     /// Whether each change is flushed before the call returns.
     sync: bool,
-    /// Makes the events durable that positions may be about: a position must not outlive its event.
-    /// Only called within [`waker::afterwards`], as it wakes threads that wait for those events.
+    /// Makes the events durable that positions may refer to: a position must not outlive its event.
+    /// Only called within [`waker::afterwards`], because it wakes threads and tasks that wait for
+    /// those events.
     sync_events: SyncEvents,
     check_owner: CheckOwner,
     loaded: OnceLock<LoadedTable>,
     loading: Mutex<()>,
     /// Whether changes are refused.
     shut: AtomicBool,
-    /// The state of closing.
+    /// The result of closing, once that is done.
     closed: Mutex<Option<Result<()>>>,
 }
 
@@ -70,8 +72,8 @@ pub struct CheckpointEntry {
     pub version: u64,
     /// When the event at this position was recorded, or [`UNBOUND`].
     pub recorded_at: i64,
-    /// The log is known to have that event: this process has committed it, or looked it up since
-    /// the file was read.
+    /// Whether the log is known to have that event: this process has committed the checkpoint, or
+    /// looked the event up since the file was read.
     pub checked: bool,
 }
 
@@ -82,7 +84,7 @@ impl CheckpointEntry {
     }
 }
 
-/// The newest entries of a file, which tell whether its entries are about events of this log.
+/// The newest entries of a file, which show whether its entries refer to events of this log.
 #[derive(Default)]
 pub(crate) struct Newest {
     pub checkpoints: Vec<(String, CheckpointEntry)>,
@@ -92,7 +94,8 @@ pub(crate) struct Newest {
     pub position: Option<(String, StreamId, u64, Sequence)>,
 }
 
-/// A longer file is not read on opening, but when it is first used.
+/// Maximum length in bytes of a file that is read on opening; a longer one is read when it is first
+/// used.
 const READ_ON_OPEN: u64 = 1 << 20;
 /// Maximum number of checkpoints and dead letters whose events are looked up on opening.
 const LOOKED_UP: usize = 32;
@@ -101,7 +104,7 @@ const LOOKED_UP: usize = 32;
 pub(crate) struct Step {
     /// A position, and the recorded time of its event.
     pub to: Option<(u64, i64)>,
-    /// The version of its checkpoint, if that moves.
+    /// The expected version of its checkpoint, if that moves.
     pub expected: ExpectedVersion,
     pub parked: Vec<(u64, DeadLetterEntry)>,
     pub gone: Vec<u64>,
@@ -132,7 +135,8 @@ impl Register {
         }
     }
 
-    /// Reads the file, if that has not been done. If it fails, it is tried again the next time.
+    /// Returns the table, and reads the file if that has not been done. If reading fails, the next
+    /// call tries again.
     fn loaded(&self) -> Result<&LoadedTable> {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
@@ -167,7 +171,8 @@ impl Register {
         self.check_writable()?;
         let changed = {
             let mut table = self.table()?;
-            // Checked again where closing cannot come in between: it takes what is in the table.
+            // Checked again under the lock: closing takes what is in the table, and cannot come in
+            // between.
             self.check_writable()?;
             change(&mut table)?
         };
@@ -177,8 +182,8 @@ impl Register {
         Ok(changed)
     }
 
-    /// Returns the newest entries of the file. Nothing is kept in memory. A file that is missing,
-    /// long, or damaged returns none: its first use reports the error.
+    /// Returns the newest entries of the file, and keeps nothing in memory. Returns none if the
+    /// file is missing, long, or damaged: its first use reports the error.
     pub(crate) fn newest(&self) -> Newest {
         let mut table = Table::default();
         let path = self.dir.join(POSITIONS);
@@ -222,7 +227,8 @@ impl Register {
         Ok(())
     }
 
-    /// Puts a sequence, with the recorded time of its event.
+    /// Stores a sequence, with the recorded time of its event, unless the present one is at least
+    /// as high. Returns whether it did.
     pub(crate) fn put(
         &self,
         handler: &str,
@@ -262,9 +268,9 @@ impl Register {
         self.change(|table| Ok(table.delete_groups(|group| group.handler == handler)))
     }
 
-    /// Deletes the positions of all handlers in an edition, or in one of its domains, before this
-    /// epoch; and makes that durable. Returns `None` if `may` returns `false`, which is called when
-    /// no position can be put in between.
+    /// Deletes the positions of all handlers in an edition, or in one of its domains, from epochs
+    /// before `epoch`, and makes that durable. `may` is called under the lock, so that no position
+    /// can be put in between; if it returns `false`, nothing is deleted, and `None` is returned.
     pub(crate) fn delete_edition(
         &self,
         edition: &str,
@@ -320,7 +326,7 @@ impl Register {
         Ok(all.map(|(name, reached)| (name.to_owned(), reached)).collect())
     }
 
-    /// Moves a checkpoint to a position with this recorded time; backwards only if `back`.
+    /// Moves a checkpoint to a position with this recorded time; backwards only if `may_go_back`.
     pub(crate) fn commit(
         &self,
         name: &str,
@@ -337,8 +343,8 @@ impl Register {
         self.change(|table| Ok(table.delete_checkpoint(name)))
     }
 
-    /// Moves the checkpoint of a consumer, if there is a position, together with its dead letters:
-    /// all of it becomes durable at once.
+    /// Moves the checkpoint of a consumer, if the step has a position, and changes its dead
+    /// letters. All of that becomes durable at once.
     pub(crate) fn advance(&self, name: &str, step: Step) -> Result<Option<CheckpointEntry>> {
         check_name("consumer", name)?;
         self.change(|table| {
@@ -350,7 +356,7 @@ impl Register {
         })
     }
 
-    /// Returns whether there was one.
+    /// Deletes a dead letter. Returns whether there was one.
     pub(crate) fn delete_dead_letter(&self, name: &str, position: u64) -> Result<bool> {
         check_name("consumer", name)?;
         self.change(|table| Ok(table.letters.delete(name, position)))
@@ -366,16 +372,17 @@ impl Register {
         Ok(self.table()?.letters.count(name))
     }
 
-    /// Returns the consumers that have dead letters, with their numbers.
+    /// Returns the consumers that have dead letters, with the number of each.
     pub(crate) fn count_dead_letters(&self) -> Result<BTreeMap<String, u64>> {
         Ok(self.table()?.letters.counts().map(|(name, count)| (name.to_owned(), count)).collect())
     }
 
-    /// Makes all changes before the call durable.
+    /// Makes all changes that were made before the call durable.
     pub(crate) fn flush(&self) -> Result<()> {
         let Some(loaded) = self.loaded.get().filter(|_| !self.read_only) else { return Ok(()) };
         let wanted = loaded.table.lock().changes();
-        // The events are made durable under the lock of the journal.
+        // The events are made durable under the lock of the journal, and tasks must be woken after
+        // it.
         waker::afterwards(|| {
             let mut journal = loaded.journal.lock();
             if journal.flushed >= wanted && journal.is_durable() {
@@ -388,7 +395,7 @@ impl Register {
     }
 
     fn write(&self, loaded: &LoadedTable, journal: &mut Journal) -> Result<()> {
-        // Also returns whether the file is still ours.
+        // This also returns an error if the store no longer owns the file.
         (self.sync_events)()?;
         let mut taken = loaded.table.lock().take();
         let written = journal.write(&loaded.table, &mut taken);
@@ -401,7 +408,7 @@ impl Register {
 
     /// Refuses changes from now on, and flushes. Reads still work.
     pub(crate) fn close(&self) -> Result<()> {
-        // The same, and under that of closing.
+        // As in `flush`; here, also under the lock of `closed`.
         waker::afterwards(|| self.close_file())
     }
 

@@ -1,7 +1,7 @@
-//! Reading the positions file, and the verdict on it. Nothing is changed.
+//! Replay: reads the positions file, and decides whether it is damaged. Changes nothing.
 //!
 //! A batch is written only after all earlier ones are durable, and the file gets its name only
-//! after everything in it is. So:
+//! after everything in it is durable. Therefore:
 //!
 //! | content of the file | verdict |
 //! |---|---|
@@ -23,7 +23,7 @@ use std::path::Path;
 /// Number of bytes read at once.
 const WINDOW: usize = 64 << 10;
 
-/// The offset of the next batch.
+/// The end of the batches, where the next one is written.
 #[derive(Clone, Debug)]
 pub(super) struct End {
     pub mask: Mask,
@@ -31,9 +31,10 @@ pub(super) struct End {
     /// The number of the next batch, and the CRC of its predecessor.
     pub number: u64,
     pub previous: u32,
-    /// A mark says that everything before `at` is durable; the next batch is written over it.
+    /// Whether a mark says that everything before `at` is durable. The next batch overwrites the
+    /// mark.
     pub marked: bool,
-    /// The last batch, if it is not older than the name of the file; otherwise an empty range.
+    /// The last batch, if it was written after the file got its name; otherwise an empty range.
     pub last: Range<u64>,
 }
 
@@ -50,7 +51,7 @@ impl<'a> FileWindow<'a> {
         Ok(FileWindow { file, size: file.size()?, at: 0, bytes: Vec::new() })
     }
 
-    /// Returns `len` bytes from `at` on, or as many as there are.
+    /// Returns `len` bytes from `at` on, or fewer at the end of the file.
     pub(super) fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let left = self.size.saturating_sub(at);
         let len = left.min(len as u64) as usize;
@@ -82,7 +83,7 @@ impl<'a> FileWindow<'a> {
         let mut at = from;
         while at + BATCH as u64 <= self.size {
             self.get(at, BATCH)?;
-            // Everything that was read with it.
+            // All bytes from `at` on that have been read.
             let bytes = &self.bytes[(at - self.at) as usize..];
             let Some(found) = bytes.windows(BATCH_MAGIC.len()).position(|four| four == BATCH_MAGIC) else {
                 at += bytes.len().saturating_sub(BATCH_MAGIC.len() - 1).max(1) as u64;
@@ -97,7 +98,7 @@ impl<'a> FileWindow<'a> {
         Ok(None)
     }
 
-    /// Returns the first header of a batch from `from` on.
+    /// Returns the offset of the first intact header of a batch from `from` on.
     fn next_header(&mut self, from: u64, mask: Mask) -> io::Result<Option<u64>> {
         self.search(from, |window, at| Ok(BatchHeader::decode(window.get(at, BATCH)?, mask, at).is_some()))
     }
@@ -107,8 +108,8 @@ fn damaged(path: &Path, bytes: Range<u64>, why: impl Into<String>) -> Error {
     Error::damaged(path, bytes, 0..0, why)
 }
 
-/// Reads the whole file, and calls `load` with the entries of each intact batch in order. Returns
-/// where the next batch goes.
+/// Reads the whole file, and calls `show` with the entries of each intact batch in order. Returns
+/// the end of the batches.
 ///
 /// # Errors
 ///
@@ -160,7 +161,7 @@ pub(super) fn replay(
     Ok(end)
 }
 
-/// Returns whether the batch at `last` is still what was read.
+/// Returns the last batch, or `None` if it is no longer what was read.
 pub(super) fn read_again(file: &dyn File, end: &End) -> io::Result<Option<Vec<u8>>> {
     let mut window = FileWindow::new(file)?;
     let intact = window.batch(end.last.start, end.mask)?.is_some_and(|(batch, _)| batch.crc == end.previous);

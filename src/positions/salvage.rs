@@ -1,4 +1,4 @@
-//! The intact entries of a positions file that may be damaged.
+//! Salvage of a positions file: the intact entries of one that may be damaged.
 
 use super::journal::write_whole;
 use super::replay::{FileWindow, replay};
@@ -14,14 +14,14 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// Maximum number of possible batches that are read to their ends to find the mask: a file may be
-/// crafted to look like many.
+/// Maximum number of possible batches that are read to their ends to find the mask: a crafted file
+/// may look like many.
 const MAX_TRIES: u32 = 64;
 
 /// A position: handler, stream, epoch of its edition, sequence.
 pub type Position = (String, StreamId, u64, Sequence);
 
-/// The intact content.
+/// The intact content of a positions file.
 #[derive(Default)]
 pub struct SalvagedProgress {
     /// Length of the file in bytes; `None` if there is none.
@@ -32,19 +32,19 @@ pub struct SalvagedProgress {
     pub checkpoints: Vec<(String, CheckpointEntry)>,
     /// Consumer, position of the event, and the rest of the entry.
     pub letters: Vec<(String, u64, DeadLetterEntry)>,
-    /// Damaged bytes. Their entries may have been newer than those found elsewhere, or have deleted
-    /// them; a torn tail counts as damage.
+    /// Damaged bytes, including a torn tail. Their entries may have been newer than those found
+    /// elsewhere, or have deleted them.
     pub damage: Vec<Damage>,
-    /// The damage is only a torn tail that no evidence proves to have been acknowledged: the store
-    /// opens, and the next flush overwrites it.
+    /// Whether the damage is only a torn tail, and no evidence proves that it was acknowledged: the
+    /// store opens, and the next flush overwrites the tail.
     pub torn: bool,
-    /// The damaged bytes held entries, or may have.
+    /// Whether the damaged bytes held entries, or may have held some.
     pub entries_lost: bool,
     table: Table,
 }
 
 impl SalvagedProgress {
-    /// Returns a file of this store with these entries, and nothing else.
+    /// Returns the bytes of a file of this store with exactly these entries.
     pub fn encode(&self, store: [u8; 16]) -> Vec<u8> {
         let (mut bytes, mut progress) = (Vec::new(), RewriteProgress::default());
         let written = write_whole(
@@ -62,8 +62,9 @@ impl SalvagedProgress {
     }
 }
 
-/// Reads the positions file in a directory, and returns the entries of its intact batches, the
-/// newest of each. Changes nothing and takes no lock. A missing file has no entries.
+/// Reads the positions file in a directory, and returns the newest entry of each position,
+/// checkpoint and dead letter in its intact batches. Changes nothing and takes no lock. A missing
+/// file has no entries.
 ///
 /// # Errors
 ///
@@ -114,7 +115,7 @@ pub fn salvage_file(file: &dyn File, path: &Path) -> Result<SalvagedProgress> {
     };
     let only_header = whole && damage.iter().all(|damage| damage.bytes.end <= HEADER as u64);
     if let Some(header) = header {
-        // An open reads it in this way.
+        // An open reads the file in this way.
         match replay(file, path, &header.store, |_| {}) {
             Ok(_) => found.torn = !damage.is_empty(),
             Err(Error::Damaged(first)) if damage.is_empty() => damage.push(*first),
@@ -138,7 +139,8 @@ pub fn salvage_file(file: &dyn File, path: &Path) -> Result<SalvagedProgress> {
     Ok(found)
 }
 
-/// Returns whether all batches from the first one on are intact, according to their numbers.
+/// Reads the intact batches into the table, and notes the bytes between them. Returns whether all
+/// batches from the first one on are intact, according to their numbers.
 fn read_batches(
     window: &mut FileWindow<'_>,
     mask: Mask,
@@ -162,8 +164,8 @@ fn read_batches(
     Ok(whole && next > 1)
 }
 
-/// Without its header the salt of a file is lost, but a batch whose header and body agree on a mask
-/// reveals it.
+/// Returns the mask of a file whose header, and with it the salt, is lost: a batch whose header and
+/// body agree on a mask reveals it.
 fn implied_mask(window: &mut FileWindow<'_>) -> io::Result<Option<Mask>> {
     let (mut mask, mut tries) = (None, 0);
     window.search(HEADER as u64, |window, at| {

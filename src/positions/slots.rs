@@ -1,11 +1,11 @@
-//! A map from hashes to numbers of slots: open addressing, linear probing, eight bytes per entry.
+//! A map from hashes to slot numbers: open addressing, linear probing, eight bytes per entry.
 
 /// An empty entry.
 const EMPTY: (u32, u32) = (u32::MAX, 0);
 const LEAST: usize = 16;
 
-/// The numbers of slots, each with the hash of its key, so that a search rarely visits a slot other
-/// than the one it is for: each visit is a cache miss or two.
+/// Slot numbers, each with the hash of its key, so that a search rarely visits a wrong slot: each
+/// visit is a cache miss or two.
 #[derive(Default)]
 pub(super) struct SlotIndex {
     /// The length is a power of two; at most three quarters are filled.
@@ -57,7 +57,7 @@ impl SlotIndex {
         self.places[at] = place;
     }
 
-    /// Removes a number. Later entries that could not be found across the empty one move up.
+    /// Removes a number. Later entries that a search would not find after the empty one move up.
     pub(super) fn remove(&mut self, hash: u32, number: u32) {
         let Some(mut gap) = self.place(hash, |other| other == number) else { return };
         let most = self.places.len() - 1;

@@ -1,7 +1,8 @@
-//! All positions and checkpoints in memory, and which of them the file does not have yet.
+//! All positions, checkpoints and dead letters in memory, and which of them the file does not have
+//! yet.
 //!
-//! A position costs its root, a slot of 40 bytes, and eight bytes in the map that leads to it, the
-//! last two with room to grow: at most 100 bytes for a root of 24.
+//! A position takes its root, a slot of 40 bytes, and eight bytes in the map from hashes to slots;
+//! slots and map have room to grow. That is at most 100 bytes for a root of 24.
 
 use super::CheckpointEntry;
 use super::dead_letters::{DeadLetters, Moved};
@@ -15,7 +16,7 @@ use std::ops::Bound;
 
 /// Approximate size of an entry in the file, besides its root or name.
 const ENTRY_COST: u64 = 16;
-/// When a file is rewritten, a batch is full when it has this many bytes, or has visited this many
+/// In a rewrite of the file, a batch is full when it has this many bytes, or covers this many
 /// slots.
 const CHUNK_BYTES: usize = 128 << 10;
 const CHUNK_SLOTS: usize = 4096;
@@ -28,15 +29,14 @@ struct PositionSlot {
     group: u32,
     /// Whether there is a position. A deleted one keeps its slot until the file has the deletion.
     live: bool,
-    /// Whether the file lacks the latest change. Then the number of the slot is among the dirty
-    /// ones.
+    /// Whether the file lacks the latest change. The number of the slot is then in `Table::dirty`.
     dirty: bool,
-    /// The log is known to have the event: this process has put the position, or looked the event
-    /// up since the file was read.
+    /// Whether the log is known to have the event: this process has put the position, or looked the
+    /// event up since the file was read.
     checked: bool,
 }
 
-/// The common part of positions, in its encoded form, and its number of slots.
+/// The part that the positions of a group share, encoded, and the number of slots of the group.
 struct SharedPrefix {
     key: Box<[u8]>,
     slots: usize,
@@ -48,7 +48,7 @@ pub struct Sequence {
     pub sequence: u64,
     /// The recorded time of the event with this sequence, or [`UNBOUND`].
     pub recorded_at: i64,
-    /// The log is known to have that event.
+    /// Whether the log is known to have that event.
     pub checked: bool,
 }
 
@@ -82,18 +82,18 @@ pub(super) struct Table {
     changes: u64,
     /// Approximate size of all entries in the file.
     bytes: u64,
-    /// The key of the group that is looked up.
+    /// A buffer for the key of the group that is looked up.
     wanted: Vec<u8>,
 }
 
 /// The changes that a flush has taken.
 pub(super) struct FlushBatch {
     slots: Vec<u32>,
-    /// As they were when they were taken, all at one moment: a checkpoint is never in a batch
-    /// without the dead letters that it steps over.
+    /// Checkpoints as they were when the flush took them, all at one moment: a checkpoint is never
+    /// in a batch without the dead letters that it steps over.
     names: Vec<(Box<str>, Mark)>,
     letters: Vec<Moved>,
-    /// Number of changes before it.
+    /// Number of changes before the batch was taken.
     pub changes: u64,
 }
 
@@ -103,7 +103,7 @@ impl FlushBatch {
     }
 }
 
-/// How far the whole table has been written.
+/// How far a rewrite has written the table.
 #[derive(Default)]
 pub(super) struct RewriteProgress {
     slot: usize,
@@ -163,7 +163,7 @@ impl Table {
         })
     }
 
-    /// Returns the slot of a position, which may be new.
+    /// Returns the slot of a position, and adds one if there is none.
     fn slot(&mut self, group: u32, root: &[u8]) -> u32 {
         if let Some(number) = self.find(group, root) {
             return number;
@@ -184,7 +184,7 @@ impl Table {
             }
             None => {
                 if self.slots.len() == self.slots.capacity() {
-                    // Not by doubling: a million positions would take the room of two.
+                    // Not by doubling: a million positions could take the space of two million.
                     self.slots.reserve_exact(self.slots.len() / 8 + 16);
                 }
                 self.slots.push(slot);
@@ -240,7 +240,7 @@ impl Table {
         slot.checked |= (slot.sequence, slot.recorded_at) == (of.sequence, of.recorded_at);
     }
 
-    /// Stores a sequence if the present one is lower. Returns whether it did.
+    /// Stores a sequence, unless the present one is at least as high. Returns whether it did.
     pub(super) fn put(&mut self, group: HandlerGroup<'_>, root: &[u8], sequence: u64, recorded_at: i64) -> bool {
         let group = self.add_group(group);
         let number = self.slot(group, root);
@@ -280,7 +280,7 @@ impl Table {
         deleted
     }
 
-    /// Calls `each` with the positions of all groups that satisfy `which`, in any order.
+    /// Calls `show` with the positions of all groups that satisfy `which`, in any order.
     pub(super) fn each(
         &self,
         which: impl Fn(HandlerGroup<'_>) -> bool,
@@ -309,8 +309,8 @@ impl Table {
         mark.into_iter().for_each(|mark| mark.reached.checked = true);
     }
 
-    /// Moves a checkpoint if its version is as expected, and returns the new one; backwards only if
-    /// `back`.
+    /// Moves a checkpoint if its version is as expected, backwards only if `may_go_back`. Returns
+    /// the new checkpoint.
     pub(super) fn commit(
         &mut self,
         name: &str,
@@ -326,7 +326,7 @@ impl Table {
             let why = format!("{position} is before {before}, the checkpoint of {name}; use reset to go back");
             return Err(Error::invalid("checkpoint", why));
         }
-        // A file that says otherwise was not written by us.
+        // A file with the highest version was not written by this library.
         let version = version
             .checked_add(1)
             .ok_or_else(|| Error::invalid("checkpoint", "there are no more versions; delete it"))?;
@@ -361,7 +361,7 @@ impl Table {
         }
     }
 
-    /// Adds an entry of the file.
+    /// Applies the entries of the file, in order.
     pub(super) fn load<'a>(&mut self, entries: impl Iterator<Item = ProgressEntry<'a>>) {
         let mut group = None;
         for entry in entries {
@@ -389,7 +389,8 @@ impl Table {
         }
     }
 
-    /// Takes all changes that the file does not have. Later changes wait for the next flush.
+    /// Takes all changes that the file does not have, for a flush. Later changes wait for the next
+    /// one.
     pub(super) fn take(&mut self) -> FlushBatch {
         let (slots, names) = (std::mem::take(&mut self.dirty), std::mem::take(&mut self.dirty_names));
         slots.iter().for_each(|&number| self.slots[number as usize].dirty = false);
@@ -431,8 +432,9 @@ impl Table {
         }
     }
 
-    /// Appends the changes that were taken to `out`, with their present values. Returns the number
-    /// of entries, or `None` if they take more than `most` bytes.
+    /// Appends the taken changes to `out`: positions with their present values, checkpoints and
+    /// dead letters as they were taken. Returns the number of entries, or `None` if `out` exceeds
+    /// `most` bytes.
     pub(super) fn encode(&self, taken: &mut FlushBatch, out: &mut Vec<u8>, most: usize) -> Option<u32> {
         taken.slots.sort_unstable_by_key(|&number| self.slots[number as usize].group);
         let mut entries = 0;
@@ -498,7 +500,8 @@ impl Table {
             entries = self.encode_next_checkpoints(progress, out);
         }
         if entries == 0 {
-            // Last, so that they include all that the earlier checkpoints step over.
+            // Dead letters come last, so that all those that the checkpoints step over are
+            // included.
             entries = self.letters.encode_next(&mut progress.letter, CHUNK_BYTES, out);
         }
         entries
@@ -521,7 +524,7 @@ impl Table {
     }
 }
 
-/// Groups that were freed have no key.
+/// Returns whether a group satisfies `which`. A freed group has no key, and does not.
 fn picks(shared: &SharedPrefix, which: impl Fn(HandlerGroup<'_>) -> bool) -> bool {
     HandlerGroup::decode(&shared.key).is_some_and(|(group, _)| which(group))
 }

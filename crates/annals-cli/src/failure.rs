@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// The codes that scripts rely on.
+/// Exit codes, which scripts rely on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     Ok = 0,
@@ -30,10 +30,10 @@ const DAMAGED: &str = "keep a copy of the directory; `annals verify` shows all o
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
-    /// Nothing is printed if there is none: the verb has printed it already.
+    /// `None` if the verb has printed everything already.
     message: Option<String>,
     hint: Option<String>,
-    /// The process was asked to end by this signal, and ends as the signal would have ended it.
+    /// The signal that asked the process to end, which then ends as the signal would have ended it.
     signal: Option<i32>,
 }
 
@@ -46,7 +46,7 @@ impl Failure {
         Failure { exit, message: None, hint: None, signal: None }
     }
 
-    /// The end that a signal asked for.
+    /// The end of a verb after a signal asked for it.
     pub fn interrupted(signal: i32) -> Self {
         Failure { signal: Some(signal), ..Self::failed("interrupted") }
     }
@@ -64,7 +64,7 @@ impl Failure {
         Self::silent(Exit::Damaged)
     }
 
-    /// Gaps that were reported as they came.
+    /// Gaps that were reported when they were read.
     pub fn gaps_told() -> Self {
         Self::damage_shown().hint(DAMAGED)
     }
@@ -83,7 +83,7 @@ impl Failure {
         }
     }
 
-    /// Puts the place where it happened before the message.
+    /// Puts the place of the failure before the message.
     pub fn at(mut self, place: impl Display) -> Self {
         self.message = self.message.map(|message| format!("{place}: {message}"));
         self
@@ -102,7 +102,7 @@ impl Failure {
         }
     }
 
-    /// Prints it on stderr, and returns the exit code.
+    /// Prints the failure on stderr, and returns the exit code.
     pub fn tell(self) -> ExitCode {
         if let Some(message) = &self.message {
             note("annals: error: ", &one_line(message));
@@ -119,7 +119,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (exit, hint) = match &error {
             Error::Locked { .. } => {
-                (Exit::Locked, "wait until it is closed there; a lock goes with the process that holds it")
+                (Exit::Locked, "wait until it is closed there; a lock is released when its process ends")
             }
             Error::Conflict { .. } => (Exit::Conflict, "read the stream again, and decide again"),
             Error::ConsumerRunning { .. } => (Exit::Conflict, "stop it first"),
@@ -131,7 +131,7 @@ impl From<Error> for Failure {
             ),
             Error::Damaged(_) => (Exit::Damaged, DAMAGED),
             Error::UnsupportedFormat { .. } => {
-                (Exit::NewerFormat, "use a newer version of annals; nothing was touched")
+                (Exit::NewerFormat, "use a newer version of annals; nothing was changed")
             }
             Error::Unfinished { what: "repair", .. } => (Exit::Damaged, "`annals repair --yes` finishes it"),
             Error::Unfinished { .. } => (Exit::Damaged, "remove the directory, and salvage again"),

@@ -35,7 +35,7 @@ pub struct Filter {
     /// Events that were recorded at this time or earlier
     #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
     recorded_until: Option<Timestamp>,
-    /// Events of a named edition. Default: that of the given streams, or else the main one
+    /// Events of this edition. Default: the edition of the given streams, or else the main one
     #[arg(long, value_name = "NAME")]
     edition: Option<String>,
 }
@@ -54,19 +54,19 @@ impl Filter {
         Ok(self.recorded_until.into_iter().fold(query, Query::recorded_until))
     }
 
-    /// The one edition that is queried. The library queries one, whatever the names of the streams
-    /// say.
+    /// Returns the edition to query. The library queries one edition, whatever the names of the
+    /// streams say.
     fn edition(&self) -> Result<&str> {
         let of_streams: Vec<Option<&str>> = self.stream.iter().map(StreamId::edition).collect();
         let edition = self.edition.as_deref().or(of_streams.first().copied().flatten()).unwrap_or("main");
-        // A name without an edition means the stream in the given edition.
+        // A name without an edition is that of the stream in the given edition.
         let agrees = |of: &Option<&str>| match of {
             Some(of) => *of == edition,
             None => self.edition.is_some() || edition == "main",
         };
         match of_streams.iter().all(agrees) {
             true => Ok(edition),
-            false => Err(Failure::usage("a query is about one edition, and the streams are of several")),
+            false => Err(Failure::usage("a query is about one edition, but the streams belong to several")),
         }
     }
 }

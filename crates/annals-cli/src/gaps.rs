@@ -1,27 +1,28 @@
-//! Closing the gaps in sequences, which the export of a store with lost events has.
+//! Closes the gaps in sequences that the export of a store with lost events has.
 
 use annals::StreamId;
 use std::collections::HashMap;
 
-/// Sequences in the lines, and as they are stored.
+/// The sequences in the lines, and the stored ones.
 #[derive(Default)]
 pub struct Gaps {
     streams: HashMap<StreamId, Numbers>,
-    /// Number of events that have another sequence now.
+    /// Number of events that are stored with a different sequence.
     pub moved: u64,
 }
 
 #[derive(Default)]
 struct Numbers {
-    /// The sequence in its line and the stored one of the first event after each gap.
+    /// Of the first event after each gap: the sequence in its line, and the stored one.
     runs: Vec<(u64, u64)>,
-    /// After the last line.
+    /// The sequence after the one in the last line.
     given: u64,
 }
 
 impl Gaps {
-    /// Returns the sequence for an event whose line says `given`, if its stream continues at
-    /// `next`. `None` if the line comes too late.
+    /// Returns the sequence for an event whose line has the sequence `given`, in a stream that
+    /// continues at `next`. `None` if `given` is too low: below `next` in the first line of the
+    /// stream, or not after the line before in a later one.
     pub fn close(&mut self, stream: &StreamId, given: u64, next: u64) -> Option<u64> {
         let numbers = self.streams.entry(stream.clone()).or_default();
         let first = numbers.runs.is_empty();
@@ -36,8 +37,8 @@ impl Gaps {
         Some(next)
     }
 
-    /// Returns where a stream of a named edition diverges whose first line says `given`, if the
-    /// main one continues at `next`.
+    /// Returns the sequence at which a stream of a named edition diverges. Its first line has the
+    /// sequence `given`, and the main stream continues at `next`.
     pub fn diverge(&mut self, stream: &StreamId, main: &StreamId, given: u64, next: u64) -> u64 {
         let runs = self.streams.get(main).map_or(&[][..], |numbers| &numbers.runs);
         let before = runs.partition_point(|&(first, _)| first < given);

@@ -8,12 +8,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-/// The longest line: that of the largest event of a store, 512 MiB, as base64, with everything else
-/// that it may have.
+/// Maximum length of a line in bytes: the largest event of a store, 512 MiB, as base64, with
+/// everything else that its line may have.
 pub const MAX_LINE: usize = 704 << 20;
 
-/// This much of a line is read before it must look like an event, so that a file without line
-/// breaks that is something else takes no more memory.
+/// Number of bytes of a line that are read before it must look like an event, so that another kind
+/// of file, without line breaks, takes no more memory.
 const SHORT: usize = 1 << 20;
 
 /// The first bytes of gzip. No line of JSON begins with them, and no CSV that is text.
@@ -99,7 +99,7 @@ fn unmarked(mut reader: Box<dyn BufRead>) -> io::Result<Box<dyn BufRead>> {
 /// The members of a gzip file, one after the other. Zeros after a member are skipped, as gzip does:
 /// tapes and block copies add them.
 struct Members<R: BufRead> {
-    /// `None` only while it is changed.
+    /// `None` at the end, and while it is replaced.
     decoder: Option<GzDecoder<R>>,
 }
 
@@ -185,12 +185,12 @@ impl Lines {
         self.line.last() == Some(&b'\n')
     }
 
-    /// Returns the last line that was read, without its end and trailing spaces.
+    /// Returns the last line that was read, without trailing white space.
     pub fn line(&self) -> &[u8] {
         self.line.trim_ascii_end()
     }
 
-    /// Returns the failure with its place.
+    /// Returns a failure in the last line that was read.
     pub fn failure(&self, why: impl std::fmt::Display) -> Failure {
         Failure::failed(why).at(format_args!("{}:{}", self.input.name, self.number))
     }
@@ -247,8 +247,8 @@ mod tests {
         assert_eq!(all(b"\x1f").unwrap(), ["\x1f"]);
     }
 
-    /// A mark was only removed in a first line of JSON; and in CSV by the parser, if its first read
-    /// returned all of it. Now it is removed before any of them sees it.
+    /// A mark was only removed from a first line of JSON, and from CSV if the first read of the
+    /// parser returned all of it. Now it is removed before either of them reads it.
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_text() {
         assert_eq!(all("\u{FEFF}a\n".as_bytes()).unwrap(), ["a"]);
@@ -261,8 +261,8 @@ mod tests {
         }
     }
 
-    /// Tapes and block copies fill up with zeros. The decoder took them for a member with a broken
-    /// header; gzip skips them.
+    /// Tapes and block copies are padded with zeros. The decoder took them for a member with a
+    /// broken header; gzip skips them.
     #[test]
     fn zeros_after_a_member_are_no_member() {
         let (a, b, zeros) = (packed("a\n"), packed("b\n"), vec![0; 3000]);
@@ -270,9 +270,9 @@ mod tests {
         assert_eq!(all(&[a.clone(), zeros.clone()].concat()).unwrap(), ["a"]);
         assert_eq!(all(&[a.clone(), zeros.clone(), b.clone(), zeros.clone()].concat()).unwrap(), ["a", "b"]);
         assert_eq!(all(&packed("")).unwrap(), [""; 0]);
-        assert_eq!(all(&[a.clone(), zeros, b"tail".to_vec()].concat()), None, "what is no gzip is not passed over");
+        assert_eq!(all(&[a.clone(), zeros, b"tail".to_vec()].concat()), None, "other bytes are not skipped");
         assert_eq!(all(&[a.clone(), b[..b.len() - 1].to_vec()].concat()), None, "a member that is cut off");
-        assert_eq!(all(&[a, b[..1].to_vec()].concat()), None, "so much cut off that it is no header");
+        assert_eq!(all(&[a, b[..1].to_vec()].concat()), None, "a member that is cut off within its header");
     }
 
     #[test]

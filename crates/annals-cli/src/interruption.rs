@@ -1,7 +1,7 @@
 //! Interruption: SIGINT, SIGTERM and SIGHUP ask a verb that writes to finish.
 //!
-//! The first signal is a request; the second one ends the process at once. A signal that the
-//! process was started to ignore (by `nohup`, or in the background of a script) stays ignored.
+//! The first signal is a request; the second one ends the process at once. A signal that is ignored
+//! when the process starts (by `nohup`, or in the background of a script) stays ignored.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,15 +16,15 @@ const SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIG
 /// Whether the process was asked to end.
 #[derive(Clone)]
 pub struct Interruption {
-    /// The signal that came; 0 if none did.
+    /// The signal that was received; 0 if there was none.
     signal: Arc<AtomicUsize>,
-    /// Readable once a signal has come.
+    /// Readable once a signal was received.
     #[cfg(unix)]
     woken: Arc<std::os::unix::net::UnixStream>,
 }
 
 impl Interruption {
-    /// From now on, signals are requests.
+    /// Begins to treat signals as requests.
     pub fn watch() -> io::Result<Self> {
         let signal = Arc::new(AtomicUsize::new(0));
         #[cfg(unix)]
@@ -45,7 +45,7 @@ impl Interruption {
         })
     }
 
-    /// Returns the signal that asked for the end.
+    /// Returns the signal that asked the process to end.
     pub fn signal(&self) -> Option<i32> {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,
@@ -53,8 +53,8 @@ impl Interruption {
         }
     }
 
-    /// A reader of a file that fails when the process is asked to end, even while it waits for a
-    /// pipe or a terminal.
+    /// Returns a reader of a file. Its reads fail when the process is asked to end; on Unix, even
+    /// while they wait for a pipe or a terminal.
     pub fn reading(&self, file: File) -> impl Read + use<> {
         Interruptible { file, interruption: self.clone() }
     }
@@ -76,7 +76,7 @@ impl Read for Interruptible {
     }
 }
 
-/// Waits until one of them can be read.
+/// Waits until one of the two can be read.
 #[cfg(unix)]
 fn wait(file: &File, woken: &std::os::unix::net::UnixStream) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
@@ -90,7 +90,7 @@ fn wait(file: &File, woken: &std::os::unix::net::UnixStream) -> io::Result<()> {
     }
 }
 
-/// Returns whether the process ignores a signal, if the system tells.
+/// Returns whether the process ignores a signal; `false` if the system has no `/proc`.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

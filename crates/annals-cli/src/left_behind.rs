@@ -1,12 +1,11 @@
-//! What a store has that JSON lines do not carry: printed on stderr, as its absence is otherwise
-//! noticed too late.
+//! Notes on stderr about what an export leaves out: its absence is otherwise noticed too late.
 
 use crate::output::note;
 use annals::Store;
 use std::ops::Range;
 
-/// Prints what an export of these positions, with this many events and without this many known
-/// upstreams, has left out.
+/// Prints what an export of `positions` has left out. It has `events` events, and lacks `upstreams`
+/// tracked upstreams.
 pub fn tell(store: &Store, positions: Range<u64>, events: u64, upstreams: usize) {
     let mut unread = Vec::new();
     let mut told = |what: &'static str, count: annals::Result<u64>| {
@@ -37,11 +36,11 @@ pub fn tell(store: &Store, positions: Range<u64>, events: u64, upstreams: usize)
         note("annals: note: ", &text);
     }
     if lost > 0 {
-        let text = format!("{lost} positions are lost: import refuses streams with gaps there, except with --renumber");
+        let text = format!("{lost} positions are lost: import refuses streams with gaps, except with --renumber");
         note("annals: note: ", &text);
     }
     if !unread.is_empty() {
-        let text = format!("the rest of the store cannot be read: {}", unread.join(", "));
+        let text = format!("these parts of the store cannot be read: {}", unread.join(", "));
         note("annals: note: ", &text);
     }
 }

@@ -14,12 +14,12 @@
 //! | `content_type` | `bytes`, `json`, `text`, `bincode`, or any other name. Without it, `data` are `json`, all else is `bytes` |
 //! | `data`, or `data_base64` | no field at all if there are none |
 //!
-//! Only `stream` and `type` are required. `data` and `metadata` are the very bytes between the
-//! colon and the comma: numbers, escapes, the order of keys and spaces come back unchanged. Bytes
-//! that cannot be there unchanged (they are not JSON, or contain a line break) go into the
-//! `_base64` field.
+//! Only `stream` and `type` are required. `data` and `metadata` are exactly the bytes between the
+//! colon and the comma: numbers, escapes, the order of keys and spaces are kept. Bytes that cannot
+//! be written there unchanged (they are not JSON, or contain a line break) go into the `_base64`
+//! field.
 //!
-//! After the events there may be lines of another kind, one for each tracked upstream:
+//! After the events, there may be one line for each tracked upstream:
 //! `{"upstream":"billing-inbox","tracked":991}`.
 
 use crate::mistakes;
@@ -32,10 +32,11 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Maximum number of tags. Checked first, because each is compared with all before it.
+/// Maximum number of tags of an event. Checked first, because each tag is compared with all before
+/// it.
 const MAX_TAGS: usize = 1024;
 
-/// An event as it was read, not yet stored.
+/// An event that was read and is not stored yet.
 #[derive(Debug)]
 pub struct Incoming {
     pub stream: StreamId,
@@ -131,14 +132,15 @@ struct Read<'a> {
     data_base64: Option<Cow<'a, str>>,
 }
 
-/// A field that is present, even with `null`: for data, that is a value like any other.
+/// Deserializes a field that is present, even if it is `null`: for data, that is a value like any
+/// other.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Parses a line. An error says what is wrong; the caller says where.
 pub fn parse(line: &[u8]) -> Result<Parsed, String> {
-    // A list of values, in the order of the fields, would be accepted as well.
+    // Otherwise, a list of values in the order of the fields would be accepted, too.
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err(mistakes::no_object(line));
     }
@@ -234,7 +236,7 @@ fn is_zero(version: &u32) -> bool {
     *version == 0
 }
 
-/// An event that is written as such a line.
+/// An event that is written as a line.
 pub struct Line<'a>(pub &'a Event);
 
 impl Serialize for Line<'_> {
@@ -275,8 +277,8 @@ pub fn inline_json(bytes: &[u8]) -> Option<&RawValue> {
     (json.get().len() == bytes.len()).then_some(json)
 }
 
-/// The prefix of a name that would be taken for something else: `named:json` is a content type
-/// whose name is `json`.
+/// The prefix of a name that would otherwise be taken for another content type: `named:json` is the
+/// content type with the name `json`.
 const NAMED: &str = "named:";
 
 pub fn content_type(name: &str) -> ContentType {
@@ -318,7 +320,7 @@ fn base64(bytes: &[u8]) -> String {
     format!("base64:{}", BASE64.encode(bytes))
 }
 
-/// Puts a number before a message.
+/// Returns the place of a line for messages.
 pub fn place(name: impl Display, line: u64) -> String {
     format!("{name}:{line}")
 }

@@ -12,10 +12,10 @@ use std::path::Path;
 #[derive(Serialize)]
 pub struct Bad {
     file: String,
-    /// From the first bad byte to the first intact one.
+    /// From the first bad byte up to the first intact one, which is excluded.
     from_byte: u64,
     to_byte: u64,
-    /// `None` if the end is unknown.
+    /// The end is `None` if it is unknown.
     from_position: u64,
     to_position: Option<u64>,
     why: String,
@@ -56,7 +56,7 @@ pub struct Lost {
     bad: Bad,
     /// The lost events according to the index of the segment.
     streams: Vec<Sequences>,
-    /// It names all of them.
+    /// Whether `streams` names all lost events.
     all_streams_known: bool,
 }
 
@@ -67,7 +67,7 @@ impl Lost {
     }
 }
 
-/// One line about a loss.
+/// Returns one line about a loss.
 pub fn line(loss: &Loss) -> String {
     let mut text = loss.damage.to_string();
     for lost in loss.streams.iter().take(5) {
@@ -81,7 +81,7 @@ pub fn line(loss: &Loss) -> String {
     text
 }
 
-/// A stream, and its missing sequences.
+/// Returns a stream and its missing sequences as text.
 pub fn sequences(lost: &LostEvents) -> String {
     match lost.sequences.end - lost.sequences.start {
         1 => format!("{} sequence {}", lost.stream, lost.sequences.start),
@@ -92,7 +92,7 @@ pub fn sequences(lost: &LostEvents) -> String {
 #[derive(Deserialize)]
 struct Report {
     losses: Vec<Positions>,
-    /// Reports of stores without handler positions may lack it.
+    /// Reports of stores without handler positions may not have it.
     #[serde(default)]
     lost_entries: Vec<Bytes>,
 }
@@ -110,10 +110,10 @@ struct Bytes {
     to_byte: u64,
 }
 
-/// The longest report that is read.
+/// Maximum length of a report in bytes.
 const MAX_REPORT: u64 = 1 << 30;
 
-/// Accepts the losses in a report.
+/// Accepts the losses that a report names.
 pub fn accept(repair: Repair, report: &Path) -> Result<Repair> {
     let name = report.display().to_string();
     let text = input::whole(report, MAX_REPORT)?;

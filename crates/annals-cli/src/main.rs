@@ -27,8 +27,8 @@ use verbs::Verb;
 
 /// Annals keeps an ordered, immutable history of events in a directory of files.
 ///
-/// On a terminal, output is tables; in a pipe, plain text, one item a line, fields separated by
-/// tabs; with --json, JSON. Times are UTC.
+/// On a terminal, output is a table; in a pipe, plain text, one item per line, fields separated by
+/// tabs; with --json, JSON. Times are in UTC.
 #[derive(Parser)]
 #[command(name = "annals", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -44,7 +44,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  failed
   2  usage
   3  damage found
-  4  damage with loss (verbs that repair)
+  4  damage with loss (salvage)
   5  locked: the store is open elsewhere
   6  conflict: a stream is not as expected
   7  a newer version of the format";
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = Out::stdout(cli.json);
     let done = cli.verb.run(&mut out);
-    // What was read before the failure comes before the message.
+    // The output before the failure comes before the message.
     let flushed = out.flush();
     match done.and(flushed) {
         Ok(()) => ExitCode::SUCCESS,

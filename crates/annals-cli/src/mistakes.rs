@@ -10,9 +10,9 @@ const SHOWN: usize = 24;
 /// Returns what is wrong, and in which column.
 pub fn plain<'a, T: Deserialize<'a>>(line: &'a [u8], error: &serde_json::Error) -> String {
     let text = error.to_string();
-    // Within a line, its number is always 1.
+    // The input is one line, so its number is always 1.
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    // A byte, counted from 1; 0 if nothing was read.
+    // The column counts bytes from 1, and is 0 if nothing was read.
     let mut at = error.column().saturating_sub(1).min(line.len());
     let what = match error.classify() {
         Category::Data => unfit::<T>(line, what),
@@ -27,7 +27,7 @@ pub fn plain<'a, T: Deserialize<'a>>(line: &'a [u8], error: &serde_json::Error) 
     in_column(&what, line, at)
 }
 
-/// Returns what is there instead of an object.
+/// Returns what the line has instead of an object.
 pub fn no_object(line: &[u8]) -> String {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(line) {
         return plain::<IgnoredAny>(line, &error);
@@ -47,7 +47,7 @@ fn in_column(what: &str, line: &[u8], at: usize) -> String {
     format!("{what} (column {column})")
 }
 
-/// Not JSON at all.
+/// Describes text that is not JSON.
 fn malformed(what: &str, from: &[u8]) -> String {
     let from = String::from_utf8_lossy(from);
     let mut found: String = from.chars().take(SHOWN).collect();
@@ -80,12 +80,12 @@ fn malformed(what: &str, from: &[u8]) -> String {
     }
 }
 
-/// JSON, but not of the required kind: the field, and what it needs.
+/// Describes JSON of the wrong kind: the field, and what it needs.
 fn unfit<'a, T: Deserialize<'a>>(line: &'a [u8], what: &str) -> String {
     let Some(what) = what.strip_prefix("invalid type: ").or_else(|| what.strip_prefix("invalid value: ")) else {
         return what.to_owned();
     };
-    // Only now is the field needed.
+    // Parses the line again to find the field.
     let again = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(line));
     let field = again.err().map(|error| error.path().to_string()).filter(|path| path != ".");
     let (found, wanted) = what.rsplit_once(", expected ").unwrap_or((what, "something else"));

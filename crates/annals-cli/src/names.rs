@@ -21,7 +21,7 @@ impl Serialize for Name {
     }
 }
 
-/// Lists them. `kind` says what they are names of.
+/// Lists names. `kind` says what they are names of.
 pub fn list(out: &mut Out, kind: &'static str, names: Vec<NameInfo>) -> Result<()> {
     let mut list = List::new(out, [text(kind), number("events"), number("in_editions")]);
     for info in names {

@@ -1,4 +1,4 @@
-//! Opening a store, and printing on stderr what that has found.
+//! Opens a store, and prints on stderr what the open has found.
 
 use crate::failure::{Failure, Result};
 use crate::output::{note, one_line};
@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-/// The largest event and the largest commit of any store: whatever one store holds can be put into
-/// another.
+/// Maximum sizes in bytes of an event and of a commit in any store, so that everything in one store
+/// can be put into another.
 pub const MAX_EVENT: usize = 512 << 20;
 const MAX_COMMIT: usize = 1 << 30;
 
@@ -48,7 +48,7 @@ pub fn rehearsal() -> Result<Store> {
     Ok(with_limits(Options::new()).file_system(MemFs::new()).maintenance(false).open("memory")?)
 }
 
-/// Warns of a store whose time is ahead of the clock: times never decrease, so that all later
+/// Warns about a store whose time is ahead of the clock: times never decrease, so that all later
 /// events get that time, too.
 pub fn warn_ahead(recorded_at: Timestamp) {
     let now = Timestamp::now();
@@ -63,19 +63,19 @@ pub fn warn_ahead(recorded_at: Timestamp) {
     }
 }
 
-/// Returns whether a time is too far ahead of another to be a difference of two clocks.
+/// Returns whether a time is further ahead of another than two clocks may differ.
 pub fn ahead(time: Timestamp, now: Timestamp) -> bool {
     i128::from(time.as_nanos()) - i128::from(now.as_nanos()) > AHEAD.as_nanos() as i128
 }
 
-/// The limits of all stores that are opened for writing.
+/// Sets the limits of all stores that are opened for writing.
 pub fn with_limits(options: Options) -> Options {
     // A bad sector under a map ends the process; a read that fails reports it.
     options.memory_map(false).max_event_bytes(MAX_EVENT).max_commit_bytes(MAX_COMMIT)
 }
 
-/// Says that a position is after the end of the store: it may have been meant for something else,
-/// such as a day.
+/// Prints a note if a position is after the end of the store: the user may have meant something
+/// else, such as a day.
 pub fn note_beyond(store: &Store, point: Option<AsOf>) {
     if let Some(AsOf::Position(position)) = point
         && position >= store.len()
@@ -85,19 +85,19 @@ pub fn note_beyond(store: &Store, point: Option<AsOf>) {
     }
 }
 
-/// Prints on stderr that the output is not about an event of this log.
+/// Prints on stderr that an entry in the output does not refer to an event of this log.
 pub fn note_fault(what: &str, fault: Option<&str>) {
     if let Some(fault) = fault {
         note("annals: warning: ", &one_line(&format!("{what}: {fault}; it is refused until it is reset")));
     }
 }
 
-/// Gaps in the output of a damaged store: they are printed on stderr, and what follows them is
-/// read.
+/// Gaps in the output of a damaged store: they are printed on stderr, and reading continues after
+/// them.
 #[derive(Default)]
 pub struct Gaps {
     /// The gaps that were printed. A follower opens the store again and again, and meets a gap at
-    /// its end each time: it is printed once.
+    /// its end each time; it is printed once.
     told: BTreeSet<String>,
 }
 
@@ -113,7 +113,7 @@ impl Gaps {
         }
     }
 
-    /// An error other than an unreadable event.
+    /// Prints an error other than an unreadable event.
     pub fn note(&mut self, what: &str, error: &Error) {
         self.tell(&format!("{what}: {error}"));
     }
@@ -126,7 +126,8 @@ impl Gaps {
         }
     }
 
-    /// An answer with gaps must not be taken for a complete one.
+    /// Returns an error if there was a gap: an answer with gaps must not be taken for a complete
+    /// one.
     pub fn end(self) -> Result<()> {
         if self.told.is_empty() { Ok(()) } else { Err(Failure::gaps_told()) }
     }
@@ -145,7 +146,7 @@ fn warn(store: &Store) {
         }
     }
     for damage in &report.damage {
-        warning(&format!("damaged: {damage}; read around"));
+        warning(&format!("damaged: {damage}; the store is read around it"));
     }
     for notice in &report.notices {
         warning(notice);

@@ -7,12 +7,12 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
-/// Number of rows that a table waits for to find the widths of its columns; later rows are not held
-/// back.
+/// Number of rows that a table collects to find the widths of its columns; later rows are printed
+/// at once.
 const PAGE: usize = 200;
 /// Maximum width of a column, except the last: longer cells are shortened.
 const WIDEST: usize = 60;
-/// The width that is used for a terminal that reports less.
+/// Minimum width, which is used for a terminal that reports less.
 const NARROWEST: usize = 40;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ impl Out {
         self.form
     }
 
-    /// A line must be free of control characters: see [`one_line`].
+    /// Prints a line, which must be free of control characters: see [`one_line`].
     pub fn line(&mut self, line: &str) -> Result<()> {
         writeln!(self.to, "{line}").map_err(Failure::output)
     }
@@ -60,7 +60,7 @@ impl Out {
         self.to.write_all(b"\n").map_err(Failure::output)
     }
 
-    /// Prints one item with named parts. `parts` are printed unless the output is JSON.
+    /// Prints one item, in named parts. `parts` are printed unless the output is JSON.
     pub fn facts(&mut self, value: &impl Serialize, parts: &[(&str, String)]) -> Result<()> {
         let widest = parts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         match self.form {
@@ -73,7 +73,8 @@ impl Out {
         }
     }
 
-    /// Must be called at the end: a dropped writer cannot report a failed write.
+    /// Writes what is buffered. Must be called at the end: a dropped writer cannot report a failed
+    /// write.
     pub fn flush(&mut self) -> Result<()> {
         self.to.flush().map_err(Failure::output)
     }
@@ -81,14 +82,14 @@ impl Out {
 
 pub type Column = (&'static str, Alignment);
 
-/// Items of one kind, one a line.
+/// Items of one kind, one per line.
 pub struct List<'o> {
     out: &'o mut Out,
     columns: Vec<Column>,
-    /// Rows that wait until the widths are known.
+    /// Rows that are held until the widths are known.
     page: Vec<Vec<String>>,
     widths: Vec<usize>,
-    /// Text that does not fit into the last column continues in the next line.
+    /// Whether text that does not fit into the last column continues on the next line.
     wraps: bool,
 }
 
@@ -137,7 +138,7 @@ impl<'o> List<'o> {
         if self.page.len() == PAGE { self.turn() } else { Ok(()) }
     }
 
-    /// Prints what was added so far, for a person who waits.
+    /// Prints the rows that were added so far, for a user who is waiting.
     pub fn show(&mut self) -> Result<()> {
         if !self.page.is_empty() {
             self.turn()?;
@@ -145,7 +146,7 @@ impl<'o> List<'o> {
         self.out.flush()
     }
 
-    /// Prints the rows that still wait.
+    /// Prints the remaining rows.
     pub fn end(mut self) -> Result<()> {
         if self.page.is_empty() { Ok(()) } else { self.turn() }
     }
@@ -205,8 +206,8 @@ impl<'o> List<'o> {
     }
 }
 
-/// Returns the text in lines of at most this width, broken at spaces where possible. All of it, and
-/// at least one line.
+/// Returns all of the text in lines of at most this width, broken at spaces where possible; at
+/// least one line.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
     for word in text.split_inclusive(' ') {
@@ -243,7 +244,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Prints a message on stderr. A failure of that cannot be reported.
+/// Prints a message on stderr. If that fails, the failure cannot be reported.
 pub fn note(prefix: &str, text: &str) {
     let (Ok(()) | Err(_)) = writeln!(io::stderr().lock(), "{prefix}{text}");
 }
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!(listed(Form::Table, 50, &[]), "");
     }
 
-    /// The reason of a dead letter was cut where the terminal ends.
+    /// The reason of a dead letter was cut off at the width of the terminal.
     #[test]
     fn what_wraps_is_shown_whole() {
         let reason = format!("no mailbox: {} {}", "word ".repeat(30), "x".repeat(200));

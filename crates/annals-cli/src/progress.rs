@@ -12,7 +12,7 @@ const EVENTS: &str = "{spinner} {human_pos:>11} of {human_len} events {wide_bar}
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Counts bytes that are read, of a total that may be unknown.
+    /// Returns a bar that counts bytes, of a total that may be unknown.
     pub fn bytes(total: Option<u64>) -> Self {
         match total {
             Some(total) => Self::new(Some(total), BYTES),
@@ -20,8 +20,8 @@ impl Progress {
         }
     }
 
-    /// A file system that shows how much of a store has been read, `times` over, and reads at most
-    /// this many megabytes a second.
+    /// Returns a file system that reads at most `rate` megabytes per second, and the bar that it
+    /// moves. The store is read `times` times.
     pub fn reading_store(store: &Path, rate: Option<u64>, times: u64) -> (Paced, Self) {
         let files = std::fs::read_dir(store).into_iter().flatten().flatten();
         let total: u64 = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
@@ -49,7 +49,7 @@ impl Progress {
         Progress(bar.with_style(style).with_finish(ProgressFinish::AndClear))
     }
 
-    /// A reader that counts.
+    /// Returns a reader that moves the bar.
     pub fn reading<R: Read + 'static>(&self, reader: R) -> Box<dyn Read> {
         match self.0.is_hidden() {
             true => Box::new(reader),
@@ -61,7 +61,7 @@ impl Progress {
         self.0.inc(count);
     }
 
-    /// Runs `f`, which may print on stderr.
+    /// Runs `run`, which may print on stderr, without the bar.
     pub fn aside<T>(&self, run: impl FnOnce() -> T) -> T {
         self.0.suspend(run)
     }

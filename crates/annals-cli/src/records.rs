@@ -1,14 +1,15 @@
 //! Records of CSV, as RFC 4180 defines them.
 //!
-//! Parsers of CSV accept everything: a quote that is never closed makes one field of all that
-//! follows, and `"7" wide"` becomes `7 wide"`. Imported events stay, so malformed input is refused
-//! here, with the line. Three things are accepted beyond the RFC: lines that end in LF or CR alone;
-//! empty lines, which are skipped; and a quote inside of a field that is not quoted, which stands
-//! for itself.
+//! Common parsers of CSV accept everything: a quote that is never closed turns everything after it
+//! into one field, and `"7" wide"` becomes `7 wide"`. Imported events stay, so malformed input is
+//! refused here, with the line. Three things are accepted beyond the RFC: lines that end in LF or
+//! CR alone; empty lines, which are skipped; and quotes in a field that is not quoted, which are
+//! part of its text.
 
 use std::io::{self, BufRead};
 
-/// The longest record. It limits the memory that an open quote could ask for.
+/// Maximum length of a record in bytes. It limits the memory that a quote can take that is never
+/// closed.
 pub const MAX_RECORD: usize = 64 << 20;
 
 /// What is wrong, and in which line.
@@ -22,7 +23,7 @@ pub struct Wrong {
 pub struct Records<R> {
     input: R,
     record: Record,
-    /// The last record ended with the input, without a line break.
+    /// Whether the last record ended with the input, without a line break.
     pub is_unended: bool,
 }
 
@@ -30,26 +31,26 @@ pub struct Records<R> {
 struct Record {
     /// Its fields, one after the other.
     bytes: Vec<u8>,
-    /// The end of each.
+    /// The end of each field.
     ends: Vec<usize>,
     /// The line in which it begins; the first is 1.
     line: u64,
     /// The current line.
     now: u64,
-    /// The last byte was a CR.
+    /// Whether the last byte was a CR.
     after_cr: bool,
 }
 
 /// The state before the next byte.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Before anything of the record.
+    /// Before the first byte of the record.
     Record,
     /// At the first byte of a field.
     Field,
     /// In a field without quotes.
     Plain,
-    /// After spaces at the beginning of such a field.
+    /// After spaces at the beginning of a field without quotes.
     Spaces,
     /// Between quotes, the first of which is in this line.
     Quoted(u64),
@@ -115,17 +116,17 @@ impl<R: BufRead> Records<R> {
         self.record.line
     }
 
-    /// Returns its number of fields.
+    /// Returns the number of fields of the last record.
     pub fn len(&self) -> usize {
         self.record.ends.len()
     }
 
-    /// Returns its bytes, without separators.
+    /// Returns the number of bytes of the last record, without separators.
     pub fn size(&self) -> usize {
         self.record.bytes.len()
     }
 
-    /// Returns one of its fields; empty if it has no such field.
+    /// Returns a field of the last record; empty if it has no such field.
     pub fn field(&self, number: usize) -> Result<&str, Wrong> {
         let Record { bytes, ends, line, .. } = &self.record;
         let start = number.checked_sub(1).map_or(Some(0), |before| ends.get(before).copied());
@@ -155,7 +156,7 @@ impl Record {
                 self.bytes.push(byte);
                 return Ok(at);
             }
-            // The rest of the line break before, and empty lines.
+            // The rest of the previous line break, and empty lines.
             (_, b'\n') if is_second => return Ok(at),
             (At::Record, b'\n' | b'\r') => return Ok(at),
             (At::Record, _) => self.line = line,
@@ -296,14 +297,14 @@ mod tests {
         is("a,b\nc,\"d\" ,e\n", 2, "after the closing quote");
         is("a,b\nc, \"d\"\n", 2, "before a quote");
         assert_eq!(bad(b"a,b\n\nc,\xC3\n").0, 3);
-        // Two halves of a letter are none.
+        // The two halves of a character, in different fields, are not UTF-8.
         assert_eq!(bad(b"\xC3,\xA4\n").0, 1);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Files of other programs are read as other programs read them, with correct line numbers.
+        /// Files of other programs are read as other programs read them.
         #[test]
         fn well_formed_records_are_read_as_others_read_them(
             records in prop::collection::vec(prop::collection::vec("[a,\"\r\n ä]{0,5}", 2..4), 0..6),
@@ -325,7 +326,7 @@ mod tests {
             prop_assert_eq!(found, others);
         }
 
-        /// No input causes a panic, and each is read in one way, wherever its pieces end.
+        /// No input causes a panic, and the result does not depend on the size of the reads.
         #[test]
         fn any_bytes(text in prop::collection::vec(prop::sample::select(b"a,\"\r\n \xC3".as_slice()), 0..24)) {
             prop_assert_eq!(read(&text, 1 << 10), read(&text, 1));

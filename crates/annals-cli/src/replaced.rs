@@ -1,9 +1,10 @@
-//! A file that is written completely or not at all: the file of its name stays until the new one is
-//! complete.
+//! A file that is written completely or not at all: an existing file with its name stays until the
+//! new one is complete.
 //!
-//! The bytes go into a temporary file beside it, which is synced and then renamed. A failure or an
-//! interruption leaves the old file unchanged; a process that is killed leaves the temporary file,
-//! `.NAME.….partial`, too. Devices, pipes and sockets cannot be replaced; they are written to.
+//! The bytes go into a temporary file in the same directory, which is synced and then renamed. A
+//! failure or an interruption leaves the old file unchanged; a process that is killed leaves the
+//! temporary file, `.NAME.….partial`, too. Devices, pipes and sockets cannot be replaced; they are
+//! written to directly.
 
 use crate::failure::{Failure, Result};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -11,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile};
 
-/// More links than that are a cycle.
+/// Maximum number of links that are followed; more are a cycle.
 const MAX_LINKS: usize = 40;
 
 /// A file under construction.
@@ -22,14 +23,14 @@ pub struct NewFile {
 }
 
 enum Written {
-    /// It goes away when it is dropped.
+    /// A temporary file, which is removed when it is dropped.
     Beside(NamedTempFile),
     InPlace(File),
 }
 
 impl NewFile {
-    /// Begins to write a file. A file that may not be written to is not replaced either, and
-    /// nothing is put into the directory of a store.
+    /// Begins to write a file. Returns an error for a file that may not be written to, and for one
+    /// in the directory of a store.
     pub fn create(path: &Path, stores: &[&Path]) -> Result<Self> {
         let name = path.display().to_string();
         let failed = |e: io::Error| Failure::failed(e).at(&name);
@@ -56,12 +57,12 @@ impl NewFile {
         Ok(NewFile { name, target, written })
     }
 
-    /// What messages call it.
+    /// Returns the name of the file for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where to write.
+    /// Returns the file to write to.
     pub fn file(&self) -> io::Result<File> {
         match &self.written {
             Written::Beside(file) => file.as_file().try_clone(),
@@ -69,7 +70,7 @@ impl NewFile {
         }
     }
 
-    /// Whether there is a file that will be replaced.
+    /// Returns whether there is a file that will be replaced.
     pub fn replaces(&self) -> bool {
         matches!(self.written, Written::Beside(_)) && self.target.exists()
     }
@@ -89,7 +90,7 @@ impl NewFile {
     }
 }
 
-/// The path without links at its end: not the link is replaced, but what it leads to.
+/// Returns the path to which links at its end lead: the target of a link is replaced, not the link.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -113,9 +114,9 @@ fn is_within(file: &Path, store: &Path) -> bool {
     matches!((directory, store.canonicalize()), (Ok(directory), Ok(store)) if directory.starts_with(&store))
 }
 
-/// A temporary file with the access that a new file has.
+/// Creates a temporary file with the permissions of a new file.
 fn beside(target: &Path) -> io::Result<NamedTempFile> {
-    // Some of the name, so that it has room for the rest.
+    // Only a part of the name, so that there is room for the prefix and the suffix.
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!(".{}.", name.chars().take(40).collect::<String>());
     let mut builder = Builder::new();
@@ -127,8 +128,8 @@ fn beside(target: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(directory_of(target))
 }
 
-/// Gives the new file the access, and as far as that may be done, the owner and the group of the
-/// old one.
+/// Gives the new file the permissions of the old one and, as far as that is allowed, its owner and
+/// group.
 fn keep_access(new: &File, old: &fs::Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -194,7 +195,7 @@ mod tests {
     fn access_and_links_stay() {
         let dir = tempfile::tempdir().unwrap();
         let (path, link, plain) = (dir.path().join("out"), dir.path().join("link"), dir.path().join("plain"));
-        // As any new file.
+        // The permissions are those of any new file.
         write(&path, "x", true);
         fs::write(&plain, "x").unwrap();
         assert_eq!(mode(&path), mode(&plain));

@@ -1,7 +1,8 @@
 //! Events as rows of CSV.
 //!
-//! Three columns define the event; the others become its data, a JSON object of texts in the order
-//! of the columns. Only the owner of the file knows whether `007` is a number.
+//! The columns of stream, type and time define the event; the others become its data, a JSON object
+//! of strings in the order of the columns. They are not converted: only the owner of the file knows
+//! whether `007` is a number.
 
 use crate::failure::{Failure, Result};
 use crate::input::Input;
@@ -24,11 +25,11 @@ pub struct Columns {
     /// The column with the event type
     #[arg(long, value_name = "NAME", requires = "stream_column")]
     pub type_column: Option<String>,
-    /// The column with the time at which it happened: RFC 3339, or without an offset, which is then
+    /// The column with the time at which the event occurred: RFC 3339; without an offset, it is in
     /// UTC
     #[arg(long, value_name = "NAME", requires = "stream_column")]
     pub time_column: Option<String>,
-    /// The stream column holds only the root, and this is the domain of all streams
+    /// The domain of all streams; the stream column then has only the root
     #[arg(long, value_name = "NAME", requires = "stream_column")]
     pub domain: Option<String>,
 }
@@ -83,8 +84,8 @@ impl Rows {
         Ok(Rows { name, progress, records, heads, stream, event_type, time, domain, number: 0 })
     }
 
-    /// Reads the next row: the line where it begins, and the event, which is not checked for rows
-    /// that are skipped.
+    /// Reads the next row. Returns the line in which it begins, and the event, unless the row is
+    /// skipped; skipped rows are not checked.
     pub fn next(&mut self, skip: bool) -> Result<Option<(u64, Option<Incoming>)>> {
         if !self.records.advance().map_err(|wrong| refused(&self.name, wrong))? {
             return Ok(None);

@@ -36,8 +36,8 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
     in_range(time)
 }
 
-/// Parses what [`parse`] does, or without an offset, which is then that of UTC: `2024-05-01 10:00`,
-/// `2024-05-01`.
+/// Parses what [`parse`] accepts, and times without an offset, which are in UTC: `2024-05-01
+/// 10:00`, `2024-05-01`.
 pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
     let plain = text.chars().all(|c| c.is_ascii_digit() || "-:.T ".contains(c));
     match text.parse::<DateTime>() {
@@ -46,8 +46,8 @@ pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// Parses what a person types: what [`parse_lenient`] does, `now`, `today` and `yesterday` (their
-/// midnight), and a time ago: `2h`, `3 days ago`.
+/// Parses what a person types: what [`parse_lenient`] accepts, `now`, `today` and `yesterday`
+/// (their midnight), and a time ago: `2h`, `3 days ago`.
 pub fn parse_friendly(text: &str) -> Result<Timestamp, String> {
     friendly(text, jiff::Timestamp::now().to_zoned(TimeZone::UTC))
 }
@@ -71,7 +71,7 @@ fn friendly(text: &str, now: Zoned) -> Result<Timestamp, String> {
         "today" => day(0)?,
         "yesterday" => day(1)?,
         _ => match text.parse::<Span>() {
-            // Others look like a time of day, or like one in the future.
+            // Other spans look like a time of day, or like a time in the future.
             Ok(span) if text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(':') => {
                 now.checked_sub(span.abs()).map_err(|e| e.to_string())?
             }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// Append one event to a stream
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the store; created if it is missing and the event can be stored
+    /// Directory of the store; created if it is missing and the event is accepted
     store: PathBuf,
     /// The stream, such as order-123
     stream: StreamId,
@@ -26,15 +26,15 @@ pub struct Args {
     /// number of events
     #[arg(long, value_name = "none|exists|any|N", default_value = "any", value_parser = expected)]
     expect: Expected,
-    /// The data: a text, @FILE for the bytes of a file, - for stdin. JSON is recognised, and loses
-    /// white space around it
+    /// The data: a text, @FILE for the bytes of a file, or - for stdin. JSON is recognised, and
+    /// white space around it is removed
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     data: Option<String>,
-    /// Data about the event, given in the same ways, stored unchanged
+    /// The metadata, in the same forms; stored unchanged
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     metadata: Option<String>,
     /// json, bytes, text, bincode or another name; the data are then stored unchanged. Default:
-    /// json if they are JSON, else bytes
+    /// json if they are JSON, otherwise bytes
     #[arg(long, value_name = "NAME")]
     content_type: Option<String>,
     /// Version of the type's schema
@@ -49,10 +49,10 @@ pub struct Args {
     /// The correlation id: what the event belongs to
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
-    /// The causation id: what caused it
+    /// The causation id: what caused the event
     #[arg(long, value_name = "ID")]
     causation: Option<String>,
-    /// When it happened: RFC 3339, 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
+    /// When the event occurred: RFC 3339, 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
     #[arg(long, value_name = "TIME", value_parser = times::parse_friendly)]
     occurred_at: Option<Timestamp>,
 }
@@ -136,7 +136,8 @@ fn bytes(given: Option<&str>) -> Result<Vec<u8>> {
     }
 }
 
-/// JSON, or bytes. An editor or `echo` ends a text with a line break that is not part of the value.
+/// Returns whether the data are JSON or bytes, and removes white space around JSON: an editor or
+/// `echo` ends a text with a line break that is not part of the value.
 fn recognised(data: &mut Vec<u8>) -> ContentType {
     match serde_json::from_slice::<&RawValue>(data) {
         Ok(json) => {

@@ -24,12 +24,12 @@ use std::path::{Path, PathBuf};
 /// upstream, {"upstream":NAME,"tracked":POSITION}; only an export that reaches the end of the store
 /// has these lines.
 ///
-/// Not exported, and therefore missing from a store that is imported: idempotency keys; commit
-/// boundaries; deleted editions (positions of later events move up); handler positions, and the
-/// checkpoints and dead letters of consumers; snapshots and projection states, which are rebuilt;
-/// the id of the store. A note on stderr says when the store has keys, positions without events,
-/// handlers or consumers that are left out. To keep everything, copy the directory while no process
-/// has the store open for writing.
+/// Not exported, and therefore missing from an imported store: idempotency keys; commit boundaries;
+/// deleted editions (positions of later events move up); handler positions, and the checkpoints and
+/// dead letters of consumers; snapshots and projection states, which are rebuilt; the id of the
+/// store. A note on stderr says when the store has keys, positions without events, handlers or
+/// consumers that are left out. To keep everything, copy the directory while no process has the
+/// store open for writing.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -37,7 +37,7 @@ pub struct Args {
     /// The position to begin with
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     from: u64,
-    /// The position to end before
+    /// The position to stop before
     #[arg(long, value_name = "POSITION", default_value_t = u64::MAX, hide_default_value = true)]
     to: u64,
     /// Write into this file; compressed if its name ends in .gz. An existing file is replaced when
@@ -50,7 +50,7 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let store = opening::to_read(&self.store)?;
         let positions = self.from..self.to.min(store.len());
-        // First: it must not be newer than the events that follow.
+        // Read first: tracked positions must not be newer than the events that follow.
         let mut gaps = opening::Gaps::default();
         let tracked = store.all_tracked().unwrap_or_else(|error| {
             gaps.note("tracked positions of upstreams", &error);
@@ -61,7 +61,8 @@ impl Args {
             true => Progress::hidden(),
             false => Progress::events(positions.end.saturating_sub(positions.start)),
         };
-        // Before there is a temporary file. Anything but a regular file is written to directly.
+        // Signals are watched before there is a temporary file. Anything but a regular file is
+        // written to directly.
         let interruption = match &self.output {
             Some(path) if fs::metadata(path).map_or(true, |found| found.is_file()) => {
                 Some(Interruption::watch().map_err(Failure::failed)?)
@@ -92,7 +93,7 @@ impl Args {
         drop(progress);
         let gaps = gaps.end();
         if gaps.is_err() && target.replaces() {
-            // The file may be complete.
+            // The existing file may be complete.
             return gaps.map_err(|failure| target.given_up(failure));
         }
         target.finish()?;
@@ -140,12 +141,12 @@ impl Target<'_> {
         written.map_err(|e| Failure::failed(e).at(file.new.name()))
     }
 
-    /// Whether a file would be replaced.
+    /// Returns whether a file would be replaced.
     fn replaces(&self) -> bool {
         matches!(self, Target::File(file) if file.new.replaces())
     }
 
-    /// Says that the file does not exist, or is unchanged.
+    /// Adds to a failure that the file was not written, or is unchanged.
     fn given_up(&self, failure: Failure) -> Failure {
         let Target::File(file) = self else { return failure };
         let became = if file.new.replaces() { "is unchanged" } else { "was not written" };
@@ -155,7 +156,7 @@ impl Target<'_> {
     /// An export may become the only copy: it is durable before this returns.
     fn finish(self) -> Result<()> {
         let Packing { new, writer } = match self {
-            // Later messages come after it.
+            // Flushed, so that later messages come after it.
             Target::Out(out) => return out.flush(),
             Target::File(file) => *file,
         };

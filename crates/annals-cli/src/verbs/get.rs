@@ -13,8 +13,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// The id (of several events with the same id, the newest is shown), or a number: the position
-    /// in the store
+    /// The id, or the position in the store. Of several events with the same id, the newest is
+    /// shown
     #[arg(value_name = "ID|POSITION", value_parser = which)]
     event: Which,
 }
@@ -25,7 +25,7 @@ enum Which {
     Position(u64),
 }
 
-/// An id has 32 digits, a position 20 at most.
+/// An id has 32 digits, a position at most 20.
 fn which(text: &str) -> Result<Which, String> {
     match (Uuid::parse_str(text), text.parse()) {
         (Ok(id), _) => Ok(Which::Id(id)),

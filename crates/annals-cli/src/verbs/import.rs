@@ -21,11 +21,11 @@ const COMMIT_BYTES: usize = 32 << 20;
 
 /// Import events from JSON lines or CSV
 ///
-/// Each line is an event: stream and type, and whatever else `export` writes. Events are stored in
-/// commits, each of which is stored completely or not at all.
+/// Each line is an event: stream and type, and any other fields that `export` writes. Events are
+/// stored in commits, each of which is stored completely or not at all.
 ///
-/// Lines with recorded_at keep that time, unless the store is already past it; only lines with the
-/// same time are stored together. Lines without it get the time of the import.
+/// Events with recorded_at keep that time, unless the store is already past it; only events with
+/// the same time share a commit. Events without it get the time of the import.
 ///
 /// The import of an export restores every event with all its fields, in the same order, and the
 /// tracked upstreams; `annals export --help` lists what is not exported. Positions are assigned
@@ -43,13 +43,14 @@ pub struct Args {
     /// Events per commit; fewer if they have more than 32 MiB together, or differ in recorded_at
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// Skip this many lines (of CSV: rows), to continue an import that was interrupted
+    /// Skip this many lines (of CSV: rows), to continue an interrupted import
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: u64,
-    /// What a commit survives: sync, a power cut; os, the end of this process
+    /// What a commit survives: with sync, a power cut; with os, the end of this process
     #[arg(long, value_enum, default_value_t = Safety::Sync)]
     durability: Safety,
     /// Print `acknowledged POSITION` when a commit is durable: all events below that position are
+    /// durable
     #[arg(long)]
     acknowledge: bool,
     /// Close gaps in streams, as the export of a salvaged store has them: each event gets the next
@@ -74,7 +75,7 @@ impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
         let interruption = Interruption::watch().map_err(Failure::failed)?;
         let done = self.import(out, &interruption);
-        // Any error of reading.
+        // After a signal, any failed read counts as the interruption.
         match (done, interruption.signal()) {
             (Err(Stopped::Early(hint)), Some(signal)) => Err(Failure::interrupted(signal).hint(hint)),
             (Err(Stopped::Early(hint)), None) => Err(Failure::failed("stopped early").hint(hint)),
@@ -87,8 +88,8 @@ impl Args {
         let early = || Stopped::Early("nothing was imported".into());
         let or_early = |failure| if interruption.signal().is_some() { early() } else { Stopped::Failed(failure) };
         let mut source = Source::open(self, interruption).map_err(or_early)?;
-        // Before the store: a mistake in the first line should not leave an empty store, and an
-        // empty store takes its first time from the clock.
+        // Read before the store is opened: a mistake in the first line should not leave an empty
+        // store, and an empty store takes its first time from the clock.
         let first = source.next(self.skip).map_err(or_early)?;
         let clock = Clock::default();
         clock.set(first.as_ref().and_then(Entry::recorded_at));
@@ -154,7 +155,7 @@ impl Args {
 
 /// Why an import has ended early.
 enum Stopped {
-    /// It was asked to. The message.
+    /// It was asked to end. The hint for the user.
     Early(String),
     Failed(Failure),
 }
@@ -165,7 +166,7 @@ impl From<Failure> for Stopped {
     }
 }
 
-/// The part of the input that was stored.
+/// How much of the input was stored.
 #[derive(Clone, Copy)]
 enum Fed {
     All,
@@ -179,7 +180,7 @@ struct Summary {
     first_position: u64,
     next_position: u64,
     recorded_later: u64,
-    /// Upstreams.
+    /// Number of lines with a tracked position that were stored.
     tracked: u64,
 }
 
@@ -208,7 +209,7 @@ impl Summary {
 }
 
 /// The store that is written to. A missing one is created when the first commit has succeeded in
-/// memory: a refused one leaves nothing behind.
+/// memory: a refused commit leaves nothing behind.
 struct Target<'a> {
     path: &'a Path,
     options: Options,
@@ -224,7 +225,7 @@ impl Target<'_> {
         Ok(self.store.insert(store))
     }
 
-    /// Submits a commit. The inner error is that of the store.
+    /// Submits a commit. The inner error is the refusal of the commit by the store.
     fn submit(&mut self, build: impl Fn(&Store) -> Transaction) -> Result<Result<Ticket, Error>> {
         if self.store.is_none()
             && let Err(error) = build(&opening::rehearsal()?).commit()
@@ -235,7 +236,7 @@ impl Target<'_> {
     }
 }
 
-/// The clock of the store: the time of the lines, or the system's.
+/// The clock of the store: the time of the lines, or that of the system.
 #[derive(Clone, Default)]
 struct Clock(Arc<Mutex<Option<Timestamp>>>);
 
@@ -252,9 +253,9 @@ impl Clock {
 /// The content of a line, and its place in the input.
 struct Entry {
     said: Parsed,
-    /// Returns the place for messages.
+    /// The number of the line, for messages.
     line: u64,
-    /// Returns the `--skip` to continue after it.
+    /// The value of `--skip` that continues after it.
     number: u64,
     bytes: usize,
 }
@@ -306,7 +307,7 @@ impl Source {
         }
     }
 
-    /// Returns what comes next after the first `skip` lines.
+    /// Returns the next entry after the first `skip` lines.
     fn next(&mut self, skip: u64) -> Result<Option<Entry>> {
         match self {
             Source::Lines(lines) => {
@@ -342,12 +343,12 @@ struct Import<'a> {
     batch: usize,
     acknowledge: bool,
     allow_future: bool,
-    /// Closes gaps in sequences, if that was asked for.
+    /// Closes gaps in sequences, with `--renumber`.
     gaps: Option<Gaps>,
     name: String,
     target: Target<'a>,
     clock: Clock,
-    /// The next sequences of the streams that were met, counting events that are not stored yet.
+    /// The next sequences of the streams seen so far, counting events that are not stored yet.
     heads: HashMap<StreamId, u64>,
     commit: Vec<Given>,
     commit_bytes: usize,
@@ -355,7 +356,7 @@ struct Import<'a> {
     waiting: Vec<Waiting>,
     waiting_events: usize,
     summary: Summary,
-    /// The `--skip` to continue after everything that is stored.
+    /// The value of `--skip` that continues after everything that is stored.
     upto: u64,
     /// The time of the newest commit.
     recorded_at: Option<Timestamp>,
@@ -371,7 +372,7 @@ struct Waiting {
 
 impl Import<'_> {
     /// Imports the whole input. When the process is asked to end, the next read fails: lines that
-    /// were read before, and may be gone from a pipe, are stored first.
+    /// were read before it are stored first, because a pipe does not return them again.
     fn feed(
         &mut self,
         first: Option<Entry>,
@@ -409,7 +410,8 @@ impl Import<'_> {
         if self.commit.len() == self.batch { self.submit(out) } else { Ok(()) }
     }
 
-    /// Times never decrease: one that is far ahead would be that of all later events.
+    /// Refuses a time that is far ahead of the clock: times never decrease, so that all later
+    /// events would get it, too.
     fn check_time(&self, given: &Given) -> Result<()> {
         let now = Timestamp::now();
         match given.event.recorded_at {
@@ -425,7 +427,8 @@ impl Import<'_> {
         }
     }
 
-    /// The store would find the same, but for a whole commit, and without the line.
+    /// Checks the sequence of an event. The store would refuse the same, but for a whole commit,
+    /// and without the line.
     fn check_sequence(&mut self, entry: &mut Given) -> Result<()> {
         let (stream, given) = (&entry.event.stream, entry.event.sequence);
         let found = match self.head(stream)? {
@@ -459,8 +462,8 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Returns the next sequence of a stream, including events in flight; `None` if it is one of an
-    /// edition that has nothing of its own there yet.
+    /// Returns the next sequence of a stream, including events in flight; `None` for a stream of a
+    /// named edition that has no events of its own yet.
     fn head(&mut self, stream: &StreamId) -> Result<Option<u64>> {
         if let Some(next) = self.heads.get(stream) {
             return Ok(Some(*next));
@@ -505,7 +508,7 @@ impl Import<'_> {
                 self.waiting.push(Waiting { ticket, events: 0, recorded_at: None, number });
                 Ok(())
             }
-            // The same lines again, or a store that has tracked more since.
+            // The same line was imported before, or the store has tracked more since.
             Err(Error::AlreadyTracked { .. }) => Ok(()),
             Err(error) => Err(Failure::from(error).at(place(&self.name, line))),
         }

@@ -26,7 +26,7 @@ use crate::failure::Result;
 use crate::output::Out;
 use clap::Subcommand;
 
-/// The file of each says what it is for.
+/// The verbs. The file of each says what it is for.
 #[derive(Subcommand)]
 pub enum Verb {
     Append(append::Args),

@@ -12,13 +12,13 @@ use std::path::PathBuf;
 /// Find events of any stream
 ///
 /// Several domains and streams are alternatives, and so are several types; all tags are required.
-/// All conditions together must hold. Without any, all events match.
+/// All conditions must hold together. Without conditions, all events match.
 ///
-/// --since and --until are about when events occurred; an event without an occurrence time counts
-/// with its recorded time. So does the column `time`. --recorded-since, --recorded-until and
-/// --as-of are about when they were recorded. All bounds are included. A TIME is RFC 3339,
-/// 2024-05-01 10:00 (UTC), 2024-05-01 (its midnight), now, today, yesterday, or a time ago: 2h, 3
-/// days.
+/// --since and --until apply to the time at which an event occurred; an event without an occurrence
+/// time counts with its recorded time. The column `time` shows the same time. --recorded-since,
+/// --recorded-until and --as-of apply to when events were recorded. All bounds are inclusive. A
+/// TIME is RFC 3339, 2024-05-01 10:00 (UTC), 2024-05-01 (its midnight), now, today, yesterday, or a
+/// time ago: 2h, 3 days.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -28,13 +28,13 @@ pub struct Args {
     /// Only events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// Only what had been recorded by then, included: a position, or a time
+    /// Only events that were recorded up to this point, inclusive: a position, or a time
     #[arg(long, value_name = "POSITION|TIME", value_parser = times::parse_point)]
     as_of: Option<AsOf>,
-    /// At most this many events
+    /// Show at most this many events
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     limit: u64,
-    /// The newest first
+    /// Show the newest event first
     #[arg(long)]
     backwards: bool,
 }
@@ -53,12 +53,12 @@ impl Args {
             Some(event) => list.add(&Line(&event), |Line(event)| cells(event)),
             None => Ok(()),
         });
-        // Events before damage are shown.
+        // Events before damage are shown, too.
         list.end().and(shown).and_then(|()| gaps.end())
     }
 }
 
-/// Also those of `tail`.
+/// Returns the columns of the table, also for `tail`.
 pub fn columns() -> [Column; 6] {
     [number("position"), text("stream"), number("sequence"), text("time"), text("type"), text("data")]
 }

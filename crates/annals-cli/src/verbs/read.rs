@@ -18,21 +18,21 @@ pub struct Args {
     /// The sequence to begin with
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
     from: u64,
-    /// The sequence to end before
+    /// The sequence to stop before
     #[arg(long, value_name = "SEQUENCE", default_value_t = u64::MAX, hide_default_value = true)]
     to: u64,
-    /// At most this many events
+    /// Show at most this many events
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     limit: u64,
-    /// The newest first
+    /// Show the newest event first
     #[arg(long)]
     backwards: bool,
-    /// Only what had been recorded by then, included: a position of the store, or a time: RFC 3339,
-    /// 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
+    /// Only events that were recorded up to this point, inclusive: a position in the store, or a
+    /// time: RFC 3339, 2024-05-01 10:00 (UTC), now, today, yesterday, 2h ago
     #[arg(long, value_name = "POSITION|TIME", value_parser = times::parse_point)]
     as_of: Option<AsOf>,
-    /// As if the edition diverged from the main one at this sequence: the main events below it,
-    /// then the edition's own from there on
+    /// Read as if the edition diverged from the main one at this sequence: the events of main below
+    /// it, and the edition's own events from there on
     #[arg(long, value_name = "SEQUENCE")]
     diverging_at: Option<u64>,
 }
@@ -58,7 +58,7 @@ impl Args {
             Some(event) => list.add(&Line(&event), |Line(event)| cells(event)),
             None => Ok(()),
         });
-        // Events before damage are shown.
+        // Events before damage are shown, too.
         list.end().and(shown).and_then(|()| gaps.end())
     }
 }

@@ -7,9 +7,9 @@ use annals::offline::{Action, Repair};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Repair a damaged store in place; without --yes, only say what would be done
+/// Repair a damaged store in place; without --yes, only show what would be done
 ///
-/// Replaced files are kept in quarantine/. Copy the directory first all the same.
+/// Replaced files are kept in quarantine/. Copy the directory first anyway.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -17,7 +17,7 @@ pub struct Args {
     /// Confirm
     #[arg(long)]
     yes: bool,
-    /// Give up the events and positions that this report of `salvage` names
+    /// Give up the lost events and entries that this report of `salvage` names
     #[arg(long, value_name = "REPORT")]
     accept_loss: Option<PathBuf>,
 }
@@ -40,7 +40,7 @@ impl Args {
             repair = losses::accept(repair, report)?;
         }
         let planned = repair.plan(&self.store)?;
-        // An interrupted repair hides losses: they appear once it is finished.
+        // An interrupted repair hides losses: they appear after it is finished.
         let interrupted = planned.actions == [Action::Finish];
         let refused = !interrupted && !planned.accepted;
         let plan = if self.yes && !refused { repair.run(&self.store)? } else { planned };
@@ -75,8 +75,8 @@ impl Args {
     }
 }
 
-/// The actions as lines: if several consecutive files are rebuilt for one reason, one line for all
-/// of them.
+/// Returns the actions as lines. Three or more consecutive files that are rebuilt for the same
+/// reason share one line.
 fn lines(actions: &[Action]) -> Vec<String> {
     let reason = |action: &Action| match action {
         Action::Rewrite { why, .. } => Some(why.clone()),

@@ -16,14 +16,14 @@ pub struct Args {
     store: PathBuf,
     /// Directory of the new store: empty or missing
     out: PathBuf,
-    /// Write the losses into this file, as JSON, which `repair --accept-loss` reads. An existing
-    /// file is replaced when the report is complete
+    /// Write a report of the losses into this file, as JSON, which `repair --accept-loss` reads. An
+    /// existing file is replaced when the report is complete
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Assign new positions and sequences, without gaps
     #[arg(long)]
     renumber: bool,
-    /// Read at most this many megabytes a second
+    /// Read at most this many megabytes per second
     #[arg(long, value_name = "MB/S")]
     rate: Option<u64>,
 }
@@ -39,14 +39,14 @@ struct Report {
     lost: u64,
     losses: Vec<Lost>,
     missing: Vec<Sequences>,
-    /// Positions that were copied although no evidence proves them acknowledged.
+    /// Positions that were copied although no evidence proves that they were acknowledged.
     unproven: Option<(u64, u64)>,
     torn: Option<Bad>,
     /// Damaged bytes of POSITIONS.
     lost_entries: Vec<Bad>,
     /// Bytes that the disk does not return.
     unreadable: Vec<Bad>,
-    /// Handler positions, checkpoints and snapshots that include lost events.
+    /// Handlers, checkpoints and snapshots that may have seen lost events.
     affected: Vec<String>,
     left_out: Vec<LeftOut>,
     copied: Vec<String>,
@@ -61,7 +61,8 @@ struct LeftOut {
 
 impl Args {
     pub fn run(&self, out: &mut Out) -> Result<()> {
-        // First: after the salvage it would be late to find that the report cannot be written.
+        // Checked first: after the salvage, it would be too late to find that the report cannot be
+        // written.
         let new = || self.report.as_ref().map(|path| NewFile::create(path, &[&self.store, &self.out])).transpose();
         drop(new()?);
         let (fs, _progress) = Progress::reading_store(&self.store, self.rate, 3);

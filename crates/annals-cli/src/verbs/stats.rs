@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 /// Show the size of a store, its segments and their indexes
 ///
-/// `events` are those that a reader sees. `deleted_events` were deleted with their edition, and
-/// `system_records` are the store's own; both keep their positions.
+/// `events` counts the events that a reader sees. `deleted_events` were deleted with their edition,
+/// and `system_records` are written by the store itself; both keep their positions.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -18,7 +18,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Stats {
-    /// What a reader sees.
+    /// The events that a reader sees.
     events: u64,
     deleted_events: u64,
     system_records: u64,

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// Only streams whose names begin with this; with an @, those of named editions, and with @main
-    /// those of the main one
+    /// Only streams whose names begin with this; with an @, streams of named editions, and with
+    /// @main, those of the main edition
     #[arg(default_value = "", hide_default_value = true)]
     prefix: String,
 }

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 
 /// List the tags, with the number of their events
 ///
-/// `events` counts those of the main edition, `in_editions` those that named editions have of their
-/// own.
+/// `events` counts the events of the main edition, `in_editions` the own events of named editions.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

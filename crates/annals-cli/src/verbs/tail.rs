@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Intervals at which the files are checked: at first, and when nothing has changed for a while.
+/// Intervals at which the files are checked: at first, and after nothing has changed for a while.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(400);
-/// The same for a store that is open elsewhere.
+/// The longest interval for a store that is open elsewhere.
 const LOCKED: Duration = Duration::from_secs(1);
 /// Files that were changed this recently may change again without a trace in their times: some file
-/// systems count in steps of two seconds.
+/// systems count time in steps of two seconds.
 const QUIET: Duration = Duration::from_millis(2100);
-/// Number of bytes that are taken out of the store before it is closed and the events are printed.
+/// Number of events, and of their bytes, after which the store is closed and the events are
+/// printed.
 const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
 
@@ -28,22 +29,22 @@ const BATCH_BYTES: usize = 16 << 20;
 ///
 /// The conditions are those of `annals query`.
 ///
-/// A store that one process has open for writing cannot be read by another. So --follow watches the
-/// sizes and times of its files, which takes no lock. After each change it opens the store,
-/// collects the new events, closes it and prints them. Events of programs that open the store,
-/// append and close it come within half a second; those of a program that keeps it open come when
-/// it closes it, and until then a note says so. A program that opens the store while it is being
-/// read here gets an error that it is locked, and may try again.
+/// A store that one process has open for writing cannot be read by another. Therefore, --follow
+/// watches the sizes and times of its files, which takes no lock. After each change, it opens the
+/// store, collects the new events, closes the store and prints them. Events of a program that opens
+/// the store, appends and closes it appear within half a second. Events of a program that keeps the
+/// store open appear when it closes the store; a note says so until then. A program that opens the
+/// store while it is being read here gets an error that it is locked, and may try again.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
     #[command(flatten)]
     filter: Filter,
-    /// This many of the newest events
+    /// Show this many of the newest events
     #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "after")]
     last: u64,
-    /// All events after this position
+    /// Show all events after this position
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
     /// Continue with new events, until interrupted
@@ -54,13 +55,14 @@ pub struct Args {
 /// What shows that a store has changed, from outside and without checking all of its files.
 #[derive(PartialEq, Eq, Clone, Default, Debug)]
 struct Sign {
-    /// Its directory, HEAD, and the newest segment.
+    /// Length and time of its directory, HEAD, and the newest segment.
     files: Vec<Option<(u64, SystemTime)>>,
     newest: Option<PathBuf>,
 }
 
 impl Sign {
-    /// Checks a store. While its directory is the same as `before`, so is the newest segment.
+    /// Checks a store. If its directory is unchanged since `before`, so is which segment is the
+    /// newest.
     fn of(dir: &Path, before: Option<&Sign>) -> Self {
         let facts =
             |path: &Path| fs::metadata(path).ok().and_then(|of: Metadata| Some((of.len(), of.modified().ok()?)));
@@ -87,11 +89,11 @@ impl Sign {
 /// Decides when the store is opened, and how long to wait between two checks.
 #[derive(Default, Debug)]
 struct Pace {
-    /// What was seen before the store was opened last.
+    /// What was seen before the last time that the store was opened.
     seen: Option<Sign>,
-    /// The next change after that will be visible.
+    /// Whether the next change after that will be visible.
     quiet: bool,
-    /// The newest segment must be looked for once more.
+    /// Whether to look for the newest segment again.
     relist: bool,
     pause: Duration,
     /// How long the store has been open elsewhere.
@@ -106,11 +108,11 @@ impl Pace {
         Sign::of(dir, self.seen.as_ref().filter(|_| known))
     }
 
-    /// Returns whether to open the store, now that this is seen.
+    /// Returns whether to open the store after a check has seen `sign`.
     fn opens(&mut self, sign: Sign, now: SystemTime) -> bool {
         let quiet = sign.is_quiet(now);
-        // A change at the same moment as the check before is not seen; once time has passed, one
-        // more check finds it.
+        // A change at the same moment as the previous check is not visible; the store is opened
+        // once more after some time, which finds it.
         let opens = self.seen.as_ref() != Some(&sign) || (quiet && !self.quiet);
         if opens {
             (self.seen, self.quiet, self.pause) = (Some(sign), quiet, SOON);
@@ -119,8 +121,8 @@ impl Pace {
         opens
     }
 
-    /// The store could not be opened, as it is open elsewhere. Returns whether this is worth a
-    /// note: not if it only lasts for a moment.
+    /// Called when the store is open elsewhere. Returns whether this is worth a note, which it is
+    /// not if it only lasts for a moment.
     fn locked(&mut self) -> bool {
         self.seen = None;
         let before = self.locked;
@@ -133,7 +135,7 @@ impl Pace {
         self.locked = Duration::ZERO;
     }
 
-    /// Returns how long to wait now. The longer nothing changes, the longer.
+    /// Returns how long to wait now: the longer nothing changes, the longer.
     fn pause(&mut self) -> Duration {
         let pause = self.pause.max(SOON);
         if self.locked.is_zero() {
@@ -149,7 +151,7 @@ impl Args {
         let mut list = List::new(out, columns());
         let mut gaps = Gaps::default();
         let mut pace = Pace::default();
-        // Before it is opened: later changes are visible.
+        // Checked before the store is opened, so that later changes are visible.
         let sign = Sign::of(&self.store, None);
         let store = match Options::new().create(false).memory_map(false).open_read_only(&self.store) {
             Err(Error::Locked { .. }) if self.follow => self.wait(&mut pace)?,
@@ -172,7 +174,7 @@ impl Args {
         loop {
             list.show()?;
             if more {
-                // A writer can come in between.
+                // A writer can open the store in between.
                 thread::sleep(SOON / 5);
                 pace.seen = None;
             }
@@ -188,7 +190,7 @@ impl Args {
         }
     }
 
-    /// The oldest of them first.
+    /// Returns the newest events, the oldest of them first.
     fn newest(&self, store: &Store, query: &Query, gaps: &mut Gaps) -> Result<Vec<Event>> {
         let search = store.query(query);
         let search = match self.after {
@@ -203,7 +205,8 @@ impl Args {
         Ok(events)
     }
 
-    /// Waits until the files have changed, or may have without a trace, and the store can be read.
+    /// Waits until the files have changed, or may have changed without a trace, and the store can
+    /// be read.
     fn wait(&self, pace: &mut Pace) -> Result<Store> {
         loop {
             let sign = pace.look(&self.store);
@@ -218,7 +221,7 @@ impl Args {
                             note(
                                 "annals: note: ",
                                 "another process has the store open for writing: its events are shown when it closes \
-                                    it",
+                                    the store",
                             );
                         }
                     }
@@ -318,9 +321,9 @@ mod tests {
         }
     }
 
-    /// For a second after each change the store was opened without a pause, 540 times: it took a
-    /// core, and no other process could open it for writing. It is opened once for each change, and
-    /// once more when the next one is sure to be visible.
+    /// For a second after each change, the store was opened without a pause, 540 times: this took a
+    /// core, and no other process could open the store for writing. Now it is opened once for each
+    /// change, and once more when the next change is sure to be visible.
     #[test]
     fn a_change_is_looked_at_twice_at_most() {
         for step in [1, 4_000_000, 2_000_000_000].map(Duration::from_nanos) {

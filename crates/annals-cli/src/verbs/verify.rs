@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
-    /// Read at most this many megabytes a second
+    /// Read at most this many megabytes per second
     #[arg(long, value_name = "MB/S")]
     rate: Option<u64>,
 }

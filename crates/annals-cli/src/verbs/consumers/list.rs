@@ -1,4 +1,4 @@
-//! `annals consumers list`: all of them.
+//! `annals consumers list`: all consumers.
 
 use super::{fault, position};
 use crate::failure::Result;
@@ -7,11 +7,12 @@ use crate::output::{List, Out, cell, number, text};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// List the consumers that have stored something: the position up to which all is done, the number
-/// of events after it, and the number of dead letters
+/// List the consumers that have stored something: the position up to which everything is done, the
+/// number of events after it, and the number of dead letters
 ///
 /// `behind` is the number of events that a consumer has not reached: 0 if it had caught up when it
-/// ended, and no event has come since. The store does not know which of them match its query.
+/// ended, and no event was appended since. The store does not know which of these events match the
+/// query of the consumer.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -42,7 +42,8 @@ fn position(info: &ConsumerInfo) -> Option<u64> {
     info.checkpoint.as_ref().map(|checkpoint| checkpoint.position)
 }
 
-/// Returns why its checkpoint is not about an event of this log, and prints that on stderr.
+/// Returns why the checkpoint of a consumer does not refer to an event of this log, and prints that
+/// on stderr.
 fn fault(info: &ConsumerInfo) -> Option<String> {
     let fault = info.checkpoint.as_ref().and_then(|checkpoint| checkpoint.fault).map(|fault| fault.to_string());
     note_fault(&format!("the checkpoint of {}", info.name), fault.as_deref());

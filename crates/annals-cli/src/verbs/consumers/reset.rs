@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Move a consumer, forwards or backwards: to --start, --after, --at or --now
 ///
 /// It will see the events after that place again, or never see those before it. Its dead letters
-/// stay. A TIME is as in `annals query`.
+/// stay. `annals query --help` describes the forms of a TIME.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -29,7 +29,7 @@ pub struct Args {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct To {
-    /// As if it had never run
+    /// To the start, as if it had never run
     #[arg(long)]
     start: bool,
     /// After the event at this position
@@ -68,8 +68,8 @@ impl Args {
         }
         let store = opening::to_write(&self.store, Options::new().create(false))?;
         let consumer = store.consumer(&self.consumer);
-        // Not read through the consumer, which refuses a checkpoint that is not of this log: this
-        // is the way out.
+        // Not read through the consumer, which refuses a checkpoint that is not of this log: a
+        // reset is the way out of that.
         let known = store.consumers()?.into_iter().find(|info| info.name == self.consumer);
         let before = known.and_then(|info| info.checkpoint).map(|checkpoint| checkpoint.position);
         let position = consumer.reset_to(self.to.reset())?;

@@ -1,4 +1,4 @@
-//! `annals consumers show`: one of them.
+//! `annals consumers show`: one consumer.
 
 use super::{fault, find, position};
 use crate::failure::Result;

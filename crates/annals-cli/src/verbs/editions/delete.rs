@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Delete the events that an edition has of its own
 ///
 /// Its streams then read as those of the main edition again. The bytes stay in the log, but the
-/// events cannot be restored. Without --yes it only says what would be deleted, and fails.
+/// events cannot be restored. Without --yes, it only says what would be deleted, and fails.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -48,7 +48,7 @@ impl Args {
         out.facts(&deleted, &[("edition", self.name.clone()), ("deleted", deleted.deleted.to_string())])
     }
 
-    /// Reads without opening the store for writing.
+    /// Returns the failure that says what would be deleted. Does not open the store for writing.
     fn what_would_go(&self) -> Result<Failure> {
         let editions = opening::to_read(&self.store)?.editions().list()?;
         let domains = editions.into_iter().find(|info| info.name == self.name).map(|info| info.domains);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// List the named editions, with the number of their own events, in all and in each domain
+/// List the named editions, with the number of their own events, in total and in each domain
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 /// List the positions of handlers in streams, and the checkpoints of consumers
 ///
-/// A checkpoint has no stream: its number is a position in the store, up to which, included, all is
-/// done.
+/// A checkpoint has no stream: its number is a position in the store, and everything up to and
+/// including that position is done.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

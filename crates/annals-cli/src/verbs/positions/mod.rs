@@ -8,7 +8,7 @@ use crate::failure::Result;
 use crate::output::Out;
 use clap::Subcommand;
 
-/// Show and reset the positions of handlers in streams, and checkpoints of consumers
+/// Show and reset the positions of handlers in streams, and list the checkpoints of consumers
 #[derive(Subcommand)]
 pub enum Verb {
     List(list::Args),

@@ -42,7 +42,7 @@ impl Args {
         let store = opening::to_write(&self.store, Options::new().create(false))?;
         let positions = store.positions();
         let before = match positions.get(&self.handler, &self.stream) {
-            // This is the way out.
+            // A reset is the way out of these errors.
             Err(Error::PositionAhead { position, .. } | Error::Diverged { position, .. }) => Some(position),
             found => found?,
         };

@@ -9,7 +9,7 @@ use annals::snapshot::Codec;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// List the saved states of projections, and how many events are after their checkpoints
+/// List the saved states of projections, with the number of events after their checkpoints
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -20,10 +20,10 @@ pub struct Args {
 struct Info {
     name: String,
     version: u32,
-    /// `None` if it has no event yet.
+    /// `None` if the state includes no event yet.
     position: Option<u64>,
     lag: u64,
-    /// It had caught up at some time.
+    /// Whether it had caught up at some time.
     complete: bool,
     codec: String,
     state_bytes: u64,

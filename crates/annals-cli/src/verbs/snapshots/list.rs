@@ -10,7 +10,7 @@ use annals::snapshot::{SkippedSnapshots, SnapshotInfo};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// List the snapshots of a stream, or of all
+/// List the snapshots of a stream, or of all streams
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 /// List, show, delete and verify snapshots: cached states of aggregates
 ///
-/// A snapshot is only a cache: without it no event is lost, and loading takes longer at most.
+/// A snapshot is only a cache: without it, no event is lost; at worst, loading takes longer.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -47,7 +47,7 @@ fn retention_name(retention: Retention) -> String {
     }
 }
 
-/// As the content types of events are called.
+/// Returns the name of a codec, which is that of the content type of events.
 fn codec_name(codec: Codec) -> String {
     match codec {
         Codec::Bincode => "bincode".into(),

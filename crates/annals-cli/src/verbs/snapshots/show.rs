@@ -13,14 +13,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::path::PathBuf;
 
-/// Show a snapshot of a stream: the newest usable one
+/// Show the newest usable snapshot of a stream
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
     store: PathBuf,
     /// The stream, such as order-123
     stream: StreamId,
-    /// The newest that includes no event after this sequence
+    /// Show the newest one that includes no event after this sequence
     #[arg(long, value_name = "SEQUENCE", default_value_t = u64::MAX, hide_default_value = true)]
     sequence: u64,
     /// Print only the bytes of the state
@@ -65,7 +65,8 @@ impl Args {
         out.facts(&Shown { info, state, state_base64 }, &parts)
     }
 
-    /// Of any fingerprint: that is the application's concern.
+    /// Returns the newest usable snapshot, with any fingerprint: these concern only the
+    /// application.
     fn find(&self, store: &Store) -> Result<Option<(SnapshotInfo, Snapshot)>> {
         let infos = store.snapshots().list(&self.stream)?;
         for info in infos.into_iter().rev().filter(|info| info.sequence <= self.sequence) {

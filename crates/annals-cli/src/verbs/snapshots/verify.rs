@@ -7,8 +7,8 @@ use annals::snapshot::SnapshotFault;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Read every snapshot, and report which are usable: whether it is intact, and whether the stream
-/// has the event that it follows; changes nothing
+/// Read every snapshot and report which are usable: intact, and of a stream that has the event that
+/// the snapshot follows; changes nothing
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store
@@ -54,7 +54,7 @@ impl Args {
         ];
         parts.extend(report.unusable.iter().map(|one| ("unusable", format!("{}: {}", one.file, one.why))));
         let verdict =
-            if sound { "sound" } else { "damaged: no event is lost with a snapshot; delete those of the stream" };
+            if sound { "sound" } else { "damaged: no event is lost; delete the snapshots of the stream" };
         parts.push(("verdict", verdict.to_owned()));
         let told = out.facts(&report, &parts).and_then(|()| out.flush());
         // The exit code reports damage even if the output was closed.

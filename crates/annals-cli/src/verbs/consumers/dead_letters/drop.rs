@@ -1,4 +1,4 @@
-//! `annals consumers dead-letters drop`: removes them.
+//! `annals consumers dead-letters drop`: removes dead letters.
 
 use crate::failure::{Failure, Result};
 use crate::opening;
@@ -19,7 +19,7 @@ pub struct Args {
     /// Positions of the events
     #[arg(required_unless_present = "all")]
     positions: Vec<u64>,
-    /// All of them
+    /// Remove all of them
     #[arg(long, conflicts_with = "positions")]
     all: bool,
     /// Confirm

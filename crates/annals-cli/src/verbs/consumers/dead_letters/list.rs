@@ -1,4 +1,4 @@
-//! `annals consumers dead-letters list`: all of a consumer.
+//! `annals consumers dead-letters list`: all dead letters of a consumer.
 
 use crate::failure::Result;
 use crate::opening::{self, note_fault};

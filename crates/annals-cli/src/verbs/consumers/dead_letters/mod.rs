@@ -8,7 +8,7 @@ use crate::failure::Result;
 use crate::output::Out;
 use clap::Subcommand;
 
-/// List, show and drop the events that a consumer has given up. Only the program with the handler
+/// List, show and drop the events that a consumer has given up; only the program with the handler
 /// can try them again
 #[derive(Subcommand)]
 pub enum Verb {

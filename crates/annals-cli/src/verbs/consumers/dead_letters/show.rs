@@ -1,4 +1,4 @@
-//! `annals consumers dead-letters show`: one of them, with its event.
+//! `annals consumers dead-letters show`: one dead letter, with its event.
 
 use crate::failure::{Failure, Result};
 use crate::lines::{Line, shown_data};

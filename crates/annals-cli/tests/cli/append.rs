@@ -112,8 +112,8 @@ fn what_cannot_be_stored() {
     assert!(!place.store.exists());
 }
 
-/// A refused append to a mistyped name left a new, empty store there, which the next one with the
-/// same mistake found. A store is created only for an event that is accepted.
+/// A refused append to a mistyped name left a new, empty store there, which the next append with
+/// the same mistake found. Now a store is created only for an event that is accepted.
 #[test]
 fn a_refused_append_leaves_no_store() {
     let place = place();
@@ -141,7 +141,7 @@ fn a_refused_append_leaves_no_store() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "x");
 }
 
-/// Times never decrease: a clock that was wrong once decides on the times of all later events,
+/// Times never decrease: a clock that was wrong once determines the times of all later events,
 /// which was not reported.
 #[test]
 fn a_store_that_is_ahead_of_the_clock_is_worth_a_warning() {

@@ -80,10 +80,10 @@ fn dead_letters_are_listed_shown_and_dropped() {
     assert_eq!(letters(&place, "list", &[]).ok(), "");
 }
 
-/// A consumer that had caught up was shown as behind by all positions that came while it slept and
-/// were not for it, including records that no reader sees: events of other domains and of named
-/// editions, and the deletion of one. Now it advances over what is not for it when it ends, and
-/// only events that a reader sees are counted.
+/// A consumer that had caught up was shown as behind by all positions that were added while it
+/// slept and did not match its query: events of other domains and of named editions, and even the
+/// deletion of an edition, a record that no reader sees. Now the consumer advances over such
+/// positions when it ends, and only events that a reader sees are counted.
 #[test]
 fn a_consumer_that_has_caught_up_is_not_behind() {
     let place = small();

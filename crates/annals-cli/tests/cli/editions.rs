@@ -1,7 +1,7 @@
 use super::*;
 
 /// `order-1` with three events; in `what-if` it diverges at 1, and `bill-1` has one event there; in
-/// `other`, all of it is shadowed.
+/// `other`, all of `order-1` is shadowed.
 fn orders() -> Place {
     let place = place();
     let append = |name: &str, expect: &str, data: &str| {
@@ -123,12 +123,12 @@ fn without_a_store_or_with_its_lock_taken() {
     drop(store);
 }
 
-/// An export has each event in order, so that an import diverges where the original does, whatever
-/// the batch, into a new store and after a part of it.
+/// An export has the events in order, so that an import diverges where the original does, whatever
+/// the size of the commits, and also if it is split into two imports.
 #[test]
 fn a_copy_diverges_where_the_original_does() {
     let original = orders();
-    // Deleted and begun again at another place, while main continues.
+    // The edition is deleted and begun again at another sequence, while main continues.
     editions(&original, "delete", &["other", "--yes"]).ok();
     original.run("append", &["order-1@other", "--type", "T", "--expect", "2", "--data", "o2"]).ok();
     original.run("append", &["order-1", "--type", "T", "--data", "m3"]).ok();

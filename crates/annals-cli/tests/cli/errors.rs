@@ -4,7 +4,7 @@ use super::*;
 
 const ID: &str = "00000000-0000-0000-0000-000000000001";
 
-/// The last two read the files only.
+/// The last two only read the files, and do not open the store.
 const READERS: [&[&str]; 11] = [
     &["read", "a-1"],
     &["query"],
@@ -77,7 +77,7 @@ fn help_and_version_are_code_0() {
     assert_eq!(annals(["--version"]).ok(), format!("annals {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// `annals export store | head -1`: the reader that closes the pipe has read enough.
+/// `annals export store | head -1`: a reader that closes the pipe has read enough.
 #[test]
 fn a_closed_pipe_is_no_failure() {
     let place = place();

@@ -57,7 +57,7 @@ fn parts_carry_on_a_copy() {
     to.run_with("import", &[], half.as_bytes()).ok();
     to.run_with("import", &[], rest.as_bytes()).ok();
     assert_eq!(to.export(), all);
-    // The second part does not fit twice.
+    // Importing the second part again is refused.
     to.run_with("import", &[], rest.as_bytes()).fails(6);
     assert_eq!(to.export(), all);
 }
@@ -90,7 +90,7 @@ fn an_empty_store_is_exported_and_imported() {
     assert_eq!(to.export(), "");
 }
 
-/// `--output` wrote in place: an export that failed destroyed the one before.
+/// `--output` wrote in place: an export that failed destroyed the previous one.
 #[test]
 fn a_failed_export_leaves_the_file_as_it_was() {
     let from = varied();
@@ -105,7 +105,7 @@ fn a_failed_export_leaves_the_file_as_it_was() {
     assert_eq!(run.code, 3, "{}", run.stderr);
     assert!(run.stderr.ends_with(&format!("; {file} is unchanged\n")), "{}", run.stderr);
     assert_eq!(fs::read_to_string(&file).unwrap(), "old\n");
-    // A missing file is written, with gaps.
+    // If there is no file yet, it is written, with gaps.
     let other = from.dir.path().join("other.jsonl");
     assert_eq!(from.run("export", &["--output", other.to_str().unwrap()]).code, 3);
     assert!(fs::read_to_string(&other).unwrap().lines().count() > 10);
@@ -113,7 +113,7 @@ fn a_failed_export_leaves_the_file_as_it_was() {
     assert_eq!(names.len(), 3, "{names:?}");
 }
 
-/// A name in the directory of a store could be that of one of its files.
+/// The output file could have the name of one of the files of the store.
 #[test]
 fn no_file_is_written_into_a_store() {
     let from = small();

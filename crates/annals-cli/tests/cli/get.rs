@@ -44,8 +44,8 @@ fn an_id_that_no_event_has_is_code_1() {
     assert!(place.run("get", &["order-1"]).fails(2).contains("<ID|POSITION>"));
 }
 
-/// `get STORE 1629` was refused: a user with a position, as each table shows one, had to look for
-/// the id first.
+/// `get STORE 1629` was refused: a user with a position, which every table shows, had to find the
+/// id first.
 #[test]
 fn an_event_by_its_position() {
     let place = small();

@@ -75,7 +75,7 @@ fn a_bad_line_is_named_and_its_commit_is_not_stored() {
     assert!(said.contains("hint: 8 events are imported and stay; continue after them with --skip 8\n"), "{said}");
     assert_eq!(place.export().lines().count(), 8);
 
-    // Corrected, it continues.
+    // The corrected import continues.
     let file = place.file("in.jsonl", text.replace("tpye", "type"));
     place.run("import", &[&file, "--skip", "8"]).ok();
     assert_eq!(place.export().lines().count(), 12);
@@ -93,7 +93,7 @@ fn a_bad_first_line_makes_no_store() {
     assert!(!place.store.exists());
 }
 
-/// The store checks a whole commit; the line that it refuses must be found all the same.
+/// The store checks a whole commit; even so, the refused line must be found.
 #[test]
 fn what_the_store_refuses_has_a_line_number() {
     let long = "x".repeat(2000);
@@ -186,9 +186,9 @@ fn time_is_another_name_for_occurred_at() {
     assert_eq!(json(&place.export())["occurred_at"], "2010-03-31T14:59:42Z");
 }
 
-/// `import` refused what `export` wrote: bytes take a third more room as base64, so that an event
-/// of 48 MiB had a line over the limit of 64 MiB; and the store refused an event of a store with
-/// higher limits. Now the limits are those of the largest event of any store.
+/// `import` refused what `export` wrote: bytes take a third more space as base64, so that the line
+/// of an event of 48 MiB exceeded the limit of 64 MiB; and the new store refused an event from a
+/// store with higher limits. Now the limits are those of the largest event of any store.
 #[test]
 fn every_event_comes_through_export_and_import() {
     let place = place();
@@ -204,8 +204,8 @@ fn every_event_comes_through_export_and_import() {
     assert!(event.data() == data && event.metadata() == &data[..1 << 20]);
 }
 
-/// Zeros after a member, as tapes and block copies leave them, were taken for a broken one: all
-/// events were imported, and the import failed.
+/// Zeros after a gzip member, which tapes and block copies add, were taken for a broken member: all
+/// events were imported, but the import failed.
 #[test]
 fn a_padded_archive_is_read_to_its_end() {
     let place = place();
@@ -232,8 +232,8 @@ fn a_byte_order_mark_is_passed_over() {
     assert!(said.starts_with("annals: error: stdin: the text is UTF-16"), "{said}");
 }
 
-/// One line with a time in 2200 silently fixed the times of all later events for good. Now it is
-/// refused, unless it is allowed.
+/// One line with a time in the year 2200 silently determined the times of all later events. Now it
+/// is refused, unless `--allow-future` accepts it.
 #[test]
 fn a_time_to_come_must_be_meant() {
     let at = |time: jiff::Timestamp| format!("{{\"stream\":\"a-1\",\"type\":\"T\",\"recorded_at\":\"{time}\"}}\n");
@@ -252,7 +252,8 @@ fn a_time_to_come_must_be_meant() {
     assert!(run.code == 0 && run.stderr.starts_with("annals: warning: the time of the store is 20"), "{}", run.stderr);
 }
 
-/// The store was created before its first commit was checked, and stayed when that was refused.
+/// The store was created before its first commit was checked, and remained when that commit was
+/// refused.
 #[test]
 fn a_refused_first_commit_makes_no_store() {
     let long = "x".repeat(300);
@@ -268,7 +269,8 @@ fn a_refused_first_commit_makes_no_store() {
     }
 }
 
-/// "expected ident" is a riddle: now the mistake is described in plain words, with line and column.
+/// The message was "expected ident". Now it describes the mistake in plain words, with line and
+/// column.
 #[test]
 fn what_is_not_json_is_said_in_plain_words() {
     let cases = [

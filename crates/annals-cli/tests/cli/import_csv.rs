@@ -78,8 +78,9 @@ fn a_quote_that_is_left_open_does_not_fill_the_memory() {
     assert!(said.contains("stdin:2: the record is longer than 64 MiB; is the quote in this line closed"), "{said}");
 }
 
-/// A quote that was not closed swallowed all later rows, a file that was cut off within quotes was
-/// taken for a complete one, and text after a closing quote was added to the field: all silently.
+/// Without any message, a quote that was not closed swallowed all later rows, a file that was cut
+/// off within quotes was taken for a complete one, and text after a closing quote was added to the
+/// field.
 #[test]
 fn what_is_not_well_formed_is_refused() {
     let cases = [
@@ -103,7 +104,8 @@ fn what_is_not_well_formed_is_refused() {
     }
 }
 
-/// A mark before the header was taken for part of the first name, unless the file was compressed.
+/// A byte order mark before the header was taken for a part of the first name, unless the file was
+/// compressed.
 #[test]
 fn a_byte_order_mark_is_passed_over() {
     for text in ["\u{FEFF}case,activity,when\no-1,A,\n", "\u{FEFF}\"case\",\"activity\",\"when\"\r\n\"o-1\",\"A\",\r\n"]
@@ -114,7 +116,8 @@ fn a_byte_order_mark_is_passed_over() {
     }
 }
 
-/// In a row without quotes a cut does not show; that the last row has no line break does.
+/// A cut in a row without quotes cannot be detected, but a missing line break after the last row
+/// can.
 #[test]
 fn a_last_row_without_a_line_break_is_worth_a_warning() {
     let place = place();

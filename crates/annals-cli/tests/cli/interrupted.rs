@@ -1,4 +1,4 @@
-//! Verbs that write and are interrupted.
+//! Interruption of verbs that write.
 #![cfg(unix)]
 
 use super::*;
@@ -25,8 +25,9 @@ fn numbered(lines: std::ops::Range<usize>) -> String {
 }
 
 /// An interrupted import did not say how many events it had stored, nor how to continue, so that
-/// the same command stored them twice. And what it had read of a pipe and not stored was lost. Now
-/// it stores what it has read, even while it waits for more, and prints the number for `--skip`.
+/// the same command stored them twice. And the lines that it had read from a pipe and not stored
+/// were lost. Now it stores what it has read, even if it is interrupted while it waits for more,
+/// and prints the number for `--skip`.
 #[test]
 fn an_import_stores_what_it_has_read_and_says_how_to_go_on() {
     for (from, skip) in [(0, None), (10, Some("10"))] {
@@ -38,7 +39,7 @@ fn an_import_stores_what_it_has_read_and_says_how_to_go_on() {
         command.arg("import").arg(&place.store).args(["-", "--batch", "4", "--acknowledge"]);
         command.args(skip.iter().flat_map(|skip| ["--skip", skip]));
         let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
-        // Half of a line is not an event.
+        // An incomplete line is not an event.
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(format!("{}{{\"stream\":", numbered(0..from + 10)).as_bytes()).unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -69,7 +70,8 @@ fn an_import_that_has_read_nothing_leaves_nothing() {
         let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()));
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(begun.as_bytes()).unwrap();
-        // Before it listens, it ends silently; nothing shows from when on it does.
+        // Until it watches signals, a signal ends it silently; the test cannot see when it begins
+        // to watch.
         std::thread::sleep(Duration::from_millis(300));
         terminate(&child);
         let (signal, stderr) = ended(child);
@@ -79,8 +81,8 @@ fn an_import_that_has_read_nothing_leaves_nothing() {
     }
 }
 
-/// An export overwrote the previous file: interrupted, it left half of a file that looked like a
-/// complete one. Now the old file stays, and nothing else is left.
+/// An export overwrote the previous file: if it was interrupted, it left half of a file that looked
+/// like a complete one. Now the old file stays, and nothing else is left.
 #[test]
 fn an_export_leaves_the_file_as_it_was() {
     let place = place();
@@ -100,7 +102,7 @@ fn an_export_leaves_the_file_as_it_was() {
     while names().len() < 2 && fs::read_to_string(&file).unwrap() == "old\n" {
         std::thread::sleep(Duration::from_millis(1));
     }
-    // Until it listens, a file that was begun would stay.
+    // A signal that comes before it watches signals would leave the temporary file.
     std::thread::sleep(Duration::from_millis(20));
     terminate(&child);
     let (signal, stderr) = ended(child);
@@ -114,7 +116,7 @@ fn an_export_leaves_the_file_as_it_was() {
                 "{stderr}"
             );
         }
-        // It was faster.
+        // The export ended before the signal.
         None => assert_eq!(text.lines().count(), 40_000),
     }
 }

@@ -1,8 +1,8 @@
-//! An import that is killed at any moment: acknowledged events are there, whole commits only, in
-//! order.
+//! An import that is killed at any moment: the store has all acknowledged events, only whole
+//! commits, in order.
 //!
-//! `ANNALS_KILL_ROUNDS` sets the number of rounds. A round continues with the store of the round
-//! before, as a user would with `--skip`, until all lines are in it.
+//! `ANNALS_KILL_ROUNDS` sets the number of rounds. A round continues with the store of the previous
+//! round, as a user would with `--skip`, until the store has all lines.
 
 use super::*;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const LINES: u64 = 30_000;
 
-/// Line `n` of an input whose lines have a recorded time, or not.
+/// Line `n` of an input; its lines have a recorded time if `timed`.
 fn line(n: u64, timed: bool) -> String {
     let (stream, event_type, pad) = (n * 7 % 101, n % 5, "x".repeat((n * 31 % 400) as usize));
     let time = if timed { format!("\"recorded_at\":\"{}\",", time(n)) } else { String::new() };
@@ -19,14 +19,14 @@ fn line(n: u64, timed: bool) -> String {
     )
 }
 
-/// The recorded time of line `n`. Lines of one second are stored together: 9, 24 or 27 of them, so
-/// that commits have many sizes.
+/// The recorded time of line `n`. The 9, 24 or 27 lines of one second are stored together, so that
+/// commits have different sizes.
 fn time(n: u64) -> jiff::Timestamp {
     let second = n / 60 * 3 + [0, 9, 33].iter().filter(|&&from| n % 60 >= from).count() as u64;
     jiff::Timestamp::from_second(second as i64).unwrap()
 }
 
-/// Whether a commit ends before line `n`, in an import that began with line `from`.
+/// Returns whether a commit ends before line `n`, in an import that began with line `from`.
 fn is_boundary(n: u64, from: u64, batch: u64, timed: bool) -> bool {
     let first = match timed {
         true => (from..n).rev().take_while(|&line| time(line) == time(n)).last().unwrap_or(n),
@@ -107,8 +107,8 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
             assert_eq!(acknowledged, 0);
             continue;
         }
-        // Killed before the store was complete, it is created here, and must not begin with a later
-        // time than the lines have.
+        // If the import was killed before the store was complete, the store is created here. It
+        // must not begin with a later time than the lines have.
         let store = place.open_with(Options::new().clock(|| Timestamp::from_nanos(0)));
         torn += u32::from(store.open_report().cut.is_some());
         let found = check(&store, timed);

@@ -1,5 +1,5 @@
-//! The command line, run as a user runs it: a process, its output, its exit code. One verb, one
-//! file.
+//! The command line, run as a user runs it: a process, its output, its exit code. One file per
+//! verb.
 
 mod append;
 mod consumers;
@@ -51,9 +51,9 @@ fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_annals"))
 }
 
-/// Held while a process is started: until it has become `annals`, it is a copy of this one, and
-/// holds the locks of all stores that are open here. Opening a store that was closed in another
-/// thread, or starting a process that will, must wait until there is no such copy.
+/// Held while a process is started: until the new process has become `annals`, it is a copy of this
+/// one, and holds the locks of all stores that are open here. Opening a store that was closed in
+/// another thread, or starting a process that opens one, must wait until there is no such copy.
 static STARTING: Mutex<()> = Mutex::new(());
 
 fn start(command: &mut Command) -> Child {
@@ -129,7 +129,7 @@ impl Place {
         path.to_str().unwrap().to_owned()
     }
 
-    /// What is left afterwards may be reported.
+    /// Runs `export`, which may print notes about what it leaves out.
     #[track_caller]
     fn export(&self) -> String {
         let run = self.run("export", &[]);

@@ -72,7 +72,7 @@ fn damage_is_code_3_and_the_events_can_be_read() {
     assert_eq!(lines(&place.export()).len(), 3);
 }
 
-/// Positions were acknowledged: `annals verify` reports them as it reports the log.
+/// Positions are acknowledged data: `annals verify` reports damage to them as it does for the log.
 #[test]
 fn damage_shows_in_verify() {
     let place = kept();
@@ -106,8 +106,8 @@ fn damage_shows_in_verify() {
     place.run("verify", &[]).ok();
 }
 
-/// A backup was restored over the store, which has grown since: progress is about events that no
-/// longer exist. All verbs say so, and the resets are the way out.
+/// A backup was restored over the store, which has grown since then: stored progress refers to
+/// events that no longer exist. All verbs report that, and the resets are the way out.
 #[test]
 fn what_is_about_another_history_is_told_and_can_be_reset() {
     let place = small();

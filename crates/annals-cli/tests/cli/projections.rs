@@ -37,7 +37,7 @@ fn list_tells_how_far_they_are() {
     assert_eq!((&first["position"], &first["lag"], &first["complete"]), (&2.into(), &1.into(), &true.into()));
     assert_eq!((&first["name"], &first["codec"]), (&"totals".into(), &"json".into()));
 
-    // A damaged one is named, and is no failure: it will be rebuilt.
+    // A damaged state is named, but is not a failure: it will be rebuilt.
     fs::write(first["file"].as_str().unwrap(), b"torn").unwrap();
     let run = list(&[]);
     assert_eq!((run.code, lines(&run.stdout).len()), (0, 2));

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Five events with times of their own, recorded a year apart.
+/// Five events with occurrence times, recorded a year apart.
 fn orders() -> Place {
     let place = place();
     let line = |stream: &str, event_type: &str, year: u32, rest: &str| {
@@ -85,7 +85,7 @@ fn as_of_a_position_or_a_time() {
         let read: Vec<u64> = out.lines().map(|line| json(line)["position"].as_u64().unwrap()).collect();
         assert_eq!(read, all.iter().copied().filter(|n| [0, 2].contains(n)).collect::<Vec<_>>(), "{point}");
     }
-    // Perhaps a day was meant.
+    // The user may have meant a day.
     for verb in [&["query"][..], &["read", "order-1"]] {
         let run = place.run(verb[0], &[&verb[1..], &["--as-of", "20020101"]].concat());
         assert_eq!(run.code, 0);

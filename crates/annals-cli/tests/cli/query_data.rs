@@ -1,4 +1,4 @@
-//! Questions about a real event log, if it is present: the answers follow from its lines.
+//! Queries on a real event log, if it is present: the expected answers follow from its lines.
 
 use super::*;
 use flate2::read::MultiGzDecoder;
@@ -29,12 +29,12 @@ impl Given {
 
 struct Log {
     place: Place,
-    /// The event at position n is the line n.
+    /// The event at position n is that of line n.
     given: Vec<Given>,
 }
 
 impl Log {
-    /// Asks both, and returns the number of events that were found.
+    /// Asks the store and the lines, and returns the number of events that were found.
     #[track_caller]
     fn ask(&self, rest: &[&str], fits: impl Fn(&Given) -> bool) -> usize {
         let out = self.place.run("query", &[rest, &["--json"]].concat()).ok();
@@ -44,7 +44,7 @@ impl Log {
         found.len()
     }
 
-    /// What a verb lists must be the counts of the lines.
+    /// Checks that a verb lists the counts of the lines.
     #[track_caller]
     fn listed(&self, verb: &str, name: impl Fn(&Given) -> &str) -> BTreeMap<String, usize> {
         let mut wanted = BTreeMap::new();
@@ -109,11 +109,11 @@ fn incidents() {
         }),
     ];
     assert!(found.iter().all(|count| *count > 0), "{found:?}");
-    // Bounds are included, to the moment of an event.
+    // Bounds are inclusive, to the very moment of an event.
     let moment = log.given[40_000].time;
     let text = moment.to_string();
     assert!(log.ask(&["--since", &text, "--until", &text], |given| given.time == moment) > 0);
-    // They were all recorded just now.
+    // All events were recorded just now.
     assert_eq!(log.ask(&["--recorded-until", "yesterday"], |_| false), 0);
     assert_eq!(log.ask(&["--recorded-since", "1 day", "--until", may], |given| given.time <= time(whole)), found[1]);
 

@@ -36,13 +36,13 @@ fn loss_is_accepted_with_its_report() {
     assert_eq!((run.code, &json(&run.stdout)["done"]), (0, &true.into()), "{}", run.stderr);
     assert_eq!(place.run("read", &["order-1"]).ok().lines().count(), 2);
     assert_eq!(place.run("verify", &[]).code, 0);
-    // An open store is left alone.
+    // An open store is not changed.
     let store = place.open();
     place.run("repair", &["--yes"]).fails(5);
     store.close().unwrap();
 }
 
-/// If many files are rebuilt for one reason, one line says so for all of them.
+/// If many files are rebuilt for the same reason, they share one line.
 #[test]
 fn one_reason_is_one_line() {
     let dir = tempfile::tempdir().unwrap();

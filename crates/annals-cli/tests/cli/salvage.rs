@@ -35,7 +35,7 @@ fn loss_is_code_4_and_in_the_report() {
     let verified = annals(["verify", rescued]).ok();
     assert!(lines(&verified).contains(&"lost earlier\t1"), "{verified}");
     annals(["append", rescued, "order-1", "--type", "T", "--expect", "3"]).ok();
-    // Not over an existing one.
+    // An existing store is not overwritten.
     place.run("salvage", &[rescued]).fails(1);
 
     let dense = place.dir.path().join("dense");
@@ -66,9 +66,9 @@ fn a_rate_slows_down() {
 }
 
 /// An export of a salvaged store has gaps in its sequences, and no import accepted it: each event
-/// after a gap was in conflict, and so was an edition that diverges after one. With `--renumber`
-/// the events are consecutive, and streams of editions show what they showed; without it, the
-/// message says what to do.
+/// after a gap was in conflict, and so was an edition that diverges after one. With `--renumber`,
+/// the events are consecutive, and streams of editions have the same content as before; without it,
+/// the message says what to do.
 #[test]
 fn an_export_with_gaps_can_be_imported() {
     let place = place();
@@ -108,13 +108,13 @@ fn an_export_with_gaps_can_be_imported() {
         assert_eq!(data(copy.store.to_str().unwrap(), stream), data(rescued, stream), "{stream}");
     }
     assert_eq!(data(rescued, "order-1@x").len(), 4);
-    // Again is a conflict, and not a gap.
+    // Importing the same events again is a conflict, not a gap.
     copy.run_with("import", &["--renumber"], export.as_bytes()).fails(6);
 }
 
 /// The remains of a killed salvage: `verify` found them sound and ended with 0, and the next
-/// salvage said that the directory is not empty. Now all verbs say what it is and what to do, and
-/// nothing is touched.
+/// salvage said that the directory is not empty. Now all verbs say what the directory is and what
+/// to do, and change nothing.
 #[test]
 fn the_beginning_of_a_copy_is_told_of() {
     let place = small();

@@ -85,7 +85,7 @@ fn verify_counts_and_damage_is_code_3() {
     assert_eq!(json(&place.run("verify", &["--json"]).ok())["not_covered"], serde_json::json!([]));
 
     let files = files(&place);
-    // In the place of another one: it is intact, and not used.
+    // A snapshot under the name of another one is intact, but not used.
     fs::copy(&files[0], files[0].with_file_name("00000000000000000002.snap")).unwrap();
     let found = run(&place, "verify", &[]).ok();
     assert!(found.contains("00000000000000000002.snap: the stream does not have the event that it names"), "{found}");
@@ -97,11 +97,11 @@ fn verify_counts_and_damage_is_code_3() {
     assert_eq!((found.code, found.stderr.as_str()), (3, ""));
     assert!(found.stdout.contains("00000000000000000001.snap: torn or changed"), "{}", found.stdout);
     assert!(lines(&found.stdout).contains(&"usable\t2"));
-    // The one before is shown, and the store is sound.
+    // The previous snapshot is shown, and the store is sound.
     assert!(run(&place, "show", &["order-1"]).ok().contains("\nsequence\t0\n"));
     place.run("verify", &[]).ok();
 
-    // A torn head is not listed, and the list says so.
+    // A snapshot with a torn header is not listed, and a note says so.
     fs::write(&files[1], b"").unwrap();
     let run = run(&place, "list", &[]);
     assert_eq!((run.code, lines(&run.stdout).len()), (0, 2));

@@ -26,8 +26,8 @@ fn counts_and_segments() {
     assert_eq!(segments[0]["first_position"], 0);
 }
 
-/// The number of positions was printed as that of events, including deleted ones and the record of
-/// the deletion.
+/// The number of positions was printed as the number of events, including deleted events and the
+/// record of the deletion.
 #[test]
 fn what_was_deleted_is_no_event() {
     let place = small();

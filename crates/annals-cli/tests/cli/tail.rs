@@ -96,8 +96,7 @@ fn following_waits_for_a_writer_and_says_so() {
     assert!(following.notes.try_recv().is_err(), "it is said once");
 }
 
-/// A damaged store was followed up to its first gap: there it ended, and intact later events were
-/// not shown.
+/// `tail` ended at the first gap of a damaged store, and did not show the intact events after it.
 #[test]
 fn following_names_a_gap_and_goes_on() {
     for (begin, shown) in [(["--last", "10"], &["0 Counted", "2 Counted"][..]), (["--after", "0"], &["2 Counted"])] {
@@ -128,7 +127,7 @@ fn following_names_a_gap_and_goes_on() {
     }
 }
 
-/// A gap without an end is met each time that the store is read.
+/// A gap without an end is met again each time that the store is read.
 #[test]
 fn a_gap_is_named_once() {
     let place = place();
@@ -137,7 +136,7 @@ fn a_gap_is_named_once() {
     while store.stats().unwrap().segments.len() < 2 {
         store.append(&stream("order-1"), Expected::Any, [NewEvent::with_data("Counted", vec![b'1'; 900])]).unwrap();
     }
-    // As after a kill, and without its newest segment.
+    // The store as it is after a kill, without its newest segment.
     fs::create_dir(&place.store).unwrap();
     for name in ["HEAD", "00000000000000000001.seg"] {
         fs::copy(written.join(name), place.store.join(name)).unwrap();

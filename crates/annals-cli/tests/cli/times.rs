@@ -1,9 +1,9 @@
-//! Invalid time text is an error wherever a time is accepted, never an empty answer, and nothing is
-//! stored with it.
+//! An invalid time is an error wherever a time is accepted. It never leads to an empty answer, and
+//! nothing is stored with it.
 
 use super::*;
 
-/// Not a time anywhere.
+/// Texts that are not a time anywhere.
 const BAD: [&str; 14] = [
     "",
     " ",
@@ -34,7 +34,7 @@ fn of_options_that_read() {
     ];
     for (verb, before, option) in options {
         for text in BAD {
-            // There, a number is a position.
+            // For `--as-of`, a number is a position.
             if option == "--as-of" && text == "2012" {
                 continue;
             }
@@ -61,7 +61,7 @@ fn of_options_that_write() {
 fn of_lines_that_are_imported() {
     let place = place();
     for field in ["time", "occurred_at", "recorded_at"] {
-        // A file is not typed by a person: friendlier forms are not accepted there.
+        // A file is not typed by a person: the friendlier forms are not accepted in it.
         for text in BAD.iter().chain(&["now", "yesterday", "2h", "2012-05-01"]) {
             let line = format!("{{\"stream\":\"a-1\",\"type\":\"T\",\"{field}\":\"{text}\"}}\n");
             let said = place.run_with("import", &[], line.as_bytes()).fails(1);
@@ -75,7 +75,7 @@ fn of_lines_that_are_imported() {
 fn of_columns_that_are_imported() {
     let place = place();
     for text in BAD.iter().chain(&["now", "yesterday", "2h"]) {
-        // An empty cell has no time, and that is allowed.
+        // An empty cell means that there is no time, which is allowed.
         if text.is_empty() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What comes through `export` and `import`, and what does not.
+//! What `export` and `import` preserve, and what they do not.
 
 use super::*;
 use annals::{ContentType, Event, Outcome, Query};
@@ -44,7 +44,7 @@ impl Given {
     }
 }
 
-/// Bytes of which some are JSON, some text, and some neither.
+/// Bytes that are JSON, other text, or neither.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     const JSON: [&str; 7] = [r#"{"a":1.10,"b":[1e400]}"#, "null", " 1", "{\n}", "\"\\ud800\"", "[1,\t2 ]", "{\"a\":"];
     prop_oneof![
@@ -124,8 +124,8 @@ fn built(steps: &[Step]) -> Place {
             Step::Append { stream: name, back, events, tracking, later } => {
                 clock.fetch_add(*later, Ordering::Relaxed);
                 let name = stream(name);
-                // In an edition that has nothing of its own there yet, it diverges this far before
-                // the end of the main one.
+                // In an edition that has no events of its own in the stream yet, the stream
+                // diverges this far before the end of the main one.
                 let next = store.stream(&name).unwrap().map_or(0, |info| info.next_sequence);
                 let own = store.read(&name).backwards().limit(1).into_iter().next();
                 let diverges = own.is_none_or(|last| !last.unwrap().is_in(&name));
@@ -169,7 +169,7 @@ fn all(events: impl IntoIterator<Item = annals::Result<Event>>) -> Vec<impl Part
     events.into_iter().map(|event| parts(&event.unwrap())).collect()
 }
 
-/// Everything that the help of `export` does not name as left out comes through, for any store: all
+/// For any store, everything is preserved that the help of `export` does not name as left out: all
 /// events with all fields, each stream as each edition has it, the answers of queries, and the
 /// tracked positions of upstreams.
 #[test]
@@ -184,8 +184,8 @@ fn a_copy_has_everything_that_travels() {
             assert_eq!(exported.code, 0, "{}", exported.stderr);
             let to = place();
             to.run("import", &[&file, "--batch", batch]).ok();
-            // Once more: the export of the copy is the same, except for positions where the
-            // original has holes.
+            // The export of the copy is the same, except for positions if some positions of the
+            // original have no events.
             let again = to.export();
             let (from, to) = (from.open(), to.open());
             assert_eq!(all(from.read_all()), all(to.read_all()));
@@ -242,13 +242,13 @@ fn upstreams_travel_behind_the_events() {
     let said = to.run_with("import", &[], b"{\"upstream\":\"x\",\"tracked\":1,\"stream\":\"a-1\"}").fails(1);
     assert!(said.contains("unknown field `stream`"), "{said}");
 
-    // A part that is not the last one must not claim more than it has.
+    // An export that does not reach the end must not claim more than it has.
     let part = from.run("export", &["--to", "3"]);
     assert!(!part.stdout.contains("upstream") && part.stdout.lines().count() == 3, "{}", part.stdout);
     assert!(part.stderr.contains("not exported: 2 upstreams that are tracked"), "{}", part.stderr);
 }
 
-/// An export silently left out what a store has besides its events.
+/// An export silently left out what a store has in addition to its events.
 #[test]
 fn what_is_left_behind_is_said() {
     let place = varied();

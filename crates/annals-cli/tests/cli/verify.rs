@@ -16,7 +16,8 @@ fn a_sound_store() {
 #[test]
 fn damage_is_shown_and_is_code_3() {
     let place = small();
-    // In the data of the second event, which is proven durable, since the store was closed.
+    // The damage is in the data of the second event, which is proven durable because the store was
+    // closed.
     place.damage(1);
     let run = place.run("verify", &[]);
     assert_eq!((run.code, run.stderr.as_str()), (3, ""));
@@ -37,7 +38,7 @@ fn damage_is_shown_and_is_code_3() {
     );
     assert_eq!(run.stdout.lines().count(), 2);
     assert_eq!(place.run("export", &[]).code, 3);
-    // What can be counted is counted, with a note about the damage.
+    // Intact events are counted, with a warning about the damage.
     for verb in ["stats", "streams"] {
         let run = place.run(verb, &[]);
         assert!(run.code == 0 && run.stderr.starts_with("annals: warning: damaged: "), "{}", run.stderr);
@@ -59,13 +60,13 @@ fn a_torn_tail_is_no_damage() {
     let out = place.run("verify", &[]).ok();
     assert!(out.contains("\ntorn tail\t"), "{out}");
 
-    // Reading leaves it in place, and says so.
+    // Reading leaves the torn tail in place, and says so.
     let run = place.run("read", &["order-1"]);
     assert_eq!((run.code, run.stdout.lines().count()), (0, 3));
     assert!(run.stderr.starts_with("annals: warning: "), "{}", run.stderr);
     assert!(run.stderr.contains("13 bytes") && run.stderr.contains("left where they are"), "{}", run.stderr);
 
-    // Writing moves it to quarantine, and says where.
+    // Writing moves the torn tail to quarantine, and says where.
     let run = place.run("append", &["order-1", "--type", "T"]);
     assert_eq!(run.code, 0);
     let kept = run.stderr.trim_end().rsplit_once("are kept in ").unwrap().1;

@@ -53,8 +53,7 @@ impl Args {
             ("usable", report.usable.to_string()),
         ];
         parts.extend(report.unusable.iter().map(|one| ("unusable", format!("{}: {}", one.file, one.why))));
-        let verdict =
-            if sound { "sound" } else { "damaged: no event is lost; delete the snapshots of the stream" };
+        let verdict = if sound { "sound" } else { "damaged: no event is lost; delete the snapshots of the stream" };
         parts.push(("verdict", verdict.to_owned()));
         let told = out.facts(&report, &parts).and_then(|()| out.flush());
         // The exit code reports damage even if the output was closed.

@@ -1,4 +1,4 @@
-//! Readers and snapshots that may have seen events that a salvage could not copy.
+//! Handlers, checkpoints and snapshots that may include events that a salvage could not copy.
 
 use super::salvage::Salvaged;
 use super::sidecars::CopiedProgress;
@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
-/// A reader or snapshot that may have seen lost events: its position is at or after a lost event,
-/// or after the end of the copy.
+/// A handler, checkpoint or snapshot that may include lost events: its position is at or after a
+/// lost event, or after the end of the copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Affected {

@@ -48,7 +48,7 @@ pub struct Salvaged {
     /// Damaged bytes of POSITIONS. Their content is unknown: positions and checkpoints may be older
     /// than acknowledged, or missing, or restored after they were deleted.
     pub lost_entries: Vec<Damage>,
-    /// Readers and snapshots that may have seen lost events.
+    /// Handlers, checkpoints and snapshots that may include lost events.
     pub affected: Vec<Affected>,
     /// Files that were not used, and why.
     pub left_out: Vec<LeftOut>,
@@ -63,7 +63,7 @@ pub struct Salvaged {
 }
 
 impl Salvaged {
-    /// Returns the number of lost positions, without losses whose end is unknown.
+    /// Returns the number of lost positions, not counting losses whose end is unknown.
     pub fn lost(&self) -> u64 {
         let positions = self.losses.iter().map(|loss| &loss.damage.positions);
         positions.filter(|positions| positions.end < u64::MAX).map(|positions| positions.end - positions.start).sum()

@@ -36,8 +36,8 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
     in_range(time)
 }
 
-/// Parses what [`parse`] accepts, and times without an offset, which are in UTC: `2024-05-01
-/// 10:00`, `2024-05-01`.
+/// Parses what [`parse`] accepts, and times in UTC without an offset: `2024-05-01 10:00`,
+/// `2024-05-01`.
 pub fn parse_lenient(text: &str) -> Result<Timestamp, String> {
     let plain = text.chars().all(|c| c.is_ascii_digit() || "-:.T ".contains(c));
     match text.parse::<DateTime>() {

@@ -46,7 +46,7 @@ struct Report {
     lost_entries: Vec<Bad>,
     /// Bytes that the disk does not return.
     unreadable: Vec<Bad>,
-    /// Handlers, checkpoints and snapshots that may have seen lost events.
+    /// Handlers, checkpoints and snapshots that may include lost events.
     affected: Vec<String>,
     left_out: Vec<LeftOut>,
     copied: Vec<String>,

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 /// List the event types, with the number of their events
 ///
-/// `events` counts the events of the main edition, `in_editions` the own events of named editions.
+/// `events` counts the events of the main edition, `in_editions` the events that named editions
+/// have of their own.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 /// number of events after it, and the number of dead letters
 ///
 /// `behind` is the number of events that a consumer has not reached: 0 if it had caught up when it
-/// ended, and no event was appended since. The store does not know which of these events match the
-/// query of the consumer.
+/// ended, and no event has been appended since. The store does not know which of these events match
+/// the query of the consumer.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the store

@@ -46,7 +46,7 @@ fn from_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         })
     });
     let (value, read) = decoded.map_err(|e| codec_error("bincode")(&e))?;
-    if read == bytes.len() { Ok(value) } else { Err(codec_error("bincode")(&"there are more bytes")) }
+    if read == bytes.len() { Ok(value) } else { Err(codec_error("bincode")(&"bytes are left over")) }
 }
 
 /// The deepest nesting that the JSON parser accepts.

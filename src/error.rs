@@ -49,7 +49,7 @@ pub enum Error {
         upstream: String,
         /// Its tracked position.
         tracked: u64,
-        /// The position of the commit.
+        /// The upstream position that the commit tracks.
         position: u64,
     },
     /// An earlier commit has the same idempotency key in one of these streams, and other content.
@@ -306,7 +306,7 @@ impl Error {
         Error::Io { operation, path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// The reason why the directory of a store failed.
+    /// Returns the error for a failed operation on the directory of a store.
     pub(crate) fn directory(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self::no_directory(operation, path, source, "a store is a directory, and this is not one")
     }
@@ -339,6 +339,7 @@ impl fmt::Display for NotOwner {
 }
 
 impl std::error::Error for NotOwner {}
+
 /// Returns whether a call failed because the process, or the system, has too many files open.
 #[cfg(unix)]
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
@@ -363,7 +364,7 @@ pub(crate) fn numbers(of: &str, Range { start, end }: &Range<u64>) -> String {
 /// Returns the message of a panic that was caught in the application's code.
 pub(crate) fn told_by(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("it does not say why"))
+    format!("panicked: {}", text.unwrap_or("no message"))
 }
 
 impl fmt::Display for Damage {

@@ -44,7 +44,7 @@ pub fn key(event: &Event) -> &[u8] {
     event.key()
 }
 
-/// Returns the content of a new event.
+/// The content of a new event.
 pub struct Fields<'a> {
     pub event_type: &'a str,
     pub data: &'a [u8],
@@ -83,7 +83,7 @@ pub fn stream_key(event: &Event) -> &[u8] {
     event.key()
 }
 
-/// Opens a store without threads of its own, whose time passes when [`pass_time`] is called.
+/// Returns options for a store without threads of its own, whose time passes when [`pass_time`] is called.
 pub fn by_hand(options: Options) -> Options {
     options.by_hand()
 }

@@ -118,7 +118,7 @@ impl StreamId {
         &self.key
     }
 
-    /// Returns the same, shared.
+    /// Returns the key, shared.
     pub(crate) fn shared_key(&self) -> Arc<[u8]> {
         self.key.clone()
     }
@@ -273,7 +273,8 @@ impl FromStr for StreamId {
     /// # Errors
     ///
     /// [`Error::Invalid`] for an empty domain or edition, a `%` without two hexadecimal digits
-    /// after it, a raw control character, or a part outside the limits.
+    /// after it, a raw control character, or a domain or edition that is not UTF-8;
+    /// [`Error::LimitExceeded`] for a part that is too long.
     fn from_str(text: &str) -> Result<Self> {
         if text.contains(char::is_control) {
             return Err(Error::invalid("stream name", "it has a control character; write it percent-encoded"));

@@ -106,7 +106,7 @@ impl Caller {
     }
 }
 
-/// Runs `f`, which waits for commits while it holds a lock, and wakes tasks only after it: the
+/// Calls `run`, which waits for commits while it holds a lock, and wakes tasks only after it: the
 /// thread may write the commits of others meanwhile, and a woken task may call in here again, for
 /// the same lock. Threads are woken at once.
 pub(crate) fn afterwards<T>(run: impl FnOnce() -> T) -> T {

@@ -8,7 +8,7 @@ use serde::ser::{self, Serialize, Serializer};
 use std::cell::Cell;
 use std::fmt::{self, Display};
 
-/// Returns the digest of a value.
+/// The digest of a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Digest {
     ordered: u64,

@@ -62,7 +62,7 @@ pub struct Status {
     /// All events of the query up to this position are done or dead letters. The checkpoint follows
     /// it.
     pub position: Option<u64>,
-    /// Events done per second, over the last ten seconds.
+    /// Acknowledged events per second, over the last ten seconds.
     pub rate: f64,
 }
 
@@ -74,7 +74,7 @@ pub struct Lag {
     /// both included, whether they match the query or not; 0 if there is none.
     pub positions: u64,
     /// How long ago the first event that is not done was recorded, by the clock of the store;
-    /// `None` if there is none.
+    /// zero if there is none.
     pub time: Duration,
 }
 

@@ -68,7 +68,7 @@ struct ConsumerSettings {
 /// let order = StreamId::new("order", "1")?;
 /// store.append(&order, Expected::Any, ["Placed", "Paid"].map(|of| NewEvent::new(of, "")))?;
 ///
-/// // Without `until_caught_up` it would go on with what happens, until it is stopped.
+/// // Without `until_caught_up` it would continue with new events, until it is stopped.
 /// let mailer = store.consumer("mailer").query(Query::new().domain("order")).retry(Retry::new().attempts(1)).until_caught_up();
 /// let mut sent = Vec::new();
 /// let status = mailer.run(|event: &Event| match event.event_type() {
@@ -117,7 +117,8 @@ struct ConsumerSettings {
 ///
 /// # When the store is closed
 ///
-/// The consumer ends after the current event, and events since the last checkpoint are seen again:
+/// The consumer ends after the last event, or with [`Error::Closed`](crate::Error::Closed) when it
+/// must store a checkpoint. Events since the last checkpoint are seen again:
 /// [stop](Control::stop) it first.
 pub struct Consumer {
     store: Store,

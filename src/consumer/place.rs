@@ -96,7 +96,7 @@ impl Consumer {
             Reset::At(time) => self.store.recorded_before(time)?,
             Reset::After(position) if position < len => position + 1,
             Reset::After(position) => {
-                let why = format!("{position} is not there: the store has {len} events, from 0 on");
+                let why = format!("there is no position {position}: the store has {len} events, from 0 on");
                 return Err(crate::Error::invalid("position", why));
             }
         };

@@ -139,7 +139,7 @@ impl Schedule {
         self.open.is_empty()
     }
 
-    /// Returns the dead letters that are not stored.
+    /// Returns the number of dead letters that are not stored.
     pub(super) fn parked(&self) -> usize {
         self.parked.len()
     }

@@ -30,7 +30,7 @@ pub(super) struct ConsumerRun<'a> {
     pub settings: &'a ConsumerSettings,
     pub shared: &'a ControlShared,
     pub keeping: Mutex<StoredCheckpoint>,
-    /// Number of events done since the checkpoint was stored.
+    /// Number of calls of the handler since the checkpoint was stored.
     pub since: AtomicU64,
 }
 

@@ -129,8 +129,8 @@ impl<S: ExternalSink> External<S> {
         self
     }
 
-    /// Returns what ends [`External::follow`] from another thread, between two batches, for good:
-    /// later calls return [`Error::Closed`].
+    /// Returns what ends [`External::catch_up`] and [`External::follow`] from another thread,
+    /// between two batches, for good: later calls return [`Error::Closed`].
     pub fn stopper(&self) -> Stop {
         self.stop.clone()
     }

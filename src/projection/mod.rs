@@ -167,7 +167,8 @@ impl<P: Projection> Project<P> {
     }
 
     /// Saves the state when this many events were applied since the last save. Default: 50,000. It
-    /// is also saved when it has caught up for the first time, and when it ends.
+    /// is also saved when it has caught up for the first time, when 1,048,576 positions were passed
+    /// without an event of its query, and when it ends.
     ///
     /// A save writes the whole state and blocks threads that apply events, not those that read the
     /// state.
@@ -182,7 +183,7 @@ impl<P: Projection> Project<P> {
         self
     }
 
-    /// Applies all existing events, saves, and returns.
+    /// Applies all existing events, saves the state if a save is due, and returns.
     ///
     /// ```
     /// use annals::{Event, Expected, NewEvent, Projection, Result, Store, StreamId};

@@ -1,4 +1,4 @@
-//! The files of snapshots, and which of them are kept. This room does not know the log.
+//! The files of snapshots, and which of them are kept. This module does not use the log.
 //!
 //! Each stream has a directory, named by a hash of the stream, so that no name from outside becomes
 //! part of a path; each snapshot is a file in it, named by its sequence. A file is written under
@@ -342,8 +342,8 @@ impl Directory {
         Ok(count)
     }
 
-    /// Removes some snapshots from a directory, and then the directory if it is empty. `goes` is
-    /// not called for a file that does not say which stream it is of.
+    /// Removes some snapshots from a directory, and then the directory if it is empty. `goes` gets
+    /// `None` for a file whose stream is unknown.
     fn delete_in(&self, name: &str, goes: impl Fn(&Path, Option<&OpenedSnapshot>) -> bool) -> Result<u64> {
         let dir = self.root.join(name);
         let _turn = self.turn(name);

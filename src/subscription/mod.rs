@@ -62,7 +62,7 @@ impl Store {
 /// the log up to what is visible, then sleeps until there is more. Nothing is queued for it, so it
 /// takes the same little memory however slow its reader is. It returns only visible events: those
 /// that are as durable as [`Durability`](crate::Durability) asks for. While it sleeps it costs
-/// nothing: an append wakes only those whose query may match.
+/// writers nothing: an append wakes only those whose query may match.
 ///
 /// It uses no thread but that of its reader. It keeps the store open, as iterators do.
 ///

@@ -217,7 +217,7 @@ fn a_panic_is_a_failed_attempt() {
             }
         };
         mailer(&store).workers(workers).run(silent).unwrap();
-        assert_eq!(mailer(&store).dead_letters().unwrap()[1].reason, "the handler panicked: it does not say why");
+        assert_eq!(mailer(&store).dead_letters().unwrap()[1].reason, "the handler panicked: no message");
     }
 }
 

@@ -57,7 +57,7 @@ fn a_reset_wants_to_be_meant_and_a_place() {
     }
     assert_eq!(consumers(&place, &["list"], &[]).ok(), "mailer\t-\t4\t1\n");
     let beyond = consumers(&place, &["reset"], &["mailer", "--yes", "--after", "4"]).fails(1);
-    assert!(beyond.contains("4 is not there: the store has 4 events"), "{beyond}");
+    assert!(beyond.contains("there is no position 4: the store has 4 events"), "{beyond}");
 }
 
 #[test]

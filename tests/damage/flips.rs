@@ -168,10 +168,13 @@ fn every_truncation() {
                 if bad == good {
                     continue;
                 }
+                // The fill may repeat what was cut off: then less is damaged. A cut one byte before
+                // the seal, whose fill began with the last byte of a checksum, failed here.
+                let intact = good.iter().zip(&bad).take_while(|(good, bad)| good == bad).count();
                 disk.set_contents(&path, bad);
                 let context = format!("{} cut at {len}, fill {n}", path.display());
                 let outcome = open(&disk, &written, &context);
-                assert!(outcome == Outcome::Refused || seal_only(&good, len), "{context}: {outcome:?}");
+                assert!(outcome == Outcome::Refused || seal_only(&good, intact), "{context}: {outcome:?}");
             }
         }
         disk.set_contents(&path, good);

@@ -83,7 +83,8 @@ pub fn stream_key(event: &Event) -> &[u8] {
     event.key()
 }
 
-/// Returns options for a store without threads of its own, whose time passes when [`pass_time`] is called.
+/// Returns options for a store without threads of its own, whose time passes when [`pass_time`]
+/// is called.
 pub fn by_hand(options: Options) -> Options {
     options.by_hand()
 }

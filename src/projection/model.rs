@@ -69,9 +69,9 @@ impl<P: Projection> ReadModel<P> {
         }
     }
 
-    /// Calls `read` with the state. No event is applied until it returns, so it should not take long;
-    /// it must not read the same model, wait for it, or, if the model is inline, append to the
-    /// store: that would be a deadlock.
+    /// Calls `read` with the state. No event is applied until it returns, so it should not take
+    /// long; it must not read the same model, wait for it, or, if the model is inline, append to
+    /// the store: that would be a deadlock.
     ///
     /// # Errors
     ///
